@@ -1,0 +1,240 @@
+// Package backend is Vault's face of the engine: paths, storage, the scheduler,
+// and the mapping of errors to HTTP. What a rotation is stands in the package
+// rotation, what a secret is in the package secret; nothing of that is decided
+// here.
+//
+// A request becomes one call of the domain: path_*.go read the fields, call it,
+// and map the result. Rotations never run inside a request or inside Vault's
+// periodic function, because both hold a lock that sealing needs; they run in
+// goroutines of the backend, and requests wait for them for a bounded time.
+package backend
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/go-uuid"
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
+)
+
+// operationPrefix is what the ids of this engine's OpenAPI operations begin with.
+const operationPrefix = "smvm"
+
+// version is what Vault shows as the running version; releases set it by linker
+// flag. Vault wants semantic versioning with a leading v.
+var version = "v0.1.0"
+
+// backend is one mount of the engine.
+type backend struct {
+	*framework.Backend
+	engine    *rotation.Engine
+	registry  *registry
+	scheduler *scheduler
+	postgres  *secret.Postgres
+	types     map[string]secret.Type
+	admin     secret.Type
+	claims    claims
+	// settings is the mount's configuration, replaced as a whole.
+	settings atomic.Pointer[settings]
+	// storage is the handle that background work uses; set by initialize.
+	storage atomic.Pointer[logical.Storage]
+	// mount is the path the engine is mounted at, as requests last named it.
+	mount atomic.Pointer[string]
+	uuid  string
+	now   func() time.Time
+	start sync.Once
+	stop  context.CancelFunc
+}
+
+// Factory makes a backend. It does no I/O: Vault also calls it while a plugin is
+// registered, without a storage.
+func Factory(ctx context.Context, conf *logical.BackendConfig) (logical.Backend, error) {
+	b := newBackend(time.Now)
+	if conf != nil {
+		b.uuid = conf.BackendUUID
+	}
+	if err := b.Setup(ctx, conf); err != nil {
+		return nil, err
+	}
+	return b, nil
+}
+
+func newBackend(now func() time.Time) *backend {
+	b := &backend{now: now, claims: claims{reserved: map[string]string{}}}
+	b.settings.Store(&settings{})
+	ctx, stop := context.WithCancel(context.Background())
+	b.stop = stop
+	b.postgres = secret.NewPostgres(b.connection)
+	b.types = secret.Types(b.postgres, passwordPolicies{b})
+	b.admin = secret.NewAdmin(b.postgres)
+	b.engine = b.newEngine(ctx)
+	b.registry = &registry{engine: b.engine, roles: map[string]*rotation.Role{}}
+	b.scheduler = newScheduler(b)
+	b.Backend = &framework.Backend{
+		Help:           help,
+		BackendType:    logical.TypeLogical,
+		RunningVersion: version,
+		Paths:          b.paths(),
+		PathsSpecial:   &logical.Paths{SealWrapStorage: []string{rolePrefix, connectionPrefix}},
+		InitializeFunc: b.initialize,
+		PeriodicFunc:   b.periodic,
+		Clean:          b.clean,
+		Invalidate:     b.invalidate,
+	}
+	return b
+}
+
+func (b *backend) newEngine(ctx context.Context) *rotation.Engine {
+	drivers := map[string]rotation.Driver{connectionType: b.admin}
+	for name, t := range b.types {
+		drivers[name] = t
+	}
+	return &rotation.Engine{
+		Store:    &store{b},
+		Drivers:  drivers,
+		Now:      b.now,
+		NewID:    newID,
+		Cron:     parseCron,
+		Settings: b.rotationSettings,
+		Changed:  func(r *rotation.Role) { b.scheduler.plan(r) },
+		Recorded: b.recorded,
+		Context:  ctx,
+	}
+}
+
+func (b *backend) paths() []*framework.Path {
+	return []*framework.Path{
+		b.pathConfig(),
+		b.pathConnectionList(),
+		b.pathConnections(),
+		b.pathConnectionHistory(),
+		b.pathConnectionHistoryRecord(),
+		b.pathRotateRoot(),
+		b.pathRoleList(),
+		b.pathRoles(),
+		b.pathSecretList(),
+		b.pathSecrets(),
+		b.pathRotate(),
+		b.pathRollback(),
+		b.pathVerify(),
+		b.pathCreds(),
+		b.pathCredsSecret(),
+		b.pathStatus(),
+		b.pathHistory(),
+		b.pathHistoryRecord(),
+	}
+}
+
+// initialize runs inside Vault's unseal, so it returns at once; roles are loaded
+// in the background, and on demand by requests that come first.
+func (b *backend) initialize(_ context.Context, req *logical.InitializationRequest) error {
+	b.storage.Store(&req.Storage)
+	b.startWork()
+	return nil
+}
+
+// startWork starts the scheduler, once, on a node that may write.
+func (b *backend) startWork() {
+	if b.storage.Load() == nil || !b.WriteSafeReplicationState() {
+		return
+	}
+	b.start.Do(func() { go b.scheduler.run(b.engine.Context) })
+}
+
+// periodic is Vault's timer, once a minute. It starts what is due without
+// waiting for any of it: Vault cannot seal while it runs. Between two calls the
+// scheduler's own timer keeps rotations on the second; this call is what brings
+// a crashed plugin back to work.
+func (b *backend) periodic(_ context.Context, req *logical.Request) error {
+	b.noteMount(req)
+	if b.System().Tainted() {
+		return nil
+	}
+	b.startWork()
+	b.scheduler.wake()
+	return nil
+}
+
+// clean ends all work. Runs stop where they are: their intents are saved, and
+// the next to start recovers them.
+func (b *backend) clean(context.Context) {
+	b.stop()
+	b.postgres.Close()
+}
+
+// invalidate is called on other nodes of a cluster when an entry was written.
+func (b *backend) invalidate(_ context.Context, key string) {
+	if key == configKey {
+		b.settings.Store(&settings{})
+	}
+	b.registry.drop(key)
+}
+
+// noteMount remembers the mount path for log lines.
+func (b *backend) noteMount(req *logical.Request) {
+	if known := b.mount.Load(); req.MountPoint != "" && (known == nil || *known != req.MountPoint) {
+		mount := req.MountPoint
+		b.mount.Store(&mount)
+	}
+}
+
+// log returns a logger whose lines say which mount they are about: the lines of
+// all mounts appear under the name of one of them.
+func (b *backend) log() hclog.Logger {
+	mount := ""
+	if known := b.mount.Load(); known != nil {
+		mount = *known
+	}
+	return b.Logger().With("mount", mount, "backend_uuid", b.uuid)
+}
+
+// recorded writes the one log line of each change. The hash ties the line to the
+// history entry, so that the log vouches for the history.
+func (b *backend) recorded(r *rotation.Role, rec rotation.Record, e rotation.Entry) {
+	fields := []any{
+		"rotation_id", rec.ID, "kind", string(rec.Kind), "outcome", string(rec.Outcome), "subject", r.Key,
+		"version", rec.Version, "trigger", string(rec.Trigger), "entity_id", rec.Actor.EntityID,
+		"display_name", rec.Actor.DisplayName, "duration_ms", rec.DurationMS,
+		"sequence", e.Sequence, "hash", e.Hash,
+	}
+	if rec.Outcome == rotation.OutcomeCompleted {
+		b.log().Info("operation completed", fields...)
+		return
+	}
+	b.log().Warn("operation did not complete", append(fields, "issues", rec.Issues)...)
+}
+
+// newID returns a random UUID; without randomness nothing here may go on.
+func newID() string {
+	id, err := uuid.GenerateUUID()
+	if err != nil {
+		panic("no randomness: " + err.Error())
+	}
+	return id
+}
+
+// passwordPolicies generates passwords by Vault's password policies.
+type passwordPolicies struct{ b *backend }
+
+// Generate implements secret.Passwords.
+func (p passwordPolicies) Generate(ctx context.Context, policy string) (string, error) {
+	return p.b.System().GeneratePasswordFromPolicy(ctx, policy)
+}
+
+const help = `
+The SMVM engine rotates everything an application authenticates with, its
+PostgreSQL user, its JWT signing key, its API keys and other secrets, as one
+transaction: on "vault write -f smvm/rotate", and by itself on a schedule.
+Applications read smvm/creds.
+
+Write connections/<name> to tell how to reach a PostgreSQL, roles/<role> for each
+application, and secrets/<role>/<secret> for each of its secrets. The role named
+"default" is the one the bare paths act on.
+`

@@ -1,0 +1,26 @@
+package backend
+
+import (
+	"strings"
+	"time"
+
+	vaultrotation "github.com/hashicorp/vault/sdk/rotation"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
+)
+
+// parseCron reads a schedule as Vault's own engines do: five fields, in UTC.
+func parseCron(expression string) (rotation.Cron, error) {
+	const field = "rotation_schedule"
+	if n := len(strings.Fields(expression)); n != 5 || strings.Contains(expression, "=") {
+		return nil, invalid(field, "%q has %d fields; give the five of cron: minute, hour, day of month, month, day of week, in UTC", expression, n)
+	}
+	schedule, err := vaultrotation.DefaultScheduler.Parse(expression)
+	if err != nil {
+		return nil, invalid(field, "could not parse rotation_schedule %q: %v", expression, err)
+	}
+	if schedule.Next(time.Unix(0, 0).UTC()).IsZero() {
+		return nil, invalid(field, "%q never fires: there is no such date", expression)
+	}
+	return schedule, nil
+}

@@ -1,0 +1,221 @@
+package backend
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
+)
+
+// The defaults of the mount, and the bounds of what may be set.
+const (
+	defaultWorkers   = 8
+	maxWorkers       = 64
+	defaultRetention = 1000
+	minRetention     = 10
+	maxEnvironment   = 128
+)
+
+// settings is the mount's configuration as stored. Zero means the default.
+type settings struct {
+	Environment     string        `json:"environment,omitempty"`
+	RotationPeriod  time.Duration `json:"rotation_period,omitempty"`
+	Overlap         time.Duration `json:"overlap,omitempty"`
+	RefreshInterval time.Duration `json:"refresh_interval,omitempty"`
+	RetryInterval   time.Duration `json:"retry_interval,omitempty"`
+	MaxRetries      int           `json:"max_retries,omitempty"`
+	MaxWorkers      int           `json:"max_workers,omitempty"`
+	Retention       int           `json:"history_retention,omitempty"`
+	// loaded tells what storage says from what is assumed until it was read.
+	loaded bool
+}
+
+func (b *backend) pathConfig() *framework.Path {
+	return &framework.Path{
+		Pattern:      "config",
+		DisplayAttrs: attributes("", "configuration"),
+		Fields:       configFields(),
+		Operations: map[logical.Operation]framework.OperationHandler{
+			logical.ReadOperation:   operation(b.pathConfigRead, "Read the configuration of the mount.", configFields()),
+			logical.UpdateOperation: mutation(b.pathConfigWrite, "Change the configuration of the mount.", nil),
+		},
+		HelpSynopsis:    "Configure what holds for all roles of this mount.",
+		HelpDescription: oneLine(configHelp),
+	}
+}
+
+func configFields() map[string]*framework.FieldSchema {
+	return map[string]*framework.FieldSchema{
+		"environment":       field(framework.TypeString, "Label that goes into every history record, such as production."),
+		"rotation_period":   field(framework.TypeDurationSecond, "Period of roles that set neither a period nor a schedule; 90 days by default, at least 60 s."),
+		"overlap":           field(framework.TypeDurationSecond, "Overlap of roles that set none; 24 h by default. A role never gets more than half its interval by default."),
+		"refresh_interval":  field(framework.TypeDurationSecond, "How often applications are told to read again, where a role does not say; 5 min by default."),
+		"retry_interval":    field(framework.TypeDurationSecond, "Pause after a role's first failed automatic rotation; it doubles with each failure, up to an hour. 10 s by default."),
+		"max_retries":       field(framework.TypeInt, "How many automatic rotations of a role may fail in a row before it needs attention; 8 by default."),
+		"max_workers":       field(framework.TypeInt, "How many roles rotate by themselves at the same time; 8 by default, at most 64."),
+		"history_retention": field(framework.TypeInt, "How many history entries each role keeps; 1000 by default, at least 10."),
+	}
+}
+
+// pathConfigRead corresponds to READ on config.
+func (b *backend) pathConfigRead(ctx context.Context, _ *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
+	s, err := b.loadSettings(ctx)
+	if err != nil {
+		return nil, err
+	}
+	d := b.rotationSettings()
+	return &logical.Response{Data: map[string]any{
+		"environment":       s.Environment,
+		"rotation_period":   seconds(d.Defaults.Period),
+		"overlap":           seconds(d.Defaults.Overlap),
+		"refresh_interval":  seconds(d.Defaults.RefreshInterval),
+		"retry_interval":    seconds(d.Defaults.RetryInterval),
+		"max_retries":       d.Defaults.MaxRetries,
+		"max_workers":       b.workers(),
+		"history_retention": d.Retention,
+	}}, nil
+}
+
+// pathConfigWrite corresponds to UPDATE on config.
+func (b *backend) pathConfigWrite(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	current, err := b.loadSettings(ctx)
+	if err != nil {
+		return nil, err
+	}
+	changed := *current
+	if err := changed.update(d); err != nil {
+		return nil, err
+	}
+	if err := (&store{b}).put(ctx, configKey, changed); err != nil {
+		return nil, fmt.Errorf("save configuration: %w", err)
+	}
+	b.settings.Store(&changed)
+	for _, role := range b.registry.loaded() {
+		if err := role.Refresh(); err != nil {
+			return nil, err
+		}
+		b.scheduler.plan(role)
+	}
+	return nil, nil
+}
+
+// update takes over the fields that the request names.
+func (s *settings) update(d *framework.FieldData) error {
+	if v, ok := d.GetOk("environment"); ok {
+		s.Environment = v.(string)
+	}
+	if len(s.Environment) > maxEnvironment {
+		return invalid("environment", "is %d bytes long; the limit is %d", len(s.Environment), maxEnvironment)
+	}
+	for name, target := range map[string]*time.Duration{
+		"rotation_period": &s.RotationPeriod, "overlap": &s.Overlap,
+		"refresh_interval": &s.RefreshInterval, "retry_interval": &s.RetryInterval,
+	} {
+		if err := takeDuration(d, name, target); err != nil {
+			return err
+		}
+	}
+	if s.RotationPeriod != 0 && s.RotationPeriod < minPeriod {
+		return invalid("rotation_period", "must be 60 seconds or more")
+	}
+	return errorsFirst(
+		takeInt(d, "max_retries", &s.MaxRetries, 1, 1000),
+		takeInt(d, "max_workers", &s.MaxWorkers, 1, maxWorkers),
+		takeInt(d, "history_retention", &s.Retention, minRetention, 1_000_000),
+	)
+}
+
+// takeDuration takes over a duration, in whole seconds, if the request names it.
+func takeDuration(d *framework.FieldData, name string, target *time.Duration) error {
+	v, ok := d.GetOk(name)
+	if !ok {
+		return nil
+	}
+	if v.(int) <= 0 {
+		return invalid(name, "is %d seconds; it must be more than zero", v)
+	}
+	*target = time.Duration(v.(int)) * time.Second
+	return nil
+}
+
+// takeInt takes over a number if the request names it.
+func takeInt(d *framework.FieldData, name string, target *int, lowest, highest int) error {
+	v, ok := d.GetOk(name)
+	if !ok {
+		return nil
+	}
+	if v.(int) < lowest || v.(int) > highest {
+		return invalid(name, "is %d; it must be from %d to %d", v, lowest, highest)
+	}
+	*target = v.(int)
+	return nil
+}
+
+// errorsFirst returns the first of the errors that is one.
+func errorsFirst(errs ...error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// loadSettings returns the configuration, from storage the first time.
+func (b *backend) loadSettings(ctx context.Context) (*settings, error) {
+	if s := b.settings.Load(); s.loaded {
+		return s, nil
+	}
+	s := &settings{loaded: true}
+	entry, err := (&store{b}).get(ctx, configKey)
+	if err != nil {
+		return nil, fmt.Errorf("read configuration: %w", err)
+	}
+	if entry != nil {
+		if err := entry.DecodeJSON(s); err != nil {
+			return nil, fmt.Errorf("decode configuration: %w", err)
+		}
+	}
+	b.settings.Store(s)
+	return s, nil
+}
+
+// rotationSettings is the part that rotations need, with the defaults in place.
+func (b *backend) rotationSettings() rotation.Settings {
+	s := b.settings.Load()
+	return rotation.Settings{
+		Environment: s.Environment,
+		Retention:   or(s.Retention, defaultRetention),
+		Defaults: rotation.Defaults{
+			Period:          or(s.RotationPeriod, rotation.DefaultPeriod),
+			Overlap:         or(s.Overlap, rotation.DefaultOverlap),
+			RefreshInterval: or(s.RefreshInterval, rotation.DefaultRefreshInterval),
+			RetryInterval:   or(s.RetryInterval, rotation.DefaultRetryInterval),
+			MaxRetries:      or(s.MaxRetries, rotation.DefaultMaxRetries),
+		},
+	}
+}
+
+// workers is how many roles may rotate by themselves at the same time.
+func (b *backend) workers() int { return or(b.settings.Load().MaxWorkers, defaultWorkers) }
+
+// or returns v, or fallback when v is not set.
+func or[T comparable](v, fallback T) T {
+	var zero T
+	if v == zero {
+		return fallback
+	}
+	return v
+}
+
+// seconds is how durations are answered: as whole seconds.
+func seconds(d time.Duration) int64 { return int64(d / time.Second) }
+
+const configHelp = `
+Holds the label of the environment, the defaults of roles, how many roles rotate
+at the same time, and how much history is kept. Every field is optional; a write
+changes only the fields it names.`

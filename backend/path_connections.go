@@ -1,0 +1,328 @@
+package backend
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
+)
+
+func (b *backend) pathConnections() *framework.Path {
+	return &framework.Path{
+		Pattern:        "connections/" + framework.GenericNameRegex("name"),
+		DisplayAttrs:   attributes("", "connection"),
+		Fields:         connectionFields(),
+		ExistenceCheck: b.pathConnectionExists,
+		Operations: map[logical.Operation]framework.OperationHandler{
+			logical.CreateOperation: mutation(b.pathConnectionWrite, "Tell how to reach a PostgreSQL.", nil),
+			logical.UpdateOperation: mutation(b.pathConnectionWrite, "Change how to reach a PostgreSQL.", nil),
+			logical.ReadOperation:   operation(b.pathConnectionRead, "Read a connection, without its secrets.", connectionAnswer()),
+			logical.DeleteOperation: mutation(b.pathConnectionDelete, "Forget a connection that no secret uses.", nil),
+		},
+		HelpSynopsis:    "Manage the ways to reach a PostgreSQL as its administrator.",
+		HelpDescription: oneLine(connectionHelp),
+	}
+}
+
+func connectionFields() map[string]*framework.FieldSchema {
+	fields := map[string]*framework.FieldSchema{
+		"name":                    nameField("Name of the connection."),
+		"connection_url":          field(framework.TypeString, "postgresql://{{username}}:{{password}}@host:port/database?sslmode=verify-full, or give host, port, database and sslmode."),
+		"host":                    field(framework.TypeString, "Name or address of the server."),
+		"port":                    field(framework.TypeInt, "Port of the server; 5432 by default."),
+		"database":                field(framework.TypeString, "Database to log in to; applications are given the same one."),
+		"sslmode":                 field(framework.TypeString, "disable, require, verify-ca or verify-full, the default."),
+		"username":                field(framework.TypeString, "User of the engine itself. It needs no superuser: see the README for the grants."),
+		"password":                sensitive("Password of that user. Rotate it by rotate-root as soon as the connection works."),
+		"verify_connection":       {Type: framework.TypeBool, Default: true, Description: "Log in before the connection is stored."},
+		"tls_ca":                  field(framework.TypeString, "Certificates (PEM) that the server's certificate must descend from."),
+		"tls_certificate":         field(framework.TypeString, "Client certificate (PEM)."),
+		"tls_key":                 sensitive("Private key (PEM) of the client certificate."),
+		"tls_server_name":         field(framework.TypeString, "Name in the server's certificate, if it is not the host."),
+		"max_open_connections":    field(framework.TypeInt, "Connections the engine holds open at most; 4 by default."),
+		"connect_timeout":         field(framework.TypeDurationSecond, "Time to reach the server and log in; 5 s by default, at most 30 s."),
+		"password_authentication": field(framework.TypeString, "scram-sha-256 by default, so that no password reaches the server in clear; password for servers that can't."),
+	}
+	for name, f := range scheduleFields() {
+		fields[name] = f
+	}
+	return fields
+}
+
+func sensitive(description string) *framework.FieldSchema {
+	return &framework.FieldSchema{
+		Type: framework.TypeString, Description: description,
+		DisplayAttrs: &framework.DisplayAttributes{Sensitive: true},
+	}
+}
+
+// connectionAnswer is what reading a connection shows: all but the secrets.
+func connectionAnswer() map[string]*framework.FieldSchema {
+	fields := connectionFields()
+	for _, name := range []string{"name", "password", "tls_key", "verify_connection"} {
+		delete(fields, name)
+	}
+	fields["tls_key_set"] = field(framework.TypeBool, "Whether a private key is stored.")
+	for name, f := range rotationStatusFields() {
+		fields[name] = f
+	}
+	return fields
+}
+
+func (b *backend) pathConnectionExists(ctx context.Context, _ *logical.Request, d *framework.FieldData) (bool, error) {
+	r, err := b.registry.get(ctx, connectionPrefix, d.Get("name").(string))
+	return r != nil && !r.Snapshot().Deleted, err
+}
+
+// pathConnectionWrite corresponds to CREATE and UPDATE on connections/:name.
+func (b *backend) pathConnectionWrite(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	r, err := b.registry.obtain(ctx, connectionPrefix, d.Get("name").(string))
+	if err != nil {
+		return nil, err
+	}
+	draft, err := b.draftConnection(r, d)
+	if err != nil {
+		return nil, err
+	}
+	if err := b.checkAdminUnmanaged(ctx, draft.admin); err != nil {
+		return nil, err
+	}
+	resp := &logical.Response{}
+	if d.Get("verify_connection").(bool) {
+		if err := b.verifyConnection(ctx, draft.admin, resp); err != nil {
+			return nil, err
+		}
+	}
+	if err := b.saveConnection(ctx, req, r, draft); err != nil {
+		return nil, err
+	}
+	if len(resp.Warnings) == 0 {
+		return nil, nil
+	}
+	return resp, nil
+}
+
+// connectionDraft is a connection as it is to be stored.
+type connectionDraft struct {
+	admin  rotation.Secret
+	policy rotation.Policy
+	// based is the version the draft was made from; another write in between
+	// must not be overwritten.
+	based int
+}
+
+// draftConnection applies the request to what is stored.
+func (b *backend) draftConnection(r *rotation.Role, d *framework.FieldData) (*connectionDraft, error) {
+	s := r.Snapshot()
+	draft := &connectionDraft{admin: rotation.Secret{Name: adminSecret, Type: connectionType}, based: s.Version, policy: s.Policy}
+	var config secret.ConnectionConfig
+	if stored := s.Secrets[adminSecret]; stored != nil {
+		draft.admin = *stored
+		var err error
+		if config, err = connectionConfig(stored); err != nil {
+			return nil, err
+		}
+	}
+	if err := takeConnection(d, &config); err != nil {
+		return nil, err
+	}
+	var err error
+	if draft.admin.Config, err = json.Marshal(config); err != nil {
+		return nil, err
+	}
+	if err := takeAdmin(d, &draft.admin); err != nil {
+		return nil, err
+	}
+	if err := takeSchedule(d, &draft.policy); err != nil {
+		return nil, err
+	}
+	draft.policy.AutoRotate = draft.policy.Period != 0 || draft.policy.Schedule != ""
+	return draft, nil
+}
+
+// takeConnection takes over the fields that say how to reach the server. Naming
+// a URL replaces the parts, and naming a part replaces the URL.
+func takeConnection(d *framework.FieldData, c *secret.ConnectionConfig) error {
+	_, byURL := d.GetOk("connection_url")
+	byParts := false
+	for name, target := range map[string]*string{"host": &c.Host, "database": &c.Database, "sslmode": &c.SSLMode} {
+		if v, ok := d.GetOk(name); ok {
+			*target, byParts = v.(string), true
+		} else if byURL {
+			*target = ""
+		}
+	}
+	if v, ok := d.GetOk("port"); ok {
+		c.Port, byParts = v.(int), true
+	} else if byURL {
+		c.Port = 0
+	}
+	if byParts && !byURL {
+		c.ConnectionURL = ""
+	}
+	for name, target := range map[string]*string{
+		"connection_url": &c.ConnectionURL, "tls_ca": &c.TLSCA, "tls_certificate": &c.TLSCertificate, "tls_key": &c.TLSKey,
+		"tls_server_name": &c.TLSServerName, "password_authentication": &c.PasswordAuthentication,
+	} {
+		if v, ok := d.GetOk(name); ok {
+			*target = v.(string)
+		}
+	}
+	if v, ok := d.GetOk("max_open_connections"); ok {
+		c.MaxOpenConnections = v.(int)
+	}
+	if v, ok := d.GetOk("connect_timeout"); ok {
+		c.ConnectTimeout = time.Duration(v.(int)) * time.Second
+	}
+	return c.Validate()
+}
+
+// takeAdmin takes over the login. The password of another user is of no use, so
+// a new name needs a password too.
+func takeAdmin(d *framework.FieldData, admin *rotation.Secret) error {
+	username, hasUsername := d.GetOk("username")
+	password, hasPassword := d.GetOk("password")
+	current := rotation.Material{}
+	if admin.Current != nil {
+		current = admin.Current.Material
+	}
+	if !hasUsername {
+		username = current["username"]
+	}
+	switch {
+	case username == "":
+		return invalid("username", "is missing: give the user that the engine logs in as")
+	case !hasPassword && username != current["username"]:
+		return invalid("password", "is missing: a new username needs its password")
+	case !hasPassword:
+		return nil
+	}
+	material, err := secret.ImportAdmin(username.(string), password.(string))
+	if err != nil {
+		return err
+	}
+	if !material.Equal(current) {
+		admin.Pending = &rotation.Value{Material: material}
+	}
+	return nil
+}
+
+// verifyConnection logs in with the login that is about to be stored.
+func (b *backend) verifyConnection(ctx context.Context, admin rotation.Secret, resp *logical.Response) error {
+	v := admin.Pending
+	if v == nil {
+		v = admin.Current
+	}
+	findings, err := b.admin.Preflight(ctx, admin, v.Material)
+	if err == nil {
+		err = b.admin.Test(ctx, admin, v.Material)
+	}
+	if err != nil {
+		return invalid("connection_url, username, password", "the server was asked and %v. Nothing was stored; verify_connection=false stores without asking", err)
+	}
+	for _, finding := range findings {
+		resp.AddWarning(finding)
+	}
+	return nil
+}
+
+// saveConnection stores the draft, with a history record: who reaches the
+// database as its administrator is worth an entry.
+func (b *backend) saveConnection(ctx context.Context, req *logical.Request, r *rotation.Role, draft *connectionDraft) error {
+	rec := b.newRecord(req, rotation.KindImport, adminSecret, connectionType)
+	rec.Results[0].From = draft.based
+	err := r.Change(ctx, rec, func(s *rotation.State) error {
+		switch {
+		case s.Version != draft.based:
+			return invalid("name", "connection %s was changed meanwhile; try again", r.Name)
+		case s.InFlight != nil && draft.admin.Pending == nil:
+			return fmt.Errorf("%w: the password of connection %s is being rotated", rotation.ErrInFlight, r.Name)
+		}
+		// A login that was supplied and proven settles whatever was in flight.
+		now := b.now().UTC().Truncate(time.Second)
+		s.Deleted, s.InFlight, s.Policy = false, nil, draft.policy
+		s.Version++
+		if draft.admin.Pending != nil {
+			draft.admin.Current = &rotation.Value{Material: draft.admin.Pending.Material, Version: s.Version, Created: now}
+			draft.admin.Pending, draft.admin.Previous = nil, nil
+		}
+		s.Secrets = map[string]*rotation.Secret{adminSecret: &draft.admin}
+		rec.Results[0].To = draft.admin.Current.Version
+		return b.replan(s, r.Key, now)
+	})
+	b.postgres.Forget(r.Name)
+	return err
+}
+
+// pathConnectionRead corresponds to READ on connections/:name.
+func (b *backend) pathConnectionRead(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	r, err := b.registry.get(ctx, connectionPrefix, d.Get("name").(string))
+	if err != nil || r == nil || r.Snapshot().Deleted {
+		return nil, err
+	}
+	s := r.Snapshot()
+	admin := s.Secrets[adminSecret]
+	config, err := connectionConfig(admin)
+	if err != nil {
+		return nil, err
+	}
+	return &logical.Response{Data: connectionData(s, config, b.rotationStatus(r))}, nil
+}
+
+func connectionData(s *rotation.Snapshot, c secret.ConnectionConfig, status map[string]any) map[string]any {
+	c = c.WithDefaults()
+	data := map[string]any{
+		"username": s.Secrets[adminSecret].Current.Material["username"], "tls_ca": c.TLSCA, "tls_certificate": c.TLSCertificate,
+		"tls_key_set": c.TLSKey != "", "tls_server_name": c.TLSServerName, "max_open_connections": c.MaxOpenConnections,
+		"connect_timeout": seconds(c.ConnectTimeout), "password_authentication": c.PasswordAuthentication,
+	}
+	if c.ConnectionURL != "" {
+		data["connection_url"] = c.ConnectionURL
+	} else {
+		data["host"], data["port"], data["database"], data["sslmode"] = c.Host, c.Port, c.Database, c.SSLMode
+	}
+	for name, value := range status {
+		data[name] = value
+	}
+	if s.Policy.AutoRotate {
+		for name, value := range scheduleData(s.Policy, s.Terms) {
+			data[name] = value
+		}
+	}
+	return data
+}
+
+// pathConnectionDelete corresponds to DELETE on connections/:name.
+func (b *backend) pathConnectionDelete(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	name := d.Get("name").(string)
+	r, err := b.registry.get(ctx, connectionPrefix, name)
+	if err != nil || r == nil || r.Snapshot().Deleted {
+		return nil, err
+	}
+	b.claims.mu.Lock()
+	defer b.claims.mu.Unlock()
+	users, err := b.users(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	if len(users) > 0 {
+		return nil, invalid("name", "connection %s is used by %s; delete those secrets first", name, sample(users))
+	}
+	err = r.Change(ctx, b.newRecord(req, rotation.KindDelete, adminSecret, connectionType), buryState)
+	b.postgres.Forget(name)
+	return nil, err
+}
+
+const connectionHelp = `
+A connection tells how to reach one PostgreSQL server, as a user that may change
+the passwords of the users it manages. Give either connection_url with the
+placeholders {{username}} and {{password}}, or host, port, database and sslmode.
+The login is tried before anything is stored. The password is never shown again;
+rotate it by rotate-root/<name>, or by itself with rotation_period or
+rotation_schedule.`

@@ -1,0 +1,212 @@
+package backend
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
+)
+
+// The stages that readers can ask for.
+const (
+	stageCurrent  = "current"
+	stagePrevious = "previous"
+)
+
+func (b *backend) pathCreds() *framework.Path {
+	return &framework.Path{
+		Pattern:      optionalRole("creds"),
+		DisplayAttrs: attributes("read", "default-role-credentials|role-credentials"),
+		Fields:       credsFields(),
+		Operations: map[logical.Operation]framework.OperationHandler{
+			logical.ReadOperation: operation(b.pathCredsRead, "Read all values of a role, of one version.", nil),
+		},
+		HelpSynopsis:    "Read the current values of a role.",
+		HelpDescription: oneLine(credsHelp),
+	}
+}
+
+func (b *backend) pathCredsSecret() *framework.Path {
+	fields := credsFields()
+	fields["name"] = nameField("Name of the secret.")
+	return &framework.Path{
+		Pattern:      "creds/" + framework.GenericNameRegex("role") + "/" + framework.GenericNameRegex("name"),
+		DisplayAttrs: attributes("read", "secret-credentials"),
+		Fields:       fields,
+		Operations: map[logical.Operation]framework.OperationHandler{
+			logical.ReadOperation: operation(b.pathCredsSecretRead, "Read the value of one secret.", nil),
+		},
+		HelpSynopsis:    "Read the current value of one secret of a role.",
+		HelpDescription: oneLine(credsHelp),
+	}
+}
+
+func credsFields() map[string]*framework.FieldSchema {
+	return map[string]*framework.FieldSchema{
+		"role":       field(framework.TypeString, "Name of the role; default if the path ends before it."),
+		"stage":      {Type: framework.TypeString, Default: stageCurrent, Query: true, Description: "current, or previous during the overlap."},
+		"if_version": {Type: framework.TypeInt, Query: true, Description: "Answer changed=false and no values if this is still the version."},
+	}
+}
+
+// reading is one read of a role: one snapshot, one moment.
+type reading struct {
+	b     *backend
+	role  string
+	s     *rotation.Snapshot
+	now   time.Time
+	stage string
+	// unless is the version the reader has already; zero if none.
+	unless int
+}
+
+func (b *backend) newReading(ctx context.Context, d *framework.FieldData) (*reading, error) {
+	r, err := b.findRole(ctx, roleName(d))
+	if err != nil {
+		return nil, err
+	}
+	rd := &reading{
+		b: b, role: r.Name, s: r.Snapshot(), now: b.now(),
+		stage: d.Get("stage").(string), unless: d.Get("if_version").(int),
+	}
+	if rd.stage != stageCurrent && rd.stage != stagePrevious {
+		return nil, invalid("stage", "is %q; it must be current or previous", rd.stage)
+	}
+	return rd, nil
+}
+
+// pathCredsRead corresponds to READ on creds and creds/:role.
+func (b *backend) pathCredsRead(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	rd, err := b.newReading(ctx, d)
+	if err != nil {
+		return nil, err
+	}
+	data := rd.header()
+	if rd.unchanged(data) {
+		return &logical.Response{Data: data}, nil
+	}
+	found := false
+	for _, name := range rd.s.Names() {
+		fields, err := rd.values(rd.s.Secrets[name])
+		if err != nil {
+			return nil, err
+		}
+		for field, value := range fields {
+			data[name+"_"+field], found = value, true
+		}
+	}
+	if !found {
+		return nil, rd.nothing()
+	}
+	return &logical.Response{Data: data}, nil
+}
+
+// pathCredsSecretRead corresponds to READ on creds/:role/:secret.
+func (b *backend) pathCredsSecretRead(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	rd, err := b.newReading(ctx, d)
+	if err != nil {
+		return nil, err
+	}
+	name := d.Get("name").(string)
+	s := rd.s.Secrets[name]
+	if s == nil {
+		return nil, invalid("name", "role %s has no secret %q; it has: %s. Write secrets/%s/%s to create it", rd.role, name, or(sample(rd.s.Names()), "none yet"), rd.role, name)
+	}
+	data := rd.header()
+	if rd.unchanged(data) {
+		return &logical.Response{Data: data}, nil
+	}
+	fields, err := rd.values(s)
+	if err != nil {
+		return nil, err
+	}
+	if len(fields) == 0 {
+		return nil, rd.nothing()
+	}
+	for field, value := range fields {
+		data[field] = value
+	}
+	return &logical.Response{Data: data}, nil
+}
+
+// header is what every answer has. Nothing in it but ttl may change between two
+// rotations: Vault Secrets Operator restarts pods when anything else does.
+func (rd *reading) header() map[string]any {
+	data := map[string]any{
+		"version":             rd.s.Version,
+		"last_vault_rotation": timestamp(rd.s.LastRotation),
+		"next_vault_rotation": nil,
+		"rotation_period":     seconds(rd.s.Terms.IntervalAt(rd.s.Anchor)),
+		"ttl":                 seconds(rd.s.TTL(rd.now)),
+	}
+	if rd.s.Policy.AutoRotate {
+		data["next_vault_rotation"] = timestamp(rd.s.NextRotation)
+	}
+	return data
+}
+
+// unchanged completes the answer for a reader who says which version it has.
+func (rd *reading) unchanged(data map[string]any) bool {
+	if rd.unless == 0 {
+		return false
+	}
+	data["changed"] = rd.unless != rd.s.Version
+	return rd.unless == rd.s.Version
+}
+
+// values returns the fields of one secret in the stage that is read; none if it
+// has no value in that stage that works.
+func (rd *reading) values(s *rotation.Secret) (map[string]string, error) {
+	t := rd.b.types[s.Type]
+	previous := s.PreviousAt(rd.now)
+	if !t.OffersPrevious(*s) {
+		previous = nil
+	}
+	value := s.Current
+	if rd.stage == stagePrevious {
+		value = previous
+	}
+	if value == nil {
+		return nil, nil
+	}
+	fields, err := t.Fields(*s, value.Material)
+	if err != nil {
+		return nil, fmt.Errorf("read secret %s of role %s: %w", s.Name, rd.role, err)
+	}
+	if rd.stage == stageCurrent && previous != nil {
+		for name, v := range t.PreviousFields(previous.Material) {
+			fields[name] = v
+		}
+	}
+	return fields, nil
+}
+
+// nothing says why there is nothing to read, and what gives the role values.
+func (rd *reading) nothing() error {
+	if rd.stage == stagePrevious {
+		return invalid("stage", "role %s has no previous value that works: the overlap has ended, nothing was rotated yet, or the old password of a single_user database ended with its rotation", rd.role)
+	}
+	return invalid("role", "role %s has no values yet; write secrets/%s/<name> to give it some", rd.role, rd.role)
+}
+
+// timestamp is how times are answered: RFC 3339 in UTC with whole seconds, or
+// null for a time that has not come about.
+func timestamp(t time.Time) any {
+	if t.IsZero() {
+		return nil
+	}
+	return t.UTC().Truncate(time.Second).Format(time.RFC3339)
+}
+
+const credsHelp = `
+Answers the values that work now, flat and without a lease: for a role, the fields
+of every secret with the secret's name and an underscore before them, all of one
+version; for one secret, its fields bare. Read again after ttl seconds: that is
+the time to the next rotation, at most the role's refresh_interval, and a few
+seconds while a rotation is under way. With stage=previous, the values from before
+the last rotation, as long as they work. With if_version, no values if the version
+is still that one.`

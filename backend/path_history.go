@@ -1,0 +1,113 @@
+package backend
+
+import (
+	"context"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
+)
+
+func (b *backend) pathHistory() *framework.Path {
+	return b.historyPath("history/"+framework.GenericNameRegex("role")+"/?$", "role-history", "role", rolePrefix)
+}
+
+func (b *backend) pathConnectionHistory() *framework.Path {
+	return b.historyPath("connections/"+framework.GenericNameRegex("name")+"/history/?$", "connection-history", "name", connectionPrefix)
+}
+
+// historyPath is the history of a role or of a connection.
+func (b *backend) historyPath(pattern, suffix, nameOf, prefix string) *framework.Path {
+	return &framework.Path{
+		Pattern:      pattern,
+		DisplayAttrs: attributes("", suffix),
+		Fields:       map[string]*framework.FieldSchema{nameOf: nameField("Whose history.")},
+		Operations: map[logical.Operation]framework.OperationHandler{
+			logical.ListOperation: operation(b.historyList(prefix, nameOf), "List the operations, oldest first.", listFields()),
+			logical.ReadOperation: operation(b.historyRead(prefix, nameOf), "Read how long the history is and whether it is complete.", historyFields()),
+		},
+		HelpSynopsis:    "Read what was done, when, by whom and why.",
+		HelpDescription: oneLine(historyHelp),
+	}
+}
+
+func historyFields() map[string]*framework.FieldSchema {
+	return map[string]*framework.FieldSchema{
+		"count":       field(framework.TypeInt, "Number of entries ever written."),
+		"kept":        field(framework.TypeInt, "Number of entries kept; older ones were dropped by history_retention."),
+		"head_hash":   field(framework.TypeString, "Hash of the newest entry, which vouches for all before it."),
+		"base_hash":   field(framework.TypeString, "Hash of the newest dropped entry; empty if none was."),
+		"chain_valid": field(framework.TypeBool, "Whether no entry was changed, dropped or reordered."),
+		"problem":     field(framework.TypeString, "What is wrong first, if chain_valid is false."),
+	}
+}
+
+// findHistory returns a role or connection even when it was deleted: its history
+// remains.
+func (b *backend) findHistory(ctx context.Context, prefix, name string) (*rotation.Role, error) {
+	r, err := b.registry.get(ctx, prefix, name)
+	if err != nil {
+		return nil, err
+	}
+	if r == nil {
+		return nil, invalid("role", "unknown role: %q; there is: %s", name, b.existing(ctx, prefix))
+	}
+	return r, nil
+}
+
+// historyRead corresponds to READ on history/:role.
+func (b *backend) historyRead(prefix, nameOf string) framework.OperationFunc {
+	return func(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+		r, err := b.findHistory(ctx, prefix, d.Get(nameOf).(string))
+		if err != nil {
+			return nil, err
+		}
+		h, entries, err := r.Entries(ctx)
+		if err != nil {
+			return nil, err
+		}
+		data := map[string]any{
+			"count": h.Count, "kept": len(entries), "head_hash": h.Head, "base_hash": h.BaseHash, "chain_valid": true,
+		}
+		if err := h.VerifyChain(entries); err != nil {
+			data["chain_valid"], data["problem"] = false, err.Error()
+		}
+		return &logical.Response{Data: data}, nil
+	}
+}
+
+// historyList corresponds to LIST on history/:role.
+func (b *backend) historyList(prefix, nameOf string) framework.OperationFunc {
+	return func(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+		r, err := b.findHistory(ctx, prefix, d.Get(nameOf).(string))
+		if err != nil {
+			return nil, err
+		}
+		_, entries, err := r.Entries(ctx)
+		if err != nil {
+			return nil, err
+		}
+		ids, info := make([]string, 0, len(entries)), map[string]any{}
+		for _, e := range entries {
+			rec, err := e.Decode()
+			if err != nil {
+				return nil, err
+			}
+			ids = append(ids, rec.ID)
+			info[rec.ID] = map[string]any{
+				"sequence": e.Sequence, "kind": string(rec.Kind), "outcome": string(rec.Outcome), "trigger": string(rec.Trigger),
+				"started": rec.Started.Format(time.RFC3339), "version": rec.Version, "display_name": rec.Actor.DisplayName,
+			}
+		}
+		return listResponse(ids, info), nil
+	}
+}
+
+const historyHelp = `
+Every creation, rotation, rollback, retirement and deletion has an entry, whether
+it succeeded or not. Each entry holds the hash of the one before, and the newest
+hash is part of the role's state, so chain_valid tells whether any was changed,
+dropped or reordered. The same hashes are in Vault's log. The history of a deleted
+role stays.`

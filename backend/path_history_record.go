@@ -1,0 +1,88 @@
+package backend
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
+)
+
+func (b *backend) pathHistoryRecord() *framework.Path {
+	return b.recordPath("history/"+framework.GenericNameRegex("role")+"/"+framework.GenericNameRegex("id"), "role-history-record", "role", rolePrefix)
+}
+
+func (b *backend) pathConnectionHistoryRecord() *framework.Path {
+	return b.recordPath("connections/"+framework.GenericNameRegex("name")+"/history/"+framework.GenericNameRegex("id"), "connection-history-record", "name", connectionPrefix)
+}
+
+// recordPath is one entry of the history of a role or of a connection.
+func (b *backend) recordPath(pattern, suffix, nameOf, prefix string) *framework.Path {
+	return &framework.Path{
+		Pattern:      pattern,
+		DisplayAttrs: attributes("", suffix),
+		Fields: map[string]*framework.FieldSchema{
+			nameOf:   nameField("Whose history."),
+			"id":     nameField("The rotation_id."),
+			"format": {Type: framework.TypeString, Default: "json", Query: true, Description: "json, or markdown for a record to file."},
+		},
+		Operations: map[logical.Operation]framework.OperationHandler{
+			logical.ReadOperation: operation(b.recordRead(prefix, nameOf), "Read the record of one operation.", nil),
+		},
+		HelpSynopsis:    "Read the record of one operation.",
+		HelpDescription: oneLine(recordHelp),
+	}
+}
+
+// recordRead corresponds to READ on history/:role/:id.
+func (b *backend) recordRead(prefix, nameOf string) framework.OperationFunc {
+	return func(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+		format := d.Get("format").(string)
+		if format != "json" && format != "markdown" {
+			return nil, invalid("format", "is %q; it must be json or markdown", format)
+		}
+		r, err := b.findHistory(ctx, prefix, d.Get(nameOf).(string))
+		if err != nil {
+			return nil, err
+		}
+		_, entries, err := r.Entries(ctx)
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range entries {
+			rec, err := e.Decode()
+			if err != nil {
+				return nil, err
+			}
+			if rec.ID == d.Get("id").(string) {
+				return recordResponse(rec, e, format)
+			}
+		}
+		return nil, nil
+	}
+}
+
+// recordResponse answers a record. The canonical text is what the hash covers,
+// after the previous hash and a newline, so that anybody can check it.
+func recordResponse(rec rotation.Record, e rotation.Entry, format string) (*logical.Response, error) {
+	if format == "markdown" {
+		return &logical.Response{Data: map[string]any{"markdown": markdown(rec, e)}}, nil
+	}
+	data := map[string]any{}
+	if err := json.Unmarshal(e.Record, &data); err != nil {
+		return nil, fmt.Errorf("decode record: %w", err)
+	}
+	data["rotation_id"] = rec.ID
+	delete(data, "id")
+	data["sequence"], data["hash"], data["previous_hash"] = e.Sequence, e.Hash, e.PreviousHash
+	data["canonical"] = string(e.Record)
+	return &logical.Response{Data: data}, nil
+}
+
+const recordHelp = `
+Answers who did what, when, for how long and why, with each secret's versions and
+steps, what was proven, and what went wrong. format=markdown renders it as the
+record that a rotation procedure asks for.`

@@ -1,0 +1,167 @@
+package backend
+
+import (
+	"context"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
+)
+
+func (b *backend) pathRoles() *framework.Path {
+	return &framework.Path{
+		Pattern:        "roles/" + framework.GenericNameRegex("role"),
+		DisplayAttrs:   attributes("", "role"),
+		Fields:         roleFields(),
+		ExistenceCheck: b.pathRoleExists,
+		Operations: map[logical.Operation]framework.OperationHandler{
+			logical.CreateOperation: mutation(b.pathRoleWrite, "Create a role.", nil),
+			logical.UpdateOperation: mutation(b.pathRoleWrite, "Change when a role rotates. Nothing is rotated by it.", nil),
+			logical.ReadOperation:   operation(b.pathRoleRead, "Read a role.", roleAnswer()),
+			logical.DeleteOperation: mutation(b.pathRoleDelete, "Forget a role and all its secrets.", nil),
+		},
+		HelpSynopsis:    "Manage the roles: one application's set of secrets, which rotate together.",
+		HelpDescription: oneLine(roleHelp),
+	}
+}
+
+func roleFields() map[string]*framework.FieldSchema {
+	fields := map[string]*framework.FieldSchema{
+		"role":             nameField("Name of the role."),
+		"auto_rotate":      {Type: framework.TypeBool, Default: true, Description: "Whether the role rotates by itself."},
+		"overlap":          field(framework.TypeDurationSecond, "How long previous values stay valid after a rotation; 24 h by default, but at most half the interval."),
+		"refresh_interval": field(framework.TypeDurationSecond, "How often applications are told to read again; 5 min by default, but at most half the overlap."),
+		"max_retries":      field(framework.TypeInt, "How many automatic rotations may fail in a row before the role needs attention; 8 by default."),
+		"retry_interval":   field(framework.TypeDurationSecond, "Pause after the first failed automatic rotation; it doubles with each failure, up to an hour. 10 s by default."),
+	}
+	for name, f := range scheduleFields() {
+		fields[name] = f
+	}
+	return fields
+}
+
+func roleAnswer() map[string]*framework.FieldSchema {
+	fields := roleFields()
+	delete(fields, "role")
+	fields["secrets"] = field(framework.TypeStringSlice, "Names of the role's secrets.")
+	return fields
+}
+
+// findRole returns an existing role.
+func (b *backend) findRole(ctx context.Context, name string) (*rotation.Role, error) {
+	r, err := b.registry.get(ctx, rolePrefix, name)
+	if err != nil {
+		return nil, err
+	}
+	if r == nil || r.Snapshot().Deleted {
+		return nil, invalid("role", "unknown role: %q; there is: %s. Write roles/%s first", name, b.existing(ctx, rolePrefix), name)
+	}
+	return r, nil
+}
+
+func (b *backend) pathRoleExists(ctx context.Context, _ *logical.Request, d *framework.FieldData) (bool, error) {
+	r, err := b.registry.get(ctx, rolePrefix, d.Get("role").(string))
+	return r != nil && !r.Snapshot().Deleted, err
+}
+
+// pathRoleWrite corresponds to CREATE and UPDATE on roles/:role.
+func (b *backend) pathRoleWrite(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	r, err := b.registry.obtain(ctx, rolePrefix, d.Get("role").(string))
+	if err != nil {
+		return nil, err
+	}
+	return nil, r.Change(ctx, nil, func(s *rotation.State) error {
+		if s.Deleted {
+			s.Policy = rotation.Policy{AutoRotate: true}
+		}
+		before := s.Policy
+		if err := b.takePolicy(d, &s.Policy, r.Key); err != nil {
+			return err
+		}
+		s.Deleted = false
+		if s.Policy == before || s.Anchor.IsZero() {
+			return nil
+		}
+		return b.replan(s, r.Key, b.now())
+	})
+}
+
+// replan works out the next rotation after a change of the policy: counted from
+// the last one, and never now, because changing a policy rotates nothing.
+func (b *backend) replan(s *rotation.State, key string, now time.Time) error {
+	terms, err := s.Policy.Resolve(b.rotationSettings().Defaults, parseCron, key)
+	if err != nil {
+		return err
+	}
+	if s.Anchor.IsZero() {
+		s.Anchor = now
+	}
+	s.NextRotation = terms.NextAfter(s.Anchor, now)
+	return nil
+}
+
+// pathRoleRead corresponds to READ on roles/:role.
+func (b *backend) pathRoleRead(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	r, err := b.registry.get(ctx, rolePrefix, d.Get("role").(string))
+	if err != nil || r == nil || r.Snapshot().Deleted {
+		return nil, err
+	}
+	s := r.Snapshot()
+	data := scheduleData(s.Policy, s.Terms)
+	data["auto_rotate"] = s.Policy.AutoRotate
+	data["overlap"] = seconds(s.Terms.Overlap)
+	data["refresh_interval"] = seconds(s.Terms.RefreshInterval)
+	data["max_retries"] = s.Terms.MaxRetries
+	data["retry_interval"] = seconds(s.Terms.RetryInterval)
+	data["secrets"] = s.Names()
+	return &logical.Response{Data: data}, nil
+}
+
+// pathRoleDelete corresponds to DELETE on roles/:role.
+func (b *backend) pathRoleDelete(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	r, err := b.registry.get(ctx, rolePrefix, d.Get("role").(string))
+	if err != nil || r == nil || r.Snapshot().Deleted {
+		return nil, err
+	}
+	rec := b.newRecord(req, rotation.KindDelete, "", "")
+	rec.Secrets, rec.Results = r.Snapshot().Names(), nil
+	resp := &logical.Response{}
+	for _, secret := range r.Snapshot().Secrets {
+		resp.Warnings = append(resp.Warnings, leftBehind(secret)...)
+	}
+	if err := r.Change(ctx, rec, buryState); err != nil || len(resp.Warnings) == 0 {
+		return nil, err
+	}
+	return resp, nil
+}
+
+// buryState is the change that deletes a role or connection. Version and history
+// stay, so that neither starts again if the name is used again.
+func buryState(s *rotation.State) error {
+	*s = rotation.State{
+		Schema: s.Schema, Deleted: true, Version: s.Version + 1, Secrets: map[string]*rotation.Secret{},
+		LastRotation: s.LastRotation, History: s.History, Outbox: s.Outbox,
+	}
+	return nil
+}
+
+// leftBehind says what a deleted secret leaves at its target.
+func leftBehind(s *rotation.Secret) []string {
+	if s.Type != databaseType {
+		return nil
+	}
+	config, err := databaseConfig(s)
+	if err != nil {
+		return nil
+	}
+	return []string{"PostgreSQL keeps the users " + sample(config.Usernames) + " with the passwords they have; drop them, or set other passwords, if nobody is to use them"}
+}
+
+const roleHelp = `
+A role is one application's set of secrets; they rotate together, as one
+transaction. It rotates by rotation_period, or by rotation_schedule; with neither,
+by the period of the mount, which is 90 days unless configured. The role named
+default is the one the bare paths act on. Deleting a role forgets the values of
+its secrets; its history stays readable.`

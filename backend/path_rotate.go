@@ -1,0 +1,89 @@
+package backend
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
+)
+
+func (b *backend) pathRotate() *framework.Path {
+	fields := operationFields()
+	fields["dry_run"] = field(framework.TypeBool, "Try everything that can be tried without changing anything, and report.")
+	return &framework.Path{
+		Pattern:      optionalRole("rotate"),
+		DisplayAttrs: attributes("rotate", "default-role|role"),
+		Fields:       fields,
+		Operations: map[logical.Operation]framework.OperationHandler{
+			logical.UpdateOperation: mutation(b.pathRotateWrite, "Give all secrets of a role new values, as one transaction.", operationAnswer()),
+		},
+		HelpSynopsis:    "Rotate all secrets of a role, or some.",
+		HelpDescription: oneLine(rotateHelp),
+	}
+}
+
+// pathRotateWrite corresponds to UPDATE on rotate and rotate/:role.
+func (b *backend) pathRotateWrite(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	request, wait, err := b.takeOperation(req, d, rotation.KindRotate)
+	if err != nil {
+		return nil, err
+	}
+	r, err := b.findRole(ctx, roleName(d))
+	if err != nil {
+		return nil, err
+	}
+	if d.Get("dry_run").(bool) {
+		return b.dryRun(ctx, r, request.Secrets)
+	}
+	return b.perform(ctx, r, *request, wait)
+}
+
+// dryRun makes values as a rotation would, and tries them at their targets in a
+// transaction that is rolled back.
+func (b *backend) dryRun(ctx context.Context, r *rotation.Role, names []string) (*logical.Response, error) {
+	s := r.Snapshot()
+	names, err := s.Selected(r.Name, names)
+	if err != nil {
+		return nil, err
+	}
+	checked := map[string]string{}
+	resp := &logical.Response{Data: map[string]any{
+		"role": r.Name, "status": "dry_run", "version": s.Version, "steps": checked,
+	}}
+	var problems error
+	for _, name := range names {
+		findings, err := b.tryOut(ctx, *s.Secrets[name])
+		checked[name] = "would rotate"
+		if err != nil {
+			problems = errors.Join(problems, fmt.Errorf("secret %s: %w", name, err))
+		}
+		for _, finding := range findings {
+			resp.AddWarning(fmt.Sprintf("secret %s: %s", name, finding))
+		}
+	}
+	if problems != nil {
+		return nil, preflightError(fmt.Errorf("a rotation would fail: %w", problems))
+	}
+	return resp, nil
+}
+
+func (b *backend) tryOut(ctx context.Context, s rotation.Secret) ([]string, error) {
+	t := b.types[s.Type]
+	material, err := t.Create(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	return t.Preflight(ctx, s, material)
+}
+
+const rotateHelp = `
+Gives all secrets of the role, or those named in secrets, new values, as one
+transaction: the values are made, applied at their targets, proven by use, and
+then committed together; if anything fails, everything is put back. Readers get
+the old values until the commit and the new ones after it; the old ones stay valid
+for the overlap. When another operation of the role is in flight the answer is
+409. A rotation that was tried and failed is a 422 that says what is true now.`

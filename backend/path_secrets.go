@@ -1,0 +1,250 @@
+package backend
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
+)
+
+// creationWait bounds how long creating a secret keeps its request waiting.
+const creationWait = 30 * time.Second
+
+func (b *backend) pathSecrets() *framework.Path {
+	return &framework.Path{
+		Pattern:        "secrets/" + framework.GenericNameRegex("role") + "/" + framework.GenericNameRegex("name"),
+		DisplayAttrs:   attributes("", "secret"),
+		Fields:         secretFields(),
+		ExistenceCheck: b.pathSecretExists,
+		Operations: map[logical.Operation]framework.OperationHandler{
+			logical.CreateOperation: mutation(b.pathSecretCreate, "Create a secret, with its first value.", operationAnswer()),
+			logical.UpdateOperation: mutation(b.pathSecretUpdate, "Change the configuration of a secret. Its value stays.", nil),
+			logical.ReadOperation:   operation(b.pathSecretRead, "Read the configuration of a secret, without its value.", secretAnswer()),
+			logical.DeleteOperation: mutation(b.pathSecretDelete, "Forget a secret and its values.", nil),
+		},
+		HelpSynopsis:    "Manage the secrets of a role.",
+		HelpDescription: oneLine(secretHelp),
+	}
+}
+
+func secretFields() map[string]*framework.FieldSchema {
+	return map[string]*framework.FieldSchema{
+		"role":                    nameField("Name of the role."),
+		"name":                    nameField("Name of the secret within the role."),
+		"type":                    {Type: framework.TypeString, Description: "Type of the secret.", AllowedValues: []any{databaseType, jwtType, apiKeyType, randomType}},
+		"connection":              field(framework.TypeString, "database: name of the connection that reaches its server."),
+		"rotation_strategy":       field(framework.TypeString, "database: single_user, the default, or alternating_users, during whose rotations no login ever fails."),
+		"usernames":               field(framework.TypeCommaStringSlice, "database: the user, or the two alternating users. They must exist."),
+		"verification_statements": field(framework.TypeStringSlice, "database: SQL that a new login must be able to run before it is handed out. It is rolled back."),
+		"rotation_statements":     field(framework.TypeStringSlice, "database: SQL that sets the password, instead of ALTER ROLE; with {{username}} and {{password}}."),
+		"password_policy":         field(framework.TypeString, "database, random: name of a Vault password policy."),
+		"algorithm":               field(framework.TypeString, "jwt: HS256, the default, HS384 or HS512."),
+		"prefix":                  field(framework.TypeString, "api_key: what every key begins with, so that scanners recognize it."),
+		"length":                  field(framework.TypeInt, "api_key, random: number of random characters."),
+		"charset":                 field(framework.TypeString, "random: the characters to choose from."),
+		"skip_import_rotation":    field(framework.TypeBool, "Take over the supplied value, after proving that it works, instead of making a first one."),
+		"password":                sensitive("database: password to import, of the first user."),
+		"secret":                  sensitive("jwt: signing key to import, used as the bytes of this text."),
+		"key":                     sensitive("api_key: key to import."),
+		"value":                   sensitive("random: value to import."),
+	}
+}
+
+// secretAnswer is what reading a secret shows: its configuration, no value.
+func secretAnswer() map[string]*framework.FieldSchema {
+	fields := secretFields()
+	for _, name := range []string{"role", "name", "skip_import_rotation", "password", "secret", "key", "value"} {
+		delete(fields, name)
+	}
+	fields["version"] = field(framework.TypeInt, "Version of the role at which the current value was committed.")
+	return fields
+}
+
+func (b *backend) pathSecretExists(ctx context.Context, _ *logical.Request, d *framework.FieldData) (bool, error) {
+	r, err := b.registry.get(ctx, rolePrefix, d.Get("role").(string))
+	return r != nil && r.Snapshot().Secrets[d.Get("name").(string)] != nil, err
+}
+
+// pathSecretCreate corresponds to CREATE on secrets/:role/:secret.
+func (b *backend) pathSecretCreate(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	r, err := b.findRole(ctx, d.Get("role").(string))
+	if err != nil {
+		return nil, err
+	}
+	added, err := b.draftSecret(r, d)
+	if err != nil {
+		return nil, err
+	}
+	if added.Type == databaseType {
+		config, err := databaseConfig(added)
+		if err != nil {
+			return nil, err
+		}
+		release, err := b.reserve(ctx, fmt.Sprintf("secret %s of role %s", added.Name, r.Name), config)
+		if err != nil {
+			return nil, err
+		}
+		defer release()
+	}
+	request, err := b.creation(ctx, req, d, added)
+	if err != nil {
+		return nil, err
+	}
+	return b.perform(ctx, r, *request, creationWait)
+}
+
+// draftSecret builds the secret that the request describes.
+func (b *backend) draftSecret(r *rotation.Role, d *framework.FieldData) (*rotation.Secret, error) {
+	name, typeName := d.Get("name").(string), d.Get("type").(string)
+	if typeName == "" {
+		return nil, invalid("type", "is missing; the types are: %s", sample(typeNames()))
+	}
+	if err := errorsFirst(checkTypeFields(d, typeName), checkFlat(r.Snapshot(), name, typeName)); err != nil {
+		return nil, err
+	}
+	config, err := takeConfig(d, typeName, nil)
+	if err != nil {
+		return nil, err
+	}
+	if err := b.types[typeName].Validate(config); err != nil {
+		return nil, err
+	}
+	return &rotation.Secret{Name: name, Type: typeName, Config: config}, nil
+}
+
+// creation asks for the secret's first value: the supplied one, or a new one. It
+// has been tried at the target as far as is possible without changing anything.
+func (b *backend) creation(ctx context.Context, req *logical.Request, d *framework.FieldData, added *rotation.Secret) (*rotation.Request, error) {
+	t := b.types[added.Type]
+	request := b.newRequest(req, rotation.KindCreate)
+	request.Added = added
+	field := typeSchemas[added.Type].importField
+	supplied, isSupplied := d.GetOk(field)
+	skip := d.Get("skip_import_rotation").(bool)
+	var material rotation.Material
+	var err error
+	switch {
+	case isSupplied && !skip:
+		return nil, invalid(field, "is only for importing; set skip_import_rotation=true to take it over, or leave it out to have a new value made")
+	case skip && !isSupplied:
+		return nil, invalid("skip_import_rotation", "needs the value to take over in the field %s", field)
+	case skip:
+		request.Kind = rotation.KindImport
+		material, err = t.Import(*added, supplied.(string))
+		request.Supplied = material
+	default:
+		material, err = t.Create(ctx, *added)
+	}
+	if err != nil {
+		return nil, err
+	}
+	findings, err := t.Preflight(ctx, *added, material)
+	if err != nil {
+		return nil, preflightError(err)
+	}
+	request.Findings = findings
+	return request, nil
+}
+
+// preflightError says that nothing was changed: a preflight never does.
+func preflightError(err error) error {
+	return fmt.Errorf("%w: %w. Nothing was changed", rotation.ErrInvalid, err)
+}
+
+// pathSecretUpdate corresponds to UPDATE on secrets/:role/:secret.
+func (b *backend) pathSecretUpdate(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	r, err := b.findRole(ctx, d.Get("role").(string))
+	if err != nil {
+		return nil, err
+	}
+	return nil, r.Change(ctx, nil, func(s *rotation.State) error {
+		stored := s.Secrets[d.Get("name").(string)]
+		if stored == nil {
+			return invalid("name", "role %s has no secret %q; it has: %s", r.Name, d.Get("name"), sample(s.Names()))
+		}
+		if err := checkSecretUpdate(d, stored); err != nil {
+			return err
+		}
+		config, err := takeConfig(d, stored.Type, stored.Config)
+		if err != nil {
+			return err
+		}
+		t := b.types[stored.Type]
+		if err := errorsFirst(t.Validate(config), t.ValidateUpdate(stored.Config, config)); err != nil {
+			return err
+		}
+		stored.Config = config
+		return nil
+	})
+}
+
+// checkSecretUpdate refuses what an update cannot do.
+func checkSecretUpdate(d *framework.FieldData, stored *rotation.Secret) error {
+	if v, ok := d.GetOk("type"); ok && v != stored.Type {
+		return invalid("type", "of an existing secret cannot be changed from %s to %s; delete the secret and create it again", stored.Type, v)
+	}
+	for _, name := range []string{"skip_import_rotation", typeSchemas[stored.Type].importField} {
+		if _, ok := d.GetOk(name); ok {
+			return invalid(name, "is for creating a secret; this one exists, and rotate gives it a new value")
+		}
+	}
+	return checkTypeFields(d, stored.Type)
+}
+
+// pathSecretRead corresponds to READ on secrets/:role/:secret.
+func (b *backend) pathSecretRead(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	r, err := b.registry.get(ctx, rolePrefix, d.Get("role").(string))
+	if err != nil || r == nil {
+		return nil, err
+	}
+	s := r.Snapshot().Secrets[d.Get("name").(string)]
+	if s == nil {
+		return nil, nil
+	}
+	data := map[string]any{}
+	if err := json.Unmarshal(s.Config, &data); err != nil {
+		return nil, fmt.Errorf("decode secret %s: %w", s.Name, err)
+	}
+	data["type"] = s.Type
+	if s.Current != nil {
+		data["version"] = s.Current.Version
+	}
+	return &logical.Response{Data: data}, nil
+}
+
+// pathSecretDelete corresponds to DELETE on secrets/:role/:secret.
+func (b *backend) pathSecretDelete(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	name := d.Get("name").(string)
+	r, err := b.registry.get(ctx, rolePrefix, d.Get("role").(string))
+	if err != nil || r == nil || r.Snapshot().Secrets[name] == nil {
+		return nil, err
+	}
+	doomed := r.Snapshot().Secrets[name]
+	err = r.Change(ctx, b.newRecord(req, rotation.KindDelete, name, doomed.Type), func(s *rotation.State) error {
+		delete(s.Secrets, name)
+		s.Version++
+		s.LastRotation = b.now().UTC().Truncate(time.Second)
+		if len(s.Secrets) == 0 {
+			s.Anchor, s.NextRotation = time.Time{}, time.Time{}
+		}
+		return nil
+	})
+	if err != nil || len(leftBehind(doomed)) == 0 {
+		return nil, err
+	}
+	return &logical.Response{Warnings: leftBehind(doomed)}, nil
+}
+
+const secretHelp = `
+A secret is of one type. type=database needs connection and usernames: one user
+for rotation_strategy=single_user, two for alternating_users. type=jwt takes
+algorithm; api_key takes prefix and length; random takes password_policy, or
+length and charset. Creating a secret gives it its first value at once; with
+skip_import_rotation=true it takes over the value supplied in password, secret,
+key or value, after proving that it works. Updates change only the fields they
+name and never the value.`

@@ -1,0 +1,145 @@
+package backend
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
+)
+
+func (b *backend) pathStatus() *framework.Path {
+	return &framework.Path{
+		Pattern:      optionalRole("status"),
+		DisplayAttrs: attributes("read", "default-role-status|role-status"),
+		Fields:       map[string]*framework.FieldSchema{"role": field(framework.TypeString, "Name of the role; default if the path ends before it.")},
+		Operations: map[logical.Operation]framework.OperationHandler{
+			logical.ReadOperation: operation(b.pathStatusRead, "Read how a role is doing, without its values.", statusFields()),
+		},
+		HelpSynopsis:    "Read how a role is doing.",
+		HelpDescription: oneLine(statusHelp),
+	}
+}
+
+// pathStatusRead corresponds to READ on status and status/:role.
+func (b *backend) pathStatusRead(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	r, err := b.findRole(ctx, roleName(d))
+	if err != nil {
+		return nil, err
+	}
+	data := b.rotationStatus(r)
+	data["role"] = r.Name
+	data["secrets"] = b.stages(r.Snapshot())
+	return &logical.Response{Data: data}, nil
+}
+
+// rotationStatus tells how a role or a connection is doing.
+func (b *backend) rotationStatus(r *rotation.Role) map[string]any {
+	s, now := r.Snapshot(), b.now()
+	data := map[string]any{
+		"version":             s.Version,
+		"last_vault_rotation": timestamp(s.LastRotation),
+		"next_vault_rotation": nil,
+		"overdue":             s.Overdue(now),
+		"failures":            s.Failures,
+		"last_error":          s.LastError,
+		"retry_time":          timestamp(s.RetryAt),
+		"needs_attention":     s.NeedsAttention,
+		"advice":              advice(r, s),
+		"in_flight":           inFlight(r, s),
+	}
+	if s.Policy.AutoRotate {
+		data["next_vault_rotation"] = timestamp(s.NextRotation)
+	}
+	return data
+}
+
+// advice names the command for a role that needs a person.
+func advice(r *rotation.Role, s *rotation.Snapshot) string {
+	again := "rotate/" + r.Name
+	if isConnection(r) {
+		again = "rotate-root/" + r.Name
+	}
+	switch {
+	case s.NeedsAttention:
+		return fmt.Sprintf("automatic rotation has stopped after %d failures; mend what last_error names, then write %s", s.Failures, again)
+	case s.InFlight != nil && !r.Busy():
+		return fmt.Sprintf("an interrupted operation waits to be finished; it is tried again at retry_time, or now by writing %s", again)
+	}
+	return ""
+}
+
+// inFlight tells about the operation under way, null if there is none.
+func inFlight(r *rotation.Role, s *rotation.Snapshot) any {
+	run, op := r.Running(), s.InFlight
+	if run == nil && op == nil {
+		return nil
+	}
+	if run != nil {
+		current := run.Operation()
+		op = &current
+	}
+	data := map[string]any{
+		"rotation_id": op.ID, "kind": string(op.Kind), "trigger": string(op.Trigger),
+		"started": timestamp(op.Started), "secrets": op.Secrets, "interrupted": run == nil,
+	}
+	if run != nil {
+		if p := run.Progress(); p != nil {
+			data["secret"], data["step"] = p.Secret, p.Step
+		}
+	}
+	return data
+}
+
+// stages tells which values each secret has, without showing them.
+func (b *backend) stages(s *rotation.Snapshot) map[string]any {
+	now := b.now()
+	secrets := map[string]any{}
+	for name, secret := range s.Secrets {
+		stages := map[string]any{"type": secret.Type}
+		if v := secret.Current; v != nil {
+			stages[stageCurrent] = map[string]any{"version": v.Version, "created": timestamp(v.Created)}
+		}
+		if v := secret.Previous; v != nil {
+			stages[stagePrevious] = map[string]any{
+				"version": v.Version, "created": timestamp(v.Created), "retire_time": timestamp(v.RetireTime),
+				"valid": secret.PreviousAt(now) != nil && b.types[secret.Type].OffersPrevious(*secret),
+			}
+		}
+		if secret.Pending != nil {
+			stages["pending"] = map[string]any{"created": timestamp(secret.Pending.Created)}
+		}
+		secrets[name] = stages
+	}
+	return secrets
+}
+
+// rotationStatusFields declares what rotationStatus answers.
+func rotationStatusFields() map[string]*framework.FieldSchema {
+	return map[string]*framework.FieldSchema{
+		"version":             field(framework.TypeInt, "Version now."),
+		"last_vault_rotation": field(framework.TypeString, "When that version was committed."),
+		"next_vault_rotation": field(framework.TypeString, "When the next automatic rotation starts; null if none does."),
+		"overdue":             field(framework.TypeBool, "Whether it should have started more than a minute ago."),
+		"failures":            field(framework.TypeInt, "Automatic attempts that failed in a row."),
+		"last_error":          field(framework.TypeString, "Why the last attempt failed; empty after a success."),
+		"retry_time":          field(framework.TypeString, "When the next attempt may start after a failure."),
+		"needs_attention":     field(framework.TypeBool, "Whether automatic rotation has stopped until somebody rotates by hand."),
+		"advice":              field(framework.TypeString, "What to do, if something is to be done."),
+		"in_flight":           field(framework.TypeMap, "The operation under way; null if there is none."),
+	}
+}
+
+func statusFields() map[string]*framework.FieldSchema {
+	fields := rotationStatusFields()
+	fields["role"] = field(framework.TypeString, "Name of the role.")
+	fields["secrets"] = field(framework.TypeMap, "For each secret, its type and the stages it has values in.")
+	return fields
+}
+
+const statusHelp = `
+Tells the versions and stages of a role's secrets, when it last rotated and will
+rotate next, what is under way and at which step, and what went wrong and what to
+do about it. It never shows a value.`

@@ -1,0 +1,179 @@
+package backend
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
+)
+
+// The bounds of how long a request waits for the operation it starts. It holds
+// up sealing and step-down for as long.
+const (
+	maxWait   = 60 * time.Second
+	maxReason = 1024
+)
+
+// actor is who makes a request, as Vault knows them.
+func actor(req *logical.Request) rotation.Actor {
+	return rotation.Actor{DisplayName: req.DisplayName, EntityID: req.EntityID}
+}
+
+// newRequest asks for an operation on behalf of whoever made req.
+func (b *backend) newRequest(req *logical.Request, kind rotation.Kind) *rotation.Request {
+	return &rotation.Request{Kind: kind, Trigger: rotation.TriggerManual, Actor: actor(req), RequestID: req.ID}
+}
+
+// newRecord describes a change that needs no transaction.
+func (b *backend) newRecord(req *logical.Request, kind rotation.Kind, secret, typeName string) *rotation.Record {
+	op := b.engine.NewOperation(kind, rotation.TriggerManual)
+	op.Actor, op.RequestID, op.Secrets = actor(req), req.ID, []string{secret}
+	return &rotation.Record{
+		Operation: op, Outcome: rotation.OutcomeCompleted,
+		Results: []rotation.SecretResult{{Secret: secret, Type: typeName}},
+	}
+}
+
+// perform starts an operation and waits for its end, for at most wait; after
+// that it goes on without the request.
+func (b *backend) perform(ctx context.Context, r *rotation.Role, request rotation.Request, wait time.Duration) (*logical.Response, error) {
+	ctx, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	run, err := r.Start(ctx, request)
+	if err != nil {
+		return nil, err
+	}
+	if !ended(ctx, run) {
+		return b.inProgress(r, run), nil
+	}
+	rec, err := run.Result()
+	if err != nil {
+		return nil, err
+	}
+	return operationResponse(rec), nil
+}
+
+// ended waits for the end of a run or of ctx, and prefers the former.
+func ended(ctx context.Context, run *rotation.Run) bool {
+	select {
+	case <-run.Done():
+		return true
+	case <-ctx.Done():
+	}
+	select {
+	case <-run.Done():
+		return true
+	default:
+		return false
+	}
+}
+
+// inProgress is the answer when the operation takes longer than the wait.
+func (b *backend) inProgress(r *rotation.Role, run *rotation.Run) *logical.Response {
+	op := run.Operation()
+	resp := &logical.Response{Data: map[string]any{
+		"rotation_id": op.ID,
+		"role":        r.Name,
+		"status":      string(rotation.OutcomeInProgress),
+		"version":     r.Snapshot().Version,
+		"steps":       map[string]string{},
+	}}
+	where := "it has not reached its first step"
+	if p := run.Progress(); p != nil {
+		where = fmt.Sprintf("it is at step %s of secret %s", p.Step, p.Secret)
+	}
+	resp.AddWarning(fmt.Sprintf("the %s goes on without this request: %s. Read status/%s, and history/%s/%s when it has ended", op.Kind, where, r.Name, r.Name, op.ID))
+	return resp
+}
+
+// operationResponse is the answer for an operation that completed.
+func operationResponse(rec rotation.Record) *logical.Response {
+	steps := map[string]string{}
+	for _, result := range rec.Results {
+		steps[result.Secret] = describeSteps(result.Steps)
+	}
+	resp := &logical.Response{Data: map[string]any{
+		"rotation_id": rec.ID,
+		"role":        rec.Role,
+		"status":      string(rec.Outcome),
+		"version":     rec.Version,
+		"steps":       steps,
+	}}
+	for _, issue := range rec.Issues {
+		resp.AddWarning(issue)
+	}
+	return resp
+}
+
+// describeSteps puts the steps of one secret into a line.
+func describeSteps(steps []rotation.Step) string {
+	described := make([]string, 0, len(steps))
+	for _, step := range steps {
+		text := fmt.Sprintf("%s %dms", step.Name, step.DurationMS)
+		if !step.OK {
+			text += " failed"
+		}
+		described = append(described, text)
+	}
+	return strings.Join(described, ", ")
+}
+
+// operationAnswer declares what operationResponse answers.
+func operationAnswer() map[string]*framework.FieldSchema {
+	return map[string]*framework.FieldSchema{
+		"rotation_id": field(framework.TypeString, "Id of the operation, as history and logs have it."),
+		"role":        field(framework.TypeString, "Name of the role."),
+		"status":      field(framework.TypeString, "completed, or in_progress when it took longer than wait."),
+		"version":     field(framework.TypeInt, "Version of the role now."),
+		"steps":       field(framework.TypeMap, "For each secret, the steps taken, with their durations."),
+	}
+}
+
+// takeWait reads how long the request is ready to wait.
+func takeWait(d *framework.FieldData) (time.Duration, error) {
+	wait := time.Duration(d.Get("wait").(int)) * time.Second
+	if wait < 0 || wait > maxWait {
+		return 0, invalid("wait", "is %d seconds; it must be from 0 to 60", seconds(wait))
+	}
+	return wait, nil
+}
+
+// takeReason reads why the operation is done, for the history.
+func takeReason(d *framework.FieldData) (string, error) {
+	reason := d.Get("reason").(string)
+	if len(reason) > maxReason {
+		return "", invalid("reason", "is %d bytes long; the limit is %d", len(reason), maxReason)
+	}
+	return reason, nil
+}
+
+// operationFields declares the fields that rotate and rollback share.
+func operationFields() map[string]*framework.FieldSchema {
+	return map[string]*framework.FieldSchema{
+		"role":            field(framework.TypeString, "Name of the role; default if the path ends before it."),
+		"secrets":         field(framework.TypeCommaStringSlice, "Names of the secrets; all if left out."),
+		"reason":          field(framework.TypeString, "Why, for the history. Do not put secrets into it."),
+		"revoke_previous": field(framework.TypeBool, "Break-glass: the replaced values get no overlap, they are made unusable at once."),
+		"wait":            {Type: framework.TypeDurationSecond, Default: 5, Description: "How long to wait for the end, at most 60 s; the operation goes on by itself after that."},
+	}
+}
+
+// takeOperation reads the fields that rotate and rollback share.
+func (b *backend) takeOperation(req *logical.Request, d *framework.FieldData, kind rotation.Kind) (*rotation.Request, time.Duration, error) {
+	wait, err := takeWait(d)
+	if err != nil {
+		return nil, 0, err
+	}
+	request := b.newRequest(req, kind)
+	if request.Reason, err = takeReason(d); err != nil {
+		return nil, 0, err
+	}
+	request.Secrets = d.Get("secrets").([]string)
+	request.RevokePrevious = d.Get("revoke_previous").(bool)
+	return request, wait, nil
+}

@@ -1,0 +1,101 @@
+package backend
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
+)
+
+// registry holds the live form of every role and connection, one per key, and
+// loads them from storage when they are first asked for.
+type registry struct {
+	engine *rotation.Engine
+	mu     sync.RWMutex
+	roles  map[string]*rotation.Role
+}
+
+// get returns the role stored under prefix+name, nil when there never was one.
+// A damaged entry is an error for this role only.
+func (g *registry) get(ctx context.Context, prefix, name string) (*rotation.Role, error) {
+	return g.load(ctx, prefix, name, false)
+}
+
+// obtain is get for a role that is about to be written: it is made if missing.
+func (g *registry) obtain(ctx context.Context, prefix, name string) (*rotation.Role, error) {
+	return g.load(ctx, prefix, name, true)
+}
+
+func (g *registry) load(ctx context.Context, prefix, name string, create bool) (*rotation.Role, error) {
+	key := prefix + name
+	g.mu.RLock()
+	role := g.roles[key]
+	g.mu.RUnlock()
+	if role != nil {
+		return role, nil
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if role := g.roles[key]; role != nil {
+		return role, nil
+	}
+	state, err := g.engine.Store.Load(ctx, key)
+	if err != nil {
+		return nil, fmt.Errorf("%w: load %s: %w", rotation.ErrStorage, key, err)
+	}
+	if state == nil && !create {
+		return nil, nil
+	}
+	if role, err = g.engine.NewRole(key, name, state); err != nil {
+		return nil, err
+	}
+	g.roles[key] = role
+	g.engine.Changed(role)
+	return role, nil
+}
+
+// all loads everything under prefix. What can't be loaded is left out, and
+// reported in the error beside the rest.
+func (g *registry) all(ctx context.Context, prefix string) ([]*rotation.Role, error) {
+	names, err := (g.engine.Store).(*store).list(ctx, prefix)
+	if err != nil {
+		return nil, err
+	}
+	slices.Sort(names)
+	var roles []*rotation.Role
+	var damaged error
+	for _, name := range names {
+		role, err := g.get(ctx, prefix, name)
+		if err != nil {
+			damaged = errors.Join(damaged, err)
+		} else if role != nil && !role.Snapshot().Deleted {
+			roles = append(roles, role)
+		}
+	}
+	return roles, damaged
+}
+
+// loaded returns what is in memory now.
+func (g *registry) loaded() []*rotation.Role {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	roles := make([]*rotation.Role, 0, len(g.roles))
+	for _, role := range g.roles {
+		roles = append(roles, role)
+	}
+	return roles
+}
+
+// drop forgets what was loaded from key, to be loaded again when asked for.
+func (g *registry) drop(key string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.roles, key)
+}
+
+// isConnection tells the two kinds of states apart.
+func isConnection(r *rotation.Role) bool { return strings.HasPrefix(r.Key, connectionPrefix) }

@@ -1,0 +1,125 @@
+package backend
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
+)
+
+// statusUnprocessable answers a rotation that was tried and did not complete. It
+// is not a 5xx, because the vault client repeats those by itself.
+const statusUnprocessable = http.StatusUnprocessableEntity
+
+// maxFieldLength is the longest text a request may carry in one field.
+const maxFieldLength = 64 << 10
+
+// HandleRequest checks what holds for every path before the framework sees the
+// request, and maps the errors of all of them afterwards.
+func (b *backend) HandleRequest(ctx context.Context, req *logical.Request) (*logical.Response, error) {
+	if req.Operation == logical.RollbackOperation {
+		return b.Backend.HandleRequest(ctx, req)
+	}
+	b.noteMount(req)
+	if path := b.Route(req.Path); path != nil && req.Operation != logical.HelpOperation {
+		if err := checkRequest(path, req.Data); err != nil {
+			return errorResponse(err)
+		}
+	}
+	resp, err := b.Backend.HandleRequest(ctx, req)
+	if err != nil {
+		return errorResponse(err)
+	}
+	return resp, nil
+}
+
+// checkRequest refuses fields that the path does not know, since a misspelt one
+// would be a setting that is not in force, and text that nothing here can hold.
+func checkRequest(path *framework.Path, data map[string]any) error {
+	for name, value := range data {
+		if path.Fields[name] == nil {
+			return invalid(name, "is not a field of this path; it has: %s", strings.Join(fieldNames(path), ", "))
+		}
+		if err := checkValue(name, value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func checkValue(name string, value any) error {
+	switch v := value.(type) {
+	case string:
+		return checkString(name, v)
+	case []any:
+		for _, element := range v {
+			if err := checkValue(name, element); err != nil {
+				return err
+			}
+		}
+	case map[string]any:
+		return invalid(name, "is an object; give a string, a number, a boolean or a list")
+	}
+	return nil
+}
+
+// checkString refuses what no field can hold. Vault turns bytes that are not
+// UTF-8 into the replacement character before a plugin sees them.
+func checkString(name, v string) error {
+	switch {
+	case len(v) > maxFieldLength:
+		return invalid(name, "is %d bytes long; the limit is %d", len(v), maxFieldLength)
+	case !utf8.ValidString(v) || strings.ContainsRune(v, utf8.RuneError):
+		return invalid(name, "is not valid UTF-8")
+	case strings.ContainsRune(v, 0):
+		return invalid(name, "contains a NUL byte")
+	}
+	return nil
+}
+
+// fieldNames lists the fields that belong in a request's body.
+func fieldNames(path *framework.Path) []string {
+	var names []string
+	for name := range path.Fields {
+		if !strings.Contains(path.Pattern, "(?P<"+name+">") {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	if len(names) == 0 {
+		return []string{"none"}
+	}
+	return names
+}
+
+// invalid makes the error for a field: its name, what is wrong, and the fix.
+func invalid(field, format string, args ...any) error {
+	return fmt.Errorf("%w: %s: %s", rotation.ErrInvalid, field, fmt.Sprintf(format, args...))
+}
+
+// errorResponse maps the errors of the domain to answers:
+//
+//	ErrInvalid   400: the request is wrong and has changed nothing
+//	ErrInFlight  409: something else is under way
+//	Failure      422: it was tried, and the text says what is true now
+//	others       as they are; what Vault does not know is a 500
+func errorResponse(err error) (*logical.Response, error) {
+	var failure *rotation.Failure
+	switch {
+	case errors.As(err, &failure):
+		return nil, logical.CodedError(statusUnprocessable, failure.Error())
+	case errors.Is(err, rotation.ErrInFlight):
+		return nil, logical.CodedError(http.StatusConflict, err.Error())
+	case errors.Is(err, rotation.ErrInvalid):
+		return logical.ErrorResponse(strings.TrimPrefix(err.Error(), rotation.ErrInvalid.Error()+": ")), nil
+	}
+	return nil, err
+}

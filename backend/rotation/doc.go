@@ -1,0 +1,30 @@
+// Package rotation is the transaction: it replaces the values of all secrets of
+// a role at once, proves the new ones before anyone reads them, keeps the old
+// ones for an overlap, and can say afterwards what happened. It knows nothing of
+// Vault, PostgreSQL or HTTP; they reach it through Driver and Store.
+//
+//	idle ──create──▶ intent saved ──set──▶ applied ──test──▶ proven ──ONE Put──▶ committed ──▶ overlap ──retire──▶ idle
+//	                     │  any set or test fails: undo, drop pending, record why
+//	                     └─ crash anywhere: on the next start probe what the target accepts, then forward or back
+//
+// Where to read: rotation.go is the way forward from top to bottom, undo.go the
+// way back, settle.go the recovery after a crash, retire.go the end of an
+// overlap. state.go holds the types, schedule.go decides what is due and when.
+//
+// The state of a role is one storage entry, because one Put is the only atom
+// that Vault's storage gives a plugin:
+//
+//	{
+//	  "schema": 1,
+//	  "policy":  {"period": …, "schedule": "…", "overlap": …, …},
+//	  "secrets": {
+//	    "db":  {"type": "database", "config": {…}, "current": {…}, "previous": {…}, "pending": {…}},
+//	    "jwt": {"type": "jwt", …}
+//	  },
+//	  "version": 7,
+//	  "last_rotation": "…", "next_rotation": "…",
+//	  "in_flight": {"id": "…", "kind": "rotate", …},
+//	  "history": {"count": 12, "head": "<sha-256>"},
+//	  "outbox":  [ <the records that may not have been appended yet> ]
+//	}
+package rotation

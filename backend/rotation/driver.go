@@ -1,0 +1,65 @@
+package rotation
+
+import (
+	"context"
+	"errors"
+)
+
+// Driver is what a type of secret knows how to do. Every method gets the secret
+// as it stands in the role's state and must not change it. Errors never contain
+// secret material. A method returns when its context ends.
+//
+// Set, Undo and Retire are absolute and idempotent: doing one twice leaves the
+// target as doing it once, because after a crash nobody knows whether the first
+// attempt landed.
+type Driver interface {
+	// Create makes the material of a new value, without any side effect.
+	Create(ctx context.Context, s Secret) (Material, error)
+	// Set makes the target accept v.
+	Set(ctx context.Context, s Secret, v Material) error
+	// Test uses v for real. The error wraps ErrRefused when the target answered
+	// and refused v; any other error leaves open whether v works.
+	Test(ctx context.Context, s Secret, v Material) error
+	// Undo puts the target back to what it accepted before Set(s.Pending),
+	// judged by s.Current and s.Previous.
+	Undo(ctx context.Context, s Secret) error
+	// Retire makes v unusable at the target and proves that it is refused. It
+	// never harms s.Current.
+	Retire(ctx context.Context, s Secret, v Material) error
+	// CutsOver reports whether Set ends the life of s.Current at once. Such
+	// secrets are set last, to keep that window short.
+	CutsOver(s Secret) bool
+	// Preflight tries everything Set and Test would need, using v as the value,
+	// and changes nothing. The findings are warnings for the operator; an error
+	// says what would make the rotation fail and how to fix it.
+	Preflight(ctx context.Context, s Secret, v Material) (findings []string, err error)
+}
+
+// Store keeps the states and histories of all roles. The key is the role's
+// storage key, for example "role/default".
+type Store interface {
+	// Load returns nil without an error when there is no state under key.
+	Load(ctx context.Context, key string) (*State, error)
+	// Save writes the state in one atomic step.
+	Save(ctx context.Context, key string, s *State) error
+	// Append writes one history entry; writing the same entry again is harmless.
+	Append(ctx context.Context, key string, e Entry) error
+	// Entry returns the history entry with that sequence number, nil if missing.
+	Entry(ctx context.Context, key string, sequence int) (*Entry, error)
+	// DeleteEntries removes the history entries up to and including sequence.
+	DeleteEntries(ctx context.Context, key string, sequence int) error
+}
+
+// The errors on which callers branch. Each is wrapped with what it is about.
+var (
+	// ErrRefused says that a target answered and definitively refused a value,
+	// as opposed to not having been reached.
+	ErrRefused = errors.New("refused")
+	// ErrInvalid says that the request itself is wrong and that nothing was
+	// changed; its text names the field and the fix.
+	ErrInvalid = errors.New("invalid request")
+	// ErrInFlight says that another operation of the role is under way.
+	ErrInFlight = errors.New("operation in flight")
+	// ErrStorage says that Vault's storage refused a read or a write.
+	ErrStorage = errors.New("storage")
+)

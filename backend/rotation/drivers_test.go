@@ -1,0 +1,137 @@
+package rotation
+
+import (
+	"context"
+	"errors"
+	"fmt"
+)
+
+// alternating models two database users of which one is idle.
+type alternating struct{ w *world }
+
+func (d *alternating) Create(_ context.Context, s Secret) (Material, error) {
+	user := "app_a"
+	if s.Current != nil && s.Current.Material["username"] == user {
+		user = "app_b"
+	}
+	m := Material{"username": user, "password": d.w.next("secret")}
+	return m, d.w.call(s.Name+".create", func() error { return nil })
+}
+
+func (d *alternating) Set(_ context.Context, s Secret, v Material) error {
+	return d.w.call(s.Name+".set", func() error { d.w.users[v["username"]] = v["password"]; return nil })
+}
+
+func (d *alternating) Test(_ context.Context, s Secret, v Material) error {
+	return d.w.call(s.Name+".test", func() error { return d.w.login(v) })
+}
+
+func (d *alternating) Undo(_ context.Context, s Secret) error {
+	return d.w.call(s.Name+".undo", func() error {
+		user := s.Pending.Material["username"]
+		d.w.users[user] = ""
+		for _, v := range []*Value{s.Previous, s.Current} {
+			if v != nil && v.Material["username"] == user {
+				d.w.users[user] = v.Material["password"]
+			}
+		}
+		return nil
+	})
+}
+
+func (d *alternating) Retire(_ context.Context, s Secret, v Material) error {
+	return d.w.call(s.Name+".retire", func() error {
+		if s.Current.Material["username"] != v["username"] {
+			d.w.users[v["username"]] = ""
+		}
+		return d.w.refuses(v)
+	})
+}
+
+func (d *alternating) CutsOver(Secret) bool { return false }
+
+func (d *alternating) Preflight(context.Context, Secret, Material) ([]string, error) { return nil, nil }
+
+// single models one database user, whose password changes under its readers.
+type single struct{ w *world }
+
+func (d *single) Create(_ context.Context, s Secret) (Material, error) {
+	m := Material{"username": "app", "password": d.w.next("secret")}
+	return m, d.w.call(s.Name+".create", func() error { return nil })
+}
+
+func (d *single) Set(_ context.Context, s Secret, v Material) error {
+	return d.w.call(s.Name+".set", func() error { d.w.users["app"] = v["password"]; return nil })
+}
+
+func (d *single) Test(_ context.Context, s Secret, v Material) error {
+	return d.w.call(s.Name+".test", func() error { return d.w.login(v) })
+}
+
+func (d *single) Undo(_ context.Context, s Secret) error {
+	return d.w.call(s.Name+".undo", func() error {
+		if s.Current != nil {
+			d.w.users["app"] = s.Current.Material["password"]
+		}
+		return nil
+	})
+}
+
+func (d *single) Retire(_ context.Context, s Secret, v Material) error {
+	return d.w.call(s.Name+".retire", func() error { return d.w.refuses(v) })
+}
+
+func (d *single) CutsOver(Secret) bool { return true }
+
+func (d *single) Preflight(context.Context, Secret, Material) ([]string, error) { return nil, nil }
+
+// key models a signing key: it lives in storage only, and whoever has it can use
+// it until it is destroyed.
+type key struct{ w *world }
+
+func (d *key) Create(_ context.Context, s Secret) (Material, error) {
+	m := Material{"secret": d.w.next("secret")}
+	return m, d.w.call(s.Name+".create", func() error { return nil })
+}
+
+func (d *key) Set(_ context.Context, s Secret, _ Material) error {
+	return d.w.call(s.Name+".set", func() error { return nil })
+}
+
+func (d *key) Test(_ context.Context, s Secret, v Material) error {
+	return d.w.call(s.Name+".test", func() error { return d.w.login(v) })
+}
+
+func (d *key) Undo(_ context.Context, s Secret) error {
+	return d.w.call(s.Name+".undo", func() error { return nil })
+}
+
+func (d *key) Retire(_ context.Context, s Secret, v Material) error {
+	return d.w.call(s.Name+".retire", func() error { d.w.gone[v["secret"]] = true; return nil })
+}
+
+func (d *key) CutsOver(Secret) bool { return false }
+
+func (d *key) Preflight(context.Context, Secret, Material) ([]string, error) { return nil, nil }
+
+// login uses a value for real. The caller holds the lock of the world.
+func (w *world) login(v Material) error {
+	if user, ok := v["username"]; ok {
+		if accepted := w.users[user]; accepted == "" || accepted != v["password"] {
+			return fmt.Errorf("%w: password authentication failed for user %q", ErrRefused, user)
+		}
+		return nil
+	}
+	if v["secret"] == "" || w.gone[v["secret"]] {
+		return fmt.Errorf("%w: unknown key", ErrRefused)
+	}
+	return nil
+}
+
+// refuses proves that a retired value does not work any more.
+func (w *world) refuses(v Material) error {
+	if w.login(v) == nil {
+		return errors.New("the retired value is still accepted")
+	}
+	return nil
+}

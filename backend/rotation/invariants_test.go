@@ -1,0 +1,149 @@
+package rotation
+
+import (
+	"context"
+	"fmt"
+	"testing"
+)
+
+// watch checks, after each side effect, what must be true at every moment: what
+// readers get works, in this process and in one that would start now.
+func (w *world) watch(string) {
+	if w.role != nil {
+		w.watchReaders("in memory", w.role.Snapshot().State)
+	}
+	if w.stored != nil {
+		w.watchReaders("in storage", w.stored)
+	}
+}
+
+func (w *world) watchReaders(where string, s *State) {
+	for _, name := range s.Names() {
+		secret := s.Secrets[name]
+		if secret.Current == nil {
+			continue
+		}
+		window := secret.Type == "single" && secret.Pending != nil
+		if err := w.login(secret.Current.Material); err != nil && !window {
+			w.breakf("%s: current %s of version %d does not work: %v", where, name, secret.Current.Version, err)
+		}
+		previous := secret.PreviousAt(w.clock)
+		if previous == nil || secret.Type == "single" || s.InFlight != nil {
+			continue
+		}
+		if err := w.login(previous.Material); err != nil {
+			w.breakf("%s: previous %s of version %d does not work in its overlap: %v", where, name, previous.Version, err)
+		}
+	}
+}
+
+// watchSave checks what one write may change.
+func (w *world) watchSave(old, next *State) {
+	if old == nil {
+		old = &State{}
+	}
+	if next.Version < old.Version || next.Version > old.Version+1 {
+		w.breakf("version went from %d to %d", old.Version, next.Version)
+	}
+	if next.History.Count < old.History.Count || next.History.Base < old.History.Base {
+		w.breakf("history went from %+v to %+v", old.History, next.History)
+	}
+	for _, name := range next.Names() {
+		w.watchValues(next, next.Secrets[name])
+	}
+	if next.Version == old.Version+1 {
+		w.watchCommit(old, next)
+	}
+}
+
+// watchValues checks that a version of a secret is one value for ever, and that
+// no stage outlives its operation.
+func (w *world) watchValues(s *State, secret *Secret) {
+	for _, v := range []*Value{secret.Current, secret.Previous} {
+		if v == nil {
+			continue
+		}
+		id := fmt.Sprintf("%d/%s", v.Version, secret.Name)
+		is := fmt.Sprint(map[string]string(v.Material))
+		if was, ok := w.used[id]; ok && was != is {
+			w.breakf("version %s was used for two values", id)
+		}
+		if w.used[id] = is; v.Version < 1 || v.Version > s.Version {
+			w.breakf("value %s does not belong to version %d of the role", id, s.Version)
+		}
+	}
+	if s.InFlight == nil && (secret.Pending != nil || secret.Current == nil) {
+		w.breakf("%s is left half made with nothing in flight", secret.Name)
+	}
+	if secret.Previous != nil && secret.Previous.RetireTime.IsZero() {
+		w.breakf("previous %s has no end", secret.Name)
+	}
+}
+
+// watchCommit checks that a version is never split.
+func (w *world) watchCommit(old, next *State) {
+	if old.InFlight == nil || next.InFlight != nil {
+		w.breakf("version %d was committed outside of an operation", next.Version)
+		return
+	}
+	for _, name := range old.InFlight.Secrets {
+		if v := next.currentVersion(name); v != next.Version {
+			w.breakf("version %d is split: %s has %d", next.Version, name, v)
+		}
+	}
+}
+
+// settled checks what must be true once nothing is left to be done.
+func (w *world) settled(t testing.TB) {
+	t.Helper()
+	s := w.role.Snapshot()
+	if s.InFlight != nil {
+		t.Fatalf("%s %s is still in flight: %s", s.InFlight.Kind, s.InFlight.ID, s.LastError)
+	}
+	history, entries, err := w.role.Entries(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := history.VerifyChain(entries); err != nil {
+		t.Fatalf("history: %v", err)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.watch("settled")
+	w.onlyOffered(s.State)
+	kept := map[string]Outcome{}
+	for _, e := range entries {
+		r, err := e.Decode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		kept[r.ID] = r.Outcome
+	}
+	for id, outcome := range w.recorded {
+		if kept[id] != outcome && w.settings.Retention == 0 {
+			w.breakf("operation %s ended as %q and history says %q", id, outcome, kept[id])
+		}
+	}
+	if len(w.broken) > 0 {
+		t.Fatalf("%s", w.broken[0])
+	}
+}
+
+// onlyOffered checks that the users of alternating secrets accept nothing but
+// what is offered, or kept to be rolled back to.
+func (w *world) onlyOffered(s *State) {
+	for _, secret := range s.Secrets {
+		if secret.Type != "alternating" {
+			continue
+		}
+		known := map[string]bool{"": true, secret.Current.Material["password"]: true}
+		if secret.Previous != nil {
+			known[secret.Previous.Material["password"]] = true
+		}
+		for _, user := range []string{"app_a", "app_b"} {
+			if !known[w.users[user]] {
+				w.breakf("user %s accepts a password that is neither current nor previous", user)
+			}
+		}
+	}
+}

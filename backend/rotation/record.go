@@ -1,0 +1,163 @@
+package rotation
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// Outcome is how an operation ended.
+type Outcome string
+
+// The outcomes.
+const (
+	// OutcomeCompleted: every value is proven and committed.
+	OutcomeCompleted Outcome = "completed"
+	// OutcomeRolledBack: a target had been changed and was put back.
+	OutcomeRolledBack Outcome = "rolled_back"
+	// OutcomeFailed: nothing was changed, or what the target holds is not known
+	// and will be found out; the issues say which.
+	OutcomeFailed Outcome = "failed"
+	// OutcomeInProgress: not ended yet. It is never recorded.
+	OutcomeInProgress Outcome = "in_progress"
+)
+
+// Record is what history keeps of one operation. It holds no secret material.
+type Record struct {
+	Operation
+	Role        string  `json:"role"`
+	Environment string  `json:"environment,omitempty"`
+	Outcome     Outcome `json:"outcome"`
+	// DurationMS is the time from start to commit, in milliseconds.
+	DurationMS int64 `json:"duration_ms"`
+	// Version of the role after the operation.
+	Version int            `json:"version"`
+	Results []SecretResult `json:"results"`
+	// Issues are the things a person should know: causes of failure, findings of
+	// a recovery, overlaps that ended early.
+	Issues       []string  `json:"issues,omitempty"`
+	NextRotation time.Time `json:"next_rotation,omitzero"`
+}
+
+// SecretResult is what an operation did to one secret.
+type SecretResult struct {
+	Secret string `json:"secret"`
+	Type   string `json:"type"`
+	// From and To are the versions of the current value before and after; zero
+	// when there was or is none.
+	From  int    `json:"from_version"`
+	To    int    `json:"to_version"`
+	Steps []Step `json:"steps"`
+}
+
+// Step is one step of an operation on one secret.
+type Step struct {
+	// Name is create, set, test, undo, probe or retire.
+	Name       string `json:"name"`
+	DurationMS int64  `json:"duration_ms"`
+	OK         bool   `json:"ok"`
+	// Detail is the cause of a failure.
+	Detail string `json:"detail,omitempty"`
+}
+
+// Entry is one link of the history chain. Hash covers the previous hash and the
+// exact bytes of the record, so no entry can be changed, dropped or reordered
+// without the head in the role's state disagreeing.
+type Entry struct {
+	Sequence     int             `json:"sequence"`
+	PreviousHash string          `json:"previous_hash"`
+	Record       json.RawMessage `json:"record"`
+	Hash         string          `json:"hash"`
+}
+
+// History is the head of the chain, and where it begins when old entries were
+// dropped by the retention limit.
+type History struct {
+	// Count is the sequence number of the newest entry.
+	Count int    `json:"count"`
+	Head  string `json:"head,omitempty"`
+	// Base is the sequence number of the newest dropped entry, BaseHash its hash.
+	Base     int    `json:"base,omitempty"`
+	BaseHash string `json:"base_hash,omitempty"`
+}
+
+// append adds a record to the chain and to the outbox.
+func (s *State) append(r Record) error {
+	raw, err := json.Marshal(r)
+	if err != nil {
+		return fmt.Errorf("encode record: %w", err)
+	}
+	e := Entry{Sequence: s.History.Count + 1, PreviousHash: s.History.Head, Record: raw}
+	e.Hash = e.sum()
+	s.History.Count, s.History.Head = e.Sequence, e.Hash
+	s.Outbox = append(s.Outbox, e)
+	return nil
+}
+
+// sum is the SHA-256 of the previous hash, a newline, and the record, in hex.
+func (e Entry) sum() string {
+	h := sha256.New()
+	h.Write([]byte(e.PreviousHash + "\n"))
+	h.Write(e.Record)
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+// latest returns the newest record, nil when there is none.
+func (s *State) latest() *Record {
+	if len(s.Outbox) == 0 {
+		return nil
+	}
+	r, err := s.Outbox[len(s.Outbox)-1].Decode()
+	if err != nil {
+		return nil
+	}
+	return &r
+}
+
+// answer returns the newest record of that request, or of any when it is empty,
+// and its sequence number, zero when the outbox has none.
+func (s *State) answer(requestID string) (*Record, int) {
+	for _, e := range slices.Backward(s.Outbox) {
+		r, err := e.Decode()
+		if err == nil && r.RequestID != "" && (requestID == "" || r.RequestID == requestID) {
+			return &r, e.Sequence
+		}
+	}
+	return nil, 0
+}
+
+// Decode returns the record in the entry.
+func (e Entry) Decode() (Record, error) {
+	var r Record
+	if err := json.Unmarshal(e.Record, &r); err != nil {
+		return Record{}, fmt.Errorf("decode history entry %d: %w", e.Sequence, err)
+	}
+	return r, nil
+}
+
+// VerifyChain checks that entries are all of the history h, in order, each with
+// a right hash and linked to the one before. The error says what is wrong first.
+func (h History) VerifyChain(entries []Entry) error {
+	hash, sequence := h.BaseHash, h.Base
+	for _, e := range entries {
+		switch {
+		case e.Sequence != sequence+1:
+			return fmt.Errorf("entry %d is missing", sequence+1)
+		case e.PreviousHash != hash:
+			return fmt.Errorf("entry %d does not follow entry %d", e.Sequence, sequence)
+		case e.sum() != e.Hash:
+			return fmt.Errorf("entry %d was changed", e.Sequence)
+		}
+		hash, sequence = e.Hash, e.Sequence
+	}
+	if sequence != h.Count {
+		return fmt.Errorf("entry %d is missing", sequence+1)
+	}
+	if hash != h.Head {
+		return fmt.Errorf("entry %d is not the one the role's state names", sequence)
+	}
+	return nil
+}

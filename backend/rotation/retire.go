@@ -1,0 +1,98 @@
+package rotation
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// expired lists the secrets whose previous value is due to be retired.
+func (s *State) expired(now time.Time) []string {
+	var names []string
+	for _, name := range s.Names() {
+		if previous := s.Secrets[name].Previous; previous != nil && !now.Before(previous.RetireTime) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// retire ends the overlap of the values that are due: it makes each unusable at
+// its target, proves that it is refused, and destroys it in storage. The intent
+// is saved first for the same reason as in transact.
+func (run *Run) retire(ctx context.Context) error {
+	if len(run.op.Secrets) == 0 {
+		return nil
+	}
+	if err := run.intend(ctx); err != nil {
+		return run.refuse(err)
+	}
+	return run.retireAgain(ctx)
+}
+
+// retireAgain does the part of retire that follows the intent; doing it twice is
+// as good as once.
+func (run *Run) retireAgain(ctx context.Context) error {
+	var retired []string
+	var cause error
+	for _, name := range run.op.Secrets {
+		secret := run.secret(name)
+		if secret.Previous == nil {
+			continue
+		}
+		if err := run.step(ctx, name, "retire", func(ctx context.Context) error {
+			return run.driver(secret).Retire(ctx, secret, secret.Previous.Material)
+		}); err != nil {
+			cause = err
+			continue
+		}
+		retired = append(retired, name)
+	}
+	if ctx.Err() != nil {
+		return errInterrupted
+	}
+	if err := run.role.update(ctx, func(s *State) error { return run.forget(s, retired, cause) }); err != nil {
+		return run.inDoubt(err)
+	}
+	if cause != nil {
+		return run.failure(OutcomeFailed, cause, "The previous value is no longer offered to readers; retiring it will be tried again.")
+	}
+	return nil
+}
+
+// forget is the change that destroys retired values. A value that could not be
+// retired is kept, to be tried again; only the first failure is recorded.
+func (run *Run) forget(s *State, retired []string, cause error) error {
+	if s.InFlight == nil || s.InFlight.ID != run.op.ID {
+		return errSuperseded
+	}
+	results := run.results(s)
+	for _, name := range retired {
+		run.found(fmt.Sprintf("secret %s: version %d is refused and destroyed", name, s.Secrets[name].Previous.Version))
+		s.Secrets[name].Previous = nil
+	}
+	s.InFlight = nil
+	if cause == nil {
+		s.Failures, s.RetryAt, s.LastError = 0, time.Time{}, ""
+		return run.conclude(s, OutcomeCompleted, results)
+	}
+	again := s.Failures > 0
+	run.count(s, cause)
+	s.RetryAt = run.role.retryAt(max(s.Failures, 1))
+	if again {
+		return nil
+	}
+	return run.note(s, OutcomeFailed, results, cause)
+}
+
+// revoke retires the values that the rotation has just replaced, in the same
+// run. The rotation itself is committed whatever happens here.
+func (run *Run) revoke(ctx context.Context) {
+	retirement := run.role.newRun(Request{
+		Kind: KindRetire, Trigger: run.op.Trigger, Actor: run.op.Actor, Reason: run.op.Reason,
+	})
+	retirement.op.Secrets = run.role.Snapshot().expired(run.role.engine.Now())
+	if err := retirement.retire(ctx); err != nil {
+		run.issues = append(run.issues, fmt.Sprintf("previous values are not revoked yet: %v", err))
+	}
+}

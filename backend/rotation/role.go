@@ -1,0 +1,323 @@
+package rotation
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Engine holds what all roles share. Its fields are set once, before use.
+type Engine struct {
+	Store   Store
+	Drivers map[string]Driver
+	// Now is the clock.
+	Now func() time.Time
+	// NewID makes the id of an operation.
+	NewID func() string
+	// Cron parses a schedule; its error says what is wrong with it.
+	Cron func(expression string) (Cron, error)
+	// Settings returns the mount's configuration as it is now.
+	Settings func() Settings
+	// Changed is called after a role's state or run changed, so that the
+	// scheduler can plan again. It must not block.
+	Changed func(*Role)
+	// Recorded is called for each record once it is part of a saved state.
+	Recorded func(*Role, Record, Entry)
+	// Context ends when the backend is cleaned up; runs stop then and are
+	// recovered by whoever comes next.
+	Context context.Context
+}
+
+// Settings are the parts of the mount's configuration that rotations need.
+type Settings struct {
+	Defaults Defaults
+	// Environment is the label that goes into every record.
+	Environment string
+	// Retention is how many history entries a role keeps; zero means all.
+	Retention int
+}
+
+// Role is a role in memory: what storage holds, and the run under way.
+type Role struct {
+	// Key is where the state is stored, Name what people call the role.
+	Key, Name string
+	engine    *Engine
+	// snapshot is what readers see: immutable, replaced after each save.
+	snapshot atomic.Pointer[Snapshot]
+	// busy is whether run is set, for those who must not wait for mu.
+	busy atomic.Bool
+	// mu serialises saves and guards the fields below.
+	mu  sync.Mutex
+	run *Run
+	// saves counts the writes of the state that worked, stalls the runs in a row
+	// that failed without one.
+	saves, stalls int
+	// appended is the sequence number of the newest entry known to be appended.
+	appended int
+}
+
+// Snapshot is a state together with what its policy works out to.
+type Snapshot struct {
+	*State
+	Terms Terms
+	// Unsure says that storage did not answer for the last save: what it holds
+	// may be newer than State, and is loaded before anything is changed.
+	Unsure bool
+	// NotBefore keeps a role whose failure storage could not note from being
+	// tried again at once.
+	NotBefore time.Time
+}
+
+// NewRole wraps a state that is already stored under key, or nil for a new role.
+func (e *Engine) NewRole(key, name string, s *State) (*Role, error) {
+	r := &Role{Key: key, Name: name, engine: e}
+	return r, r.publish(existing(s))
+}
+
+// existing stands in for the state of a role that was never stored.
+func existing(s *State) *State {
+	if s == nil {
+		return &State{Schema: Schema, Deleted: true}
+	}
+	return s
+}
+
+// Snapshot returns the state as last saved. It never blocks.
+func (r *Role) Snapshot() *Snapshot { return r.snapshot.Load() }
+
+// Refresh works out the policy again, after the mount's defaults changed.
+func (r *Role) Refresh() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	terms, err := r.resolve(r.Snapshot().State)
+	if err != nil {
+		return err
+	}
+	r.amend(func(s *Snapshot) { s.Terms = terms })
+	return nil
+}
+
+// publish shows a stored state to readers.
+func (r *Role) publish(s *State) error {
+	terms, err := r.resolve(s)
+	if err != nil {
+		return err
+	}
+	r.snapshot.Store(&Snapshot{State: s, Terms: terms})
+	return nil
+}
+
+func (r *Role) resolve(s *State) (Terms, error) {
+	terms, err := s.Policy.Resolve(r.engine.Settings().Defaults, r.engine.Cron, r.Key)
+	if err != nil {
+		return Terms{}, fmt.Errorf("policy of %s: %w", r.Key, err)
+	}
+	return terms, nil
+}
+
+// amend changes what is known about the state, but not the state.
+func (r *Role) amend(change func(*Snapshot)) {
+	next := *r.Snapshot()
+	change(&next)
+	r.snapshot.Store(&next)
+}
+
+// saveTimeout bounds one write; storage answers in milliseconds or is gone.
+const saveTimeout = 20 * time.Second
+
+// update changes the state: clone, change, save, show. When the save fails,
+// readers keep seeing what was there before.
+func (r *Role) update(ctx context.Context, change func(*State) error) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.updateLocked(ctx, change)
+}
+
+func (r *Role) updateLocked(ctx context.Context, change func(*State) error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveTimeout)
+	defer cancel()
+	if err := r.reloadLocked(ctx); err != nil {
+		return err
+	}
+	next := r.Snapshot().Clone()
+	next.dropAppended(r.appended)
+	known := next.History.Count
+	if err := change(next); err != nil {
+		return err
+	}
+	terms, err := r.resolve(next)
+	if err != nil {
+		return err
+	}
+	if err := r.engine.Store.Save(ctx, r.Key, next); err != nil {
+		r.amend(func(s *Snapshot) { s.Unsure = true })
+		return fmt.Errorf("%w: save state of %s: %w", ErrStorage, r.Key, err)
+	}
+	r.saves, r.stalls = r.saves+1, 0
+	r.snapshot.Store(&Snapshot{State: next, Terms: terms})
+	r.announce(next, known)
+	r.engine.Changed(r)
+	return nil
+}
+
+// reloadLocked replaces the snapshot by what storage holds if the last save
+// ended in doubt.
+func (r *Role) reloadLocked(ctx context.Context) error {
+	if !r.Snapshot().Unsure {
+		return nil
+	}
+	stored, err := r.engine.Store.Load(ctx, r.Key)
+	if err != nil {
+		return fmt.Errorf("%w: load state of %s: %w", ErrStorage, r.Key, err)
+	}
+	known := r.Snapshot().History.Count
+	if err := r.publish(existing(stored)); err != nil {
+		return err
+	}
+	r.announce(r.Snapshot().State, known)
+	return nil
+}
+
+// stallLocked lets the scheduler wait before it tries again what has just failed
+// without a trace in storage.
+func (r *Role) stallLocked() {
+	r.stalls++
+	at := r.retryAt(r.stalls)
+	r.amend(func(s *Snapshot) { s.NotBefore = at })
+}
+
+// announce reports the entries that are new in s.
+func (r *Role) announce(s *State, known int) {
+	for _, e := range s.Outbox {
+		if e.Sequence <= known {
+			continue
+		}
+		if rec, err := e.Decode(); err == nil {
+			r.engine.Recorded(r, rec, e)
+		}
+	}
+}
+
+// dropAppended empties the outbox of what is known to be appended, but for the
+// newest entry, which tells a commit in doubt that it has landed, and the newest
+// of a request, which tells it what it had done when it is repeated.
+func (s *State) dropAppended(sequence int) {
+	_, answer := s.answer("")
+	s.Outbox = slices.DeleteFunc(s.Outbox, func(e Entry) bool {
+		return e.Sequence <= sequence && e.Sequence < s.History.Count && e.Sequence != answer
+	})
+}
+
+// flush appends the outbox to the history. Entries travel in the state until
+// this has worked, so a crash loses none.
+func (r *Role) flush(ctx context.Context) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveTimeout)
+	defer cancel()
+	for _, e := range r.Snapshot().Outbox {
+		if e.Sequence <= r.appended {
+			continue
+		}
+		if err := r.engine.Store.Append(ctx, r.Key, e); err != nil {
+			return fmt.Errorf("%w: append history of %s: %w", ErrStorage, r.Key, err)
+		}
+		r.appended = e.Sequence
+	}
+	return nil
+}
+
+// Change applies a change that is not a transaction, such as a new policy or the
+// removal of a secret. A record, when given, is completed and appended, and the
+// change is refused while an operation is in flight; but an import may replace
+// what an interrupted operation has left open, and then must clear it.
+func (r *Role) Change(ctx context.Context, rec *Record, change func(*State) error) error {
+	if err := r.change(ctx, rec, change); err != nil || rec == nil {
+		return err
+	}
+	// The change is made, whatever comes of this: its entry travels in the state
+	// until it is appended.
+	_ = r.flush(ctx)
+	return nil
+}
+
+func (r *Role) change(ctx context.Context, rec *Record, change func(*State) error) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if rec != nil && r.run != nil {
+		return r.run.op.busy(r.Name)
+	}
+	return r.updateLocked(ctx, func(s *State) error {
+		if rec != nil && s.InFlight != nil && rec.Kind != KindImport {
+			return s.InFlight.busy(r.Name)
+		}
+		if err := change(s); err != nil || rec == nil {
+			return err
+		}
+		return r.complete(s, rec)
+	})
+}
+
+// complete fills in what every record has and adds it to the state.
+func (r *Role) complete(s *State, rec *Record) error {
+	rec.Role, rec.Environment = r.Name, r.engine.Settings().Environment
+	rec.Version, rec.NextRotation = s.Version, s.NextRotation
+	rec.DurationMS = r.engine.Now().Sub(rec.Started).Milliseconds()
+	return s.append(*rec)
+}
+
+// NewOperation starts the description of an operation.
+func (e *Engine) NewOperation(kind Kind, trigger Trigger) Operation {
+	return Operation{ID: e.NewID(), Kind: kind, Trigger: trigger, Started: e.Now().UTC().Truncate(time.Millisecond)}
+}
+
+// busy is the error for whoever finds this operation in the way.
+func (op *Operation) busy(role string) error {
+	return fmt.Errorf("%w: %s %s of %s has been under way since %s", ErrInFlight,
+		op.Kind, op.ID, role, op.Started.Format(time.RFC3339))
+}
+
+// Busy reports whether a run is under way in this process. It never blocks.
+func (r *Role) Busy() bool { return r.busy.Load() }
+
+// Running returns the run under way in this process, nil if there is none.
+func (r *Role) Running() *Run {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.run
+}
+
+// Entries returns the history from the oldest kept entry to the newest, with
+// those that still travel in the state.
+func (r *Role) Entries(ctx context.Context) (History, []Entry, error) {
+	s := r.Snapshot()
+	entries := make([]Entry, 0, s.History.Count-s.History.Base)
+	for sequence := s.History.Base + 1; sequence <= s.History.Count; sequence++ {
+		e, err := r.entry(ctx, s.State, sequence)
+		if err != nil {
+			return History{}, nil, err
+		}
+		if e != nil {
+			entries = append(entries, *e)
+		}
+	}
+	return s.History, entries, nil
+}
+
+// entry returns one history entry, from the outbox or from storage.
+func (r *Role) entry(ctx context.Context, s *State, sequence int) (*Entry, error) {
+	for i := range s.Outbox {
+		if s.Outbox[i].Sequence == sequence {
+			return &s.Outbox[i], nil
+		}
+	}
+	e, err := r.engine.Store.Entry(ctx, r.Key, sequence)
+	if err != nil {
+		return nil, errors.Join(ErrStorage, fmt.Errorf("read history entry %d of %s: %w", sequence, r.Key, err))
+	}
+	return e, nil
+}

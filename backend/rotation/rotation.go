@@ -1,0 +1,266 @@
+package rotation
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// transact is the transaction. Until intend has saved what is about to happen,
+// nothing outside is touched; after commit has returned, everybody reads the new
+// values; in between, every failure leads through undo, and every crash through
+// settle, to one of these two ends.
+func (run *Run) transact(ctx context.Context) error {
+	if err := run.create(ctx); err != nil {
+		return run.fail(ctx, err)
+	}
+	if err := run.intend(ctx); err != nil {
+		return run.refuse(err)
+	}
+	for _, name := range run.targets {
+		if err := run.setAndTest(ctx, name); err != nil {
+			return run.undo(ctx, err)
+		}
+	}
+	if err := run.commit(ctx); err != nil {
+		return err
+	}
+	if run.op.RevokePrevious {
+		run.revoke(ctx)
+	}
+	return nil
+}
+
+// create makes the pending values, without side effects.
+func (run *Run) create(ctx context.Context) error {
+	run.pending = map[string]*Value{}
+	for _, name := range run.op.Secrets {
+		secret := run.secret(name)
+		err := run.step(ctx, name, "create", func(ctx context.Context) error {
+			value, err := run.newValue(ctx, secret)
+			run.pending[name] = value
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	run.order()
+	return nil
+}
+
+// newValue is the value that is to become current.
+func (run *Run) newValue(ctx context.Context, secret Secret) (*Value, error) {
+	if run.op.Kind == KindRollback {
+		return &Value{Material: secret.Previous.Material, Created: secret.Previous.Created}, nil
+	}
+	material := run.supplied
+	if run.op.Kind != KindImport {
+		var err error
+		if material, err = run.driver(secret).Create(ctx, secret); err != nil {
+			return nil, err
+		}
+	}
+	return &Value{Material: material, Created: run.role.engine.Now().UTC().Truncate(time.Second)}, nil
+}
+
+// order puts the secrets whose current value dies when the pending one is set
+// last, so that their readers are without a working value for as short as can be.
+func (run *Run) order() {
+	run.targets = nil
+	var last []string
+	for _, name := range run.op.Secrets {
+		secret := run.secret(name)
+		if run.driver(secret).CutsOver(secret) {
+			last = append(last, name)
+		} else {
+			run.targets = append(run.targets, name)
+		}
+	}
+	run.targets = append(run.targets, last...)
+}
+
+// intend saves the pending values and the operation. A node that cannot write
+// must not change a target: its state may be stale.
+func (run *Run) intend(ctx context.Context) error {
+	if err := run.role.flush(context.WithoutCancel(ctx)); err != nil {
+		return err
+	}
+	base, hash, err := run.role.prunable(ctx)
+	if err != nil {
+		return err
+	}
+	err = run.role.update(ctx, func(s *State) error {
+		if s.InFlight != nil {
+			return fmt.Errorf("%w: %s %s", ErrInFlight, s.InFlight.Kind, s.InFlight.ID)
+		}
+		if run.added != nil {
+			added := *run.added
+			s.Secrets[added.Name] = &added
+		}
+		for name, value := range run.pending {
+			if s.Secrets[name] == nil {
+				return fmt.Errorf("%w: secret %q was deleted", ErrInvalid, name)
+			}
+			s.Secrets[name].Pending = value
+		}
+		s.InFlight = &run.op
+		s.History.Base, s.History.BaseHash = base, hash
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	run.warnDisplaced()
+	if err := run.role.prune(ctx, base); err != nil {
+		run.issues = append(run.issues, err.Error())
+	}
+	return nil
+}
+
+// warnDisplaced notes the overlaps that this rotation ends before their time.
+func (run *Run) warnDisplaced() {
+	now := run.role.engine.Now()
+	for _, name := range run.targets {
+		secret := run.secret(name)
+		previous := secret.PreviousAt(now)
+		if previous == nil || run.op.Kind == KindRollback || run.driver(secret).CutsOver(secret) {
+			continue
+		}
+		run.issues = append(run.issues, fmt.Sprintf(
+			"secret %s: the previous value, version %d, was to stay valid until %s; rotating again ended that early",
+			name, previous.Version, previous.RetireTime.Format(time.RFC3339)))
+	}
+}
+
+// setAndTest makes the target accept the pending value and proves it by use. An
+// imported value is already in use and is only proven.
+func (run *Run) setAndTest(ctx context.Context, name string) error {
+	secret := run.secret(name)
+	driver, material := run.driver(secret), secret.Pending.Material
+	if run.op.Kind != KindImport {
+		run.touched = append(run.touched, name)
+		if err := run.step(ctx, name, "set", func(ctx context.Context) error {
+			return driver.Set(ctx, secret, material)
+		}); err != nil {
+			return err
+		}
+	}
+	return run.step(ctx, name, "test", func(ctx context.Context) error {
+		return driver.Test(ctx, secret, material)
+	})
+}
+
+// errSuperseded says that the stored operation is not the one of this run.
+var errSuperseded = errors.New("another node has taken over this operation")
+
+// commitAttempts is how often the commit is tried when storage fails: at that
+// point going on is better than going back.
+const commitAttempts = 3
+
+// commit makes the pending values current, for all secrets, in one write.
+func (run *Run) commit(ctx context.Context) error {
+	var err error
+	for range commitAttempts {
+		err = run.role.update(ctx, run.promote)
+		if err == nil || errors.Is(err, errCommitted) {
+			return nil
+		}
+		if !errors.Is(err, ErrStorage) {
+			break
+		}
+	}
+	return run.inDoubt(err)
+}
+
+// errCommitted ends an attempt to commit that finds an earlier one has landed.
+var errCommitted = errors.New("committed already")
+
+// promote is the change that commit saves.
+func (run *Run) promote(s *State) error {
+	if s.InFlight == nil || s.InFlight.ID != run.op.ID {
+		if rec := s.latest(); rec != nil && rec.ID == run.op.ID && rec.Outcome == OutcomeCompleted {
+			return errCommitted
+		}
+		return errSuperseded
+	}
+	now := run.role.engine.Now().UTC().Truncate(time.Second)
+	terms := run.role.Snapshot().Terms
+	results := run.results(s)
+	whole := run.op.Kind == KindRotate && len(run.op.Secrets) == len(s.Secrets)
+	s.Version++
+	for _, name := range run.op.Secrets {
+		s.Secrets[name].promote(s.Version, run.retireTime(now, terms))
+	}
+	s.LastRotation, s.InFlight = now, nil
+	s.Failures, s.RetryAt, s.LastError, s.NeedsAttention = 0, time.Time{}, "", false
+	if whole || s.Anchor.IsZero() {
+		s.Anchor = now
+		s.NextRotation = terms.Next(now)
+	}
+	return run.conclude(s, OutcomeCompleted, results)
+}
+
+// retireTime is when the replaced values stop being valid.
+func (run *Run) retireTime(now time.Time, terms Terms) time.Time {
+	if run.op.RevokePrevious {
+		return now
+	}
+	return now.Add(terms.Overlap)
+}
+
+// promote moves the values of a secret one stage on.
+func (s *Secret) promote(version int, retire time.Time) {
+	if s.Current != nil {
+		previous := *s.Current
+		previous.RetireTime = retire
+		s.Previous = &previous
+	}
+	current := *s.Pending
+	current.Version = version
+	s.Current, s.Pending = &current, nil
+}
+
+// results describes the secrets of the operation before s is changed.
+func (run *Run) results(s *State) []SecretResult {
+	results := make([]SecretResult, 0, len(run.op.Secrets))
+	for _, name := range run.op.Secrets {
+		result := SecretResult{Secret: name, From: s.currentVersion(name)}
+		if secret := s.Secrets[name]; secret != nil {
+			result.Type = secret.Type
+		} else if run.added != nil {
+			result.Type = run.added.Type
+		}
+		results = append(results, result)
+	}
+	return results
+}
+
+// conclude adds the record of the operation to the changed state s.
+func (run *Run) conclude(s *State, outcome Outcome, results []SecretResult) error {
+	for i, result := range results {
+		results[i].To, results[i].Steps = s.currentVersion(result.Secret), run.steps[result.Secret]
+	}
+	run.record = Record{Operation: run.op, Outcome: outcome, Results: results, Issues: slices.Clone(run.issues)}
+	return run.role.complete(s, &run.record)
+}
+
+// currentVersion is the version of the current value, zero if there is none.
+func (s *State) currentVersion(name string) int {
+	if secret := s.Secrets[name]; secret != nil && secret.Current != nil {
+		return secret.Current.Version
+	}
+	return 0
+}
+
+// secret returns the secret as the role's state has it now.
+func (run *Run) secret(name string) Secret {
+	if secret := run.role.Snapshot().Secrets[name]; secret != nil {
+		return *secret
+	}
+	return *run.added
+}
+
+func (run *Run) driver(s Secret) Driver { return run.role.engine.Drivers[s.Type] }

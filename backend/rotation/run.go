@@ -1,0 +1,329 @@
+package rotation
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+)
+
+// Request asks a role for an operation.
+type Request struct {
+	Kind      Kind
+	Trigger   Trigger
+	Actor     Actor
+	Reason    string
+	RequestID string
+	// Secrets limits the operation; empty means all that it can apply to.
+	Secrets []string
+	// RevokePrevious ends the overlap of the replaced values at once.
+	RevokePrevious bool
+	// Added is the secret to create or import.
+	Added *Secret
+	// Supplied is the material to import.
+	Supplied Material
+	// Findings of a preflight, to stand among the issues of the record.
+	Findings []string
+}
+
+// Run is one operation under way in this process, or just ended.
+type Run struct {
+	role     *Role
+	op       Operation
+	added    *Secret
+	supplied Material
+	progress atomic.Pointer[Progress]
+	done     chan struct{}
+	// since is Role.saves as it was when the run began.
+	since int
+
+	// The following belong to the goroutine of the run until done is closed.
+	targets []string          // the secrets, in the order in which they are set
+	pending map[string]*Value // made by create, saved by intend
+	touched []string          // the secrets whose target may have been changed
+	steps   map[string][]Step
+	issues  []string
+	record  Record
+	err     error
+}
+
+// Progress is where a run stands.
+type Progress struct {
+	Secret, Step string
+	Since        time.Time
+}
+
+// Operation returns what the run does.
+func (run *Run) Operation() Operation {
+	run.role.mu.Lock()
+	defer run.role.mu.Unlock()
+	return run.op
+}
+
+// Progress returns the step under way, nil before the first.
+func (run *Run) Progress() *Progress { return run.progress.Load() }
+
+// Done is closed when the run has ended.
+func (run *Run) Done() <-chan struct{} { return run.done }
+
+// Result returns how the run ended. It may be called only after Done is closed.
+func (run *Run) Result() (Record, error) { return run.record, run.err }
+
+// Start begins an operation and returns its run, or the run that an earlier
+// delivery of the same request has begun. It waits, as long as ctx lasts, for
+// the engine's own recovery or retirement to get out of the way; any other
+// operation in flight is ErrInFlight. What is wrong with the request itself is
+// ErrInvalid, and then nothing has happened.
+func (r *Role) Start(ctx context.Context, req Request) (*Run, error) {
+	for {
+		run, own, err := r.begin(req)
+		if own == nil {
+			return run, err
+		}
+		select {
+		case <-own.done:
+		case <-ctx.Done():
+			return nil, err
+		}
+	}
+}
+
+// begin claims the role for a new run. When one of the engine's own runs is in
+// the way it is returned too, so that the caller can wait for it.
+func (r *Role) begin(req Request) (run, own *Run, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if busy := r.run; busy != nil {
+		switch {
+		case req.RequestID != "" && busy.op.RequestID == req.RequestID:
+			return busy, nil, nil
+		case busy.op.Kind == KindRetire || busy.op.Kind == KindRecover:
+			return nil, busy, busy.op.busy(r.Name)
+		}
+		return nil, nil, busy.op.busy(r.Name)
+	}
+	if run := r.repeated(req); run != nil {
+		return run, nil, nil
+	}
+	run = r.newRun(req)
+	if now := r.Snapshot(); now.InFlight == nil && !now.Unsure {
+		if err := run.plan(now.State); err != nil {
+			return nil, nil, err
+		}
+	}
+	r.run, run.since = run, r.saves
+	r.busy.Store(true)
+	go run.execute(r.engine.Context)
+	return run, nil, nil
+}
+
+// repeated returns the ended run of an earlier delivery of this request: Vault
+// executes a request again when the plugin died while answering it.
+func (r *Role) repeated(req Request) *Run {
+	if req.RequestID == "" {
+		return nil
+	}
+	rec, _ := r.Snapshot().answer(req.RequestID)
+	if rec == nil || rec.Outcome != OutcomeCompleted {
+		return nil
+	}
+	run := &Run{role: r, op: rec.Operation, record: *rec, done: make(chan struct{})}
+	close(run.done)
+	return run
+}
+
+func (r *Role) newRun(req Request) *Run {
+	op := r.engine.NewOperation(req.Kind, req.Trigger)
+	op.Actor, op.Reason, op.RequestID = req.Actor, req.Reason, req.RequestID
+	op.Secrets, op.RevokePrevious = slices.Clone(req.Secrets), req.RevokePrevious
+	return &Run{
+		role: r, op: op, added: req.Added, supplied: req.Supplied,
+		issues: slices.Clone(req.Findings), steps: map[string][]Step{}, done: make(chan struct{}),
+	}
+}
+
+// execute runs the operation to its end and frees the role.
+func (run *Run) execute(ctx context.Context) {
+	defer func() {
+		if p := recover(); p != nil {
+			run.err = fmt.Errorf("internal error in %s %s: %v\n%s", run.op.Kind, run.op.ID, p, debug.Stack())
+		}
+		run.role.mu.Lock()
+		if run.err != nil && run.role.saves == run.since {
+			run.role.stallLocked()
+		}
+		run.role.run = nil
+		run.role.busy.Store(false)
+		run.role.mu.Unlock()
+		close(run.done)
+		run.role.engine.Changed(run.role)
+	}()
+	run.err = run.perform(ctx)
+	// What can't be appended now travels in the state until it can.
+	_ = run.role.flush(ctx)
+}
+
+// perform first finishes what an interrupted operation left open, which may be
+// an earlier delivery of the same request.
+func (run *Run) perform(ctx context.Context) error {
+	if ctx.Err() != nil {
+		return errInterrupted
+	}
+	if err := run.settle(ctx); err != nil {
+		return err
+	}
+	if repeated := run.role.repeated(Request{RequestID: run.op.RequestID}); repeated != nil {
+		run.record = repeated.record
+		return nil
+	}
+	if err := run.planAgain(); err != nil {
+		return err
+	}
+	switch run.op.Kind {
+	case KindRecover:
+		return nil
+	case KindRetire:
+		return run.retire(ctx)
+	}
+	return run.transact(ctx)
+}
+
+// planAgain plans on the state as it is after settling.
+func (run *Run) planAgain() error {
+	run.role.mu.Lock()
+	defer run.role.mu.Unlock()
+	return run.plan(run.role.Snapshot().State)
+}
+
+// plan checks the request against the state and lists the secrets it works on.
+func (run *Run) plan(s *State) error {
+	switch run.op.Kind {
+	case KindRecover:
+		return nil
+	case KindCreate, KindImport:
+		if s.Secrets[run.added.Name] != nil {
+			return fmt.Errorf("%w: secret %q exists already in %s", ErrInvalid, run.added.Name, run.role.Name)
+		}
+		run.op.Secrets = []string{run.added.Name}
+		return nil
+	}
+	selected, err := s.Selected(run.role.Name, run.op.Secrets)
+	switch {
+	case err != nil:
+		return err
+	case run.op.Kind == KindRollback:
+		return run.planRollback(s)
+	case run.op.Kind == KindRetire:
+		run.op.Secrets = s.expired(run.role.engine.Now())
+	default:
+		run.op.Secrets = selected
+	}
+	return nil
+}
+
+// planRollback selects the secrets that have something to go back to.
+func (run *Run) planRollback(s *State) error {
+	var possible []string
+	for _, name := range s.Names() {
+		if s.Secrets[name].Previous != nil {
+			possible = append(possible, name)
+		}
+	}
+	if len(possible) == 0 {
+		return fmt.Errorf("%w: no secret of %s has a previous value to go back to: the overlap has ended, or nothing was rotated yet", ErrInvalid, run.role.Name)
+	}
+	if len(run.op.Secrets) == 0 {
+		run.op.Secrets = possible
+	}
+	for _, name := range run.op.Secrets {
+		if s.Secrets[name].Previous == nil {
+			return fmt.Errorf("%w: secrets: %q has no previous value to go back to; these have: %s",
+				ErrInvalid, name, strings.Join(possible, ", "))
+		}
+	}
+	return nil
+}
+
+// check reports names that are not, or not once, among the role's secrets.
+func (s *State) check(role string, names []string) error {
+	if len(s.Secrets) == 0 {
+		return fmt.Errorf("%w: role %q has no secrets yet: write secrets/%s/<secret> first", ErrInvalid, role, role)
+	}
+	for i, name := range names {
+		if s.Secrets[name] == nil {
+			return fmt.Errorf("%w: secrets: %s has no secret %q; it has: %s", ErrInvalid, role, name, strings.Join(s.Names(), ", "))
+		}
+		if slices.Contains(names[:i], name) {
+			return fmt.Errorf("%w: secrets: %q is named twice", ErrInvalid, name)
+		}
+	}
+	return nil
+}
+
+// stepTimeout bounds one step on one target, whatever the driver does.
+const stepTimeout = 30 * time.Second
+
+// step does one step on one secret and notes it for the record.
+func (run *Run) step(ctx context.Context, secret, name string, do func(context.Context) error) error {
+	started := run.role.engine.Now()
+	run.progress.Store(&Progress{Secret: secret, Step: name, Since: started})
+	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
+	defer cancel()
+	err := do(ctx)
+	taken := Step{Name: name, OK: err == nil, DurationMS: run.role.engine.Now().Sub(started).Milliseconds()}
+	if err != nil {
+		taken.Detail = err.Error()
+		err = &StepError{Secret: secret, Step: name, Err: err}
+	}
+	run.steps[secret] = append(run.steps[secret], taken)
+	return err
+}
+
+// StepError says which step failed on which secret.
+type StepError struct {
+	Secret, Step string
+	Err          error
+}
+
+// Error implements error.
+func (e *StepError) Error() string { return fmt.Sprintf("secret %s: %s: %v", e.Secret, e.Step, e.Err) }
+
+// Unwrap gives access to the cause.
+func (e *StepError) Unwrap() error { return e.Err }
+
+// Failure is an operation that did not complete. Its text is the answer to who
+// asked for it: what happened, what is true now, and what to do.
+type Failure struct {
+	Record Record
+	Cause  error
+	// Now says what is true after the failure.
+	Now string
+}
+
+// Error implements error.
+func (f *Failure) Error() string {
+	return fmt.Sprintf("%s %s of %s %s: %v. %s", f.Record.Kind, f.Record.ID, f.Record.Role,
+		strings.ReplaceAll(string(f.Record.Outcome), "_", " "), f.Cause, f.Now)
+}
+
+// Unwrap gives access to the cause.
+func (f *Failure) Unwrap() error { return f.Cause }
+
+// errInterrupted ends a run whose engine is shutting down; its intent is saved,
+// and whoever starts next recovers it.
+var errInterrupted = errors.New("interrupted by a shutdown of the engine; it will be recovered when the engine is back")
+
+// Selected returns the secrets that a rotation of names works on: those, or all.
+func (s *State) Selected(role string, names []string) ([]string, error) {
+	if err := s.check(role, names); err != nil {
+		return nil, err
+	}
+	if len(names) == 0 {
+		return s.Names(), nil
+	}
+	return names, nil
+}

@@ -1,0 +1,182 @@
+package rotation
+
+import (
+	"testing"
+	"time"
+)
+
+// scenario is one operation with what leads up to it.
+type scenario struct {
+	name    string
+	prepare func(*testing.T, *world)
+	request Request
+}
+
+func scenarios() []scenario {
+	manual := func(kind Kind, secrets ...string) Request {
+		return Request{Kind: kind, Trigger: TriggerManual, Secrets: secrets, RequestID: "request", Reason: "test"}
+	}
+	create := func(name, kind string) Request {
+		r := manual(KindCreate)
+		r.Added = &Secret{Name: name, Type: kind, Config: []byte(`{}`)}
+		return r
+	}
+	imported := create("one", "single")
+	imported.Kind, imported.Supplied = KindImport, Material{"username": "app", "password": "made-by-hand"}
+	revoking := manual(KindRotate)
+	revoking.RevokePrevious = true
+	retire := Request{Kind: KindRetire, Trigger: TriggerSchedule}
+	return []scenario{
+		{"create first", prepare(), create("alt", "alternating")},
+		{"create key", prepare("alt"), create("jwt", "jwt")},
+		{"create in place", prepare("alt", "jwt"), create("one", "single")},
+		{"import", prepare("alt", "jwt"), imported},
+		{"rotate", prepare("alt", "jwt", "one"), manual(KindRotate)},
+		{"rotate key only", prepare("jwt"), manual(KindRotate)},
+		{"rotate subset", prepare("alt", "jwt", "one"), manual(KindRotate, "alt", "jwt")},
+		{"rotate in overlap", rotated(0, "alt", "jwt", "one"), manual(KindRotate)},
+		{"rotate and revoke", prepare("alt", "jwt", "one"), revoking},
+		{"rotate when retirement is due", rotated(25*time.Hour, "alt", "jwt"), manual(KindRotate)},
+		{"roll back", rotated(0, "alt", "jwt", "one"), manual(KindRollback)},
+		{"roll back subset", rotated(0, "alt", "jwt", "one"), manual(KindRollback, "alt")},
+		{"retire", rotated(25*time.Hour, "alt", "jwt", "one"), retire},
+		{"rotate and prune history", pruning(rotated(0, "alt", "one")), manual(KindRotate)},
+	}
+}
+
+var typeOf = map[string]string{"alt": "alternating", "jwt": "jwt", "one": "single"}
+
+// prepare makes a role with these secrets, out of overlap.
+func prepare(secrets ...string) func(*testing.T, *world) {
+	return func(t *testing.T, w *world) {
+		t.Helper()
+		w.boot(t)
+		must(t, w.role.Change(t.Context(), nil, func(s *State) error {
+			s.Deleted = false
+			s.Policy = Policy{AutoRotate: true, Period: 90 * 24 * time.Hour, Overlap: 24 * time.Hour, RefreshInterval: time.Minute}
+			return nil
+		}))
+		for _, name := range secrets {
+			_, err := w.do(Request{Kind: KindCreate, Trigger: TriggerManual, RequestID: "create " + name,
+				Added: &Secret{Name: name, Type: typeOf[name], Config: []byte(`{}`)}})
+			must(t, err)
+		}
+	}
+}
+
+// rotated is prepare and a rotation that is some time ago.
+func rotated(ago time.Duration, secrets ...string) func(*testing.T, *world) {
+	return func(t *testing.T, w *world) {
+		t.Helper()
+		prepare(secrets...)(t, w)
+		_, err := w.do(Request{Kind: KindRotate, Trigger: TriggerManual, RequestID: "before"})
+		must(t, err)
+		w.advance(ago)
+	}
+}
+
+// pruning is the same with a history of two entries at most.
+func pruning(p func(*testing.T, *world)) func(*testing.T, *world) {
+	return func(t *testing.T, w *world) {
+		t.Helper()
+		w.settings.Retention = 2
+		p(t, w)
+	}
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// cell is one scenario under one set of faults.
+type cell struct {
+	scenario scenario
+	faults   []fault
+	// late lets the scheduler recover before the request is delivered again.
+	late bool
+}
+
+// outcome of a cell, for counting.
+type outcome struct {
+	calls   int  // side effects until all was settled
+	died    bool // the process died at least once before the answer
+	success bool
+}
+
+// play runs a cell and checks everything that must be true afterwards.
+func (c cell) play(t testing.TB, base *world) outcome {
+	t.Helper()
+	w := base.clone()
+	w.boot(t)
+	defer func() { w.stop() }()
+	start := w.role.Snapshot().Version
+	w.faults = c.faults
+	_, err := w.do(c.scenario.request)
+	var o outcome
+	for range 4 {
+		if !w.isDead() {
+			break
+		}
+		o.died = true
+		w.boot(t)
+		if c.late {
+			w.idle(t, 2*time.Hour, 6)
+		}
+		_, err = w.do(c.scenario.request)
+	}
+	w.idle(t, 2*time.Hour, 6)
+	w.heal()
+	if !w.idle(t, 3*time.Hour, 30) {
+		w.settled(t)
+		t.Fatalf("it does not come to rest: %+v", w.role.Snapshot().NextAction(w.now()))
+	}
+	o.calls, o.success = len(w.calls), err == nil
+	c.answered(t, w, start, err)
+	w.settled(t)
+	c.afterwards(t, w)
+	return o
+}
+
+// answered checks the version against what the caller was told.
+func (c cell) answered(t testing.TB, w *world, start int, err error) {
+	t.Helper()
+	grown := w.role.Snapshot().Version - start
+	want := 1
+	if c.scenario.request.Kind == KindRetire {
+		want = 0
+	}
+	switch {
+	case err == nil && grown != want:
+		t.Fatalf("the request succeeded and the version grew by %d, want %d", grown, want)
+	case grown < 0 || grown > want:
+		t.Fatalf("the request failed (%v) and the version grew by %d", err, grown)
+	}
+}
+
+// afterwards checks that life goes on: the next rotation works, and the overlap
+// ends with nothing but the current values accepted.
+func (c cell) afterwards(t testing.TB, w *world) {
+	t.Helper()
+	before := w.role.Snapshot().Version
+	next := Request{Kind: KindRotate, Trigger: TriggerManual, RequestID: "next"}
+	if len(w.role.Snapshot().Secrets) == 0 {
+		next = c.scenario.request
+		next.RequestID = "next"
+	}
+	rec, err := w.do(next)
+	if err != nil || rec.Outcome != OutcomeCompleted || rec.Version != before+1 {
+		t.Fatalf("the next operation: %+v, %v", rec, err)
+	}
+	w.settled(t)
+	w.advance(25 * time.Hour)
+	w.idle(t, 3*time.Hour, 10)
+	w.settled(t)
+	for name, secret := range w.role.Snapshot().Secrets {
+		if secret.Previous != nil {
+			t.Fatalf("%s has a previous value after its overlap", name)
+		}
+	}
+}

@@ -1,0 +1,261 @@
+package rotation
+
+import (
+	"fmt"
+	"hash/fnv"
+	"time"
+)
+
+// The defaults of a role's policy where neither the role nor the mount says
+// otherwise. The period is the one of the manual procedure: ninety days.
+const (
+	DefaultPeriod          = 90 * 24 * time.Hour
+	DefaultOverlap         = 24 * time.Hour
+	DefaultRefreshInterval = 5 * time.Minute
+	DefaultMaxRetries      = 8
+	DefaultRetryInterval   = 10 * time.Second
+)
+
+const (
+	// maxSpread and spreadFraction bound by how much the start of a rotation is
+	// moved to keep roles with the same schedule apart.
+	maxSpread      = 30 * time.Second
+	spreadFraction = 20
+	// maxRetryPause caps the pause between automatic attempts.
+	maxRetryPause = time.Hour
+	// overdueAfter is how late a rotation may start before it counts as overdue.
+	overdueAfter = time.Minute
+	// intervalSamples is how many firings of a schedule are looked at to find
+	// its shortest interval; more than a year of a daily one.
+	intervalSamples = 400
+)
+
+// Cron is a parsed schedule. Next returns the first firing after t in UTC, zero
+// when there is none within the next years.
+type Cron interface {
+	Next(t time.Time) time.Time
+}
+
+// Defaults are the mount's values for what a role's policy leaves open.
+type Defaults struct {
+	Period, Overlap, RefreshInterval, RetryInterval time.Duration
+	MaxRetries                                      int
+}
+
+// Terms are a policy with every default filled in and its schedule parsed.
+type Terms struct {
+	// Cron is nil for roles that rotate by period.
+	Cron Cron
+	// Period is zero for roles that rotate by schedule.
+	Period time.Duration
+	// Interval is the shortest time between two automatic rotations.
+	Interval        time.Duration
+	Overlap         time.Duration
+	RefreshInterval time.Duration
+	MaxRetries      int
+	RetryInterval   time.Duration
+	spread          time.Duration
+}
+
+// Resolve fills in what p leaves open. A default overlap is at most half the
+// interval, a default refresh interval at most half the overlap. The key makes
+// the spread: the same role always gets the same.
+func (p Policy) Resolve(d Defaults, parse func(string) (Cron, error), key string) (Terms, error) {
+	t := Terms{Period: p.Period, Overlap: p.Overlap, RefreshInterval: p.RefreshInterval}
+	if p.Schedule != "" {
+		cron, err := parse(p.Schedule)
+		if err != nil {
+			return Terms{}, err
+		}
+		t.Cron, t.Interval = cron, shortestInterval(cron)
+	} else {
+		t.Period = first(p.Period, d.Period, DefaultPeriod)
+		t.Interval = t.Period
+	}
+	if t.Overlap == 0 {
+		t.Overlap = min(first(d.Overlap, DefaultOverlap), t.Interval/2)
+	}
+	if t.RefreshInterval == 0 {
+		t.RefreshInterval = min(first(d.RefreshInterval, DefaultRefreshInterval), t.Overlap/2)
+	}
+	t.MaxRetries = first(p.MaxRetries, d.MaxRetries, DefaultMaxRetries)
+	t.RetryInterval = first(p.RetryInterval, d.RetryInterval, DefaultRetryInterval)
+	t.spread = spread(key, t.Interval)
+	return t, nil
+}
+
+// first returns the first of its arguments that is set.
+func first[T int | time.Duration](values ...T) T {
+	for _, v := range values {
+		if v != 0 {
+			return v
+		}
+	}
+	return 0
+}
+
+// shortestInterval looks at the coming firings; their distances repeat.
+func shortestInterval(cron Cron) time.Duration {
+	start := time.Date(2026, time.January, 1, 0, 0, 0, 0, time.UTC)
+	shortest := time.Duration(0)
+	at := cron.Next(start)
+	for range intervalSamples {
+		following := cron.Next(at)
+		if following.IsZero() || at.IsZero() {
+			break
+		}
+		if gap := following.Sub(at); shortest == 0 || gap < shortest {
+			shortest = gap
+		}
+		at = following
+	}
+	return shortest
+}
+
+// spread is how far this role's rotations are moved from the exact time, in
+// whole seconds: up to a twentieth of the interval, at most 30 s.
+func spread(key string, interval time.Duration) time.Duration {
+	limit := min(interval/spreadFraction, maxSpread) / time.Second
+	if limit <= 0 {
+		return 0
+	}
+	return time.Duration(hash(key)%uint64(limit)) * time.Second
+}
+
+// hash is the 64-bit FNV-1a of key: stable over restarts, which is all that a
+// spread or a jitter needs.
+func hash(key string) uint64 {
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(key))
+	return h.Sum64()
+}
+
+// Next is the automatic rotation that follows a rotation at that time. A period
+// is cut short by the spread, so that no value gets older than it; a schedule is
+// followed by it, so that none rotates before its time.
+func (t Terms) Next(anchor time.Time) time.Time {
+	if t.Cron != nil {
+		return t.Cron.Next(anchor.UTC()).Add(t.spread)
+	}
+	return anchor.Add(t.Period - t.spread)
+}
+
+// NextAfter is Next for a policy that was changed: counted from the anchor, but
+// after now, because changing a policy never makes a rotation due.
+func (t Terms) NextAfter(anchor, now time.Time) time.Time {
+	next := t.Next(anchor)
+	if next.After(now) {
+		return next
+	}
+	if t.Cron != nil {
+		return t.Next(now)
+	}
+	missed := now.Sub(next)/t.Period + 1
+	return next.Add(missed * t.Period)
+}
+
+// IntervalAt is the time between the automatic rotations around anchor.
+func (t Terms) IntervalAt(anchor time.Time) time.Duration {
+	if t.Cron == nil {
+		return t.Period
+	}
+	at := t.Cron.Next(anchor.UTC())
+	return t.Cron.Next(at).Sub(at)
+}
+
+// Action is what a role does next by itself. The zero Action means nothing.
+type Action struct {
+	// Kind is KindRotate, KindRetire or KindRecover.
+	Kind Kind
+	At   time.Time
+}
+
+// KindRecover is the action that finishes what a crash or a fault left open.
+const KindRecover Kind = "recover"
+
+// NextAction says what the role does next by itself, and when.
+func (s *Snapshot) NextAction(now time.Time) Action {
+	if s.InFlight != nil || s.Unsure {
+		return Action{KindRecover, later(later(now, s.RetryAt), s.NotBefore)}
+	}
+	next := Action{}
+	for _, secret := range s.Secrets {
+		if secret.Previous != nil {
+			next = earlier(next, Action{KindRetire, later(secret.Previous.RetireTime, s.RetryAt)})
+		}
+	}
+	if at := s.rotateAt(now); !at.IsZero() {
+		next = earlier(next, Action{KindRotate, at})
+	}
+	if next.Kind != "" {
+		next.At = later(next.At, s.NotBefore)
+	}
+	return next
+}
+
+// rotateAt is when the next automatic rotation may start: at its stored time,
+// but not before a retry's pause or a running overlap has ended, and inside the
+// window if the schedule has one. Zero when none will.
+func (s *Snapshot) rotateAt(now time.Time) time.Time {
+	if !s.Policy.AutoRotate || s.NeedsAttention || len(s.Secrets) == 0 || s.NextRotation.IsZero() {
+		return time.Time{}
+	}
+	possible := later(s.NextRotation, s.RetryAt)
+	for _, secret := range s.Secrets {
+		if secret.Previous != nil {
+			possible = later(possible, secret.Previous.RetireTime)
+		}
+	}
+	window := s.Policy.Window
+	if latest := later(possible, now); window > 0 && latest.After(s.NextRotation.Add(window)) {
+		return later(possible, s.Terms.Cron.Next(latest.Add(-window).UTC()).Add(s.Terms.spread))
+	}
+	return possible
+}
+
+// Overdue reports whether an automatic rotation should have started by now.
+func (s *Snapshot) Overdue(now time.Time) bool {
+	return s.Policy.AutoRotate && !s.NextRotation.IsZero() && now.Sub(s.NextRotation) > overdueAfter
+}
+
+// TTL is how long a reader may keep what it has read, in whole seconds: to the
+// next rotation, at most the refresh interval, and little while one is under way.
+func (s *Snapshot) TTL(now time.Time) time.Duration {
+	ttl := s.Terms.RefreshInterval
+	if s.InFlight != nil && s.InFlight.Kind != KindRetire {
+		return min(ttl, inFlightTTL)
+	}
+	if at := s.rotateAt(now); !at.IsZero() {
+		ttl = min(ttl, at.Sub(now))
+	}
+	return max(ttl, 0).Truncate(time.Second)
+}
+
+// inFlightTTL is what readers are told while a rotation is under way.
+const inFlightTTL = 2 * time.Second
+
+// retryPause doubles with each failure, with a quarter of jitter, up to an hour.
+func (t Terms) retryPause(key string, failures int) time.Duration {
+	pause := maxRetryPause
+	if doublings := failures - 1; doublings < 20 {
+		pause = min(t.RetryInterval<<max(doublings, 0), maxRetryPause)
+	}
+	jitter := hash(fmt.Sprint(key, failures)) % 256
+	return pause - pause/4*time.Duration(jitter)/256
+}
+
+// later returns the later of two times.
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// earlier returns the action that comes first; a zero Action never does.
+func earlier(a, b Action) Action {
+	if a.Kind == "" || b.At.Before(a.At) {
+		return b
+	}
+	return a
+}

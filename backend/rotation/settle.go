@@ -1,0 +1,105 @@
+package rotation
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+)
+
+// settle finishes an operation whose intent was saved and whose end was not: the
+// process died, storage failed, or a target could not be put back. It does not
+// guess. It asks every target whether it accepts the pending value; if all do,
+// the only thing missing was the commit, and it goes forward; otherwise back.
+func (run *Run) settle(ctx context.Context) error {
+	if err := run.role.reload(ctx); err != nil {
+		return run.refuse(err)
+	}
+	interrupted := run.role.Snapshot().InFlight
+	if interrupted == nil {
+		return nil
+	}
+	recovery := run.takeOver(interrupted)
+	if recovery.op.Kind == KindRetire {
+		return recovery.settled(recovery.retireAgain(ctx))
+	}
+	accepted, err := recovery.probe(ctx)
+	switch {
+	case ctx.Err() != nil:
+		return errInterrupted
+	case err != nil:
+		return recovery.postpone(ctx, err)
+	case accepted:
+		recovery.found("interrupted; every target accepts the pending value: went forward")
+		return recovery.commit(ctx)
+	}
+	recovery.found("interrupted; not every target accepts the pending value: went back")
+	return recovery.settled(recovery.goBack(ctx, interrupted))
+}
+
+// settled lets whoever asked for the operation that found an interrupted one go
+// on when that has ended, well or not: only what is still open is in the way.
+func (run *Run) settled(err error) error {
+	if run.role.Snapshot().InFlight == nil {
+		return nil
+	}
+	return err
+}
+
+// takeOver continues a saved operation in the run that stands in its way. The
+// record will say recovery, and still name who had asked for it.
+func (run *Run) takeOver(op *Operation) *Run {
+	continued := &Run{role: run.role, op: *op, steps: map[string][]Step{}, targets: op.Secrets}
+	continued.op.Trigger = TriggerRecovery
+	return continued
+}
+
+func (run *Run) found(what string) { run.issues = append(run.issues, what) }
+
+// probe uses every pending value at its target. The error is that of a target
+// that could not be asked.
+func (run *Run) probe(ctx context.Context) (accepted bool, err error) {
+	accepted = true
+	for _, name := range run.targets {
+		secret := run.secret(name)
+		if secret.Pending == nil {
+			return false, fmt.Errorf("state of %s is damaged: %s is in flight without a pending value", run.role.Name, name)
+		}
+		err := run.step(ctx, name, "probe", func(ctx context.Context) error {
+			return run.driver(secret).Test(ctx, secret, secret.Pending.Material)
+		})
+		if errors.Is(err, ErrRefused) {
+			accepted = false
+		} else if err != nil {
+			return false, err
+		}
+	}
+	return accepted, nil
+}
+
+// postpone leaves everything as it is until the target can be asked.
+func (run *Run) postpone(ctx context.Context, cause error) error {
+	err := run.role.update(ctx, func(s *State) error {
+		s.Failures++
+		s.RetryAt = run.role.retryAt(s.Failures)
+		s.LastError = cause.Error()
+		s.NeedsAttention = s.NeedsAttention || s.Failures > run.role.Snapshot().Terms.MaxRetries
+		return nil
+	})
+	return run.failure(OutcomeFailed, errors.Join(cause, err), nowUnknown)
+}
+
+// goBack undoes an interrupted operation. It always returns an error.
+func (run *Run) goBack(ctx context.Context, interrupted *Operation) error {
+	if run.op.Kind != KindImport {
+		run.touched = slices.Clone(run.targets)
+	}
+	return run.undo(ctx, fmt.Errorf("%s %s was interrupted before every target had its new value", interrupted.Kind, interrupted.ID))
+}
+
+// reload makes sure that the snapshot is what storage holds.
+func (r *Role) reload(ctx context.Context) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.reloadLocked(ctx)
+}

@@ -1,0 +1,190 @@
+package rotation
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// Schema is the format of State that this code writes. A state with a newer one
+// is refused: reading on would drop fields that the newer code relies on.
+const Schema = 1
+
+// State is everything stored about one role. It is never changed in place: every
+// change clones it, saves the clone, and only then shows it to readers.
+type State struct {
+	Schema int `json:"schema"`
+	// Deleted marks the remains of a deleted role: no secrets, but the version
+	// and the history, so that neither starts again when the name is used again.
+	Deleted bool               `json:"deleted,omitempty"`
+	Policy  Policy             `json:"policy"`
+	Secrets map[string]*Secret `json:"secrets,omitempty"`
+	// Version grows by one at every committed change and is never used twice.
+	Version int `json:"version"`
+	// LastRotation is when Version was committed.
+	LastRotation time.Time `json:"last_rotation,omitzero"`
+	// Anchor is when all secrets were last rotated together; the schedule counts
+	// from here, so that rotating or rolling back a part does not move it.
+	Anchor time.Time `json:"anchor,omitzero"`
+	// NextRotation is the stored time of the next automatic rotation. Zero means
+	// that none is planned, never that one is due.
+	NextRotation time.Time `json:"next_rotation,omitzero"`
+	// InFlight is the operation whose intent was saved and whose end was not.
+	InFlight *Operation `json:"in_flight,omitempty"`
+	// Failures counts the automatic attempts that failed in a row.
+	Failures int `json:"failures,omitempty"`
+	// RetryAt is the earliest time of the next automatic attempt after a failure.
+	RetryAt time.Time `json:"retry_at,omitzero"`
+	// LastError is the cause of the last failure, empty after a success.
+	LastError string `json:"last_error,omitempty"`
+	// NeedsAttention says that automatic rotations have stopped until a person
+	// rotates by hand. Recovery and retirement go on, slowly.
+	NeedsAttention bool    `json:"needs_attention,omitempty"`
+	History        History `json:"history"`
+	// Outbox holds the history entries that may not have been appended yet, and
+	// always the latest one, and the latest of a request, which tells it what it
+	// had done when it is repeated.
+	Outbox []Entry `json:"outbox,omitempty"`
+}
+
+// Policy says when a role rotates and how long previous values stay valid.
+type Policy struct {
+	// Period between automatic rotations; zero when Schedule is set.
+	Period time.Duration `json:"period,omitempty"`
+	// Schedule is a cron expression of five fields in UTC.
+	Schedule string `json:"schedule,omitempty"`
+	// Window is how long after its scheduled time a rotation may still start;
+	// zero means at any time. It goes with Schedule only.
+	Window time.Duration `json:"window,omitempty"`
+	// AutoRotate is false for roles that are rotated by hand only.
+	AutoRotate bool `json:"auto_rotate"`
+	// Overlap is how long a previous value stays valid after a cut-over.
+	Overlap time.Duration `json:"overlap"`
+	// RefreshInterval is how often applications are told to read again.
+	RefreshInterval time.Duration `json:"refresh_interval"`
+	// MaxRetries is how many automatic attempts may fail in a row.
+	MaxRetries int `json:"max_retries"`
+	// RetryInterval is the pause after the first failure; it doubles with each.
+	RetryInterval time.Duration `json:"retry_interval"`
+}
+
+// Secret is one member of a role, with its values by stage.
+type Secret struct {
+	Name string `json:"name"`
+	// Type selects the Driver.
+	Type string `json:"type"`
+	// Config belongs to the Driver.
+	Config json.RawMessage `json:"config"`
+	// Current is what applications use. It is nil only while the first value is
+	// being made.
+	Current *Value `json:"current,omitempty"`
+	// Previous is what Current replaced, until it is retired.
+	Previous *Value `json:"previous,omitempty"`
+	// Pending exists only while an operation is in flight.
+	Pending *Value `json:"pending,omitempty"`
+}
+
+// Value is the material of a secret in one of its stages.
+type Value struct {
+	Material Material `json:"material"`
+	// Version of the role at which this became current; zero while pending.
+	Version int       `json:"version,omitempty"`
+	Created time.Time `json:"created"`
+	// RetireTime is the end of the overlap; set on previous values only.
+	RetireTime time.Time `json:"retire_time,omitzero"`
+}
+
+// Kind says what an operation does.
+type Kind string
+
+// The kinds of operations.
+const (
+	KindCreate   Kind = "create"   // first value of a secret
+	KindImport   Kind = "import"   // first value, supplied by the operator
+	KindRotate   Kind = "rotate"   // new values
+	KindRollback Kind = "rollback" // back to the previous values
+	KindRetire   Kind = "retire"   // end of an overlap
+	KindDelete   Kind = "delete"   // the secret or the role is forgotten
+)
+
+// Trigger says what started an operation.
+type Trigger string
+
+// The triggers.
+const (
+	TriggerManual   Trigger = "manual"
+	TriggerSchedule Trigger = "schedule"
+	TriggerRecovery Trigger = "recovery"
+)
+
+// Actor is who asked for an operation, as Vault names them; zero when it was the
+// engine itself.
+type Actor struct {
+	DisplayName string `json:"display_name,omitempty"`
+	EntityID    string `json:"entity_id,omitempty"`
+}
+
+// Operation is one run of the transaction, as saved with its intent.
+type Operation struct {
+	ID      string  `json:"id"`
+	Kind    Kind    `json:"kind"`
+	Trigger Trigger `json:"trigger"`
+	Actor   Actor   `json:"actor,omitzero"`
+	Reason  string  `json:"reason,omitempty"`
+	// RequestID is Vault's id of the request: the idempotency token.
+	RequestID string    `json:"request_id,omitempty"`
+	Started   time.Time `json:"started"`
+	// Secrets are the names this operation works on.
+	Secrets []string `json:"secrets"`
+	// RevokePrevious ends the overlap of the replaced values at once.
+	RevokePrevious bool `json:"revoke_previous,omitempty"`
+}
+
+// Decode reads a stored state and refuses one of a newer format.
+func Decode(data []byte) (*State, error) {
+	var s State
+	if err := json.Unmarshal(data, &s); err != nil {
+		return nil, fmt.Errorf("decode state: %w", err)
+	}
+	if s.Schema < 1 || s.Schema > Schema {
+		return nil, fmt.Errorf("state has format %d, this version reads 1 to %d: it is left as it is; install the version that wrote it", s.Schema, Schema)
+	}
+	for name, secret := range s.Secrets {
+		if secret == nil || secret.Name != name {
+			return nil, fmt.Errorf("state is damaged: secret %q is not described", name)
+		}
+	}
+	return &s, nil
+}
+
+// Clone copies whatever a change may replace. Materials, configurations and
+// history entries are immutable and shared.
+func (s *State) Clone() *State {
+	c := *s
+	c.Secrets = make(map[string]*Secret, len(s.Secrets))
+	for name, secret := range s.Secrets {
+		copied := *secret
+		c.Secrets[name] = &copied
+	}
+	c.Outbox = slices.Clone(s.Outbox)
+	return &c
+}
+
+// Names returns the names of the secrets in alphabetical order.
+func (s *State) Names() []string {
+	names := make([]string, 0, len(s.Secrets))
+	for name := range s.Secrets {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// PreviousAt returns the previous value if it is still valid at that time.
+func (s *Secret) PreviousAt(now time.Time) *Value {
+	if s.Previous == nil || !now.Before(s.Previous.RetireTime) {
+		return nil
+	}
+	return s.Previous
+}

@@ -1,0 +1,159 @@
+package rotation
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// What is true after a failure, for the person who asked.
+const (
+	nowUnchanged = "Nothing was changed: readers keep getting what they got before."
+	nowRestored  = "What had been changed at the target was put back and checked: readers keep getting what they got before, and it works."
+	nowUnknown   = "What the target holds now is not known; readers keep getting the committed values, which work unless the change had landed. The engine will find out by logging in, and go forward or back; rotate again to make it do so now."
+	nowInDoubt   = "Whether storage took the commit is not known. Every new value is in place and proven; the engine will finish as soon as storage answers; status tells."
+)
+
+// fail ends a run that has touched nothing.
+func (run *Run) fail(ctx context.Context, cause error) error {
+	if ctx.Err() != nil {
+		return errInterrupted
+	}
+	err := run.role.update(ctx, func(s *State) error {
+		return run.drop(s, OutcomeFailed, cause)
+	})
+	return run.failure(OutcomeFailed, errors.Join(cause, err), nowUnchanged)
+}
+
+// refuse ends a run whose intent storage did not take.
+func (run *Run) refuse(cause error) error {
+	if errors.Is(cause, ErrInvalid) || errors.Is(cause, ErrInFlight) {
+		return cause
+	}
+	return run.failure(OutcomeFailed, cause, nowUnchanged)
+}
+
+// undo takes back what the run has done to targets, proves that the current
+// values still work, and drops the pending ones. A target that can't be put back
+// keeps no other from it.
+func (run *Run) undo(ctx context.Context, cause error) error {
+	if ctx.Err() != nil {
+		return errInterrupted
+	}
+	var failed error
+	for _, name := range slices.Backward(run.touched) {
+		failed = errors.Join(failed, run.restore(ctx, name))
+	}
+	if failed != nil {
+		return run.unresolved(ctx, cause, failed)
+	}
+	outcome, now := OutcomeFailed, nowUnchanged
+	if len(run.touched) > 0 {
+		outcome, now = OutcomeRolledBack, nowRestored
+	}
+	if run.op.Kind == KindCreate && len(run.touched) > 0 {
+		now = "The secret was not created. Its target had been given a new value, which is discarded; what it held before is not known here: write the secret again, or set a value by hand."
+	}
+	err := run.role.update(ctx, func(s *State) error { return run.drop(s, outcome, cause) })
+	if err != nil {
+		return run.failure(OutcomeFailed, errors.Join(cause, err), nowUnknown)
+	}
+	return run.failure(outcome, cause, now)
+}
+
+// restore undoes one secret at its target and uses its current value for real.
+func (run *Run) restore(ctx context.Context, name string) error {
+	secret := run.secret(name)
+	driver := run.driver(secret)
+	if err := run.step(ctx, name, "undo", func(ctx context.Context) error {
+		return driver.Undo(ctx, secret)
+	}); err != nil || secret.Current == nil {
+		return err
+	}
+	return run.step(ctx, name, "probe", func(ctx context.Context) error {
+		return driver.Test(ctx, secret, secret.Current.Material)
+	})
+}
+
+// drop is the change that ends an unsuccessful operation.
+func (run *Run) drop(s *State, outcome Outcome, cause error) error {
+	if s.InFlight != nil && s.InFlight.ID != run.op.ID {
+		return errSuperseded
+	}
+	results := run.results(s)
+	for _, name := range run.op.Secrets {
+		if secret := s.Secrets[name]; secret != nil {
+			secret.Pending = nil
+			if secret.Current == nil {
+				delete(s.Secrets, name)
+			}
+		}
+	}
+	s.InFlight = nil
+	run.count(s, cause)
+	return run.note(s, outcome, results, cause)
+}
+
+// unresolved ends a run that could not put a target back: the pending values
+// stay, because one of them may be what the target accepts.
+func (run *Run) unresolved(ctx context.Context, cause, undo error) error {
+	if ctx.Err() != nil {
+		return errInterrupted
+	}
+	run.issues = append(run.issues, "could not be undone: "+undo.Error())
+	err := run.role.update(ctx, func(s *State) error {
+		if s.InFlight == nil || s.InFlight.ID != run.op.ID {
+			return errSuperseded
+		}
+		run.count(s, cause)
+		s.RetryAt = run.role.retryAt(max(s.Failures, 1))
+		if err := run.note(s, OutcomeFailed, run.results(s), cause); err != nil {
+			return err
+		}
+		// The operation that recovers has an id, and in time a record, of its own.
+		recovering := *s.InFlight
+		recovering.ID = run.role.engine.NewID()
+		s.InFlight = &recovering
+		return nil
+	})
+	return run.failure(OutcomeFailed, errors.Join(cause, undo, err), nowUnknown)
+}
+
+// inDoubt ends a run whose commit storage did not answer for.
+func (run *Run) inDoubt(cause error) error {
+	return run.failure(OutcomeFailed, fmt.Errorf("commit: %w", cause), nowInDoubt)
+}
+
+// note adds the record of a failure to the state.
+func (run *Run) note(s *State, outcome Outcome, results []SecretResult, cause error) error {
+	run.issues = append(run.issues, cause.Error())
+	return run.conclude(s, outcome, results)
+}
+
+// count keeps the automatic attempts from following each other too closely, and
+// stops them after too many. What an operator tries by hand does not count.
+func (run *Run) count(s *State, cause error) {
+	s.LastError = cause.Error()
+	if run.op.Trigger == TriggerManual {
+		return
+	}
+	s.Failures++
+	s.RetryAt = run.role.retryAt(s.Failures)
+	s.NeedsAttention = s.NeedsAttention || s.Failures > run.role.Snapshot().Terms.MaxRetries
+}
+
+// retryAt is the earliest time of the next automatic attempt.
+func (r *Role) retryAt(failures int) time.Time {
+	pause := r.Snapshot().Terms.retryPause(r.Key, failures)
+	return r.engine.Now().UTC().Add(pause).Truncate(time.Second)
+}
+
+// failure is the error for a run that did not complete.
+func (run *Run) failure(outcome Outcome, cause error, now string) error {
+	if run.record.ID == "" {
+		run.record = Record{Operation: run.op, Role: run.role.Name, Outcome: outcome}
+	}
+	return &Failure{Record: run.record, Cause: cause, Now: now}
+}

@@ -1,0 +1,186 @@
+package backend
+
+import (
+	"container/heap"
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
+)
+
+// storagePause keeps a role from being tried again at once when storage refuses
+// even the note that it should wait.
+const storagePause = 5 * time.Second
+
+// scheduler starts what roles do by themselves: rotations, retirements and
+// recoveries. It holds no truth: every plan comes from a role's stored state, and
+// all of them are made again when the process starts.
+type scheduler struct {
+	b *backend
+	// signal makes run look at the plans again.
+	signal chan struct{}
+
+	mu      sync.Mutex
+	plans   planHeap
+	byKey   map[string]*plan
+	working int
+	// held are the roles that may not be tried before a time, because storage
+	// could not take the note that says so.
+	held map[string]time.Time
+}
+
+// plan is when a role is next due.
+type plan struct {
+	role  *rotation.Role
+	at    time.Time
+	index int
+}
+
+func newScheduler(b *backend) *scheduler {
+	return &scheduler{b: b, signal: make(chan struct{}, 1), byKey: map[string]*plan{}, held: map[string]time.Time{}}
+}
+
+// run loads all roles and then starts what is due, until ctx ends.
+func (s *scheduler) run(ctx context.Context) {
+	s.loadAll(ctx)
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+		case <-s.signal:
+		}
+		timer.Reset(s.dispatch(ctx))
+	}
+}
+
+// loadAll rebuilds the plans from storage. Connections come first, because the
+// secrets of roles need them.
+func (s *scheduler) loadAll(ctx context.Context) {
+	for _, prefix := range []string{connectionPrefix, rolePrefix} {
+		if _, err := s.b.registry.all(ctx, prefix); err != nil && ctx.Err() == nil {
+			s.b.log().Error("some entries cannot be read and are left alone", "under", prefix, "error", err)
+		}
+	}
+}
+
+// wake makes run look at the plans now. It never blocks.
+func (s *scheduler) wake() {
+	select {
+	case s.signal <- struct{}{}:
+	default:
+	}
+}
+
+// plan notes when a role is next due. A role with a run under way has no plan:
+// it is planned again when the run ends.
+func (s *scheduler) plan(r *rotation.Role) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	action := r.Snapshot().NextAction(s.b.now())
+	if r.Busy() || action.Kind == "" {
+		s.unplanLocked(r.Key)
+		return
+	}
+	at := action.At
+	if held := s.held[r.Key]; held.After(at) {
+		at = held
+	}
+	if p := s.byKey[r.Key]; p != nil {
+		p.role, p.at = r, at
+		heap.Fix(&s.plans, p.index)
+	} else {
+		p := &plan{role: r, at: at}
+		s.byKey[r.Key] = p
+		heap.Push(&s.plans, p)
+	}
+	s.wake()
+}
+
+func (s *scheduler) unplanLocked(key string) {
+	if p := s.byKey[key]; p != nil {
+		heap.Remove(&s.plans, p.index)
+		delete(s.byKey, key)
+	}
+}
+
+// dispatch starts what is due, as far as workers are free, and returns how long
+// to wait for what comes next.
+func (s *scheduler) dispatch(ctx context.Context) time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.b.now()
+	for len(s.plans) > 0 && s.working < s.b.workers() {
+		next := s.plans[0]
+		if wait := next.at.Sub(now); wait > 0 {
+			return wait
+		}
+		s.unplanLocked(next.role.Key)
+		s.working++
+		go s.work(ctx, next.role)
+	}
+	return time.Hour
+}
+
+// work does what the role has due and plans it again.
+func (s *scheduler) work(ctx context.Context, r *rotation.Role) {
+	err := s.perform(ctx, r)
+	s.mu.Lock()
+	s.working--
+	delete(s.held, r.Key)
+	if errors.Is(err, rotation.ErrStorage) {
+		s.held[r.Key] = s.b.now().Add(storagePause)
+	}
+	s.mu.Unlock()
+	s.plan(r)
+	s.wake()
+	if err != nil && ctx.Err() == nil {
+		s.b.log().Warn("automatic operation did not complete", "subject", r.Key, "error", err)
+	}
+}
+
+func (s *scheduler) perform(ctx context.Context, r *rotation.Role) error {
+	action := r.Snapshot().NextAction(s.b.now())
+	if action.Kind == "" || action.At.After(s.b.now()) {
+		return nil
+	}
+	run, err := r.Start(ctx, rotation.Request{
+		Kind: action.Kind, Trigger: rotation.TriggerSchedule, RevokePrevious: isConnection(r),
+	})
+	if errors.Is(err, rotation.ErrInFlight) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	<-run.Done()
+	_, err = run.Result()
+	return err
+}
+
+// planHeap implements heap.Interface, earliest first.
+type planHeap []*plan
+
+func (h planHeap) Len() int           { return len(h) }
+func (h planHeap) Less(i, j int) bool { return h[i].at.Before(h[j].at) }
+func (h planHeap) Swap(i, j int) {
+	h[i], h[j] = h[j], h[i]
+	h[i].index, h[j].index = i, j
+}
+
+func (h *planHeap) Push(x any) {
+	p := x.(*plan)
+	p.index = len(*h)
+	*h = append(*h, p)
+}
+
+func (h *planHeap) Pop() any {
+	old := *h
+	p := old[len(old)-1]
+	*h = old[:len(old)-1]
+	return p
+}

@@ -1,0 +1,243 @@
+package secret
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
+)
+
+var _ Type = (*admin)(nil)
+
+// admin is the type "connection": the administrator's own login, with the
+// ConnectionConfig itself as configuration. Its material is "username" and
+// "password". A role may always change its own password, so that nothing but the
+// login is needed; every login is a connection of its own, so that the pool can
+// be broken and this still works.
+type admin struct{ postgres *Postgres }
+
+// NewAdmin returns the type of a connection's administrator. Its Import does not
+// know the user name: see ImportAdmin.
+func NewAdmin(postgres *Postgres) Type { return &admin{postgres: postgres} }
+
+// ImportAdmin makes the material of an administrator whose password the operator
+// supplied. Its errors wrap rotation.ErrInvalid.
+func ImportAdmin(username, password string) (rotation.Material, error) {
+	if err := checkName("username", username); err != nil {
+		return nil, err
+	}
+	if err := checkPassword("password", password); err != nil {
+		return nil, err
+	}
+	return databaseMaterial(username, password), nil
+}
+
+// Validate implements Type.
+func (*admin) Validate(config json.RawMessage) error {
+	_, err := connectionOf(rotation.Secret{Config: config})
+	return err
+}
+
+// ValidateUpdate allows every change: whether the login works there is tried by
+// whoever changes it.
+func (a *admin) ValidateUpdate(_, _ json.RawMessage) error { return nil }
+
+// Import takes a new password of the current user.
+func (*admin) Import(s rotation.Secret, supplied string) (rotation.Material, error) {
+	if s.Current == nil {
+		return nil, invalid("username", "is not known: import with ImportAdmin")
+	}
+	return ImportAdmin(s.Current.Material["username"], supplied)
+}
+
+// Create makes a new password for the current user.
+func (*admin) Create(ctx context.Context, s rotation.Secret) (rotation.Material, error) {
+	if s.Current == nil {
+		return nil, errNoCurrent
+	}
+	l, err := loginOf(s.Current.Material)
+	if err != nil {
+		return nil, err
+	}
+	return databaseMaterial(l.Username, randomPassword()), ctx.Err()
+}
+
+// Set logs in with the current password and replaces it by v's. When the current
+// one is refused and v's is accepted, that was done before.
+func (a *admin) Set(ctx context.Context, s rotation.Secret, v rotation.Material) error {
+	if s.Current == nil {
+		return a.Test(ctx, s, v)
+	}
+	return a.replace(ctx, s, s.Current.Material, v)
+}
+
+// replace makes the server accept to, which is the case already if it accepts
+// neither from nor anything but to.
+func (a *admin) replace(ctx context.Context, s rotation.Secret, from, to rotation.Material) error {
+	at, l, err := adminParts(s, to)
+	if err != nil {
+		return err
+	}
+	old, err := loginOf(from)
+	if err != nil {
+		return err
+	}
+	err = at.changeOwn(ctx, old, l, commit)
+	if !loginRefused(err) {
+		return err
+	}
+	if at.try(ctx, l) == nil {
+		return nil
+	}
+	return err
+}
+
+// changeOwn logs in as from and sets that user's password to the one of to.
+func (s server) changeOwn(ctx context.Context, from, to Login, end outcome) error {
+	password, err := s.passwordFor(to)
+	if err != nil {
+		return err
+	}
+	conn, err := s.login(ctx, from)
+	if err != nil {
+		return err
+	}
+	defer hangUp(ctx, conn)
+	return within(ctx, conn, end, func() error {
+		return settingPassword(to, execute(ctx, conn, alterRole(to.Username, password), to.Password, password))
+	})
+}
+
+// Test logs in with v. The error wraps rotation.ErrRefused when the server
+// answered and refused the login.
+func (a *admin) Test(ctx context.Context, s rotation.Secret, v rotation.Material) error {
+	at, l, err := adminParts(s, v)
+	if err != nil {
+		return err
+	}
+	err = at.try(ctx, l)
+	if loginRefused(err) {
+		return fmt.Errorf("%w: %w", rotation.ErrRefused, err)
+	}
+	return err
+}
+
+// Undo makes the server accept the current password, logging in with the pending
+// one if that is what it accepts.
+func (a *admin) Undo(ctx context.Context, s rotation.Secret) error {
+	if s.Current == nil || s.Pending == nil {
+		return nil
+	}
+	err := a.Test(ctx, s, s.Current.Material)
+	if !loginRefused(err) {
+		return err
+	}
+	return a.replace(ctx, s, s.Pending.Material, s.Current.Material)
+}
+
+// Retire proves that v is refused; it was replaced at the cut-over.
+func (a *admin) Retire(ctx context.Context, s rotation.Secret, v rotation.Material) error {
+	at, l, err := adminParts(s, v)
+	if err != nil {
+		return err
+	}
+	if s.Current != nil && s.Current.Material.Equal(v) {
+		return fmt.Errorf("retire password of %q: it is the current one", l.Username)
+	}
+	_, err = at.refusal(ctx, l, "the retired password")
+	return err
+}
+
+// CutsOver is true: there is one administrator.
+func (*admin) CutsOver(rotation.Secret) bool { return true }
+
+// OffersPrevious is false: the previous password stopped working at the cut-over.
+func (*admin) OffersPrevious(rotation.Secret) bool { return false }
+
+// Preflight logs in with the current password and sets v's in a transaction that
+// is rolled back.
+func (a *admin) Preflight(ctx context.Context, s rotation.Secret, v rotation.Material) ([]string, error) {
+	at, l, err := adminParts(s, v)
+	if err != nil || s.Current == nil {
+		return nil, err
+	}
+	current, err := loginOf(s.Current.Material)
+	if err != nil {
+		return nil, err
+	}
+	if err := at.changeOwn(ctx, current, l, rollback); err != nil {
+		return nil, err
+	}
+	return at.adminFindings(ctx, current)
+}
+
+// adminFindings warns of a login that is about to end.
+func (s server) adminFindings(ctx context.Context, l Login) ([]string, error) {
+	conn, err := s.login(ctx, l)
+	if err != nil {
+		return nil, err
+	}
+	defer hangUp(ctx, conn)
+	var found report
+	err = within(ctx, conn, rollback, func() error {
+		self, err := inspectRole(ctx, conn, l.Username)
+		if self.expiring {
+			found.finding("logins of the administrator %q end within seven days (VALID UNTIL); run: ALTER ROLE %s VALID UNTIL 'infinity';", l.Username, quoteName(l.Username))
+		}
+		return err
+	})
+	return found.findings, err
+}
+
+// Fields is the user name only: nobody but the engine uses the password.
+func (*admin) Fields(_ rotation.Secret, v rotation.Material) (map[string]string, error) {
+	username, err := content(v, "username")
+	return map[string]string{"username": username}, err
+}
+
+// PreviousFields is empty.
+func (*admin) PreviousFields(rotation.Material) map[string]string { return nil }
+
+// Verify logs in with the current password, and proves that a random one and,
+// while it is kept, the previous one are refused.
+func (a *admin) Verify(ctx context.Context, s rotation.Secret) ([]string, error) {
+	if s.Current == nil {
+		return nil, errNoCurrent
+	}
+	if err := a.Test(ctx, s, s.Current.Material); err != nil {
+		return nil, err
+	}
+	at, current, err := adminParts(s, s.Current.Material)
+	if err != nil {
+		return nil, err
+	}
+	proofs := proofsOf(current, 0)
+	attempts := []attempt{{Login{current.Username, randomPassword()}, "a random password", false}}
+	if s.Previous != nil && !s.Previous.Material.Equal(s.Current.Material) {
+		previous, _ := loginOf(s.Previous.Material)
+		attempts = append(attempts, attempt{previous, "its previous password", false})
+	}
+	for _, attempt := range attempts {
+		proof, err := attempt.prove(ctx, at)
+		if err != nil {
+			return proofs, err
+		}
+		proofs = append(proofs, proof)
+	}
+	return proofs, nil
+}
+
+// adminParts returns the server and the login that v stands for.
+func adminParts(s rotation.Secret, v rotation.Material) (server, Login, error) {
+	c, err := connectionOf(s)
+	if err != nil {
+		return server{}, Login{}, err
+	}
+	at, err := newServer(c)
+	if err != nil {
+		return server{}, Login{}, err
+	}
+	l, err := loginOf(v)
+	return at, l, err
+}

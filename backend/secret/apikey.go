@@ -1,0 +1,156 @@
+package secret
+
+import (
+	"context"
+	"crypto/subtle"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"regexp"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
+)
+
+var _ Type = apiKey{}
+
+// APIKeyConfig configures an API key.
+type APIKeyConfig struct {
+	// Prefix tells people and secret scanners whose key it is; empty means smvm.
+	Prefix string `json:"prefix,omitempty"`
+	// Length is the number of random characters, 22 (131 bits) to 128; zero
+	// means 43 (256 bits).
+	Length int `json:"length,omitempty"`
+}
+
+const (
+	defaultAPIKeyPrefix = "smvm"
+	defaultAPIKeyLength = 43
+	checksumLength      = 6
+)
+
+var apiKeyPrefix = regexp.MustCompile(`^[a-zA-Z][a-zA-Z0-9]{0,31}$`)
+
+// apiKey is the type "api_key". Its material is "key", in GitHub's format: the
+// prefix, an underscore, random letters and digits, and six more that are the
+// CRC-32 of everything before them in base 62, so that a scanner can tell a real
+// key from a look-alike, and a reader a mistyped one, without asking anybody.
+// The material of an imported key also has "origin", because such a key has no
+// checksum to test.
+type apiKey struct{ local }
+
+const originImported = "imported"
+
+// Validate implements Type.
+func (apiKey) Validate(config json.RawMessage) error {
+	_, err := apiKeyConfig(config)
+	return err
+}
+
+// Create implements rotation.Driver.
+func (apiKey) Create(ctx context.Context, s rotation.Secret) (rotation.Material, error) {
+	c, err := apiKeyConfig(s.Config)
+	if err != nil {
+		return nil, err
+	}
+	body := c.Prefix + "_" + pick([]rune(base62), c.Length)
+	return rotation.Material{"key": body + checksum(body)}, ctx.Err()
+}
+
+// Import takes any key of 16 to 512 printable ASCII characters without spaces.
+func (apiKey) Import(_ rotation.Secret, supplied string) (rotation.Material, error) {
+	if len(supplied) < 16 || len(supplied) > 512 {
+		return nil, invalid("key", "has %d bytes, 16 to 512 are taken", len(supplied))
+	}
+	for _, c := range []byte(supplied) {
+		if c <= ' ' || c > '~' {
+			return nil, invalid("key", "contains something else than printable ASCII characters without spaces")
+		}
+	}
+	return rotation.Material{"key": supplied, "origin": originImported}, nil
+}
+
+// Test checks the format, and the checksum of keys made here.
+func (apiKey) Test(ctx context.Context, _ rotation.Secret, v rotation.Material) error {
+	if err := checkAPIKey(v); err != nil {
+		return fmt.Errorf("%w: %w", rotation.ErrRefused, err)
+	}
+	return ctx.Err()
+}
+
+// Preflight is Test: there is no target.
+func (t apiKey) Preflight(ctx context.Context, s rotation.Secret, v rotation.Material) ([]string, error) {
+	return nil, t.Test(ctx, s, v)
+}
+
+// Fields implements Type.
+func (apiKey) Fields(_ rotation.Secret, v rotation.Material) (map[string]string, error) {
+	key, err := content(v, "key")
+	if err != nil {
+		return nil, err
+	}
+	return map[string]string{"key": key}, nil
+}
+
+// PreviousFields lets a server accept the key that its clients had before.
+func (apiKey) PreviousFields(previous rotation.Material) map[string]string {
+	return map[string]string{"previous_key": previous["key"]}
+}
+
+// Verify implements Type.
+func (t apiKey) Verify(ctx context.Context, s rotation.Secret) ([]string, error) {
+	if s.Current == nil {
+		return nil, errNoCurrent
+	}
+	if err := t.Test(ctx, s, s.Current.Material); err != nil {
+		return nil, err
+	}
+	if s.Current.Material["origin"] == originImported {
+		return []string{"imported key has an acceptable format"}, nil
+	}
+	return []string{"key has the right format and checksum"}, nil
+}
+
+// apiKeyConfig returns the configuration with its defaults.
+func apiKeyConfig(config json.RawMessage) (APIKeyConfig, error) {
+	c, err := decode[APIKeyConfig](config)
+	if err != nil {
+		return c, err
+	}
+	if c.Prefix == "" {
+		c.Prefix = defaultAPIKeyPrefix
+	}
+	if c.Length == 0 {
+		c.Length = defaultAPIKeyLength
+	}
+	if !apiKeyPrefix.MatchString(c.Prefix) {
+		return c, invalid("prefix", "must be a letter followed by at most 31 letters and digits (ASCII)")
+	}
+	if c.Length < 22 || c.Length > 128 {
+		return c, invalid("length", "%d is not within 22 and 128", c.Length)
+	}
+	return c, nil
+}
+
+func checkAPIKey(v rotation.Material) error {
+	key, err := content(v, "key")
+	if err != nil || v["origin"] == originImported {
+		return err
+	}
+	split := len(key) - checksumLength
+	if split <= 0 || subtle.ConstantTimeCompare([]byte(checksum(key[:split])), []byte(key[split:])) != 1 {
+		return errors.New("checksum of the key is wrong")
+	}
+	return nil
+}
+
+// checksum returns the CRC-32 (IEEE) of body as six digits of base 62.
+func checksum(body string) string {
+	n := crc32.ChecksumIEEE([]byte(body))
+	digits := make([]byte, checksumLength)
+	for i := checksumLength - 1; i >= 0; i-- {
+		digits[i] = base62[n%62]
+		n /= 62
+	}
+	return string(digits)
+}

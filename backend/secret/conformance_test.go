@@ -1,0 +1,328 @@
+package secret
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
+)
+
+// subject is one type of secret in one configuration.
+type subject struct {
+	Type
+	*bench
+	secret rotation.Secret
+	// external says that there is a target, which must refuse what is not set.
+	external bool
+	// supplied is what an operator may import.
+	supplied string
+	made     []rotation.Material
+}
+
+// subjects lists everything that must conform. A new type is one more line.
+var subjects = map[string]func(t *testing.T) *subject{
+	"jwt":              localSubject("jwt", JWTConfig{Algorithm: "HS512"}, strings.Repeat("k", 64)),
+	"jwt default":      localSubject("jwt", JWTConfig{}, strings.Repeat("k", 32)),
+	"api_key":          localSubject("api_key", APIKeyConfig{Prefix: "orders", Length: 30}, "sk-0123456789abcdef"),
+	"random":           localSubject("random", RandomConfig{Length: 20, Charset: "abcdefghij-é"}, "first\nsecond"),
+	"random by policy": localSubject("random", RandomConfig{PasswordPolicy: "policy-made"}, "x"),
+	"single user": databaseSubject(func(b *bench) DatabaseConfig {
+		return DatabaseConfig{Usernames: []string{b.user(unique("app"))}}
+	}),
+	"alternating users": databaseSubject(func(b *bench) DatabaseConfig {
+		return DatabaseConfig{
+			Usernames:              b.pair(unique("a"), unique("b")),
+			VerificationStatements: []string{"SELECT 1", "CREATE TEMPORARY TABLE tried (n int)"},
+		}
+	}),
+	"alternating users by policy": databaseSubject(func(b *bench) DatabaseConfig {
+		return DatabaseConfig{Usernames: b.pair(unique("a"), unique("b")), PasswordPolicy: `it's \ "made" `}
+	}),
+	"hostile name": databaseSubject(func(b *bench) DatabaseConfig {
+		return DatabaseConfig{Usernames: b.pair(unique(`Robert"; DROP ROLE x;--`), unique(`O'Brien \ ${x} {{password}}`))}
+	}),
+	"rotation statements": databaseSubject(func(b *bench) DatabaseConfig {
+		setter := unique("setter")
+		b.sql(`CREATE FUNCTION %s(name text, password text) RETURNS void LANGUAGE plpgsql SECURITY DEFINER AS
+			$$ BEGIN EXECUTE format('ALTER ROLE %%I PASSWORD %%L', name, password); END $$`, setter)
+		users := []string{unique("a"), unique(`b"\';`)}
+		b.sql("CREATE ROLE %s LOGIN; CREATE ROLE %s LOGIN", quoteName(users[0]), quoteName(users[1]))
+		return DatabaseConfig{Usernames: users, RotationStatements: []string{"SELECT " + setter + "('{{username}}', {{password}})"}}
+	}),
+	"password authentication": databaseSubject(func(b *bench) DatabaseConfig {
+		b.connection.Config.PasswordAuthentication = AuthenticatePassword
+		return DatabaseConfig{Usernames: b.pair(unique("a"), unique("b"))}
+	}),
+	"connection": connectionSubject,
+}
+
+func localSubject(name string, config any, supplied string) func(t *testing.T) *subject {
+	return func(t *testing.T) *subject {
+		b := &bench{t: t, now: time.Now()}
+		return &subject{Type: Types(nil, policies{})[name], bench: b, secret: secretOf(t, name, config), supplied: supplied}
+	}
+}
+
+func databaseSubject(configure func(b *bench) DatabaseConfig) func(t *testing.T) *subject {
+	return func(t *testing.T) *subject {
+		b := newBench(t, shared)
+		d, s := b.database(configure(b))
+		return &subject{Type: d, bench: b, secret: s, external: true, supplied: "their password"}
+	}
+}
+
+func connectionSubject(t *testing.T) *subject {
+	b := newBench(t, shared)
+	s := secretOf(t, "connection", b.config())
+	m, err := ImportAdmin(b.admin.Username, b.admin.Password)
+	must(t, err)
+	s.Current = b.value(m)
+	return &subject{Type: NewAdmin(b.postgres), bench: b, secret: s, external: true, supplied: "their password"}
+}
+
+// pair creates two users who share an owner role.
+func (b *bench) pair(names ...string) []string {
+	owner := unique("owner")
+	b.sql("CREATE ROLE %s", owner)
+	for _, name := range names {
+		b.user(name)
+		b.sql("GRANT %s TO %s", owner, quoteName(name))
+	}
+	return names
+}
+
+func TestConformance(t *testing.T) {
+	for name, subject := range subjects {
+		t.Run(name, func(t *testing.T) {
+			t.Run("create", func(t *testing.T) { subject(t).conformCreate() })
+			t.Run("lifecycle", func(t *testing.T) { subject(t).conformLifecycle() })
+			t.Run("undo", func(t *testing.T) { subject(t).conformUndo() })
+			t.Run("preflight", func(t *testing.T) { subject(t).conformPreflight() })
+			t.Run("read", func(t *testing.T) { subject(t).conformRead() })
+			t.Run("cancelled", func(t *testing.T) { subject(t).conformCancelled() })
+			t.Run("configuration", func(t *testing.T) { subject(t).conformConfiguration() })
+		})
+	}
+}
+
+func (s *subject) create() rotation.Material {
+	s.t.Helper()
+	v, err := s.Create(s.t.Context(), s.secret)
+	must(s.t, err)
+	s.made = append(s.made, v)
+	return v
+}
+
+func (s *subject) accepted(v rotation.Material) {
+	s.t.Helper()
+	must(s.t, s.Test(s.t.Context(), s.secret, v))
+}
+
+// refused also checks that the refusal shows no secret.
+func (s *subject) refused(v rotation.Material) {
+	s.t.Helper()
+	if s.external {
+		err := s.Test(s.t.Context(), s.secret, v)
+		wantRefused(s.t, err)
+		wantSecretFree(s.t, err.Error(), s.made...)
+	}
+}
+
+func (s *subject) set(v rotation.Material) {
+	s.t.Helper()
+	must(s.t, s.Set(s.t.Context(), s.secret, v))
+}
+
+// commit makes v current and, if there was one, the current previous.
+func (s *subject) commit(v rotation.Material) {
+	s.secret.Previous, s.secret.Current, s.secret.Pending = s.secret.Current, s.value(v), nil
+	if previous := s.secret.Previous; previous != nil {
+		kept := *previous
+		kept.RetireTime = s.now.Add(time.Hour)
+		s.secret.Previous = &kept
+	}
+}
+
+// first gives the secret its first value, if it has none.
+func (s *subject) first() rotation.Material {
+	s.t.Helper()
+	if s.secret.Current == nil {
+		v := s.create()
+		s.set(v)
+		s.commit(v)
+	}
+	return s.secret.Current.Material
+}
+
+func (s *subject) conformCreate() {
+	for range 8 {
+		v := s.create()
+		if slices.ContainsFunc(s.made[:len(s.made)-1], v.Equal) {
+			s.t.Fatal("two values are the same")
+		}
+		s.refused(v)
+	}
+}
+
+func (s *subject) conformLifecycle() {
+	ctx, one := s.t.Context(), s.first()
+	s.accepted(one)
+	two := s.create()
+	s.refused(two)
+	s.set(two)
+	s.set(two)
+	s.accepted(two)
+	if s.OffersPrevious(s.secret) {
+		s.accepted(one)
+	} else {
+		s.refused(one)
+	}
+	if s.external && s.CutsOver(s.secret) == s.OffersPrevious(s.secret) {
+		s.t.Error("a value that is cut over cannot be offered, and the other way round")
+	}
+	s.commit(two)
+	s.verified()
+	for range 2 {
+		must(s.t, s.Retire(ctx, s.secret, one))
+	}
+	s.refused(one)
+	s.secret.Previous = nil
+	s.accepted(two)
+	s.verified()
+	if err := s.Retire(ctx, s.secret, two); s.external && err == nil {
+		s.t.Error("the current value was retired")
+	}
+	s.accepted(two)
+}
+
+func (s *subject) verified() {
+	s.t.Helper()
+	proofs, err := s.Verify(s.t.Context(), s.secret)
+	must(s.t, err)
+	if len(proofs) == 0 {
+		s.t.Error("nothing was proved")
+	}
+	wantSecretFree(s.t, strings.Join(proofs, "\n"), s.made...)
+}
+
+func (s *subject) conformUndo() {
+	ctx, one := s.t.Context(), s.first()
+	two := s.create()
+	s.secret.Pending = s.value(two)
+	must(s.t, s.Undo(ctx, s.secret)) // before anything was set
+	s.accepted(one)
+	s.set(two)
+	for range 2 {
+		must(s.t, s.Undo(ctx, s.secret))
+		s.accepted(one)
+		s.refused(two)
+	}
+	s.set(two)
+	s.commit(two)
+	three := s.create()
+	s.secret.Pending = s.value(three)
+	s.set(three)
+	must(s.t, s.Undo(ctx, s.secret))
+	s.accepted(two)
+	s.refused(three)
+	if s.OffersPrevious(s.secret) {
+		s.accepted(one)
+	}
+	s.now = s.now.Add(2 * time.Hour) // the overlap is over, and one with it
+	must(s.t, s.Undo(ctx, s.secret))
+	s.accepted(two)
+	s.refused(one)
+	s.refused(three)
+}
+
+func (s *subject) conformPreflight() {
+	one := s.first()
+	two := s.create()
+	findings, err := s.Preflight(s.t.Context(), s.secret, two)
+	must(s.t, err)
+	if len(findings) > 0 {
+		s.t.Errorf("findings where all is well: %q", findings)
+	}
+	s.accepted(one)
+	s.refused(two)
+}
+
+func (s *subject) conformRead() {
+	one := s.first()
+	fields, err := s.Fields(s.secret, one)
+	must(s.t, err)
+	for name, content := range fields {
+		if content == "" || strings.HasPrefix(name, "previous_") {
+			s.t.Errorf("field %q is empty or misnamed", name)
+		}
+	}
+	for name := range s.PreviousFields(one) {
+		if !strings.HasPrefix(name, "previous_") {
+			s.t.Errorf("field %q is misnamed", name)
+		}
+	}
+	if _, err := s.Fields(s.secret, rotation.Material{}); err == nil {
+		s.t.Error("a value without content was readable")
+	}
+	imported, err := s.Import(s.secret, s.supplied)
+	must(s.t, err)
+	for _, bad := range []string{"", "\xff\xfe" + s.supplied, s.supplied + "\x00", strings.Repeat("x", maxValue+1)} {
+		_, err := s.Import(s.secret, bad)
+		wantInvalid(s.t, err)
+	}
+	if !s.external {
+		s.accepted(imported)
+		return
+	}
+	s.refused(imported)
+	s.set(imported)
+	s.accepted(imported)
+}
+
+func (s *subject) conformCancelled() {
+	one := s.first()
+	two := s.create()
+	s.secret.Pending = s.value(two)
+	ctx, cancel := context.WithCancel(s.t.Context())
+	cancel()
+	calls := map[string]func() error{
+		"create":    func() error { _, err := s.Create(ctx, s.secret); return err },
+		"set":       func() error { return s.Set(ctx, s.secret, two) },
+		"test":      func() error { return s.Test(ctx, s.secret, one) },
+		"undo":      func() error { return s.Undo(ctx, s.secret) },
+		"retire":    func() error { return s.Retire(ctx, s.secret, two) },
+		"preflight": func() error { _, err := s.Preflight(ctx, s.secret, two); return err },
+		"verify":    func() error { _, err := s.Verify(ctx, s.secret); return err },
+	}
+	for name, call := range calls {
+		began := time.Now()
+		err := call()
+		if err == nil || time.Since(began) > 2*time.Second {
+			s.t.Errorf("%s: %v after %s, want an error at once", name, err, time.Since(began))
+		} else if !errors.Is(err, context.Canceled) || errors.Is(err, rotation.ErrRefused) {
+			s.t.Errorf("%s: %v, want that the context was cancelled", name, err)
+		}
+	}
+	s.accepted(one)
+}
+
+func (s *subject) conformConfiguration() {
+	must(s.t, s.Validate(s.secret.Config))
+	must(s.t, s.ValidateUpdate(s.secret.Config, s.secret.Config))
+	var config map[string]any
+	must(s.t, json.Unmarshal(s.secret.Config, &config))
+	config["misspelt"] = 1
+	data, err := json.Marshal(config)
+	must(s.t, err)
+	wantInvalid(s.t, s.Validate(data), "misspelt")
+	wantInvalid(s.t, s.Validate([]byte(`{`)))
+	wantInvalid(s.t, s.Validate([]byte(`[]`)))
+	if _, err := s.Verify(s.t.Context(), rotation.Secret{Config: s.secret.Config}); err == nil {
+		s.t.Error("a secret without a value was verified")
+	}
+}

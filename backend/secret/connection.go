@@ -1,0 +1,191 @@
+package secret
+
+import (
+	"fmt"
+	"net/netip"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
+)
+
+// ConnectionConfig says how to reach one PostgreSQL: by ConnectionURL, or by
+// Host, Port, Database and SSLMode. It holds no user name and no password.
+type ConnectionConfig struct {
+	// ConnectionURL is
+	// postgresql://{{username}}:{{password}}@host:port/database?sslmode=verify-full;
+	// the user information may be left out.
+	ConnectionURL string `json:"connection_url,omitempty"`
+	// Host is a name or an address; IPv6 with or without brackets.
+	Host string `json:"host,omitempty"`
+	// Port is 1 to 65535; zero means 5432.
+	Port     int    `json:"port,omitempty"`
+	Database string `json:"database,omitempty"`
+	// SSLMode is disable, require, verify-ca or verify-full; empty means
+	// verify-full. As in libpq, require checks the certificate's chain when TLSCA
+	// is given and nothing otherwise.
+	SSLMode string `json:"sslmode,omitempty"`
+	// TLSCA is the certificates (PEM) that the server's must descend from; empty
+	// means those of the operating system.
+	TLSCA string `json:"tls_ca,omitempty"`
+	// TLSCertificate and TLSKey (PEM) are this client's own; both or none.
+	TLSCertificate string `json:"tls_certificate,omitempty"`
+	TLSKey         string `json:"tls_key,omitempty"`
+	// TLSServerName is the name in the server's certificate, where it is not Host.
+	TLSServerName string `json:"tls_server_name,omitempty"`
+	// MaxOpenConnections of the administrator's pool, 1 to 64; zero means 4.
+	// Trying a login opens one more for a moment.
+	MaxOpenConnections int `json:"max_open_connections,omitempty"`
+	// ConnectTimeout for resolving, dialing, TLS and authentication together, 1 to
+	// 30 s; zero means 5 s.
+	ConnectTimeout time.Duration `json:"connect_timeout,omitempty"`
+	// PasswordAuthentication is how passwords are given to the server:
+	// scram-sha-256 as verifiers, password in clear text (for servers and
+	// poolers that know no SCRAM); empty means scram-sha-256.
+	PasswordAuthentication string `json:"password_authentication,omitempty"`
+}
+
+// String implements fmt.Stringer without showing anything, because of TLSKey.
+func (ConnectionConfig) String() string { return rotation.Redacted }
+
+// GoString implements fmt.GoStringer without showing anything.
+func (ConnectionConfig) GoString() string { return rotation.Redacted }
+
+// The values of PasswordAuthentication.
+const (
+	AuthenticateSCRAM    = "scram-sha-256"
+	AuthenticatePassword = "password"
+)
+
+// Endpoint is where a connection leads, as applications are told.
+type Endpoint struct {
+	Host     string
+	Port     int
+	Database string
+	SSLMode  string
+}
+
+// String returns host:port, with brackets around an IPv6 address.
+func (e Endpoint) String() string { return hostPort(e.Host, e.Port) }
+
+var hostName = regexp.MustCompile(`^[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_.])?$`)
+
+// WithDefaults returns the configuration that is in force: every field that was
+// left out and has a default, has it.
+func (c ConnectionConfig) WithDefaults() ConnectionConfig {
+	if c.MaxOpenConnections == 0 {
+		c.MaxOpenConnections = 4
+	}
+	if c.ConnectTimeout == 0 {
+		c.ConnectTimeout = 5 * time.Second
+	}
+	if c.PasswordAuthentication == "" {
+		c.PasswordAuthentication = AuthenticateSCRAM
+	}
+	return c
+}
+
+// Validate returns an error that wraps rotation.ErrInvalid and names the field
+// and the fix, if the connection cannot work as described. It reaches for no
+// server.
+func (c ConnectionConfig) Validate() error {
+	c = c.WithDefaults()
+	endpoint, err := c.Endpoint()
+	if err != nil {
+		return err
+	}
+	if c.MaxOpenConnections < 1 || c.MaxOpenConnections > 64 {
+		return invalid("max_open_connections", "%d is not within 1 and 64", c.MaxOpenConnections)
+	}
+	if c.ConnectTimeout < time.Second || c.ConnectTimeout > 30*time.Second {
+		return invalid("connect_timeout", "%s is not within 1s and 30s", c.ConnectTimeout)
+	}
+	if a := c.PasswordAuthentication; a != AuthenticateSCRAM && a != AuthenticatePassword {
+		return invalid("password_authentication", "%q is not known: use scram-sha-256, or password for servers without SCRAM", a)
+	}
+	_, err = c.tlsConfig(endpoint)
+	return err
+}
+
+// Endpoint returns where the connection leads. Its error wraps
+// rotation.ErrInvalid.
+func (c ConnectionConfig) Endpoint() (Endpoint, error) {
+	e := Endpoint{Host: c.Host, Port: c.Port, Database: c.Database, SSLMode: c.SSLMode}
+	field := "host"
+	if c.ConnectionURL != "" {
+		if e != (Endpoint{}) {
+			return Endpoint{}, invalid("connection_url", "excludes host, port, database and sslmode: leave these out, or the URL")
+		}
+		var err error
+		if e, err = parseURL(c.ConnectionURL); err != nil {
+			return Endpoint{}, err
+		}
+		field = "connection_url"
+	}
+	if e.Port == 0 {
+		e.Port = 5432
+	}
+	if e.SSLMode == "" {
+		e.SSLMode = "verify-full"
+	}
+	return e.checked(field)
+}
+
+// checked returns e with its host in one form, or what is wrong with it. Field
+// is what the host was given in.
+func (e Endpoint) checked(field string) (Endpoint, error) {
+	host, err := checkHost(field, e.Host)
+	if err != nil {
+		return Endpoint{}, err
+	}
+	e.Host = host
+	if e.Port < 1 || e.Port > 65535 {
+		return Endpoint{}, invalid("port", "%d is not within 1 and 65535", e.Port)
+	}
+	if err := checkName("database", e.Database); err != nil {
+		return Endpoint{}, err
+	}
+	switch e.SSLMode {
+	case "disable", "require", "verify-ca", "verify-full":
+		return e, nil
+	case "allow", "prefer":
+		return Endpoint{}, invalid("sslmode", "%s would fall back to no TLS without telling anybody: use verify-full, verify-ca or require, or disable on a trusted network", e.SSLMode)
+	}
+	return Endpoint{}, invalid("sslmode", "is not known: use verify-full, verify-ca, require or disable")
+}
+
+// checkHost refuses everything but one host name or address. It is not quoted:
+// a password that was written in the wrong place ends up here.
+func checkHost(field, host string) (string, error) {
+	switch {
+	case host == "":
+		return "", invalid(field, "names no host; a host name or address is needed (Unix sockets are not supported, applications elsewhere could not use them)")
+	case strings.Contains(host, ","):
+		return "", invalid(field, "names several hosts: a password is rotated on one, name the primary or an address that follows it")
+	}
+	if address, err := netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")); err == nil && address.Zone() == "" {
+		return address.String(), nil
+	}
+	if !hostName.MatchString(host) {
+		return "", invalid(field, "contains no valid host name or address")
+	}
+	return host, nil
+}
+
+// hostPort joins both, with brackets around an IPv6 address.
+func hostPort(host string, port int) string {
+	if strings.Contains(host, ":") {
+		host = "[" + host + "]"
+	}
+	return fmt.Sprintf("%s:%d", host, port)
+}
+
+// connectionOf decodes and checks the configuration of an administrator.
+func connectionOf(s rotation.Secret) (ConnectionConfig, error) {
+	c, err := decode[ConnectionConfig](s.Config)
+	if err != nil {
+		return c, err
+	}
+	return c.WithDefaults(), c.Validate()
+}

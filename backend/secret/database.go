@@ -1,0 +1,201 @@
+package secret
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
+)
+
+var _ Type = (*database)(nil)
+
+// database is the type "database". Its material is "username" and "password".
+// Passwords reach PostgreSQL as SCRAM verifiers made here, so that the clear
+// text is in none of its logs, statistics and backups.
+type database struct {
+	postgres  *Postgres
+	passwords Passwords
+}
+
+// Create makes a password for the user that is not in use: the one there is, or
+// of two the one that current does not have.
+func (d *database) Create(ctx context.Context, s rotation.Secret) (rotation.Material, error) {
+	c, err := databaseConfig(s.Config)
+	if err != nil {
+		return nil, err
+	}
+	password, err := createPassword(ctx, d.passwords, c.PasswordPolicy)
+	if err != nil {
+		return nil, err
+	}
+	username := c.Usernames[0]
+	if c.RotationStrategy == AlternatingUsers && s.Current != nil && s.Current.Material["username"] == username {
+		username = c.Usernames[1]
+	}
+	return databaseMaterial(username, password), nil
+}
+
+// Import takes the password in use of the first user.
+func (d *database) Import(s rotation.Secret, supplied string) (rotation.Material, error) {
+	c, err := databaseConfig(s.Config)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkPassword("password", supplied); err != nil {
+		return nil, err
+	}
+	return databaseMaterial(c.Usernames[0], supplied), nil
+}
+
+// Set makes the server accept the password of v for the user of v, in one
+// transaction.
+func (d *database) Set(ctx context.Context, s rotation.Secret, v rotation.Material) error {
+	c, l, err := d.parts(s, v)
+	if err != nil {
+		return err
+	}
+	err = d.alter(ctx, c, l, commit)
+	if codeOf(err) == codeInsufficientPrivilege {
+		return d.explain(ctx, c, l.Username, err)
+	}
+	return err
+}
+
+// Test logs in with v over a connection of its own and runs the verification
+// statements. The error wraps rotation.ErrRefused when the server answered and
+// refused the login or a statement, but not when it is starting up or shutting
+// down, has no connection left, or has no such database.
+func (d *database) Test(ctx context.Context, s rotation.Secret, v rotation.Material) error {
+	c, l, err := d.parts(s, v)
+	if err != nil {
+		return err
+	}
+	at, err := d.postgres.server(c.Connection)
+	if err != nil {
+		return err
+	}
+	conn, err := at.login(ctx, l)
+	if loginRefused(err) {
+		return fmt.Errorf("%w: %w", rotation.ErrRefused, err)
+	}
+	if err != nil {
+		return err
+	}
+	defer hangUp(ctx, conn)
+	return verifyStatements(ctx, conn, c.VerificationStatements, l)
+}
+
+// verifyStatements runs the statements in one transaction that is rolled back.
+func verifyStatements(ctx context.Context, conn *pgx.Conn, statements []string, l Login) error {
+	if err := execute(ctx, conn, "SELECT 1"); err != nil {
+		return fmt.Errorf("query as %q: %w", l.Username, err)
+	}
+	return within(ctx, conn, rollback, func() error {
+		for i, sql := range statements {
+			if err := executeOne(ctx, conn, sql, l.Password); err != nil {
+				return fmt.Errorf("run verification statement %d as %q: %w", i+1, l.Username, refusedStatement(err))
+			}
+		}
+		return nil
+	})
+}
+
+// Undo makes the server accept again what it did before Set(pending). With a
+// single user that is the current password; without one there is nothing to go
+// back to, and nothing is done. With alternating users it is the previous
+// password of the pending user while it is in its overlap, else none at all.
+func (d *database) Undo(ctx context.Context, s rotation.Secret) error {
+	if s.Pending == nil {
+		return nil
+	}
+	c, pending, err := d.parts(s, s.Pending.Material)
+	if err != nil {
+		return err
+	}
+	switch valid := s.PreviousAt(d.postgres.Now()); {
+	case s.Current != nil && s.Current.Material["username"] == pending.Username:
+		return d.Set(ctx, s, s.Current.Material)
+	case c.RotationStrategy == SingleUser:
+		return nil
+	case valid != nil && valid.Material["username"] == pending.Username:
+		return d.Set(ctx, s, valid.Material)
+	}
+	return d.clear(ctx, c, pending.Username)
+}
+
+// Retire makes the password of v unusable and proves it by a login. It leaves
+// the user of current alone: with a single user the old password stopped working
+// at the cut-over already, and only the proof is left to do.
+func (d *database) Retire(ctx context.Context, s rotation.Secret, v rotation.Material) error {
+	c, l, err := d.parts(s, v)
+	if err != nil {
+		return err
+	}
+	at, err := d.postgres.server(c.Connection)
+	if err != nil {
+		return err
+	}
+	if s.Current != nil && s.Current.Material["username"] == l.Username {
+		if c.RotationStrategy == AlternatingUsers || s.Current.Material["password"] == l.Password {
+			return fmt.Errorf("retire password of %q: it is the current user, which stays as it is", l.Username)
+		}
+	} else if err := d.clear(ctx, c, l.Username); err != nil {
+		return err
+	}
+	_, err = at.refusal(ctx, l, "the retired password")
+	return err
+}
+
+// CutsOver is true when the password in use is the one that Set replaces.
+func (d *database) CutsOver(s rotation.Secret) bool {
+	c, err := databaseConfig(s.Config)
+	return err == nil && c.RotationStrategy == SingleUser && s.Current != nil
+}
+
+// OffersPrevious is false for a single user, whose previous password is kept for
+// a rollback only.
+func (d *database) OffersPrevious(s rotation.Secret) bool {
+	c, err := databaseConfig(s.Config)
+	return err == nil && c.RotationStrategy == AlternatingUsers
+}
+
+// Fields implements Type.
+func (d *database) Fields(s rotation.Secret, v rotation.Material) (map[string]string, error) {
+	c, l, err := d.parts(s, v)
+	if err != nil {
+		return nil, err
+	}
+	connection, err := d.postgres.lookup(c.Connection)
+	if err != nil {
+		return nil, err
+	}
+	e, err := connection.Config.Endpoint()
+	if err != nil {
+		return nil, fmt.Errorf("read connection %q: %w", c.Connection, err)
+	}
+	return map[string]string{
+		"username": l.Username, "password": l.Password,
+		"host": e.Host, "port": fmt.Sprint(e.Port), "database": e.Database,
+		"connection_string": connectionString(e, l),
+	}, nil
+}
+
+// PreviousFields is empty: a login is one user and one password, and readers
+// that want the previous one ask for stage=previous.
+func (d *database) PreviousFields(rotation.Material) map[string]string { return nil }
+
+// parts returns the configuration of s and the login that v stands for, which
+// must be of a user that s manages.
+func (d *database) parts(s rotation.Secret, v rotation.Material) (databaseSettings, Login, error) {
+	c, err := databaseConfig(s.Config)
+	if err != nil {
+		return c, Login{}, err
+	}
+	l, err := loginOf(v)
+	if err == nil && !c.manages(l.Username) {
+		err = fmt.Errorf("value is of user %q, which is not in usernames", l.Username)
+	}
+	return c, l, err
+}

@@ -1,0 +1,107 @@
+package secret
+
+import (
+	"context"
+	"encoding/base64"
+	"fmt"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// alter sets the password of l's user to l's, in a transaction that ends as end
+// says. It neither looks at nor changes whether the user may log in.
+func (d *database) alter(ctx context.Context, c databaseSettings, l Login, end outcome) error {
+	return d.postgres.administer(ctx, c.Connection, end, func(conn *pgx.Conn, at server) error {
+		return alter(ctx, conn, at, c, l)
+	})
+}
+
+// clear makes every password of a user unusable: by removing it, or, where only
+// the rotation statements may touch the user, by one that nobody knows.
+func (d *database) clear(ctx context.Context, c databaseSettings, username string) error {
+	if len(c.rotation) > 0 {
+		return d.alter(ctx, c, Login{Username: username, Password: randomPassword()}, commit)
+	}
+	err := d.postgres.administer(ctx, c.Connection, commit, func(conn *pgx.Conn, _ server) error {
+		return execute(ctx, conn, "ALTER ROLE "+quoteName(username)+" WITH PASSWORD NULL")
+	})
+	if err != nil {
+		err = fmt.Errorf("remove password of %q: %w", username, err)
+	}
+	if codeOf(err) == codeInsufficientPrivilege {
+		return d.explain(ctx, c, username, err)
+	}
+	return err
+}
+
+// alter is run within a transaction of the administrator.
+func alter(ctx context.Context, conn *pgx.Conn, at server, c databaseSettings, l Login) error {
+	if conn.Config().User == l.Username {
+		return invalid("usernames", "%q is the administrator of connection %q: the engine would lock itself out; use another user", l.Username, c.Connection)
+	}
+	password, err := at.passwordFor(l)
+	if err != nil {
+		return err
+	}
+	if len(c.rotation) == 0 {
+		sql := alterRole(l.Username, password)
+		return settingPassword(l, execute(ctx, conn, sql, l.Password, password))
+	}
+	conn.PgConn().CustomData()[altered] = true
+	for i, s := range c.rotation {
+		if err := executeOne(ctx, conn, s.fill(l.Username, password), l.Password, password); err != nil {
+			return settingPassword(l, fmt.Errorf("run rotation statement %d: %w", i+1, err))
+		}
+	}
+	return nil
+}
+
+// settingPassword wraps err, if there is one, with whose password was to be set.
+func settingPassword(l Login, err error) error {
+	switch codeOf(err) {
+	case "":
+		if err == nil {
+			return nil
+		}
+	case codeUndefinedObject:
+		return fmt.Errorf("set password of %q: %w: create the user with CREATE ROLE %s LOGIN", l.Username, err, quoteName(l.Username))
+	case codeReadOnly:
+		return fmt.Errorf("set password of %q: %w: this server is a standby, point the connection at the primary", l.Username, err)
+	}
+	return fmt.Errorf("set password of %q: %w", l.Username, err)
+}
+
+// passwordFor returns what this server is given as the password of l.
+func (s server) passwordFor(l Login) (string, error) {
+	if s.config.PasswordAuthentication == AuthenticatePassword {
+		return l.Password, nil
+	}
+	return scramVerifier(l.Password)
+}
+
+// alterRole is the statement that sets a password, or the verifier of one.
+func alterRole(username, password string) string {
+	return "ALTER ROLE " + quoteName(username) + " WITH PASSWORD " + quoteLiteral(password)
+}
+
+// randomPassword is one that nobody knows.
+func randomPassword() string { return base64.StdEncoding.EncodeToString(randomBytes(32)) }
+
+// explain adds to a refused statement what the administrator lacks.
+func (d *database) explain(ctx context.Context, c databaseSettings, username string, cause error) error {
+	var missing []string
+	err := d.postgres.administer(ctx, c.Connection, rollback, func(conn *pgx.Conn, _ server) error {
+		admin, err := inspectAdmin(ctx, conn)
+		if err != nil {
+			return err
+		}
+		role, err := inspectRole(ctx, conn, username)
+		missing = admin.lacks(role)
+		return err
+	})
+	if err != nil || len(missing) == 0 {
+		return cause
+	}
+	return fmt.Errorf("%w: %s", cause, strings.Join(missing, "; "))
+}

@@ -1,0 +1,180 @@
+package secret
+
+import (
+	"encoding/json"
+	"slices"
+	"strings"
+)
+
+// DatabaseConfig configures a PostgreSQL login that an application uses.
+type DatabaseConfig struct {
+	// Connection is the name of the connection to administer it through.
+	Connection string `json:"connection"`
+	// RotationStrategy is SingleUser or AlternatingUsers; empty means the one that
+	// fits the number of Usernames.
+	RotationStrategy string `json:"rotation_strategy,omitempty"`
+	// Usernames is one user for SingleUser and two for AlternatingUsers. All exist
+	// in PostgreSQL already.
+	Usernames []string `json:"usernames"`
+	// VerificationStatements are run, each by itself, in one transaction as the
+	// application's user with the new password, before anybody else gets it. The
+	// transaction is rolled back. An error in any of them fails the rotation.
+	VerificationStatements []string `json:"verification_statements,omitempty"`
+	// RotationStatements set the password in place of ALTER ROLE, for example by
+	// a SECURITY DEFINER function. See parseStatement for the placeholders.
+	RotationStatements []string `json:"rotation_statements,omitempty"`
+	// PasswordPolicy is the name of a Vault password policy; empty means 32
+	// random bytes in base64.
+	PasswordPolicy string `json:"password_policy,omitempty"`
+}
+
+// The rotation strategies, by the names that AWS Secrets Manager gave them.
+const (
+	// SingleUser changes the password of the one user there is. Logins with the
+	// old password fail from that moment on.
+	SingleUser = "single_user"
+	// AlternatingUsers gives the idle one of two users a new password and makes
+	// it current; the other stays valid for the overlap. No login ever fails.
+	AlternatingUsers = "alternating_users"
+)
+
+const (
+	maxStatements     = 32
+	maxStatementBytes = 16 << 10
+)
+
+// databaseSettings is a checked DatabaseConfig.
+type databaseSettings struct {
+	DatabaseConfig
+	rotation []statement
+}
+
+func databaseConfig(config json.RawMessage) (databaseSettings, error) {
+	decoded, err := decode[DatabaseConfig](config)
+	c := databaseSettings{DatabaseConfig: decoded}
+	if err != nil {
+		return c, err
+	}
+	if err := checkPrintable("connection", c.Connection, 512); err != nil {
+		return c, err
+	}
+	if c.PasswordPolicy != "" {
+		if err := checkPrintable("password_policy", c.PasswordPolicy, 512); err != nil {
+			return c, err
+		}
+	}
+	if err := c.checkUsers(); err != nil {
+		return c, err
+	}
+	if err := c.checkVerification(); err != nil {
+		return c, err
+	}
+	return c, c.parseRotation()
+}
+
+// checkUsers also fills in the strategy.
+func (c *databaseSettings) checkUsers() error {
+	if c.RotationStrategy == "" {
+		c.RotationStrategy = SingleUser
+		if len(c.Usernames) == 2 {
+			c.RotationStrategy = AlternatingUsers
+		}
+	}
+	for i, username := range c.Usernames {
+		if err := checkName("usernames", username); err != nil {
+			return err
+		}
+		if slices.Contains(c.Usernames[:i], username) {
+			return invalid("usernames", "names %q twice", username)
+		}
+	}
+	switch {
+	case c.RotationStrategy != SingleUser && c.RotationStrategy != AlternatingUsers:
+		return invalid("rotation_strategy", "%q is not known: use %s or %s", c.RotationStrategy, SingleUser, AlternatingUsers)
+	case len(c.Usernames) == 0:
+		return invalid("usernames", "is empty: name one user for %s, two for %s", SingleUser, AlternatingUsers)
+	case c.RotationStrategy == SingleUser && len(c.Usernames) != 1:
+		return invalid("usernames", "names %d users, %s takes one: name one, or use %s with two", len(c.Usernames), SingleUser, AlternatingUsers)
+	case c.RotationStrategy == AlternatingUsers && len(c.Usernames) != 2:
+		return invalid("usernames", "names %d users, %s takes two: name two, or use %s with one", len(c.Usernames), AlternatingUsers, SingleUser)
+	}
+	return nil
+}
+
+func (c *databaseSettings) checkVerification() error {
+	if err := checkStatements("verification_statements", c.VerificationStatements); err != nil {
+		return err
+	}
+	for i, sql := range c.VerificationStatements {
+		if keyword := firstKeyword(sql); controls[keyword] {
+			return invalid("verification_statements", "number %d begins with %s: they run in a transaction that is rolled back, leave it out", i+1, keyword)
+		}
+	}
+	return nil
+}
+
+func (c *databaseSettings) parseRotation() error {
+	const field = "rotation_statements"
+	if err := checkStatements(field, c.RotationStatements); err != nil {
+		return err
+	}
+	sets := len(c.RotationStatements) == 0
+	for i, sql := range c.RotationStatements {
+		parsed, err := parseStatement(sql)
+		if err != nil {
+			return invalid(field, "number %d %v", i+1, err)
+		}
+		sets = sets || parsed.sets()
+		c.rotation = append(c.rotation, parsed)
+	}
+	if !sets {
+		return invalid(field, "never use {{password}}, so that no password would be set")
+	}
+	return nil
+}
+
+func checkStatements(field string, statements []string) error {
+	if len(statements) > maxStatements {
+		return invalid(field, "has %d statements, at most %d are taken", len(statements), maxStatements)
+	}
+	for _, sql := range statements {
+		if err := checkText(field, strings.TrimSpace(sql), maxStatementBytes); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// manages reports whether username is one of the secret's users.
+func (c databaseSettings) manages(username string) bool {
+	return slices.Contains(c.Usernames, username)
+}
+
+// Validate implements Type. It reaches for no server: Preflight does.
+func (d *database) Validate(config json.RawMessage) error {
+	_, err := databaseConfig(config)
+	return err
+}
+
+// ValidateUpdate refuses to change who is managed where, because the values that
+// exist belong to those users, and the ones left behind would keep working.
+func (d *database) ValidateUpdate(old, updated json.RawMessage) error {
+	before, err := databaseConfig(old)
+	if err != nil {
+		return err
+	}
+	after, err := databaseConfig(updated)
+	if err != nil {
+		return err
+	}
+	const fix = "cannot be changed: delete the secret and create it again, or create another one"
+	switch {
+	case before.Connection != after.Connection:
+		return invalid("connection", fix)
+	case before.RotationStrategy != after.RotationStrategy:
+		return invalid("rotation_strategy", fix)
+	case !slices.Equal(before.Usernames, after.Usernames):
+		return invalid("usernames", fix)
+	}
+	return nil
+}

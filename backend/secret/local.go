@@ -1,0 +1,35 @@
+package secret
+
+import (
+	"context"
+	"encoding/json"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
+)
+
+// local is the part of a Type that is the same for all values that live only in
+// the engine: there is no target, so that applying a value is to store it, and
+// destroying the stored value is what makes it unusable.
+type local struct{}
+
+// Set has nothing to apply.
+func (local) Set(ctx context.Context, _ rotation.Secret, _ rotation.Material) error {
+	return ctx.Err()
+}
+
+// Undo has nothing to put back.
+func (local) Undo(ctx context.Context, _ rotation.Secret) error { return ctx.Err() }
+
+// Retire has nothing to do: the engine destroys the value in its storage.
+func (local) Retire(ctx context.Context, _ rotation.Secret, _ rotation.Material) error {
+	return ctx.Err()
+}
+
+// CutsOver is false: both values can be in use until the previous is retired.
+func (local) CutsOver(rotation.Secret) bool { return false }
+
+// OffersPrevious is true for the same reason.
+func (local) OffersPrevious(rotation.Secret) bool { return true }
+
+// ValidateUpdate allows every change: it applies from the next value on.
+func (local) ValidateUpdate(_, _ json.RawMessage) error { return nil }

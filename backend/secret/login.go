@@ -1,0 +1,179 @@
+package secret
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// Login is a user name and a password.
+type Login struct{ Username, Password string }
+
+// String implements fmt.Stringer without showing the password.
+func (l Login) String() string { return l.Username }
+
+// GoString implements fmt.GoStringer without showing the password.
+func (l Login) GoString() string { return l.Username }
+
+// server is one PostgreSQL and how to log in to it.
+type server struct {
+	config   ConnectionConfig
+	endpoint Endpoint
+	tls      *tls.Config
+	template *pgxpool.Config
+}
+
+func newServer(c ConnectionConfig) (server, error) {
+	c = c.WithDefaults()
+	endpoint, err := c.Endpoint()
+	if err != nil {
+		return server{}, err
+	}
+	tlsConfig, err := c.tlsConfig(endpoint)
+	if err != nil {
+		return server{}, err
+	}
+	template, err := template()
+	return server{config: c, endpoint: endpoint, tls: tlsConfig, template: template}, err
+}
+
+// template is the configuration that all others are copied from: pgx accepts
+// only ones that its own parser made.
+var template = sync.OnceValues(parseWithoutEnvironment)
+
+// parseWithoutEnvironment lets pgx make a configuration in which nothing comes
+// from Vault's environment or home directory: no PGHOST, PGOPTIONS, PGSERVICE,
+// no ~/.pgpass, no ~/.postgresql. The environment must be put aside for that,
+// because a service, for one, cannot be overridden. A host that is a path makes
+// the parser leave TLS files alone, a password makes it leave ~/.pgpass alone.
+func parseWithoutEnvironment() (*pgxpool.Config, error) {
+	for _, entry := range os.Environ() {
+		name, value, _ := strings.Cut(entry, "=")
+		if strings.HasPrefix(name, "PG") {
+			_ = os.Unsetenv(name)
+			defer func() { _ = os.Setenv(name, value) }()
+		}
+	}
+	config, err := pgxpool.ParseConfig("host=/nowhere port=5432 dbname=none user=none password=none")
+	if err != nil {
+		return nil, fmt.Errorf("make pgx configuration: %w", err)
+	}
+	return config, nil
+}
+
+// connConfig returns how to log in as l. Everything is said here; of the
+// template only what pgx needs for itself is left.
+func (s server) connConfig(l Login) *pgx.ConnConfig {
+	c := s.template.ConnConfig.Copy()
+	c.Host, c.Port, c.Database = s.endpoint.Host, uint16(s.endpoint.Port), s.endpoint.Database
+	c.User, c.Password = l.Username, prepare(l.Password)
+	c.TLSConfig, c.Fallbacks = s.tls, nil
+	c.ConnectTimeout = s.config.ConnectTimeout
+	c.DialFunc = (&net.Dialer{KeepAlive: 30 * time.Second}).DialContext
+	c.LookupFunc = net.DefaultResolver.LookupHost
+	c.RuntimeParams = map[string]string{"application_name": "smvm"}
+	c.ChannelBinding = "prefer"
+	if s.config.PasswordAuthentication == AuthenticateSCRAM {
+		c.RequireAuth = "!password"
+	}
+	// Statements are not prepared, so that a pooler in between may hand every
+	// transaction to another server connection.
+	c.DefaultQueryExecMode = pgx.QueryExecModeExec
+	c.StatementCacheCapacity, c.DescriptionCacheCapacity = 0, 0
+	return c
+}
+
+// login opens a connection of its own as l, within the connect timeout. The
+// caller closes it with hangUp.
+func (s server) login(ctx context.Context, l Login) (*pgx.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.config.ConnectTimeout)
+	defer cancel()
+	config := s.connConfig(l)
+	conn, err := pgx.ConnectConfig(ctx, config)
+	if isCode(err, codeInvalidPassword) && config.Password != l.Password {
+		// MD5 hashes the password as it is typed.
+		config.Password = l.Password
+		conn, err = pgx.ConnectConfig(ctx, config)
+	}
+	if err != nil {
+		return nil, s.loginError(l, err)
+	}
+	return conn, nil
+}
+
+// try logs in as l, lets the server answer one query, and hangs up.
+func (s server) try(ctx context.Context, l Login) error {
+	conn, err := s.login(ctx, l)
+	if err != nil {
+		return err
+	}
+	defer hangUp(ctx, conn)
+	if err := execute(ctx, conn, "SELECT 1"); err != nil {
+		return s.loginError(l, err)
+	}
+	return nil
+}
+
+// refusal returns the SQLSTATE with which the server refuses the login, and an
+// error when the server accepts it or when that cannot be told. What names the
+// password.
+func (s server) refusal(ctx context.Context, l Login, what string) (string, error) {
+	err := s.try(ctx, l)
+	switch {
+	case loginRefused(err):
+		return codeOf(err), nil
+	case err != nil:
+		return "", fmt.Errorf("prove that %s of %q is refused: %w", what, l.Username, err)
+	}
+	if s.try(ctx, Login{Username: l.Username, Password: randomPassword()}) == nil {
+		return "", fmt.Errorf("%s lets %q in with %s, as with any: its pg_hba.conf trusts this user, so that no login proves anything; ask for scram-sha-256 there", s.endpoint, l.Username, what)
+	}
+	return "", fmt.Errorf("%s still accepts %s of %q", s.endpoint, what, l.Username)
+}
+
+// loginError says who could not log in where, and why.
+func (s server) loginError(l Login, err error) error {
+	if _, done := err.(*serverError); !done {
+		err = reduce(err, l.Password)
+	}
+	return fmt.Errorf("log in to %s, database %q, as %q: %w", s.endpoint, s.endpoint.Database, l.Username, err)
+}
+
+// hangUp closes a connection without waiting for a server that stalls, also
+// when ctx has ended.
+func hangUp(ctx context.Context, conn *pgx.Conn) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	_ = conn.Close(ctx)
+}
+
+// execute sends one text to the server and waits at most callTimeout.
+func execute(ctx context.Context, conn *pgx.Conn, sql string, secrets ...string) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	_, err := conn.Exec(ctx, sql)
+	return reduce(err, secrets...)
+}
+
+// executeOne is execute for text that others wrote. It goes through the extended
+// protocol, in which a text with more than one statement is an error, so that
+// none can end the transaction around it by a COMMIT at its end.
+func executeOne(ctx context.Context, conn *pgx.Conn, sql string, secrets ...string) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	_, err := conn.PgConn().ExecParams(ctx, sql, nil, nil, nil, nil).Close()
+	return reduce(err, secrets...)
+}
+
+// isCode reports whether the server answered err with that SQLSTATE.
+func isCode(err error, code string) bool {
+	return err != nil && codeOf(reduce(err)) == code
+}

@@ -1,0 +1,202 @@
+package secret
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/testenv"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
+)
+
+// shared is the server that most tests use, each with roles of its own. It
+// offers TLS and does not demand it.
+var shared *testenv.Postgres
+
+func TestMain(m *testing.M) {
+	os.Exit(run(m))
+}
+
+func run(m *testing.M) int {
+	var err error
+	shared, err = testenv.StartPostgres(context.Background(), testenv.PostgresOptions{
+		TLS: true,
+		HBA: []string{
+			"host all md5_user 127.0.0.1/32 md5",
+			"host all cleartext_user 127.0.0.1/32 password",
+			"host all trusted_user 127.0.0.1/32 trust",
+		},
+	})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer func() {
+		if err := shared.Stop(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+		}
+	}()
+	return m.Run()
+}
+
+var counter atomic.Int64
+
+// unique returns a name that no other test uses.
+func unique(name string) string { return fmt.Sprintf("%s_%d", name, counter.Add(1)) }
+
+// bench is a server with an administrator who has no privileges, and a Postgres
+// that knows it as connection "main".
+type bench struct {
+	t          *testing.T
+	pg         *testenv.Postgres
+	postgres   *Postgres
+	admin      Login
+	connection Connection
+	now        time.Time
+	secrets    []string
+}
+
+func newBench(t *testing.T, pg *testenv.Postgres) *bench {
+	t.Helper()
+	b := &bench{t: t, pg: pg, admin: Login{unique("admin"), randomPassword()}, now: time.Now()}
+	b.sql("CREATE ROLE %s LOGIN PASSWORD %s", quoteName(b.admin.Username), quoteLiteral(b.admin.Password))
+	b.connection = Connection{Config: b.config(), Logins: []Login{b.admin}}
+	b.postgres = NewPostgres(func(name string) (Connection, error) {
+		if name != "main" {
+			return Connection{}, errors.New("no such connection")
+		}
+		return b.connection, nil
+	})
+	b.postgres.Now = func() time.Time { return b.now }
+	t.Cleanup(b.postgres.Close)
+	return b
+}
+
+func (b *bench) config() ConnectionConfig {
+	return ConnectionConfig{Host: b.pg.Host, Port: b.pg.Port, Database: "postgres", SSLMode: "disable"}
+}
+
+// sql runs statements as the superuser.
+func (b *bench) sql(format string, args ...any) {
+	b.t.Helper()
+	if err := b.pg.Exec(context.Background(), fmt.Sprintf(format, args...)); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// user creates a user whom the administrator may give passwords.
+func (b *bench) user(name string) string {
+	b.t.Helper()
+	b.sql("CREATE ROLE %s LOGIN", quoteName(name))
+	b.permit(name)
+	return name
+}
+
+func (b *bench) permit(name string) {
+	b.t.Helper()
+	admin := quoteName(b.admin.Username)
+	b.sql("ALTER ROLE %s CREATEROLE", admin)
+	if b.version() >= 160000 {
+		b.sql("GRANT %s TO %s WITH ADMIN TRUE, INHERIT FALSE, SET FALSE", quoteName(name), admin)
+	}
+}
+
+func (b *bench) version() (v int) {
+	b.t.Helper()
+	conn := connect(b.t, b.pg)
+	if err := conn.QueryRow(b.t.Context(), "SELECT current_setting('server_version_num')::int").Scan(&v); err != nil {
+		b.t.Fatal(err)
+	}
+	return v
+}
+
+func connect(t *testing.T, pg *testenv.Postgres) *pgx.Conn {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), pg.SuperuserDSN())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close(context.Background()) })
+	return conn
+}
+
+// database returns the type and a secret without any value.
+func (b *bench) database(c DatabaseConfig) (*database, rotation.Secret) {
+	c.Connection = "main"
+	return &database{postgres: b.postgres, passwords: policies{}}, secretOf(b.t, "database", c)
+}
+
+func secretOf(t *testing.T, name string, config any) rotation.Secret {
+	t.Helper()
+	data, err := json.Marshal(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return rotation.Secret{Name: "s", Type: name, Config: data}
+}
+
+func (b *bench) value(m rotation.Material) *rotation.Value {
+	return &rotation.Value{Material: m, Version: 1, Created: b.now}
+}
+
+// policies stands for Vault: the name of a policy is what it makes, with a
+// number behind it.
+type policies struct{}
+
+func (policies) Generate(ctx context.Context, policy string) (string, error) {
+	if policy == "missing" {
+		return "", errors.New("no password policy found")
+	}
+	return fmt.Sprintf("%s%d", policy, counter.Add(1)), ctx.Err()
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func wantRefused(t *testing.T, err error) {
+	t.Helper()
+	if !errors.Is(err, rotation.ErrRefused) {
+		t.Fatalf("got %v, want a refusal", err)
+	}
+}
+
+// wantInvalid checks that the request is called invalid, with these words.
+func wantInvalid(t *testing.T, err error, words ...string) {
+	t.Helper()
+	if !errors.Is(err, rotation.ErrInvalid) {
+		t.Fatalf("got %v, want an invalid request", err)
+	}
+	for _, word := range words {
+		if !strings.Contains(err.Error(), word) {
+			t.Errorf("%q does not mention %q", err, word)
+		}
+	}
+}
+
+// wantSecretFree checks that a text shows nothing of the materials.
+func wantSecretFree(t *testing.T, text string, materials ...rotation.Material) {
+	t.Helper()
+	for _, m := range materials {
+		for field, content := range maps.All(m) {
+			switch field {
+			case "password", "secret", "key", "value":
+				if strings.Contains(text, content) {
+					t.Errorf("a text shows the %s: %s", field, text)
+				}
+			}
+		}
+	}
+}

@@ -1,0 +1,125 @@
+package secret
+
+import (
+	"context"
+	"encoding/base64"
+	"fmt"
+	"strings"
+	"unicode"
+
+	"github.com/xdg-go/scram"
+	"github.com/xdg-go/stringprep"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
+)
+
+const (
+	// maxPassword in bytes is what common drivers and poolers still take.
+	maxPassword = 1024
+	// maxName in bytes is where PostgreSQL cuts an identifier off (NAMEDATALEN-1),
+	// silently: a longer name would mean another role.
+	maxName = 63
+	// scramIterations and scramSalt are PostgreSQL's own defaults.
+	scramIterations = 4096
+	scramSalt       = 16
+)
+
+// createPassword returns a new password: by the Vault policy if one is named,
+// else 32 random bytes in base64, as openssl rand -base64 32 prints.
+func createPassword(ctx context.Context, passwords Passwords, policy string) (string, error) {
+	if policy == "" {
+		return base64.StdEncoding.EncodeToString(randomBytes(32)), ctx.Err()
+	}
+	password, err := passwords.Generate(ctx, policy)
+	if err != nil {
+		return "", fmt.Errorf("generate password by password policy %q: %w", policy, err)
+	}
+	if err := checkPassword("password_policy", password); err != nil {
+		return "", fmt.Errorf("use what password policy %q made: %w", policy, err)
+	}
+	return password, nil
+}
+
+// checkPassword refuses passwords that PostgreSQL and the drivers of
+// applications may not agree on. Unlike PostgreSQL, which then hashes the bytes
+// as they are, it refuses what SASLprep (RFC 4013) prohibits.
+func checkPassword(field, password string) error {
+	if err := checkPrintable(field, password, maxPassword); err != nil {
+		return err
+	}
+	// RFC 3454 lists the zero width space both as mapped to nothing and as a
+	// space, and implementations differ in which they follow.
+	prohibited := strings.ContainsRune(password, '\u200b')
+	for _, set := range stringprep.SASLprep.Prohibits[2:] { // 0: unassigned, 1: spaces, which are mapped
+		prohibited = prohibited || strings.ContainsFunc(password, set.Contains)
+	}
+	prepared, err := stringprep.SASLprep.Prepare(password)
+	if prohibited || (err != nil && !unassigned(password)) || (err == nil && prepared == "") {
+		return invalid(field, "contains characters that SASLprep (RFC 4013) prohibits, such as zero width or mixed right-to-left ones: drivers disagree about them, use others")
+	}
+	return nil
+}
+
+// prepare returns the form of a password that takes part in SCRAM, exactly as
+// PostgreSQL and libpq prepare it: SASLprep, or the password as it is when that
+// is not possible, in particular when it has characters newer than Unicode 3.2,
+// such as emoji. pgx must be given this form, because it prepares by RFC 8265,
+// which leaves a ligature alone that SASLprep takes apart, but which changes
+// nothing any more about a prepared password.
+func prepare(password string) string {
+	prepared, err := stringprep.SASLprep.Prepare(password)
+	if err != nil || unassigned(password) {
+		return password
+	}
+	return prepared
+}
+
+// unassigned reports whether a character is not in Unicode 3.2 (RFC 3454 table A.1).
+func unassigned(password string) bool {
+	return strings.ContainsFunc(password, stringprep.TableA1.Contains)
+}
+
+// scramVerifier returns what PostgreSQL stores of a password (RFC 5803):
+// SCRAM-SHA-256$<iterations>:<salt>$<StoredKey>:<ServerKey>. The password cannot
+// be computed from it, nor can somebody who has it log in with it. Every call
+// picks another salt.
+func scramVerifier(password string) (string, error) {
+	client, err := scram.SHA256.NewClientUnprepped("", prepare(password), "")
+	if err != nil {
+		return "", fmt.Errorf("make SCRAM verifier: %w", err)
+	}
+	salt := randomBytes(scramSalt)
+	keys, err := client.GetStoredCredentialsWithError(scram.KeyFactors{Salt: string(salt), Iters: scramIterations})
+	if err != nil {
+		return "", fmt.Errorf("make SCRAM verifier: %w", err)
+	}
+	b64 := base64.StdEncoding.EncodeToString
+	return fmt.Sprintf("SCRAM-SHA-256$%d:%s$%s:%s", scramIterations, b64(salt), b64(keys.StoredKey), b64(keys.ServerKey)), nil
+}
+
+// checkName refuses what cannot be the name of a PostgreSQL role or database.
+// Anything else can, quotes and semicolons included.
+func checkName(field, name string) error {
+	if err := checkText(field, name, maxName); err != nil {
+		return fmt.Errorf("%w; PostgreSQL names have 1 to %d bytes", err, maxName)
+	}
+	if strings.ContainsFunc(name, unicode.IsControl) {
+		return invalid(field, "contains a control character")
+	}
+	return nil
+}
+
+// databaseMaterial is the material of everything that logs in to PostgreSQL.
+func databaseMaterial(username, password string) rotation.Material {
+	return rotation.Material{"username": username, "password": password}
+}
+
+// loginOf returns the login that a material stands for.
+func loginOf(v rotation.Material) (Login, error) {
+	username, err := content(v, "username")
+	if err != nil {
+		return Login{}, err
+	}
+	password, err := content(v, "password")
+	return Login{Username: username, Password: password}, err
+}

@@ -1,0 +1,186 @@
+package secret
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/puddle/v2"
+)
+
+// Connection is one PostgreSQL as the engine reaches it for administration.
+type Connection struct {
+	Config ConnectionConfig
+	// Logins are the administrator's, best first: current, then pending while a
+	// rotation of its own password is in flight, when nobody knows which of the
+	// two the server accepts.
+	Logins []Login
+}
+
+// Postgres reaches the PostgreSQL servers: by one bounded pool for each
+// connection's administrator, made when first needed, and by logins of their own
+// wherever a password is to be tried. It is safe for concurrent use.
+type Postgres struct {
+	// Now tells the time; it may be replaced before the first use.
+	Now    func() time.Time
+	lookup func(name string) (Connection, error)
+
+	mu     sync.Mutex
+	pools  map[string]*pool
+	closed bool
+}
+
+const (
+	// idleTime is how long an unused connection stays open.
+	idleTime = 30 * time.Second
+	// lifetime of a connection, so that a pool follows a moved address.
+	lifetime = 10 * time.Minute
+)
+
+// NewPostgres returns a Postgres that learns from lookup how to reach the
+// connection of a name. It calls lookup at each use, and at each login, so that
+// a rotated administrator's password is followed; lookup must be quick.
+func NewPostgres(lookup func(name string) (Connection, error)) *Postgres {
+	return &Postgres{Now: time.Now, lookup: lookup, pools: make(map[string]*pool)}
+}
+
+// Forget closes the pool of a connection, because it was changed or deleted. It
+// does not wait: connections in use are closed when they are released.
+func (p *Postgres) Forget(name string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.forgetLocked(name)
+}
+
+// Close closes all pools, like Forget, and makes every later use an error.
+func (p *Postgres) Close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.closed = true
+	for name := range p.pools {
+		p.forgetLocked(name)
+	}
+}
+
+func (p *Postgres) forgetLocked(name string) {
+	if old := p.pools[name]; old != nil {
+		delete(p.pools, name)
+		go old.conns.Close() // waits for connections in use; all of these have timeouts
+	}
+}
+
+// pool is the administrator's connections to one server.
+type pool struct {
+	server
+	name  string
+	conns *pgxpool.Pool
+	// login is the index in Connection.Logins of the one that the server accepted
+	// last.
+	login atomic.Int32
+}
+
+// pool returns the pool of a connection as it is configured now.
+func (p *Postgres) pool(name string) (*pool, error) {
+	connection, err := p.lookup(name)
+	if err != nil {
+		return nil, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return nil, errors.New("the engine is shutting down")
+	}
+	if found := p.pools[name]; found != nil && found.config == connection.Config.WithDefaults() {
+		return found, nil
+	}
+	p.forgetLocked(name)
+	made, err := p.newPool(name, connection.Config)
+	if err != nil {
+		return nil, fmt.Errorf("use connection %q: %w", name, err)
+	}
+	p.pools[name] = made
+	return made, nil
+}
+
+// newPool connects to nothing yet.
+func (p *Postgres) newPool(name string, config ConnectionConfig) (*pool, error) {
+	s, err := newServer(config)
+	if err != nil {
+		return nil, err
+	}
+	made := &pool{server: s, name: name}
+	c := s.template.Copy()
+	c.ConnConfig = s.connConfig(Login{})
+	c.BeforeConnect = func(_ context.Context, config *pgx.ConnConfig) error {
+		l, _, err := p.adminLogin(made)
+		config.User, config.Password = l.Username, prepare(l.Password)
+		return err
+	}
+	c.AfterRelease = func(conn *pgx.Conn) bool { return conn.PgConn().CustomData()[altered] == nil }
+	c.MinConns, c.MinIdleConns, c.MaxConns = 0, 0, int32(s.config.MaxOpenConnections)
+	c.MaxConnIdleTime, c.MaxConnLifetime, c.HealthCheckPeriod = idleTime, lifetime, idleTime/2
+	c.PingTimeout = s.config.ConnectTimeout
+	made.conns, err = pgxpool.NewWithConfig(context.Background(), c)
+	return made, err
+}
+
+// altered marks a connection on which statements ran that others wrote: they may
+// have changed the role or settings of the session, so it is not used again.
+const altered = "altered"
+
+// adminLogin returns the login to use now, and how many there are.
+func (p *Postgres) adminLogin(from *pool) (Login, int, error) {
+	connection, err := p.lookup(from.name)
+	if err != nil {
+		return Login{}, 0, err
+	}
+	count := len(connection.Logins)
+	if count == 0 {
+		return Login{}, 0, fmt.Errorf("connection %q has no login", from.name)
+	}
+	return connection.Logins[int(from.login.Load())%count], count, nil
+}
+
+// acquire returns an administrator's connection to be released, and its server.
+// When the server refuses a login and there is another one, it tries that.
+func (p *Postgres) acquire(ctx context.Context, name string) (*pgxpool.Conn, server, error) {
+	for attempt := 1; ; attempt++ {
+		from, err := p.pool(name)
+		if err != nil {
+			return nil, server{}, err
+		}
+		l, count, err := p.adminLogin(from)
+		if err != nil {
+			return nil, server{}, err
+		}
+		conn, err := from.acquire(ctx)
+		if err == nil {
+			return conn, from.server, nil
+		}
+		forgotten := errors.Is(err, puddle.ErrClosedPool) && attempt <= 2
+		if !forgotten && (attempt >= count || !isCode(err, codeInvalidPassword)) {
+			return nil, from.server, fmt.Errorf("use connection %q: %w", name, from.loginError(l, err))
+		}
+		from.login.Add(1)
+	}
+}
+
+// acquire waits as long as it takes to connect, and when all connections are in
+// use, also as long as their users may take.
+func (p *pool) acquire(ctx context.Context) (*pgxpool.Conn, error) {
+	limit := p.config.ConnectTimeout + connectGrace
+	if p.conns.Stat().TotalConns() >= p.conns.Config().MaxConns {
+		limit += callTimeout
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	return p.conns.Acquire(ctx)
+}
+
+// connectGrace lets the attempt to connect end first, which knows the reason.
+const connectGrace = 500 * time.Millisecond

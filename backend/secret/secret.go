@@ -1,0 +1,63 @@
+// Package secret knows how each type of secret is made, applied, tried and made
+// unusable: database users, JWT signing keys, API keys and other random values,
+// and the administrator's password of a PostgreSQL connection. One file per type
+// implements rotation.Driver and the rest of Type; the transaction itself is in
+// package rotation, Vault's paths are in package backend.
+//
+// What holds for every type: nothing that is secret appears in an error, in a
+// finding or in a proof; every call ends soon after its context does; Set, Undo
+// and Retire may be repeated.
+package secret
+
+import (
+	"context"
+	"encoding/json"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
+)
+
+// Type is one type of secret.
+type Type interface {
+	rotation.Driver
+	// Validate checks a configuration as stored in rotation.Secret.Config. Its
+	// errors wrap rotation.ErrInvalid and name the field, what is wrong with it
+	// and the fix.
+	Validate(config json.RawMessage) error
+	// ValidateUpdate says which changes of a configuration are refused. Its
+	// errors wrap rotation.ErrInvalid. Both configurations are valid by themselves.
+	ValidateUpdate(old, updated json.RawMessage) error
+	// Import turns the clear text that an operator supplied into material. Its
+	// errors wrap rotation.ErrInvalid and never quote the text. Nothing is tried
+	// at the target: Test does that.
+	Import(s rotation.Secret, supplied string) (rotation.Material, error)
+	// Fields is what applications read of the value v of s, by the bare names of
+	// smvm/creds/:role/:secret. It reaches for no target.
+	Fields(s rotation.Secret, v rotation.Material) (map[string]string, error)
+	// PreviousFields is what is added to Fields while previous is in overlap;
+	// empty for types whose readers have no use for it.
+	PreviousFields(previous rotation.Material) map[string]string
+	// OffersPrevious says whether the previous value still works during the
+	// overlap, so that readers may be given it.
+	OffersPrevious(s rotation.Secret) bool
+	// Verify uses the current value of s for real and proves that what must be
+	// refused is refused. The proofs are sentences for a person; the error names
+	// what is not as it should be, and the proofs up to there stand.
+	Verify(ctx context.Context, s rotation.Secret) (proofs []string, err error)
+}
+
+// Passwords makes passwords by the name of a Vault password policy. Vault is the
+// only implementation outside tests.
+type Passwords interface {
+	Generate(ctx context.Context, policy string) (string, error)
+}
+
+// Types returns the types that a role's secrets can have, by name. The type of a
+// connection's administrator is not among them: see NewAdmin.
+func Types(postgres *Postgres, passwords Passwords) map[string]Type {
+	return map[string]Type{
+		"database": &database{postgres: postgres, passwords: passwords},
+		"jwt":      jwtType{},
+		"api_key":  apiKey{},
+		"random":   random{passwords: passwords},
+	}
+}

@@ -1,0 +1,167 @@
+package secret
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+	"unicode"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
+)
+
+// The SQLSTATEs on which something depends here
+// (https://www.postgresql.org/docs/current/errcodes-appendix.html).
+const (
+	codeInvalidPassword       = "28P01"
+	codeInvalidAuthorization  = "28000"
+	codeInsufficientPrivilege = "42501"
+	codeReadOnly              = "25006"
+	codeUndefinedObject       = "42704"
+)
+
+// serverError is what is left of an error of pgx after everything that may hold
+// a secret was taken out. The original is not wrapped, so that nothing can dig
+// it out again: its Detail, Hint, Where and InternalQuery quote statements, and
+// a connect error carries the whole configuration.
+type serverError struct {
+	// code is the SQLSTATE, empty when it was not the server that answered.
+	code string
+	text string
+	// ended is context.Canceled where that is why, so that callers can tell.
+	ended error
+}
+
+func (e *serverError) Error() string { return e.text }
+
+// Unwrap lets callers tell a call that was ended from one that failed.
+func (e *serverError) Unwrap() error { return e.ended }
+
+// codeOf returns the SQLSTATE in err, or "".
+func codeOf(err error) string {
+	var e *serverError
+	if errors.As(err, &e) {
+		return e.code
+	}
+	return ""
+}
+
+// loginRefused reports whether the server turned a login down because of who
+// asks, and not because of its own state or of the database.
+func loginRefused(err error) bool {
+	code := codeOf(err)
+	return code == codeInvalidPassword || code == codeInvalidAuthorization
+}
+
+// temporary lists the classes of SQLSTATEs which say something about the server
+// at this moment and nothing about the statement: connection exception,
+// transaction rollback, insufficient resources, object not in prerequisite state
+// (locks), operator intervention (shutdown, timeout), system and internal error.
+var temporary = []string{"08", "40", "53", "55", "57", "58", "XX"}
+
+// refusedStatement wraps rotation.ErrRefused around what the server answered to
+// a statement, unless the answer may be another one a moment later.
+func refusedStatement(err error) error {
+	code := codeOf(err)
+	if len(code) != 5 || slices.Contains(temporary, code[:2]) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", rotation.ErrRefused, err)
+}
+
+// reduce takes from an error of pgx what may be shown: the server's own message
+// and its SQLSTATE, or the kind of network problem. The secrets, and their forms
+// as SQL literals, are replaced wherever they occur.
+func reduce(err error, secrets ...string) error {
+	if err == nil {
+		return nil
+	}
+	var answer *pgconn.PgError
+	switch {
+	case errors.As(err, &answer):
+		text := oneLine(redact(answer.Message, secrets))
+		return &serverError{code: answer.Code, text: fmt.Sprintf("%s (SQLSTATE %s)", text, answer.Code)}
+	case errors.Is(err, context.Canceled):
+		return &serverError{text: context.Canceled.Error(), ended: context.Canceled}
+	}
+	return &serverError{text: oneLine(redact(networkReason(err), secrets))}
+}
+
+// networkReason names what went wrong below PostgreSQL's protocol.
+func networkReason(err error) string {
+	var (
+		dns     *net.DNSError
+		invalid *tls.CertificateVerificationError
+		record  tls.RecordHeaderError
+		alert   tls.AlertError
+		op      *net.OpError
+		timeout interface{ Timeout() bool }
+	)
+	switch {
+	case errors.As(err, &dns):
+		return "the host name cannot be resolved: " + dns.Err
+	case errors.As(err, &invalid):
+		return certificateReason(invalid.Err)
+	case errors.As(err, &alert):
+		return "TLS: the server answered: " + alert.Error()
+	case errors.As(err, &record):
+		return "TLS: the server answered something else than TLS"
+	case strings.Contains(err.Error(), "server refused TLS connection"):
+		return "the server offers no TLS: turn ssl on in its postgresql.conf; set sslmode=disable only on a trusted network"
+	case strings.Contains(err.Error(), "require_auth"):
+		return "the server asks for the password in clear text: use scram-sha-256 in its pg_hba.conf, or set password_authentication=password"
+	case errors.As(err, &timeout) && timeout.Timeout():
+		return "no answer in time"
+	case errors.As(err, &op):
+		return op.Op + ": " + op.Err.Error()
+	}
+	return "the connection was lost, or its answer not understood"
+}
+
+func certificateReason(err error) string {
+	var (
+		authority x509.UnknownAuthorityError
+		name      x509.HostnameError
+	)
+	switch {
+	case errors.As(err, &authority):
+		return "TLS: the server's certificate is signed by an unknown authority: give its CA certificate in tls_ca"
+	case errors.As(err, &name):
+		return "TLS: the server's certificate is for another name: use that name as host, or give it in tls_server_name"
+	}
+	return "TLS: the server's certificate is not valid: " + err.Error()
+}
+
+// redact replaces every secret in text, and every secret as it stands within an
+// SQL literal.
+func redact(text string, secrets []string) string {
+	for _, secret := range secrets {
+		for _, form := range []string{secret, prepare(secret), literalBody(secret)} {
+			if form != "" {
+				text = strings.ReplaceAll(text, form, rotation.Redacted)
+			}
+		}
+	}
+	return text
+}
+
+// oneLine keeps a message of a server from forging log lines or filling them.
+func oneLine(text string) string {
+	const longest = 400
+	text = strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(text, "?"))
+	if runes := []rune(text); len(runes) > longest {
+		text = string(runes[:longest]) + "…"
+	}
+	return text
+}

@@ -1,0 +1,78 @@
+package secret
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// callTimeout is how long this side waits for the answer to one statement. It is
+// a little longer than the server's own limit, whose error says more.
+const callTimeout = 11 * time.Second
+
+// begin opens a transaction that ends by itself. The server gives up on a
+// statement after 10 s and on a lock after 5 s. It rolls back when it hears
+// nothing for 5 s, so that an engine that was paused in between cannot commit a
+// password long after another one was decided upon. A commit is on disk before
+// it is acknowledged, whatever the administrator's default is.
+const begin = `BEGIN;
+SET LOCAL statement_timeout = 10000;
+SET LOCAL lock_timeout = 5000;
+SET LOCAL idle_in_transaction_session_timeout = 5000;
+SET LOCAL standard_conforming_strings = on;
+SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off'`
+
+// outcome says how a transaction ends when its work succeeded.
+type outcome string
+
+const (
+	commit   outcome = "COMMIT"
+	rollback outcome = "ROLLBACK"
+)
+
+// within runs work in one transaction on conn. The transaction ends as end says,
+// or is rolled back when work returns an error, which is returned as it is.
+func within(ctx context.Context, conn *pgx.Conn, end outcome, work func() error) error {
+	if err := execute(ctx, conn, begin); err != nil {
+		return fmt.Errorf("begin transaction: %w", err)
+	}
+	if err := work(); err != nil {
+		abandon(ctx, conn)
+		return err
+	}
+	if err := execute(ctx, conn, string(end)); err != nil {
+		return fmt.Errorf("end transaction: %w", err)
+	}
+	return nil
+}
+
+// abandon rolls back, also when ctx has ended. When that does not work in a
+// second the connection is closed, and the server rolls back by itself.
+func abandon(ctx context.Context, conn *pgx.Conn) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	if execute(ctx, conn, string(rollback)) != nil {
+		hangUp(ctx, conn)
+	}
+}
+
+// administer runs work on a connection's administrator login, in one transaction.
+func (p *Postgres) administer(ctx context.Context, name string, end outcome, work func(conn *pgx.Conn, at server) error) error {
+	conn, at, err := p.acquire(ctx, name)
+	if err != nil {
+		return err
+	}
+	defer conn.Release()
+	return within(ctx, conn.Conn(), end, func() error { return work(conn.Conn(), at) })
+}
+
+// server returns how to reach the server of a connection for logins of others.
+func (p *Postgres) server(name string) (server, error) {
+	from, err := p.pool(name)
+	if err != nil {
+		return server{}, err
+	}
+	return from.server, nil
+}

@@ -1,0 +1,132 @@
+package backend
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
+)
+
+// The layout of the mount's storage.
+const (
+	configKey        = "config"
+	rolePrefix       = "role/"
+	connectionPrefix = "connection/"
+	historyPrefix    = "history/"
+)
+
+// store keeps states and histories in Vault's storage. It implements
+// rotation.Store.
+type store struct{ b *backend }
+
+var errNoStorage = errors.New("the engine has not been initialized yet")
+
+func (s *store) storage() (logical.Storage, error) {
+	storage := s.b.storage.Load()
+	if storage == nil {
+		return nil, errNoStorage
+	}
+	return *storage, nil
+}
+
+// Load implements rotation.Store.
+func (s *store) Load(ctx context.Context, key string) (*rotation.State, error) {
+	entry, err := s.get(ctx, key)
+	if err != nil || entry == nil {
+		return nil, err
+	}
+	state, err := rotation.Decode(entry.Value)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", key, err)
+	}
+	return state, nil
+}
+
+// Save implements rotation.Store.
+func (s *store) Save(ctx context.Context, key string, state *rotation.State) error {
+	return s.put(ctx, key, state)
+}
+
+// Append implements rotation.Store.
+func (s *store) Append(ctx context.Context, key string, e rotation.Entry) error {
+	return s.put(ctx, entryKey(key, e.Sequence), e)
+}
+
+// Entry implements rotation.Store.
+func (s *store) Entry(ctx context.Context, key string, sequence int) (*rotation.Entry, error) {
+	stored, err := s.get(ctx, entryKey(key, sequence))
+	if err != nil || stored == nil {
+		return nil, err
+	}
+	var e rotation.Entry
+	if err := stored.DecodeJSON(&e); err != nil {
+		return nil, fmt.Errorf("decode history entry %d: %w", sequence, err)
+	}
+	return &e, nil
+}
+
+// DeleteEntries implements rotation.Store.
+func (s *store) DeleteEntries(ctx context.Context, key string, sequence int) error {
+	storage, err := s.storage()
+	if err != nil {
+		return err
+	}
+	prefix := historyPrefix + key + "/"
+	names, err := storage.List(ctx, prefix)
+	if err != nil {
+		return fmt.Errorf("list history: %w", err)
+	}
+	for _, name := range names {
+		n, err := strconv.Atoi(strings.TrimLeft(name, "0"))
+		if err != nil || n > sequence {
+			continue
+		}
+		if err := storage.Delete(ctx, prefix+name); err != nil {
+			return fmt.Errorf("delete history entry %d: %w", n, err)
+		}
+	}
+	return nil
+}
+
+// entryKey sorts by sequence number.
+func entryKey(key string, sequence int) string {
+	return fmt.Sprintf("%s%s/%010d", historyPrefix, key, sequence)
+}
+
+func (s *store) get(ctx context.Context, key string) (*logical.StorageEntry, error) {
+	storage, err := s.storage()
+	if err != nil {
+		return nil, err
+	}
+	return storage.Get(ctx, key)
+}
+
+func (s *store) put(ctx context.Context, key string, value any) error {
+	storage, err := s.storage()
+	if err != nil {
+		return err
+	}
+	entry, err := logical.StorageEntryJSON(key, value)
+	if err != nil {
+		return fmt.Errorf("encode %s: %w", key, err)
+	}
+	return storage.Put(ctx, entry)
+}
+
+// list returns the names under a prefix.
+func (s *store) list(ctx context.Context, prefix string) ([]string, error) {
+	storage, err := s.storage()
+	if err != nil {
+		return nil, err
+	}
+	names, err := storage.List(ctx, prefix)
+	if err != nil {
+		return nil, fmt.Errorf("%w: list %s: %w", rotation.ErrStorage, prefix, err)
+	}
+	return names, nil
+}
