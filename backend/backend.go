@@ -15,8 +15,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/hashicorp/go-hclog"
-	"github.com/hashicorp/go-uuid"
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
@@ -72,6 +72,7 @@ func newBackend(now func() time.Time) *backend {
 	ctx, stop := context.WithCancel(context.Background())
 	b.stop = stop
 	b.postgres = secret.NewPostgres(b.connection)
+	b.postgres.Now = now
 	b.types = secret.Types(b.postgres, passwordPolicies{b})
 	b.admin = secret.NewAdmin(b.postgres)
 	b.engine = b.newEngine(ctx)
@@ -158,7 +159,7 @@ func (b *backend) periodic(_ context.Context, req *logical.Request) error {
 		return nil
 	}
 	b.startWork()
-	b.scheduler.wake()
+	b.scheduler.tick()
 	return nil
 }
 
@@ -211,14 +212,9 @@ func (b *backend) recorded(r *rotation.Role, rec rotation.Record, e rotation.Ent
 	b.log().Warn("operation did not complete", append(fields, "issues", rec.Issues)...)
 }
 
-// newID returns a random UUID; without randomness nothing here may go on.
-func newID() string {
-	id, err := uuid.GenerateUUID()
-	if err != nil {
-		panic("no randomness: " + err.Error())
-	}
-	return id
-}
+// newID returns a UUID that sorts by time (version 7), because the vault CLI
+// lists history in alphabetical order. Without randomness nothing may go on.
+func newID() string { return uuid.Must(uuid.NewV7()).String() }
 
 // passwordPolicies generates passwords by Vault's password policies.
 type passwordPolicies struct{ b *backend }

@@ -36,7 +36,10 @@ func (b *backend) findConnection(ctx context.Context, name string) (*rotation.Ro
 // existing lists what there is instead of a name that there is not.
 func (b *backend) existing(ctx context.Context, prefix string) string {
 	roles, err := b.registry.all(ctx, prefix)
-	if err != nil || len(roles) == 0 {
+	switch {
+	case len(roles) == 0 && err != nil:
+		return "none that can be read"
+	case len(roles) == 0:
 		return "none yet"
 	}
 	const most = 20
@@ -137,6 +140,18 @@ func (b *backend) release(endpoint secret.Endpoint, usernames []string) {
 	for _, username := range usernames {
 		delete(b.claims.reserved, claim(endpoint, username))
 	}
+}
+
+// claimedAt lists who is creating a secret at a server. The caller holds the lock
+// on claims.
+func (b *backend) claimedAt(e secret.Endpoint) []string {
+	var owners []string
+	for claim, owner := range b.claims.reserved {
+		if strings.HasPrefix(claim, e.String()+"/") && !slices.Contains(owners, owner) {
+			owners = append(owners, owner)
+		}
+	}
+	return owners
 }
 
 // owners says who owns which claim, administrators included. The caller holds

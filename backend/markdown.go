@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
@@ -46,7 +47,15 @@ func markdown(rec rotation.Record, e rotation.Entry) string {
 }
 
 // plain keeps what people wrote from changing the shape of the document.
-func plain(text string) string { return strings.Join(strings.Fields(text), " ") }
+func plain(text string) string {
+	text = strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) || unicode.Is(unicode.Cf, r) {
+			return ' '
+		}
+		return r
+	}, text)
+	return strings.Join(strings.Fields(text), " ")
+}
 
 func orText(text, fallback string) string {
 	if text == "" {

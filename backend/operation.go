@@ -71,8 +71,8 @@ func roleName(d *framework.FieldData) string {
 }
 
 // optionalRole is the pattern for paths that act on the default role when they
-// end before its name.
-func optionalRole(path string) string { return path + framework.OptionalParamRegex("role") }
+// end before its name. framework.OptionalParamRegex would also take creds/a/b.
+func optionalRole(path string) string { return path + "(/" + framework.GenericNameRegex("role") + ")?" }
 
 // oneLine removes the line breaks that make long help texts readable in source.
 func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }

@@ -123,6 +123,7 @@ func (s *settings) update(d *framework.FieldData) error {
 		return invalid("rotation_period", "must be 60 seconds or more")
 	}
 	return errorsFirst(
+		checkRetryInterval(s.RetryInterval),
 		takeInt(d, "max_retries", &s.MaxRetries, 1, 1000),
 		takeInt(d, "max_workers", &s.MaxWorkers, 1, maxWorkers),
 		takeInt(d, "history_retention", &s.Retention, minRetention, 1_000_000),
@@ -167,8 +168,9 @@ func errorsFirst(errs ...error) error {
 
 // loadSettings returns the configuration, from storage the first time.
 func (b *backend) loadSettings(ctx context.Context) (*settings, error) {
-	if s := b.settings.Load(); s.loaded {
-		return s, nil
+	assumed := b.settings.Load()
+	if assumed.loaded {
+		return assumed, nil
 	}
 	s := &settings{loaded: true}
 	entry, err := (&store{b}).get(ctx, configKey)
@@ -180,7 +182,7 @@ func (b *backend) loadSettings(ctx context.Context) (*settings, error) {
 			return nil, fmt.Errorf("decode configuration: %w", err)
 		}
 	}
-	b.settings.Store(s)
+	b.settings.CompareAndSwap(assumed, s)
 	return s, nil
 }
 

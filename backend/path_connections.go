@@ -93,19 +93,12 @@ func (b *backend) pathConnectionWrite(ctx context.Context, req *logical.Request,
 	if err := b.checkAdminUnmanaged(ctx, draft.admin); err != nil {
 		return nil, err
 	}
-	resp := &logical.Response{}
 	if d.Get("verify_connection").(bool) {
-		if err := b.verifyConnection(ctx, draft.admin, resp); err != nil {
+		if err := b.verifyConnection(ctx, draft.admin); err != nil {
 			return nil, err
 		}
 	}
-	if err := b.saveConnection(ctx, req, r, draft); err != nil {
-		return nil, err
-	}
-	if len(resp.Warnings) == 0 {
-		return nil, nil
-	}
-	return resp, nil
+	return nil, b.saveConnection(ctx, req, r, draft)
 }
 
 // connectionDraft is a connection as it is to be stored.
@@ -124,6 +117,8 @@ func (b *backend) draftConnection(r *rotation.Role, d *framework.FieldData) (*co
 	var config secret.ConnectionConfig
 	if stored := s.Secrets[adminSecret]; stored != nil {
 		draft.admin = *stored
+		// What is in flight is not the login that this request supplies.
+		draft.admin.Pending = nil
 		var err error
 		if config, err = connectionConfig(stored); err != nil {
 			return nil, err
@@ -213,21 +208,15 @@ func takeAdmin(d *framework.FieldData, admin *rotation.Secret) error {
 	return nil
 }
 
-// verifyConnection logs in with the login that is about to be stored.
-func (b *backend) verifyConnection(ctx context.Context, admin rotation.Secret, resp *logical.Response) error {
-	v := admin.Pending
-	if v == nil {
-		v = admin.Current
+// verifyConnection logs in with the login that is about to be stored. When that
+// is a new one, the stored one is not asked: it may be what stopped working.
+func (b *backend) verifyConnection(ctx context.Context, admin rotation.Secret) error {
+	v := admin.Current
+	if admin.Pending != nil {
+		v, admin.Current = admin.Pending, nil
 	}
-	findings, err := b.admin.Preflight(ctx, admin, v.Material)
-	if err == nil {
-		err = b.admin.Test(ctx, admin, v.Material)
-	}
-	if err != nil {
+	if err := b.admin.Test(ctx, admin, v.Material); err != nil {
 		return invalid("connection_url, username, password", "the server was asked and %v. Nothing was stored; verify_connection=false stores without asking", err)
-	}
-	for _, finding := range findings {
-		resp.AddWarning(finding)
 	}
 	return nil
 }

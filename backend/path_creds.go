@@ -23,7 +23,7 @@ func (b *backend) pathCreds() *framework.Path {
 		DisplayAttrs: attributes("read", "default-role-credentials|role-credentials"),
 		Fields:       credsFields(),
 		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.ReadOperation: operation(b.pathCredsRead, "Read all values of a role, of one version.", nil),
+			logical.ReadOperation: operation(b.pathCredsRead, "Read all values of a role, of one version.", credsHeader()),
 		},
 		HelpSynopsis:    "Read the current values of a role.",
 		HelpDescription: oneLine(credsHelp),
@@ -38,7 +38,7 @@ func (b *backend) pathCredsSecret() *framework.Path {
 		DisplayAttrs: attributes("read", "secret-credentials"),
 		Fields:       fields,
 		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.ReadOperation: operation(b.pathCredsSecretRead, "Read the value of one secret.", nil),
+			logical.ReadOperation: operation(b.pathCredsSecretRead, "Read the value of one secret.", credsAnswer()),
 		},
 		HelpSynopsis:    "Read the current value of one secret of a role.",
 		HelpDescription: oneLine(credsHelp),
@@ -51,6 +51,30 @@ func credsFields() map[string]*framework.FieldSchema {
 		"stage":      {Type: framework.TypeString, Default: stageCurrent, Query: true, Description: "current, or previous during the overlap."},
 		"if_version": {Type: framework.TypeInt, Query: true, Description: "Answer changed=false and no values if this is still the version."},
 	}
+}
+
+// credsHeader declares what every answer has. For a role, the values come beside
+// it under names that its secrets decide: <secret>_<field>.
+func credsHeader() map[string]*framework.FieldSchema {
+	return map[string]*framework.FieldSchema{
+		"version":             field(framework.TypeInt, "Version of the role."),
+		"last_vault_rotation": field(framework.TypeString, "When that version was committed (RFC 3339, UTC)."),
+		"next_vault_rotation": field(framework.TypeString, "When the next automatic rotation starts; null if none does."),
+		"rotation_period":     field(framework.TypeInt, "Seconds between automatic rotations."),
+		"ttl":                 field(framework.TypeInt, "Seconds after which to read again."),
+		"changed":             field(framework.TypeBool, "Only with if_version: whether the version is another one."),
+	}
+}
+
+// credsAnswer declares what one secret answers, whatever its type is.
+func credsAnswer() map[string]*framework.FieldSchema {
+	fields := credsHeader()
+	for _, typeName := range typeNames() {
+		for _, name := range typeSchemas[typeName].answers {
+			fields[name] = sensitive("Of type " + typeName + ".")
+		}
+	}
+	return fields
 }
 
 // reading is one read of a role: one snapshot, one moment.

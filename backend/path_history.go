@@ -2,6 +2,7 @@ package backend
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
@@ -51,8 +52,9 @@ func (b *backend) findHistory(ctx context.Context, prefix, name string) (*rotati
 	if err != nil {
 		return nil, err
 	}
-	if r == nil {
-		return nil, invalid("role", "unknown role: %q; there is: %s", name, b.existing(ctx, prefix))
+	if r == nil || (r.Snapshot().Deleted && r.Snapshot().History.Count == 0) {
+		what := strings.TrimSuffix(prefix, "/")
+		return nil, invalid(what, "unknown %s: %q; there is: %s", what, name, b.existing(ctx, prefix))
 	}
 	return r, nil
 }

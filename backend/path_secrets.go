@@ -80,6 +80,9 @@ func (b *backend) pathSecretCreate(ctx context.Context, req *logical.Request, d 
 	if err != nil {
 		return nil, err
 	}
+	if err := b.checkPolicy(ctx, d); err != nil {
+		return nil, err
+	}
 	if added.Type == databaseType {
 		config, err := databaseConfig(added)
 		if err != nil {
@@ -141,7 +144,7 @@ func (b *backend) creation(ctx context.Context, req *logical.Request, d *framewo
 		material, err = t.Create(ctx, *added)
 	}
 	if err != nil {
-		return nil, err
+		return nil, preflightError(err)
 	}
 	findings, err := t.Preflight(ctx, *added, material)
 	if err != nil {
@@ -151,15 +154,30 @@ func (b *backend) creation(ctx context.Context, req *logical.Request, d *framewo
 	return request, nil
 }
 
+// checkPolicy tries the password policy that the request names.
+func (b *backend) checkPolicy(ctx context.Context, d *framework.FieldData) error {
+	policy, named := d.GetOk("password_policy")
+	if !named || policy == "" {
+		return nil
+	}
+	if _, err := b.System().GeneratePasswordFromPolicy(ctx, policy.(string)); err != nil {
+		return invalid("password_policy", "%q makes no password: %v; write sys/policies/password/%s first, or name another one", policy, err, policy)
+	}
+	return nil
+}
+
 // preflightError says that nothing was changed: a preflight never does.
 func preflightError(err error) error {
-	return fmt.Errorf("%w: %w. Nothing was changed", rotation.ErrInvalid, err)
+	return fmt.Errorf("%w: %w (nothing was changed)", rotation.ErrInvalid, err)
 }
 
 // pathSecretUpdate corresponds to UPDATE on secrets/:role/:secret.
 func (b *backend) pathSecretUpdate(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 	r, err := b.findRole(ctx, d.Get("role").(string))
 	if err != nil {
+		return nil, err
+	}
+	if err := b.checkPolicy(ctx, d); err != nil {
 		return nil, err
 	}
 	return nil, r.Change(ctx, nil, func(s *rotation.State) error {

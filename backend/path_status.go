@@ -65,6 +65,8 @@ func advice(r *rotation.Role, s *rotation.Snapshot) string {
 	switch {
 	case s.NeedsAttention:
 		return fmt.Sprintf("automatic rotation has stopped after %d failures; mend what last_error names, then write %s", s.Failures, again)
+	case s.InFlight != nil && !r.Busy() && isConnection(r):
+		return fmt.Sprintf("an interrupted rotation waits to be finished; it is tried again at retry_time, or now by writing %s. If the password was changed by hand, write the right one to connections/%s", again, r.Name)
 	case s.InFlight != nil && !r.Busy():
 		return fmt.Sprintf("an interrupted operation waits to be finished; it is tried again at retry_time, or now by writing %s", again)
 	}

@@ -87,7 +87,11 @@ func (b *backend) inProgress(r *rotation.Role, run *rotation.Run) *logical.Respo
 	if p := run.Progress(); p != nil {
 		where = fmt.Sprintf("it is at step %s of secret %s", p.Step, p.Secret)
 	}
-	resp.AddWarning(fmt.Sprintf("the %s goes on without this request: %s. Read status/%s, and history/%s/%s when it has ended", op.Kind, where, r.Name, r.Name, op.ID))
+	status, history := "status/"+r.Name, "history/"+r.Name
+	if isConnection(r) {
+		status, history = "connections/"+r.Name, "connections/"+r.Name+"/history"
+	}
+	resp.AddWarning(fmt.Sprintf("the %s goes on without this request: %s. Read %s, and %s/%s when it has ended", op.Kind, where, status, history, op.ID))
 	return resp
 }
 

@@ -14,6 +14,8 @@ const (
 	minPeriod = time.Minute
 	maxPeriod = 100 * 365 * 24 * time.Hour
 	minWindow = time.Hour
+	// maxRetryInterval is where the doubling of the pause ends anyway.
+	maxRetryInterval = time.Hour
 )
 
 // takeSchedule takes over the fields that say when to rotate.
@@ -67,11 +69,21 @@ func (b *backend) takePolicy(d *framework.FieldData, p *rotation.Policy, key str
 	); err != nil {
 		return err
 	}
+	if err := checkRetryInterval(p.RetryInterval); err != nil {
+		return err
+	}
 	terms, err := p.Resolve(b.rotationSettings().Defaults, parseCron, key)
 	if err != nil {
 		return err
 	}
 	return checkTerms(terms)
+}
+
+func checkRetryInterval(interval time.Duration) error {
+	if interval > maxRetryInterval {
+		return invalid("retry_interval", "is %d seconds; it must be at most %d", seconds(interval), seconds(maxRetryInterval))
+	}
+	return nil
 }
 
 func checkTerms(t rotation.Terms) error {

@@ -45,8 +45,15 @@ func (b *backend) HandleRequest(ctx context.Context, req *logical.Request) (*log
 // would be a setting that is not in force, and text that nothing here can hold.
 func checkRequest(path *framework.Path, data map[string]any) error {
 	for name, value := range data {
-		if path.Fields[name] == nil {
+		field := path.Fields[name]
+		if field == nil {
 			return invalid(name, "is not a field of this path; it has: %s", strings.Join(fieldNames(path), ", "))
+		}
+		if inPath(path, name) {
+			return invalid(name, "belongs into the path, not beside it, where it would have no effect")
+		}
+		if _, isList := value.([]any); isList && field.Type == framework.TypeString {
+			return invalid(name, "is a list; give one text")
 		}
 		if err := checkValue(name, value); err != nil {
 			return err
@@ -89,7 +96,7 @@ func checkString(name, v string) error {
 func fieldNames(path *framework.Path) []string {
 	var names []string
 	for name := range path.Fields {
-		if !strings.Contains(path.Pattern, "(?P<"+name+">") {
+		if !inPath(path, name) {
 			names = append(names, name)
 		}
 	}
@@ -98,6 +105,11 @@ func fieldNames(path *framework.Path) []string {
 		return []string{"none"}
 	}
 	return names
+}
+
+// inPath tells whether a field is a part of the path itself.
+func inPath(path *framework.Path, name string) bool {
+	return strings.Contains(path.Pattern, "(?P<"+name+">")
 }
 
 // invalid makes the error for a field: its name, what is wrong, and the fix.
@@ -119,7 +131,7 @@ func errorResponse(err error) (*logical.Response, error) {
 	case errors.Is(err, rotation.ErrInFlight):
 		return nil, logical.CodedError(http.StatusConflict, err.Error())
 	case errors.Is(err, rotation.ErrInvalid):
-		return logical.ErrorResponse(strings.TrimPrefix(err.Error(), rotation.ErrInvalid.Error()+": ")), nil
+		return logical.ErrorResponse(strings.ReplaceAll(err.Error(), rotation.ErrInvalid.Error()+": ", "")), nil
 	}
 	return nil, err
 }

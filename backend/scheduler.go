@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
@@ -21,6 +22,11 @@ type scheduler struct {
 	b *backend
 	// signal makes run look at the plans again.
 	signal chan struct{}
+	// missing says that some entries could not be read, complaint why; retry asks
+	// run to try again.
+	retry     atomic.Bool
+	missing   bool
+	complaint string
 
 	mu      sync.Mutex
 	plans   planHeap
@@ -54,18 +60,37 @@ func (s *scheduler) run(ctx context.Context) {
 		case <-timer.C:
 		case <-s.signal:
 		}
+		if s.retry.Swap(false) && s.missing {
+			s.loadAll(ctx)
+		}
 		timer.Reset(s.dispatch(ctx))
 	}
 }
 
 // loadAll rebuilds the plans from storage. Connections come first, because the
-// secrets of roles need them.
+// secrets of roles need them. What cannot be read is left alone and tried again
+// at every tick of Vault's; the same complaint is logged once.
 func (s *scheduler) loadAll(ctx context.Context) {
+	var unread error
 	for _, prefix := range []string{connectionPrefix, rolePrefix} {
-		if _, err := s.b.registry.all(ctx, prefix); err != nil && ctx.Err() == nil {
-			s.b.log().Error("some entries cannot be read and are left alone", "under", prefix, "error", err)
-		}
+		_, err := s.b.registry.all(ctx, prefix)
+		unread = errors.Join(unread, err)
 	}
+	s.missing = unread != nil
+	complaint := ""
+	if unread != nil {
+		complaint = unread.Error()
+	}
+	if s.missing && complaint != s.complaint && ctx.Err() == nil {
+		s.b.log().Error("some entries cannot be read and are left alone", "error", unread)
+	}
+	s.complaint = complaint
+}
+
+// tick is wake for Vault's timer: what could not be read is tried again too.
+func (s *scheduler) tick() {
+	s.retry.Store(true)
+	s.wake()
 }
 
 // wake makes run look at the plans now. It never blocks.

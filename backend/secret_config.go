@@ -153,6 +153,9 @@ func checkFlat(s *rotation.Snapshot, name, typeName string) error {
 		taken[answer] = "what creds answers for the whole role"
 	}
 	for other, existing := range s.Secrets {
+		if other == name {
+			continue // this request, delivered again
+		}
 		for _, answer := range typeSchemas[existing.Type].answers {
 			taken[other+"_"+answer] = "secret " + other
 		}

@@ -34,8 +34,12 @@ func (s *store) storage() (logical.Storage, error) {
 	return *storage, nil
 }
 
-// Load implements rotation.Store.
+// Load implements rotation.Store. What a policy leaves open is filled in by the
+// mount's configuration, so that is read first.
 func (s *store) Load(ctx context.Context, key string) (*rotation.State, error) {
+	if _, err := s.b.loadSettings(ctx); err != nil {
+		return nil, err
+	}
 	entry, err := s.get(ctx, key)
 	if err != nil || entry == nil {
 		return nil, err

@@ -20,6 +20,9 @@ type Driver interface {
 	// Test uses v for real. The error wraps ErrRefused when the target answered
 	// and refused v; any other error leaves open whether v works.
 	Test(ctx context.Context, s Secret, v Material) error
+	// Probe asks the target whether it accepts v, and no more: not whether v is
+	// good for what Test wants of a new value. Its errors are those of Test.
+	Probe(ctx context.Context, s Secret, v Material) error
 	// Undo puts the target back to what it accepted before Set(s.Pending),
 	// judged by s.Current and s.Previous.
 	Undo(ctx context.Context, s Secret) error

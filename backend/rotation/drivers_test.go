@@ -26,6 +26,10 @@ func (d *alternating) Test(_ context.Context, s Secret, v Material) error {
 	return d.w.call(s.Name+".test", func() error { return d.w.login(v) })
 }
 
+func (d *alternating) Probe(_ context.Context, s Secret, v Material) error {
+	return d.w.call(s.Name+".probe", func() error { return d.w.login(v) })
+}
+
 func (d *alternating) Undo(_ context.Context, s Secret) error {
 	return d.w.call(s.Name+".undo", func() error {
 		user := s.Pending.Material["username"]
@@ -68,6 +72,10 @@ func (d *single) Test(_ context.Context, s Secret, v Material) error {
 	return d.w.call(s.Name+".test", func() error { return d.w.login(v) })
 }
 
+func (d *single) Probe(_ context.Context, s Secret, v Material) error {
+	return d.w.call(s.Name+".probe", func() error { return d.w.login(v) })
+}
+
 func (d *single) Undo(_ context.Context, s Secret) error {
 	return d.w.call(s.Name+".undo", func() error {
 		if s.Current != nil {
@@ -100,6 +108,10 @@ func (d *key) Set(_ context.Context, s Secret, _ Material) error {
 
 func (d *key) Test(_ context.Context, s Secret, v Material) error {
 	return d.w.call(s.Name+".test", func() error { return d.w.login(v) })
+}
+
+func (d *key) Probe(_ context.Context, s Secret, v Material) error {
+	return d.w.call(s.Name+".probe", func() error { return d.w.login(v) })
 }
 
 func (d *key) Undo(_ context.Context, s Secret) error {

@@ -63,7 +63,8 @@ func (run *Run) undo(ctx context.Context, cause error) error {
 	return run.failure(outcome, cause, now)
 }
 
-// restore undoes one secret at its target and uses its current value for real.
+// restore undoes one secret at its target and makes sure that the target accepts
+// its current value.
 func (run *Run) restore(ctx context.Context, name string) error {
 	secret := run.secret(name)
 	driver := run.driver(secret)
@@ -73,7 +74,7 @@ func (run *Run) restore(ctx context.Context, name string) error {
 		return err
 	}
 	return run.step(ctx, name, "probe", func(ctx context.Context) error {
-		return driver.Test(ctx, secret, secret.Current.Material)
+		return driver.Probe(ctx, secret, secret.Current.Material)
 	})
 }
 

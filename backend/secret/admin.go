@@ -109,6 +109,11 @@ func (s server) changeOwn(ctx context.Context, from, to Login, end outcome) erro
 	})
 }
 
+// Probe is Test: a login is all that is asked of an administrator.
+func (a *admin) Probe(ctx context.Context, s rotation.Secret, v rotation.Material) error {
+	return a.Test(ctx, s, v)
+}
+
 // Test logs in with v. The error wraps rotation.ErrRefused when the server
 // answered and refused the login.
 func (a *admin) Test(ctx context.Context, s rotation.Secret, v rotation.Material) error {

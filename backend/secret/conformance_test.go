@@ -51,7 +51,9 @@ var subjects = map[string]func(t *testing.T) *subject{
 		b.sql(`CREATE FUNCTION %s(name text, password text) RETURNS void LANGUAGE plpgsql SECURITY DEFINER AS
 			$$ BEGIN EXECUTE format('ALTER ROLE %%I PASSWORD %%L', name, password); END $$`, setter)
 		users := []string{unique("a"), unique(`b"\';`)}
-		b.sql("CREATE ROLE %s LOGIN; CREATE ROLE %s LOGIN", quoteName(users[0]), quoteName(users[1]))
+		owner := unique("owner")
+		b.sql("CREATE ROLE %s; CREATE ROLE %s LOGIN IN ROLE %s; CREATE ROLE %s LOGIN IN ROLE %s",
+			owner, quoteName(users[0]), owner, quoteName(users[1]), owner)
 		return DatabaseConfig{Usernames: users, RotationStatements: []string{"SELECT " + setter + "('{{username}}', {{password}})"}}
 	}),
 	"password authentication": databaseSubject(func(b *bench) DatabaseConfig {

@@ -72,7 +72,20 @@ func (d *database) Test(ctx context.Context, s rotation.Secret, v rotation.Mater
 	if err != nil {
 		return err
 	}
-	at, err := d.postgres.server(c.Connection)
+	return d.tryOut(ctx, c.Connection, l, c.VerificationStatements)
+}
+
+// Probe is Test without the verification statements.
+func (d *database) Probe(ctx context.Context, s rotation.Secret, v rotation.Material) error {
+	c, l, err := d.parts(s, v)
+	if err != nil {
+		return err
+	}
+	return d.tryOut(ctx, c.Connection, l, nil)
+}
+
+func (d *database) tryOut(ctx context.Context, connection string, l Login, statements []string) error {
+	at, err := d.postgres.server(connection)
 	if err != nil {
 		return err
 	}
@@ -84,7 +97,7 @@ func (d *database) Test(ctx context.Context, s rotation.Secret, v rotation.Mater
 		return err
 	}
 	defer hangUp(ctx, conn)
-	return verifyStatements(ctx, conn, c.VerificationStatements, l)
+	return verifyStatements(ctx, conn, statements, l)
 }
 
 // verifyStatements runs the statements in one transaction that is rolled back.

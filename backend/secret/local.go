@@ -17,6 +17,11 @@ func (local) Set(ctx context.Context, _ rotation.Secret, _ rotation.Material) er
 	return ctx.Err()
 }
 
+// Probe has nobody to ask.
+func (local) Probe(ctx context.Context, _ rotation.Secret, _ rotation.Material) error {
+	return ctx.Err()
+}
+
 // Undo has nothing to put back.
 func (local) Undo(ctx context.Context, _ rotation.Secret) error { return ctx.Err() }
 

@@ -121,6 +121,8 @@ func (p *Postgres) newPool(name string, config ConnectionConfig) (*pool, error) 
 		config.User, config.Password = l.Username, prepare(l.Password)
 		return err
 	}
+	// A connection that the server ended in the meantime is replaced, not used.
+	c.ShouldPing = func(context.Context, pgxpool.ShouldPingParams) bool { return true }
 	c.AfterRelease = func(conn *pgx.Conn) bool { return conn.PgConn().CustomData()[altered] == nil }
 	c.MinConns, c.MinIdleConns, c.MaxConns = 0, 0, int32(s.config.MaxOpenConnections)
 	c.MaxConnIdleTime, c.MaxConnLifetime, c.HealthCheckPeriod = idleTime, lifetime, idleTime/2

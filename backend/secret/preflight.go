@@ -119,7 +119,7 @@ func (r *report) checkUser(admin administrator, user role, custom bool) {
 		return
 	}
 	if !custom {
-		r.problems = append(r.problems, admin.lacks(user)...)
+		r.lacking(admin.lacks(user))
 	}
 	if !user.login {
 		r.problem("%q may not log in; run: ALTER ROLE %s LOGIN;", user.name, name)
@@ -136,6 +136,15 @@ func (r *report) checkUser(admin administrator, user role, custom bool) {
 	}
 	if user.superuser {
 		r.finding("%q is a superuser, which no application should be", user.name)
+	}
+}
+
+// lacking adds what the administrator lacks, which may be the same for both users.
+func (r *report) lacking(missing []string) {
+	for _, problem := range missing {
+		if !slices.Contains(r.problems, problem) {
+			r.problems = append(r.problems, problem)
+		}
 	}
 }
 

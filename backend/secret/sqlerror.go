@@ -106,8 +106,8 @@ func networkReason(err error) string {
 	switch {
 	case errors.As(err, &dns):
 		return "the host name cannot be resolved: " + dns.Err
-	case errors.As(err, &invalid):
-		return certificateReason(invalid.Err)
+	case errors.As(err, &invalid) || isCertificate(err):
+		return certificateReason(err)
 	case errors.As(err, &alert):
 		return "TLS: the server answered: " + alert.Error()
 	case errors.As(err, &record):
@@ -124,18 +124,30 @@ func networkReason(err error) string {
 	return "the connection was lost, or its answer not understood"
 }
 
+// isCertificate recognizes what verifyChain returns.
+func isCertificate(err error) bool {
+	var (
+		authority x509.UnknownAuthorityError
+		expired   x509.CertificateInvalidError
+	)
+	return errors.As(err, &authority) || errors.As(err, &expired)
+}
+
 func certificateReason(err error) string {
 	var (
 		authority x509.UnknownAuthorityError
 		name      x509.HostnameError
+		expired   x509.CertificateInvalidError
 	)
 	switch {
 	case errors.As(err, &authority):
 		return "TLS: the server's certificate is signed by an unknown authority: give its CA certificate in tls_ca"
 	case errors.As(err, &name):
 		return "TLS: the server's certificate is for another name: use that name as host, or give it in tls_server_name"
+	case errors.As(err, &expired):
+		return "TLS: the server's certificate is not valid: " + expired.Error()
 	}
-	return "TLS: the server's certificate is not valid: " + err.Error()
+	return "TLS: the server's certificate is not valid"
 }
 
 // redact replaces every secret in text, and every secret as it stands within an
@@ -149,6 +161,25 @@ func redact(text string, secrets []string) string {
 		}
 	}
 	return text
+}
+
+// withoutFragments gives up the server's message when it contains even a piece of
+// a secret: a statement that others wrote may make the server parse the secret,
+// and then quote the word that it stumbled over.
+func withoutFragments(err error, secrets ...string) error {
+	const piece = 4
+	var answer *serverError
+	if !errors.As(err, &answer) {
+		return err
+	}
+	for _, secret := range secrets {
+		for i := 0; i+piece <= len(secret); i++ {
+			if strings.Contains(answer.text, secret[i:i+piece]) {
+				return &serverError{code: answer.code, text: fmt.Sprintf("%s (SQLSTATE %s)", rotation.Redacted, answer.code)}
+			}
+		}
+	}
+	return err
 }
 
 // oneLine keeps a message of a server from forging log lines or filling them.

@@ -1,0 +1,31 @@
+# Every target is a line or two; what it does is in scripts/.
+VERSION ?=
+PLUGIN  := vault-plugin-secrets-smvm
+LDFLAGS := $(if $(VERSION),-X github.com/smvm/$(PLUGIN)/backend.version=$(VERSION))
+
+.DEFAULT_GOAL := help
+.PHONY: help build test lint fmt demo dev clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## Tell the whole story on a real Vault and a real PostgreSQL
+	@scripts/devenv.sh -- scripts/demo.sh
+
+dev: ## Leave the same environment running, and print how to talk to it
+	@scripts/devenv.sh
+
+build: ## Build the plugin into bin/ (VERSION=v1.2.3 sets what it reports)
+	go build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)' -o bin/$(PLUGIN) ./cmd/$(PLUGIN)
+
+test: ## Set up what the tests need, then run them all with the race detector
+	@scripts/test.sh
+
+lint: ## Check the Go code and the scripts
+	@scripts/lint.sh
+
+fmt: ## Format the Go code
+	@"$$(scripts/get-lint.sh)" fmt ./...
+
+clean: ## Remove what was built here (scripts/get-*.sh say where caches are)
+	rm -rf bin

@@ -1,0 +1,72 @@
+package acceptance
+
+import (
+	"bufio"
+	"encoding/json"
+	"os"
+	"strings"
+	"testing"
+)
+
+// TestAuditLinesUp follows a rotation from the history to Vault's audit log, as
+// an auditor would: by its HMACed id, and by the version that reads show in clear.
+func TestAuditLinesUp(t *testing.T) {
+	t.Parallel()
+	e := newEngine(t)
+	e.orders("alternating_users", nil)
+	answer := e.write("rotate", nil)
+	e.creds()
+	hashed, err := e.client.Sys().AuditHashWithContext(t.Context(), "file", text(answer, "rotation_id"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var byID, byVersion bool
+	for _, line := range auditLines(t, e.path+"/") {
+		response, _ := line["response"].(map[string]any)
+		data, _ := response["data"].(map[string]any)
+		byID = byID || data["rotation_id"] == hashed
+		if strings.HasSuffix(requestPath(line), "/creds") && data["version"] != nil {
+			byVersion = byVersion || data["version"] == json.Number(answer["version"].(json.Number).String())
+			if password := text(data, "db_password"); !strings.HasPrefix(password, "hmac-sha256:") {
+				t.Errorf("a password stands in the audit log as %q", password)
+			}
+		}
+	}
+	if !byID || !byVersion {
+		t.Errorf("the audit log shows the rotation's id: %t, the version that was read: %t", byID, byVersion)
+	}
+}
+
+// auditLines returns the answers that the audit log has for a mount.
+func auditLines(t *testing.T, mount string) []map[string]any {
+	t.Helper()
+	f, err := os.Open(shared.vault.AuditLogPath)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close() //nolint:errcheck // read only
+	var lines []map[string]any
+	scanner := bufio.NewScanner(f)
+	scanner.Buffer(nil, 1<<24)
+	for scanner.Scan() {
+		decoder := json.NewDecoder(strings.NewReader(scanner.Text()))
+		decoder.UseNumber()
+		line := map[string]any{}
+		if err := decoder.Decode(&line); err != nil {
+			t.Fatal(err)
+		}
+		if line["type"] == "response" && strings.HasPrefix(requestPath(line), mount) {
+			lines = append(lines, line)
+		}
+	}
+	if err := scanner.Err(); err != nil {
+		t.Fatal(err)
+	}
+	return lines
+}
+
+func requestPath(line map[string]any) string {
+	request, _ := line["request"].(map[string]any)
+	path, _ := request["path"].(string)
+	return path
+}

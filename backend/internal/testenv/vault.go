@@ -1,0 +1,169 @@
+package testenv
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"sync"
+	"syscall"
+
+	"github.com/hashicorp/vault/api"
+)
+
+// VaultOptions says what StartVault starts. The zero value is what most tests
+// want.
+type VaultOptions struct {
+	// Binary is the vault to run; empty means VaultBinary's.
+	Binary string
+	// Config is HCL to add to the server's configuration file.
+	Config string
+}
+
+// Vault is a running Vault server of one node: initialised, unsealed, active,
+// with a file audit device.
+type Vault struct {
+	// Address is the URL of its API. It stays the same over restarts.
+	Address string
+	// Binary is the vault program, server and CLI.
+	Binary string
+	// RootToken and UnsealKey (the only share) are what initialisation gave.
+	RootToken, UnsealKey string
+	// Client talks to it with the root token.
+	Client *api.Client
+	// LogPath is the server's log at level trace, plugins included.
+	LogPath string
+	// AuditLogPath is the audit device's log: one JSON object per line, with
+	// secrets as HMACs.
+	AuditLogPath string
+	// PluginDir is the server's plugin directory.
+	PluginDir string
+
+	scratch *scratch
+
+	mu      sync.Mutex // held while the server is started or stopped
+	process *process
+}
+
+// StartVault starts a new Vault and returns when it is active. Where it has to
+// be built first that takes some ten minutes. ctx bounds the start only; the
+// server runs until Stop or until this process dies.
+func StartVault(ctx context.Context, opts VaultOptions) (*Vault, error) {
+	v, err := newVault(ctx, opts)
+	if err == nil {
+		err = v.launch(ctx)
+	}
+	if err == nil {
+		err = v.initialise(ctx)
+	}
+	if err == nil {
+		err = v.enableAudit(ctx)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("start Vault: %w", err), v.Stop())
+	}
+	return v, nil
+}
+
+// newVault prepares a server's files. What it returns needs a Stop also when
+// there is an error.
+func newVault(ctx context.Context, opts VaultOptions) (*Vault, error) {
+	binary := opts.Binary
+	if binary == "" {
+		var err error
+		if binary, err = VaultBinary(ctx); err != nil {
+			return nil, err
+		}
+	}
+	s, err := newScratch(ctx, "vault")
+	if err != nil {
+		return nil, err
+	}
+	v := &Vault{
+		Binary: binary, scratch: s,
+		LogPath: s.path("vault.log"), AuditLogPath: s.path("audit.log"), PluginDir: s.path("plugins"),
+	}
+	if err := v.configure(ctx, opts.Config); err != nil {
+		return v, err
+	}
+	v.Client, err = newClient(v.Address)
+	return v, err
+}
+
+// newClient makes an API client that ignores the environment's Vault settings:
+// they are of another server.
+func newClient(address string) (*api.Client, error) {
+	config := api.DefaultConfig()
+	config.Address = address
+	client, err := api.NewClient(config)
+	if err != nil {
+		return nil, fmt.Errorf("make Vault client: %w", err)
+	}
+	client.ClearToken()
+	client.ClearNamespace()
+	return client, nil
+}
+
+// launch starts the server process and waits until its API answers; it is then
+// still sealed.
+func (v *Vault) launch(ctx context.Context) error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.process.running() {
+		return errors.New("start Vault: it is running")
+	}
+	cmd := exec.CommandContext(context.WithoutCancel(ctx), v.Binary, "server", "-config", v.scratch.path("vault.hcl")) //nolint:gosec // from our own scripts
+	cmd.Dir = v.scratch.dir
+	cmd.Env = []string{"PATH=/usr/bin:/bin", "TZ=UTC", "HOME=" + v.scratch.dir, "TMPDIR=" + os.TempDir()}
+	var err error
+	if v.process, err = startProcess(v.scratch, cmd, v.LogPath); err != nil {
+		return err
+	}
+	return v.await(ctx, "Vault's API", func(ctx context.Context) error {
+		_, err := v.Client.Sys().HealthWithContext(ctx)
+		return err
+	})
+}
+
+// await is Eventually for startTimeout at most, cut short by the server's exit.
+func (v *Vault) await(ctx context.Context, what string, check func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	ctx, release := v.process.whileRunning(ctx, v.LogPath)
+	defer release()
+	return Eventually(ctx, what, check)
+}
+
+// Stop ends the server and its plugins and removes everything they had. A
+// second call does nothing. It is safe on a nil server.
+func (v *Vault) Stop() error {
+	if v == nil {
+		return nil
+	}
+	return errors.Join(v.Shutdown(), v.scratch.remove())
+}
+
+// Shutdown ends the server in order and keeps its data; Start brings it back.
+func (v *Vault) Shutdown() error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.process.stop(syscall.SIGTERM)
+}
+
+// Start starts the server again after Shutdown or Kill, unseals it and waits
+// until it is active.
+func (v *Vault) Start(ctx context.Context) error {
+	if err := v.launch(ctx); err != nil {
+		return err
+	}
+	return v.Unseal(ctx)
+}
+
+// Restart is Shutdown and Start.
+func (v *Vault) Restart(ctx context.Context) error {
+	if err := v.Shutdown(); err != nil {
+		return err
+	}
+	return v.Start(ctx)
+}

@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# Checks the Go code and the scripts.
+set -euo pipefail
+# shellcheck source=scripts/prelude.sh
+. "$(dirname "${BASH_SOURCE[0]}")/prelude.sh"
+
+lint=$("$root/scripts/get-lint.sh")
+need shellcheck shellcheck
+cd "$root"
+"$lint" config verify
+scripts/lint-selftest.sh
+"$lint" run ./...
+# Every script here that is not another project's, with or without a suffix.
+mapfile -t scripts < <(find scripts bootstrap backend .ci -type f \( -name '*.sh' -o -path .ci/run \) -not -path '*/testdata/*')
+shellcheck --external-sources "${scripts[@]}"

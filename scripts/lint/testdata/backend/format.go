@@ -1,0 +1,9 @@
+package backend
+
+import "fmt"
+
+// Spaced begins with an empty line.
+func Spaced() {
+ // want gofumpt
+	fmt.Println()
+}

@@ -1,0 +1,2 @@
+// Package testenv stands in for the real one.
+package testenv

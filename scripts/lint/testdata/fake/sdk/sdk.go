@@ -1,0 +1,2 @@
+// Package sdk stands in for the real one.
+package sdk

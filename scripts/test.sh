@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# test.sh [ARGUMENTS of go test…] sets up what the tests need, then runs them
+# with the race detector: all of them, unless the arguments say otherwise.
+set -euo pipefail
+# shellcheck source=scripts/prelude.sh
+. "$(dirname "${BASH_SOURCE[0]}")/prelude.sh"
+
+command -v go >/dev/null || die "install Go 1.26 first"
+need gcc gcc libc6-dev # for the race detector
+SMVM_VAULT=$("$root/scripts/get-vault.sh")
+export SMVM_VAULT
+"$root/scripts/get-postgres.sh" >/dev/null
+for major in 14 15 16 17 18; do
+	"$root/scripts/get-postgres.sh" "$major" >/dev/null
+done
+
+cd "$root"
+[ "$#" -gt 0 ] || set -- ./...
+CGO_ENABLED=1 go test -race -timeout 15m "$@"
