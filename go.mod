@@ -3,8 +3,8 @@ module github.com/smvm/vault-plugin-secrets-smvm
 go 1.26
 
 require (
-	github.com/google/uuid v1.6.0
 	github.com/golang-jwt/jwt/v5 v5.3.1
+	github.com/google/uuid v1.6.0
 	github.com/hashicorp/go-hclog v1.6.3
 	github.com/hashicorp/go-uuid v1.0.4
 	github.com/hashicorp/vault/api v1.23.0

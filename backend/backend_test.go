@@ -2,6 +2,8 @@ package backend
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -10,8 +12,9 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/go-uuid"
 	"github.com/hashicorp/vault/sdk/helper/consts"
-	"github.com/hashicorp/vault/sdk/helper/testhelpers/schema"
 	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/testenv"
 )
 
 // clock is the time of a test: it stands still until it is moved.
@@ -32,29 +35,51 @@ func (c *clock) advance(d time.Duration) {
 	c.t = c.t.Add(d)
 }
 
-// mount is an initialized backend over in-memory storage.
+// mount is an initialized backend over in-memory storage. When its test ends, no
+// secret it ever stored or was given may stand in anything it said.
 type mount struct {
 	*testing.T
 	b       *backend
-	storage *logical.InmemStorage
+	storage *storage
 	clock   *clock
+	system  *logical.StaticSystemView
+	said    *transcript
 }
 
 func newMount(t *testing.T) *mount {
 	t.Helper()
-	m := &mount{T: t, storage: &logical.InmemStorage{}, clock: &clock{t: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)}}
+	m := unbooted(t)
 	m.boot()
 	return m
+}
+
+func unbooted(t *testing.T) *mount {
+	t.Helper()
+	m := &mount{
+		T: t, storage: newStorage(), said: &transcript{},
+		clock:  &clock{t: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)},
+		system: &logical.StaticSystemView{ReplicationStateVal: consts.ReplicationUnknown},
+	}
+	m.policy("letters", func() (string, error) { return strings.Repeat("a", 30) + uid(t), nil })
+	t.Cleanup(func() { m.storage.findIn(t, m.said.text()) })
+	return m
+}
+
+// policy makes a password policy known to Vault.
+func (m *mount) policy(name string, generate func() (string, error)) {
+	m.system.SetPasswordPolicy(name, generate)
 }
 
 // boot starts a backend over the storage there is, as after a crash.
 func (m *mount) boot() {
 	m.Helper()
+	if m.b != nil {
+		m.b.Cleanup(context.Background())
+	}
 	b := newBackend(m.clock.now)
-	system := &logical.StaticSystemView{ReplicationStateVal: consts.ReplicationUnknown}
-	system.SetPasswordPolicy("letters", func() (string, error) { return strings.Repeat("a", 30) + uid(m.T), nil })
 	conf := &logical.BackendConfig{
-		Logger: hclog.NewNullLogger(), System: system, StorageView: m.storage, BackendUUID: "test",
+		Logger: hclog.New(&hclog.LoggerOptions{Level: hclog.Trace, Output: m.said}),
+		System: m.system, StorageView: m.storage, BackendUUID: "test",
 	}
 	if err := b.Setup(context.Background(), conf); err != nil {
 		m.Fatal(err)
@@ -74,24 +99,35 @@ func uid(t *testing.T) string {
 	return id
 }
 
-// try sends a request, and checks the answer against the declared schema.
-func (m *mount) try(op logical.Operation, path string, data map[string]any) (*logical.Response, error) {
+// request is one as Vault makes it, with an id of its own.
+func (m *mount) request(op logical.Operation, path string, data map[string]any) *logical.Request {
 	m.Helper()
 	req := &logical.Request{
-		ID: uid(m.T), Operation: op, Path: path, Data: data, Storage: m.storage, MountPoint: "smvm/", DisplayName: "token-test",
+		ID: uid(m.T), Operation: op, Path: path, Data: data, Storage: m.storage, MountPoint: "smvm/",
+		DisplayName: "token-test", EntityID: "entity-test",
 	}
-	if op == logical.UpdateOperation {
-		if _, exists, err := m.b.HandleExistenceCheck(context.Background(), req); err == nil && !exists && m.b.creatable(path) {
+	if op == logical.UpdateOperation && m.b.creatable(path) {
+		if _, exists, err := m.b.HandleExistenceCheck(context.Background(), req); err == nil && !exists {
 			req.Operation = logical.CreateOperation
 		}
 	}
+	return req
+}
+
+// try sends a request.
+func (m *mount) try(op logical.Operation, path string, data map[string]any) (*logical.Response, error) {
+	m.Helper()
+	return m.send(m.request(op, path, data))
+}
+
+// send checks the answer against the declared schema, and keeps what it says.
+func (m *mount) send(req *logical.Request) (*logical.Response, error) {
+	m.Helper()
+	m.supply(req)
 	resp, err := m.b.HandleRequest(context.Background(), req)
+	m.keep(req, resp, err)
 	if err == nil && resp != nil && !resp.IsError() {
-		if p := m.b.Route(path); p != nil {
-			if declared := p.Operations[req.Operation].Properties().Responses[200]; len(declared) > 0 && declared[0].Fields != nil {
-				schema.ValidateResponse(m.T, &declared[0], resp, true)
-			}
-		}
+		m.declared(req, resp)
 	}
 	return resp, err
 }
@@ -110,6 +146,11 @@ func (m *mount) write(path string, data map[string]any) map[string]any {
 func (m *mount) read(path string, data map[string]any) map[string]any {
 	m.Helper()
 	return m.must(m.try(logical.ReadOperation, path, data))
+}
+
+func (m *mount) delete(path string) {
+	m.Helper()
+	m.must(m.try(logical.DeleteOperation, path, nil))
 }
 
 func (m *mount) list(path string) []string {
@@ -132,51 +173,75 @@ func (m *mount) must(resp *logical.Response, err error) map[string]any {
 	return resp.Data
 }
 
-// refused sends a request that must be a 400 whose text has all of the words.
+// refused sends a request that must be a 400 whose text has all of the words,
+// and that must change nothing.
 func (m *mount) refused(op logical.Operation, path string, data map[string]any, words ...string) {
 	m.Helper()
+	before := m.storage.contents(m.T)
 	resp, err := m.try(op, path, data)
 	if err != nil || resp == nil || !resp.IsError() {
-		m.Errorf("%s %s %v: want a 400, got %v, %v", op, path, data, resp, err)
+		m.Errorf("%s %s %.200v: want a 400, got %v, %v", op, path, data, resp, err)
 		return
 	}
+	m.mentions(resp.Error(), words...)
+	if strings.Contains(resp.Error().Error(), "invalid request") {
+		m.Errorf("%s %s: %q is not for people", op, path, resp.Error())
+	}
+	m.storage.same(m.T, before)
+}
+
+// fails sends a request that must be an error with that HTTP status, and whose
+// text has all of the words; 500 stands for every error that Vault does not know.
+func (m *mount) fails(status int, op logical.Operation, path string, data map[string]any, words ...string) {
+	m.Helper()
+	resp, err := m.try(op, path, data)
+	if err == nil {
+		m.Errorf("%s %s %v: want a %d, got %v", op, path, data, status, resp)
+		return
+	}
+	if got := statusOf(err); got != status {
+		m.Errorf("%s %s: want a %d, got %d: %v", op, path, status, got, err)
+	}
+	m.mentions(err, words...)
+}
+
+func statusOf(err error) int {
+	var coded logical.HTTPCodedError
+	if errors.As(err, &coded) {
+		return coded.Code()
+	}
+	return 500
+}
+
+func (m *mount) mentions(err error, words ...string) {
+	m.Helper()
 	for _, word := range words {
-		if !strings.Contains(resp.Error().Error(), word) {
-			m.Errorf("%s %s: %q does not mention %q", op, path, resp.Error(), word)
+		if !strings.Contains(err.Error(), word) {
+			m.Errorf("%q does not mention %q", err, word)
 		}
 	}
 }
 
-func TestRoleLife(t *testing.T) {
-	m := newMount(t)
-	m.write("roles/default", map[string]any{"rotation_period": "1h"})
-	m.write("secrets/default/jwt", map[string]any{"type": "jwt"})
-	first := m.write("secrets/default/api_key", map[string]any{"type": "api_key", "prefix": "orders"})
-	if first["status"] != "completed" || first["version"] != 2 {
-		t.Fatalf("creating a secret answered %v", first)
+// eventually polls until the check is true.
+func (m *mount) eventually(what string, check func() bool) {
+	m.Helper()
+	ctx, cancel := context.WithTimeout(m.Context(), 20*time.Second)
+	defer cancel()
+	if err := testenv.Eventually(ctx, what, func(context.Context) error {
+		if !check() {
+			return fmt.Errorf("not yet")
+		}
+		return nil
+	}); err != nil {
+		m.Fatal(err)
 	}
-	before := m.read("creds", nil)
-	rotated := m.write("rotate", map[string]any{"reason": "test"})
-	if rotated["status"] != "completed" || rotated["version"] != 3 {
-		t.Fatalf("rotate answered %v", rotated)
-	}
-	after := m.read("creds", nil)
-	if after["jwt_secret"] == before["jwt_secret"] || after["jwt_previous_secret"] != before["jwt_secret"] {
-		t.Error("after a rotation, the secret before is not the previous one")
-	}
-	m.write("rollback", nil)
-	if back := m.read("creds", nil); back["jwt_secret"] != before["jwt_secret"] || back["version"] != 4 {
-		t.Error("a rollback does not give the values from before, as a new version")
-	}
-	h := m.read("history/default", nil)
-	if h["chain_valid"] != true || h["count"] != 4 {
-		t.Errorf("history is %v", h)
-	}
-	if ids := m.list("history/default"); len(ids) != 4 {
-		t.Errorf("history lists %d entries, want 4", len(ids))
-	}
-	rec := m.read("history/default/"+rotated["rotation_id"].(string), map[string]any{"format": "markdown"})
-	if text := rec["markdown"].(string); !strings.Contains(text, "Reason: test") {
-		t.Errorf("the record is %s", text)
+}
+
+// tick moves the clock and then calls the backend as Vault does every minute.
+func (m *mount) tick(d time.Duration) {
+	m.Helper()
+	m.clock.advance(d)
+	if err := m.b.periodic(context.Background(), &logical.Request{MountPoint: "smvm/"}); err != nil {
+		m.Fatal(err)
 	}
 }

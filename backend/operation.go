@@ -38,7 +38,7 @@ func responses(fields map[string]*framework.FieldSchema) map[int][]framework.Res
 // listFields is the answer of every list.
 func listFields() map[string]*framework.FieldSchema {
 	return map[string]*framework.FieldSchema{
-		"keys":     {Type: framework.TypeStringSlice, Description: "The names.", Required: true},
+		"keys":     {Type: framework.TypeStringSlice, Description: "The names."},
 		"key_info": {Type: framework.TypeMap, Description: "What there is to know about each name at a glance."},
 	}
 }

@@ -300,6 +300,9 @@ func (b *backend) pathConnectionDelete(ctx context.Context, req *logical.Request
 	if err != nil {
 		return nil, err
 	}
+	if endpoint, _, err := b.server(ctx, name); err == nil {
+		users = append(users, b.claimedAt(endpoint)...)
+	}
 	if len(users) > 0 {
 		return nil, invalid("name", "connection %s is used by %s; delete those secrets first", name, sample(users))
 	}

@@ -245,6 +245,9 @@ func (b *backend) pathSecretDelete(ctx context.Context, req *logical.Request, d 
 	doomed := r.Snapshot().Secrets[name]
 	err = r.Change(ctx, b.newRecord(req, rotation.KindDelete, name, doomed.Type), func(s *rotation.State) error {
 		delete(s.Secrets, name)
+		if op := s.InFlight; op != nil && len(op.Secrets) == 1 && op.Secrets[0] == name {
+			s.InFlight = nil
+		}
 		s.Version++
 		s.LastRotation = b.now().UTC().Truncate(time.Second)
 		if len(s.Secrets) == 0 {

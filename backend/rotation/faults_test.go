@@ -56,6 +56,9 @@ func faultsAt(at int, name string) []fault {
 			faults = append(faults, fault{at, true, how})
 		}
 	}
+	if strings.HasSuffix(name, ".set") {
+		faults = append(faults, fault{at, false, lies})
+	}
 	if strings.HasSuffix(name, ".set") || strings.HasSuffix(name, ".test") {
 		faults = append(faults, fault{at, false, refused}, fault{at, false, refuses})
 	}

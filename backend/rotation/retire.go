@@ -52,7 +52,7 @@ func (run *Run) retireAgain(ctx context.Context) error {
 		return errInterrupted
 	}
 	if err := run.role.update(ctx, func(s *State) error { return run.forget(s, retired, cause) }); err != nil {
-		return run.inDoubt(err)
+		return run.inDoubt(err, nowRetiring)
 	}
 	if cause != nil {
 		return run.failure(OutcomeFailed, cause, "The previous value is no longer offered to readers; retiring it will be tried again.")
@@ -61,7 +61,8 @@ func (run *Run) retireAgain(ctx context.Context) error {
 }
 
 // forget is the change that destroys retired values. A value that could not be
-// retired is kept, to be tried again; only the first failure is recorded.
+// retired is kept, to be tried again; of failures that achieve nothing, only the
+// first is recorded.
 func (run *Run) forget(s *State, retired []string, cause error) error {
 	if s.InFlight == nil || s.InFlight.ID != run.op.ID {
 		return errSuperseded
@@ -73,13 +74,16 @@ func (run *Run) forget(s *State, retired []string, cause error) error {
 	}
 	s.InFlight = nil
 	if cause == nil {
-		s.Failures, s.RetryAt, s.LastError = 0, time.Time{}, ""
+		s.Failures, s.RetryAt = 0, time.Time{}
+		if !s.NeedsAttention {
+			s.LastError = ""
+		}
 		return run.conclude(s, OutcomeCompleted, results)
 	}
 	again := s.Failures > 0
 	run.count(s, cause)
 	s.RetryAt = run.role.retryAt(max(s.Failures, 1))
-	if again {
+	if again && len(retired) == 0 {
 		return nil
 	}
 	return run.note(s, OutcomeFailed, results, cause)
@@ -93,6 +97,6 @@ func (run *Run) revoke(ctx context.Context) {
 	})
 	retirement.op.Secrets = run.role.Snapshot().expired(run.role.engine.Now())
 	if err := retirement.retire(ctx); err != nil {
-		run.issues = append(run.issues, fmt.Sprintf("previous values are not revoked yet: %v", err))
+		run.record.Issues = append(run.record.Issues, fmt.Sprintf("previous values are not revoked yet: %v", err))
 	}
 }

@@ -155,6 +155,7 @@ func (r *Role) updateLocked(ctx context.Context, change func(*State) error) erro
 	}
 	if err := r.engine.Store.Save(ctx, r.Key, next); err != nil {
 		r.amend(func(s *Snapshot) { s.Unsure = true })
+		r.engine.Changed(r)
 		return fmt.Errorf("%w: save state of %s: %w", ErrStorage, r.Key, err)
 	}
 	r.saves, r.stalls = r.saves+1, 0
@@ -232,9 +233,9 @@ func (r *Role) flush(ctx context.Context) error {
 }
 
 // Change applies a change that is not a transaction, such as a new policy or the
-// removal of a secret. A record, when given, is completed and appended, and the
-// change is refused while an operation is in flight; but an import may replace
-// what an interrupted operation has left open, and then must clear it.
+// removal of a secret. A record, when given, is completed and appended; such a
+// change is refused while an operation runs, and also while one is interrupted
+// unless it settles that by clearing InFlight.
 func (r *Role) Change(ctx context.Context, rec *Record, change func(*State) error) error {
 	if err := r.change(ctx, rec, change); err != nil || rec == nil {
 		return err
@@ -252,11 +253,11 @@ func (r *Role) change(ctx context.Context, rec *Record, change func(*State) erro
 		return r.run.op.busy(r.Name)
 	}
 	return r.updateLocked(ctx, func(s *State) error {
-		if rec != nil && s.InFlight != nil && rec.Kind != KindImport {
-			return s.InFlight.busy(r.Name)
-		}
 		if err := change(s); err != nil || rec == nil {
 			return err
+		}
+		if s.InFlight != nil {
+			return s.InFlight.busy(r.Name)
 		}
 		return r.complete(s, rec)
 	})

@@ -172,7 +172,10 @@ func (run *Run) commit(ctx context.Context) error {
 			break
 		}
 	}
-	return run.inDoubt(err)
+	if errors.Is(err, errSuperseded) {
+		return run.inDoubt(err, nowTakenOver)
+	}
+	return run.inDoubt(err, nowInDoubt)
 }
 
 // errCommitted ends an attempt to commit that finds an earlier one has landed.
@@ -189,7 +192,7 @@ func (run *Run) promote(s *State) error {
 	now := run.role.engine.Now().UTC().Truncate(time.Second)
 	terms := run.role.Snapshot().Terms
 	results := run.results(s)
-	whole := run.op.Kind == KindRotate && len(run.op.Secrets) == len(s.Secrets)
+	whole := run.op.Kind != KindRollback && len(run.op.Secrets) == len(s.Secrets)
 	s.Version++
 	for _, name := range run.op.Secrets {
 		s.Secrets[name].promote(s.Version, run.retireTime(now, terms))

@@ -21,30 +21,30 @@ func scenarios() []scenario {
 		r.Added = &Secret{Name: name, Type: kind, Config: []byte(`{}`)}
 		return r
 	}
-	imported := create("one", "single")
+	imported := create("app", "single")
 	imported.Kind, imported.Supplied = KindImport, Material{"username": "app", "password": "made-by-hand"}
 	revoking := manual(KindRotate)
 	revoking.RevokePrevious = true
 	retire := Request{Kind: KindRetire, Trigger: TriggerSchedule}
 	return []scenario{
-		{"create first", prepare(), create("alt", "alternating")},
-		{"create key", prepare("alt"), create("jwt", "jwt")},
-		{"create in place", prepare("alt", "jwt"), create("one", "single")},
-		{"import", prepare("alt", "jwt"), imported},
-		{"rotate", prepare("alt", "jwt", "one"), manual(KindRotate)},
+		{"create first", prepare(), create("db", "alternating")},
+		{"create key", prepare("db"), create("jwt", "jwt")},
+		{"create in place", prepare("db", "jwt"), create("app", "single")},
+		{"import", prepare("db", "jwt"), imported},
+		{"rotate", prepare("db", "jwt", "app"), manual(KindRotate)},
 		{"rotate key only", prepare("jwt"), manual(KindRotate)},
-		{"rotate subset", prepare("alt", "jwt", "one"), manual(KindRotate, "alt", "jwt")},
-		{"rotate in overlap", rotated(0, "alt", "jwt", "one"), manual(KindRotate)},
-		{"rotate and revoke", prepare("alt", "jwt", "one"), revoking},
-		{"rotate when retirement is due", rotated(25*time.Hour, "alt", "jwt"), manual(KindRotate)},
-		{"roll back", rotated(0, "alt", "jwt", "one"), manual(KindRollback)},
-		{"roll back subset", rotated(0, "alt", "jwt", "one"), manual(KindRollback, "alt")},
-		{"retire", rotated(25*time.Hour, "alt", "jwt", "one"), retire},
-		{"rotate and prune history", pruning(rotated(0, "alt", "one")), manual(KindRotate)},
+		{"rotate subset", prepare("db", "jwt", "app"), manual(KindRotate, "db", "jwt")},
+		{"rotate in overlap", rotated(0, "db", "jwt", "app"), manual(KindRotate)},
+		{"rotate and revoke", prepare("db", "jwt", "app"), revoking},
+		{"rotate when retirement is due", rotated(25*time.Hour, "db", "jwt"), manual(KindRotate)},
+		{"roll back", rotated(0, "db", "jwt", "app"), manual(KindRollback)},
+		{"roll back subset", rotated(0, "db", "jwt", "app"), manual(KindRollback, "db")},
+		{"retire", rotated(25*time.Hour, "db", "jwt", "app"), retire},
+		{"rotate and prune history", pruning(rotated(0, "db", "app")), manual(KindRotate)},
 	}
 }
 
-var typeOf = map[string]string{"alt": "alternating", "jwt": "jwt", "one": "single"}
+var typeOf = map[string]string{"db": "alternating", "jwt": "jwt", "app": "single"}
 
 // prepare makes a role with these secrets, out of overlap.
 func prepare(secrets ...string) func(*testing.T, *world) {

@@ -67,7 +67,7 @@ func (p Policy) Resolve(d Defaults, parse func(string) (Cron, error), key string
 		if err != nil {
 			return Terms{}, err
 		}
-		t.Cron, t.Interval = cron, shortestInterval(cron)
+		t.Cron, t.Interval = cron, first(shortestInterval(cron), DefaultPeriod)
 	} else {
 		t.Period = first(p.Period, d.Period, DefaultPeriod)
 		t.Interval = t.Period
@@ -132,17 +132,25 @@ func hash(key string) uint64 {
 
 // Next is the automatic rotation that follows a rotation at that time. A period
 // is cut short by the spread, so that no value gets older than it; a schedule is
-// followed by it, so that none rotates before its time.
+// followed by it, so that none rotates before its time. Zero means never.
 func (t Terms) Next(anchor time.Time) time.Time {
-	if t.Cron != nil {
-		return t.Cron.Next(anchor.UTC()).Add(t.spread)
+	if t.Cron == nil {
+		return anchor.Add(t.Period - t.spread)
 	}
-	return anchor.Add(t.Period - t.spread)
+	at := t.Cron.Next(anchor.UTC())
+	if at.IsZero() {
+		return time.Time{}
+	}
+	return at.Add(t.spread)
 }
 
 // NextAfter is Next for a policy that was changed: counted from the anchor, but
-// after now, because changing a policy never makes a rotation due.
+// after now, because changing a policy never makes a rotation due. Zero means
+// that none is planned: nothing was ever rotated, or the schedule never fires.
 func (t Terms) NextAfter(anchor, now time.Time) time.Time {
+	if anchor.IsZero() {
+		return time.Time{}
+	}
 	next := t.Next(anchor)
 	if next.After(now) {
 		return next
@@ -207,10 +215,15 @@ func (s *Snapshot) rotateAt(now time.Time) time.Time {
 		}
 	}
 	window := s.Policy.Window
-	if latest := later(possible, now); window > 0 && latest.After(s.NextRotation.Add(window)) {
-		return later(possible, s.Terms.Cron.Next(latest.Add(-window).UTC()).Add(s.Terms.spread))
+	latest := later(possible, now)
+	if window == 0 || s.Terms.Cron == nil || !latest.After(s.NextRotation.Add(window)) {
+		return possible
 	}
-	return possible
+	next := s.Terms.Next(latest.Add(-window))
+	if next.IsZero() {
+		return time.Time{}
+	}
+	return later(possible, next)
 }
 
 // Overdue reports whether an automatic rotation should have started by now.
@@ -236,9 +249,9 @@ const inFlightTTL = 2 * time.Second
 
 // retryPause doubles with each failure, with a quarter of jitter, up to an hour.
 func (t Terms) retryPause(key string, failures int) time.Duration {
-	pause := maxRetryPause
-	if doublings := failures - 1; doublings < 20 {
-		pause = min(t.RetryInterval<<max(doublings, 0), maxRetryPause)
+	pause := min(t.RetryInterval, maxRetryPause)
+	for i := 1; i < failures && pause < maxRetryPause; i++ {
+		pause = min(2*pause, maxRetryPause)
 	}
 	jitter := hash(fmt.Sprint(key, failures)) % 256
 	return pause - pause/4*time.Duration(jitter)/256

@@ -155,7 +155,24 @@ func Decode(data []byte) (*State, error) {
 			return nil, fmt.Errorf("state is damaged: secret %q is not described", name)
 		}
 	}
+	if err := s.checkInFlight(); err != nil {
+		return nil, err
+	}
 	return &s, nil
+}
+
+// checkInFlight makes sure that the operation in flight can be recovered.
+func (s *State) checkInFlight() error {
+	if s.InFlight == nil {
+		return nil
+	}
+	for _, name := range s.InFlight.Secrets {
+		secret := s.Secrets[name]
+		if secret == nil || secret.Pending == nil && s.InFlight.Kind != KindRetire {
+			return fmt.Errorf("state is damaged: %s %s is in flight without a value for secret %q", s.InFlight.Kind, s.InFlight.ID, name)
+		}
+	}
+	return nil
 }
 
 // Clone copies whatever a change may replace. Materials, configurations and

@@ -13,6 +13,9 @@ const (
 	nowUnchanged = "Nothing was changed: readers keep getting what they got before."
 	nowRestored  = "What had been changed at the target was put back and checked: readers keep getting what they got before, and it works."
 	nowUnknown   = "What the target holds now is not known; readers keep getting the committed values, which work unless the change had landed. The engine will find out by logging in, and go forward or back; rotate again to make it do so now."
+	nowIntended  = "No target was touched: readers keep getting what they got before. Whether storage took the intent is not known; the engine will find out as soon as storage answers, and then goes forward or back; status tells."
+	nowRetiring  = "The previous value is no longer offered to readers; whether it is retired will be found out as soon as storage answers."
+	nowTakenOver = "Another node of the cluster found this operation interrupted and ended it; status and history tell how."
 	nowInDoubt   = "Whether storage took the commit is not known. Every new value is in place and proven; the engine will finish as soon as storage answers; status tells."
 )
 
@@ -31,6 +34,9 @@ func (run *Run) fail(ctx context.Context, cause error) error {
 func (run *Run) refuse(cause error) error {
 	if errors.Is(cause, ErrInvalid) || errors.Is(cause, ErrInFlight) {
 		return cause
+	}
+	if run.role.Snapshot().Unsure {
+		return run.failure(OutcomeFailed, cause, nowIntended)
 	}
 	return run.failure(OutcomeFailed, cause, nowUnchanged)
 }
@@ -122,9 +128,9 @@ func (run *Run) unresolved(ctx context.Context, cause, undo error) error {
 	return run.failure(OutcomeFailed, errors.Join(cause, undo, err), nowUnknown)
 }
 
-// inDoubt ends a run whose commit storage did not answer for.
-func (run *Run) inDoubt(cause error) error {
-	return run.failure(OutcomeFailed, fmt.Errorf("commit: %w", cause), nowInDoubt)
+// inDoubt ends a run whose end storage did not answer for.
+func (run *Run) inDoubt(cause error, now string) error {
+	return run.failure(OutcomeFailed, fmt.Errorf("commit: %w", cause), now)
 }
 
 // note adds the record of a failure to the state.
@@ -151,9 +157,10 @@ func (r *Role) retryAt(failures int) time.Time {
 	return r.engine.Now().UTC().Add(pause).Truncate(time.Second)
 }
 
-// failure is the error for a run that did not complete.
+// failure is the error for a run that did not complete. A record that says
+// something else was made for a state that could not be saved, and is not true.
 func (run *Run) failure(outcome Outcome, cause error, now string) error {
-	if run.record.ID == "" {
+	if run.record.Outcome != outcome {
 		run.record = Record{Operation: run.op, Role: run.role.Name, Outcome: outcome}
 	}
 	return &Failure{Record: run.record, Cause: cause, Now: now}

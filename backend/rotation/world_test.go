@@ -27,9 +27,11 @@ type world struct {
 
 	calls  []string
 	faults []fault
+	named  []*namedFault
 	always map[string]fault
 	dead   bool
-	broken []string // invariants that did not hold, with the call they broke at
+	hooks  map[string]func() // run before the call of that name; set before use
+	broken []string          // invariants that did not hold, with the call they broke at
 
 	settings Settings
 	engine   *Engine
@@ -54,6 +56,7 @@ const (
 	death   how = "death"
 	refused how = "refused"
 	refuses how = "refused for ever"
+	lies    how = "answered without being done"
 )
 
 // fault strikes at the call with that number, before or after it has landed.
@@ -69,6 +72,18 @@ func (f fault) String() string {
 		when = "after"
 	}
 	return fmt.Sprintf("%s %s call %d", f.how, when, f.at)
+}
+
+// namedFault strikes at a call of that name, after as many that it lets pass.
+type namedFault struct {
+	name string
+	pass int
+	fault
+}
+
+// fail makes the next call of that name fail, after as many that pass.
+func (w *world) fail(name string, pass int, f fault) {
+	w.named = append(w.named, &namedFault{name, pass, f})
 }
 
 func newWorld() *world {
@@ -90,6 +105,9 @@ func (w *world) clone() *world {
 
 // call does one side effect, unless a fault is in the way.
 func (w *world) call(name string, effect func() error) error {
+	if hook := w.hooks[name]; hook != nil {
+		hook()
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.dead {
@@ -107,6 +125,8 @@ func (w *world) call(name string, effect func() error) error {
 		w.dead = true
 		w.stop()
 		return errDead
+	case lies:
+		return nil
 	case refused, refuses:
 		return fmt.Errorf("%s: %w", name, ErrRefused)
 	}
@@ -125,6 +145,14 @@ func (w *world) strikes(name string) (fault, bool) {
 		}
 		return f, true
 	}
+	for _, f := range w.named {
+		if f.name != name {
+			continue
+		}
+		if f.pass--; f.pass == -1 {
+			return f.fault, true
+		}
+	}
 	f, hit := w.always[name]
 	return f, hit
 }
@@ -139,7 +167,7 @@ func (w *world) land(name string, effect func() error) error {
 func (w *world) heal() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.faults = nil
+	w.faults, w.named = nil, nil
 	clear(w.always)
 }
 

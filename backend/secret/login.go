@@ -3,6 +3,7 @@ package secret
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -73,7 +74,8 @@ func parseWithoutEnvironment() (*pgxpool.Config, error) {
 // template only what pgx needs for itself is left.
 func (s server) connConfig(l Login) *pgx.ConnConfig {
 	c := s.template.ConnConfig.Copy()
-	c.Host, c.Port, c.Database = s.endpoint.Host, uint16(s.endpoint.Port), s.endpoint.Database
+	c.Host, c.Database = s.endpoint.Host, s.endpoint.Database
+	c.Port = uint16(s.endpoint.Port) //nolint:gosec // Endpoint checked it
 	c.User, c.Password = l.Username, prepare(l.Password)
 	c.TLSConfig, c.Fallbacks = s.tls, nil
 	c.ConnectTimeout = s.config.ConnectTimeout
@@ -141,7 +143,7 @@ func (s server) refusal(ctx context.Context, l Login, what string) (string, erro
 
 // loginError says who could not log in where, and why.
 func (s server) loginError(l Login, err error) error {
-	if _, done := err.(*serverError); !done {
+	if reduced := (*serverError)(nil); !errors.As(err, &reduced) {
 		err = reduce(err, l.Password)
 	}
 	return fmt.Errorf("log in to %s, database %q, as %q: %w", s.endpoint, s.endpoint.Database, l.Username, err)

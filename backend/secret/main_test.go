@@ -62,7 +62,6 @@ type bench struct {
 	admin      Login
 	connection Connection
 	now        time.Time
-	secrets    []string
 }
 
 func newBench(t *testing.T, pg *testenv.Postgres) *bench {
@@ -96,7 +95,7 @@ func (b *bench) sql(format string, args ...any) {
 // user creates a user whom the administrator may give passwords.
 func (b *bench) user(name string) string {
 	b.t.Helper()
-	b.sql("CREATE ROLE %s LOGIN", quoteName(name))
+	b.sql("DROP ROLE IF EXISTS %[1]s; CREATE ROLE %[1]s LOGIN", quoteName(name))
 	b.permit(name)
 	return name
 }

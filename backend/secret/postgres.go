@@ -85,7 +85,7 @@ type pool struct {
 }
 
 // pool returns the pool of a connection as it is configured now.
-func (p *Postgres) pool(name string) (*pool, error) {
+func (p *Postgres) pool(ctx context.Context, name string) (*pool, error) {
 	connection, err := p.lookup(name)
 	if err != nil {
 		return nil, err
@@ -99,7 +99,7 @@ func (p *Postgres) pool(name string) (*pool, error) {
 		return found, nil
 	}
 	p.forgetLocked(name)
-	made, err := p.newPool(name, connection.Config)
+	made, err := p.newPool(ctx, name, connection.Config)
 	if err != nil {
 		return nil, fmt.Errorf("use connection %q: %w", name, err)
 	}
@@ -108,7 +108,7 @@ func (p *Postgres) pool(name string) (*pool, error) {
 }
 
 // newPool connects to nothing yet.
-func (p *Postgres) newPool(name string, config ConnectionConfig) (*pool, error) {
+func (p *Postgres) newPool(ctx context.Context, name string, config ConnectionConfig) (*pool, error) {
 	s, err := newServer(config)
 	if err != nil {
 		return nil, err
@@ -124,10 +124,11 @@ func (p *Postgres) newPool(name string, config ConnectionConfig) (*pool, error) 
 	// A connection that the server ended in the meantime is replaced, not used.
 	c.ShouldPing = func(context.Context, pgxpool.ShouldPingParams) bool { return true }
 	c.AfterRelease = func(conn *pgx.Conn) bool { return conn.PgConn().CustomData()[altered] == nil }
-	c.MinConns, c.MinIdleConns, c.MaxConns = 0, 0, int32(s.config.MaxOpenConnections)
+	c.MinConns, c.MinIdleConns = 0, 0
+	c.MaxConns = int32(s.config.MaxOpenConnections) //nolint:gosec // Validate keeps it small
 	c.MaxConnIdleTime, c.MaxConnLifetime, c.HealthCheckPeriod = idleTime, lifetime, idleTime/2
 	c.PingTimeout = s.config.ConnectTimeout
-	made.conns, err = pgxpool.NewWithConfig(context.Background(), c)
+	made.conns, err = pgxpool.NewWithConfig(context.WithoutCancel(ctx), c)
 	return made, err
 }
 
@@ -152,23 +153,25 @@ func (p *Postgres) adminLogin(from *pool) (Login, int, error) {
 // When the server refuses a login and there is another one, it tries that.
 func (p *Postgres) acquire(ctx context.Context, name string) (*pgxpool.Conn, server, error) {
 	for attempt := 1; ; attempt++ {
-		from, err := p.pool(name)
+		from, err := p.pool(ctx, name)
 		if err != nil {
 			return nil, server{}, err
 		}
+		used := from.login.Load()
 		l, count, err := p.adminLogin(from)
 		if err != nil {
 			return nil, server{}, err
 		}
 		conn, err := from.acquire(ctx)
-		if err == nil {
+		switch {
+		case err == nil:
 			return conn, from.server, nil
-		}
-		forgotten := errors.Is(err, puddle.ErrClosedPool) && attempt <= 2
-		if !forgotten && (attempt >= count || !isCode(err, codeInvalidPassword)) {
+		case errors.Is(err, puddle.ErrClosedPool) && attempt <= 2: // Forget came in between
+		case isCode(err, codeInvalidPassword) && attempt < count:
+			from.login.CompareAndSwap(used, used+1) // unless another call did that already
+		default:
 			return nil, from.server, fmt.Errorf("use connection %q: %w", name, from.loginError(l, err))
 		}
-		from.login.Add(1)
 	}
 }
 

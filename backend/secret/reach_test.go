@@ -10,8 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/testenv"
 )
 
@@ -151,120 +149,5 @@ func TestUnreachable(t *testing.T) {
 				wantSecretFree(t, err.Error(), v, databaseMaterial("", b.admin.Password))
 			}
 		})
-	}
-}
-
-func (b *bench) sessions(conn *pgx.Conn) (n int) {
-	b.t.Helper()
-	err := conn.QueryRow(b.t.Context(), "SELECT count(*) FROM pg_stat_activity WHERE usename = $1", b.admin.Username).Scan(&n)
-	must(b.t, err)
-	return n
-}
-
-func TestPoolIsBoundedAndClosed(t *testing.T) {
-	b := newBench(t, shared)
-	b.connection.Config.MaxOpenConnections = 2
-	watch := connect(t, shared)
-	done := make(chan error)
-	for range 10 {
-		go func() {
-			done <- b.postgres.administer(context.Background(), "main", rollback, func(conn *pgx.Conn, _ server) error {
-				return execute(context.Background(), conn, "SELECT pg_sleep(0.05)")
-			})
-		}()
-	}
-	most := 0
-	for finished := 0; finished < 10; {
-		select {
-		case err := <-done:
-			must(t, err)
-			finished++
-		default:
-			most = max(most, b.sessions(watch))
-		}
-	}
-	if most < 1 || most > 2 {
-		t.Errorf("there were up to %d connections, want 1 to 2", most)
-	}
-	b.postgres.Forget("main")
-	b.gone(watch)
-}
-
-// gone waits until the administrator has no session any more.
-func (b *bench) gone(watch *pgx.Conn) {
-	b.t.Helper()
-	ctx, cancel := context.WithTimeout(b.t.Context(), 10*time.Second)
-	defer cancel()
-	must(b.t, testenv.Eventually(ctx, "no sessions", func(context.Context) error {
-		if n := b.sessions(watch); n > 0 {
-			return errors.New("there are sessions")
-		}
-		return nil
-	}))
-}
-
-// TestForgetDoesNotWait also checks that a changed connection is followed, and
-// that a connection in use is left to its user.
-func TestForgetDoesNotWait(t *testing.T) {
-	b := newBench(t, shared)
-	watch := connect(t, shared)
-	err := b.postgres.administer(t.Context(), "main", rollback, func(conn *pgx.Conn, _ server) error {
-		began := time.Now()
-		b.postgres.Forget("main")
-		b.connection.Config.Database = "template1"
-		err := b.postgres.administer(t.Context(), "main", rollback, func(conn *pgx.Conn, _ server) error {
-			if conn.Config().Database != "template1" {
-				t.Errorf("got database %s", conn.Config().Database)
-			}
-			return nil
-		})
-		if took := time.Since(began); took > time.Second {
-			t.Errorf("forgetting took %s", took)
-		}
-		return errors.Join(err, execute(t.Context(), conn, "SELECT 1"))
-	})
-	must(t, err)
-	b.postgres.Close()
-	b.gone(watch)
-	if err := b.postgres.administer(t.Context(), "main", rollback, nil); err == nil {
-		t.Error("a closed Postgres was used")
-	}
-}
-
-// TestAdminRotationIsFollowed lets the server accept only the second login, and
-// later only the first again.
-func TestAdminRotationIsFollowed(t *testing.T) {
-	b := newBench(t, shared)
-	pending := Login{b.admin.Username, randomPassword()}
-	b.connection.Logins = []Login{b.admin, pending}
-	nothing := func(*pgx.Conn, server) error { return nil }
-	for _, accepted := range []Login{b.admin, pending, b.admin} {
-		b.sql("ALTER ROLE %s PASSWORD %s", quoteName(b.admin.Username), quoteLiteral(accepted.Password))
-		b.pgEnd()
-		must(t, b.postgres.administer(t.Context(), "main", rollback, nothing))
-	}
-	b.sql("ALTER ROLE %s PASSWORD 'third'", quoteName(b.admin.Username))
-	b.pgEnd()
-	err := b.postgres.administer(t.Context(), "main", rollback, nothing)
-	if !loginRefused(err) {
-		t.Fatalf("got %v, want that the login is refused", err)
-	}
-	wantSecretFree(t, err.Error(), databaseMaterial("", b.admin.Password), databaseMaterial("", pending.Password))
-}
-
-// pgEnd ends the administrator's sessions, so that the next use logs in again.
-func (b *bench) pgEnd() {
-	b.t.Helper()
-	b.sql("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename = %s", quoteLiteral(b.admin.Username))
-}
-
-func TestPausedEngineCannotCommit(t *testing.T) {
-	b := newBench(t, shared)
-	var timeout string
-	must(t, b.postgres.administer(t.Context(), "main", rollback, func(conn *pgx.Conn, _ server) error {
-		return queryRow(t.Context(), conn, "SELECT current_setting('idle_in_transaction_session_timeout')", nil, &timeout)
-	}))
-	if timeout != "5s" {
-		t.Errorf("a transaction may idle for %s", timeout)
 	}
 }

@@ -70,9 +70,13 @@ func (p *Postgres) administer(ctx context.Context, name string, end outcome, wor
 
 // server returns how to reach the server of a connection for logins of others.
 func (p *Postgres) server(name string) (server, error) {
-	from, err := p.pool(name)
+	connection, err := p.lookup(name)
 	if err != nil {
 		return server{}, err
 	}
-	return from.server, nil
+	s, err := newServer(connection.Config)
+	if err != nil {
+		return server{}, fmt.Errorf("use connection %q: %w", name, err)
+	}
+	return s, nil
 }

@@ -1,0 +1,136 @@
+package backend
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/testenv"
+)
+
+// shared is the PostgreSQL of all tests, each of which has users of its own.
+var shared *testenv.Postgres
+
+func TestMain(m *testing.M) {
+	os.Exit(run(m))
+}
+
+func run(m *testing.M) int {
+	var err error
+	shared, err = testenv.StartPostgres(context.Background(), testenv.PostgresOptions{})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer func() {
+		if err := shared.Stop(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+		}
+	}()
+	return m.Run()
+}
+
+var counter atomic.Int64
+
+// unique returns a name that no other test uses.
+func unique(name string) string { return fmt.Sprintf("%s_%d", name, counter.Add(1)) }
+
+// server is the shared PostgreSQL as one mount uses it: by the connection "main",
+// as an administrator of its own who is no superuser.
+type server struct {
+	*mount
+	admin, password string
+}
+
+// connect writes the connection "main".
+func (m *mount) connect() *server {
+	m.Helper()
+	s := &server{mount: m, admin: unique("admin"), password: "first-" + uid(m.T)}
+	s.sql("CREATE ROLE %s LOGIN CREATEROLE PASSWORD '%s'", s.admin, s.password)
+	m.write("connections/main", s.described())
+	return s
+}
+
+// described is what connections/main is written with.
+func (s *server) described() map[string]any {
+	return map[string]any{
+		"host": shared.Host, "port": shared.Port, "database": "postgres", "sslmode": "disable",
+		"username": s.admin, "password": s.password,
+	}
+}
+
+// user creates a user that the administrator may manage.
+func (s *server) user() string {
+	s.Helper()
+	name := unique("app")
+	s.sql("CREATE ROLE %s LOGIN", name)
+	if s.version() >= 160000 {
+		s.sql("GRANT %s TO %s WITH ADMIN TRUE, INHERIT FALSE, SET FALSE", name, s.admin)
+	}
+	return name
+}
+
+// pair is two users that own things together.
+func (s *server) pair() []string {
+	s.Helper()
+	owner, a, b := unique("owner"), s.user(), s.user()
+	s.sql("CREATE ROLE %s NOLOGIN; GRANT %s TO %s, %s", owner, owner, a, b)
+	return []string{a, b}
+}
+
+// sql runs statements as the superuser.
+func (s *server) sql(format string, args ...any) {
+	s.Helper()
+	if err := shared.Exec(context.Background(), fmt.Sprintf(format, args...)); err != nil {
+		s.Fatal(err)
+	}
+}
+
+func (s *server) version() (v int) {
+	s.Helper()
+	conn := s.session()
+	if err := conn.QueryRow(s.Context(), "SELECT current_setting('server_version_num')::int").Scan(&v); err != nil {
+		s.Fatal(err)
+	}
+	return v
+}
+
+// session is a connection as the superuser.
+func (s *server) session() *pgx.Conn {
+	s.Helper()
+	conn, err := pgx.Connect(s.Context(), shared.SuperuserDSN())
+	if err != nil {
+		s.Fatal(err)
+	}
+	s.Cleanup(func() { _ = conn.Close(context.Background()) })
+	return conn
+}
+
+// hold makes the statement wait returns block until release is called: whoever
+// runs it waits for a lock that the test has.
+func (s *server) hold() (wait string, release func()) {
+	s.Helper()
+	key, conn := counter.Add(1), s.session()
+	if _, err := conn.Exec(s.Context(), "SELECT pg_advisory_lock($1)", key); err != nil {
+		s.Fatal(err)
+	}
+	release = func() { _ = conn.Close(context.Background()) }
+	return fmt.Sprintf("SELECT pg_advisory_xact_lock(%d)", key), release
+}
+
+// logIn tries a user's password, as an application does.
+func logIn(t *testing.T, user, password any) error {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, shared.DSN(fmt.Sprint(user), fmt.Sprint(password), "postgres"))
+	if err != nil {
+		return err
+	}
+	return conn.Close(ctx)
+}

@@ -1,0 +1,188 @@
+package backend
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+)
+
+// TestEveryPathIsDescribed is about what OpenAPI and vault path-help show.
+func TestEveryPathIsDescribed(t *testing.T) {
+	m := newMount(t)
+	for _, p := range m.b.Paths {
+		if p.HelpSynopsis == "" || p.HelpDescription == "" {
+			t.Errorf("%s has no help", p.Pattern)
+		}
+		if p.DisplayAttrs == nil || p.DisplayAttrs.OperationPrefix != "smvm" || p.DisplayAttrs.OperationSuffix == "" {
+			t.Errorf("%s does not name its operations", p.Pattern)
+		}
+		for name, f := range p.Fields {
+			if f.Description == "" {
+				t.Errorf("%s does not describe %s", p.Pattern, name)
+			}
+		}
+		if _, creates := p.Operations[logical.CreateOperation]; creates != (p.ExistenceCheck != nil) {
+			t.Errorf("%s creates: %v, and has an existence check: %v", p.Pattern, creates, !creates)
+		}
+		for op, handler := range p.Operations {
+			describedOperation(t, fmt.Sprint(op, " ", p.Pattern), op, handler.Properties())
+		}
+	}
+}
+
+func describedOperation(t *testing.T, where string, op logical.Operation, p framework.OperationProperties) {
+	t.Helper()
+	if p.Summary == "" || len(p.Responses) == 0 {
+		t.Errorf("%s has no summary or no responses", where)
+	}
+	mutates := op != logical.ReadOperation && op != logical.ListOperation
+	if p.ForwardPerformanceStandby != mutates || p.ForwardPerformanceSecondary != mutates {
+		t.Errorf("%s changes something: %v, and is forwarded: %v", where, mutates, p.ForwardPerformanceStandby)
+	}
+	if !mutates && len(p.Responses[200]) == 0 {
+		t.Errorf("%s reads and declares no answer", where)
+	}
+	for _, declared := range p.Responses[200] {
+		for name, f := range declared.Fields {
+			if f.Description == "" {
+				t.Errorf("%s does not describe the answer's %s", where, name)
+			}
+		}
+	}
+}
+
+// TestEveryPath uses every operation of every path: as it is meant, and then with
+// a field that it does not have.
+func TestEveryPath(t *testing.T) {
+	m := newMount(t)
+	s := m.connect()
+	users := s.pair()
+	const create, update, read, list, remove = logical.CreateOperation, logical.UpdateOperation, logical.ReadOperation, logical.ListOperation, logical.DeleteOperation
+	other := s.described()
+	steps := []struct {
+		op   logical.Operation
+		path string
+		data map[string]any
+	}{
+		{update, "config", d("environment", "test", "rotation_period", "24h")},
+		{read, "config", nil},
+		{create, "connections/other", other},
+		{update, "connections/other", d("max_open_connections", 2)},
+		{read, "connections/other", nil},
+		{list, "connections", nil},
+		{create, "roles/default", d("rotation_period", "1h")},
+		{update, "roles/default", d("overlap", "20m")},
+		{read, "roles/default", nil},
+		{list, "roles", nil},
+		{create, "secrets/default/db", d("type", "database", "connection", "main", "rotation_strategy", "alternating_users", "usernames", users)},
+		{create, "secrets/default/jwt", d("type", "jwt")},
+		{create, "secrets/default/key", d("type", "api_key", "prefix", "orders")},
+		{create, "secrets/default/pin", d("type", "random", "length", 40)},
+		{update, "secrets/default/pin", d("length", 50)},
+		{read, "secrets/default/db", nil},
+		{read, "secrets/default/pin", nil},
+		{list, "secrets/default", nil},
+		{update, "rotate", d("dry_run", true)},
+		{update, "rotate", d("reason", "test")},
+		{update, "rotate/default", d("secrets", "jwt,pin", "wait", "10s")},
+		{read, "creds", nil},
+		{read, "creds/default", d("stage", "previous")},
+		{read, "creds/default/db", nil},
+		{read, "creds/default/jwt", d("if_version", "1")},
+		{update, "rollback", nil},
+		{update, "rollback/default", d("secrets", "db", "revoke_previous", true)},
+		{read, "verify", nil},
+		{read, "verify/default", nil},
+		{read, "status", nil},
+		{read, "status/default", nil},
+		{update, "rotate-root/other", nil},
+		{read, "connections/other/history", nil},
+		{list, "connections/other/history", nil},
+		{read, "connections/other/history/ID", nil},
+		{read, "history/default", nil},
+		{list, "history/default", nil},
+		{read, "history/default/ID", nil},
+		{read, "history/default/ID", d("format", "markdown")},
+		{remove, "secrets/default/db", nil},
+		{remove, "roles/default", nil},
+		{remove, "connections/main", nil},
+	}
+	used := map[string]bool{}
+	for _, step := range steps {
+		path := m.record(step.path)
+		m.unknownField(step.op, path, step.data)
+		used[fmt.Sprint(step.op, " ", m.b.Route(path).Pattern)] = true
+		req := m.request(step.op, path, step.data)
+		if req.Operation != step.op {
+			t.Errorf("%s is not a %s but a %s", path, step.op, req.Operation)
+		}
+		if data := m.must(m.send(req)); step.op == read && len(data) == 0 {
+			t.Errorf("%s %s answers nothing", step.op, path)
+		}
+	}
+	for _, p := range m.b.Paths {
+		for op := range p.Operations {
+			if !used[fmt.Sprint(op, " ", p.Pattern)] {
+				t.Errorf("%s %s is not tested", op, p.Pattern)
+			}
+		}
+	}
+}
+
+// record puts the id of the newest record in place of ID.
+func (m *mount) record(path string) string {
+	m.Helper()
+	if before, found := strings.CutSuffix(path, "/ID"); found {
+		ids := m.list(before)
+		return before + "/" + ids[len(ids)-1]
+	}
+	return path
+}
+
+// unknownField sends the request with a field too many.
+func (m *mount) unknownField(op logical.Operation, path string, data map[string]any) {
+	m.Helper()
+	more := d("nonsense", 1)
+	for name, value := range data {
+		more[name] = value
+	}
+	words := []string{"nonsense", "is not a field of this path", "it has: "}
+	m.refused(op, path, more, append(words, fieldNames(m.b.Route(path))...)...)
+}
+
+// TestUnsupported is about operations that a path does not have.
+func TestUnsupported(t *testing.T) {
+	m := newMount(t)
+	for _, path := range []string{"rotate", "creds", "nothing", "history/default/x/y"} {
+		for _, op := range []logical.Operation{logical.DeleteOperation, logical.ListOperation} {
+			if resp, err := m.try(op, path, nil); err == nil {
+				t.Errorf("%s %s answers %v", op, path, resp)
+			}
+		}
+	}
+}
+
+// TestMissing is about reading and deleting what is not there.
+func TestMissing(t *testing.T) {
+	m := newMount(t)
+	m.write("roles/r", nil)
+	for _, path := range []string{"roles/nope", "secrets/r/nope", "secrets/nope/nope", "connections/nope"} {
+		for _, op := range []logical.Operation{logical.ReadOperation, logical.DeleteOperation} {
+			before := m.storage.contents(t)
+			if resp, err := m.try(op, path, nil); resp != nil || err != nil {
+				t.Errorf("%s %s answers %v, %v", op, path, resp, err)
+			}
+			m.storage.same(t, before)
+		}
+	}
+	if data := m.read("history/r/nope", nil); data != nil {
+		t.Errorf("a record that is not there answers %v", data)
+	}
+	if keys := m.list("connections"); slices.Contains(keys, "nope") {
+		t.Error("a connection that was never written is listed")
+	}
+}

@@ -1,0 +1,157 @@
+package backend
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"testing"
+
+	"github.com/hashicorp/vault/sdk/logical"
+)
+
+// TestDeliveredTwice sends requests again with the same id, as Vault does when a
+// plugin dies while it answers: what was done is not done again.
+func TestDeliveredTwice(t *testing.T) {
+	m := newMount(t)
+	s := m.connect()
+	m.write("roles/r", nil)
+	for _, step := range []struct {
+		path string
+		data map[string]any
+	}{
+		{"secrets/r/db", d("type", "database", "connection", "main", "usernames", s.user())},
+		{"secrets/r/pin", d("type", "random")},
+		{"secrets/r/key", d("type", "api_key", "skip_import_rotation", true, "key", "imported-key-0123456789")},
+		{"rotate/r", d("reason", "twice")},
+		{"rollback/r", d("secrets", "pin")},
+		{"rotate/r", d("revoke_previous", true)},
+	} {
+		req := m.request(logical.UpdateOperation, step.path, step.data)
+		first, before := m.must(m.send(req)), m.read("creds/r", nil)
+		for _, crash := range []bool{false, true} {
+			if crash {
+				m.boot()
+			}
+			again := m.must(m.send(req))
+			if fmt.Sprint(again) != fmt.Sprint(first) {
+				t.Errorf("%s, delivered again after a crash: %v, answers %v, want %v", step.path, crash, again, first)
+			}
+			if after := m.read("creds/r", nil); after["version"] != before["version"] {
+				t.Errorf("%s, delivered again, was done again", step.path)
+			}
+		}
+	}
+	for _, path := range []string{"secrets/r/pin", "roles/r", "connections/main"} {
+		req := m.request(logical.DeleteOperation, path, nil)
+		m.must(m.send(req))
+		count := len(m.storage.contents(t))
+		m.must(m.send(req))
+		if now := len(m.storage.contents(t)); now != count {
+			t.Errorf("deleting %s, delivered again, left %d entries of %d", path, now, count)
+		}
+	}
+}
+
+// TestJoin delivers a request again while it is under way.
+func TestJoin(t *testing.T) {
+	m := newMount(t)
+	entered, leave := make(chan struct{}, 9), make(chan struct{})
+	open := m.gate("gated", entered, leave)
+	m.write("roles/r", nil)
+	m.write("secrets/r/pin", d("type", "random", "password_policy", "gated"))
+	open(false)
+	req := m.request(logical.UpdateOperation, "rotate/r", nil)
+	var answers [2]map[string]any
+	var both sync.WaitGroup
+	for i := range answers {
+		both.Go(func() {
+			resp, err := m.b.HandleRequest(context.Background(), req)
+			if err == nil {
+				answers[i] = resp.Data
+			}
+		})
+	}
+	<-entered
+	m.fails(409, logical.UpdateOperation, "rotate/r", nil, "rotate", "of r has been under way since")
+	m.fails(409, logical.UpdateOperation, "secrets/r/other", d("type", "jwt"), "under way")
+	close(leave)
+	both.Wait()
+	if answers[0] == nil || answers[0]["version"] != 2 || fmt.Sprint(answers[0]) != fmt.Sprint(answers[1]) {
+		t.Errorf("one request, delivered twice, answers %v", answers)
+	}
+	if version := m.read("creds/r", nil)["version"]; version != 2 {
+		t.Errorf("the version is %v", version)
+	}
+}
+
+// gate makes a policy whose passwords, once it is closed, wait for leave.
+func (m *mount) gate(name string, entered chan<- struct{}, leave <-chan struct{}) (open func(bool)) {
+	var mu sync.Mutex
+	isOpen := true
+	m.policy(name, func() (string, error) {
+		mu.Lock()
+		wait := !isOpen
+		mu.Unlock()
+		if wait {
+			entered <- struct{}{}
+			<-leave
+		}
+		return "gated-" + uid(m.T), nil
+	})
+	return func(now bool) {
+		mu.Lock()
+		defer mu.Unlock()
+		isOpen = now
+	}
+}
+
+// TestCreateAtOnce lets many create the same secret, and many the same user.
+func TestCreateAtOnce(t *testing.T) {
+	m := newMount(t)
+	s := m.connect()
+	user := s.user()
+	for i := range 6 {
+		m.write(fmt.Sprintf("roles/r%d", i), nil)
+	}
+	created, mu := 0, sync.Mutex{}
+	var all sync.WaitGroup
+	for i := range 6 {
+		req := m.request(logical.UpdateOperation, fmt.Sprintf("secrets/r%d/db", i), d("type", "database", "connection", "main", "usernames", user))
+		all.Go(func() {
+			resp, err := m.b.HandleRequest(context.Background(), req)
+			mu.Lock()
+			defer mu.Unlock()
+			if err == nil && !resp.IsError() {
+				created++
+			}
+		})
+	}
+	all.Wait()
+	if created != 1 {
+		t.Errorf("%d roles manage the same user", created)
+	}
+}
+
+// TestClientGoesAway ends a request while its rotation runs: that goes on.
+func TestClientGoesAway(t *testing.T) {
+	m := newMount(t)
+	entered, leave := make(chan struct{}, 1), make(chan struct{})
+	open := m.gate("gated", entered, leave)
+	m.write("roles/r", nil)
+	m.write("secrets/r/pin", d("type", "random", "password_policy", "gated"))
+	open(false)
+	ctx, cancel := context.WithCancel(t.Context())
+	req := m.request(logical.UpdateOperation, "rotate/r", d("wait", "60s"))
+	answered := make(chan error, 1)
+	go func() {
+		_, err := m.b.HandleRequest(ctx, req)
+		answered <- err
+	}()
+	<-entered
+	cancel()
+	if err := <-answered; err != nil {
+		t.Error(err)
+	}
+	close(leave)
+	m.eventually("the end of the rotation", func() bool { return m.read("creds/r", nil)["version"] == 2 })
+}

@@ -1,0 +1,164 @@
+package rotation
+
+import (
+	"testing"
+	"time"
+)
+
+func TestNextAction(t *testing.T) {
+	t.Parallel()
+	window := Policy{Schedule: "@every 24h", Window: time.Hour}
+	soon, later := noon.Add(time.Minute), noon.Add(2*time.Hour)
+	midnight := noon.Add(12 * time.Hour)
+	for name, c := range map[string]struct {
+		policy Policy
+		change func(*Snapshot)
+		now    time.Time
+		want   Action
+	}{
+		"rotates at its time":        {Policy{}, nil, noon.Add(-day), Action{KindRotate, noon}},
+		"and when that has passed":   {Policy{}, nil, later, Action{KindRotate, noon}},
+		"a zero time is never due":   {Policy{}, func(s *Snapshot) { s.NextRotation = time.Time{} }, later, Action{}},
+		"nor is a role by hand only": {Policy{}, func(s *Snapshot) { s.Policy.AutoRotate = false }, later, Action{}},
+		"nor one without secrets":    {Policy{}, func(s *Snapshot) { s.Secrets = nil }, later, Action{}},
+		"nor one that needs a person": {Policy{}, func(s *Snapshot) {
+			s.NeedsAttention = true
+		}, later, Action{}},
+		"which still retires": {Policy{}, func(s *Snapshot) {
+			s.NeedsAttention = true
+			s.Secrets["jwt"].Previous = &Value{RetireTime: soon}
+		}, later, Action{KindRetire, soon}},
+		"and recovers": {Policy{}, func(s *Snapshot) {
+			s.NeedsAttention, s.InFlight = true, &Operation{}
+		}, later, Action{KindRecover, later}},
+		"a pause is kept": {Policy{}, func(s *Snapshot) { s.RetryAt = soon }, noon, Action{KindRotate, soon}},
+		"a recovery comes before all": {Policy{}, func(s *Snapshot) {
+			s.InFlight, s.RetryAt = &Operation{}, soon
+		}, noon, Action{KindRecover, soon}},
+		"also one of a save in doubt":  {Policy{}, func(s *Snapshot) { s.Unsure = true }, noon, Action{KindRecover, noon}},
+		"but not while storage is out": {Policy{}, func(s *Snapshot) { s.Unsure, s.NotBefore = true, soon }, noon, Action{KindRecover, soon}},
+		"nor does a rotation":          {Policy{}, func(s *Snapshot) { s.NotBefore = soon }, noon, Action{KindRotate, soon}},
+		"a pause alone is nothing to do": {Policy{}, func(s *Snapshot) {
+			s.NotBefore, s.NextRotation = soon, time.Time{}
+		}, noon, Action{}},
+		"an overlap is waited for": {Policy{}, func(s *Snapshot) {
+			s.Secrets["jwt"].Previous = &Value{RetireTime: later}
+		}, noon, Action{KindRetire, later}},
+		"in its window":                  {window, nil, noon.Add(time.Hour), Action{KindRotate, noon}},
+		"after it, at the next":          {window, nil, later, Action{KindRotate, midnight}},
+		"in the next, days later":        {window, nil, midnight.Add(3*day + time.Minute), Action{KindRotate, midnight.Add(3 * day)}},
+		"after that one, at the next":    {window, nil, midnight.Add(3*day + later.Sub(noon)), Action{KindRotate, midnight.Add(4 * day)}},
+		"a pause that leaves the window": {window, func(s *Snapshot) { s.RetryAt = later }, noon, Action{KindRotate, midnight}},
+		"a pause that ends in the next": {window, func(s *Snapshot) {
+			s.RetryAt = midnight.Add(time.Minute)
+		}, noon, Action{KindRotate, midnight.Add(time.Minute)}},
+		"a window of no further firing": {window, func(s *Snapshot) { s.Terms.Cron = every(0) }, later, Action{}},
+		"a window without a schedule":   {Policy{Window: time.Hour}, nil, later, Action{KindRotate, noon}},
+	} {
+		s := due(t, c.policy)
+		if c.change != nil {
+			c.change(s)
+		}
+		if got := s.NextAction(c.now); got.Kind != c.want.Kind || !got.At.Equal(c.want.At) {
+			t.Errorf("%s: %s at %v, want %s at %v", name, got.Kind, got.At, c.want.Kind, c.want.At)
+		}
+	}
+}
+
+func TestTTL(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		change func(*Snapshot)
+		at     time.Time
+		want   time.Duration
+	}{
+		"far from a rotation":   {nil, noon.Add(-day), 5 * time.Minute},
+		"near one":              {nil, noon.Add(-90 * time.Second), 90 * time.Second},
+		"whole seconds":         {nil, noon.Add(-1500 * time.Millisecond), time.Second},
+		"when one is due":       {nil, noon, 0},
+		"long after":            {nil, noon.Add(day), 0},
+		"in flight":             {func(s *Snapshot) { s.InFlight = &Operation{Kind: KindRotate} }, noon.Add(-day), 2 * time.Second},
+		"retiring":              {func(s *Snapshot) { s.InFlight = &Operation{Kind: KindRetire} }, noon.Add(-day), 5 * time.Minute},
+		"by hand only":          {func(s *Snapshot) { s.Policy.AutoRotate = false }, noon, 5 * time.Minute},
+		"failing":               {func(s *Snapshot) { s.RetryAt = noon.Add(time.Minute) }, noon, time.Minute},
+		"a shorter refresh":     {func(s *Snapshot) { s.Terms.RefreshInterval = time.Second }, noon.Add(-day), time.Second},
+		"in flight, and hasty":  {func(s *Snapshot) { s.Terms.RefreshInterval = time.Second; s.InFlight = &Operation{} }, noon, time.Second},
+		"never a negative wait": {func(s *Snapshot) { s.Terms.RefreshInterval = -time.Second }, noon.Add(-day), 0},
+	} {
+		s := due(t, Policy{})
+		if c.change != nil {
+			c.change(s)
+		}
+		if got := s.TTL(c.at); got != c.want {
+			t.Errorf("%s: %v, want %v", name, got, c.want)
+		}
+	}
+}
+
+func TestOverdue(t *testing.T) {
+	t.Parallel()
+	s := due(t, Policy{})
+	if s.Overdue(noon.Add(overdueAfter)) || !s.Overdue(noon.Add(overdueAfter+time.Second)) {
+		t.Error("a minute late")
+	}
+	s.Policy.AutoRotate = false
+	if s.Overdue(noon.Add(day)) {
+		t.Error("a role that is rotated by hand is overdue")
+	}
+	s = due(t, Policy{})
+	s.NextRotation = time.Time{}
+	if s.Overdue(noon) {
+		t.Error("a zero time is overdue")
+	}
+}
+
+func TestPreviousIsOfferedUntilItsEnd(t *testing.T) {
+	t.Parallel()
+	s := Secret{}
+	if s.PreviousAt(noon) != nil {
+		t.Error("nothing is offered")
+	}
+	s.Previous = &Value{RetireTime: noon}
+	if s.PreviousAt(noon.Add(-1)) == nil || s.PreviousAt(noon) != nil {
+		t.Error("at the end of the overlap")
+	}
+}
+
+// A role that fails again and again is tried less and less, then left to a
+// person, and comes back with the first rotation by hand.
+func TestAScheduledRotationThatFailsBacksOffUntilAPersonHelps(t *testing.T) {
+	t.Parallel()
+	w := made(t, "db")
+	w.advance(91 * day)
+	w.always["db.set"] = fault{how: refuses}
+	start := w.now()
+	if !w.idle(t, day, 100) {
+		t.Fatal("it never stops")
+	}
+	s := w.role.Snapshot()
+	if s.Failures != DefaultMaxRetries+1 || !s.NeedsAttention || s.LastError == "" || !s.Overdue(w.now()) {
+		t.Errorf("%d failures, needs attention: %t", s.Failures, s.NeedsAttention)
+	}
+	if spent := w.now().Sub(start); spent < 30*time.Minute || spent > 4*time.Hour {
+		t.Errorf("%d attempts in %v", s.Failures, spent)
+	}
+	w.heal()
+	_, err := w.do(rotate())
+	must(t, err)
+	if s := w.role.Snapshot(); s.NeedsAttention || s.Failures != 0 || !s.RetryAt.IsZero() || s.LastError != "" || !s.NextRotation.After(w.now()) {
+		t.Errorf("after a rotation by hand: %+v", s.State)
+	}
+	w.settled(t)
+}
+
+func TestWhatAPersonTriesDoesNotCount(t *testing.T) {
+	t.Parallel()
+	w := made(t, "db")
+	w.always["db.set"] = fault{how: refuses}
+	for range 20 {
+		_, _ = w.do(rotate())
+	}
+	if s := w.role.Snapshot(); s.Failures != 0 || s.NeedsAttention || !s.RetryAt.IsZero() || s.LastError == "" {
+		t.Errorf("%+v", s.State)
+	}
+}

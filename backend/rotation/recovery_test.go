@@ -1,0 +1,169 @@
+package rotation
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+)
+
+// A request whose rotation failed, could not be undone and is then interrupted
+// by a crash is delivered again: the recovery that goes forward is its answer.
+func TestARepeatedRequestJoinsWhatItsFirstDeliveryLeftOpen(t *testing.T) {
+	t.Parallel()
+	w := made(t, "jwt")
+	req := Request{Kind: KindRotate, Trigger: TriggerManual, RequestID: "request"}
+	w.fail("jwt.test", 0, fault{how: once})
+	w.fail("jwt.undo", 0, fault{how: once})
+	w.fail("append", 0, fault{how: death})
+	_, _ = w.do(req)
+	if !w.isDead() {
+		t.Fatalf("still alive after %v", w.calls)
+	}
+	w.boot(t)
+	rec, err := w.do(req)
+	if err != nil || rec.Version != 2 || rec.Outcome != OutcomeCompleted {
+		t.Errorf("%+v, %v", rec, err)
+	}
+	if again, err := w.do(req); err != nil || again.Version != 2 {
+		t.Errorf("a third delivery: %+v, %v", again, err)
+	}
+	w.settled(t)
+}
+
+func TestATargetThatCannotBePutBackKeepsNoOtherFromIt(t *testing.T) {
+	t.Parallel()
+	w := made(t, "app", "db")
+	w.fail("app.set", 0, fault{landed: true, how: once})
+	w.always["app.undo"] = fault{how: forever}
+	_, err := w.do(rotate())
+	var f *Failure
+	if !errors.As(err, &f) || f.Record.Outcome != OutcomeFailed || f.Now != nowUnknown {
+		t.Fatalf("%v", err)
+	}
+	if w.users["app_b"] != "" {
+		t.Error("the idle user was left with the new password")
+	}
+	s := w.role.Snapshot()
+	if s.InFlight == nil || s.RetryAt.IsZero() || s.InFlight.ID == f.Record.ID {
+		t.Errorf("in flight %+v, retry at %v", s.InFlight, s.RetryAt)
+	}
+	w.heal()
+	if !w.idle(t, time.Hour, 10) || w.role.Snapshot().Version != 2 {
+		t.Errorf("not recovered: %+v", w.role.Snapshot())
+	}
+	w.settled(t)
+}
+
+func TestAnInterruptedRetirementDoesNotStandInTheWay(t *testing.T) {
+	t.Parallel()
+	w := made(t, "db", "jwt")
+	_, err := w.do(rotate())
+	must(t, err)
+	w.advance(25 * time.Hour)
+	w.fail("db.retire", 0, fault{how: death})
+	_, _ = w.do(Request{Kind: KindRetire, Trigger: TriggerSchedule})
+	w.boot(t)
+	w.always["db.retire"] = fault{how: forever}
+	rec, err := w.do(rotate())
+	if err != nil || rec.Version != 4 {
+		t.Errorf("an emergency rotation failed over a retirement: %+v, %v", rec, err)
+	}
+	w.heal()
+	w.idle(t, time.Hour, 10)
+	w.settled(t)
+}
+
+func TestPartOfARetirementIsRecordedThoughTheRestFailsAgain(t *testing.T) {
+	t.Parallel()
+	w := made(t, "db", "jwt")
+	_, err := w.do(rotate())
+	must(t, err)
+	w.advance(25 * time.Hour)
+	w.always["db.retire"], w.always["jwt.retire"] = fault{how: forever}, fault{how: forever}
+	_, err = w.do(Request{Kind: KindRetire, Trigger: TriggerSchedule})
+	if err == nil || w.role.Snapshot().RetryAt.IsZero() || w.role.Snapshot().InFlight != nil {
+		t.Fatalf("%v: %+v", err, w.role.Snapshot().State)
+	}
+	delete(w.always, "jwt.retire")
+	if _, err = w.do(Request{Kind: KindRetire, Trigger: TriggerSchedule}); err == nil {
+		t.Fatal("no error")
+	}
+	if rec := w.role.Snapshot().latest(); !strings.Contains(strings.Join(rec.Issues, "\n"), "jwt: version 2 is refused and destroyed") {
+		t.Errorf("the end of a value is in no record: %+v", rec)
+	}
+	count := w.role.Snapshot().History.Count
+	_, _ = w.do(Request{Kind: KindRetire, Trigger: TriggerSchedule})
+	if got := w.role.Snapshot().History.Count; got != count {
+		t.Errorf("a repeated failure that achieved nothing added %d entries", got-count)
+	}
+	w.heal()
+	w.idle(t, time.Hour, 10)
+	w.settled(t)
+}
+
+// elsewhere lets another node recover the role before the state is loaded.
+func (w *world) elsewhere(t *testing.T, prepare func(other *world)) {
+	t.Helper()
+	w.hooks = map[string]func(){"load": func() {
+		other := w.clone()
+		other.made += 1000
+		prepare(other)
+		other.boot(t)
+		_, _ = other.do(Request{Kind: KindRecover, Trigger: TriggerSchedule})
+		other.stop()
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.state, w.stored, w.entries = other.state, other.stored, other.entries
+	}}
+}
+
+func TestACommitIsNotMadeOverWhatAnotherNodeDecided(t *testing.T) {
+	t.Parallel()
+	w := made(t, "jwt")
+	w.fail("save", 1, fault{how: once}) // the commit, after which the state is loaded again
+	w.elsewhere(t, func(other *world) { other.fail("jwt.test", 0, fault{how: refused}) })
+	_, err := w.do(rotate())
+	var f *Failure
+	if !errors.As(err, &f) || f.Now != nowTakenOver || w.role.Snapshot().Version != 1 {
+		t.Errorf("version %d: %v", w.role.Snapshot().Version, err)
+	}
+	w.hooks = nil
+	w.settled(t)
+}
+
+func TestACommitThatAnotherNodeHasMadeIsASuccess(t *testing.T) {
+	t.Parallel()
+	w := made(t, "jwt")
+	w.fail("save", 1, fault{how: once})
+	w.elsewhere(t, func(*world) {})
+	if _, err := w.do(rotate()); err != nil || w.role.Snapshot().Version != 2 {
+		t.Errorf("version %d: %v", w.role.Snapshot().Version, err)
+	}
+	w.hooks = nil
+	w.settled(t)
+}
+
+func TestUnappendedHistoryIsKeptThroughAnyNumberOfFailures(t *testing.T) {
+	t.Parallel()
+	w := made(t, "jwt")
+	w.always["append"], w.always["jwt.create"] = fault{how: forever}, fault{how: forever}
+	for range 3 {
+		if _, err := w.do(rotate()); !errors.Is(err, errFault) {
+			t.Fatal(err)
+		}
+	}
+	if n := w.role.Snapshot().History.Count; n != 4 || len(w.entries) != 1 {
+		t.Errorf("%d entries, %d of them in storage", n, len(w.entries))
+	}
+	w.settled(t)
+	w.boot(t)
+	w.settled(t)
+	w.heal()
+	_, err := w.do(rotate())
+	must(t, err)
+	if len(w.entries) != 5 || len(w.role.Snapshot().Outbox) > 3 {
+		t.Errorf("%d entries in storage, %d still travel", len(w.entries), len(w.role.Snapshot().Outbox))
+	}
+	w.settled(t)
+}

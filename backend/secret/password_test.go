@@ -1,0 +1,157 @@
+package secret
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/testenv"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
+)
+
+func TestClearTextIsNotSentUnasked(t *testing.T) {
+	b := newBench(t, shared)
+	d, s := b.database(DatabaseConfig{Usernames: []string{b.user("cleartext_user")}})
+	v, err := d.Create(t.Context(), s)
+	must(t, err)
+	must(t, d.Set(t.Context(), s, v))
+	wantNotRefused(t, d.Test(t.Context(), s, v), "")
+	b.connection.Config.PasswordAuthentication = AuthenticatePassword
+	must(t, d.Test(t.Context(), s, v))
+}
+
+// odd are passwords on which SASLprep and other preparations differ.
+var odd = []string{
+	"plain and simple",
+	`it's \ "quoted" $1 %s {{password}}`,
+	"ﬁne Ⅸ ª \u00a0 soft\u00adhyphen é e\u0301 Å ＡＢ",
+	"ｶﾞ ㍿ ½",
+	"🔑 ﬁ newer than Unicode 3.2",
+	"пароль 密码",
+}
+
+// TestPasswordsWorkInLibpq sets passwords that need preparation, and logs in
+// with psql, which prepares by itself.
+func TestPasswordsWorkInLibpq(t *testing.T) {
+	b := newBench(t, shared)
+	user := b.user(unique("app"))
+	for _, mode := range []string{AuthenticateSCRAM, AuthenticatePassword} {
+		b.connection.Config.PasswordAuthentication = mode
+		for _, password := range odd {
+			must(t, checkPassword("password", password))
+			d, s := b.database(DatabaseConfig{Usernames: []string{user}})
+			v, err := d.Import(s, password)
+			must(t, err)
+			must(t, d.Set(t.Context(), s, v))
+			must(t, d.Test(t.Context(), s, v))
+			must(t, psql(t, shared, user, password))
+			if err := psql(t, shared, user, password+"x"); err == nil {
+				t.Fatal("psql logs in with anything")
+			}
+		}
+	}
+}
+
+// TestMD5 covers servers that still store MD5 hashes, of the password as typed.
+func TestMD5(t *testing.T) {
+	b := newBench(t, shared)
+	user := b.user("md5_user")
+	b.sql("ALTER ROLE %s SET password_encryption = 'md5'", b.admin.Username)
+	b.connection.Config.PasswordAuthentication = AuthenticatePassword
+	for _, password := range odd {
+		d, s := b.database(DatabaseConfig{Usernames: []string{user}})
+		v := databaseMaterial(user, password)
+		must(t, d.Set(t.Context(), s, v))
+		must(t, d.Test(t.Context(), s, v))
+		must(t, psql(t, shared, user, password))
+		wantRefused(t, d.Test(t.Context(), s, databaseMaterial(user, "x"+password)))
+	}
+}
+
+func psql(t *testing.T, pg *testenv.Postgres, user, password string) error {
+	t.Helper()
+	program := filepath.Join(pg.BinDir, "psql")
+	if _, err := os.Stat(program); err != nil {
+		if program, err = exec.LookPath("psql"); err != nil {
+			t.Fatal("psql is needed: apt-get install postgresql-client")
+		}
+	}
+	cmd := exec.CommandContext(t.Context(), program, "-X", "-c", "SELECT 1", "postgresql:///postgres?sslmode=disable")
+	cmd.Env = []string{"PGHOST=" + pg.Host, fmt.Sprintf("PGPORT=%d", pg.Port), "PGUSER=" + user, "PGPASSWORD=" + password, "PATH=/usr/bin:/bin"}
+	return cmd.Run()
+}
+
+func TestPasswordsRefused(t *testing.T) {
+	for _, password := range []string{"", "a\nb", "a\x00", "\xff", "zero\u200bwidth", "\u00ad", "left א right", "\ue000 private", "no\u0340more", strings.Repeat("x", 1025)} {
+		wantInvalid(t, checkPassword("password", password), "password")
+	}
+	b := &bench{t: t}
+	for _, policy := range []string{"missing", "line\n", "bidi א "} {
+		d, s := b.database(DatabaseConfig{Usernames: []string{"a"}, PasswordPolicy: policy})
+		if v, err := d.Create(context.Background(), s); err == nil {
+			t.Errorf("policy %q made %d fields", policy, len(v))
+		}
+	}
+}
+
+// TestServerLogShowsNoPassword runs every kind of change on a server that logs
+// every statement, and failures too.
+func TestServerLogShowsNoPassword(t *testing.T) {
+	b := newBench(t, shared)
+	d, s := b.database(DatabaseConfig{Usernames: b.pair(unique("a"), unique("b")), VerificationStatements: []string{"SELECT 1"}})
+	var made []rotation.Material
+	for range 3 {
+		v, err := d.Create(t.Context(), s)
+		must(t, err)
+		made = append(made, v)
+		_, err = d.Preflight(t.Context(), s, v)
+		must(t, err)
+		s.Pending = b.value(v)
+		must(t, d.Set(t.Context(), s, v))
+		must(t, d.Undo(t.Context(), s))
+		must(t, d.Set(t.Context(), s, v))
+		must(t, d.Test(t.Context(), s, v))
+		s.Previous, s.Current = s.Current, s.Pending
+		if s.Previous != nil {
+			must(t, d.Retire(t.Context(), s, s.Previous.Material))
+		}
+	}
+	b.sql("ALTER ROLE %s NOCREATEROLE", b.admin.Username)
+	if err := d.Set(t.Context(), s, made[0]); err == nil {
+		t.Fatal("an administrator without privileges set a password")
+	}
+	log, err := os.ReadFile(shared.LogPath)
+	must(t, err)
+	if !strings.Contains(string(log), "ALTER ROLE "+quoteName(made[0]["username"])) {
+		t.Fatal("the log has no statements, so that it proves nothing")
+	}
+	for _, v := range made {
+		if strings.Contains(string(log), v["password"]) {
+			t.Error("the server's log shows a password")
+		}
+	}
+}
+
+// TestErrorsAreScrubbed makes the server quote what it was sent.
+func TestErrorsAreScrubbed(t *testing.T) {
+	b := newBench(t, shared)
+	b.connection.Config.PasswordAuthentication = AuthenticatePassword
+	user := b.user(unique("app"))
+	v := databaseMaterial(user, `hunter2 it's "so" secret`)
+	for _, sql := range []string{
+		"SELECT {{password}}::int",
+		"SELECT bogus {{password}} {{password}}",
+		"DO {{password}}",
+		"SELECT set_config('lock_timeout', {{password}}, true)",
+	} {
+		d, s := b.database(DatabaseConfig{Usernames: []string{user}, RotationStatements: []string{sql}})
+		err := d.Set(t.Context(), s, v)
+		if err == nil || !strings.Contains(err.Error(), rotation.Redacted) || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%s: %v", sql, err)
+		}
+	}
+}

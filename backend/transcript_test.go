@@ -1,0 +1,204 @@
+package backend
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/hashicorp/vault/sdk/helper/testhelpers/schema"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
+)
+
+// storage is in memory and remembers every secret that was ever put into it.
+type storage struct {
+	logical.InmemStorage
+	mu      sync.Mutex
+	secrets map[string]string // the value, and what it is
+	puts    int               // how many more are taken; all if negative
+}
+
+func newStorage() *storage { return &storage{secrets: map[string]string{}, puts: -1} }
+
+// allowPuts takes that many more writes and then refuses all; a negative number
+// takes all.
+func (s *storage) allowPuts(n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.puts = n
+}
+
+func (s *storage) takesPut() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.puts > 0 {
+		s.puts--
+		return true
+	}
+	return s.puts < 0
+}
+
+// Put implements logical.Storage.
+func (s *storage) Put(ctx context.Context, entry *logical.StorageEntry) error {
+	if !s.takesPut() {
+		return errors.New("no more puts are taken")
+	}
+	if state, err := rotation.Decode(entry.Value); err == nil {
+		for name, secret := range state.Secrets {
+			for stage, v := range map[string]*rotation.Value{"current": secret.Current, "previous": secret.Previous, "pending": secret.Pending} {
+				if v != nil {
+					s.noteMaterial(entry.Key+" "+name+" "+stage, v.Material)
+				}
+			}
+		}
+	}
+	return s.InmemStorage.Put(ctx, entry)
+}
+
+func (s *storage) noteMaterial(what string, material rotation.Material) {
+	for _, field := range []string{"password", "secret", "key", "value"} {
+		s.note(what+" "+field, material[field])
+	}
+}
+
+// note remembers a secret. Shorter ones may occur in a text by accident.
+func (s *storage) note(what, secret string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(secret) >= 8 {
+		s.secrets[secret] = what
+	}
+}
+
+// findIn reports every secret that stands in the text.
+func (s *storage) findIn(t *testing.T, text string) {
+	t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for secret, what := range s.secrets {
+		if at := strings.Index(text, secret); at >= 0 {
+			t.Errorf("what was said shows %s: …%s…", what, text[max(0, at-200):at])
+		}
+	}
+}
+
+// contents is everything there is.
+func (s *storage) contents(t *testing.T) map[string]string {
+	t.Helper()
+	found := map[string]string{}
+	err := logical.ScanView(t.Context(), s, func(key string) {
+		entry, err := s.Get(t.Context(), key)
+		if err != nil {
+			t.Error(err)
+		} else if entry != nil {
+			found[key] = string(entry.Value)
+		}
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	return found
+}
+
+// same reports what differs from the contents of before.
+func (s *storage) same(t *testing.T, before map[string]string) {
+	t.Helper()
+	now := s.contents(t)
+	for key, value := range now {
+		if before[key] != value {
+			t.Errorf("%s was changed", key)
+		}
+	}
+	for key := range before {
+		if _, kept := now[key]; !kept {
+			t.Errorf("%s was removed", key)
+		}
+	}
+}
+
+// copied is a storage with the same contents.
+func (s *storage) copied(t *testing.T) *storage {
+	t.Helper()
+	other := newStorage()
+	for key, value := range s.contents(t) {
+		if err := other.Put(t.Context(), &logical.StorageEntry{Key: key, Value: []byte(value)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return other
+}
+
+// transcript is everything a mount said: log lines, errors, warnings, and
+// answers other than those that are for secrets.
+type transcript struct {
+	mu  sync.Mutex
+	all bytes.Buffer
+}
+
+// Write implements io.Writer.
+func (s *transcript) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.all.Write(p)
+}
+
+func (s *transcript) text() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.all.String()
+}
+
+// supply notes the secrets that a request supplies.
+func (m *mount) supply(req *logical.Request) {
+	path := m.b.Route(req.Path)
+	if path == nil {
+		return
+	}
+	for name, value := range req.Data {
+		if f := path.Fields[name]; f != nil && f.DisplayAttrs != nil && f.DisplayAttrs.Sensitive {
+			m.storage.note("supplied "+name, fmt.Sprint(value))
+		}
+	}
+}
+
+// keep adds an answer to the transcript.
+func (m *mount) keep(req *logical.Request, resp *logical.Response, err error) {
+	fmt.Fprintln(m.said, req.Operation, req.Path, err)
+	if resp == nil {
+		return
+	}
+	fmt.Fprintln(m.said, resp.Warnings, resp.Error())
+	if !isCreds(req.Path) {
+		data, err := json.Marshal(resp.Data)
+		fmt.Fprintln(m.said, string(data), err)
+	}
+}
+
+func isCreds(path string) bool { return path == "creds" || strings.HasPrefix(path, "creds/") }
+
+// declared checks an answer against the declared one. The names of a role's
+// values are its operator's choice, so of those only the rest is checked.
+func (m *mount) declared(req *logical.Request, resp *logical.Response) {
+	m.Helper()
+	path := m.b.Route(req.Path)
+	if path == nil {
+		m.Errorf("%s answers and is no path", req.Path)
+		return
+	}
+	declared := path.Operations[req.Operation].Properties().Responses[200]
+	if len(declared) == 0 {
+		if len(resp.Data) > 0 {
+			m.Errorf("%s %s answers %v and declares that it answers nothing", req.Operation, req.Path, maps.Keys(resp.Data))
+		}
+		return
+	}
+	strict := !isCreds(req.Path) || strings.Count(req.Path, "/") == 2
+	schema.ValidateResponse(m.T, &declared[0], resp, strict)
+}

@@ -1,0 +1,29 @@
+# What bootstrap/configure.sh needs to install or upgrade the engine at smvm/.
+# Whoever can register plugins can run programs on the Vault server: give this
+# to nobody permanently.
+
+path "sys/plugins/catalog/secret/vault-plugin-secrets-smvm" {
+  capabilities = ["create", "read", "update", "sudo"]
+}
+
+path "sys/mounts/smvm" {
+  capabilities = ["create", "read", "update"]
+}
+
+path "sys/mounts/smvm/tune" {
+  capabilities = ["read", "update"]
+}
+
+path "sys/plugins/reload/backend" {
+  capabilities = ["update", "sudo"]
+}
+
+# Optional: it saves giving -plugin-dir.
+path "sys/config/state/sanitized" {
+  capabilities = ["read"]
+}
+
+# The last check: whether the engine answers.
+path "smvm/config" {
+  capabilities = ["read"]
+}
