@@ -51,7 +51,8 @@ func (g *registry) load(ctx context.Context, prefix, name string, create bool) (
 		return nil, nil
 	}
 	if role, err = g.engine.NewRole(key, name, state); err != nil {
-		return nil, err
+		// What is stored is wrong, and not the request that made it be read.
+		return nil, fmt.Errorf("%w: load %s: %s", rotation.ErrStorage, key, err.Error())
 	}
 	g.roles[key] = role
 	g.engine.Changed(role)

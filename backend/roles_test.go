@@ -67,7 +67,7 @@ func TestSecretUpdate(t *testing.T) {
 	m.write("secrets/r/pin", d("length", 50))
 	m.write("secrets/r/jwt", d("algorithm", "HS512"))
 	read := m.read("secrets/r/pin", nil)
-	if fmt.Sprint(read["length"], read["charset"], read["type"]) != "50 0123456789 random" {
+	if fmt.Sprintf("%v %v %v", read["length"], read["charset"], read["type"]) != "50 0123456789 random" {
 		t.Errorf("the secret is %v", read)
 	}
 	if creds := m.read("creds/r", nil); len(creds["pin_value"].(string)) != 40 || creds["jwt_algorithm"] != "HS256" {

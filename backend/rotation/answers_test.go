@@ -35,7 +35,7 @@ func TestAFailureSaysWhatIsTrueNow(t *testing.T) {
 			}
 			rec, err := w.do(rotate())
 			if c.outcome == OutcomeCompleted {
-				if err != nil || rec.Outcome != c.outcome || rec.Version != 3 {
+				if err != nil || rec.Outcome != c.outcome || rec.Version != 3 || w.recorded[rec.ID] == "" {
 					t.Errorf("%+v, %v", rec, err)
 				}
 				return

@@ -31,8 +31,10 @@ func TestEverythingAtOnce(t *testing.T) {
 		})
 	}
 	requests := []Request{
-		rotate(), rotate("db"), rotate("app", "jwt"), {Kind: KindRollback, Trigger: TriggerManual},
-		{Kind: KindRetire, Trigger: TriggerSchedule}, {Kind: KindRecover, Trigger: TriggerSchedule},
+		rotate(), rotate("db"), rotate("app", "jwt"),
+		{Kind: KindRollback, Trigger: TriggerManual},
+		{Kind: KindRetire, Trigger: TriggerSchedule},
+		{Kind: KindRecover, Trigger: TriggerSchedule},
 	}
 	for i := range 24 {
 		writers.Go(func() {
@@ -124,7 +126,7 @@ func TestARunOutlivesItsCaller(t *testing.T) {
 	ctx, leave := context.WithCancel(t.Context())
 	run, err := w.role.Start(ctx, rotate())
 	must(t, err)
-	<-reached
+	arrive(t, reached, run)
 	leave()
 	release()
 	<-run.Done()

@@ -14,7 +14,7 @@ var hidden = Material{"password": "hunter2"}
 
 // visible reports whether text shows the material, in clear or as numbers.
 func visible(text string) bool {
-	for _, form := range []string{"hunter2", fmt.Sprintf("%x", "hunter2"), fmt.Sprintf("%X", "hunter2"), fmt.Sprint([]byte("hunter2")), fmt.Sprintf("%#v", []byte("hunter2")), "password"} {
+	for _, form := range []string{"hunter2", "68756e74657232", "68756E74657232", "104 117 110 116", "0x68, 0x75, 0x6e", "password"} {
 		if strings.Contains(text, form) {
 			return true
 		}

@@ -207,6 +207,9 @@ func (r *Role) announce(s *State, known int) {
 // newest entry, which tells a commit in doubt that it has landed, and the newest
 // of a request, which tells it what it had done when it is repeated.
 func (s *State) dropAppended(sequence int) {
+	if len(s.Outbox) < 2 {
+		return
+	}
 	_, answer := s.answer("")
 	s.Outbox = slices.DeleteFunc(s.Outbox, func(e Entry) bool {
 		return e.Sequence <= sequence && e.Sequence < s.History.Count && e.Sequence != answer

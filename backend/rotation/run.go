@@ -183,6 +183,9 @@ func (run *Run) perform(ctx context.Context) error {
 	if err := run.planAgain(); err != nil {
 		return err
 	}
+	if run.overtaken() {
+		return nil
+	}
 	switch run.op.Kind {
 	case KindRecover:
 		return nil
@@ -190,6 +193,17 @@ func (run *Run) perform(ctx context.Context) error {
 		return run.retire(ctx)
 	}
 	return run.transact(ctx)
+}
+
+// overtaken reports whether an automatic rotation is not due any more, because
+// another one came between the decision to start it and its start.
+func (run *Run) overtaken() bool {
+	if run.op.Trigger != TriggerSchedule || run.op.Kind != KindRotate {
+		return false
+	}
+	now := run.role.engine.Now()
+	next := run.role.Snapshot().NextAction(now)
+	return next.Kind != KindRotate || next.At.After(now)
 }
 
 // planAgain plans on the state as it is after settling.

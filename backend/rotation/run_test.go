@@ -38,6 +38,17 @@ func (w *world) holdAt(name string) (reached <-chan struct{}, release func()) {
 	return arrived, func() { close(goOn) }
 }
 
+// arrive waits until a run has got to where it is held.
+func arrive(t *testing.T, reached <-chan struct{}, run *Run) {
+	t.Helper()
+	select {
+	case <-reached:
+	case <-run.Done():
+		_, err := run.Result()
+		t.Fatalf("the run ended without getting there: %v", err)
+	}
+}
+
 func TestTheStepsOfARotation(t *testing.T) {
 	t.Parallel()
 	w := made(t, "app", "db", "jwt")
@@ -98,7 +109,7 @@ func TestASecondOperationIsRefusedWhileOneIsUnderWay(t *testing.T) {
 	reached, release := w.holdAt("db.set")
 	run, err := w.role.Start(t.Context(), Request{Kind: KindRotate, Trigger: TriggerManual, RequestID: "first"})
 	must(t, err)
-	<-reached
+	arrive(t, reached, run)
 	if p := run.Progress(); p == nil || p.Secret != "db" || p.Step != "set" || w.role.Running() != run || !w.role.Busy() {
 		t.Errorf("progress %+v, running %v", p, w.role.Running())
 	}
@@ -135,7 +146,7 @@ func TestARotationWaitsForTheEnginesOwnRetirement(t *testing.T) {
 	reached, release := w.holdAt("db.retire")
 	retiring, err := w.role.Start(t.Context(), Request{Kind: KindRetire, Trigger: TriggerSchedule})
 	must(t, err)
-	<-reached
+	arrive(t, reached, retiring)
 	ended, stop := context.WithCancel(t.Context())
 	stop()
 	if _, err := w.role.Start(ended, rotate()); !errors.Is(err, ErrInFlight) {

@@ -57,8 +57,10 @@ func prepare(secrets ...string) func(*testing.T, *world) {
 			return nil
 		}))
 		for _, name := range secrets {
-			_, err := w.do(Request{Kind: KindCreate, Trigger: TriggerManual, RequestID: "create " + name,
-				Added: &Secret{Name: name, Type: typeOf[name], Config: []byte(`{}`)}})
+			_, err := w.do(Request{
+				Kind: KindCreate, Trigger: TriggerManual, RequestID: "create " + name,
+				Added: &Secret{Name: name, Type: typeOf[name], Config: []byte(`{}`)},
+			})
 			must(t, err)
 		}
 	}

@@ -119,7 +119,7 @@ func spread(key string, interval time.Duration) time.Duration {
 	if limit <= 0 {
 		return 0
 	}
-	return time.Duration(hash(key)%uint64(limit)) * time.Second
+	return time.Duration(hash(key)%uint64(limit)) * time.Second //nolint:gosec // It is less than limit.
 }
 
 // hash is the 64-bit FNV-1a of key: stable over restarts, which is all that a

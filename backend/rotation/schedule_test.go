@@ -2,6 +2,7 @@ package rotation
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 )
@@ -139,4 +140,19 @@ func TestRetryPausesGrowUpToAnHour(t *testing.T) {
 			last = pause
 		}
 	}
+}
+
+// every is a schedule that fires at every multiple of a duration.
+type every time.Duration
+
+func (e every) Next(t time.Time) time.Time {
+	if e == 0 {
+		return time.Time{}
+	}
+	return t.Truncate(time.Duration(e)).Add(time.Duration(e)).UTC()
+}
+
+func parseEvery(expression string) (Cron, error) {
+	d, err := time.ParseDuration(strings.TrimPrefix(expression, "@every "))
+	return every(d), err
 }

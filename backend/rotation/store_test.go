@@ -33,12 +33,8 @@ func (st *store) Save(_ context.Context, _ string, s *State) error {
 	if err != nil {
 		return err
 	}
+	next := s.Clone()
 	return st.w().call("save", func() error {
-		next, err := Decode(raw)
-		if err != nil {
-			st.w().breakf("a state was saved that cannot be read: %v", err)
-			return nil
-		}
 		st.w().watchSave(st.stored, next)
 		st.state, st.stored = raw, next
 		return nil

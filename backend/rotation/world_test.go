@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -37,7 +36,7 @@ type world struct {
 	engine   *Engine
 	role     *Role
 	stop     context.CancelFunc
-	recorded map[string]Outcome // by operation id, as told by Engine.Recorded
+	recorded map[string]string // operation id to the hash of its entry, as told by Engine.Recorded
 }
 
 const roleKey = "role/default"
@@ -91,7 +90,7 @@ func newWorld() *world {
 		clock: time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC),
 		users: map[string]string{"app": "made-by-hand"}, gone: map[string]bool{},
 		entries: map[int]Entry{}, used: map[string]string{},
-		always: map[string]fault{}, recorded: map[string]Outcome{},
+		always: map[string]fault{}, recorded: map[string]string{},
 	}
 }
 
@@ -235,7 +234,7 @@ func (w *world) record(_ *Role, r Record, e Entry) {
 	if r.ID == "" || e.Hash == "" {
 		w.breakf("a record without id or hash was announced: %+v", r)
 	}
-	w.recorded[r.ID] = r.Outcome
+	w.recorded[r.ID] = e.Hash
 }
 
 // do starts an operation and waits for its end.
@@ -282,19 +281,4 @@ func (w *world) isDead() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.dead
-}
-
-// every is a schedule that fires at every multiple of a duration.
-type every time.Duration
-
-func (e every) Next(t time.Time) time.Time {
-	if e == 0 {
-		return time.Time{}
-	}
-	return t.Truncate(time.Duration(e)).Add(time.Duration(e)).UTC()
-}
-
-func parseEvery(expression string) (Cron, error) {
-	d, err := time.ParseDuration(strings.TrimPrefix(expression, "@every "))
-	return every(d), err
 }

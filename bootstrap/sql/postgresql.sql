@@ -8,7 +8,7 @@
 --
 -- Run it with psql, as a superuser, in the application's database:
 --
---   psql -d orders -v admin=smvm_admin -v owner=orders_owner \
+--   psql -q -d orders -v admin=smvm_admin -v owner=orders_owner \
 --        -v user_a=orders_a -v user_b=orders_b -f bootstrap/sql/postgresql.sql
 --
 -- Every name above has the default shown here, schema is public by default.

@@ -1,0 +1,144 @@
+package backend
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
+)
+
+// TestStorageAwayAtStart starts while storage cannot be read: nothing leaves the
+// schedule for that.
+func TestStorageAwayAtStart(t *testing.T) {
+	m := newMount(t)
+	m.write("config", d("rotation_period", "1h"))
+	m.write("roles/r", nil)
+	m.write("secrets/r/jwt", d("type", "jwt"))
+	for _, fail := range []func(bool) *logical.InmemStorage{m.storage.FailGet, m.storage.FailList} {
+		want := m.version("r") + 1
+		complaints := m.complaints()
+		fail(true)
+		m.clock.advance(2 * time.Hour)
+		m.boot()
+		m.eventually("the complaint", func() bool { return m.complaints() > complaints })
+		fail(false)
+		m.tick(0)
+		m.unasked("r", want)
+	}
+}
+
+func (m *mount) complaints() int { return strings.Count(m.said.text(), "some entries cannot be read") }
+
+// unasked waits for a version without asking for the role, which would load
+// it too.
+func (m *mount) unasked(role string, version int) {
+	m.Helper()
+	m.eventually("a rotation nobody asked for", func() bool {
+		state, err := (&store{m.b}).Load(context.Background(), rolePrefix+role)
+		return err == nil && state.Version == version && state.InFlight == nil
+	})
+}
+
+// TestStorageAwayWhenDue has a rotation become due while storage takes nothing:
+// it is tried again when it does, neither dropped nor tried without pause.
+func TestStorageAwayWhenDue(t *testing.T) {
+	m := newMount(t)
+	m.write("roles/r", d("rotation_period", "1h"))
+	m.write("secrets/r/jwt", d("type", "jwt"))
+	before := m.read("creds/r", nil)["jwt_secret"]
+	m.storage.FailPut(true)
+	m.tick(time.Hour)
+	m.eventually("a plan for later", func() bool { return m.planned("r").After(m.clock.now()) })
+	if m.read("creds/r", nil)["jwt_secret"] != before {
+		t.Error("a value that was never stored is read")
+	}
+	m.storage.FailPut(false)
+	m.tick(time.Hour)
+	m.becomes("r", 2)
+	m.boot()
+	if m.version("r") != 2 || m.read("history/r", nil)["chain_valid"] != true {
+		t.Error("after the storage came back, the history is broken")
+	}
+}
+
+// TestOvertaken starts a scheduled rotation after a manual one has taken its
+// place: rotating again would end an overlap that has just begun.
+func TestOvertaken(t *testing.T) {
+	m := newMount(t)
+	m.write("roles/r", d("rotation_period", "1h"))
+	m.write("secrets/r/jwt", d("type", "jwt"))
+	r, err := m.b.registry.get(t.Context(), rolePrefix, "r")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.write("rotate/r", nil)
+	run, err := r.Start(t.Context(), rotation.Request{Kind: rotation.KindRotate, Trigger: rotation.TriggerSchedule})
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-run.Done()
+	if m.version("r") != 2 {
+		t.Error("it rotated twice")
+	}
+}
+
+// TestTainted is about the last calls before a mount is removed.
+func TestTainted(t *testing.T) {
+	m := newMount(t)
+	m.write("roles/r", d("rotation_period", "1h"))
+	m.write("secrets/r/jwt", d("type", "jwt"))
+	m.b.System().(*logical.StaticSystemView).TaintedVal = true
+	m.b.clean(context.Background())
+	m.tick(5 * time.Hour)
+	if m.version("r") != 1 {
+		t.Error("a mount that is being removed rotates")
+	}
+}
+
+// TestStalledPostgres makes the server answer nothing. Vault's timer is let go at
+// once, and so are readers; the rotation goes on when the server does.
+func TestStalledPostgres(t *testing.T) {
+	m := newMount(t)
+	s := m.connect()
+	m.write("connections/main", d("connect_timeout", 1))
+	for _, role := range []string{"a", "b", "c"} {
+		m.write("roles/"+role, d("rotation_period", "1h"))
+		m.write("secrets/"+role+"/db", d("type", "database", "connection", "main", "usernames", s.user()))
+	}
+	before := m.read("creds/a", nil)
+	if err := shared.Stall(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = shared.Continue() })
+	started := time.Now()
+	for range 5 {
+		m.tick(time.Hour)
+	}
+	during := m.read("creds/a", nil)
+	m.read("status/a", nil)
+	m.list("roles")
+	if took := time.Since(started); took > 500*time.Millisecond {
+		t.Errorf("with PostgreSQL stalled, Vault's timer and readers were kept for %s", took)
+	}
+	if during["db_password"] != before["db_password"] {
+		t.Error("with PostgreSQL stalled, readers get something else")
+	}
+	m.eventually("the failure", func() bool { return m.read("status/a", nil)["last_error"] != "" })
+	if err := shared.Continue(); err != nil {
+		t.Fatal(err)
+	}
+	for _, role := range []string{"a", "b", "c"} {
+		m.eventually("the rotation of "+role, func() bool {
+			m.tick(time.Minute)
+			return m.version(role) > 1
+		})
+		now := m.read("creds/"+role, nil)
+		if err := logIn(t, now["db_username"], now["db_password"]); err != nil {
+			t.Errorf("after the stall, the login of %s: %v", role, err)
+		}
+	}
+}
