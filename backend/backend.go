@@ -56,7 +56,7 @@ type backend struct {
 // Factory makes a backend. It does no I/O: Vault also calls it while a plugin is
 // registered, without a storage.
 func Factory(ctx context.Context, conf *logical.BackendConfig) (logical.Backend, error) {
-	b := newBackend(time.Now)
+	b := newBackend(time.Now) //nolint:contextcheck // a backend outlives the call that makes it
 	if conf != nil {
 		b.uuid = conf.BackendUUID
 	}

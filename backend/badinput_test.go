@@ -37,7 +37,7 @@ func (m *mount) refuse(cases []bad) {
 // d makes the data of a request from names and values in turn.
 func d(pairs ...any) map[string]any {
 	data := map[string]any{}
-	for i := 0; i < len(pairs); i += 2 {
+	for i := 0; i+1 < len(pairs); i += 2 {
 		data[pairs[i].(string)] = pairs[i+1]
 	}
 	return data

@@ -170,14 +170,14 @@ func (m *mount) supply(req *logical.Request) {
 
 // keep adds an answer to the transcript.
 func (m *mount) keep(req *logical.Request, resp *logical.Response, err error) {
-	fmt.Fprintln(m.said, req.Operation, req.Path, err)
+	_, _ = fmt.Fprintln(m.said, req.Operation, req.Path, err)
 	if resp == nil {
 		return
 	}
-	fmt.Fprintln(m.said, resp.Warnings, resp.Error())
+	_, _ = fmt.Fprintln(m.said, resp.Warnings, resp.Error())
 	if !isCreds(req.Path) {
 		data, err := json.Marshal(resp.Data)
-		fmt.Fprintln(m.said, string(data), err)
+		_, _ = fmt.Fprintln(m.said, string(data), err)
 	}
 }
 

@@ -85,7 +85,7 @@ func (m *mount) breakable(name string) func(error) {
 		return "breakable-" + uid(m.T), err
 	})
 	return func(err error) {
-		<-state
+		<-state //nolint:errcheck // what was there is replaced
 		state <- err
 	}
 }
