@@ -16,7 +16,7 @@ func TestSubset(t *testing.T) {
 		m.write("secrets/r/"+name, d("type", "random"))
 	}
 	first, next := m.read("creds/r", nil), m.next("r")
-	if answer := m.write("rotate/r", d("secrets", []any{"a", "b"})); len(answer["steps"].(map[string]string)) != 2 {
+	if answer := m.write("rotate/r", d("secrets", []any{"a", "b"})); answer["a_steps"] == nil || answer["b_steps"] == nil || answer["c_steps"] != nil {
 		t.Errorf("rotating two secrets answers %v", answer)
 	}
 	now := m.read("creds/r", nil)
@@ -188,4 +188,31 @@ func TestImport(t *testing.T) {
 	m.delete("secrets/r/db")
 	resp, err := m.try(logical.DeleteOperation, "roles/r", nil)
 	m.must(resp, err)
+}
+
+// TestPasswordPolicy lets Vault make the values.
+func TestPasswordPolicy(t *testing.T) {
+	m := newMount(t)
+	s := m.connect()
+	m.write("roles/r", nil)
+	m.write("secrets/r/pin", d("type", "random", "password_policy", "letters"))
+	m.write("secrets/r/db", d("type", "database", "connection", "main", "usernames", s.user(), "password_policy", "letters"))
+	for range 2 {
+		creds := m.read("creds/r", nil)
+		for _, name := range []string{"pin_value", "db_password"} {
+			if !strings.HasPrefix(creds[name].(string), strings.Repeat("a", 30)) {
+				t.Errorf("%s was not made by the policy", name)
+			}
+		}
+		if err := logIn(t, creds["db_username"], creds["db_password"]); err != nil {
+			t.Error(err)
+		}
+		m.write("rotate/r", nil)
+	}
+	m.refused(logical.UpdateOperation, "secrets/r/pin", d("password_policy", "nosuch"), "password_policy", "nosuch", "sys/policies/password/nosuch")
+	m.write("secrets/r/db", d("password_policy", ""))
+	m.write("rotate/r", nil)
+	if creds := m.read("creds/r", nil); strings.HasPrefix(creds["db_password"].(string), "aaa") {
+		t.Error("the policy cannot be taken away")
+	}
 }

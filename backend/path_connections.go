@@ -86,7 +86,7 @@ func (b *backend) pathConnectionWrite(ctx context.Context, req *logical.Request,
 	if err != nil {
 		return nil, err
 	}
-	draft, err := b.draftConnection(r, d)
+	draft, err := b.draftConnection(ctx, r, d)
 	if err != nil {
 		return nil, err
 	}
@@ -111,7 +111,7 @@ type connectionDraft struct {
 }
 
 // draftConnection applies the request to what is stored.
-func (b *backend) draftConnection(r *rotation.Role, d *framework.FieldData) (*connectionDraft, error) {
+func (b *backend) draftConnection(ctx context.Context, r *rotation.Role, d *framework.FieldData) (*connectionDraft, error) {
 	s := r.Snapshot()
 	draft := &connectionDraft{admin: rotation.Secret{Name: adminSecret, Type: connectionType}, based: s.Version, policy: s.Policy}
 	var config secret.ConnectionConfig
@@ -128,6 +128,9 @@ func (b *backend) draftConnection(r *rotation.Role, d *framework.FieldData) (*co
 		return nil, err
 	}
 	var err error
+	if err := b.checkClearText(ctx, r, d, config); err != nil {
+		return nil, err
+	}
 	if draft.admin.Config, err = json.Marshal(config); err != nil {
 		return nil, err
 	}
@@ -176,6 +179,29 @@ func takeConnection(d *framework.FieldData, c *secret.ConnectionConfig) error {
 		c.ConnectTimeout = time.Duration(v.(int)) * time.Second
 	}
 	return c.Validate()
+}
+
+// checkClearText keeps passwords from being shown to a server of somebody's
+// choice. With password_authentication=password they are sent in clear, so then
+// the way to the server cannot be changed while secrets use it, nor without
+// knowing the administrator's password.
+func (b *backend) checkClearText(ctx context.Context, r *rotation.Role, d *framework.FieldData, changed secret.ConnectionConfig) error {
+	admin := r.Snapshot().Secrets[adminSecret]
+	if admin == nil || changed.PasswordAuthentication != secret.AuthenticatePassword {
+		return nil
+	}
+	stored, err := connectionConfig(admin)
+	if err != nil || stored.SameServer(changed) {
+		return err
+	}
+	if _, ok := d.GetOk("password"); !ok {
+		return invalid("password", "is needed again: with password_authentication=password it would be sent in clear by the new way")
+	}
+	users, err := b.users(ctx, r.Name)
+	if err == nil && len(users) > 0 {
+		err = invalid("password_authentication", "the way to the server cannot be changed while it is password and %s use it, whose passwords would be sent in clear; make another connection", sample(users))
+	}
+	return err
 }
 
 // takeAdmin takes over the login. The password of another user is of no use, so

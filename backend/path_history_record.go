@@ -40,28 +40,28 @@ func (b *backend) recordPath(pattern, suffix, nameOf, prefix string) *framework.
 // recordFields declares a record, in either format.
 func recordFields() map[string]*framework.FieldSchema {
 	return map[string]*framework.FieldSchema{
-		"rotation_id":     field(framework.TypeString, "Id of the operation."),
-		"kind":            field(framework.TypeString, "create, import, rotate, rollback, retire or delete."),
-		"trigger":         field(framework.TypeString, "manual, schedule or recovery."),
-		"actor":           field(framework.TypeMap, "Who asked for it: display_name and entity_id."),
-		"reason":          field(framework.TypeString, "Why, as given."),
-		"request_id":      field(framework.TypeString, "Vault's id of the request, as its audit log has it."),
-		"started":         field(framework.TypeString, "When it started."),
-		"secrets":         field(framework.TypeStringSlice, "Names of the secrets it was about."),
-		"revoke_previous": field(framework.TypeBool, "Whether the replaced values got no overlap."),
-		"role":            field(framework.TypeString, "Whose history this is."),
-		"environment":     field(framework.TypeString, "Label of the environment."),
-		"outcome":         field(framework.TypeString, "completed, rolled_back or failed."),
-		"duration_ms":     field(framework.TypeInt, "Milliseconds from start to end."),
-		"version":         field(framework.TypeInt, "Version afterwards."),
-		"results":         field(framework.TypeSlice, "For each secret, its versions and steps."),
-		"issues":          field(framework.TypeStringSlice, "What a person should know."),
-		"next_rotation":   field(framework.TypeString, "When the next automatic rotation was to start."),
-		"sequence":        field(framework.TypeInt, "Number of the entry."),
-		"hash":            field(framework.TypeString, "SHA-256 of previous_hash, a newline and canonical."),
-		"previous_hash":   field(framework.TypeString, "Hash of the entry before."),
-		"canonical":       field(framework.TypeString, "The record as hashed."),
-		"markdown":        field(framework.TypeString, "The record to file; only with format=markdown."),
+		"rotation_id":      field(framework.TypeString, "Id of the operation."),
+		"kind":             field(framework.TypeString, "create, import, rotate, rollback, retire or delete."),
+		"trigger":          field(framework.TypeString, "manual, schedule or recovery."),
+		"actor":            field(framework.TypeMap, "Who asked for it: display_name and entity_id."),
+		"reason":           field(framework.TypeString, "Why, as given."),
+		"vault_request_id": field(framework.TypeString, "Vault's id of the request, as its audit log has it."),
+		"started":          field(framework.TypeString, "When it started."),
+		"secrets":          field(framework.TypeStringSlice, "Names of the secrets it was about."),
+		"revoke_previous":  field(framework.TypeBool, "Whether the replaced values got no overlap."),
+		"role":             field(framework.TypeString, "Whose history this is."),
+		"environment":      field(framework.TypeString, "Label of the environment."),
+		"outcome":          field(framework.TypeString, "completed, rolled_back or failed."),
+		"duration_ms":      field(framework.TypeInt, "Milliseconds from start to end."),
+		"version":          field(framework.TypeInt, "Version afterwards."),
+		"results":          field(framework.TypeSlice, "For each secret, its versions and steps."),
+		"issues":           field(framework.TypeStringSlice, "What a person should know."),
+		"next_rotation":    field(framework.TypeString, "When the next automatic rotation was to start."),
+		"sequence":         field(framework.TypeInt, "Number of the entry."),
+		"hash":             field(framework.TypeString, "SHA-256 of previous_hash, a newline and canonical."),
+		"previous_hash":    field(framework.TypeString, "Hash of the entry before."),
+		"canonical":        field(framework.TypeString, "The record as hashed."),
+		"markdown":         field(framework.TypeString, "The record to file; only with format=markdown."),
 	}
 }
 
@@ -103,8 +103,10 @@ func recordResponse(rec rotation.Record, e rotation.Entry, format string) (*logi
 	if err := json.Unmarshal(e.Record, &data); err != nil {
 		return nil, fmt.Errorf("decode record: %w", err)
 	}
-	data["rotation_id"] = rec.ID
+	// The vault command keeps these two names for the request that asks.
+	data["rotation_id"], data["vault_request_id"] = rec.ID, rec.RequestID
 	delete(data, "id")
+	delete(data, "request_id")
 	data["sequence"], data["hash"], data["previous_hash"] = e.Sequence, e.Hash, e.PreviousHash
 	data["canonical"] = string(e.Record)
 	return &logical.Response{Data: data}, nil

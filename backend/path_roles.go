@@ -2,6 +2,7 @@ package backend
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
@@ -128,6 +129,9 @@ func (b *backend) pathRoleDelete(ctx context.Context, req *logical.Request, d *f
 	rec := b.newRecord(req, rotation.KindDelete, "", "")
 	rec.Secrets, rec.Results = r.Snapshot().Names(), nil
 	resp := &logical.Response{}
+	if op := r.Snapshot().InFlight; op != nil {
+		resp.AddWarning(fmt.Sprintf("%s %s was interrupted and is given up: the users at PostgreSQL may have the old passwords or the new ones", op.Kind, op.ID))
+	}
 	for _, secret := range r.Snapshot().Secrets {
 		resp.Warnings = append(resp.Warnings, leftBehind(secret)...)
 	}

@@ -15,7 +15,7 @@ func (b *backend) pathRollback() *framework.Path {
 		DisplayAttrs: attributes("roll-back", "default-role|role"),
 		Fields:       operationFields(),
 		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.UpdateOperation: mutation(b.pathRollbackWrite, "Go back to the previous values, proven by use, as a new version.", operationAnswer()),
+			logical.UpdateOperation: mutation(b.pathRollbackWrite, "Go back to the previous values, proven by use, as a new version.", operationAnswer("role")),
 		},
 		HelpSynopsis:    "Go back to the previous values.",
 		HelpDescription: oneLine(rollbackHelp),

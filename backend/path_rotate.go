@@ -19,7 +19,7 @@ func (b *backend) pathRotate() *framework.Path {
 		DisplayAttrs: attributes("rotate", "default-role|role"),
 		Fields:       fields,
 		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.UpdateOperation: mutation(b.pathRotateWrite, "Give all secrets of a role new values, as one transaction.", operationAnswer()),
+			logical.UpdateOperation: mutation(b.pathRotateWrite, "Give all secrets of a role new values, as one transaction.", operationAnswer("role")),
 		},
 		HelpSynopsis:    "Rotate all secrets of a role, or some.",
 		HelpDescription: oneLine(rotateHelp),
@@ -50,14 +50,13 @@ func (b *backend) dryRun(ctx context.Context, r *rotation.Role, names []string) 
 	if err != nil {
 		return nil, err
 	}
-	checked := map[string]string{}
 	resp := &logical.Response{Data: map[string]any{
-		"role": r.Name, "status": "dry_run", "version": s.Version, "steps": checked,
+		"role": r.Name, "status": "dry_run", "version": s.Version,
 	}}
 	var problems error
 	for _, name := range names {
 		findings, err := b.tryOut(ctx, *s.Secrets[name])
-		checked[name] = "would rotate"
+		resp.Data[name+"_steps"] = "would pass"
 		if err != nil {
 			problems = errors.Join(problems, fmt.Errorf("secret %s: %w", name, err))
 		}

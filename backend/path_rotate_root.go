@@ -20,7 +20,7 @@ func (b *backend) pathRotateRoot() *framework.Path {
 		DisplayAttrs: attributes("rotate", "root-credentials"),
 		Fields:       fields,
 		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.UpdateOperation: mutation(b.pathRotateRootWrite, "Give a connection's administrator a new password.", operationAnswer()),
+			logical.UpdateOperation: mutation(b.pathRotateRootWrite, "Give a connection's administrator a new password.", operationAnswer("connection")),
 		},
 		HelpSynopsis:    "Rotate the password of a connection's administrator.",
 		HelpDescription: oneLine(rotateRootHelp),

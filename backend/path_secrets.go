@@ -22,7 +22,7 @@ func (b *backend) pathSecrets() *framework.Path {
 		Fields:         secretFields(),
 		ExistenceCheck: b.pathSecretExists,
 		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.CreateOperation: mutation(b.pathSecretCreate, "Create a secret, with its first value.", operationAnswer()),
+			logical.CreateOperation: mutation(b.pathSecretCreate, "Create a secret, with its first value.", operationAnswer("role")),
 			logical.UpdateOperation: mutation(b.pathSecretUpdate, "Change the configuration of a secret. Its value stays.", nil),
 			logical.ReadOperation:   operation(b.pathSecretRead, "Read the configuration of a secret, without its value.", secretAnswer()),
 			logical.DeleteOperation: mutation(b.pathSecretDelete, "Forget a secret and its values.", nil),

@@ -55,7 +55,7 @@ func (b *backend) perform(ctx context.Context, r *rotation.Role, request rotatio
 	if err != nil {
 		return nil, err
 	}
-	return operationResponse(rec), nil
+	return operationResponse(r, rec), nil
 }
 
 // ended waits for the end of a run or of ctx, and prefers the former.
@@ -78,10 +78,9 @@ func (b *backend) inProgress(r *rotation.Role, run *rotation.Run) *logical.Respo
 	op := run.Operation()
 	resp := &logical.Response{Data: map[string]any{
 		"rotation_id": op.ID,
-		"role":        r.Name,
+		subject(r):    r.Name,
 		"status":      string(rotation.OutcomeInProgress),
 		"version":     r.Snapshot().Version,
-		"steps":       map[string]string{},
 	}}
 	where := "it has not reached its first step"
 	if p := run.Progress(); p != nil {
@@ -95,19 +94,26 @@ func (b *backend) inProgress(r *rotation.Role, run *rotation.Run) *logical.Respo
 	return resp
 }
 
-// operationResponse is the answer for an operation that completed.
-func operationResponse(rec rotation.Record) *logical.Response {
-	steps := map[string]string{}
-	for _, result := range rec.Results {
-		steps[result.Secret] = describeSteps(result.Steps)
+// subject is the field that names the role or connection of an answer.
+func subject(r *rotation.Role) string {
+	if isConnection(r) {
+		return "connection"
 	}
+	return "role"
+}
+
+// operationResponse is the answer for an operation that completed. The steps are
+// flat, as in creds, because the vault command shows nothing else legibly.
+func operationResponse(r *rotation.Role, rec rotation.Record) *logical.Response {
 	resp := &logical.Response{Data: map[string]any{
 		"rotation_id": rec.ID,
-		"role":        rec.Role,
+		subject(r):    r.Name,
 		"status":      string(rec.Outcome),
 		"version":     rec.Version,
-		"steps":       steps,
 	}}
+	for _, result := range rec.Results {
+		resp.Data[result.Secret+"_steps"] = describeSteps(result.Steps)
+	}
 	for _, issue := range rec.Issues {
 		resp.AddWarning(issue)
 	}
@@ -127,14 +133,14 @@ func describeSteps(steps []rotation.Step) string {
 	return strings.Join(described, ", ")
 }
 
-// operationAnswer declares what operationResponse answers.
-func operationAnswer() map[string]*framework.FieldSchema {
+// operationAnswer declares what operationResponse answers, but for the steps of
+// each secret, which come under <secret>_steps.
+func operationAnswer(subject string) map[string]*framework.FieldSchema {
 	return map[string]*framework.FieldSchema{
 		"rotation_id": field(framework.TypeString, "Id of the operation, as history and logs have it."),
-		"role":        field(framework.TypeString, "Name of the role."),
+		subject:       field(framework.TypeString, "Name of the "+subject+"."),
 		"status":      field(framework.TypeString, "completed, or in_progress when it took longer than wait."),
-		"version":     field(framework.TypeInt, "Version of the role now."),
-		"steps":       field(framework.TypeMap, "For each secret, the steps taken, with their durations."),
+		"version":     field(framework.TypeInt, "Version of the "+subject+" now."),
 	}
 }
 

@@ -266,9 +266,8 @@ run "grep '\"path\":\"smvm/creds\"' \"\$SMVM_AUDIT_LOG\" | grep '\"type\":\"resp
   grep db_password | tail -n 1 | grep -o '\"data\":{[^}]*}' | tr ',' '\n'"
 claim 'secrets are HMACs' contains "$out" '"db_password":"hmac-sha256:'
 claim 'the version is in clear: it says which values were handed out' contains "$out" "\"version\":$(field version smvm/creds)"
-say '' 'The request that rotated, found by the request_id of its history record:'
-# Not -field=request_id, which is the id of the request that asks.
-request_id=$(vault read "smvm/history/default/$rotation_id" | awk '$1 == "request_id" { print $2 }')
+say '' 'The request that rotated, found by the vault_request_id of its history record:'
+request_id=$(vault read -field=vault_request_id "smvm/history/default/$rotation_id")
 run "grep '\"id\":\"$request_id\"' \"\$SMVM_AUDIT_LOG\" | grep -o '\"display_name\":\"[^\"]*\"\|\"operation\":\"[^\"]*\"\|\"path\":\"[^\"]*\"\|\"type\":\"re[^\"]*\"'"
 claim 'it is there' contains "$out" '"path":"smvm/rotate"'
 say '' "The other way round, rotation ids are HMACs in there; Vault computes the one to look for:"

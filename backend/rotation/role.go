@@ -298,18 +298,32 @@ func (r *Role) Running() *Run {
 // Entries returns the history from the oldest kept entry to the newest, with
 // those that still travel in the state.
 func (r *Role) Entries(ctx context.Context) (History, []Entry, error) {
-	s := r.Snapshot()
-	entries := make([]Entry, 0, s.History.Count-s.History.Base)
-	for sequence := s.History.Base + 1; sequence <= s.History.Count; sequence++ {
-		e, err := r.entry(ctx, s.State, sequence)
+	for {
+		s := r.Snapshot()
+		entries, err := r.kept(ctx, s.State)
 		if err != nil {
 			return History{}, nil, err
+		}
+		// Entries that were pruned meanwhile are not missing.
+		if r.Snapshot().History.Base == s.History.Base {
+			return s.History, entries, nil
+		}
+	}
+}
+
+// kept reads the entries that s counts.
+func (r *Role) kept(ctx context.Context, s *State) ([]Entry, error) {
+	entries := make([]Entry, 0, s.History.Count-s.History.Base)
+	for sequence := s.History.Base + 1; sequence <= s.History.Count; sequence++ {
+		e, err := r.entry(ctx, s, sequence)
+		if err != nil {
+			return nil, err
 		}
 		if e != nil {
 			entries = append(entries, *e)
 		}
 	}
-	return s.History, entries, nil
+	return entries, nil
 }
 
 // entry returns one history entry, from the outbox or from storage.

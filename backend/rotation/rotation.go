@@ -126,7 +126,7 @@ func (run *Run) warnDisplaced() {
 	for _, name := range run.targets {
 		secret := run.secret(name)
 		previous := secret.PreviousAt(now)
-		if previous == nil || run.op.Kind == KindRollback || run.driver(secret).CutsOver(secret) {
+		if previous == nil || run.op.RevokePrevious || run.op.Kind == KindRollback || run.driver(secret).CutsOver(secret) {
 			continue
 		}
 		run.issues = append(run.issues, fmt.Sprintf(

@@ -242,8 +242,9 @@ func (run *Run) plan(s *State) error {
 // planRollback selects the secrets that have something to go back to.
 func (run *Run) planRollback(s *State) error {
 	var possible []string
+	now := run.role.engine.Now()
 	for _, name := range s.Names() {
-		if s.Secrets[name].Previous != nil {
+		if s.Secrets[name].PreviousAt(now) != nil {
 			possible = append(possible, name)
 		}
 	}
@@ -254,7 +255,7 @@ func (run *Run) planRollback(s *State) error {
 		run.op.Secrets = possible
 	}
 	for _, name := range run.op.Secrets {
-		if s.Secrets[name].Previous == nil {
+		if s.Secrets[name].PreviousAt(now) == nil {
 			return fmt.Errorf("%w: secrets: %q has no previous value to go back to; these have: %s",
 				ErrInvalid, name, strings.Join(possible, ", "))
 		}

@@ -194,6 +194,9 @@ func (s *Snapshot) NextAction(now time.Time) Action {
 	}
 	if at := s.rotateAt(now); !at.IsZero() {
 		next = earlier(next, Action{KindRotate, at})
+		if s.Failures > 0 && at.Equal(next.At) {
+			next.Kind = KindRotate // a retirement that keeps failing holds up no rotation
+		}
 	}
 	if next.Kind != "" {
 		next.At = later(next.At, s.NotBefore)

@@ -116,6 +116,9 @@ func (run *Run) unresolved(ctx context.Context, cause, undo error) error {
 		}
 		run.count(s, cause)
 		s.RetryAt = run.role.retryAt(max(s.Failures, 1))
+		if run.op.Trigger == TriggerRecovery {
+			return nil // tried again until it works, and then recorded, once
+		}
 		if err := run.note(s, OutcomeFailed, run.results(s), cause); err != nil {
 			return err
 		}

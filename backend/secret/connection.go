@@ -86,6 +86,16 @@ func (c ConnectionConfig) WithDefaults() ConnectionConfig {
 	return c
 }
 
+// SameServer reports whether both lead to the same server in the same way, so
+// that what is sent by one may be sent by the other.
+func (c ConnectionConfig) SameServer(other ConnectionConfig) bool {
+	for _, each := range []*ConnectionConfig{&c, &other} {
+		*each = each.WithDefaults()
+		each.MaxOpenConnections, each.ConnectTimeout = 0, 0
+	}
+	return c == other
+}
+
 // Validate returns an error that wraps rotation.ErrInvalid and names the field
 // and the fix, if the connection cannot work as described. It reaches for no
 // server.

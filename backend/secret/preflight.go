@@ -2,6 +2,7 @@ package secret
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -33,8 +34,8 @@ func (r *report) err() error {
 }
 
 // Preflight checks the users and the administrator's privileges, and sets the
-// password in a transaction that is rolled back. The verification statements
-// cannot be tried before the password is set. What the operator has to fix wraps
+// password in a transaction that is rolled back. The verification statements are
+// tried as the current login. What the operator has to fix wraps
 // rotation.ErrInvalid and says the statement to run.
 func (d *database) Preflight(ctx context.Context, s rotation.Secret, v rotation.Material) ([]string, error) {
 	c, l, err := d.parts(s, v)
@@ -57,8 +58,10 @@ func (d *database) Preflight(ctx context.Context, s rotation.Secret, v rotation.
 	return found.findings, d.tryCurrent(ctx, c, s, &found)
 }
 
-// tryCurrent adds a finding when the current login does not work any more: the
-// rotation would mend that, but somebody else changed the password.
+// tryCurrent runs the verification statements as the current login: what that
+// cannot run, the pending one would be refused for. It adds a finding when the
+// current login does not work any more: the rotation would mend that, but
+// somebody else changed the password.
 func (d *database) tryCurrent(ctx context.Context, c databaseSettings, s rotation.Secret, found *report) error {
 	if s.Current == nil {
 		return nil
@@ -67,11 +70,10 @@ func (d *database) tryCurrent(ctx context.Context, c databaseSettings, s rotatio
 	if err != nil {
 		return err
 	}
-	at, err := d.postgres.server(c.Connection)
-	if err != nil {
-		return err
+	err = d.tryOut(ctx, c.Connection, l, c.VerificationStatements)
+	if errors.Is(err, rotation.ErrRefused) && !loginRefused(err) {
+		return invalid("verification_statements", "the current login cannot %v", err)
 	}
-	err = at.try(ctx, l)
 	if loginRefused(err) {
 		found.finding("the current password of %q does not work (%v): somebody else changed it", l.Username, err)
 		return nil

@@ -1,9 +1,9 @@
 # An operator describes connections, roles and secrets, rotates, rolls back and
 # verifies, and reads no value: only creds answers values, and it is not here.
 #
-# Whoever may write connections/ is still trusted with the passwords, because the
-# engine logs in wherever a connection leads. Leave out the blocks of connections,
-# roles and secrets for people who only have to rotate and roll back.
+# Whoever may write connections/ decides where the engine logs in. Leave out the
+# blocks of connections, roles and secrets for people who only have to rotate and
+# roll back.
 
 path "smvm/config" {
   capabilities = ["read", "update"]
