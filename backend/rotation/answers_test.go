@@ -20,12 +20,13 @@ func TestAFailureSaysWhatIsTrueNow(t *testing.T) {
 	}{
 		"create":                {"db.create", 0, 1, fault{how: once}, OutcomeFailed, nowUnchanged},
 		"intent refused":        {"save", 0, 1, fault{how: once}, OutcomeFailed, nowIntended},
+		"fence":                 {"save", 1, 1, fault{how: once}, OutcomeRolledBack, nowRestored},
 		"set":                   {"db.set", 0, 1, fault{how: once}, OutcomeRolledBack, nowRestored},
 		"set refused":           {"app.set", 0, 1, fault{how: refused}, OutcomeRolledBack, nowRestored},
 		"set did nothing":       {"app.set", 0, 1, fault{how: lies}, OutcomeRolledBack, nowRestored},
 		"test":                  {"app.test", 0, 1, fault{how: refused}, OutcomeRolledBack, nowRestored},
-		"commit":                {"save", 1, commitAttempts, fault{how: once}, OutcomeFailed, nowInDoubt},
-		"commit landed, silent": {"save", 1, 1, fault{how: once, landed: true}, OutcomeCompleted, ""},
+		"commit":                {"save", 3, commitAttempts, fault{how: once}, OutcomeFailed, nowInDoubt},
+		"commit landed, silent": {"save", 3, 1, fault{how: once, landed: true}, OutcomeCompleted, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -5,6 +5,14 @@ import (
 	"errors"
 )
 
+// Fence is what a driver calls last before a change takes effect at a target,
+// when all that is left is to say so: it proves that this node may still decide,
+// by a write to storage. On an error the change must not take effect. A node that
+// was paused, and has been replaced meanwhile, is stopped here. The target itself
+// must give up a change for which nothing more is heard within a few seconds, or
+// the pause could come between the fence and the effect.
+type Fence func(ctx context.Context) error
+
 // Driver is what a type of secret knows how to do. Every method gets the secret
 // as it stands in the role's state and must not change it. Errors never contain
 // secret material. A method returns when its context ends.
@@ -16,7 +24,7 @@ type Driver interface {
 	// Create makes the material of a new value, without any side effect.
 	Create(ctx context.Context, s Secret) (Material, error)
 	// Set makes the target accept v.
-	Set(ctx context.Context, s Secret, v Material) error
+	Set(ctx context.Context, s Secret, v Material, fence Fence) error
 	// Test uses v for real. The error wraps ErrRefused when the target answered
 	// and refused v; any other error leaves open whether v works.
 	Test(ctx context.Context, s Secret, v Material) error
@@ -25,10 +33,10 @@ type Driver interface {
 	Probe(ctx context.Context, s Secret, v Material) error
 	// Undo puts the target back to what it accepted before Set(s.Pending),
 	// judged by s.Current and s.Previous.
-	Undo(ctx context.Context, s Secret) error
+	Undo(ctx context.Context, s Secret, fence Fence) error
 	// Retire makes v unusable at the target and proves that it is refused. It
 	// never harms s.Current.
-	Retire(ctx context.Context, s Secret, v Material) error
+	Retire(ctx context.Context, s Secret, v Material, fence Fence) error
 	// CutsOver reports whether Set ends the life of s.Current at once. Such
 	// secrets are set last, to keep that window short.
 	CutsOver(s Secret) bool

@@ -18,8 +18,8 @@ func (d *alternating) Create(_ context.Context, s Secret) (Material, error) {
 	return m, d.w.call(s.Name+".create", func() error { return nil })
 }
 
-func (d *alternating) Set(_ context.Context, s Secret, v Material) error {
-	return d.w.call(s.Name+".set", func() error { d.w.users[v["username"]] = v["password"]; return nil })
+func (d *alternating) Set(ctx context.Context, s Secret, v Material, fence Fence) error {
+	return d.w.fenced(ctx, fence, s.Name+".set", func() error { d.w.users[v["username"]] = v["password"]; return nil })
 }
 
 func (d *alternating) Test(_ context.Context, s Secret, v Material) error {
@@ -30,8 +30,8 @@ func (d *alternating) Probe(_ context.Context, s Secret, v Material) error {
 	return d.w.call(s.Name+".probe", func() error { return d.w.login(v) })
 }
 
-func (d *alternating) Undo(_ context.Context, s Secret) error {
-	return d.w.call(s.Name+".undo", func() error {
+func (d *alternating) Undo(ctx context.Context, s Secret, fence Fence) error {
+	return d.w.fenced(ctx, fence, s.Name+".undo", func() error {
 		user := s.Pending.Material["username"]
 		d.w.users[user] = ""
 		for _, v := range []*Value{s.Previous, s.Current} {
@@ -43,8 +43,8 @@ func (d *alternating) Undo(_ context.Context, s Secret) error {
 	})
 }
 
-func (d *alternating) Retire(_ context.Context, s Secret, v Material) error {
-	return d.w.call(s.Name+".retire", func() error {
+func (d *alternating) Retire(ctx context.Context, s Secret, v Material, fence Fence) error {
+	return d.w.fenced(ctx, fence, s.Name+".retire", func() error {
 		if s.Current.Material["username"] != v["username"] {
 			d.w.users[v["username"]] = ""
 		}
@@ -64,8 +64,8 @@ func (d *single) Create(_ context.Context, s Secret) (Material, error) {
 	return m, d.w.call(s.Name+".create", func() error { return nil })
 }
 
-func (d *single) Set(_ context.Context, s Secret, v Material) error {
-	return d.w.call(s.Name+".set", func() error { d.w.users["app"] = v["password"]; return nil })
+func (d *single) Set(ctx context.Context, s Secret, v Material, fence Fence) error {
+	return d.w.fenced(ctx, fence, s.Name+".set", func() error { d.w.users["app"] = v["password"]; return nil })
 }
 
 func (d *single) Test(_ context.Context, s Secret, v Material) error {
@@ -76,8 +76,8 @@ func (d *single) Probe(_ context.Context, s Secret, v Material) error {
 	return d.w.call(s.Name+".probe", func() error { return d.w.login(v) })
 }
 
-func (d *single) Undo(_ context.Context, s Secret) error {
-	return d.w.call(s.Name+".undo", func() error {
+func (d *single) Undo(ctx context.Context, s Secret, fence Fence) error {
+	return d.w.fenced(ctx, fence, s.Name+".undo", func() error {
 		if s.Current != nil {
 			d.w.users["app"] = s.Current.Material["password"]
 		}
@@ -85,7 +85,7 @@ func (d *single) Undo(_ context.Context, s Secret) error {
 	})
 }
 
-func (d *single) Retire(_ context.Context, s Secret, v Material) error {
+func (d *single) Retire(_ context.Context, s Secret, v Material, _ Fence) error {
 	return d.w.call(s.Name+".retire", func() error { return d.w.refuses(v) })
 }
 
@@ -102,7 +102,7 @@ func (d *key) Create(_ context.Context, s Secret) (Material, error) {
 	return m, d.w.call(s.Name+".create", func() error { return nil })
 }
 
-func (d *key) Set(_ context.Context, s Secret, _ Material) error {
+func (d *key) Set(_ context.Context, s Secret, _ Material, _ Fence) error {
 	return d.w.call(s.Name+".set", func() error { return nil })
 }
 
@@ -114,11 +114,11 @@ func (d *key) Probe(_ context.Context, s Secret, v Material) error {
 	return d.w.call(s.Name+".probe", func() error { return d.w.login(v) })
 }
 
-func (d *key) Undo(_ context.Context, s Secret) error {
+func (d *key) Undo(_ context.Context, s Secret, _ Fence) error {
 	return d.w.call(s.Name+".undo", func() error { return nil })
 }
 
-func (d *key) Retire(_ context.Context, s Secret, v Material) error {
+func (d *key) Retire(_ context.Context, s Secret, v Material, _ Fence) error {
 	return d.w.call(s.Name+".retire", func() error { d.w.gone[v["secret"]] = true; return nil })
 }
 
@@ -146,4 +146,19 @@ func (w *world) refuses(v Material) error {
 		return errors.New("the retired value is still accepted")
 	}
 	return nil
+}
+
+// fenced is call for what takes effect at a database, which gives a transaction
+// up when it hears nothing for long, as it does of a node that is paused.
+func (w *world) fenced(ctx context.Context, fence Fence, name string, effect func() error) error {
+	begun := w.pauses
+	if err := fence(ctx); err != nil {
+		return err
+	}
+	return w.call(name, func() error {
+		if w.pauses != begun {
+			return errors.New("the server has ended the transaction")
+		}
+		return effect()
+	})
 }

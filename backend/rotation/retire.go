@@ -41,7 +41,7 @@ func (run *Run) retireAgain(ctx context.Context) error {
 			continue
 		}
 		if err := run.step(ctx, name, "retire", func(ctx context.Context) error {
-			return run.driver(secret).Retire(ctx, secret, secret.Previous.Material)
+			return run.driver(secret).Retire(ctx, secret, secret.Previous.Material, run.fence)
 		}); err != nil {
 			cause = err
 			continue

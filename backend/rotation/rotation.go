@@ -143,13 +143,24 @@ func (run *Run) setAndTest(ctx context.Context, name string) error {
 	if run.op.Kind != KindImport {
 		run.touched = append(run.touched, name)
 		if err := run.step(ctx, name, "set", func(ctx context.Context) error {
-			return driver.Set(ctx, secret, material)
+			return driver.Set(ctx, secret, material, run.fence)
 		}); err != nil {
 			return err
 		}
 	}
 	return run.step(ctx, name, "test", func(ctx context.Context) error {
 		return driver.Test(ctx, secret, material)
+	})
+}
+
+// fence writes the state once more, which only the node that may write can do,
+// and only while the operation in flight is this one.
+func (run *Run) fence(ctx context.Context) error {
+	return run.role.update(ctx, func(s *State) error {
+		if s.InFlight == nil || s.InFlight.ID != run.op.ID {
+			return errSuperseded
+		}
+		return nil
 	})
 }
 

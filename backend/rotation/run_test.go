@@ -56,7 +56,7 @@ func TestTheStepsOfARotation(t *testing.T) {
 	must(t, err)
 	want := []string{
 		"app.create", "db.create", "jwt.create", "save",
-		"db.set", "db.test", "jwt.set", "jwt.test", "app.set", "app.test", "save", "append",
+		"save", "db.set", "db.test", "jwt.set", "jwt.test", "save", "app.set", "app.test", "save", "append",
 	}
 	if !slices.Equal(w.calls, want) {
 		t.Errorf("side effects:\n%v, want\n%v", w.calls, want)

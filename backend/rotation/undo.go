@@ -75,7 +75,7 @@ func (run *Run) restore(ctx context.Context, name string) error {
 	secret := run.secret(name)
 	driver := run.driver(secret)
 	if err := run.step(ctx, name, "undo", func(ctx context.Context) error {
-		return driver.Undo(ctx, secret)
+		return driver.Undo(ctx, secret, run.fence)
 	}); err != nil || secret.Current == nil {
 		return err
 	}

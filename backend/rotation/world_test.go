@@ -29,6 +29,7 @@ type world struct {
 	named  []*namedFault
 	always map[string]fault
 	dead   bool
+	pauses int               // how often the process was paused for long
 	hooks  map[string]func() // run before the call of that name; set before use
 	broken []string          // invariants that did not hold, with the call they broke at
 

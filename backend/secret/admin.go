@@ -65,16 +65,16 @@ func (*admin) Create(ctx context.Context, s rotation.Secret) (rotation.Material,
 
 // Set logs in with the current password and replaces it by v's. When the current
 // one is refused and v's is accepted, that was done before.
-func (a *admin) Set(ctx context.Context, s rotation.Secret, v rotation.Material) error {
+func (a *admin) Set(ctx context.Context, s rotation.Secret, v rotation.Material, fence rotation.Fence) error {
 	if s.Current == nil {
 		return a.Test(ctx, s, v)
 	}
-	return a.replace(ctx, s, s.Current.Material, v)
+	return a.replace(ctx, s, s.Current.Material, v, fence)
 }
 
 // replace makes the server accept to, which is the case already if it accepts
 // neither from nor anything but to.
-func (a *admin) replace(ctx context.Context, s rotation.Secret, from, to rotation.Material) error {
+func (a *admin) replace(ctx context.Context, s rotation.Secret, from, to rotation.Material, fence rotation.Fence) error {
 	at, l, err := adminParts(s, to)
 	if err != nil {
 		return err
@@ -83,7 +83,7 @@ func (a *admin) replace(ctx context.Context, s rotation.Secret, from, to rotatio
 	if err != nil {
 		return err
 	}
-	err = at.changeOwn(ctx, old, l, commit)
+	err = at.changeOwn(ctx, old, l, commit(fence))
 	if !loginRefused(err) {
 		return err
 	}
@@ -94,7 +94,7 @@ func (a *admin) replace(ctx context.Context, s rotation.Secret, from, to rotatio
 }
 
 // changeOwn logs in as from and sets that user's password to the one of to.
-func (s server) changeOwn(ctx context.Context, from, to Login, end outcome) error {
+func (s server) changeOwn(ctx context.Context, from, to Login, end ending) error {
 	password, err := s.passwordFor(to)
 	if err != nil {
 		return err
@@ -130,7 +130,7 @@ func (a *admin) Test(ctx context.Context, s rotation.Secret, v rotation.Material
 
 // Undo makes the server accept the current password, logging in with the pending
 // one if that is what it accepts.
-func (a *admin) Undo(ctx context.Context, s rotation.Secret) error {
+func (a *admin) Undo(ctx context.Context, s rotation.Secret, fence rotation.Fence) error {
 	if s.Current == nil || s.Pending == nil {
 		return nil
 	}
@@ -138,11 +138,11 @@ func (a *admin) Undo(ctx context.Context, s rotation.Secret) error {
 	if !loginRefused(err) {
 		return err
 	}
-	return a.replace(ctx, s, s.Pending.Material, s.Current.Material)
+	return a.replace(ctx, s, s.Pending.Material, s.Current.Material, fence)
 }
 
 // Retire proves that v is refused; it was replaced at the cut-over.
-func (a *admin) Retire(ctx context.Context, s rotation.Secret, v rotation.Material) error {
+func (a *admin) Retire(ctx context.Context, s rotation.Secret, v rotation.Material, _ rotation.Fence) error {
 	at, l, err := adminParts(s, v)
 	if err != nil {
 		return err

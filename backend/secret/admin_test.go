@@ -22,7 +22,7 @@ func TestAdminWithoutATurningBack(t *testing.T) {
 	v := s.create()
 	s.secret.Pending = s.value(v)
 	s.password(s.admin.Username)
-	for _, err := range []error{s.Set(t.Context(), s.secret, v), s.Undo(t.Context(), s.secret)} {
+	for _, err := range []error{s.Set(t.Context(), s.secret, v, unfenced), s.Undo(t.Context(), s.secret, unfenced)} {
 		if !loginRefused(err) {
 			t.Errorf("got %v, want that the login is refused", err)
 		}

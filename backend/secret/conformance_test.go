@@ -18,6 +18,7 @@ func TestConformance(t *testing.T) {
 			t.Run("create", func(t *testing.T) { subject(t).conformCreate() })
 			t.Run("lifecycle", func(t *testing.T) { subject(t).conformLifecycle() })
 			t.Run("undo", func(t *testing.T) { subject(t).conformUndo() })
+			t.Run("fence", func(t *testing.T) { subject(t).conformFence() })
 			t.Run("preflight", func(t *testing.T) { subject(t).conformPreflight() })
 			t.Run("read", func(t *testing.T) { subject(t).conformRead() })
 			t.Run("cancelled", func(t *testing.T) { subject(t).conformCancelled() })
@@ -53,7 +54,7 @@ func (s *subject) refused(v rotation.Material) {
 
 func (s *subject) set(v rotation.Material) {
 	s.t.Helper()
-	must(s.t, s.Set(s.t.Context(), s.secret, v))
+	must(s.t, s.Set(s.t.Context(), s.secret, v, unfenced))
 }
 
 // commit makes v current and, if there was one, the current previous.
@@ -106,13 +107,13 @@ func (s *subject) conformLifecycle() {
 	s.commit(two)
 	s.verified()
 	for range 2 {
-		must(s.t, s.Retire(ctx, s.secret, one))
+		must(s.t, s.Retire(ctx, s.secret, one, unfenced))
 	}
 	s.refused(one)
 	s.secret.Previous = nil
 	s.accepted(two)
 	s.verified()
-	if err := s.Retire(ctx, s.secret, two); s.external && err == nil {
+	if err := s.Retire(ctx, s.secret, two, unfenced); s.external && err == nil {
 		s.t.Error("the current value was retired")
 	}
 	s.accepted(two)
@@ -132,11 +133,11 @@ func (s *subject) conformUndo() {
 	ctx, one := s.t.Context(), s.first()
 	two := s.create()
 	s.secret.Pending = s.value(two)
-	must(s.t, s.Undo(ctx, s.secret)) // before anything was set
+	must(s.t, s.Undo(ctx, s.secret, unfenced)) // before anything was set
 	s.accepted(one)
 	s.set(two)
 	for range 2 {
-		must(s.t, s.Undo(ctx, s.secret))
+		must(s.t, s.Undo(ctx, s.secret, unfenced))
 		s.accepted(one)
 		s.refused(two)
 	}
@@ -145,17 +146,42 @@ func (s *subject) conformUndo() {
 	three := s.create()
 	s.secret.Pending = s.value(three)
 	s.set(three)
-	must(s.t, s.Undo(ctx, s.secret))
+	must(s.t, s.Undo(ctx, s.secret, unfenced))
 	s.accepted(two)
 	s.refused(three)
 	if s.OffersPrevious(s.secret) {
 		s.accepted(one)
 	}
 	s.now = s.now.Add(2 * time.Hour) // the overlap is over, and one with it
-	must(s.t, s.Undo(ctx, s.secret))
+	must(s.t, s.Undo(ctx, s.secret, unfenced))
 	s.accepted(two)
 	s.refused(one)
 	s.refused(three)
+}
+
+// unfenced is the fence of a node that nobody has replaced.
+func unfenced(context.Context) error { return nil }
+
+// conformFence refuses every change at the last moment: none may take effect, not
+// even after the node that was stopped has long hung up.
+func (s *subject) conformFence() {
+	ctx, one := s.t.Context(), s.first()
+	replaced := errors.New("another node has taken over")
+	fence := func(context.Context) error { return replaced }
+	two := s.create()
+	s.secret.Pending = s.value(two)
+	if err := s.Set(ctx, s.secret, two, fence); s.external && !errors.Is(err, replaced) {
+		s.t.Errorf("set past the fence: %v", err)
+	}
+	s.accepted(one)
+	s.refused(two)
+	s.set(two)
+	if err := s.Undo(ctx, s.secret, fence); s.external && err != nil && !errors.Is(err, replaced) {
+		s.t.Errorf("undone past the fence: %v", err)
+	}
+	s.accepted(two)
+	must(s.t, s.Undo(ctx, s.secret, unfenced))
+	s.accepted(one)
 }
 
 func (s *subject) conformPreflight() {
@@ -210,11 +236,11 @@ func (s *subject) conformCancelled() {
 	cancel()
 	calls := map[string]func() error{
 		"create":    func() error { _, err := s.Create(ctx, s.secret); return err },
-		"set":       func() error { return s.Set(ctx, s.secret, two) },
+		"set":       func() error { return s.Set(ctx, s.secret, two, unfenced) },
 		"test":      func() error { return s.Test(ctx, s.secret, one) },
 		"probe":     func() error { return s.Probe(ctx, s.secret, one) },
-		"undo":      func() error { return s.Undo(ctx, s.secret) },
-		"retire":    func() error { return s.Retire(ctx, s.secret, two) },
+		"undo":      func() error { return s.Undo(ctx, s.secret, unfenced) },
+		"retire":    func() error { return s.Retire(ctx, s.secret, two, unfenced) },
 		"preflight": func() error { _, err := s.Preflight(ctx, s.secret, two); return err },
 		"verify":    func() error { _, err := s.Verify(ctx, s.secret); return err },
 	}

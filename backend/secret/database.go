@@ -51,12 +51,12 @@ func (d *database) Import(s rotation.Secret, supplied string) (rotation.Material
 
 // Set makes the server accept the password of v for the user of v, in one
 // transaction.
-func (d *database) Set(ctx context.Context, s rotation.Secret, v rotation.Material) error {
+func (d *database) Set(ctx context.Context, s rotation.Secret, v rotation.Material, fence rotation.Fence) error {
 	c, l, err := d.parts(s, v)
 	if err != nil {
 		return err
 	}
-	err = d.alter(ctx, c, l, commit)
+	err = d.alter(ctx, c, l, commit(fence))
 	if codeOf(err) == codeInsufficientPrivilege {
 		return d.explain(ctx, c, l.Username, err)
 	}
@@ -119,7 +119,7 @@ func verifyStatements(ctx context.Context, conn *pgx.Conn, statements []string, 
 // single user that is the current password; without one there is nothing to go
 // back to, and nothing is done. With alternating users it is the previous
 // password of the pending user while it is in its overlap, else none at all.
-func (d *database) Undo(ctx context.Context, s rotation.Secret) error {
+func (d *database) Undo(ctx context.Context, s rotation.Secret, fence rotation.Fence) error {
 	if s.Pending == nil {
 		return nil
 	}
@@ -129,19 +129,19 @@ func (d *database) Undo(ctx context.Context, s rotation.Secret) error {
 	}
 	switch valid := s.PreviousAt(d.postgres.Now()); {
 	case s.Current != nil && s.Current.Material["username"] == pending.Username:
-		return d.Set(ctx, s, s.Current.Material)
+		return d.Set(ctx, s, s.Current.Material, fence)
 	case c.RotationStrategy == SingleUser:
 		return nil
 	case valid != nil && valid.Material["username"] == pending.Username:
-		return d.Set(ctx, s, valid.Material)
+		return d.Set(ctx, s, valid.Material, fence)
 	}
-	return d.clear(ctx, c, pending.Username)
+	return d.clear(ctx, c, pending.Username, fence)
 }
 
 // Retire makes the password of v unusable and proves it by a login. It leaves
 // the user of current alone: with a single user the old password stopped working
 // at the cut-over already, and only the proof is left to do.
-func (d *database) Retire(ctx context.Context, s rotation.Secret, v rotation.Material) error {
+func (d *database) Retire(ctx context.Context, s rotation.Secret, v rotation.Material, fence rotation.Fence) error {
 	c, l, err := d.parts(s, v)
 	if err != nil {
 		return err
@@ -154,7 +154,7 @@ func (d *database) Retire(ctx context.Context, s rotation.Secret, v rotation.Mat
 		if c.RotationStrategy == AlternatingUsers || s.Current.Material["password"] == l.Password {
 			return fmt.Errorf("retire password of %q: it is the current user, which stays as it is", l.Username)
 		}
-	} else if err := d.clear(ctx, c, l.Username); err != nil {
+	} else if err := d.clear(ctx, c, l.Username, fence); err != nil {
 		return err
 	}
 	_, err = at.refusal(ctx, l, "the retired password")

@@ -7,11 +7,13 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
 // alter sets the password of l's user to l's, in a transaction that ends as end
 // says. It neither looks at nor changes whether the user may log in.
-func (d *database) alter(ctx context.Context, c databaseSettings, l Login, end outcome) error {
+func (d *database) alter(ctx context.Context, c databaseSettings, l Login, end ending) error {
 	return d.postgres.administer(ctx, c.Connection, end, func(conn *pgx.Conn, at server) error {
 		return alter(ctx, conn, at, c, l)
 	})
@@ -19,11 +21,11 @@ func (d *database) alter(ctx context.Context, c databaseSettings, l Login, end o
 
 // clear makes every password of a user unusable: by removing it, or, where only
 // the rotation statements may touch the user, by one that nobody knows.
-func (d *database) clear(ctx context.Context, c databaseSettings, username string) error {
+func (d *database) clear(ctx context.Context, c databaseSettings, username string, fence rotation.Fence) error {
 	if len(c.rotation) > 0 {
-		return d.alter(ctx, c, Login{Username: username, Password: randomPassword()}, commit)
+		return d.alter(ctx, c, Login{Username: username, Password: randomPassword()}, commit(fence))
 	}
-	err := d.postgres.administer(ctx, c.Connection, commit, func(conn *pgx.Conn, _ server) error {
+	err := d.postgres.administer(ctx, c.Connection, commit(fence), func(conn *pgx.Conn, _ server) error {
 		return execute(ctx, conn, "ALTER ROLE "+quoteName(username)+" WITH PASSWORD NULL")
 	})
 	if err != nil {

@@ -70,7 +70,7 @@ func TestTestClassifies(t *testing.T) {
 		d, s := b.database(DatabaseConfig{Usernames: []string{user}, VerificationStatements: statements})
 		v, err := d.Create(t.Context(), s)
 		must(t, err)
-		must(t, d.Set(t.Context(), s, v))
+		must(t, d.Set(t.Context(), s, v, unfenced))
 		return d.Test(t.Context(), s, v)
 	}
 	must(t, try("SELECT 1", "SELECT '{{1,2}}'::int[]"))
@@ -116,13 +116,13 @@ func TestVerifyFindsTrust(t *testing.T) {
 	d, s := b.database(DatabaseConfig{Usernames: []string{b.user("trusted_user")}})
 	v, err := d.Create(t.Context(), s)
 	must(t, err)
-	must(t, d.Set(t.Context(), s, v))
+	must(t, d.Set(t.Context(), s, v, unfenced))
 	s.Current = b.value(v)
 	proofs, err := d.Verify(t.Context(), s)
 	if err == nil || !strings.Contains(err.Error(), "pg_hba.conf") || len(proofs) == 0 {
 		t.Errorf("got %v after %q", err, proofs)
 	}
-	if err := d.Retire(t.Context(), s, databaseMaterial("trusted_user", "old")); err == nil || !strings.Contains(err.Error(), "pg_hba.conf") {
+	if err := d.Retire(t.Context(), s, databaseMaterial("trusted_user", "old"), unfenced); err == nil || !strings.Contains(err.Error(), "pg_hba.conf") {
 		t.Errorf("retiring: %v", err)
 	}
 }
@@ -134,7 +134,7 @@ func TestVerifyFindsIntruders(t *testing.T) {
 	d, s := b.database(DatabaseConfig{Usernames: users})
 	v, err := d.Create(t.Context(), s)
 	must(t, err)
-	must(t, d.Set(t.Context(), s, v))
+	must(t, d.Set(t.Context(), s, v, unfenced))
 	s.Current = b.value(v)
 	b.sql("ALTER ROLE %s PASSWORD %s", users[1], quoteLiteral(v["password"]))
 	if _, err := d.Verify(t.Context(), s); err == nil || !strings.Contains(err.Error(), users[1]) {
@@ -148,7 +148,7 @@ func TestReadOnlyServer(t *testing.T) {
 	b.sql("ALTER ROLE %s SET default_transaction_read_only = on", b.admin.Username)
 	v, err := d.Create(t.Context(), s)
 	must(t, err)
-	if err := d.Set(t.Context(), s, v); err == nil || !strings.Contains(err.Error(), "primary") {
+	if err := d.Set(t.Context(), s, v, unfenced); err == nil || !strings.Contains(err.Error(), "primary") {
 		t.Errorf("got %v, want that the primary is asked for", err)
 	}
 }
@@ -167,7 +167,7 @@ func TestGivenUpSetNeverLands(t *testing.T) {
 
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error)
-	go func() { ended <- d.Set(ctx, s, v) }()
+	go func() { ended <- d.Set(ctx, s, v, unfenced) }()
 	watch := connect(t, shared)
 	b.waits(watch)
 	began := time.Now()

@@ -13,7 +13,7 @@ import (
 type local struct{}
 
 // Set has nothing to apply.
-func (local) Set(ctx context.Context, _ rotation.Secret, _ rotation.Material) error {
+func (local) Set(ctx context.Context, _ rotation.Secret, _ rotation.Material, _ rotation.Fence) error {
 	return ctx.Err()
 }
 
@@ -23,10 +23,10 @@ func (local) Probe(ctx context.Context, _ rotation.Secret, _ rotation.Material) 
 }
 
 // Undo has nothing to put back.
-func (local) Undo(ctx context.Context, _ rotation.Secret) error { return ctx.Err() }
+func (local) Undo(ctx context.Context, _ rotation.Secret, _ rotation.Fence) error { return ctx.Err() }
 
 // Retire has nothing to do: the engine destroys the value in its storage.
-func (local) Retire(ctx context.Context, _ rotation.Secret, _ rotation.Material) error {
+func (local) Retire(ctx context.Context, _ rotation.Secret, _ rotation.Material, _ rotation.Fence) error {
 	return ctx.Err()
 }
 

@@ -18,7 +18,7 @@ func TestClearTextIsNotSentUnasked(t *testing.T) {
 	d, s := b.database(DatabaseConfig{Usernames: []string{b.user("cleartext_user")}})
 	v, err := d.Create(t.Context(), s)
 	must(t, err)
-	must(t, d.Set(t.Context(), s, v))
+	must(t, d.Set(t.Context(), s, v, unfenced))
 	wantNotRefused(t, d.Test(t.Context(), s, v), "")
 	b.connection.Config.PasswordAuthentication = AuthenticatePassword
 	must(t, d.Test(t.Context(), s, v))
@@ -46,7 +46,7 @@ func TestPasswordsWorkInLibpq(t *testing.T) {
 			d, s := b.database(DatabaseConfig{Usernames: []string{user}})
 			v, err := d.Import(s, password)
 			must(t, err)
-			must(t, d.Set(t.Context(), s, v))
+			must(t, d.Set(t.Context(), s, v, unfenced))
 			must(t, d.Test(t.Context(), s, v))
 			must(t, psql(t, shared, user, password))
 			if err := psql(t, shared, user, password+"x"); err == nil {
@@ -65,7 +65,7 @@ func TestMD5(t *testing.T) {
 	for _, password := range odd {
 		d, s := b.database(DatabaseConfig{Usernames: []string{user}})
 		v := databaseMaterial(user, password)
-		must(t, d.Set(t.Context(), s, v))
+		must(t, d.Set(t.Context(), s, v, unfenced))
 		must(t, d.Test(t.Context(), s, v))
 		must(t, psql(t, shared, user, password))
 		wantRefused(t, d.Test(t.Context(), s, databaseMaterial(user, "x"+password)))
@@ -111,17 +111,17 @@ func TestServerLogShowsNoPassword(t *testing.T) {
 		_, err = d.Preflight(t.Context(), s, v)
 		must(t, err)
 		s.Pending = b.value(v)
-		must(t, d.Set(t.Context(), s, v))
-		must(t, d.Undo(t.Context(), s))
-		must(t, d.Set(t.Context(), s, v))
+		must(t, d.Set(t.Context(), s, v, unfenced))
+		must(t, d.Undo(t.Context(), s, unfenced))
+		must(t, d.Set(t.Context(), s, v, unfenced))
 		must(t, d.Test(t.Context(), s, v))
 		s.Previous, s.Current = s.Current, s.Pending
 		if s.Previous != nil {
-			must(t, d.Retire(t.Context(), s, s.Previous.Material))
+			must(t, d.Retire(t.Context(), s, s.Previous.Material, unfenced))
 		}
 	}
 	b.sql("ALTER ROLE %s NOCREATEROLE", b.admin.Username)
-	if err := d.Set(t.Context(), s, made[0]); err == nil {
+	if err := d.Set(t.Context(), s, made[0], unfenced); err == nil {
 		t.Fatal("an administrator without privileges set a password")
 	}
 	log, err := os.ReadFile(shared.LogPath)
@@ -149,7 +149,7 @@ func TestErrorsAreScrubbed(t *testing.T) {
 		"SELECT set_config('lock_timeout', {{password}}, true)",
 	} {
 		d, s := b.database(DatabaseConfig{Usernames: []string{user}, RotationStatements: []string{sql}})
-		err := d.Set(t.Context(), s, v)
+		err := d.Set(t.Context(), s, v, unfenced)
 		if err == nil || !strings.Contains(err.Error(), rotation.Redacted) || strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("%s: %v", sql, err)
 		}

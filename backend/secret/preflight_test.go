@@ -70,12 +70,12 @@ func (b *bench) rotateTwice(d *database, s *rotation.Secret) {
 	for range 3 {
 		v, err := d.Create(b.t.Context(), *s)
 		must(b.t, err)
-		must(b.t, d.Set(b.t.Context(), *s, v))
+		must(b.t, d.Set(b.t.Context(), *s, v, unfenced))
 		must(b.t, d.Test(b.t.Context(), *s, v))
 		old := s.Current
 		s.Current = b.value(v)
 		if old != nil {
-			must(b.t, d.Retire(b.t.Context(), *s, old.Material))
+			must(b.t, d.Retire(b.t.Context(), *s, old.Material, unfenced))
 		}
 	}
 }
@@ -92,7 +92,7 @@ func (b *bench) setNamesTheRemedy(major int) {
 	if major >= 16 {
 		wanted = append(wanted, `GRANT "plain" TO "`+b.admin.Username+`" WITH ADMIN TRUE, INHERIT FALSE, SET FALSE;`)
 	}
-	err = d.Set(b.t.Context(), s, v)
+	err = d.Set(b.t.Context(), s, v, unfenced)
 	if codeOf(err) != codeInsufficientPrivilege {
 		b.t.Fatalf("got %v, want SQLSTATE 42501", err)
 	}
@@ -102,7 +102,7 @@ func (b *bench) setNamesTheRemedy(major int) {
 		}
 		b.sql("%s", want)
 	}
-	must(b.t, d.Set(b.t.Context(), s, v))
+	must(b.t, d.Set(b.t.Context(), s, v, unfenced))
 	must(b.t, d.Test(b.t.Context(), s, v))
 }
 
@@ -205,6 +205,6 @@ func TestManagedAdminIsRefused(t *testing.T) {
 	must(t, err)
 	_, err = d.Preflight(t.Context(), s, v)
 	wantInvalid(t, err, "administrator")
-	wantInvalid(t, d.Set(t.Context(), s, v), "administrator")
+	wantInvalid(t, d.Set(t.Context(), s, v, unfenced), "administrator")
 	must(t, b.server(nil).try(t.Context(), b.admin))
 }

@@ -135,7 +135,7 @@ func TestUnreachable(t *testing.T) {
 			d, s := b.database(DatabaseConfig{Usernames: []string{"app"}})
 			v := databaseMaterial("app", "hunter2hunter2")
 			for what, call := range map[string]func() error{
-				"set":  func() error { return d.Set(t.Context(), s, v) },
+				"set":  func() error { return d.Set(t.Context(), s, v, unfenced) },
 				"test": func() error { return d.Test(t.Context(), s, v) },
 			} {
 				began := time.Now()

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
 // callTimeout is how long this side waits for the answer to one statement. It is
@@ -24,17 +26,23 @@ SET LOCAL idle_in_transaction_session_timeout = 5000;
 SET LOCAL standard_conforming_strings = on;
 SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off'`
 
-// outcome says how a transaction ends when its work succeeded.
-type outcome string
+// ending says how a transaction ends when its work succeeded.
+type ending struct {
+	statement string
+	// fence is asked right before; nil if nothing takes effect.
+	fence rotation.Fence
+}
 
-const (
-	commit   outcome = "COMMIT"
-	rollback outcome = "ROLLBACK"
-)
+// commit lets the work take effect if the fence allows it. When this process is
+// paused after that, the server rolls back before anybody else has decided.
+func commit(fence rotation.Fence) ending { return ending{"COMMIT", fence} }
+
+// rollback lets nothing take effect.
+var rollback = ending{statement: "ROLLBACK"}
 
 // within runs work in one transaction on conn. The transaction ends as end says,
 // or is rolled back when work returns an error, which is returned as it is.
-func within(ctx context.Context, conn *pgx.Conn, end outcome, work func() error) error {
+func within(ctx context.Context, conn *pgx.Conn, end ending, work func() error) error {
 	if err := execute(ctx, conn, begin); err != nil {
 		return fmt.Errorf("begin transaction: %w", err)
 	}
@@ -42,7 +50,13 @@ func within(ctx context.Context, conn *pgx.Conn, end outcome, work func() error)
 		abandon(ctx, conn)
 		return err
 	}
-	if err := execute(ctx, conn, string(end)); err != nil {
+	if end.fence != nil {
+		if err := end.fence(ctx); err != nil {
+			abandon(ctx, conn)
+			return fmt.Errorf("before the commit: %w", err)
+		}
+	}
+	if err := execute(ctx, conn, end.statement); err != nil {
 		return fmt.Errorf("end transaction: %w", err)
 	}
 	return nil
@@ -53,13 +67,13 @@ func within(ctx context.Context, conn *pgx.Conn, end outcome, work func() error)
 func abandon(ctx context.Context, conn *pgx.Conn) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
-	if execute(ctx, conn, string(rollback)) != nil {
+	if execute(ctx, conn, rollback.statement) != nil {
 		hangUp(ctx, conn)
 	}
 }
 
 // administer runs work on a connection's administrator login, in one transaction.
-func (p *Postgres) administer(ctx context.Context, name string, end outcome, work func(conn *pgx.Conn, at server) error) error {
+func (p *Postgres) administer(ctx context.Context, name string, end ending, work func(conn *pgx.Conn, at server) error) error {
 	conn, at, err := p.acquire(ctx, name)
 	if err != nil {
 		return err
