@@ -76,7 +76,7 @@ func TestRotateRoot(t *testing.T) {
 	user := s.user()
 	m.write("secrets/r/db", d("type", "database", "connection", "main", "usernames", user))
 	answer := m.write("rotate-root/main", d("reason", "handed over"))
-	if answer["status"] != "completed" || answer["role"] != "main" {
+	if answer["status"] != "completed" || answer["connection"] != "main" {
 		t.Errorf("rotate-root answers %v", answer)
 	}
 	if err := logIn(t, s.admin, s.password); err == nil {
