@@ -85,7 +85,7 @@ func inFlight(r *rotation.Role, s *rotation.Snapshot) any {
 	}
 	data := map[string]any{
 		"rotation_id": op.ID, "kind": string(op.Kind), "trigger": string(op.Trigger),
-		"started": timestamp(op.Started), "secrets": op.Secrets, "interrupted": run == nil,
+		"started": timestamp(op.Started), "secrets": op.Secrets, "interrupted": run == nil, "attempts": op.Attempts,
 	}
 	if run != nil {
 		if p := run.Progress(); p != nil {

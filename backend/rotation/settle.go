@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 )
 
 // settle finishes an operation whose intent was saved and whose end was not: the
@@ -28,8 +29,8 @@ func (run *Run) settle(ctx context.Context) error {
 	case ctx.Err() != nil:
 		return errInterrupted
 	case err != nil:
-		return recovery.postpone(ctx, err)
-	case accepted:
+		return recovery.postpone(ctx, err, accepted)
+	case len(accepted) == len(recovery.targets):
 		recovery.found("interrupted; every target accepts the pending value: went forward")
 		return recovery.commit(ctx)
 	}
@@ -56,37 +57,54 @@ func (run *Run) takeOver(op *Operation) *Run {
 
 func (run *Run) found(what string) { run.issues = append(run.issues, what) }
 
-// probe uses every pending value at its target. The error is that of a target
-// that could not be asked.
-func (run *Run) probe(ctx context.Context) (accepted bool, err error) {
-	accepted = true
+// probe uses every pending value at its target, and returns the secrets whose
+// targets accept it. The error is that of targets that could not be asked.
+func (run *Run) probe(ctx context.Context) (accepted []string, unknown error) {
 	for _, name := range run.targets {
 		secret := run.secret(name)
-		if secret.Pending == nil {
-			return false, fmt.Errorf("state of %s is damaged: %s is in flight without a pending value", run.role.Name, name)
-		}
 		err := run.step(ctx, name, "probe", func(ctx context.Context) error {
 			return run.driver(secret).Test(ctx, secret, secret.Pending.Material)
 		})
-		if errors.Is(err, ErrRefused) {
-			accepted = false
-		} else if err != nil {
-			return false, err
+		if err == nil {
+			accepted = append(accepted, name)
+		} else if !errors.Is(err, ErrRefused) {
+			unknown = errors.Join(unknown, err)
 		}
 	}
-	return accepted, nil
+	return accepted, unknown
 }
 
-// postpone leaves everything as it is until the target can be asked.
-func (run *Run) postpone(ctx context.Context, cause error) error {
+// postpone leaves the operation open until every target can be asked. Where a
+// target was cut over to its pending value, readers are without a working one, so
+// that one is put back meanwhile.
+func (run *Run) postpone(ctx context.Context, cause error, accepted []string) error {
+	for _, name := range accepted {
+		if secret := run.secret(name); run.driver(secret).CutsOver(secret) {
+			cause = errors.Join(cause, run.restore(ctx, name))
+		}
+	}
 	err := run.role.update(ctx, func(s *State) error {
-		s.Failures++
-		s.RetryAt = run.role.retryAt(s.Failures)
 		s.LastError = cause.Error()
-		s.NeedsAttention = s.NeedsAttention || s.Failures > run.role.Snapshot().Terms.MaxRetries
-		return nil
+		return run.recoverLater(s)
 	})
 	return run.failure(OutcomeFailed, errors.Join(cause, err), nowUnknown)
+}
+
+// maxRecoveryPause is how long recovery waits at most: readers may be without a
+// value that works until it has been done.
+const maxRecoveryPause = time.Minute
+
+// recoverLater plans the next attempt to recover the operation in flight.
+func (run *Run) recoverLater(s *State) error {
+	if s.InFlight == nil || s.InFlight.ID != run.op.ID {
+		return errSuperseded
+	}
+	op := *s.InFlight
+	op.Attempts++
+	s.InFlight = &op
+	pause := min(run.role.Snapshot().Terms.retryPause(run.role.Key, op.Attempts), maxRecoveryPause)
+	s.RetryAt = run.role.engine.Now().UTC().Add(pause).Truncate(time.Second)
+	return nil
 }
 
 // goBack undoes an interrupted operation. It always returns an error.

@@ -139,6 +139,8 @@ type Operation struct {
 	Secrets []string `json:"secrets"`
 	// RevokePrevious ends the overlap of the replaced values at once.
 	RevokePrevious bool `json:"revoke_previous,omitempty"`
+	// Attempts counts how often recovery has found a target unreachable.
+	Attempts int `json:"attempts,omitempty"`
 }
 
 // Decode reads a stored state and refuses one of a newer format.

@@ -114,12 +114,12 @@ func (run *Run) unresolved(ctx context.Context, cause, undo error) error {
 		if s.InFlight == nil || s.InFlight.ID != run.op.ID {
 			return errSuperseded
 		}
-		run.count(s, cause)
-		s.RetryAt = run.role.retryAt(max(s.Failures, 1))
 		if run.op.Trigger == TriggerRecovery {
-			return nil // tried again until it works, and then recorded, once
+			s.LastError = errors.Join(cause, undo).Error()
+			return run.recoverLater(s) // until it works, and then it is recorded, once
 		}
-		if err := run.note(s, OutcomeFailed, run.results(s), cause); err != nil {
+		run.count(s, cause)
+		if err := errors.Join(run.note(s, OutcomeFailed, run.results(s), cause), run.recoverLater(s)); err != nil {
 			return err
 		}
 		// The operation that recovers has an id, and in time a record, of its own.
