@@ -4,7 +4,7 @@ PLUGIN  := vault-plugin-secrets-smvm
 LDFLAGS := $(if $(VERSION),-X github.com/smvm/$(PLUGIN)/backend.version=$(VERSION))
 
 .DEFAULT_GOAL := help
-.PHONY: help build test lint fmt demo dev clean
+.PHONY: help build test lint fmt demo dev cluster clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -14,6 +14,9 @@ demo: ## Tell the whole story on a real Vault and a real PostgreSQL
 
 dev: ## Leave the same environment running, and print how to talk to it
 	@scripts/devenv.sh
+
+cluster: ## Leave three Vault nodes and a PostgreSQL running, to break and to watch
+	@scripts/devenv.sh -cluster
 
 build: ## Build the plugin into bin/ (VERSION=v1.2.3 sets what it reports)
 	go build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)' -o bin/$(PLUGIN) ./cmd/$(PLUGIN)

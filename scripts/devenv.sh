@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# devenv.sh [-enable] [-major N] [-- COMMAND ARGUMENTS…] runs COMMAND beside a
-# real Vault and a real PostgreSQL, or leaves the two running for a person; see
-# backend/internal/devenv. Not by "go run", which loses the exit code and does
+# devenv.sh [-cluster] [-enable] [-major N] [-- COMMAND ARGUMENTS…] runs COMMAND
+# beside a real Vault, of one node or three, and a real PostgreSQL, or leaves
+# them running for a person; see backend/internal/devenv. Not by "go run", which loses the exit code and does
 # not pass SIGTERM on.
 set -euo pipefail
 # shellcheck source=scripts/prelude.sh

@@ -29,7 +29,7 @@ func TestMaterialIsNeverPrinted(t *testing.T) {
 	request := Request{Kind: KindImport, Supplied: hidden}
 	w := made(t)
 	run := w.role.newRun(request)
-	w.role.run = run
+	w.role.run.Store(run)
 	run.pending = map[string]*Value{"db": &value}
 	things := map[string]any{
 		"itself": hidden, "a pointer": &hidden, "a value": value, "a pointer to a value": &value, "a secret": secret,

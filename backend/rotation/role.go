@@ -48,11 +48,10 @@ type Role struct {
 	engine    *Engine
 	// snapshot is what readers see: immutable, replaced after each save.
 	snapshot atomic.Pointer[Snapshot]
-	// busy is whether run is set, for those who must not wait for mu.
-	busy atomic.Bool
+	// run is the operation under way, nil if there is none. It is set under mu.
+	run atomic.Pointer[Run]
 	// mu serialises saves and guards the fields below.
-	mu  sync.Mutex
-	run *Run
+	mu sync.Mutex
 	// saves counts the writes of the state that worked, stalls the runs in a row
 	// that failed without one.
 	saves, stalls int
@@ -252,8 +251,8 @@ func (r *Role) Change(ctx context.Context, rec *Record, change func(*State) erro
 func (r *Role) change(ctx context.Context, rec *Record, change func(*State) error) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if rec != nil && r.run != nil {
-		return r.run.op.busy(r.Name)
+	if run := r.run.Load(); rec != nil && run != nil {
+		return run.Operation().busy(r.Name)
 	}
 	return r.updateLocked(ctx, func(s *State) error {
 		if err := change(s); err != nil || rec == nil {
@@ -280,20 +279,17 @@ func (e *Engine) NewOperation(kind Kind, trigger Trigger) Operation {
 }
 
 // busy is the error for whoever finds this operation in the way.
-func (op *Operation) busy(role string) error {
+func (op Operation) busy(role string) error {
 	return fmt.Errorf("%w: %s %s of %s has been under way since %s", ErrInFlight,
 		op.Kind, op.ID, role, op.Started.Format(time.RFC3339))
 }
 
 // Busy reports whether a run is under way in this process. It never blocks.
-func (r *Role) Busy() bool { return r.busy.Load() }
+func (r *Role) Busy() bool { return r.run.Load() != nil }
 
-// Running returns the run under way in this process, nil if there is none.
-func (r *Role) Running() *Run {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.run
-}
+// Running returns the run under way in this process, nil if there is none. It
+// never blocks.
+func (r *Role) Running() *Run { return r.run.Load() }
 
 // Entries returns the history from the oldest kept entry to the newest, with
 // those that still travel in the state.

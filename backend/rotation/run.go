@@ -37,7 +37,9 @@ type Run struct {
 	added    *Secret
 	supplied Material
 	progress atomic.Pointer[Progress]
-	done     chan struct{}
+	// described is op for whoever asks while the run plans.
+	described atomic.Pointer[Operation]
+	done      chan struct{}
 	// since is Role.saves as it was when the run began.
 	since int
 
@@ -57,11 +59,18 @@ type Progress struct {
 	Since        time.Time
 }
 
-// Operation returns what the run does.
+// Operation returns what the run does. It never blocks.
 func (run *Run) Operation() Operation {
-	run.role.mu.Lock()
-	defer run.role.mu.Unlock()
-	return run.op
+	if op := run.described.Load(); op != nil {
+		return *op
+	}
+	return run.op // of a run that ended before this process, and changes no more
+}
+
+// describe shows the operation as it is planned now.
+func (run *Run) describe() {
+	op := run.op
+	run.described.Store(&op)
 }
 
 // Progress returns the step under way, nil before the first.
@@ -97,14 +106,14 @@ func (r *Role) Start(ctx context.Context, req Request) (*Run, error) {
 func (r *Role) begin(req Request) (run, own *Run, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if busy := r.run; busy != nil {
+	if busy := r.run.Load(); busy != nil {
 		switch {
 		case req.RequestID != "" && busy.op.RequestID == req.RequestID:
 			return busy, nil, nil
 		case busy.op.Kind == KindRetire || busy.op.Kind == KindRecover:
-			return nil, busy, busy.op.busy(r.Name)
+			return nil, busy, busy.Operation().busy(r.Name)
 		}
-		return nil, nil, busy.op.busy(r.Name)
+		return nil, nil, busy.Operation().busy(r.Name)
 	}
 	if run := r.repeated(req); run != nil {
 		return run, nil, nil
@@ -115,8 +124,9 @@ func (r *Role) begin(req Request) (run, own *Run, err error) {
 			return nil, nil, err
 		}
 	}
-	r.run, run.since = run, r.saves
-	r.busy.Store(true)
+	run.since = r.saves
+	run.describe()
+	r.run.Store(run)
 	go run.execute(r.engine.Context)
 	return run, nil, nil
 }
@@ -156,8 +166,7 @@ func (run *Run) execute(ctx context.Context) {
 		if run.err != nil && run.role.saves == run.since {
 			run.role.stallLocked()
 		}
-		run.role.run = nil
-		run.role.busy.Store(false)
+		run.role.run.Store(nil)
 		run.role.mu.Unlock()
 		close(run.done)
 		run.role.engine.Changed(run.role)
@@ -191,6 +200,8 @@ func (run *Run) perform(ctx context.Context) error {
 		return nil
 	case KindRetire:
 		return run.retire(ctx)
+	case KindRepair:
+		return run.repair(ctx)
 	}
 	return run.transact(ctx)
 }
@@ -210,6 +221,7 @@ func (run *Run) overtaken() bool {
 func (run *Run) planAgain() error {
 	run.role.mu.Lock()
 	defer run.role.mu.Unlock()
+	defer run.describe()
 	return run.plan(run.role.Snapshot().State)
 }
 
@@ -219,6 +231,9 @@ func (run *Run) plan(s *State) error {
 	case KindRecover:
 		return nil
 	case KindCreate, KindImport:
+		if s.Deleted {
+			return fmt.Errorf("%w: role %s was deleted meanwhile", ErrInvalid, run.role.Name)
+		}
 		if s.Secrets[run.added.Name] != nil {
 			return fmt.Errorf("%w: secret %q exists already in %s", ErrInvalid, run.added.Name, run.role.Name)
 		}

@@ -1,6 +1,7 @@
 package rotation
 
 import (
+	"fmt"
 	"testing"
 	"time"
 )
@@ -40,6 +41,8 @@ func scenarios() []scenario {
 		{"roll back", rotated(0, "db", "jwt", "app"), manual(KindRollback)},
 		{"roll back subset", rotated(0, "db", "jwt", "app"), manual(KindRollback, "db")},
 		{"retire", rotated(25*time.Hour, "db", "jwt", "app"), retire},
+		{"repair", astray(rotated(0, "db", "jwt", "app")), manual(KindRepair)},
+		{"rotate what went astray", astray(rotated(0, "db", "app")), manual(KindRotate)},
 		{"rotate and prune history", pruning(rotated(0, "db", "app")), manual(KindRotate)},
 	}
 }
@@ -74,6 +77,26 @@ func rotated(ago time.Duration, secrets ...string) func(*testing.T, *world) {
 		_, err := w.do(Request{Kind: KindRotate, Trigger: TriggerManual, RequestID: "before"})
 		must(t, err)
 		w.advance(ago)
+	}
+}
+
+// strayed is a password that the engine does not know.
+const strayed = "set after the snapshot"
+
+// astray is the same with targets that went on without this storage, as when a
+// snapshot of it is restored.
+func astray(p func(*testing.T, *world)) func(*testing.T, *world) {
+	return func(t *testing.T, w *world) {
+		t.Helper()
+		p(t, w)
+		for _, secret := range w.role.Snapshot().Secrets {
+			for _, v := range w.engine.offered(*secret) {
+				if user := v.Material["username"]; user != "" {
+					w.users[user] = strayed
+					w.adrift[fmt.Sprint(map[string]string(v.Material))] = true
+				}
+			}
+		}
 	}
 }
 
@@ -147,8 +170,11 @@ func (c cell) answered(t testing.TB, w *world, start int, err error) {
 	t.Helper()
 	grown := w.role.Snapshot().Version - start
 	want := 1
-	if c.scenario.request.Kind == KindRetire {
+	if kind := c.scenario.request.Kind; kind == KindRetire || kind == KindRepair {
 		want = 0
+	}
+	if c.scenario.request.Kind == KindRepair && err == nil && len(w.adrift) > 0 {
+		t.Fatalf("the repair succeeded, and the targets refuse %d values", len(w.adrift))
 	}
 	switch {
 	case err == nil && grown != want:

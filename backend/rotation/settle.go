@@ -21,8 +21,11 @@ func (run *Run) settle(ctx context.Context) error {
 		return nil
 	}
 	recovery := run.takeOver(interrupted)
-	if recovery.op.Kind == KindRetire {
+	switch recovery.op.Kind {
+	case KindRetire:
 		return recovery.settled(recovery.retireAgain(ctx))
+	case KindRepair:
+		return recovery.settled(recovery.repairAgain(ctx))
 	}
 	accepted, err := recovery.probe(ctx)
 	switch {

@@ -105,6 +105,7 @@ const (
 	KindRotate   Kind = "rotate"   // new values
 	KindRollback Kind = "rollback" // back to the previous values
 	KindRetire   Kind = "retire"   // end of an overlap
+	KindRepair   Kind = "repair"   // what a target refuses is set again
 	KindDelete   Kind = "delete"   // the secret or the role is forgotten
 )
 
@@ -170,7 +171,7 @@ func (s *State) checkInFlight() error {
 	}
 	for _, name := range s.InFlight.Secrets {
 		secret := s.Secrets[name]
-		if secret == nil || secret.Pending == nil && s.InFlight.Kind != KindRetire {
+		if secret == nil || secret.Pending == nil && s.InFlight.Kind != KindRetire && s.InFlight.Kind != KindRepair {
 			return fmt.Errorf("state is damaged: %s %s is in flight without a value for secret %q", s.InFlight.Kind, s.InFlight.ID, name)
 		}
 	}

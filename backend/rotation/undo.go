@@ -15,6 +15,8 @@ const (
 	nowUnknown   = "What the target holds now is not known; readers keep getting the committed values, which work unless the change had landed. The engine will find out by logging in, and go forward or back; rotate again to make it do so now."
 	nowIntended  = "No target was touched: readers keep getting what they got before. Whether storage took the intent is not known; the engine will find out as soon as storage answers, and then goes forward or back; status tells."
 	nowRetiring  = "The previous value is no longer offered to readers; whether it is retired will be found out as soon as storage answers."
+	nowRepaired  = "No value was changed. Whether all of them are accepted again will be found out as soon as storage answers; status tells."
+	nowRefused   = "No value was changed: readers keep getting what they got before, and it does not work where it is still refused. Mend the cause and try again."
 	nowTakenOver = "Another node of the cluster found this operation interrupted and ended it; status and history tell how."
 	nowInDoubt   = "Whether storage took the commit is not known. Every new value is in place and proven; the engine will finish as soon as storage answers; status tells."
 )
@@ -70,7 +72,7 @@ func (run *Run) undo(ctx context.Context, cause error) error {
 }
 
 // restore undoes one secret at its target and makes sure that the target accepts
-// its current value.
+// its current value, also where it had ceased to before the operation began.
 func (run *Run) restore(ctx context.Context, name string) error {
 	secret := run.secret(name)
 	driver := run.driver(secret)
@@ -79,9 +81,7 @@ func (run *Run) restore(ctx context.Context, name string) error {
 	}); err != nil || secret.Current == nil {
 		return err
 	}
-	return run.step(ctx, name, "probe", func(ctx context.Context) error {
-		return driver.Probe(ctx, secret, secret.Current.Material)
-	})
+	return run.mend(ctx, secret, secret.Current)
 }
 
 // drop is the change that ends an unsuccessful operation.

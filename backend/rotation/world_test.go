@@ -23,6 +23,7 @@ type world struct {
 	stored  *State            // the same, decoded
 	entries map[int]Entry     // the history in storage
 	used    map[string]string // "version/secret" to material, for ever
+	adrift  map[string]bool   // materials that storage holds and that stopped working by themselves
 
 	calls  []string
 	faults []fault
@@ -90,7 +91,7 @@ func newWorld() *world {
 	return &world{
 		clock: time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC),
 		users: map[string]string{"app": "made-by-hand"}, gone: map[string]bool{},
-		entries: map[int]Entry{}, used: map[string]string{},
+		entries: map[int]Entry{}, used: map[string]string{}, adrift: map[string]bool{},
 		always: map[string]fault{}, recorded: map[string]string{},
 	}
 }
@@ -99,6 +100,7 @@ func newWorld() *world {
 func (w *world) clone() *world {
 	c := newWorld()
 	c.clock, c.made, c.state, c.stored, c.settings = w.clock, w.made, w.state, w.stored, w.settings
+	c.adrift = maps.Clone(w.adrift)
 	c.users, c.gone, c.entries, c.used = maps.Clone(w.users), maps.Clone(w.gone), maps.Clone(w.entries), maps.Clone(w.used)
 	return c
 }

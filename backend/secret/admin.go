@@ -128,13 +128,14 @@ func (a *admin) Test(ctx context.Context, s rotation.Secret, v rotation.Material
 	return err
 }
 
-// Undo makes the server accept the current password, logging in with the pending
-// one if that is what it accepts.
+// Undo sets the current password again, logging in with the pending one if that is
+// what the server accepts. It does so also when the current one still works: a
+// change that another node has left uncommitted then ends before this one.
 func (a *admin) Undo(ctx context.Context, s rotation.Secret, fence rotation.Fence) error {
 	if s.Current == nil || s.Pending == nil {
 		return nil
 	}
-	err := a.Test(ctx, s, s.Current.Material)
+	err := a.replace(ctx, s, s.Current.Material, s.Current.Material, fence)
 	if !loginRefused(err) {
 		return err
 	}

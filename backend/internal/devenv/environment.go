@@ -67,9 +67,7 @@ func lookPath(command string, env []variable) string {
 // wait prints how to talk to the servers, and returns when ctx ends.
 func wait(ctx context.Context, env []variable) error {
 	fmt.Print("\nVault and PostgreSQL are running. In another terminal:\n\n")
-	for _, v := range env {
-		fmt.Printf("  export %s=%s\n", v.name, quote(v.value))
-	}
+	export(env)
 	fmt.Print(`
 and then, for example:
 
@@ -84,6 +82,13 @@ Ctrl-C here stops both and removes everything they had.
 	<-ctx.Done()
 	fmt.Fprintln(os.Stderr, "\ndevenv: stopping")
 	return nil
+}
+
+// export prints the commands that set env.
+func export(env []variable) {
+	for _, v := range env {
+		fmt.Printf("  export %s=%s\n", v.name, quote(v.value))
+	}
 }
 
 // quote makes a value safe for a POSIX shell.

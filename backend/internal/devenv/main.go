@@ -1,11 +1,12 @@
 // Command devenv runs a command beside a real Vault and a real PostgreSQL that
 // it starts for it, and stops both when the command ends:
 //
-//	scripts/devenv.sh [-enable] [-major N] [-- COMMAND ARGUMENTS…]
+//	scripts/devenv.sh [-cluster] [-enable] [-major N] [-- COMMAND ARGUMENTS…]
 //
 // The plugin is built and registered in Vault's catalog. COMMAND finds its way
 // by the environment: see environment. Without COMMAND, devenv prints how to
-// talk to the servers and keeps them until it is interrupted.
+// talk to the servers and keeps them until it is interrupted. With -cluster
+// there are three Vault nodes, and those that are killed are started again.
 package main
 
 import (
@@ -23,6 +24,7 @@ import (
 
 // options are the command line.
 type options struct {
+	cluster bool
 	enable  bool
 	major   int
 	command []string
@@ -30,6 +32,7 @@ type options struct {
 
 func main() {
 	var opts options
+	flag.BoolVar(&opts.cluster, "cluster", false, "start a Vault of three nodes, with the plugin enabled at smvm/")
 	flag.BoolVar(&opts.enable, "enable", false, "also enable the plugin, at smvm/")
 	flag.IntVar(&opts.major, "major", 0, "PostgreSQL's major version, 14 to 18 (default: what is there)")
 	flag.Parse()
@@ -67,6 +70,9 @@ func run(opts options) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, pg.Stop()) }()
+	if opts.cluster {
+		return runCluster(ctx, pg, opts.command)
+	}
 	v, err := testenv.StartVault(ctx, testenv.VaultOptions{})
 	if err != nil {
 		return err
@@ -83,8 +89,14 @@ func run(opts options) (err error) {
 	return runCommand(opts.command, env)
 }
 
+// vault is one server or a cluster.
+type vault interface {
+	RegisterPlugin(ctx context.Context, binary, version string) error
+	Enable(ctx context.Context, path, version string) error
+}
+
 // installPlugin builds and registers the plugin, and returns the built binary.
-func installPlugin(ctx context.Context, v *testenv.Vault, enable bool) (string, error) {
+func installPlugin(ctx context.Context, v vault, enable bool) (string, error) {
 	fmt.Fprintln(os.Stderr, "devenv: building the plugin")
 	binary, err := testenv.BuildPlugin(ctx, testenv.BuildOptions{})
 	if err != nil {

@@ -19,6 +19,8 @@ type BuildOptions struct {
 	// Version is what the plugin reports, such as v0.2.0; empty keeps the
 	// source's.
 	Version string
+	// Tags are build tags, separated by commas.
+	Tags string
 }
 
 // builds remembers what this process has built, because many tests need it.
@@ -56,6 +58,9 @@ func build(ctx context.Context, opts BuildOptions, path string) error {
 	args := []string{"build", "-buildvcs=false", "-o", path}
 	if opts.Race {
 		args = append(args, "-race")
+	}
+	if opts.Tags != "" {
+		args = append(args, "-tags", opts.Tags)
 	}
 	if opts.Version != "" {
 		args = append(args, "-ldflags", "-X "+modulePath+"/backend.version="+opts.Version)

@@ -1,6 +1,7 @@
 package testenv
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -20,9 +21,7 @@ func childrenOf(parent int) []int {
 		if err != nil {
 			continue // it has exited meanwhile
 		}
-		// "pid (name) state ppid …"; the name may contain anything.
-		_, rest, _ := strings.Cut(string(text[max(0, strings.LastIndexByte(string(text), ')')):]), " ")
-		fields := strings.Fields(rest)
+		fields := strings.Fields(afterName(text))
 		if len(fields) < 2 || fields[0] == "Z" || fields[1] != strconv.Itoa(parent) {
 			continue
 		}
@@ -35,17 +34,42 @@ func childrenOf(parent int) []int {
 
 // alive reports whether a process of this id exists and is not a zombie.
 func alive(pid int) bool {
-	text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
-	return err == nil && !strings.Contains(string(text), ") Z ") && syscall.Kill(pid, 0) == nil
+	state := processState(pid)
+	return state != "" && state != "Z" && syscall.Kill(pid, 0) == nil
 }
 
-// waitGone waits until none of the processes is alive any more. It takes no
-// context: cleaning up goes on when everything else has ended.
+// stopped reports whether a process was stopped by a signal.
+func stopped(pid int) bool { return processState(pid) == "T" }
+
+// processState returns the kernel's letter for a process; "" if it is gone.
+func processState(pid int) string {
+	text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return ""
+	}
+	state, _, _ := strings.Cut(afterName(text), " ")
+	return state
+}
+
+// afterName returns what follows the name in the text of a stat file, "pid
+// (name) state ppid …"; the name may contain anything.
+func afterName(stat []byte) string {
+	_, rest, _ := strings.Cut(string(stat[max(0, bytes.LastIndexByte(stat, ')')):]), " ")
+	return rest
+}
+
+// waitGone waits until none of the processes is alive any more.
 func waitGone(pids []int) error {
+	return waitUntil(pids, "end", func(pid int) bool { return !alive(pid) })
+}
+
+// waitUntil waits until all of the processes have done what is named. It takes
+// no context: cleaning up goes on when everything else has ended.
+func waitUntil(pids []int, what string, done func(pid int) bool) error {
 	deadline := time.Now().Add(stopTimeout)
-	for slices.ContainsFunc(pids, alive) {
+	for slices.ContainsFunc(pids, func(pid int) bool { return !done(pid) }) {
 		if time.Now().After(deadline) {
-			return fmt.Errorf("wait for processes %v to end: still there after %s", pids, stopTimeout)
+			return fmt.Errorf("wait for processes %v to %s: they have not after %s", pids, what, stopTimeout)
 		}
 		time.Sleep(pollInterval)
 	}

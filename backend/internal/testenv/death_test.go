@@ -31,7 +31,7 @@ func victim(how string) {
 	if err := errors.Join(errP, errV); err != nil {
 		panic(err)
 	}
-	for _, pid := range append(childrenOf(pg.process.pid()), pg.process.pid(), v.process.pid()) {
+	for _, pid := range append(childrenOf(pg.process.pid()), pg.process.pid(), v.PID()) {
 		fmt.Println("process", pid)
 	}
 	fmt.Println("dir", pg.scratch.dir)

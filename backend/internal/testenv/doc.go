@@ -1,6 +1,8 @@
 // Package testenv is the project's one harness. It starts and stops a real
-// PostgreSQL and a real Vault, for the acceptance tests, for `make demo` and
-// for `make dev`.
+// PostgreSQL and a real Vault, of one node or of several (Cluster), for the
+// acceptance tests, for `make demo`, `make dev` and `make cluster`. It also
+// makes them fail: servers and plugins are killed and paused by their methods,
+// connections are cut and stalled by a Proxy, at a given statement if need be.
 //
 // The servers listen on free ports of 127.0.0.1, keep everything in a scratch
 // directory of their own, and never outlive the process that started them:

@@ -129,6 +129,9 @@ func (pg *Postgres) command(ctx context.Context, name string, args ...string) *e
 	return cmd
 }
 
+// Address is where it listens, as "host:port".
+func (pg *Postgres) Address() string { return net.JoinHostPort(pg.Host, strconv.Itoa(pg.Port)) }
+
 // DSN returns a connection URL for a user of a database. With TLS it demands
 // and verifies the server's certificate.
 func (pg *Postgres) DSN(user, password, database string) string {
@@ -138,7 +141,7 @@ func (pg *Postgres) DSN(user, password, database string) string {
 	}
 	u := url.URL{
 		Scheme: "postgres", User: url.UserPassword(user, password),
-		Host: net.JoinHostPort(pg.Host, strconv.Itoa(pg.Port)), Path: "/" + database, RawQuery: query.Encode(),
+		Host: pg.Address(), Path: "/" + database, RawQuery: query.Encode(),
 	}
 	return u.String()
 }

@@ -1,6 +1,7 @@
 package testenv
 
 import (
+	"strings"
 	"testing"
 )
 
@@ -12,7 +13,7 @@ func NewPostgres(t testing.TB, opts PostgresOptions) *Postgres {
 	if err != nil {
 		t.Fatal(err)
 	}
-	stopAfter(t, pg.LogPath, pg.Stop)
+	stopAfter(t, pg.Stop, pg.LogPath)
 	return pg
 }
 
@@ -24,8 +25,36 @@ func NewVault(t testing.TB, opts VaultOptions) *Vault {
 	if err != nil {
 		t.Fatal(err)
 	}
-	stopAfter(t, v.LogPath, v.Stop)
+	stopAfter(t, v.Stop, v.LogPath)
 	return v
+}
+
+// NewCluster is StartCluster for a test: it fails the test if that fails, and
+// stops the servers when the test and its subtests are done.
+func NewCluster(t testing.TB, opts ClusterOptions) *Cluster {
+	t.Helper()
+	c, err := StartCluster(t.Context(), opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var logs []string
+	for _, v := range c.Nodes {
+		logs = append(logs, v.LogPath)
+	}
+	stopAfter(t, c.Stop, logs...)
+	return c
+}
+
+// NewProxy is StartProxy for a test: it fails the test if that fails, and
+// stops the proxy when the test and its subtests are done.
+func NewProxy(t testing.TB, target string) *Proxy {
+	t.Helper()
+	p, err := StartProxy(t.Context(), target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stopAfter(t, p.Stop)
+	return p
 }
 
 // NewPlugin is BuildPlugin for a test, with the race detector on.
@@ -39,14 +68,31 @@ func NewPlugin(t testing.TB) string {
 }
 
 // stopAfter stops a server when the test is done. A failed test shows the end
-// of its log, which is gone afterwards.
-func stopAfter(t testing.TB, logPath string, stop func() error) {
+// of its logs, which are gone afterwards, and one with a data race fails: the
+// plugin's race detector has only Vault's log to report to.
+func stopAfter(t testing.TB, stop func() error, logPaths ...string) {
 	t.Cleanup(func() {
-		if t.Failed() {
-			t.Logf("the end of %s:\n%s", logPath, tail(logPath, 4000))
+		for _, path := range logPaths {
+			if race := findRace(path); race != "" {
+				t.Errorf("a data race, from %s:\n%s", path, race)
+			}
+			if t.Failed() {
+				t.Logf("the end of %s:\n%s", path, tail(path, 4000))
+			}
 		}
 		if err := stop(); err != nil {
 			t.Error(err)
 		}
 	})
+}
+
+// findRace returns the first report of the race detector in a log; "" if there
+// is none.
+func findRace(path string) string {
+	log := tail(path, 1<<30)
+	at := strings.Index(log, "WARNING: DATA RACE")
+	if at < 0 {
+		return ""
+	}
+	return log[at:min(len(log), at+4000)]
 }

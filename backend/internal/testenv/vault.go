@@ -1,16 +1,26 @@
 package testenv
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"sync"
+	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/hashicorp/vault/api"
 )
+
+// probeTimeout bounds one question to a server whether it is up.
+const probeTimeout = 500 * time.Millisecond
+
+// noRaceSleep keeps a plugin built with the race detector from waiting a second
+// before it exits, for which seal and step-down would have to wait too.
+const noRaceSleep = "GORACE=atexit_sleep_ms=0"
 
 // VaultOptions says what StartVault starts. The zero value is what most tests
 // want.
@@ -19,11 +29,19 @@ type VaultOptions struct {
 	Binary string
 	// Config is HCL to add to the server's configuration file.
 	Config string
+
+	// id is the node's; empty means smvm-1.
+	id string
+	// front returns the address at which the node's peers are to reach it,
+	// given the one at which it listens for them; nil means the same.
+	front func(ctx context.Context, listen string) (string, error)
 }
 
-// Vault is a running Vault server of one node: initialised, unsealed, active,
-// with a file audit device.
+// Vault is a running Vault server, initialised, unsealed, with a file audit
+// device: one of its own, which is active, or a node of a Cluster.
 type Vault struct {
+	// ID is the node's name in raft, such as smvm-1.
+	ID string
 	// Address is the URL of its API. It stays the same over restarts.
 	Address string
 	// Binary is the vault program, server and CLI.
@@ -41,9 +59,11 @@ type Vault struct {
 	PluginDir string
 
 	scratch *scratch
+	probe   *api.Client // as Client, but it does not wait or retry
+	member  bool        // of a Cluster: unsealed, it may be a standby
 
-	mu      sync.Mutex // held while the server is started or stopped
-	process *process
+	mu      sync.Mutex              // held while the server is started or stopped
+	process atomic.Pointer[process] // of the last start
 }
 
 // StartVault starts a new Vault and returns when it is active. Where it has to
@@ -81,12 +101,17 @@ func newVault(ctx context.Context, opts VaultOptions) (*Vault, error) {
 		return nil, err
 	}
 	v := &Vault{
-		Binary: binary, scratch: s,
+		ID: cmp.Or(opts.id, "smvm-1"), Binary: binary, scratch: s,
 		LogPath: s.path("vault.log"), AuditLogPath: s.path("audit.log"), PluginDir: s.path("plugins"),
 	}
-	if err := v.configure(ctx, opts.Config); err != nil {
+	if err := v.configure(ctx, opts); err != nil {
 		return v, err
 	}
+	if v.probe, err = newClient(v.Address); err != nil {
+		return v, err
+	}
+	v.probe.SetMaxRetries(0)
+	v.probe.SetClientTimeout(probeTimeout)
 	v.Client, err = newClient(v.Address)
 	return v, err
 }
@@ -110,18 +135,19 @@ func newClient(address string) (*api.Client, error) {
 func (v *Vault) launch(ctx context.Context) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.process.running() {
+	if v.process.Load().running() {
 		return errors.New("start Vault: it is running")
 	}
 	cmd := exec.CommandContext(context.WithoutCancel(ctx), v.Binary, "server", "-config", v.scratch.path("vault.hcl")) //nolint:gosec // from our own scripts
 	cmd.Dir = v.scratch.dir
-	cmd.Env = []string{"PATH=/usr/bin:/bin", "TZ=UTC", "HOME=" + v.scratch.dir, "TMPDIR=" + os.TempDir()}
-	var err error
-	if v.process, err = startProcess(v.scratch, cmd, v.LogPath); err != nil {
+	cmd.Env = []string{"PATH=/usr/bin:/bin", "TZ=UTC", "HOME=" + v.scratch.dir, "TMPDIR=" + os.TempDir(), noRaceSleep}
+	p, err := startProcess(v.scratch, cmd, v.LogPath)
+	if err != nil {
 		return err
 	}
+	v.process.Store(p)
 	return v.await(ctx, "Vault's API", func(ctx context.Context) error {
-		_, err := v.Client.Sys().HealthWithContext(ctx)
+		_, err := v.probe.Sys().HealthWithContext(ctx)
 		return err
 	})
 }
@@ -130,7 +156,7 @@ func (v *Vault) launch(ctx context.Context) error {
 func (v *Vault) await(ctx context.Context, what string, check func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	ctx, release := v.process.whileRunning(ctx, v.LogPath)
+	ctx, release := v.process.Load().whileRunning(ctx, v.LogPath)
 	defer release()
 	return Eventually(ctx, what, check)
 }
@@ -148,11 +174,12 @@ func (v *Vault) Stop() error {
 func (v *Vault) Shutdown() error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return v.process.stop(syscall.SIGTERM)
+	// A server that is stopped, or that waits for a stopped plugin, never ends.
+	return errors.Join(v.Continue(), v.process.Load().stop(syscall.SIGTERM))
 }
 
 // Start starts the server again after Shutdown or Kill, unseals it and waits
-// until it is active.
+// as Unseal does.
 func (v *Vault) Start(ctx context.Context) error {
 	if err := v.launch(ctx); err != nil {
 		return err

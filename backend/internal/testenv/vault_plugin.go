@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"syscall"
 
 	"github.com/hashicorp/vault/api"
 )
@@ -21,6 +20,12 @@ const PluginName = "vault-plugin-secrets-smvm"
 // registers it in the catalog. Version, if not empty, must be the one that the
 // plugin itself reports. Several versions can be registered side by side.
 func (v *Vault) RegisterPlugin(ctx context.Context, binary, version string) error {
+	return registerPlugin(ctx, v, []*Vault{v}, binary, version)
+}
+
+// registerPlugin installs a plugin binary on the nodes and registers it in the
+// catalog, which they share, through active.
+func registerPlugin(ctx context.Context, active *Vault, nodes []*Vault, binary, version string) error {
 	content, err := os.ReadFile(binary) //nolint:gosec // the caller's
 	if err != nil {
 		return fmt.Errorf("read plugin: %w", err)
@@ -29,11 +34,13 @@ func (v *Vault) RegisterPlugin(ctx context.Context, binary, version string) erro
 	if version != "" {
 		command += "_" + version
 	}
-	if err := v.installPlugin(command, content); err != nil {
-		return err
+	for _, node := range nodes {
+		if err := node.installPlugin(command, content); err != nil {
+			return err
+		}
 	}
 	sum := sha256.Sum256(content)
-	err = v.Client.Sys().RegisterPluginWithContext(ctx, &api.RegisterPluginInput{
+	err = active.Client.Sys().RegisterPluginWithContext(ctx, &api.RegisterPluginInput{
 		Name: PluginName, Type: api.PluginTypeSecrets, Command: command,
 		SHA256: hex.EncodeToString(sum[:]), Version: version,
 	})
@@ -67,40 +74,4 @@ func (v *Vault) Enable(ctx context.Context, path, version string) error {
 		return fmt.Errorf("enable plugin at %s: %w", path, err)
 	}
 	return nil
-}
-
-// PluginPIDs returns the process ids of Vault's children: its plugins.
-func (v *Vault) PluginPIDs() []int {
-	if !v.process.running() {
-		return nil
-	}
-	return childrenOf(v.process.pid())
-}
-
-// KillPlugins ends every plugin process with SIGKILL, as a crash would, and
-// returns when they are gone. Vault starts them again when it needs them.
-func (v *Vault) KillPlugins() error { return killAll(v.PluginPIDs()) }
-
-// Kill ends the server and its plugins with SIGKILL, as the loss of the
-// machine would, and keeps its data; Start brings it back.
-func (v *Vault) Kill() error {
-	plugins := v.PluginPIDs()
-	return errors.Join(v.KillServer(), killAll(plugins))
-}
-
-// KillServer ends the server alone with SIGKILL. Its plugins live on without
-// storage, as after a crash of Vault; Stop ends them.
-func (v *Vault) KillServer() error {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	return v.process.kill()
-}
-
-func killAll(pids []int) error {
-	for _, pid := range pids {
-		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
-			return fmt.Errorf("kill process %d: %w", pid, err)
-		}
-	}
-	return waitGone(pids)
 }

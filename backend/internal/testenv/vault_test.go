@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -47,7 +48,7 @@ func TestVaultStopLeavesNothing(t *testing.T) {
 	t.Parallel()
 	v, err := StartVault(t.Context(), VaultOptions{})
 	must(t, err)
-	pids := []int{v.process.pid(), v.scratch.watcher.Process.Pid}
+	pids := []int{v.PID(), v.scratch.watcher.Process.Pid}
 	must(t, v.Stop())
 	must(t, v.Stop())
 	checkGone(t, pids, v.scratch.dir)
@@ -83,6 +84,19 @@ func TestPluginLifeCycle(t *testing.T) {
 	}
 	must(t, v.Stop())
 	checkGone(t, []int{orphan}, v.scratch.dir)
+}
+
+func TestFindRace(t *testing.T) {
+	t.Parallel()
+	log := filepath.Join(t.TempDir(), "vault.log")
+	must(t, os.WriteFile(log, []byte("[DEBUG] smvm: ==================\n[DEBUG] smvm: WARNING: DATA RACE\n"), 0o600))
+	if got := findRace(log); got != "WARNING: DATA RACE\n" {
+		t.Errorf("found %q", got)
+	}
+	must(t, os.WriteFile(log, []byte("[DEBUG] smvm: none\n"), 0o600))
+	if got := findRace(log); got != "" {
+		t.Errorf("found %q", got)
+	}
 }
 
 // pluginPID makes Vault call the plugin, and returns its process id.
