@@ -37,12 +37,15 @@ type backend struct {
 	engine    *rotation.Engine
 	registry  *registry
 	scheduler *scheduler
+	checks    *checks
 	postgres  *secret.Postgres
 	types     map[string]secret.Type
 	admin     secret.Type
 	claims    claims
 	// settings is the mount's configuration, replaced as a whole.
 	settings atomic.Pointer[settings]
+	// configuring is held while settings are changed.
+	configuring sync.Mutex
 	// storage is the handle that background work uses; set by initialize.
 	storage atomic.Pointer[logical.Storage]
 	// mount is the path the engine is mounted at, as requests last named it.
@@ -76,8 +79,9 @@ func newBackend(now func() time.Time) *backend {
 	b.types = secret.Types(b.postgres, passwordPolicies{b})
 	b.admin = secret.NewAdmin(b.postgres)
 	b.engine = b.newEngine(ctx)
-	b.registry = &registry{engine: b.engine, roles: map[string]*rotation.Role{}}
+	b.registry = &registry{engine: b.engine, store: &store{b}, roles: map[string]*rotation.Role{}}
 	b.scheduler = newScheduler(b)
+	b.checks = &checks{b: b}
 	b.Backend = &framework.Backend{
 		Help:           help,
 		BackendType:    logical.TypeLogical,
@@ -97,7 +101,7 @@ func (b *backend) newEngine(ctx context.Context) *rotation.Engine {
 	for name, t := range b.types {
 		drivers[name] = t
 	}
-	return &rotation.Engine{
+	return withBreakpoints(&rotation.Engine{
 		Store:    &store{b},
 		Drivers:  drivers,
 		Now:      b.now,
@@ -107,7 +111,7 @@ func (b *backend) newEngine(ctx context.Context) *rotation.Engine {
 		Changed:  func(r *rotation.Role) { b.scheduler.plan(r) },
 		Recorded: b.recorded,
 		Context:  ctx,
-	}
+	})
 }
 
 func (b *backend) paths() []*framework.Path {
@@ -141,12 +145,15 @@ func (b *backend) initialize(_ context.Context, req *logical.InitializationReque
 	return nil
 }
 
-// startWork starts the scheduler, once, on a node that may write.
+// startWork starts the background work, once, on a node that may write.
 func (b *backend) startWork() {
 	if b.storage.Load() == nil || !b.WriteSafeReplicationState() {
 		return
 	}
-	b.start.Do(func() { go b.scheduler.run(b.engine.Context) })
+	b.start.Do(func() {
+		go b.scheduler.run(b.engine.Context)
+		go b.checks.run(b.engine.Context)
+	})
 }
 
 // periodic is Vault's timer, once a minute. It starts what is due without
@@ -199,6 +206,9 @@ func (b *backend) log() hclog.Logger {
 // recorded writes the one log line of each change. The hash ties the line to the
 // history entry, so that the log vouches for the history.
 func (b *backend) recorded(r *rotation.Role, rec rotation.Record, e rotation.Entry) {
+	if rec.Kind == rotation.KindRepair {
+		b.checks.forget(r.Key)
+	}
 	fields := []any{
 		"rotation_id", rec.ID, "kind", string(rec.Kind), "outcome", string(rec.Outcome), "subject", r.Key,
 		"version", rec.Version, "trigger", string(rec.Trigger), "entity_id", rec.Actor.EntityID,

@@ -76,6 +76,15 @@ func (m *mount) boot() {
 	if m.b != nil {
 		m.b.Cleanup(context.Background())
 	}
+	m.b = m.made()
+	if err := m.b.Initialize(context.Background(), &logical.InitializationRequest{Storage: m.storage}); err != nil {
+		m.Fatal(err)
+	}
+}
+
+// made is a backend as Vault makes it, before it is initialized.
+func (m *mount) made() *backend {
+	m.Helper()
 	b := newBackend(m.clock.now)
 	conf := &logical.BackendConfig{
 		Logger: hclog.New(&hclog.LoggerOptions{Level: hclog.Trace, Output: m.said}),
@@ -84,11 +93,8 @@ func (m *mount) boot() {
 	if err := b.Setup(context.Background(), conf); err != nil {
 		m.Fatal(err)
 	}
-	if err := b.Initialize(context.Background(), &logical.InitializationRequest{Storage: m.storage}); err != nil {
-		m.Fatal(err)
-	}
-	m.b = b
 	m.Cleanup(func() { b.Cleanup(context.Background()) })
+	return b
 }
 
 func uid(t *testing.T) string {

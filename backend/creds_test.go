@@ -119,8 +119,9 @@ func TestCredsOfDatabase(t *testing.T) {
 		t.Errorf("the previous login: %v", err)
 	}
 	m.refused(logical.ReadOperation, "creds/r/one", d("stage", "previous"), "stage", "no previous value that works", "single_user")
-	m.tick(20 * time.Minute)
+	m.clock.advance(20 * time.Minute)
 	m.refused(logical.ReadOperation, "creds/r/two", d("stage", "previous"), "stage", "overlap has ended")
+	m.tick(0)
 	m.eventually("the retirement", func() bool { return logIn(t, previous["two_username"], previous["two_password"]) != nil })
 }
 

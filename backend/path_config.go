@@ -56,7 +56,7 @@ func configFields() map[string]*framework.FieldSchema {
 		"refresh_interval":  field(framework.TypeDurationSecond, "How often applications are told to read again, where a role does not say; 5 min by default."),
 		"retry_interval":    field(framework.TypeDurationSecond, "Pause after a role's first failed automatic rotation; it doubles with each failure, up to an hour. 10 s by default."),
 		"max_retries":       field(framework.TypeInt, "How many automatic rotations of a role may fail in a row before it needs attention; 8 by default."),
-		"max_workers":       field(framework.TypeInt, "How many roles rotate by themselves at the same time; 8 by default, at most 64."),
+		"max_workers":       field(framework.TypeInt, "How many of the roles that need the same connections rotate by themselves at the same time; 8 by default, at most 64. A server that hangs takes no worker from the roles of another."),
 		"history_retention": field(framework.TypeInt, "How many history entries each role keeps; 1000 by default, at least 10."),
 	}
 }
@@ -82,6 +82,8 @@ func (b *backend) pathConfigRead(ctx context.Context, _ *logical.Request, _ *fra
 
 // pathConfigWrite corresponds to UPDATE on config.
 func (b *backend) pathConfigWrite(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	b.configuring.Lock()
+	defer b.configuring.Unlock()
 	current, err := b.loadSettings(ctx)
 	if err != nil {
 		return nil, err
@@ -202,7 +204,7 @@ func (b *backend) rotationSettings() rotation.Settings {
 	}
 }
 
-// workers is how many roles may rotate by themselves at the same time.
+// workers is how many roles of one lane may rotate by themselves at the same time.
 func (b *backend) workers() int { return or(b.settings.Load().MaxWorkers, defaultWorkers) }
 
 // or returns v, or fallback when v is not set.

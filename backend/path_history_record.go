@@ -41,7 +41,7 @@ func (b *backend) recordPath(pattern, suffix, nameOf, prefix string) *framework.
 func recordFields() map[string]*framework.FieldSchema {
 	return map[string]*framework.FieldSchema{
 		"rotation_id":      field(framework.TypeString, "Id of the operation."),
-		"kind":             field(framework.TypeString, "create, import, rotate, rollback, retire or delete."),
+		"kind":             field(framework.TypeString, "create, import, rotate, rollback, retire, repair or delete."),
 		"trigger":          field(framework.TypeString, "manual, schedule or recovery."),
 		"actor":            field(framework.TypeMap, "Who asked for it: display_name and entity_id."),
 		"reason":           field(framework.TypeString, "Why, as given."),
@@ -49,6 +49,7 @@ func recordFields() map[string]*framework.FieldSchema {
 		"started":          field(framework.TypeString, "When it started."),
 		"secrets":          field(framework.TypeStringSlice, "Names of the secrets it was about."),
 		"revoke_previous":  field(framework.TypeBool, "Whether the replaced values got no overlap."),
+		"attempts":         field(framework.TypeInt, "How often recovery found a target unreachable."),
 		"role":             field(framework.TypeString, "Whose history this is."),
 		"environment":      field(framework.TypeString, "Label of the environment."),
 		"outcome":          field(framework.TypeString, "completed, rolled_back or failed."),

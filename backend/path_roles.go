@@ -2,6 +2,7 @@ package backend
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -136,14 +137,27 @@ func (b *backend) pathRoleDelete(ctx context.Context, req *logical.Request, d *f
 		resp.Warnings = append(resp.Warnings, leftBehind(secret)...)
 	}
 	if err := r.Change(ctx, rec, buryState); err != nil || len(resp.Warnings) == 0 {
-		return nil, err
+		return nil, unlessGone(err)
 	}
 	return resp, nil
+}
+
+// errGone ends a deletion that finds another request has done it meanwhile.
+var errGone = errors.New("deleted already")
+
+func unlessGone(err error) error {
+	if errors.Is(err, errGone) {
+		return nil
+	}
+	return err
 }
 
 // buryState is the change that deletes a role or connection. Version and history
 // stay, so that neither starts again if the name is used again.
 func buryState(s *rotation.State) error {
+	if s.Deleted {
+		return errGone
+	}
 	*s = rotation.State{
 		Schema: s.Schema, Deleted: true, Version: s.Version + 1, Secrets: map[string]*rotation.Secret{},
 		LastRotation: s.LastRotation, History: s.History, Outbox: s.Outbox,

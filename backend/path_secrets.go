@@ -244,6 +244,9 @@ func (b *backend) pathSecretDelete(ctx context.Context, req *logical.Request, d 
 	}
 	doomed := r.Snapshot().Secrets[name]
 	err = r.Change(ctx, b.newRecord(req, rotation.KindDelete, name, doomed.Type), func(s *rotation.State) error {
+		if s.Secrets[name] == nil {
+			return errGone
+		}
 		delete(s.Secrets, name)
 		if op := s.InFlight; op != nil && len(op.Secrets) == 1 && op.Secrets[0] == name {
 			s.InFlight = nil
@@ -256,7 +259,7 @@ func (b *backend) pathSecretDelete(ctx context.Context, req *logical.Request, d 
 		return nil
 	})
 	if err != nil || len(leftBehind(doomed)) == 0 {
-		return nil, err
+		return nil, unlessGone(err)
 	}
 	return &logical.Response{Warnings: leftBehind(doomed)}, nil
 }

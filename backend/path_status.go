@@ -50,6 +50,9 @@ func (b *backend) rotationStatus(r *rotation.Role) map[string]any {
 		"advice":              advice(r, s),
 		"in_flight":           inFlight(r, s),
 	}
+	if data["advice"] == "" {
+		data["advice"] = b.checks.advice(r)
+	}
 	if s.Policy.AutoRotate {
 		data["next_vault_rotation"] = timestamp(s.NextRotation)
 	}

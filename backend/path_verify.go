@@ -2,6 +2,8 @@ package backend
 
 import (
 	"context"
+	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -18,13 +20,23 @@ func (b *backend) pathVerify() *framework.Path {
 	return &framework.Path{
 		Pattern:      optionalRole("verify"),
 		DisplayAttrs: attributes("verify", "default-role|role"),
-		Fields:       map[string]*framework.FieldSchema{"role": field(framework.TypeString, "Name of the role; default if the path ends before it.")},
+		Fields:       repairFields(),
 		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.ReadOperation: operation(b.pathVerifyRead, "Use every current value for real, and report.", verifyFields()),
+			logical.ReadOperation:   operation(b.pathVerifyRead, "Use every current value for real, and report.", verifyFields()),
+			logical.UpdateOperation: mutation(b.pathVerifyWrite, "Set again at its target what that refuses.", operationAnswer("role")),
 		},
 		HelpSynopsis:    "Prove that the values of a role work, and that retired ones do not.",
 		HelpDescription: oneLine(verifyHelp),
 	}
+}
+
+// repairFields are those of operations, but for what makes no sense where no value
+// changes.
+func repairFields() map[string]*framework.FieldSchema {
+	fields := operationFields()
+	delete(fields, "revoke_previous")
+	fields["repair"] = field(framework.TypeBool, "Has to be true to write here: values that their targets refuse are set again.")
+	return fields
 }
 
 func verifyFields() map[string]*framework.FieldSchema {
@@ -33,6 +45,7 @@ func verifyFields() map[string]*framework.FieldSchema {
 		"version": field(framework.TypeInt, "Version that was verified."),
 		"valid":   field(framework.TypeBool, "Whether everything is as it should be."),
 		"secrets": field(framework.TypeMap, "For each secret, valid, what was proven, and the error if there is one."),
+		"advice":  field(framework.TypeString, "What to do, if a target refuses what is stored."),
 	}
 }
 
@@ -43,7 +56,7 @@ func (b *backend) pathVerifyRead(ctx context.Context, _ *logical.Request, d *fra
 		return nil, err
 	}
 	s := r.Snapshot()
-	names, err := s.Selected(r.Name, nil)
+	names, err := s.Selected(r.Name, d.Get("secrets").([]string))
 	if err != nil {
 		return nil, err
 	}
@@ -55,14 +68,53 @@ func (b *backend) pathVerifyRead(ctx context.Context, _ *logical.Request, d *fra
 		asked.Go(func() { results[i] = b.verifySecret(ctx, *s.Secrets[name]) })
 	}
 	asked.Wait()
-	valid, secrets := true, map[string]any{}
+	valid, secrets, refused := true, map[string]any{}, []string{}
 	for i, name := range names {
 		valid = valid && results[i]["valid"].(bool)
 		secrets[name] = results[i]
+		if results[i]["valid"] == false {
+			refused = append(refused, b.refused(ctx, *s.Secrets[name])...)
+		}
+	}
+	advice := ""
+	if len(refused) > 0 {
+		advice = adviceFor(r, refused)
+	} else if valid && len(names) == len(s.Secrets) {
+		b.checks.forget(r.Key)
 	}
 	return &logical.Response{Data: map[string]any{
-		"role": r.Name, "version": s.Version, "valid": valid, "secrets": secrets,
+		"role": r.Name, "version": s.Version, "valid": valid, "secrets": secrets, "advice": advice,
 	}}, nil
+}
+
+// refused says what the target of a secret refuses that it should accept.
+func (b *backend) refused(ctx context.Context, s rotation.Secret) []string {
+	refused, _ := b.engine.Refused(ctx, s) // what can't be asked is in the report already
+	if len(refused) == 0 {
+		return nil
+	}
+	return []string{fmt.Sprintf("secret %s, %s", s.Name, strings.Join(refused, ", "))}
+}
+
+// pathVerifyWrite corresponds to UPDATE on verify and verify/:role.
+func (b *backend) pathVerifyWrite(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	if !d.Get("repair").(bool) {
+		return nil, invalid("repair", "is not true; read this path to verify, or write repair=true to set again what targets refuse")
+	}
+	wait, err := takeWait(d)
+	if err != nil {
+		return nil, err
+	}
+	r, err := b.findRole(ctx, roleName(d))
+	if err != nil {
+		return nil, err
+	}
+	request := b.newRequest(req, rotation.KindRepair)
+	request.Secrets = d.Get("secrets").([]string)
+	if request.Reason, err = takeReason(d); err != nil {
+		return nil, err
+	}
+	return b.perform(ctx, r, *request, wait)
 }
 
 func (b *backend) verifySecret(ctx context.Context, s rotation.Secret) map[string]any {
@@ -76,4 +128,8 @@ func (b *backend) verifySecret(ctx context.Context, s rotation.Secret) map[strin
 
 const verifyHelp = `
 Logs in with every current database password, signs and verifies with every key,
-and proves that values that must be refused are refused. It changes nothing.`
+and proves that values that must be refused are refused. Reading changes nothing.
+Writing repair=true sets the stored values again where a server refuses them,
+because they were changed there by hand or because Vault was restored from an
+older snapshot. The values that applications read stay the same, and so does the
+version.`

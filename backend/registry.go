@@ -15,6 +15,7 @@ import (
 // loads them from storage when they are first asked for.
 type registry struct {
 	engine *rotation.Engine
+	store  *store
 	mu     sync.RWMutex
 	roles  map[string]*rotation.Role
 }
@@ -62,7 +63,7 @@ func (g *registry) load(ctx context.Context, prefix, name string, create bool) (
 // all loads everything under prefix. What can't be loaded is left out, and
 // reported in the error beside the rest.
 func (g *registry) all(ctx context.Context, prefix string) ([]*rotation.Role, error) {
-	names, err := g.engine.Store.(*store).list(ctx, prefix)
+	names, err := g.store.list(ctx, prefix)
 	if err != nil {
 		return nil, err
 	}

@@ -98,6 +98,9 @@ func TestVersionIsNeverReused(t *testing.T) {
 				seen[version] = true
 			}
 			m.delete("secrets/r/pin")
+			if version := m.read("status/r", nil)["version"].(int); seen[version] {
+				t.Fatalf("without the secret it is still version %d", version)
+			}
 			m.refused("read", "creds/r", nil, "no values")
 		}
 		m.delete("roles/r")

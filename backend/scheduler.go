@@ -24,21 +24,21 @@ type scheduler struct {
 	missing   bool
 	complaint string
 
-	mu      sync.Mutex
-	plans   planHeap
-	byKey   map[string]*plan
-	working int
+	mu    sync.Mutex
+	byKey map[string]*plan
+	lanes map[string]*lane
 }
 
 // plan is when a role is next due.
 type plan struct {
 	role  *rotation.Role
 	at    time.Time
+	lane  *lane
 	index int
 }
 
 func newScheduler(b *backend) *scheduler {
-	return &scheduler{b: b, signal: make(chan struct{}, 1), byKey: map[string]*plan{}}
+	return &scheduler{b: b, signal: make(chan struct{}, 1), byKey: map[string]*plan{}, lanes: map[string]*lane{}}
 }
 
 // run loads all roles and then starts what is due, until ctx ends.
@@ -104,21 +104,18 @@ func (s *scheduler) plan(r *rotation.Role) {
 		s.unplanLocked(r.Key)
 		return
 	}
-	if p := s.byKey[r.Key]; p != nil {
-		p.role, p.at = r, action.At
-		heap.Fix(&s.plans, p.index)
-	} else {
-		p := &plan{role: r, at: action.At}
-		s.byKey[r.Key] = p
-		heap.Push(&s.plans, p)
-	}
+	s.unplanLocked(r.Key)
+	p := &plan{role: r, at: action.At, lane: s.laneLocked(laneOf(r))}
+	s.byKey[r.Key] = p
+	heap.Push(&p.lane.plans, p)
 	s.wake()
 }
 
 func (s *scheduler) unplanLocked(key string) {
 	if p := s.byKey[key]; p != nil {
-		heap.Remove(&s.plans, p.index)
+		heap.Remove(&p.lane.plans, p.index)
 		delete(s.byKey, key)
+		s.sweepLocked(p.lane)
 	}
 }
 
@@ -127,24 +124,33 @@ func (s *scheduler) unplanLocked(key string) {
 func (s *scheduler) dispatch(ctx context.Context) time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	now := s.b.now()
-	for len(s.plans) > 0 && s.working < s.b.workers() {
-		next := s.plans[0]
+	now, wait := s.b.now(), time.Hour
+	for _, l := range s.lanes {
+		wait = min(wait, s.startLocked(ctx, l, now))
+	}
+	return wait
+}
+
+// startLocked is dispatch for one lane.
+func (s *scheduler) startLocked(ctx context.Context, l *lane, now time.Time) time.Duration {
+	for len(l.plans) > 0 && l.working < s.b.workers() {
+		next := l.plans[0]
 		if wait := next.at.Sub(now); wait > 0 {
 			return wait
 		}
+		l.working++
 		s.unplanLocked(next.role.Key)
-		s.working++
-		go s.work(ctx, next.role)
+		go s.work(ctx, next.role, l)
 	}
 	return time.Hour
 }
 
 // work does what the role has due and plans it again.
-func (s *scheduler) work(ctx context.Context, r *rotation.Role) {
+func (s *scheduler) work(ctx context.Context, r *rotation.Role, l *lane) {
 	err := s.perform(ctx, r)
 	s.mu.Lock()
-	s.working--
+	l.working--
+	s.sweepLocked(l)
 	s.mu.Unlock()
 	s.plan(r)
 	s.wake()
@@ -170,27 +176,4 @@ func (s *scheduler) perform(ctx context.Context, r *rotation.Role) error {
 	<-run.Done()
 	_, err = run.Result()
 	return err
-}
-
-// planHeap implements heap.Interface, earliest first.
-type planHeap []*plan
-
-func (h planHeap) Len() int           { return len(h) }
-func (h planHeap) Less(i, j int) bool { return h[i].at.Before(h[j].at) }
-func (h planHeap) Swap(i, j int) {
-	h[i], h[j] = h[j], h[i]
-	h[i].index, h[j].index = i, j
-}
-
-func (h *planHeap) Push(x any) {
-	p := x.(*plan)
-	p.index = len(*h)
-	*h = append(*h, p)
-}
-
-func (h *planHeap) Pop() any {
-	old := *h
-	p := old[len(old)-1]
-	*h = old[:len(old)-1]
-	return p
 }

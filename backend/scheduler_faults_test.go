@@ -86,16 +86,17 @@ func TestOvertaken(t *testing.T) {
 	}
 }
 
-// TestTainted is about the last calls before a mount is removed.
+// TestTainted is about the last calls before a mount is removed: they start
+// nothing. Nobody runs the scheduler here, so that what is asked of it stays.
 func TestTainted(t *testing.T) {
-	m := newMount(t)
-	m.write("roles/r", d("rotation_period", "1h"))
-	m.write("secrets/r/jwt", d("type", "jwt"))
-	m.b.System().(*logical.StaticSystemView).TaintedVal = true
-	m.b.clean(context.Background())
-	m.tick(5 * time.Hour)
-	if m.version("r") != 1 {
-		t.Error("a mount that is being removed rotates")
+	for _, tainted := range []bool{false, true} {
+		m := unbooted(t)
+		m.system.TaintedVal = tainted
+		m.b = m.made()
+		m.tick(time.Minute)
+		if asked := len(m.b.scheduler.signal) > 0; asked == tainted {
+			t.Errorf("with tainted=%v, the scheduler is asked to work: %v", tainted, asked)
+		}
 	}
 }
 

@@ -213,18 +213,28 @@ func TestBackoff(t *testing.T) {
 // TestManyRoles makes more roles due than there are workers.
 func TestManyRoles(t *testing.T) {
 	m := newMount(t)
+	entered, leave := make(chan struct{}, 100), make(chan struct{})
+	open := m.gate("gated", entered, leave)
 	m.write("config", d("max_workers", 2))
-	const roles = 12
+	const roles = 8
 	for i := range roles {
-		name := fmt.Sprintf("r%02d", i)
+		name := fmt.Sprintf("r%d", i)
 		m.write("roles/"+name, d("rotation_period", "1h"))
-		m.write("secrets/"+name+"/jwt", d("type", "jwt"))
+		m.write("secrets/"+name+"/pin", d("type", "random", "password_policy", "gated"))
 	}
+	open(false)
 	m.tick(time.Hour)
-	for i := range roles {
-		m.becomes(fmt.Sprintf("r%02d", i), 2)
+	<-entered
+	<-entered
+	m.b.scheduler.dispatch(t.Context())
+	m.b.scheduler.mu.Lock()
+	working := m.b.scheduler.lanes[""].working
+	m.b.scheduler.mu.Unlock()
+	if working != 2 {
+		t.Errorf("%d workers work, want 2", working)
 	}
-	if keys := m.list("roles"); len(keys) != roles {
-		t.Errorf("there are roles %v", keys)
+	close(leave)
+	for i := range roles {
+		m.becomes(fmt.Sprintf("r%d", i), 2)
 	}
 }

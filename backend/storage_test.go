@@ -58,6 +58,10 @@ func faultyRequests(id string) []faulty {
 		{update, "rotate/r", nil, there("status/r", "version", 13)},
 		{update, "rotate/r", d("revoke_previous", true), there("status/r", "version", 13)},
 		{update, "rollback/r", nil, there("status/r", "version", 13)},
+		{update, "verify/r", d("repair", true), func(m *mount) bool {
+			ids := m.list("history/r")
+			return m.read("history/r/"+ids[len(ids)-1], nil)["kind"] == "repair"
+		}},
 		{update, "rotate/r", d("dry_run", true), nil},
 		{read, "config", nil, nil},
 		{read, "connections/spare", nil, nil},

@@ -25,6 +25,7 @@ func TestAFailureSaysWhatIsTrueNow(t *testing.T) {
 		"set refused":           {"app.set", 0, 1, fault{how: refused}, OutcomeRolledBack, nowRestored},
 		"set did nothing":       {"app.set", 0, 1, fault{how: lies}, OutcomeRolledBack, nowRestored},
 		"test":                  {"app.test", 0, 1, fault{how: refused}, OutcomeRolledBack, nowRestored},
+		"test unanswered":       {"app.test", 0, 1, fault{how: once}, OutcomeRolledBack, nowRestored},
 		"commit":                {"save", 3, commitAttempts, fault{how: once}, OutcomeFailed, nowInDoubt},
 		"commit landed, silent": {"save", 3, 1, fault{how: once, landed: true}, OutcomeCompleted, ""},
 	} {

@@ -3,6 +3,7 @@ package rotation
 import (
 	"fmt"
 	"testing"
+	"time"
 )
 
 // TestDeposedNode stops a node at every side effect of a rotation, lets another
@@ -50,4 +51,29 @@ func (w *world) pauseAt(at int, do func()) {
 			}
 		}
 	}
+}
+
+// TestATransactionLeftOpen stops a node between the fence and the end of an undo,
+// when the new value still works. The other one waits for that transaction when it
+// changes the same user, and only then: else it ends after everything is decided.
+func TestATransactionLeftOpen(t *testing.T) {
+	t.Parallel()
+	w := made(t, "db", "jwt")
+	w.fail("db.test", 0, fault{how: refused})
+	w.fail("db.undo", 0, fault{how: death})
+	_, _ = w.do(rotate())
+	if !w.isDead() {
+		t.Fatalf("still alive after %v", w.calls)
+	}
+	ended := false
+	end := func() {
+		if !ended {
+			ended, w.users["app_b"] = true, ""
+		}
+	}
+	w.hooks = map[string]func(){"db.set": end, "db.undo": end}
+	w.boot(t)
+	w.idle(t, time.Hour, 10)
+	end()
+	w.settled(t)
 }

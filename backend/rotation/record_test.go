@@ -44,15 +44,20 @@ func TestTamperingIsFound(t *testing.T) {
 		"changed in a blank":      {edit(2, func(e *Entry) { e.Record = append(slices.Clone(e.Record), ' ') }), "entry 3 was changed"},
 		"changed with its hash":   {edit(2, reseal), "entry 4 does not follow entry 3"},
 		"the last, with its hash": {edit(4, reseal), "entry 5 is not the one the role's state names"},
-		"hash only":               {edit(0, func(e *Entry) { e.Hash = strings.Repeat("0", 64) }), "entry 1 was changed"},
-		"link only":               {edit(1, func(e *Entry) { e.PreviousHash = "" }), "entry 2 does not follow entry 1"},
-		"renumbered":              {edit(1, func(e *Entry) { e.Sequence = 7 }), "entry 2 is missing"},
-		"dropped":                 {func(_ *History, e []Entry) []Entry { return slices.Delete(e, 1, 2) }, "entry 2 is missing"},
-		"the first dropped":       {func(_ *History, e []Entry) []Entry { return e[1:] }, "entry 1 is missing"},
-		"truncated":               {func(_ *History, e []Entry) []Entry { return e[:4] }, "entry 5 is missing"},
-		"all gone":                {func(*History, []Entry) []Entry { return nil }, "entry 1 is missing"},
-		"reordered":               {func(_ *History, e []Entry) []Entry { e[1], e[2] = e[2], e[1]; return e }, "entry 2 is missing"},
-		"doubled":                 {func(_ *History, e []Entry) []Entry { return slices.Insert(e, 1, e[0]) }, "entry 2 is missing"},
+		"changed and linked again": {func(_ *History, e []Entry) []Entry {
+			reseal(&e[2])
+			e[3].PreviousHash = e[2].Hash
+			return e
+		}, "entry 4 was changed"},
+		"hash only":         {edit(0, func(e *Entry) { e.Hash = strings.Repeat("0", 64) }), "entry 1 was changed"},
+		"link only":         {edit(1, func(e *Entry) { e.PreviousHash = "" }), "entry 2 does not follow entry 1"},
+		"renumbered":        {edit(1, func(e *Entry) { e.Sequence = 7 }), "entry 2 is missing"},
+		"dropped":           {func(_ *History, e []Entry) []Entry { return slices.Delete(e, 1, 2) }, "entry 2 is missing"},
+		"the first dropped": {func(_ *History, e []Entry) []Entry { return e[1:] }, "entry 1 is missing"},
+		"truncated":         {func(_ *History, e []Entry) []Entry { return e[:4] }, "entry 5 is missing"},
+		"all gone":          {func(*History, []Entry) []Entry { return nil }, "entry 1 is missing"},
+		"reordered":         {func(_ *History, e []Entry) []Entry { e[1], e[2] = e[2], e[1]; return e }, "entry 2 is missing"},
+		"doubled":           {func(_ *History, e []Entry) []Entry { return slices.Insert(e, 1, e[0]) }, "entry 2 is missing"},
 		"one too many": {func(_ *History, e []Entry) []Entry {
 			more := Entry{Sequence: 6, PreviousHash: e[4].Hash, Record: []byte(`{}`)}
 			more.Hash = more.sum()

@@ -2,6 +2,7 @@ package rotation
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -141,6 +142,70 @@ func TestACommitThatAnotherNodeHasMadeIsASuccess(t *testing.T) {
 		t.Errorf("version %d: %v", w.role.Snapshot().Version, err)
 	}
 	w.hooks = nil
+	w.settled(t)
+}
+
+// A fence in doubt makes the node look, and what it sees is that the operation is
+// not its own any more.
+func TestNothingIsUndoneOverWhatAnotherNodeDecided(t *testing.T) {
+	t.Parallel()
+	w := made(t, "db")
+	w.fail("save", 1, fault{how: once}) // the fence of the change, after which the state is loaded again
+	w.elsewhere(t, func(*world) {})
+	if _, err := w.do(rotate()); !errors.Is(err, errSuperseded) || slices.Contains(w.calls, "db.undo") {
+		t.Errorf("%v after %v", err, w.calls)
+	}
+	w.hooks = nil
+}
+
+// interrupted dies before the commit of a rotation, when every target accepts its
+// new value; the next process cannot ask db.
+func interrupted(t *testing.T, secrets ...string) *world {
+	t.Helper()
+	w := made(t, secrets...)
+	fences := 0
+	for _, name := range secrets {
+		if typeOf[name] != "jwt" {
+			fences++
+		}
+	}
+	w.fail("save", 1+fences, fault{how: death}) // after the intent and the fences
+	_, _ = w.do(rotate())
+	w.boot(t)
+	w.always["db.test"] = fault{how: forever}
+	return w
+}
+
+func TestRecoveryDecidesWhenEveryTargetHasAnswered(t *testing.T) {
+	t.Parallel()
+	w := interrupted(t, "db", "jwt")
+	for range 10 {
+		_, _ = w.do(Request{Kind: KindRecover, Trigger: TriggerSchedule})
+	}
+	s := w.role.Snapshot()
+	if s.InFlight == nil || s.Version != 2 {
+		t.Errorf("decided without an answer: version %d, %s", s.Version, s.LastError)
+	}
+	if pause := s.NextAction(w.now()).At.Sub(w.now()); pause <= 0 || pause > time.Minute {
+		t.Errorf("it asks again in %s", pause)
+	}
+	w.heal()
+	if w.idle(t, time.Hour, 10); w.role.Snapshot().Version != 3 {
+		t.Errorf("accepted everywhere, and not committed: %+v", w.role.Snapshot().State)
+	}
+	w.settled(t)
+}
+
+func TestReadersGetBackWhatRecoveryCannotDecideAbout(t *testing.T) {
+	t.Parallel()
+	w := interrupted(t, "app", "db")
+	_, err := w.do(Request{Kind: KindRecover, Trigger: TriggerSchedule})
+	s := w.role.Snapshot()
+	if s.InFlight == nil || w.users["app"] != s.Secrets["app"].Current.Material["password"] {
+		t.Errorf("the only user is left with a password that nobody reads: %v", err)
+	}
+	w.heal()
+	w.idle(t, time.Hour, 10)
 	w.settled(t)
 }
 

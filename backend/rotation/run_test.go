@@ -91,6 +91,37 @@ func TestRotatingAPartLeavesTheScheduleAlone(t *testing.T) {
 	}
 }
 
+func TestRollingBackLeavesTheScheduleAlone(t *testing.T) {
+	t.Parallel()
+	w := made(t, "app", "db")
+	_, err := w.do(rotate())
+	must(t, err)
+	before := *w.role.Snapshot()
+	w.advance(time.Hour)
+	_, err = w.do(Request{Kind: KindRollback, Trigger: TriggerManual})
+	must(t, err)
+	if after := w.role.Snapshot(); !after.Anchor.Equal(before.Anchor) || !after.NextRotation.Equal(before.NextRotation) {
+		t.Errorf("the next rotation moved from %v to %v", before.NextRotation, after.NextRotation)
+	}
+}
+
+func TestAnOverlapDoesNotEndWithThatOfAnotherSecret(t *testing.T) {
+	t.Parallel()
+	w := made(t, "db", "jwt")
+	for _, name := range []string{"db", "jwt"} {
+		_, err := w.do(rotate(name))
+		must(t, err)
+		w.advance(12 * time.Hour)
+	}
+	_, err := w.do(Request{Kind: KindRetire, Trigger: TriggerSchedule})
+	must(t, err)
+	s := w.role.Snapshot().Secrets
+	if s["db"].Previous != nil || s["jwt"].PreviousAt(w.now()) == nil {
+		t.Errorf("after the overlap of db only, %v and %v are kept", s["db"].Previous, s["jwt"].Previous)
+	}
+	w.settled(t)
+}
+
 func TestTheScheduleCountsFromTheFirstValue(t *testing.T) {
 	t.Parallel()
 	w := made(t)

@@ -11,7 +11,7 @@ import (
 // settle finishes an operation whose intent was saved and whose end was not: the
 // process died, storage failed, or a target could not be put back. It does not
 // guess. It asks every target whether it accepts the pending value; if all do,
-// the only thing missing was the commit, and it goes forward; otherwise back.
+// little more than the commit was missing, and it goes forward; otherwise back.
 func (run *Run) settle(ctx context.Context) error {
 	if err := run.role.reload(ctx); err != nil {
 		return run.refuse(err)
@@ -34,8 +34,7 @@ func (run *Run) settle(ctx context.Context) error {
 	case err != nil:
 		return recovery.postpone(ctx, err, accepted)
 	case len(accepted) == len(recovery.targets):
-		recovery.found("interrupted; every target accepts the pending value: went forward")
-		return recovery.commit(ctx)
+		return recovery.goForward(ctx, interrupted)
 	}
 	recovery.found("interrupted; not every target accepts the pending value: went back")
 	return recovery.settled(recovery.goBack(ctx, interrupted))
@@ -108,6 +107,26 @@ func (run *Run) recoverLater(s *State) error {
 	pause := min(run.role.Snapshot().Terms.retryPause(run.role.Key, op.Attempts), maxRecoveryPause)
 	s.RetryAt = run.role.engine.Now().UTC().Add(pause).Truncate(time.Second)
 	return nil
+}
+
+// goForward commits what every target accepts. Before that it sets all of it once
+// more: a change that another node was stopped in and has left uncommitted, such
+// as an undo, ends before this one, and so cannot take effect after the commit.
+func (run *Run) goForward(ctx context.Context, interrupted *Operation) error {
+	for _, name := range run.targets {
+		err := run.setAndTest(ctx, name)
+		switch {
+		case ctx.Err() != nil:
+			return errInterrupted
+		case errors.Is(err, ErrRefused):
+			run.found("interrupted; a target accepted the pending value and then did not: went back")
+			return run.settled(run.goBack(ctx, interrupted))
+		case err != nil:
+			return run.postpone(ctx, err, run.targets)
+		}
+	}
+	run.found("interrupted; every target accepts the pending value: went forward")
+	return run.commit(ctx)
 }
 
 // goBack undoes an interrupted operation. It always returns an error.

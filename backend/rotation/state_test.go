@@ -22,6 +22,7 @@ func TestDecodeRefusesWhatItCannotContinue(t *testing.T) {
 		"a secret misnamed":       {`{"schema": 1, "secrets": {"db": {"name": "jwt"}}}`, `secret "db" is not described`},
 		"in flight with nothing":  {`{"schema": 1, "in_flight": {"kind": "rotate", "id": "1", "secrets": ["db"]}}`, `rotate 1 is in flight without a value for secret "db"`},
 		"in flight without value": {`{"schema": 1, "in_flight": {"kind": "rotate", "id": "1", "secrets": ["db"]}, "secrets": {"db": {"name": "db"}}}`, "without a value"},
+		"repairing nothing":       {`{"schema": 1, "in_flight": {"kind": "repair", "id": "1", "secrets": ["db"]}}`, "without a value"},
 		"retiring nothing":        {`{"schema": 1, "in_flight": {"kind": "retire", "id": "1", "secrets": ["db"]}}`, "without a value"},
 	} {
 		if s, err := Decode([]byte(c.stored)); s != nil || err == nil || !strings.Contains(err.Error(), c.want) {

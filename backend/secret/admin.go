@@ -64,7 +64,8 @@ func (*admin) Create(ctx context.Context, s rotation.Secret) (rotation.Material,
 }
 
 // Set logs in with the current password and replaces it by v's. When the current
-// one is refused and v's is accepted, that was done before.
+// one is refused and v's is accepted, that was done before, and is done again: a
+// change that another node has left uncommitted then ends before this one.
 func (a *admin) Set(ctx context.Context, s rotation.Secret, v rotation.Material, fence rotation.Fence) error {
 	if s.Current == nil {
 		return a.Test(ctx, s, v)
@@ -72,8 +73,8 @@ func (a *admin) Set(ctx context.Context, s rotation.Secret, v rotation.Material,
 	return a.replace(ctx, s, s.Current.Material, v, fence)
 }
 
-// replace makes the server accept to, which is the case already if it accepts
-// neither from nor anything but to.
+// replace makes the server accept to, logging in with from, or with to if that is
+// what the server accepts already.
 func (a *admin) replace(ctx context.Context, s rotation.Secret, from, to rotation.Material, fence rotation.Fence) error {
 	at, l, err := adminParts(s, to)
 	if err != nil {
@@ -87,10 +88,19 @@ func (a *admin) replace(ctx context.Context, s rotation.Secret, from, to rotatio
 	if !loginRefused(err) {
 		return err
 	}
-	if at.try(ctx, l) == nil {
-		return nil
+	if again := at.changeOwn(ctx, l, l, commit(fence)); !loginRefused(again) {
+		return again
 	}
-	return err
+	return lostAdmin(old, err)
+}
+
+// lostAdmin adds to a refused login of the administrator what to do about it: the
+// engine has no other way in.
+func lostAdmin(l Login, err error) error {
+	if codeOf(err) != codeInvalidPassword {
+		return err
+	}
+	return fmt.Errorf(`%w: the administrator's password was changed by hand, or Vault was restored from a snapshot that is older than it; as a superuser of PostgreSQL give it a new one (in psql: \password %s), and write that to this connection, as its password`, err, l.Username)
 }
 
 // changeOwn logs in as from and sets that user's password to the one of to.

@@ -84,7 +84,9 @@ func (a attempt) prove(ctx context.Context, at server) (string, error) {
 		code, err := at.refusal(ctx, a.login, a.what)
 		return fmt.Sprintf("login as %q with %s refused: %s", a.login.Username, a.what, code), err
 	}
-	if err := at.try(ctx, a.login); err != nil {
+	if err := at.try(ctx, a.login); loginRefused(err) {
+		return "", fmt.Errorf("use previous password, which is in its overlap: %w: %w", rotation.ErrRefused, err)
+	} else if err != nil {
 		return "", fmt.Errorf("use previous password, which is in its overlap: %w", err)
 	}
 	return fmt.Sprintf("login as %q with %s accepted", a.login.Username, a.what), nil

@@ -3,6 +3,7 @@ package secret
 import (
 	"context"
 	"errors"
+	"sync"
 	"testing"
 	"time"
 
@@ -86,6 +87,27 @@ func TestForgetDoesNotWait(t *testing.T) {
 	if err := b.postgres.administer(t.Context(), "main", rollback, nil); err == nil {
 		t.Error("a closed Postgres was used")
 	}
+}
+
+// TestForgetInterruptsNobody changes the connection some times while it is used:
+// those who were about to connect go on with the new one.
+func TestForgetInterruptsNobody(t *testing.T) {
+	b := newBench(t, shared)
+	var using sync.WaitGroup
+	for range 8 {
+		using.Go(func() {
+			for range 5 {
+				if err := b.postgres.administer(t.Context(), "main", rollback, func(*pgx.Conn, server) error { return nil }); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	for range 10 {
+		<-time.After(10 * time.Millisecond)
+		b.postgres.Forget("main")
+	}
+	using.Wait()
 }
 
 // TestAdminRotationIsFollowed lets the server accept only the second login, and

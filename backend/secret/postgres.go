@@ -150,9 +150,10 @@ func (p *Postgres) adminLogin(from *pool) (Login, int, error) {
 }
 
 // acquire returns an administrator's connection to be released, and its server.
-// When the server refuses a login and there is another one, it tries that.
+// When the server refuses a login and there is another one, it tries that; when
+// Forget closes the pool meanwhile, it goes on with the next one.
 func (p *Postgres) acquire(ctx context.Context, name string) (*pgxpool.Conn, server, error) {
-	for attempt := 1; ; attempt++ {
+	for refused := 0; ; {
 		from, err := p.pool(ctx, name)
 		if err != nil {
 			return nil, server{}, err
@@ -166,13 +167,25 @@ func (p *Postgres) acquire(ctx context.Context, name string) (*pgxpool.Conn, ser
 		switch {
 		case err == nil:
 			return conn, from.server, nil
-		case errors.Is(err, puddle.ErrClosedPool) && attempt <= 2: // Forget came in between
-		case isCode(err, codeInvalidPassword) && attempt < count:
+		case p.interrupted(ctx, from, err):
+		case isCode(err, codeInvalidPassword) && refused+1 < count:
+			refused++
 			from.login.CompareAndSwap(used, used+1) // unless another call did that already
 		default:
-			return nil, from.server, fmt.Errorf("use connection %q: %w", name, from.loginError(l, err))
+			return nil, from.server, fmt.Errorf("use connection %q: %w", name, lostAdmin(l, from.loginError(l, err)))
 		}
 	}
+}
+
+// interrupted reports whether err comes of Forget closing the pool, in which a
+// connection was being made or waited for.
+func (p *Postgres) interrupted(ctx context.Context, from *pool, err error) bool {
+	if ctx.Err() != nil || !errors.Is(err, puddle.ErrClosedPool) && !errors.Is(err, context.Canceled) {
+		return false
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.pools[from.name] != from
 }
 
 // acquire waits as long as it takes to connect, and when all connections are in

@@ -42,11 +42,11 @@ path "smvm/rollback/+" {
 }
 
 path "smvm/verify" {
-  capabilities = ["read"]
+  capabilities = ["read", "update"]
 }
 
 path "smvm/verify/+" {
-  capabilities = ["read"]
+  capabilities = ["read", "update"]
 }
 
 path "smvm/status" {

@@ -1,0 +1,210 @@
+//go:build breakpoints
+
+package backend
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
+)
+
+// breakpointsVariable names the environment variable with the directory through
+// which a test controls the breakpoints. Without it there are none.
+const breakpointsVariable = "SMVM_BREAKPOINTS"
+
+// withBreakpoints makes the engine stop, or fail, at the side effects that files
+// in the control directory name. A point is <scope>.<what>.<before|after>:
+//
+//	role-<role>.<kind>-intent, -commit, -end, -other   a write of the state
+//	role-<role>.append                                 a write to the history
+//	<secret>.<create|set|test|probe|undo|retire>       a step of a driver
+//	<secret>.<step>-fence                              the fence within it
+//
+// For a connection, the scope is connection-<name>, and the secret is the user
+// name of the administrator. A file named as the point stops whoever comes there
+// first: it is renamed to <point>.reached, and the process goes on when there is
+// a <point>.go, or when what it does is cancelled. While there is a <point>.fail,
+// each that comes there fails: "before" without having done it, "after" although
+// it is done.
+func withBreakpoints(e *rotation.Engine) *rotation.Engine {
+	dir := os.Getenv(breakpointsVariable)
+	if dir == "" {
+		return e
+	}
+	b := breakpoints{dir}
+	e.Store = &breakingStore{Store: e.Store, b: b, known: map[string]*rotation.State{}}
+	for name, driver := range e.Drivers {
+		e.Drivers[name] = breakingDriver{driver, b}
+	}
+	return e
+}
+
+// breakpoints is the control directory.
+type breakpoints struct{ dir string }
+
+// around does what is named, with a point before and one after it.
+func (b breakpoints) around(ctx context.Context, name string, do func() error) error {
+	if err := b.pass(ctx, name+".before"); err != nil {
+		return err
+	}
+	err := do()
+	return errors.Join(err, b.pass(ctx, name+".after"))
+}
+
+// pass stops at the point if that is armed, and fails if it is to.
+func (b breakpoints) pass(ctx context.Context, point string) error {
+	path := filepath.Join(b.dir, strings.ReplaceAll(point, "/", "-"))
+	if os.Rename(path, path+".reached") == nil {
+		for !exists(path + ".go") {
+			select {
+			case <-ctx.Done():
+				return fmt.Errorf("breakpoint %s: %w", point, ctx.Err())
+			case <-time.After(5 * time.Millisecond):
+			}
+		}
+	}
+	if exists(path + ".fail") {
+		return fmt.Errorf("breakpoint %s: %w", point, errInjected)
+	}
+	return nil
+}
+
+// errInjected is the failure that a test asked for.
+var errInjected = errors.New("made to fail by a test")
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+// breakingStore is a Store with points around its writes.
+type breakingStore struct {
+	rotation.Store
+	b  breakpoints
+	mu sync.Mutex
+	// known is what each key holds, as far as this process has seen.
+	known map[string]*rotation.State
+}
+
+// Load implements rotation.Store.
+func (s *breakingStore) Load(ctx context.Context, key string) (*rotation.State, error) {
+	state, err := s.Store.Load(ctx, key)
+	if err == nil {
+		s.note(key, state)
+	}
+	return state, err
+}
+
+// Save implements rotation.Store.
+func (s *breakingStore) Save(ctx context.Context, key string, state *rotation.State) error {
+	s.mu.Lock()
+	what := write(s.known[key], state)
+	s.mu.Unlock()
+	return s.b.around(ctx, key+"."+what, func() error {
+		err := s.Store.Save(ctx, key, state)
+		if err == nil {
+			s.note(key, state)
+		}
+		return err
+	})
+}
+
+// Append implements rotation.Store.
+func (s *breakingStore) Append(ctx context.Context, key string, e rotation.Entry) error {
+	return s.b.around(ctx, key+".append", func() error { return s.Store.Append(ctx, key, e) })
+}
+
+func (s *breakingStore) note(key string, state *rotation.State) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.known[key] = state
+}
+
+// write names the write that leads from one state to another.
+func write(from, to *rotation.State) string {
+	var before *rotation.Operation
+	version := 0
+	if from != nil {
+		before, version = from.InFlight, from.Version
+	}
+	switch after := to.InFlight; {
+	case after != nil && (before == nil || before.ID != after.ID):
+		return string(after.Kind) + "-intent"
+	case before != nil && after == nil && to.Version > version:
+		return string(before.Kind) + "-commit"
+	case before != nil && after == nil:
+		return string(before.Kind) + "-end"
+	case before != nil:
+		return string(before.Kind) + "-other"
+	}
+	return "other"
+}
+
+// breakingDriver is a Driver with points around its steps.
+type breakingDriver struct {
+	rotation.Driver
+	b breakpoints
+}
+
+// subjectOf is the scope of a secret's points.
+func subjectOf(s rotation.Secret) string {
+	if s.Type == connectionType && s.Current != nil {
+		return s.Current.Material["username"]
+	}
+	return s.Name
+}
+
+// fence has points around the fence of a step.
+func (d breakingDriver) fence(name string, fence rotation.Fence) rotation.Fence {
+	return func(ctx context.Context) error {
+		return d.b.around(ctx, name+"-fence", func() error { return fence(ctx) })
+	}
+}
+
+// Create implements rotation.Driver.
+func (d breakingDriver) Create(ctx context.Context, s rotation.Secret) (m rotation.Material, err error) {
+	err = d.b.around(ctx, subjectOf(s)+".create", func() error {
+		m, err = d.Driver.Create(ctx, s)
+		return err
+	})
+	return m, err
+}
+
+// Set implements rotation.Driver.
+func (d breakingDriver) Set(ctx context.Context, s rotation.Secret, v rotation.Material, fence rotation.Fence) error {
+	name := subjectOf(s) + ".set"
+	return d.b.around(ctx, name, func() error { return d.Driver.Set(ctx, s, v, d.fence(name, fence)) })
+}
+
+// Test implements rotation.Driver. Made to fail, it is a refusal.
+func (d breakingDriver) Test(ctx context.Context, s rotation.Secret, v rotation.Material) error {
+	err := d.b.around(ctx, subjectOf(s)+".test", func() error { return d.Driver.Test(ctx, s, v) })
+	if errors.Is(err, errInjected) {
+		return fmt.Errorf("%w: %w", rotation.ErrRefused, err)
+	}
+	return err
+}
+
+// Probe implements rotation.Driver.
+func (d breakingDriver) Probe(ctx context.Context, s rotation.Secret, v rotation.Material) error {
+	return d.b.around(ctx, subjectOf(s)+".probe", func() error { return d.Driver.Probe(ctx, s, v) })
+}
+
+// Undo implements rotation.Driver.
+func (d breakingDriver) Undo(ctx context.Context, s rotation.Secret, fence rotation.Fence) error {
+	name := subjectOf(s) + ".undo"
+	return d.b.around(ctx, name, func() error { return d.Driver.Undo(ctx, s, d.fence(name, fence)) })
+}
+
+// Retire implements rotation.Driver.
+func (d breakingDriver) Retire(ctx context.Context, s rotation.Secret, v rotation.Material, fence rotation.Fence) error {
+	name := subjectOf(s) + ".retire"
+	return d.b.around(ctx, name, func() error { return d.Driver.Retire(ctx, s, v, d.fence(name, fence)) })
+}

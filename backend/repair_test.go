@@ -1,0 +1,180 @@
+package backend
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/hashicorp/vault/sdk/logical"
+)
+
+// orders is the role r with both kinds of database secrets and a key, in overlap.
+func (s *server) orders() {
+	s.Helper()
+	s.write("roles/r", d("rotation_period", "1h"))
+	s.write("secrets/r/one", d("type", "database", "connection", "main", "usernames", s.user()))
+	s.write("secrets/r/two", d("type", "database", "connection", "main", "rotation_strategy", "alternating_users", "usernames", s.pair()))
+	s.write("secrets/r/jwt", d("type", "jwt"))
+	s.write("rotate/r", nil)
+}
+
+// TestRepair restores what was stored before a few rotations.
+func TestRepair(t *testing.T) {
+	m := newMount(t)
+	s := m.connect()
+	s.orders()
+	snapshot, want := m.storage.copied(t), m.read("creds/r", nil)
+	previous := m.read("creds/r", d("stage", "previous"))
+	for range 2 {
+		m.write("rotate/r", d("revoke_previous", true))
+	}
+	m.storage = snapshot
+	m.boot()
+	report := m.read("verify/r", nil)
+	for _, words := range []string{"secret one, the current value", "secret two, the current value", "the previous value", "verify/r with repair=true", "rotate/r"} {
+		if !strings.Contains(report["advice"].(string), words) {
+			t.Errorf("the advice lacks %q: %v", words, report["advice"])
+		}
+	}
+	if report["valid"] != false || strings.Contains(report["advice"].(string), "jwt") {
+		t.Errorf("verify reports %v", report)
+	}
+	m.eventually("the check after the start", func() bool {
+		return strings.Contains(fmt.Sprint(m.read("status/r", nil)["advice"]), "secret one, the current value")
+	})
+	if !strings.Contains(m.said.text(), "a server refuses what is stored") {
+		t.Error("the log does not tell")
+	}
+	resp, err := m.try(logical.UpdateOperation, "verify/r", d("repair", true, "reason", "restored"))
+	if m.must(resp, err)["version"] != want["version"] || !strings.Contains(fmt.Sprint(resp.Warnings), "it was set again") {
+		t.Errorf("the repair answers %v", resp)
+	}
+	if got := m.read("creds/r", nil); fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Error("what is read changed")
+	}
+	for _, creds := range []map[string]any{want, previous} {
+		if err := logIn(t, creds["two_username"], creds["two_password"]); err != nil {
+			t.Error(err)
+		}
+	}
+	if report := m.read("verify/r", nil); report["valid"] != true || report["advice"] != "" {
+		t.Errorf("afterwards verify reports %v", report)
+	}
+	if status := m.read("status/r", nil); status["advice"] != "" || status["in_flight"] != nil {
+		t.Errorf("afterwards the status is %v", status)
+	}
+	m.write("rotate/r", nil)
+	if h := m.read("history/r", nil); h["chain_valid"] != true {
+		t.Errorf("the history is %v", h)
+	}
+}
+
+func TestRepairRefusesWhatIsNotMeant(t *testing.T) {
+	m := newMount(t)
+	m.write("roles/r", nil)
+	m.refused(logical.UpdateOperation, "verify/r", d("repair", true), "no secrets yet")
+	m.write("secrets/r/jwt", d("type", "jwt"))
+	for _, data := range []map[string]any{nil, d("repair", false)} {
+		m.refused(logical.UpdateOperation, "verify/r", data, "repair", "repair=true")
+	}
+	m.refused(logical.UpdateOperation, "verify/r", d("repair", true, "secrets", "nope"), `no secret "nope"`)
+	m.refused(logical.UpdateOperation, "verify/r", d("repair", true, "wait", "2m"), "wait")
+	m.refused(logical.UpdateOperation, "verify/nope", d("repair", true), "nope")
+	m.refused(logical.ReadOperation, "verify/r", d("secrets", "nope"), `no secret "nope"`)
+}
+
+// TestLostAdministrator has a stored administrator's password that the server no
+// longer takes: the engine cannot help itself, and says what helps.
+func TestLostAdministrator(t *testing.T) {
+	m := newMount(t)
+	s := m.connect()
+	s.orders()
+	snapshot := m.storage.copied(t)
+	m.write("rotate-root/main", nil)
+	m.write("rotate/r", d("revoke_previous", true))
+	m.storage = snapshot
+	m.boot()
+	const what = "was restored from a snapshot that is older"
+	do := `psql: \password ` + s.admin
+	m.fails(422, logical.UpdateOperation, "verify/r", d("repair", true), `use connection "main"`, what, do, "No value was changed")
+	m.fails(422, logical.UpdateOperation, "rotate/r", nil, what, do)
+	m.fails(422, logical.UpdateOperation, "rotate-root/main", nil, what, do)
+	m.eventually("the check after the start", func() bool {
+		return strings.Contains(fmt.Sprint(m.read("connections/main", nil)["advice"]), "connections/main")
+	})
+	s.password = "second-" + uid(t)
+	s.sql("ALTER ROLE %s PASSWORD '%s'", s.admin, s.password)
+	m.write("connections/main", s.described())
+	m.write("verify/r", d("repair", true))
+	m.write("rotate/r", nil)
+	if report := m.read("verify/r", nil); report["valid"] != true {
+		t.Errorf("afterwards verify reports %v", report)
+	}
+}
+
+// TestChecksLeaveOperationsAlone is about what was found while an operation was
+// under way, or is over.
+func TestChecksLeaveOperationsAlone(t *testing.T) {
+	m := newMount(t)
+	s := m.connect()
+	s.orders()
+	r, err := m.b.findRole(t.Context(), "r")
+	if err != nil {
+		t.Fatal(err)
+	}
+	one := checked{role: r, secret: "one", connection: "main"}
+	wait, release := s.hold()
+	user := m.read("creds/r", nil)["one_username"]
+	s.sql("ALTER ROLE %s PASSWORD 'changed-by-hand'", user)
+	m.write("secrets/r/one", d("verification_statements", []any{wait}))
+	if answer := m.write("rotate/r", d("wait", 0, "secrets", "one")); answer["status"] != "in_progress" {
+		t.Fatalf("rotate answers %v", answer)
+	}
+	if err := m.b.checks.check(t.Context(), one); err != nil || m.b.checks.advice(r) != "" {
+		t.Errorf("during a rotation: %v, %q", err, m.b.checks.advice(r))
+	}
+	release()
+	m.eventually("the rotation", func() bool { return !r.Busy() })
+	s.sql("ALTER ROLE %s PASSWORD 'changed-by-hand'", user)
+	if err := m.b.checks.check(t.Context(), one); err != nil || m.b.checks.advice(r) == "" {
+		t.Errorf("after it: %v, %q", err, m.b.checks.advice(r))
+	}
+	m.write("rotate/r", nil)
+	if advice := m.b.checks.advice(r); advice != "" {
+		t.Errorf("after the next one: %q", advice)
+	}
+	s.sql("ALTER ROLE %s PASSWORD 'changed-by-hand'", user)
+	m.b.checks.note(r.Key, "one", finding{r.Snapshot().Secrets["one"].Current.Version, []string{"it"}})
+	m.write("verify/r", d("repair", true))
+	if advice := m.b.checks.advice(r); advice != "" {
+		t.Errorf("after a repair: %q", advice)
+	}
+}
+
+// TestChecksComeBack has a server that cannot be asked: it is asked once in each
+// round, until it answers.
+func TestChecksComeBack(t *testing.T) {
+	m := newMount(t)
+	s := m.connect()
+	s.orders()
+	all := m.b.checks.all(t.Context())
+	if len(all) != 3 {
+		t.Fatalf("%d logins are checked, want the administrator's and two", len(all))
+	}
+	gone := s.described()
+	gone["port"], gone["verify_connection"] = 1, false
+	m.write("connections/main", gone)
+	left := m.b.checks.round(t.Context(), m.b.checks.all(t.Context()))
+	if len(left) != 3 {
+		t.Errorf("%d logins are left of a server that is gone", len(left))
+	}
+	m.write("connections/main", s.described())
+	if left = m.b.checks.round(t.Context(), left); len(left) > 0 {
+		t.Errorf("%d logins are left of a server that is back", len(left))
+	}
+	for _, r := range []string{rolePrefix + "r", connectionPrefix + "main"} {
+		if found := m.b.checks.advice(m.b.registry.roles[r]); found != "" {
+			t.Errorf("a server that could not be asked: %s", found)
+		}
+	}
+}
