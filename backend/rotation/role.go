@@ -255,7 +255,10 @@ func (r *Role) change(ctx context.Context, rec *Record, change func(*State) erro
 		return run.Operation().busy(r.Name)
 	}
 	return r.updateLocked(ctx, func(s *State) error {
-		if err := change(s); err != nil || rec == nil {
+		if err := change(s); err != nil {
+			return err
+		}
+		if err := s.checkSize(r.Name, r.Snapshot().State, maxDescribed); err != nil || rec == nil {
 			return err
 		}
 		if s.InFlight != nil {

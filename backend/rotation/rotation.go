@@ -108,7 +108,11 @@ func (run *Run) intend(ctx context.Context) error {
 		}
 		s.InFlight = &run.op
 		s.History.Base, s.History.BaseHash = base, hash
-		return nil
+		limit := maxIntended
+		if run.added != nil {
+			limit = maxDescribed
+		}
+		return s.checkSize(run.role.Name, run.role.Snapshot().State, limit)
 	})
 	if err != nil {
 		return err
