@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
 	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/helper/errutil"
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
@@ -29,31 +31,68 @@ func (b *backend) HandleRequest(ctx context.Context, req *logical.Request) (*log
 		return b.Backend.HandleRequest(ctx, req)
 	}
 	b.noteMount(req)
-	if path := b.Route(req.Path); path != nil && req.Operation != logical.HelpOperation {
-		if err := checkRequest(path, req.Data); err != nil {
-			return errorResponse(err)
-		}
+	if err := b.checkRequest(req); err != nil {
+		return brief(errorResponse(err))
 	}
 	resp, err := b.Backend.HandleRequest(ctx, req)
 	if err != nil {
-		return errorResponse(err)
+		return brief(errorResponse(err))
 	}
-	return resp, nil
+	return brief(resp, nil)
 }
 
-// checkRequest refuses fields that the path does not know, since a misspelt one
+// HandleExistenceCheck leaves it to HandleRequest to say what is wrong with a
+// request: the framework would do it here, and show the values, secret or not.
+func (b *backend) HandleExistenceCheck(ctx context.Context, req *logical.Request) (found, exists bool, err error) {
+	if b.checkRequest(req) != nil {
+		return false, false, nil
+	}
+	found, exists, err = b.Backend.HandleExistenceCheck(ctx, req)
+	if _, wrong := err.(errutil.UserError); wrong { //nolint:errorlint // as the framework returns it
+		return false, false, nil
+	}
+	return found, exists, err
+}
+
+// maxRefusal is the longest text of a refusal, which may repeat the request's.
+const maxRefusal = 2 << 10
+
+// brief cuts the text of a refusal.
+func brief(resp *logical.Response, err error) (*logical.Response, error) {
+	if err == nil && resp.IsError() && len(resp.Error().Error()) > maxRefusal {
+		return logical.ErrorResponse(strings.ToValidUTF8(resp.Error().Error()[:maxRefusal], "") + "…"), nil
+	}
+	return resp, err
+}
+
+// maxPath is the longest path: no name needs more, and to match a path against
+// the patterns takes time that grows with it.
+const maxPath = 512
+
+// checkRequest refuses what no path takes.
+func (b *backend) checkRequest(req *logical.Request) error {
+	if len(req.Path) > maxPath {
+		return invalid("path", "is %d bytes long; the limit is %d", len(req.Path), maxPath)
+	}
+	if path := b.Route(req.Path); path != nil && req.Operation != logical.HelpOperation {
+		return checkFields(path, req.Data)
+	}
+	return nil
+}
+
+// checkFields refuses fields that the path does not know, since a misspelt one
 // would be a setting that is not in force, and text that nothing here can hold.
-func checkRequest(path *framework.Path, data map[string]any) error {
+func checkFields(path *framework.Path, data map[string]any) error {
 	for name, value := range data {
 		field := path.Fields[name]
 		if field == nil {
-			return invalid(name, "is not a field of this path; it has: %s", strings.Join(fieldNames(path), ", "))
+			return invalid(strings.Trim(strconv.Quote(name), `"`), "is not a field of this path; it has: %s", strings.Join(fieldNames(path), ", "))
 		}
 		if inPath(path, name) {
 			return invalid(name, "belongs into the path, not beside it, where it would have no effect")
 		}
-		if _, isList := value.([]any); isList && field.Type == framework.TypeString {
-			return invalid(name, "is a list; give one text")
+		if _, isList := value.([]any); isList && !slices.Contains(listTypes, field.Type) {
+			return invalid(name, "is a list; give one text or number")
 		}
 		if err := checkValue(name, value); err != nil {
 			return err
@@ -61,6 +100,9 @@ func checkRequest(path *framework.Path, data map[string]any) error {
 	}
 	return nil
 }
+
+// listTypes are the types of fields that take a list.
+var listTypes = []framework.FieldType{framework.TypeStringSlice, framework.TypeCommaStringSlice}
 
 func checkValue(name string, value any) error {
 	switch v := value.(type) {
