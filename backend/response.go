@@ -45,7 +45,7 @@ func (b *backend) HandleRequest(ctx context.Context, req *logical.Request) (*log
 // request: the framework would do it here, and show the values, secret or not.
 func (b *backend) HandleExistenceCheck(ctx context.Context, req *logical.Request) (found, exists bool, err error) {
 	if b.checkRequest(req) != nil {
-		return false, false, nil
+		return false, false, nil //nolint:nilerr // HandleRequest says it
 	}
 	found, exists, err = b.Backend.HandleExistenceCheck(ctx, req)
 	if _, wrong := err.(errutil.UserError); wrong { //nolint:errorlint // as the framework returns it
