@@ -43,11 +43,12 @@ func main() {
 // exitCode returns the command's own exit code, or 128 and the signal that
 // ended it, as shells do. Any other error it reports itself.
 func exitCode(err error) int {
-	var exit *exec.ExitError
+	var command *commandError
 	switch {
 	case err == nil:
 		return 0
-	case errors.As(err, &exit):
+	case errors.As(err, &command):
+		exit := command.exit
 		if status, ok := exit.Sys().(syscall.WaitStatus); ok && status.Signaled() {
 			return 128 + int(status.Signal())
 		}
@@ -57,6 +58,13 @@ func exitCode(err error) int {
 		return 1
 	}
 }
+
+// commandError is how the command ended that devenv was to run: not well, and it
+// has said why.
+type commandError struct{ exit *exec.ExitError }
+
+// Error implements error.
+func (e *commandError) Error() string { return e.exit.Error() }
 
 // run starts everything, runs the command, and stops everything.
 func run(opts options) (err error) {
@@ -127,7 +135,11 @@ func runCommand(command []string, env []variable) error {
 		return fmt.Errorf("start command: %w", err)
 	}
 	go forward(signals, cmd.Process)
-	if err := cmd.Wait(); err != nil {
+	err := cmd.Wait()
+	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
+		return &commandError{exit}
+	}
+	if err != nil {
 		return fmt.Errorf("run %s: %w", command[0], err)
 	}
 	return nil
