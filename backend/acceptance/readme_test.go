@@ -25,8 +25,12 @@ func TestReadme(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := &engine{T: t, vault: testenv.NewVault(t, testenv.VaultOptions{}), postgres: testenv.NewPostgres(t, testenv.PostgresOptions{}), path: "smvm"}
-	e.client = e.vault.Client
+	e := &engine{T: t, vault: testenv.NewVault(t, testenv.VaultOptions{}), postgres: testenv.NewPostgres(t, testenv.PostgresOptions{Settings: talkative}), path: "smvm"}
+	if e.client, err = recorded(e.vault.Client); err != nil {
+		t.Fatal(err)
+	}
+	remember(typedPassword)
+	inspectAfter(t, e.vault, e.postgres)
 	shell := &terminal{T: t, dir: root, env: append(os.Environ(),
 		"PATH="+filepath.Dir(e.vault.Binary)+":"+e.postgres.BinDir+":"+os.Getenv("PATH"),
 		"VAULT_ADDR="+e.vault.Address, "VAULT_TOKEN="+e.vault.RootToken,
@@ -76,6 +80,9 @@ func readmeCommands(t *testing.T, root string, sections ...string) string {
 	return commands.String()
 }
 
+// typedPassword answers every question for one.
+const typedPassword = "first-password-0123456789"
+
 // terminal runs shell commands as somebody at a terminal would.
 type terminal struct {
 	*testing.T
@@ -119,7 +126,7 @@ func (s *terminal) converse(screen *os.File) string {
 		}
 		if asks(line.String()) {
 			line.Reset()
-			if _, err := screen.WriteString("first-password-0123456789\n"); err != nil {
+			if _, err := screen.WriteString(typedPassword + "\n"); err != nil {
 				s.Error(err)
 			}
 		}

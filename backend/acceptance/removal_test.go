@@ -1,0 +1,204 @@
+package acceptance
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/testenv"
+)
+
+// promptly fails the test when something takes longer than a person would wait.
+func (e *engine) promptly(what string, do func() error) {
+	e.Helper()
+	started := time.Now()
+	if err := do(); err != nil {
+		e.Errorf("%s: %v", what, err)
+	}
+	if took := time.Since(started); took > 10*time.Second {
+		e.Errorf("%s took %s", what, took)
+	}
+}
+
+// hang stalls PostgreSQL and leaves a rotation waiting for it.
+func (e *engine) hang() (rotationID string) {
+	e.Helper()
+	if err := e.postgres.Stall(); err != nil {
+		e.Fatal(err)
+	}
+	answer := e.write("rotate", map[string]any{"wait": 1})
+	if answer["status"] != "in_progress" {
+		e.Fatalf("rotate with a stalled PostgreSQL answered %v", answer)
+	}
+	return text(answer, "rotation_id")
+}
+
+// TestRemovalInRotation deletes a role, a secret and a connection, moves the mount
+// and disables it, each in the middle of a rotation.
+func TestRemovalInRotation(t *testing.T) {
+	t.Parallel()
+	e := newOwnEngine(t)
+	e.orders("alternating_users", nil)
+	id, r := e.hang(), e.raw()
+	for path, want := range map[string]struct {
+		status int
+		words  string
+	}{
+		"roles/default":       {conflict, id},
+		"secrets/default/db":  {conflict, id},
+		"secrets/default/jwt": {conflict, id},
+		"connections/main":    {badRequest, "default/db"},
+	} {
+		if answer := r.do(http.MethodDelete, path, nil); answer.status != want.status || !strings.Contains(answer.cause(), want.words) {
+			t.Errorf("deleting %s in a rotation answered %d: %s", path, answer.status, answer.cause())
+		}
+	}
+	e.move()
+	if err := e.postgres.Continue(); err != nil {
+		t.Fatal(err)
+	}
+	e.settled(time.Minute)
+	e.works(e.creds())
+	e.write("rotate", nil)
+	e.works(e.creds())
+	e.history()
+	e.disable()
+}
+
+// move moves the mount while a rotation waits.
+func (e *engine) move() {
+	e.Helper()
+	from := e.path
+	e.path += "-moved"
+	e.promptly("moving the mount", func() error {
+		return e.vault.Client.Sys().RemountWithContext(e.Context(), from, e.path)
+	})
+	if status := e.read("status"); status["in_flight"] == nil {
+		e.Error("after the move, the rotation that waits is not in flight")
+	}
+	e.creds()
+}
+
+// disable removes the mount while a rotation waits. Another mount of the same
+// plugin process goes on, and the log hears no more of the one removed.
+func (e *engine) disable() {
+	e.Helper()
+	e.hang()
+	e.promptly("disabling the mount", func() error {
+		return e.vault.Client.Sys().UnmountWithContext(e.Context(), e.path)
+	})
+	removed, before := e.path, len(e.log())
+	if err := e.postgres.Continue(); err != nil {
+		e.Fatal(err)
+	}
+	e.path, e.prefix = "smvm-next", "next"
+	if err := e.vault.Enable(e.Context(), e.path, ""); err != nil {
+		e.Fatal(err)
+	}
+	e.orders("alternating_users", map[string]any{"rotation_period": "1h", "overlap": "4s", "refresh_interval": "2s"})
+	e.write("rotate", nil)
+	e.eventually("a retirement, by which time the removed mount had its chance", time.Minute, func(context.Context) error {
+		if e.creds()["jwt_previous_secret"] != nil {
+			return errors.New("the previous values are still there")
+		}
+		return nil
+	})
+	if log := e.log()[before:]; strings.Contains(log, "mount="+removed+"/") {
+		e.Errorf("the log goes on about the removed mount:\n%s", log)
+	}
+}
+
+func (e *engine) log() string {
+	e.Helper()
+	log, err := os.ReadFile(e.vault.LogPath)
+	if err != nil {
+		e.Fatal(err)
+	}
+	return string(log)
+}
+
+// TestHungServerDelaysItsOwn has more roles due on a server that hangs than there
+// are workers, and expects a role on another to rotate on time, by itself and by
+// hand, and all to be read at once.
+func TestHungServerDelaysItsOwn(t *testing.T) {
+	t.Parallel()
+	e := newOwnEngine(t)
+	e.write("config", map[string]any{"max_workers": 2})
+	e.connect("a", "b", "c")
+	hung := []string{"hung1", "hung2", "hung3"}
+	for i, role := range hung {
+		e.single(role, "main", e.user(string(rune('a'+i))))
+	}
+	other := &engine{T: t, vault: e.vault, postgres: testenv.NewPostgres(t, testenv.PostgresOptions{Settings: talkative}), client: e.client, path: e.path, prefix: "other"}
+	inspectAfter(t, other.vault, other.postgres)
+	other.sql("CREATE ROLE other_admin LOGIN CREATEROLE PASSWORD '"+verifier(t, "other-admin-0123456789")+"'", "CREATE ROLE other_owner NOLOGIN")
+	other.addUser("a")
+	other.addUser("b")
+	e.write("connections/other", other.connection("other-admin-0123456789"))
+	e.single("healthy", "other", "other_a")
+	e.single("manual", "other", "other_b")
+	if err := e.postgres.Stall(); err != nil {
+		t.Fatal(err)
+	}
+	e.meanwhile(hung)
+	if err := e.postgres.Continue(); err != nil {
+		t.Fatal(err)
+	}
+	for _, role := range hung {
+		e.eventually("the rotation of "+role, 2*time.Minute, func(context.Context) error {
+			if status := e.read("status/" + role); status["in_flight"] != nil || status["last_error"] != "" || number(t, status, "version") < 2 {
+				return errors.New(role + " has not caught up")
+			}
+			return nil
+		})
+	}
+}
+
+// single makes a role with one user of a connection and the shortest period.
+func (e *engine) single(role, connection, user string) {
+	e.Helper()
+	e.write("roles/"+role, map[string]any{"rotation_period": 60, "retry_interval": 1})
+	e.write("secrets/"+role+"/db", map[string]any{"type": "database", "connection": connection, "usernames": user})
+}
+
+// meanwhile waits until the healthy role has rotated by itself, once the roles of
+// the hung server are due.
+func (e *engine) meanwhile(hung []string) {
+	e.Helper()
+	before := e.read("status/healthy")
+	due, err := time.Parse(time.RFC3339, text(before, "next_vault_rotation"))
+	if err != nil {
+		e.Fatal(err)
+	}
+	e.eventually("workers that hang", 90*time.Second, func(context.Context) error {
+		waiting := 0
+		for _, role := range hung {
+			if e.read("status/" + role)["in_flight"] != nil {
+				waiting++
+			}
+		}
+		if waiting < 2 {
+			return errors.New("they are not all busy")
+		}
+		return nil
+	})
+	e.promptly("a rotation by hand", func() error { e.write("rotate/manual", nil); return nil })
+	e.eventually("the rotation of the healthy role", 90*time.Second, func(context.Context) error {
+		e.promptly("reading a role whose server hangs", func() error { e.read("creds/hung1"); return nil })
+		if number(e.T, e.read("status/healthy"), "version") == number(e.T, before, "version") {
+			return errors.New("it has not rotated")
+		}
+		return nil
+	})
+	rotated, err := time.Parse(time.RFC3339, text(e.read("status/healthy"), "last_vault_rotation"))
+	if err != nil {
+		e.Fatal(err)
+	}
+	if late := rotated.Sub(due); late > 5*time.Second {
+		e.Errorf("the role of another server rotated %s late", late)
+	}
+}

@@ -1,0 +1,144 @@
+package acceptance
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/testenv"
+)
+
+// TestUpgradeInRotation moves a mount to another version of the plugin while a
+// rotation waits for PostgreSQL: once by the calls of Vault's API, once by the
+// script that is shipped. The new version ends what the old one began.
+func TestUpgradeInRotation(t *testing.T) {
+	t.Parallel()
+	for how, upgrade := range map[string]func(*engine, string, string){"api": (*engine).upgrade, "configure.sh": (*engine).configure} {
+		for _, strategy := range []string{"single_user", "alternating_users"} {
+			t.Run(how+" "+strategy, func(t *testing.T) {
+				t.Parallel()
+				const from, to = "v0.1.0", "v0.2.0"
+				e, next := newVersioned(t, from), versioned(t, to)
+				e.prefix = "upgrade" + strategy[:3]
+				e.orders(strategy, map[string]any{"rotation_period": "1h"})
+				e.write("rotate", nil)
+				before := e.creds()
+				if err := e.postgres.Stall(); err != nil {
+					t.Fatal(err)
+				}
+				if answer := e.write("rotate", map[string]any{"wait": 1}); answer["status"] != "in_progress" {
+					t.Fatalf("rotate with a stalled PostgreSQL answered %v", answer)
+				}
+				upgrade(e, next, to)
+				if during := e.creds(); during["db_password"] != before["db_password"] {
+					t.Error("the new version hands out what is not committed")
+				}
+				if err := e.postgres.Continue(); err != nil {
+					t.Fatal(err)
+				}
+				e.recoveredAs(before, to)
+			})
+		}
+	}
+}
+
+// versioned builds the plugin as that version.
+func versioned(t *testing.T, version string) string {
+	t.Helper()
+	binary, err := testenv.BuildPlugin(t.Context(), testenv.BuildOptions{Race: true, Version: version})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return binary
+}
+
+// newVersioned is newOwnEngine with that version registered.
+func newVersioned(t *testing.T, version string) *engine {
+	t.Helper()
+	v := testenv.NewVault(t, testenv.VaultOptions{})
+	if err := v.RegisterPlugin(t.Context(), versioned(t, version), version); err != nil {
+		t.Fatal(err)
+	}
+	pg := testenv.NewPostgres(t, testenv.PostgresOptions{Settings: talkative})
+	inspectAfter(t, v, pg)
+	e := mount(t, v, pg)
+	e.runs(version)
+	return e
+}
+
+// upgrade moves the mount to another version by the calls of Vault's API.
+func (e *engine) upgrade(binary, version string) {
+	e.Helper()
+	if err := e.vault.RegisterPlugin(e.Context(), binary, version); err != nil {
+		e.Fatal(err)
+	}
+	for _, call := range []struct {
+		path string
+		data map[string]any
+	}{
+		{"sys/mounts/" + e.path + "/tune", map[string]any{"plugin_version": version}},
+		{"sys/plugins/reload/backend", map[string]any{"mounts": e.path + "/"}},
+	} {
+		if _, err := e.client.Logical().WriteWithContext(e.Context(), call.path, call.data); err != nil {
+			e.Fatal(err)
+		}
+	}
+}
+
+// configure does the same by the script that is shipped.
+func (e *engine) configure(binary, version string) {
+	e.Helper()
+	root, err := testenv.Root()
+	if err != nil {
+		e.Fatal(err)
+	}
+	shell := &terminal{T: e.T, dir: root, env: append(os.Environ(),
+		"PATH="+filepath.Dir(e.vault.Binary)+":"+os.Getenv("PATH"),
+		"VAULT_ADDR="+e.vault.Address, "VAULT_TOKEN="+e.vault.RootToken)}
+	out := shell.run("bootstrap/configure.sh -path " + e.path + " -version " + version + " " + binary)
+	for _, words := range []string{"is set to " + version + ", it was", "reloaded", "runs " + testenv.PluginName + " " + version} {
+		if !strings.Contains(out, words) {
+			e.Errorf("configure.sh did not say %q:\n%s", words, out)
+		}
+	}
+}
+
+// runs fails the test unless the mount runs that version.
+func (e *engine) runs(version string) {
+	e.Helper()
+	resp, err := e.client.Logical().ReadWithContext(e.Context(), "sys/mounts/"+e.path)
+	if err != nil {
+		e.Fatal(err)
+	}
+	if got := resp.Data["running_plugin_version"]; got != version {
+		e.Errorf("the mount runs %v, want %s", got, version)
+	}
+}
+
+// recoveredAs waits for the end of what was interrupted, and checks that it and
+// what follows are whole.
+func (e *engine) recoveredAs(before map[string]any, version string) {
+	e.Helper()
+	e.settled(2 * time.Minute)
+	e.runs(version)
+	after := e.creds()
+	e.works(after)
+	checkJWT(e.T, after)
+	if grown := number(e.T, after, "version") - number(e.T, before, "version"); grown != 0 && grown != 1 {
+		e.Errorf("the version grew by %d", grown)
+	}
+	records := e.history()
+	if last := records[len(records)-1]; last["trigger"] != "recovery" {
+		e.Errorf("the last record is %v", last)
+	}
+	if answer := e.write("rotate", nil); answer["version"] == nil {
+		e.Errorf("the next rotation answered %v", answer)
+	}
+	e.works(e.creds())
+	if report := e.read("verify"); report["valid"] != true {
+		e.Errorf("verify reports %v", report)
+	}
+	e.history()
+}
