@@ -4,7 +4,7 @@ PLUGIN  := vault-plugin-secrets-smvm
 LDFLAGS := $(if $(VERSION),-X github.com/smvm/$(PLUGIN)/backend.version=$(VERSION))
 
 .DEFAULT_GOAL := help
-.PHONY: help build test lint fmt demo dev cluster clean
+.PHONY: help build test lint fmt demo dev cluster chaos mutants clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,6 +23,12 @@ build: ## Build the plugin into bin/ (VERSION=v1.2.3 sets what it reports)
 
 test: ## Set up what the tests need, then run them all with the race detector
 	@scripts/test.sh
+
+chaos: ## Run every fault at every point, and then random ones (SEED= DURATION=30m)
+	@DURATION="$(DURATION)" SEED="$(SEED)" COLUMN="$(COLUMN)" scripts/chaos.sh
+
+mutants: ## Break the engine in many ways, and fail unless tests notice each (ONLY=regexp)
+	@scripts/mutants.sh -only "$(ONLY)"
 
 lint: ## Check the Go code and the scripts
 	@scripts/lint.sh

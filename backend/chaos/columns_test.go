@@ -1,0 +1,222 @@
+package chaos
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/vault/api"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/testenv"
+)
+
+// column is a fault.
+type column struct {
+	name string
+	// wait is how many seconds the operations' requests wait for the end.
+	wait int
+	// applies tells in which rows the fault can happen; nil means in all.
+	applies func(row) bool
+	// strike makes the fault happen and puts right what recovery needs.
+	strike func(context.Context, *group) error
+	// mend makes the cluster whole again, after recovery; nil if it is.
+	mend func(context.Context, *group) error
+	// completes says that the fault may not keep an operation from its end.
+	completes bool
+	// slow keeps the column out of the cut that "make test" runs.
+	slow bool
+}
+
+// columns lists all of them. Those that cost the cluster most come first.
+func columns() []column {
+	return []column{
+		{name: "plugin killed", wait: 2, strike: killPlugin},
+		{name: "killed again", wait: 2, strike: killAgain},
+		{name: "killed without target", wait: 2, strike: killWithoutTarget},
+		{name: "node killed", wait: 2, strike: killNode, mend: startNode},
+		{name: "node paused", wait: 2, strike: pauseNode, mend: settle},
+		{name: "paused for long", wait: 2, strike: pauseForLong, mend: continueNode},
+		{name: "step-down", wait: 2, strike: stepDown, mend: settle},
+		{name: "seal", wait: 2, strike: seal, mend: unseal},
+		{name: "mount reloaded", wait: 2, strike: reload(mountPath)},
+		{name: "sibling reloaded", wait: 2, strike: reload(siblingPath)},
+		{name: "client gone", wait: 30, strike: clientGone, completes: true, applies: unanswered},
+		{name: "write refused", wait: 30, strike: refuseWrite, applies: isWrite},
+		{name: "PostgreSQL killed", wait: 30, strike: killPostgres},
+		{name: "PostgreSQL stalled", wait: 1, strike: stallPostgres},
+		{name: "stalled for long", wait: 15, strike: stallForLong, slow: true},
+		{name: "answer cut", wait: 30, strike: cutAnswer, applies: sendsSQL},
+	}
+}
+
+func unanswered(r row) bool { return r.point != "" }
+
+func sendsSQL(r row) bool { return r.next != "" }
+
+// isWrite tells the points at which the engine writes to storage.
+func isWrite(r row) bool {
+	for _, write := range []string{"-intent.", "-fence.", "-commit.", "-end.", ".append."} {
+		if strings.Contains(r.point, write) {
+			return true
+		}
+	}
+	return false
+}
+
+func killPlugin(_ context.Context, g *group) error { return g.active.KillPlugins() }
+
+// killAgain kills the plugin, and kills it once more in the middle of recovery.
+func killAgain(ctx context.Context, g *group) error {
+	err := errors.Join(g.active.KillPlugins(), g.disarm())
+	for _, c := range g.cells {
+		err = errors.Join(err, g.points.arm(c.recovery()))
+	}
+	err = errors.Join(err, g.untilEach(ctx, "recovery to begin", func(c *cell, client *api.Client) error {
+		if g.points.reached(c.recovery()) {
+			return nil
+		}
+		return c.app.idle(ctx, client, c.row.op)
+	}))
+	for _, c := range g.cells {
+		err = errors.Join(err, g.points.clear(c.recovery()))
+	}
+	return errors.Join(err, g.active.KillPlugins())
+}
+
+// killWithoutTarget kills the plugin while there is no PostgreSQL to ask, and
+// starts that when recovery has found out.
+func killWithoutTarget(ctx context.Context, g *group) error {
+	err := errors.Join(g.postgres.Kill(), g.active.KillPlugins(), g.disarm())
+	err = errors.Join(err, g.untilEach(ctx, "recovery to try", func(c *cell, client *api.Client) error {
+		return c.app.tried(ctx, client, c.row.op)
+	}))
+	return errors.Join(err, g.postgres.Start(ctx))
+}
+
+func killNode(ctx context.Context, g *group) error {
+	return errors.Join(g.active.Kill(), g.failOver(ctx))
+}
+
+func startNode(ctx context.Context, g *group) error {
+	return errors.Join(g.active.Start(ctx), g.cluster.Settle(ctx))
+}
+
+// pauseNode lets the deposed node go on as soon as another one is active, and so
+// while that recovers.
+func pauseNode(ctx context.Context, g *group) error {
+	return errors.Join(g.active.Pause(), g.failOver(ctx), g.release(), g.active.Continue())
+}
+
+// pauseForLong lets it go on when the other has recovered everything.
+func pauseForLong(ctx context.Context, g *group) error {
+	return errors.Join(g.active.Pause(), g.failOver(ctx))
+}
+
+func continueNode(ctx context.Context, g *group) error {
+	return errors.Join(g.release(), g.active.Continue(), settle(ctx, g))
+}
+
+// settle waits until the cluster is whole and the deposed node's plugin is gone:
+// what it was about to do has been done, or not.
+func settle(ctx context.Context, g *group) error {
+	return errors.Join(g.cluster.Settle(ctx), g.deposed(ctx))
+}
+
+// stepDown lets the plugin go on at the moment it is told to end.
+func stepDown(ctx context.Context, g *group) error {
+	done := make(chan error, 1)
+	go func() { done <- g.release() }()
+	_, err := g.cluster.StepDown(ctx)
+	return errors.Join(err, <-done, g.failOver(ctx))
+}
+
+func seal(ctx context.Context, g *group) error {
+	done := make(chan error, 1)
+	go func() { done <- g.release() }()
+	began := time.Now()
+	err := g.active.Seal(ctx)
+	if took := time.Since(began); took > 5*time.Second {
+		err = errors.Join(err, fmt.Errorf("sealing took %s", took))
+	}
+	return errors.Join(err, <-done, g.failOver(ctx))
+}
+
+func unseal(ctx context.Context, g *group) error {
+	return errors.Join(g.active.Unseal(ctx), g.cluster.Settle(ctx))
+}
+
+// reload reloads one of the mounts, while the operations stand at their points.
+func reload(path string) func(context.Context, *group) error {
+	return func(ctx context.Context, g *group) error {
+		_, err := g.active.Client.Sys().ReloadPluginWithContext(ctx, &api.ReloadPluginInput{Mounts: []string{path}})
+		return errors.Join(err, g.release())
+	}
+}
+
+// clientGone cancels the requests, and lets the operations go on when Vault's
+// answers, if any, would reach nobody.
+func clientGone(_ context.Context, g *group) error {
+	for _, c := range g.cells {
+		c.cancel()
+	}
+	g.answered()
+	return g.release()
+}
+
+// refuseWrite makes the write at each point fail, also when it is repeated.
+func refuseWrite(_ context.Context, g *group) error {
+	for _, c := range g.cells {
+		if err := g.points.fail(c.point()); err != nil {
+			return err
+		}
+	}
+	err := g.release()
+	g.answered()
+	return err
+}
+
+func killPostgres(ctx context.Context, g *group) error {
+	err := errors.Join(g.postgres.Kill(), g.release())
+	g.answered()
+	return errors.Join(err, g.postgres.Start(ctx))
+}
+
+func stallPostgres(_ context.Context, g *group) error {
+	err := errors.Join(g.postgres.Stall(), g.release())
+	g.answered()
+	return errors.Join(err, g.postgres.Continue())
+}
+
+// stallForLong stalls for longer than the engine waits for a statement.
+func stallForLong(_ context.Context, g *group) error {
+	err := errors.Join(g.postgres.Stall(), g.release())
+	timer := time.NewTimer(13 * time.Second) // not to synchronise: it is the fault
+	defer timer.Stop()
+	g.answered()
+	<-timer.C
+	return errors.Join(err, g.postgres.Continue())
+}
+
+// cutAnswer lets PostgreSQL do what comes next, and cuts the connection instead
+// of passing on the answer.
+func cutAnswer(ctx context.Context, g *group) error {
+	var armed []*testenv.Trigger
+	for _, c := range g.cells {
+		armed = append(armed, c.app.proxy.CutAfter(c.row.next))
+	}
+	err := g.release()
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	for i, trigger := range armed {
+		select {
+		case <-trigger.Fired():
+		case <-ctx.Done():
+			trigger.Disarm()
+			g.cells[i].harness = errors.New("what was to be cut was never sent")
+		}
+	}
+	g.answered()
+	return err
+}

@@ -1,0 +1,144 @@
+package chaos
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/vault/api"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/testenv"
+)
+
+// The mounts: the one whose roles are tested, and one that shares its process.
+const (
+	mountPath   = "smvm"
+	siblingPath = "sibling"
+)
+
+// lab is a cluster with the plugin, and a PostgreSQL.
+type lab struct {
+	cluster  *testenv.Cluster
+	postgres *testenv.Postgres
+	points   points
+}
+
+// newLab starts everything.
+func newLab(t *testing.T) *lab {
+	t.Helper()
+	ctx := t.Context()
+	binary, err := testenv.BuildPlugin(ctx, testenv.BuildOptions{Race: true, Tags: "breakpoints"})
+	must(t, err)
+	l := &lab{points: points{t.TempDir()}}
+	l.postgres = testenv.NewPostgres(t, testenv.PostgresOptions{})
+	l.cluster = testenv.NewCluster(t, testenv.ClusterOptions{})
+	t.Cleanup(func() { l.checkLogs(t) })
+	must(t, l.register(ctx, binary))
+	for _, path := range []string{mountPath, siblingPath} {
+		must(t, l.cluster.Enable(ctx, path, ""))
+		client, err := l.client(ctx)
+		must(t, err)
+		_, err = client.Logical().WriteWithContext(ctx, path+"/config", map[string]any{"retry_interval": 1, "max_workers": 64})
+		must(t, err)
+	}
+	return l
+}
+
+// register puts the plugin into the catalog with the control directory.
+func (l *lab) register(ctx context.Context, binary string) error {
+	if err := l.cluster.RegisterPlugin(ctx, binary, ""); err != nil {
+		return err
+	}
+	active, err := l.cluster.Active(ctx)
+	if err != nil {
+		return err
+	}
+	content, err := os.ReadFile(binary)
+	if err != nil {
+		return err
+	}
+	sum := sha256.Sum256(content)
+	return active.Client.Sys().RegisterPluginWithContext(ctx, &api.RegisterPluginInput{
+		Name: testenv.PluginName, Type: api.PluginTypeSecrets, Command: testenv.PluginName,
+		SHA256: hex.EncodeToString(sum[:]), Env: []string{"SMVM_BREAKPOINTS=" + l.points.dir},
+	})
+}
+
+// client returns a client of the active node that asks once and does not wait.
+func (l *lab) client(ctx context.Context) (*api.Client, error) {
+	active, err := l.cluster.Active(ctx)
+	if err != nil {
+		return nil, err
+	}
+	client, err := active.Client.Clone()
+	if err != nil {
+		return nil, err
+	}
+	client.SetToken(l.cluster.RootToken)
+	client.SetMaxRetries(0)
+	client.SetClientTimeout(time.Minute)
+	return client, nil
+}
+
+// checkLogs looks for what must never be in a log.
+func (l *lab) checkLogs(t *testing.T) {
+	for _, node := range l.cluster.Nodes {
+		log, err := os.ReadFile(node.LogPath)
+		if err != nil {
+			t.Error(err)
+		}
+		for _, words := range []string{"DATA RACE", "panic:", "internal error in"} {
+			if at := strings.Index(string(log), words); at >= 0 {
+				t.Errorf("%s logged %q: %s", node.ID, words, log[at:min(len(log), at+3000)])
+			}
+		}
+	}
+}
+
+// points is the control directory of the plugin's breakpoints.
+type points struct{ dir string }
+
+func (p points) path(point string) string { return filepath.Join(p.dir, point) }
+
+// arm makes whoever comes to the point next stop there.
+func (p points) arm(point string) error { return os.WriteFile(p.path(point), nil, 0o600) }
+
+// reached tells whether somebody stands, or stood, at the point.
+func (p points) reached(point string) bool {
+	_, err := os.Stat(p.path(point + ".reached"))
+	return err == nil
+}
+
+// release lets go on who stands at the point.
+func (p points) release(point string) error {
+	return os.WriteFile(p.path(point+".go"), nil, 0o600)
+}
+
+// fail makes everything fail that comes to the point, until clear.
+func (p points) fail(point string) error {
+	return os.WriteFile(p.path(point+".fail"), nil, 0o600)
+}
+
+// clear removes the files of the point.
+func (p points) clear(point string) error {
+	var err error
+	for _, suffix := range []string{"", ".reached", ".go", ".fail"} {
+		if e := os.Remove(p.path(point + suffix)); !errors.Is(e, os.ErrNotExist) {
+			err = errors.Join(err, e)
+		}
+	}
+	return err
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}

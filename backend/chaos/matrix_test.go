@@ -1,0 +1,224 @@
+package chaos
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// What "make chaos" sets: that every cell of the matrix is to be run, or those of
+// one column, by its name.
+const (
+	allVariable    = "SMVM_CHAOS_ALL"
+	columnVariable = "SMVM_CHAOS_COLUMN"
+)
+
+// atOnce is how many cells one fault strikes at most.
+const atOnce = 24
+
+// TestMatrix strikes every operation at every point with every fault. Without
+// SMVM_CHAOS_ALL it runs a cut: each point, with one strategy, in one column.
+func TestMatrix(t *testing.T) {
+	l := newLab(t)
+	m := &matrix{lab: l, rows: rows(), cells: map[string]*cell{}}
+	all, only := os.Getenv(allVariable) != "", os.Getenv(columnVariable)
+	cols := slices.DeleteFunc(columns(), func(col column) bool {
+		return only != "" && col.name != only || only == "" && col.slow && !all
+	})
+	for i, chosen := range m.choose(cols, all || only != "") {
+		for part := range slices.Chunk(chosen, atOnce) {
+			m.strike(t, cols[i], part)
+		}
+	}
+	m.print(t)
+}
+
+// matrix is what has been run.
+type matrix struct {
+	*lab
+	rows  []row
+	cells map[string]*cell // by row and column
+	pool  []*app
+	made  int
+}
+
+// choose returns the rows that are run in each column: all that apply, or every
+// other one in one column each, and as many in one as in another.
+func (m *matrix) choose(cols []column, all bool) [][]row {
+	chosen := make([][]row, len(cols))
+	for at, r := range m.cut(all) {
+		fewest := -1
+		for i := range cols {
+			i = (i + at) % len(cols)
+			switch {
+			case cols[i].applies != nil && !cols[i].applies(r):
+			case all:
+				chosen[i] = append(chosen[i], r)
+			case fewest < 0 || len(chosen[i]) < len(chosen[fewest]):
+				fewest = i
+			}
+		}
+		if fewest >= 0 {
+			chosen[fewest] = append(chosen[fewest], r)
+		}
+	}
+	return chosen
+}
+
+// cut returns all rows, or of each point only the one with the strategy whose
+// turn it is.
+func (m *matrix) cut(all bool) []row {
+	if all {
+		return m.rows
+	}
+	var some []row
+	seen, turn := map[string]bool{}, false
+	for _, r := range m.rows {
+		if seen[r.name()] {
+			continue
+		}
+		turn = !turn
+		if turn && r.op != opRoot {
+			other := slices.IndexFunc(m.rows, func(o row) bool { return o.name() == r.name() && o.strategy != r.strategy })
+			if other >= 0 {
+				r = m.rows[other]
+			}
+		}
+		seen[r.name()] = true
+		some = append(some, r)
+	}
+	return some
+}
+
+// strike runs cells of one column at the same time.
+func (m *matrix) strike(t *testing.T, col column, chosen []row) {
+	t.Helper()
+	if t.Context().Err() != nil {
+		return
+	}
+	g := &group{lab: m.lab, column: col}
+	apps := m.take(t, chosen)
+	for i, r := range chosen {
+		c := &cell{app: apps[i], row: r}
+		g.cells = append(g.cells, c)
+		m.cells[key(r, col)] = c
+	}
+	began := time.Now()
+	if err := g.run(t.Context()); err != nil {
+		t.Error(err)
+	}
+	for _, c := range g.cells {
+		switch {
+		case c.harness != nil:
+			t.Errorf("%s × %s, %s, %s: not run: %v; the request: %s", c.row.name(), col.name, c.row.strategy, c.app.id, c.harness, c.describe())
+		case c.lost != nil:
+			t.Errorf("%s × %s, %s, %s: LOST: %v; the request: %s", c.row.name(), col.name, c.row.strategy, c.app.id, c.lost, c.describe())
+		default:
+			m.pool = append(m.pool, c.app)
+		}
+	}
+	t.Logf("%s: %d cells in %s", col.name, len(g.cells), time.Since(began).Round(time.Millisecond))
+}
+
+func key(r row, col column) string { return r.strategy + " " + r.name() + " × " + col.name }
+
+// take returns an app for each row: one that has been through other cells well,
+// or a new one.
+func (m *matrix) take(t *testing.T, chosen []row) []*app {
+	t.Helper()
+	apps := make([]*app, len(chosen))
+	var missing []int
+	for i, r := range chosen {
+		at := slices.IndexFunc(m.pool, func(a *app) bool { return a.strategy == r.strategy })
+		if at < 0 {
+			missing = append(missing, i)
+			continue
+		}
+		apps[i] = m.pool[at]
+		m.pool = slices.Delete(m.pool, at, at+1)
+	}
+	first := m.made
+	m.made += len(missing)
+	numbers := map[int]int{}
+	for n, i := range missing {
+		numbers[i] = first + n
+	}
+	parallel(missing, func(i int) { apps[i] = m.newAppFor(t, chosen[i], numbers[i]) })
+	if slices.Contains(apps, nil) {
+		t.FailNow()
+	}
+	return apps
+}
+
+func (m *matrix) newAppFor(t *testing.T, r row, n int) *app {
+	a, err := m.newApp(t.Context(), fmt.Sprintf("app%03d", n), r.strategy)
+	if err != nil {
+		t.Error(err)
+		return nil
+	}
+	t.Cleanup(func() {
+		if err := a.proxy.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	return a
+}
+
+// print shows the table: how long each cell took to recover, in milliseconds.
+func (m *matrix) print(t *testing.T) {
+	var out strings.Builder
+	out.WriteString("\nRecovered after milliseconds; . not run here; - cannot happen\n\n")
+	for i, col := range columns() {
+		fmt.Fprintf(&out, "%4c  %s\n", 'A'+i, col.name)
+	}
+	fmt.Fprintf(&out, "\n%-18s%-34s", "", "")
+	for i := range columns() {
+		fmt.Fprintf(&out, "%7c", 'A'+i)
+	}
+	out.WriteString("\n")
+	for _, r := range m.rows {
+		fmt.Fprintf(&out, "%-18s%-34s", strings.TrimSuffix(r.strategy, "_users"), r.name())
+		for _, col := range columns() {
+			fmt.Fprintf(&out, "%7s", m.result(r, col))
+		}
+		out.WriteString("\n")
+	}
+	t.Log(out.String() + m.summary())
+}
+
+func (m *matrix) result(r row, col column) string {
+	c := m.cells[key(r, col)]
+	switch {
+	case col.applies != nil && !col.applies(r):
+		return "-"
+	case c == nil:
+		return "."
+	case c.harness != nil:
+		return "?"
+	case c.lost != nil:
+		return "LOST"
+	}
+	return fmt.Sprint(c.took.Milliseconds())
+}
+
+func (m *matrix) summary() string {
+	var times []time.Duration
+	lost := 0
+	for _, c := range m.cells {
+		if c.lost != nil {
+			lost++
+		} else if c.harness == nil {
+			times = append(times, c.took)
+		}
+	}
+	slices.Sort(times)
+	if len(times) == 0 {
+		return "\nno cell recovered\n"
+	}
+	round := func(d time.Duration) time.Duration { return d.Round(time.Millisecond) }
+	return fmt.Sprintf("\ncells run: %d, recovered: %d, lost: %d, recovery time: median %s, max %s\n",
+		len(m.cells), len(times), lost, round(times[len(times)/2]), round(times[len(times)-1]))
+}
