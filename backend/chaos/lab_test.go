@@ -27,6 +27,9 @@ type lab struct {
 	cluster  *testenv.Cluster
 	postgres *testenv.Postgres
 	points   points
+	// hung counts the nodes that did not end while they were sealed, though their
+	// plugin had.
+	hung int
 }
 
 // newLab starts everything.

@@ -42,7 +42,7 @@ func TestSoak(t *testing.T) {
 	if err != nil {
 		seed = rand.Uint64N(1_000_000) //nolint:gosec // not a secret
 	}
-	t.Logf("replay: make chaos SEED=%d DURATION=%s", seed, duration)
+	t.Logf("replay: make chaos COLUMN=none SEED=%d DURATION=%s", seed, duration)
 	s := &soak{lab: newLab(t), t: t, seed: seed, began: time.Now()}
 	for i := range soakApps {
 		a, err := s.newApp(t.Context(), fmt.Sprintf("soak%d", i), []string{single, alternating}[i%2])
@@ -108,7 +108,7 @@ func (s *soak) run(duration time.Duration) {
 // operate does random operations, as an operator would, one after the other.
 func (s *soak) operate(ctx context.Context, a *soaked, r *rand.Rand) {
 	for ctx.Err() == nil {
-		path, data := "rotate/"+a.id, map[string]any{"wait": 20}
+		path, data := "rotate/"+a.id, map[string]any{"wait": 2} // a waiting request holds up sealing
 		switch n := r.IntN(10); {
 		case n < 2:
 			path = "rollback/" + a.id
@@ -206,15 +206,15 @@ func (s *soak) report() {
 	}
 	s.t.Logf("soak, seed %d, %s:\nfaults injected: %d, operations completed: %d, refused: %d, "+
 		"values read: %d, used: %d, superseded before use: %d, reads without an answer: %d, unusable: %d, lost: %d\n"+
-		"longest time without a value that works: single_user %d ms, alternating_users %d ms",
+		"longest time without a value that works: single_user %d ms, alternating_users %d ms; nodes whose raft hung while it was sealed: %d",
 		s.seed, time.Since(s.began).Round(time.Second), len(s.faults), completed, s.refused.Load(),
 		s.reads.Load(), s.used.Load(), s.superseded.Load(), s.unread.Load(), s.unusable.Load(), s.lost.Load(),
-		s.longest[0].Load(), s.longest[1].Load())
+		s.longest[0].Load(), s.longest[1].Load(), s.hung)
 	if s.used.Load() == 0 || completed == 0 || len(s.faults) == 0 {
 		s.t.Error("nothing was tried")
 	}
 	if s.t.Failed() {
-		s.t.Logf("replay: make chaos SEED=%d\nthe faults were:\n%s", s.seed, strings.Join(s.faults, "\n"))
+		s.t.Logf("replay: make chaos COLUMN=none SEED=%d\nthe faults were:\n%s", s.seed, strings.Join(s.faults, "\n"))
 	}
 }
 
