@@ -77,20 +77,11 @@ func (b *backend) recordRead(prefix, nameOf string) framework.OperationFunc {
 		if err != nil {
 			return nil, err
 		}
-		_, entries, err := r.Entries(ctx)
-		if err != nil {
+		e, rec, err := r.Find(ctx, d.Get("id").(string))
+		if err != nil || e == nil {
 			return nil, err
 		}
-		for _, e := range entries {
-			rec, err := e.Decode()
-			if err != nil {
-				return nil, err
-			}
-			if rec.ID == d.Get("id").(string) {
-				return recordResponse(rec, e, format)
-			}
-		}
-		return nil, nil
+		return recordResponse(rec, *e, format)
 	}
 }
 

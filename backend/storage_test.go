@@ -97,7 +97,7 @@ var faults = map[string]func(*storage, bool){
 func TestStorageFails(t *testing.T) {
 	m := furnished(t)
 	ids := m.list("history/r")
-	for _, f := range faultyRequests(ids[len(ids)-1]) {
+	for _, f := range faultyRequests(ids[0]) {
 		for fault, set := range faults {
 			for _, cold := range []bool{false, true} {
 				t.Run(fmt.Sprintf("%s %s %v %s cold=%v", f.op, f.path, f.data, fault, cold), func(t *testing.T) {

@@ -175,19 +175,8 @@ func (s *soak) finish(ctx context.Context, a *soaked) error {
 	if err := a.use(ctx, v.login); err != nil {
 		return fmt.Errorf("the current login, version %d: %w", v.version, err)
 	}
-	versions := map[int64]string{}
-	for id, version := range a.acknowledged {
-		if other := versions[version]; other != "" {
-			return fmt.Errorf("version %d was given to %s and %s", version, id, other)
-		}
-		versions[version] = id
-		record, err := a.read(ctx, "history/"+a.id+"/"+id)
-		if err != nil {
-			return fmt.Errorf("%s was acknowledged as version %d, but: %w", id, version, err)
-		}
-		if record["outcome"] != "completed" || number(record["version"]) != version {
-			return fmt.Errorf("%s was acknowledged as version %d and is recorded as %v", id, version, record)
-		}
+	if err := s.checkAcknowledged(ctx, a); err != nil {
+		return err
 	}
 	if err := a.checkHistory(ctx); err != nil {
 		return err
@@ -196,6 +185,31 @@ func (s *soak) finish(ctx context.Context, a *soaked) error {
 		return err
 	}
 	return a.checkNext(ctx, true)
+}
+
+// checkAcknowledged looks for every operation that an operator was told is done.
+func (s *soak) checkAcknowledged(ctx context.Context, a *soaked) error {
+	client, err := s.client(ctx)
+	if err != nil {
+		return err
+	}
+	history, err := answer(client.Logical().ListWithContext(ctx, mountPath+"/history/"+a.id))
+	if err != nil {
+		return err
+	}
+	records, _ := history["key_info"].(map[string]any)
+	versions := map[int64]string{}
+	for id, version := range a.acknowledged {
+		if other := versions[version]; other != "" {
+			return fmt.Errorf("version %d was given to %s and %s", version, id, other)
+		}
+		versions[version] = id
+		record, _ := records[id].(map[string]any)
+		if record["outcome"] != "completed" || number(record["version"]) != version {
+			return fmt.Errorf("%s was acknowledged as version %d and is recorded as %v", id, version, record)
+		}
+	}
+	return nil
 }
 
 // report prints the figures, and after a failure also the faults.

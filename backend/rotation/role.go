@@ -310,6 +310,26 @@ func (r *Role) Entries(ctx context.Context) (History, []Entry, error) {
 	}
 }
 
+// Find returns the kept entry whose record has that id, and the record; nil if
+// there is none. It begins with the newest, which is what people ask for.
+func (r *Role) Find(ctx context.Context, id string) (*Entry, Record, error) {
+	s := r.Snapshot()
+	for sequence := s.History.Count; sequence > s.History.Base; sequence-- {
+		e, err := r.entry(ctx, s.State, sequence)
+		if err != nil {
+			return nil, Record{}, err
+		}
+		if e == nil { // pruned meanwhile
+			break
+		}
+		rec, err := e.Decode()
+		if err != nil || rec.ID == id {
+			return e, rec, err
+		}
+	}
+	return nil, Record{}, nil
+}
+
 // kept reads the entries that s counts.
 func (r *Role) kept(ctx context.Context, s *State) ([]Entry, error) {
 	entries := make([]Entry, 0, s.History.Count-s.History.Base)
