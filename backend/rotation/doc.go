@@ -15,11 +15,11 @@
 // that Vault's storage gives a plugin:
 //
 //	{
-//	  "schema": 1,
+//	  "schema": 2,
 //	  "policy":  {"period": …, "schedule": "…", "overlap": …, …},
 //	  "secrets": {
 //	    "db":  {"type": "database", "config": {…}, "current": {…}, "previous": {…}, "pending": {…}},
-//	    "jwt": {"type": "jwt", …}
+//	    "jwt": {"type": "jwt", …, "next": {…}}
 //	  },
 //	  "version": 7,
 //	  "last_rotation": "…", "next_rotation": "…",

@@ -40,6 +40,12 @@ type Driver interface {
 	// CutsOver reports whether Set ends the life of s.Current at once. Such
 	// secrets are set last, to keep that window short.
 	CutsOver(s Secret) bool
+	// Publishes reports whether others are shown how to verify the values of s. The
+	// value that will follow the current one is then made, and shown to them, one
+	// rotation ahead.
+	Publishes(s Secret) bool
+	// Fits reports whether v, made ahead, is still what Create would make for s.
+	Fits(s Secret, v Material) bool
 	// Preflight tries everything Set and Test would need, using v as the value,
 	// and changes nothing. The findings are warnings for the operator; an error
 	// says what would make the rotation fail and how to fix it.

@@ -52,6 +52,10 @@ func (d *alternating) Retire(ctx context.Context, s Secret, v Material, fence Fe
 	})
 }
 
+func (d *alternating) Publishes(Secret) bool { return false }
+
+func (d *alternating) Fits(Secret, Material) bool { return false }
+
 func (d *alternating) CutsOver(Secret) bool { return false }
 
 func (d *alternating) Preflight(context.Context, Secret, Material) ([]string, error) { return nil, nil }
@@ -89,6 +93,10 @@ func (d *single) Retire(_ context.Context, s Secret, v Material, _ Fence) error 
 	return d.w.call(s.Name+".retire", func() error { return d.w.refuses(v) })
 }
 
+func (d *single) Publishes(Secret) bool { return false }
+
+func (d *single) Fits(Secret, Material) bool { return false }
+
 func (d *single) CutsOver(Secret) bool { return true }
 
 func (d *single) Preflight(context.Context, Secret, Material) ([]string, error) { return nil, nil }
@@ -98,7 +106,7 @@ func (d *single) Preflight(context.Context, Secret, Material) ([]string, error) 
 type key struct{ w *world }
 
 func (d *key) Create(_ context.Context, s Secret) (Material, error) {
-	m := Material{"secret": d.w.next("secret")}
+	m := Material{"secret": d.w.next("secret"), "format": string(s.Config)}
 	return m, d.w.call(s.Name+".create", func() error { return nil })
 }
 
@@ -121,6 +129,10 @@ func (d *key) Undo(_ context.Context, s Secret, _ Fence) error {
 func (d *key) Retire(_ context.Context, s Secret, v Material, _ Fence) error {
 	return d.w.call(s.Name+".retire", func() error { d.w.gone[v["secret"]] = true; return nil })
 }
+
+func (d *key) Publishes(Secret) bool { return true }
+
+func (d *key) Fits(s Secret, v Material) bool { return v["format"] == string(s.Config) }
 
 func (d *key) CutsOver(Secret) bool { return false }
 

@@ -69,6 +69,18 @@ type Snapshot struct {
 	// NotBefore keeps a role whose failure storage could not note from being
 	// tried again at once.
 	NotBefore time.Time
+	memo      sync.Map
+}
+
+// Memo returns what work made of this snapshot under that key, and does it only
+// once: what follows from a state is worth keeping as long as the state, and not
+// longer, because it may hold secrets.
+func (s *Snapshot) Memo(key string, work func() any) any {
+	if made, ok := s.memo.Load(key); ok {
+		return made
+	}
+	made, _ := s.memo.LoadOrStore(key, work())
+	return made
 }
 
 // NewRole wraps a state that is already stored under key, or nil for a new role.
@@ -120,9 +132,10 @@ func (r *Role) resolve(s *State) (Terms, error) {
 
 // amend changes what is known about the state, but not the state.
 func (r *Role) amend(change func(*Snapshot)) {
-	next := *r.Snapshot()
-	change(&next)
-	r.snapshot.Store(&next)
+	now := r.Snapshot()
+	next := &Snapshot{State: now.State, Terms: now.Terms, Unsure: now.Unsure, NotBefore: now.NotBefore}
+	change(next)
+	r.snapshot.Store(next)
 }
 
 // saveTimeout bounds one write; storage answers in milliseconds or is gone.
@@ -143,6 +156,7 @@ func (r *Role) updateLocked(ctx context.Context, change func(*State) error) erro
 		return err
 	}
 	next := r.Snapshot().Clone()
+	next.Schema = Schema
 	next.dropAppended(r.appended)
 	known := next.History.Count
 	if err := change(next); err != nil {

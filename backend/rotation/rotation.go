@@ -35,13 +35,16 @@ func (run *Run) transact(ctx context.Context) error {
 
 // create makes the pending values, without side effects.
 func (run *Run) create(ctx context.Context) error {
-	run.pending = map[string]*Value{}
+	run.pending, run.next = map[string]*Value{}, map[string]*Value{}
 	for _, name := range run.op.Secrets {
 		secret := run.secret(name)
 		err := run.step(ctx, name, "create", func(ctx context.Context) error {
 			value, err := run.newValue(ctx, secret)
 			run.pending[name] = value
-			return err
+			if err != nil {
+				return err
+			}
+			return run.createNext(ctx, secret)
 		})
 		if err != nil {
 			return err
@@ -56,15 +59,21 @@ func (run *Run) newValue(ctx context.Context, secret Secret) (*Value, error) {
 	if run.op.Kind == KindRollback {
 		return &Value{Material: secret.Previous.Material, Created: secret.Previous.Created}, nil
 	}
-	material := run.supplied
-	if run.op.Kind != KindImport {
-		var err error
-		if material, err = run.driver(secret).Create(ctx, secret); err != nil {
-			return nil, err
-		}
+	if run.op.Kind == KindImport {
+		return &Value{Material: run.supplied, Created: run.now()}, nil
 	}
-	return &Value{Material: material, Created: run.role.engine.Now().UTC().Truncate(time.Second)}, nil
+	if value := run.published(secret); value != nil {
+		return value, nil
+	}
+	material, err := run.driver(secret).Create(ctx, secret)
+	if err != nil {
+		return nil, err
+	}
+	return &Value{Material: material, Created: run.now(), Published: run.unseen(secret)}, nil
 }
+
+// now is the time in whole seconds, which is what states are made of.
+func (run *Run) now() time.Time { return run.role.engine.Now().UTC().Truncate(time.Second) }
 
 // order puts the secrets whose current value dies when the pending one is set
 // last, so that their readers are without a working value for as short as can be.
@@ -118,6 +127,7 @@ func (run *Run) intend(ctx context.Context) error {
 		return err
 	}
 	run.warnDisplaced()
+	run.warnUnseen()
 	if err := run.role.prune(ctx, base); err != nil {
 		run.issues = append(run.issues, err.Error())
 	}
@@ -204,12 +214,13 @@ func (run *Run) promote(s *State) error {
 		}
 		return errSuperseded
 	}
-	now := run.role.engine.Now().UTC().Truncate(time.Second)
+	now := run.now()
 	terms := run.role.Snapshot().Terms
 	results := run.results(s)
 	whole := run.op.Kind != KindRollback && len(run.op.Secrets) == len(s.Secrets)
 	s.Version++
 	for _, name := range run.op.Secrets {
+		run.publish(s.Secrets[name], now)
 		s.Secrets[name].promote(s.Version, run.retireTime(now, terms))
 	}
 	s.LastRotation, s.InFlight = now, nil
@@ -237,7 +248,7 @@ func (s *Secret) promote(version int, retire time.Time) {
 		s.Previous = &previous
 	}
 	current := *s.Pending
-	current.Version = version
+	current.Version, current.Published = version, time.Time{}
 	s.Current, s.Pending = &current, nil
 }
 

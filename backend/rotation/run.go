@@ -46,6 +46,7 @@ type Run struct {
 	// The following belong to the goroutine of the run until done is closed.
 	targets []string          // the secrets, in the order in which they are set
 	pending map[string]*Value // made by create, saved by intend
+	next    map[string]*Value // made by create, saved by commit
 	touched []string          // the secrets whose target may have been changed
 	steps   map[string][]Step
 	issues  []string

@@ -125,6 +125,9 @@ func (run *Run) goForward(ctx context.Context, interrupted *Operation) error {
 			return run.postpone(ctx, err, run.targets)
 		}
 	}
+	if err := run.createNextAgain(ctx); err != nil {
+		return run.postpone(ctx, err, run.targets)
+	}
 	run.found("interrupted; every target accepts the pending value: went forward")
 	return run.commit(ctx)
 }

@@ -8,8 +8,9 @@ import (
 )
 
 // Schema is the format of State that this code writes. A state with a newer one
-// is refused: reading on would drop fields that the newer code relies on.
-const Schema = 1
+// is refused: reading on would drop fields that the newer code relies on. Format 2
+// has Next; states of format 1 are read, and become 2 when they are next saved.
+const Schema = 2
 
 // State is everything stored about one role. It is never changed in place: every
 // change clones it, saves the clone, and only then shows it to readers.
@@ -83,6 +84,9 @@ type Secret struct {
 	Previous *Value `json:"previous,omitempty"`
 	// Pending exists only while an operation is in flight.
 	Pending *Value `json:"pending,omitempty"`
+	// Next is what the next rotation makes current, for secrets whose Driver
+	// publishes ahead. Nobody uses it before that.
+	Next *Value `json:"next,omitempty"`
 }
 
 // Value is the material of a secret in one of its stages.
@@ -93,6 +97,9 @@ type Value struct {
 	Created time.Time `json:"created"`
 	// RetireTime is the end of the overlap; set on previous values only.
 	RetireTime time.Time `json:"retire_time,omitzero"`
+	// Published is since when others have been shown the value, ahead of its use;
+	// zero if there was never a time when they were shown the secret without it.
+	Published time.Time `json:"published,omitzero"`
 }
 
 // Kind says what an operation does.

@@ -1,0 +1,116 @@
+package rotation
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// A key that others verify with is shown to them one rotation before it is used,
+// because they keep what they were shown for a while: the keys that a rotation
+// makes current are the ones that the rotation before it has published.
+//
+//	commit ──▶ published as next ──≥ one refresh interval──▶ current ──▶ previous ──▶ retired
+
+// published is the value that was made and published for this rotation, nil if
+// there is none.
+func (run *Run) published(secret Secret) *Value {
+	next := secret.Next
+	if run.op.Kind != KindRotate || next == nil || !run.driver(secret).Fits(secret, next.Material) {
+		return nil
+	}
+	return &Value{Material: next.Material, Created: next.Created, Published: next.Published}
+}
+
+// unseen is since when a value made only now is published: there was a time when
+// others were shown the secret without it, unless this is its first value.
+func (run *Run) unseen(secret Secret) time.Time {
+	if secret.Current == nil || !run.driver(secret).Publishes(secret) {
+		return time.Time{}
+	}
+	return run.now()
+}
+
+// createNext makes the value that is to be published when this run commits. A
+// rollback changes nothing about what comes next.
+func (run *Run) createNext(ctx context.Context, secret Secret) error {
+	if run.op.Kind == KindRollback || !run.driver(secret).Publishes(secret) {
+		return nil
+	}
+	material, err := run.driver(secret).Create(ctx, secret)
+	if err != nil {
+		return err
+	}
+	run.next[secret.Name] = &Value{Material: material, Created: run.now()}
+	return nil
+}
+
+// createNextAgain is createNext for a run that continues an interrupted one. What
+// that had made is lost, and nobody has seen it.
+func (run *Run) createNextAgain(ctx context.Context) error {
+	run.next = map[string]*Value{}
+	for _, name := range run.targets {
+		secret := run.secret(name)
+		err := run.step(ctx, name, "create", func(ctx context.Context) error { return run.createNext(ctx, secret) })
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// publish is the part of the commit that replaces the next value of a secret. If
+// its configuration was changed while the run was under way, what was published
+// with that stays.
+func (run *Run) publish(secret *Secret, now time.Time) {
+	if run.op.Kind == KindRollback {
+		return
+	}
+	made, driver := run.next[secret.Name], run.driver(*secret)
+	switch {
+	case made != nil && driver.Fits(*secret, made.Material):
+		next := *made
+		if secret.Current != nil {
+			next.Published = now
+		}
+		secret.Next = &next
+	case secret.Next != nil && (!driver.Fits(*secret, secret.Next.Material) || secret.Next.Material.Equal(secret.Pending.Material)):
+		secret.Next = nil
+	}
+}
+
+// warnUnseen notes the values that this rotation makes current before everybody
+// who verifies them can have seen them. One by schedule waits for that.
+func (run *Run) warnUnseen() {
+	now, refresh := run.role.engine.Now(), run.role.Snapshot().Terms.RefreshInterval
+	for _, name := range run.targets {
+		value := run.secret(name).Pending
+		if run.op.Kind != KindRotate || value.seen(now, refresh) {
+			continue
+		}
+		run.issues = append(run.issues, fmt.Sprintf(
+			"secret %s: the new value has been published for %s only, and verifiers may keep what they have read for %s: until they read again, they may refuse what is signed with it",
+			name, now.Sub(value.Published).Truncate(time.Second), refresh))
+	}
+}
+
+// seen reports whether everybody who reads often enough has seen the value.
+func (v *Value) seen(now time.Time, refresh time.Duration) bool {
+	return v.Published.IsZero() || !now.Before(v.Published.Add(refresh))
+}
+
+// Planned is when the next automatic rotation is planned: at its stored time, or
+// when what it makes current has been published for one refresh interval, if that
+// is later. It changes only with the state. Zero means that none is planned.
+func (s *Snapshot) Planned() time.Time {
+	at := s.NextRotation
+	if at.IsZero() {
+		return at
+	}
+	for _, secret := range s.Secrets {
+		if next := secret.Next; next != nil && !next.Published.IsZero() {
+			at = later(at, next.Published.Add(s.Terms.RefreshInterval))
+		}
+	}
+	return at
+}
