@@ -87,6 +87,9 @@ func (w *world) watchValues(s *State, secret *Secret) {
 	if s.InFlight == nil && (secret.Pending != nil || secret.Current == nil) {
 		w.breakf("%s is left half made with nothing in flight", secret.Name)
 	}
+	if next := secret.Next; next != nil && secret.Current != nil && next.Material.Equal(secret.Current.Material) {
+		w.breakf("%s is published as next, and in use", secret.Name)
+	}
 	if secret.Previous != nil && secret.Previous.RetireTime.IsZero() {
 		w.breakf("previous %s has no end", secret.Name)
 	}
@@ -102,6 +105,23 @@ func (w *world) watchCommit(old, next *State) {
 		if v := next.currentVersion(name); v != next.Version {
 			w.breakf("version %d is split: %s has %d", next.Version, name, v)
 		}
+		w.watchPublished(old.InFlight, old.Secrets[name], next.Secrets[name])
+	}
+}
+
+// watchPublished checks that a rotation makes current what was published for it,
+// and publishes what follows; and that a rollback leaves that alone.
+func (w *world) watchPublished(op *Operation, old, now *Secret) {
+	if now.Type != "jwt" || string(now.Config) != "{}" || old.Next == nil && old.Current != nil {
+		return
+	}
+	switch {
+	case now.Next == nil:
+		w.breakf("%s has nothing published after %s", now.Name, op.Kind)
+	case op.Kind == KindRollback && !now.Next.Material.Equal(old.Next.Material):
+		w.breakf("a rollback of %s published something else", now.Name)
+	case op.Kind == KindRotate && !now.Current.Material.Equal(old.Next.Material):
+		w.breakf("what a rotation made current of %s was not published before", now.Name)
 	}
 }
 
