@@ -15,7 +15,10 @@ var _ Type = (*admin)(nil)
 // "password". A role may always change its own password, so that nothing but the
 // login is needed; every login is a connection of its own, so that the pool can
 // be broken and this still works.
-type admin struct{ postgres *Postgres }
+type admin struct {
+	unpublished
+	postgres *Postgres
+}
 
 // NewAdmin returns the type of a connection's administrator. Its Import does not
 // know the user name: see ImportAdmin.

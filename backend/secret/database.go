@@ -15,6 +15,7 @@ var _ Type = (*database)(nil)
 // Passwords reach PostgreSQL as SCRAM verifiers made here, so that the clear
 // text is in none of its logs, statistics and backups.
 type database struct {
+	unpublished
 	postgres  *Postgres
 	passwords Passwords
 }

@@ -6,67 +6,86 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"time"
-
-	"github.com/golang-jwt/jwt/v5"
+	"maps"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
 var _ Type = jwtType{}
 
-// JWTConfig configures a key that signs JSON Web Tokens.
-type JWTConfig struct {
-	// Algorithm is HS256, HS384 or HS512 (RFC 7518 section 3.2); empty means HS256.
-	Algorithm string `json:"algorithm,omitempty"`
-}
-
-// hmacKeyBytes is the least length of a key in bytes: RFC 7518 section 3.2
-// demands at least the size of the hash.
-var hmacKeyBytes = map[string]int{"HS256": 32, "HS384": 48, "HS512": 64}
-
-// jwtType is the type "jwt". Its material is "algorithm", "kid" and "secret".
-// The HMAC key is the bytes of the string "secret" exactly as they are read, not
-// what its hexadecimal digits stand for: that is what jwt.encode(claims, secret)
-// does in every language, and what the manual procedure did with the output of
-// openssl rand -hex 64.
+// jwtType is the type "jwt". The material of every key is "algorithm" and "kid".
+// That of a symmetric one also has "secret": the HMAC key is the bytes of that
+// string exactly as they are read, not what its hexadecimal digits stand for,
+// because that is what jwt.encode(claims, secret) does in every language, and
+// what the manual procedure did with the output of openssl rand -hex 64. That of
+// the others has "private_key" and "public_key", in PEM.
 type jwtType struct{ local }
 
 // Validate implements Type.
 func (jwtType) Validate(config json.RawMessage) error {
-	_, err := jwtAlgorithm(config)
+	_, err := ReadJWTConfig(config)
 	return err
 }
 
-// Create makes 64 random bytes, written as 128 hexadecimal digits, and a kid
-// that tells nothing about them.
+// Create makes a key: 64 random bytes, written as 128 hexadecimal digits, for an
+// HMAC, and a pair of keys for everything else.
 func (jwtType) Create(ctx context.Context, s rotation.Secret) (rotation.Material, error) {
-	algorithm, err := jwtAlgorithm(s.Config)
+	c, err := ReadJWTConfig(s.Config)
 	if err != nil {
 		return nil, err
 	}
-	return jwtMaterial(algorithm, hex.EncodeToString(randomBytes(64))), ctx.Err()
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if Symmetric(c.Algorithm) {
+		return hmacMaterial(c.Algorithm, hex.EncodeToString(randomBytes(64))), nil
+	}
+	key, err := makeKey(c.Algorithm, c.KeyBits)
+	if err != nil {
+		return nil, fmt.Errorf("make key: %w", err)
+	}
+	return keyMaterial(c.Algorithm, "", key)
 }
 
-// Import takes a key in use elsewhere; it gets a kid of its own.
+// Import takes a key in use elsewhere: the text of an HMAC key, or a private key
+// as PEM or JWK.
 func (jwtType) Import(s rotation.Secret, supplied string) (rotation.Material, error) {
-	algorithm, err := jwtAlgorithm(s.Config)
+	c, err := ReadJWTConfig(s.Config)
 	if err != nil {
 		return nil, err
+	}
+	if !Symmetric(c.Algorithm) {
+		return importKey(c.Algorithm, c.KeyBits, supplied)
 	}
 	if err := checkText("secret", supplied, maxValue); err != nil {
 		return nil, err
 	}
-	if least := hmacKeyBytes[algorithm]; len(supplied) < least {
-		return nil, invalid("secret", "has %d bytes, %s needs at least %d (RFC 7518 section 3.2): import a longer one, or let the engine make it", len(supplied), algorithm, least)
+	if least := hmacKeyBytes[c.Algorithm]; len(supplied) < least {
+		return nil, invalid("secret", "has %d bytes, %s needs at least %d (RFC 7518 section 3.2): import a longer one, or let the engine make it", len(supplied), c.Algorithm, least)
 	}
-	return jwtMaterial(algorithm, supplied), nil
+	return hmacMaterial(c.Algorithm, supplied), nil
 }
 
-// Test signs and verifies a token, and checks that a token signed with another
-// key and one signed with none are refused.
-func (jwtType) Test(ctx context.Context, _ rotation.Secret, v rotation.Material) error {
-	if _, err := proveJWT(v); err != nil {
+// Publishes is true for keys that others verify with.
+func (jwtType) Publishes(s rotation.Secret) bool {
+	c, err := ReadJWTConfig(s.Config)
+	return err == nil && !Symmetric(c.Algorithm)
+}
+
+// Fits compares the algorithm and the size.
+func (t jwtType) Fits(s rotation.Secret, v rotation.Material) bool {
+	c, err := ReadJWTConfig(s.Config)
+	if err != nil || !t.Publishes(s) || v["algorithm"] != c.Algorithm {
+		return false
+	}
+	public, err := parsePublic(v["public_key"])
+	return err == nil && checkKey(public, c.Algorithm, c.KeyBits) == nil
+}
+
+// Test signs and verifies a token, and checks that tokens are refused that the
+// key has not signed.
+func (jwtType) Test(ctx context.Context, s rotation.Secret, v rotation.Material) error {
+	if _, err := proveKey(s, v); err != nil {
 		return fmt.Errorf("%w: %w", rotation.ErrRefused, err)
 	}
 	return ctx.Err()
@@ -77,18 +96,56 @@ func (t jwtType) Preflight(ctx context.Context, s rotation.Secret, v rotation.Ma
 	return nil, t.Test(ctx, s, v)
 }
 
-// Fields implements Type.
-func (jwtType) Fields(_ rotation.Secret, v rotation.Material) (map[string]string, error) {
-	if _, err := content(v, "secret"); err != nil {
+// Fields implements Type. A private key is there only if the configuration says
+// that it may leave the engine.
+func (jwtType) Fields(s rotation.Secret, v rotation.Material) (map[string]string, error) {
+	if Symmetric(v["algorithm"]) {
+		if _, err := content(v, "secret"); err != nil {
+			return nil, err
+		}
+		return map[string]string{"algorithm": v["algorithm"], "kid": v["kid"], "secret": v["secret"]}, nil
+	}
+	c, err := ReadJWTConfig(s.Config)
+	if err != nil {
 		return nil, err
 	}
-	return map[string]string{"algorithm": v["algorithm"], "kid": v["kid"], "secret": v["secret"]}, nil
+	return keyFields(v, c.Exportable)
+}
+
+// keyFields is what applications read of an asymmetric key: each part as PEM and
+// as JWK.
+func keyFields(v rotation.Material, exportable bool) (map[string]string, error) {
+	key := &signingKey{algorithm: v["algorithm"], kid: v["kid"]}
+	public, err := parsePublic(v["public_key"])
+	if err != nil {
+		return nil, err
+	}
+	fields := map[string]string{"algorithm": key.algorithm, "kid": key.kid, "public_key": v["public_key"]}
+	parts := map[string]any{"public_jwk": public}
+	if exportable {
+		if parts["private_jwk"], err = parsePrivate(v["private_key"]); err != nil {
+			return nil, err
+		}
+		fields["private_key"] = v["private_key"]
+	}
+	for name, part := range parts {
+		encoded, err := key.jwk(part).MarshalJSON()
+		if err != nil {
+			return nil, fmt.Errorf("encode %s", name)
+		}
+		fields[name] = string(encoded)
+	}
+	return fields, nil
 }
 
 // PreviousFields lets applications verify the tokens that were signed before the
 // cut-over.
 func (jwtType) PreviousFields(previous rotation.Material) map[string]string {
-	return map[string]string{"previous_kid": previous["kid"], "previous_secret": previous["secret"]}
+	fields := map[string]string{
+		"previous_kid": previous["kid"], "previous_secret": previous["secret"], "previous_public_key": previous["public_key"],
+	}
+	maps.DeleteFunc(fields, func(_, value string) bool { return value == "" })
+	return fields
 }
 
 // Verify implements Type.
@@ -96,65 +153,14 @@ func (jwtType) Verify(ctx context.Context, s rotation.Secret) ([]string, error) 
 	if s.Current == nil {
 		return nil, errNoCurrent
 	}
-	proofs, err := proveJWT(s.Current.Material)
+	proofs, err := proveKey(s, s.Current.Material)
+	if err == nil && s.Next != nil {
+		if _, err = proveKey(s, s.Next.Material); err == nil {
+			proofs = append(proofs, fmt.Sprintf("the next key, kid %s, signs and verifies", s.Next.Material["kid"]))
+		}
+	}
 	return proofs, errors.Join(err, ctx.Err())
 }
 
 // errNoCurrent says that there is nothing to verify yet.
 var errNoCurrent = errors.New("there is no current value")
-
-func jwtAlgorithm(config json.RawMessage) (string, error) {
-	c, err := decode[JWTConfig](config)
-	if err != nil {
-		return "", err
-	}
-	if c.Algorithm == "" {
-		return "HS256", nil
-	}
-	if hmacKeyBytes[c.Algorithm] == 0 {
-		return "", invalid("algorithm", "%q is not known: use HS256, HS384 or HS512", c.Algorithm)
-	}
-	return c.Algorithm, nil
-}
-
-func jwtMaterial(algorithm, secret string) rotation.Material {
-	kid := hex.EncodeToString(randomBytes(8))
-	return rotation.Material{"algorithm": algorithm, "kid": kid, "secret": secret}
-}
-
-// proveJWT returns what it proved about the key, up to the first thing that is
-// not as it should be.
-func proveJWT(v rotation.Material) (proofs []string, err error) {
-	algorithm, key := v["algorithm"], []byte(v["secret"])
-	if least := hmacKeyBytes[algorithm]; least == 0 || len(key) < least {
-		return nil, errors.New("value is no key of a known algorithm, or too short for it")
-	}
-	if err := tryToken(jwt.GetSigningMethod(algorithm), key, v); err != nil {
-		return nil, fmt.Errorf("verify token signed with kid %s: %w", v["kid"], err)
-	}
-	proofs = append(proofs, fmt.Sprintf("token signed with %s, kid %s, verified", algorithm, v["kid"]))
-	if tryToken(jwt.GetSigningMethod(algorithm), randomBytes(64), v) == nil {
-		return proofs, errors.New("token signed with another key was accepted")
-	}
-	proofs = append(proofs, "token signed with another key refused")
-	if tryToken(jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, v) == nil {
-		return proofs, errors.New("token without a signature was accepted")
-	}
-	return append(proofs, "token with algorithm none refused"), nil
-}
-
-// tryToken signs a token by method and key and verifies it as an application
-// does that accepts only the key and the algorithm of v.
-func tryToken(method jwt.SigningMethod, key any, v rotation.Material) error {
-	claims := jwt.RegisteredClaims{Subject: "smvm", ExpiresAt: jwt.NewNumericDate(time.Now().Add(time.Minute))}
-	token := jwt.NewWithClaims(method, claims)
-	token.Header["kid"] = v["kid"]
-	signed, err := token.SignedString(key)
-	if err != nil {
-		return errors.New("sign token: the key does not fit the algorithm")
-	}
-	_, err = jwt.ParseWithClaims(signed, &jwt.RegisteredClaims{},
-		func(*jwt.Token) (any, error) { return []byte(v["secret"]), nil },
-		jwt.WithValidMethods([]string{v["algorithm"]}), jwt.WithExpirationRequired())
-	return err
-}

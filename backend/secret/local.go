@@ -10,7 +10,17 @@ import (
 // local is the part of a Type that is the same for all values that live only in
 // the engine: there is no target, so that applying a value is to store it, and
 // destroying the stored value is what makes it unusable.
-type local struct{}
+type local struct{ unpublished }
+
+// unpublished is the part of a Type whose values are shown to nobody but the
+// applications that use them, and so to nobody ahead of time.
+type unpublished struct{}
+
+// Publishes is false.
+func (unpublished) Publishes(rotation.Secret) bool { return false }
+
+// Fits is false: nothing is made ahead.
+func (unpublished) Fits(rotation.Secret, rotation.Material) bool { return false }
 
 // Set has nothing to apply.
 func (local) Set(ctx context.Context, _ rotation.Secret, _ rotation.Material, _ rotation.Fence) error {

@@ -17,9 +17,16 @@ func TestLocalConfigRefused(t *testing.T) {
 		config any
 		words  []string
 	}{
-		"algorithm":       {"jwt", JWTConfig{Algorithm: "RS256"}, []string{"algorithm", "HS256"}},
+		"algorithm":       {"jwt", JWTConfig{Algorithm: "RS128"}, []string{"algorithm", "HS256"}},
 		"algorithm none":  {"jwt", JWTConfig{Algorithm: "none"}, []string{"algorithm"}},
-		"key_bits":        {"jwt", map[string]any{"key_bits": 2048}, []string{"key_bits"}},
+		"key_bits":        {"jwt", map[string]any{"key_bits": 2048}, []string{"key_bits", "HS256", "leave it out"}},
+		"key_bits of EC":  {"jwt", JWTConfig{Algorithm: "ES256", KeyBits: 2048}, []string{"key_bits", "ES256"}},
+		"odd key_bits":    {"jwt", JWTConfig{Algorithm: "RS256", KeyBits: 1024}, []string{"key_bits", "1024", "2048, 3072 and 4096"}},
+		"negative ttl":    {"jwt", JWTConfig{MaxTTL: -1}, []string{"max_ttl"}},
+		"issuer":          {"jwt", JWTConfig{Issuer: "a\nb"}, []string{"issuer"}},
+		"empty audience":  {"jwt", JWTConfig{Audience: []string{""}}, []string{"audience"}},
+		"allowed exp":     {"jwt", JWTConfig{AllowedClaims: []string{"exp"}}, []string{"allowed_claims", "exp"}},
+		"both lists":      {"jwt", JWTConfig{AllowedClaims: []string{"x"}, DeniedClaims: []string{"x"}}, []string{"denied_claims", `"x"`}},
 		"prefix":          {"api_key", APIKeyConfig{Prefix: "1x"}, []string{"prefix"}},
 		"long prefix":     {"api_key", APIKeyConfig{Prefix: strings.Repeat("x", 33)}, []string{"prefix"}},
 		"short key":       {"api_key", APIKeyConfig{Length: 21}, []string{"length", "22"}},

@@ -1,6 +1,8 @@
 package secret
 
 import (
+	"cmp"
+	"crypto/x509"
 	"strings"
 	"testing"
 	"time"
@@ -22,8 +24,20 @@ type subject struct {
 
 // subjects lists everything that must conform. A new type is one more line.
 var subjects = map[string]func(t *testing.T) *subject{
-	"jwt":              localSubject("jwt", JWTConfig{Algorithm: "HS512"}, strings.Repeat("k", 64)),
 	"jwt default":      localSubject("jwt", JWTConfig{}, strings.Repeat("k", 32)),
+	"jwt HS256":        jwtSubject(JWTConfig{Algorithm: "HS256"}),
+	"jwt HS384":        jwtSubject(JWTConfig{Algorithm: "HS384"}),
+	"jwt HS512":        jwtSubject(JWTConfig{Algorithm: "HS512"}),
+	"jwt RS256":        jwtSubject(JWTConfig{Algorithm: "RS256"}),
+	"jwt RS384":        jwtSubject(JWTConfig{Algorithm: "RS384", Exportable: true}),
+	"jwt RS512":        jwtSubject(JWTConfig{Algorithm: "RS512", KeyBits: 3072}),
+	"jwt PS256":        jwtSubject(JWTConfig{Algorithm: "PS256"}),
+	"jwt PS384":        jwtSubject(JWTConfig{Algorithm: "PS384"}),
+	"jwt PS512":        jwtSubject(JWTConfig{Algorithm: "PS512"}),
+	"jwt ES256":        jwtSubject(JWTConfig{Algorithm: "ES256", Issuer: "orders", Audience: []string{"shop"}}),
+	"jwt ES384":        jwtSubject(JWTConfig{Algorithm: "ES384"}),
+	"jwt ES512":        jwtSubject(JWTConfig{Algorithm: "ES512", Exportable: true}),
+	"jwt EdDSA":        jwtSubject(JWTConfig{Algorithm: "EdDSA"}),
 	"api_key":          localSubject("api_key", APIKeyConfig{Prefix: "orders", Length: 30}, "sk-0123456789abcdef"),
 	"random":           localSubject("random", RandomConfig{Length: 20, Charset: "abcdefghij-é"}, "first\nsecond"),
 	"random by policy": localSubject("random", RandomConfig{PasswordPolicy: "policy-made"}, "x"),
@@ -61,6 +75,27 @@ func localSubject(name string, config any, supplied string) func(t *testing.T) *
 		b := &bench{t: t, now: time.Now()}
 		return &subject{Type: Types(nil, policies{})[name], bench: b, secret: secretOf(t, name, config), supplied: supplied}
 	}
+}
+
+// jwtSubject imports a key that was made elsewhere for the algorithm.
+func jwtSubject(config JWTConfig) func(t *testing.T) *subject {
+	return func(t *testing.T) *subject {
+		supplied := strings.Repeat("k", 64)
+		if !Symmetric(config.Algorithm) {
+			supplied = foreignPEM(t, config.Algorithm, cmp.Or(config.KeyBits, defaultKeyBits))
+		}
+		return localSubject("jwt", config, supplied)(t)
+	}
+}
+
+// foreignPEM is a private key made elsewhere.
+func foreignPEM(t *testing.T, algorithm string, bits int) string {
+	t.Helper()
+	key, err := makeKey(algorithm, bits)
+	must(t, err)
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	must(t, err)
+	return encodePEM("PRIVATE KEY", der)
 }
 
 func databaseSubject(configure func(b *bench) DatabaseConfig) func(t *testing.T) *subject {

@@ -1,0 +1,96 @@
+package secret
+
+import (
+	"encoding/json"
+	"slices"
+	"time"
+)
+
+// JWTConfig configures a key that signs JSON Web Tokens, and what may be signed
+// with it.
+type JWTConfig struct {
+	// Algorithm is one of Algorithms; empty means DefaultAlgorithm.
+	Algorithm string `json:"algorithm,omitempty"`
+	// KeyBits is the size of RSA keys, 2048, 3072 or 4096; zero means 2048.
+	KeyBits int `json:"key_bits,omitempty"`
+	// Exportable lets applications read the private key.
+	Exportable bool `json:"exportable,omitempty"`
+	// Issuer is the claim iss of every token that is signed, and that every token
+	// must have that is verified. Empty leaves it to the application.
+	Issuer string `json:"issuer,omitempty"`
+	// Audience is the claim aud of tokens that are signed, unless they name some of
+	// it; what is verified must name one of it. Empty leaves it to the application.
+	Audience []string `json:"audience,omitempty"`
+	// MaxTTL is how many seconds a token lives at most, and if it names no less;
+	// zero means DefaultMaxTTL, or the overlap if that is less.
+	MaxTTL int `json:"max_ttl,omitempty"`
+	// AllowedClaims are those that applications may name; empty means all but
+	// those that are set here.
+	AllowedClaims []string `json:"allowed_claims,omitempty"`
+	// DeniedClaims are those that applications may not name.
+	DeniedClaims []string `json:"denied_claims,omitempty"`
+	// ClaimsTemplate makes claims from the identity of who asks for a token.
+	ClaimsTemplate string `json:"claims_template,omitempty"`
+}
+
+// DefaultMaxTTL is how long tokens live at most where nothing else is said.
+const DefaultMaxTTL = time.Hour
+
+// setClaims are the claims that are never an application's to say.
+var setClaims = []string{"exp", "iat", "jti", "nbf"}
+
+// maxIssuer bounds an issuer and an audience, in bytes.
+const maxIssuer = 1024
+
+// Lifetime is how long a token lives at most: never longer than the key that
+// verifies it, which is the overlap.
+func (c JWTConfig) Lifetime(overlap time.Duration) time.Duration {
+	if c.MaxTTL == 0 {
+		return min(DefaultMaxTTL, overlap)
+	}
+	return min(time.Duration(c.MaxTTL)*time.Second, overlap)
+}
+
+// ReadJWTConfig returns a stored configuration with its defaults, checked.
+func ReadJWTConfig(config json.RawMessage) (JWTConfig, error) {
+	c, err := decode[JWTConfig](config)
+	if err != nil {
+		return c, err
+	}
+	if c.Algorithm == "" {
+		c.Algorithm = DefaultAlgorithm
+	}
+	if err := checkAlgorithm(c.Algorithm, c.KeyBits); err != nil {
+		return c, err
+	}
+	if isRSA(c.Algorithm) && c.KeyBits == 0 {
+		c.KeyBits = defaultKeyBits
+	}
+	return c, c.checkLimits()
+}
+
+// checkLimits checks what restricts tokens.
+func (c JWTConfig) checkLimits() error {
+	if c.MaxTTL < 0 {
+		return invalid("max_ttl", "is %d seconds; it must be more than zero", c.MaxTTL)
+	}
+	if c.Issuer != "" {
+		if err := checkPrintable("issuer", c.Issuer, maxIssuer); err != nil {
+			return err
+		}
+	}
+	for _, audience := range c.Audience {
+		if err := checkPrintable("audience", audience, maxIssuer); err != nil {
+			return err
+		}
+	}
+	for _, claim := range c.AllowedClaims {
+		if slices.Contains(setClaims, claim) {
+			return invalid("allowed_claims", "has %s, which the engine sets: leave it out", claim)
+		}
+		if slices.Contains(c.DeniedClaims, claim) {
+			return invalid("denied_claims", "has %q, which allowed_claims has too: leave it out of one", claim)
+		}
+	}
+	return nil
+}
