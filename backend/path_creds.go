@@ -168,7 +168,7 @@ func (rd *reading) header() map[string]any {
 		"ttl":                 seconds(rd.s.TTL(rd.now)),
 	}
 	if rd.s.Policy.AutoRotate {
-		data["next_vault_rotation"] = timestamp(rd.s.NextRotation)
+		data["next_vault_rotation"] = timestamp(rd.s.Planned())
 	}
 	return data
 }

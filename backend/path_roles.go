@@ -79,7 +79,7 @@ func (b *backend) pathRoleWrite(ctx context.Context, _ *logical.Request, d *fram
 			s.Policy = rotation.Policy{AutoRotate: true}
 		}
 		before := s.Policy
-		if err := b.takePolicy(d, &s.Policy, r.Key); err != nil {
+		if err := errorsFirst(b.takePolicy(d, &s.Policy, r.Key), b.checkLifetimes(s, r)); err != nil {
 			return err
 		}
 		s.Deleted = false

@@ -43,13 +43,22 @@ func secretFields() map[string]*framework.FieldSchema {
 		"verification_statements": field(framework.TypeStringSlice, "database: SQL that a new login must be able to run before it is handed out. It is rolled back."),
 		"rotation_statements":     field(framework.TypeStringSlice, "database: SQL that sets the password, instead of ALTER ROLE; with {{username}} and {{password}}."),
 		"password_policy":         field(framework.TypeString, "database, random: name of a Vault password policy."),
-		"algorithm":               field(framework.TypeString, "jwt: HS256, the default, HS384 or HS512."),
+		"algorithm":               field(framework.TypeString, "jwt: HS256, the default, HS384, HS512, RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512 or EdDSA."),
+		"key_bits":                field(framework.TypeInt, "jwt: size of RSA keys: 2048, the default, 3072 or 4096; 0 for the default."),
+		"exportable":              field(framework.TypeBool, "jwt: whether creds answers the private key; it is for signing elsewhere than at jwt/<role>/<secret>/sign."),
+		"issuer":                  field(framework.TypeString, "jwt: the claim iss of every token; the URL of jwks/<role>/<secret> to have an OpenID discovery document."),
+		"audience":                field(framework.TypeCommaStringSlice, "jwt: the claim aud of every token."),
+		"max_ttl":                 field(framework.TypeDurationSecond, "jwt: how long a token lives at most, and if it asks for nothing else; 1 h by default. Never longer than the overlap."),
+		"allowed_claims":          field(framework.TypeCommaStringSlice, "jwt: the claims that whoever has a token signed may name; all by default."),
+		"denied_claims":           field(framework.TypeCommaStringSlice, "jwt: the claims that they may not name."),
+		"claims_template":         field(framework.TypeString, "jwt: JSON object of claims from the caller's identity, with the templates of Vault's identity tokens, such as {\"sub\": {{identity.entity.name}}}."),
 		"prefix":                  field(framework.TypeString, "api_key: what every key begins with, so that scanners recognize it."),
 		"length":                  field(framework.TypeInt, "api_key, random: number of random characters."),
 		"charset":                 field(framework.TypeString, "random: the characters to choose from."),
 		"skip_import_rotation":    field(framework.TypeBool, "Take over the supplied value, after proving that it works, instead of making a first one."),
 		"password":                sensitive("database: password to import, of the first user."),
-		"secret":                  sensitive("jwt: signing key to import, used as the bytes of this text."),
+		"secret":                  sensitive("jwt: key of an HMAC to import, used as the bytes of this text."),
+		"private_key":             sensitive("jwt: private key to import, as PEM (PKCS #8, PKCS #1, SEC 1) or as JWK."),
 		"key":                     sensitive("api_key: key to import."),
 		"value":                   sensitive("random: value to import."),
 	}
@@ -58,7 +67,7 @@ func secretFields() map[string]*framework.FieldSchema {
 // secretAnswer is what reading a secret shows: its configuration, no value.
 func secretAnswer() map[string]*framework.FieldSchema {
 	fields := secretFields()
-	for _, name := range []string{"role", "name", "skip_import_rotation", "password", "secret", "key", "value"} {
+	for _, name := range []string{"role", "name", "skip_import_rotation", "password", "secret", "private_key", "key", "value"} {
 		delete(fields, name)
 	}
 	fields["version"] = field(framework.TypeInt, "Version of the role at which the current value was committed.")
@@ -114,7 +123,7 @@ func (b *backend) draftSecret(r *rotation.Role, d *framework.FieldData) (*rotati
 	if err != nil {
 		return nil, err
 	}
-	if err := b.types[typeName].Validate(config); err != nil {
+	if err := errorsFirst(b.types[typeName].Validate(config), checkTokens(typeName, config, r.Snapshot().Terms)); err != nil {
 		return nil, err
 	}
 	return &rotation.Secret{Name: name, Type: typeName, Config: config}, nil
@@ -126,11 +135,13 @@ func (b *backend) creation(ctx context.Context, req *logical.Request, d *framewo
 	t := b.types[added.Type]
 	request := b.newRequest(req, rotation.KindCreate)
 	request.Added = added
-	field := typeSchemas[added.Type].importField
+	field, err := importField(d, added)
+	if err != nil {
+		return nil, err
+	}
 	supplied, isSupplied := d.GetOk(field)
 	skip := d.Get("skip_import_rotation").(bool)
 	var material rotation.Material
-	var err error
 	switch {
 	case isSupplied && !skip:
 		return nil, invalid(field, "is only for importing; set skip_import_rotation=true to take it over, or leave it out to have a new value made")
@@ -180,25 +191,41 @@ func (b *backend) pathSecretUpdate(ctx context.Context, _ *logical.Request, d *f
 	if err := b.checkPolicy(ctx, d); err != nil {
 		return nil, err
 	}
+	next, err := b.nextFor(ctx, r, d)
+	if err != nil {
+		return nil, err
+	}
 	return nil, r.Change(ctx, nil, func(s *rotation.State) error {
-		stored := s.Secrets[d.Get("name").(string)]
-		if stored == nil {
-			return invalid("name", "role %s has no secret %q; it has: %s", r.Name, d.Get("name"), sample(s.Names()))
-		}
-		if err := checkSecretUpdate(d, stored); err != nil {
-			return err
-		}
-		config, err := takeConfig(d, stored.Type, stored.Config)
+		stored, err := b.reconfigured(r, s, d)
 		if err != nil {
 			return err
 		}
-		t := b.types[stored.Type]
-		if err := errorsFirst(t.Validate(config), t.ValidateUpdate(stored.Config, config)); err != nil {
-			return err
-		}
-		stored.Config = config
+		b.republish(stored, next)
+		s.Secrets[stored.Name] = stored
 		return nil
 	})
+}
+
+// reconfigured is the secret as the request wants it.
+func (b *backend) reconfigured(r *rotation.Role, s *rotation.State, d *framework.FieldData) (*rotation.Secret, error) {
+	stored := s.Secrets[d.Get("name").(string)]
+	if stored == nil {
+		return nil, invalid("name", "role %s has no secret %q; it has: %s", r.Name, d.Get("name"), sample(s.Names()))
+	}
+	if err := checkSecretUpdate(d, stored); err != nil {
+		return nil, err
+	}
+	config, err := takeConfig(d, stored.Type, stored.Config)
+	if err != nil {
+		return nil, err
+	}
+	t := b.types[stored.Type]
+	if err := errorsFirst(t.Validate(config), t.ValidateUpdate(stored.Config, config), checkTokens(stored.Type, config, r.Snapshot().Terms)); err != nil {
+		return nil, err
+	}
+	changed := *stored
+	changed.Config = config
+	return &changed, nil
 }
 
 // checkSecretUpdate refuses what an update cannot do.
@@ -206,7 +233,7 @@ func checkSecretUpdate(d *framework.FieldData, stored *rotation.Secret) error {
 	if v, ok := d.GetOk("type"); ok && v != stored.Type {
 		return invalid("type", "of an existing secret cannot be changed from %s to %s; delete the secret and create it again", stored.Type, v)
 	}
-	for _, name := range []string{"skip_import_rotation", typeSchemas[stored.Type].importField} {
+	for _, name := range append(typeSchemas[stored.Type].imports(), "skip_import_rotation") {
 		if _, ok := d.GetOk(name); ok {
 			return invalid(name, "is for creating a secret; this one exists, and rotate gives it a new value")
 		}
@@ -267,8 +294,9 @@ func (b *backend) pathSecretDelete(ctx context.Context, req *logical.Request, d 
 const secretHelp = `
 A secret is of one type. type=database needs connection and usernames: one user
 for rotation_strategy=single_user, two for alternating_users. type=jwt takes
-algorithm; api_key takes prefix and length; random takes password_policy, or
+algorithm, key_bits and exportable, and what limits tokens: issuer, audience,
+max_ttl, allowed_claims, denied_claims, claims_template; api_key takes prefix and length; random takes password_policy, or
 length and charset. Creating a secret gives it its first value at once; with
-skip_import_rotation=true it takes over the value supplied in password, secret,
-key or value, after proving that it works. Updates change only the fields they
+skip_import_rotation=true it takes over the value supplied in password, secret or
+private_key, key or value, after proving that it works. Updates change only the fields they
 name and never the value.`

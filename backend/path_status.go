@@ -54,7 +54,7 @@ func (b *backend) rotationStatus(r *rotation.Role) map[string]any {
 		data["advice"] = b.checks.advice(r)
 	}
 	if s.Policy.AutoRotate {
-		data["next_vault_rotation"] = timestamp(s.NextRotation)
+		data["next_vault_rotation"] = timestamp(s.Planned())
 	}
 	return data
 }
@@ -112,6 +112,9 @@ func (b *backend) stages(s *rotation.Snapshot) map[string]any {
 				"version": v.Version, "created": timestamp(v.Created), "retire_time": timestamp(v.RetireTime),
 				"valid": secret.PreviousAt(now) != nil && b.types[secret.Type].OffersPrevious(*secret),
 			}
+		}
+		if v := secret.Next; v != nil {
+			stages["next"] = map[string]any{"created": timestamp(v.Created), "published": timestamp(or(v.Published, v.Created))}
 		}
 		if secret.Pending != nil {
 			stages["pending"] = map[string]any{"created": timestamp(secret.Pending.Created)}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
@@ -18,6 +19,21 @@ type registry struct {
 	store  *store
 	mu     sync.RWMutex
 	roles  map[string]*rotation.Role
+	// complete says that all that is stored has been loaded: what is not among
+	// roles then is not there.
+	complete atomic.Bool
+}
+
+// find is get for those who need no token, and may ask for any name as often as
+// they like: once all is loaded, it reads no storage, and waits for nobody who does.
+func (g *registry) find(ctx context.Context, prefix, name string) (*rotation.Role, error) {
+	g.mu.RLock()
+	role := g.roles[prefix+name]
+	g.mu.RUnlock()
+	if role != nil || g.complete.Load() {
+		return role, nil
+	}
+	return g.get(ctx, prefix, name)
 }
 
 // get returns the role stored under prefix+name, nil when there never was one.
@@ -97,6 +113,7 @@ func (g *registry) drop(key string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	delete(g.roles, key)
+	g.complete.Store(false)
 }
 
 // isConnection tells the two kinds of states apart.

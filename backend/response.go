@@ -91,6 +91,14 @@ func checkFields(path *framework.Path, data map[string]any) error {
 		if inPath(path, name) {
 			return invalid(name, "belongs into the path, not beside it, where it would have no effect")
 		}
+		if field.Type == framework.TypeMap {
+			object, err := takeObject(name, value)
+			if err != nil {
+				return err
+			}
+			data[name] = object
+			continue
+		}
 		if _, isList := value.([]any); isList && !slices.Contains(listTypes, field.Type) {
 			return invalid(name, "is a list; give one text or number")
 		}

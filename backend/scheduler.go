@@ -70,6 +70,7 @@ func (s *scheduler) loadAll(ctx context.Context) {
 		unread = errors.Join(unread, err)
 	}
 	s.missing = unread != nil
+	s.b.registry.complete.Store(!s.missing)
 	complaint := ""
 	if unread != nil {
 		complaint = unread.Error()

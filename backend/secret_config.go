@@ -24,8 +24,21 @@ const (
 type typeSchema struct {
 	fields      []string
 	importField string
-	answers     []string
+	// keyField carries the value instead where the algorithm has private keys.
+	keyField string
+	answers  []string
 }
+
+// imports are the fields that may carry a value.
+func (s typeSchema) imports() []string {
+	if s.keyField == "" {
+		return []string{s.importField}
+	}
+	return []string{s.importField, s.keyField}
+}
+
+// all are the fields that belong to the type.
+func (s typeSchema) all() []string { return append(slices.Clone(s.fields), s.imports()...) }
 
 var typeSchemas = map[string]typeSchema{
 	databaseType: {
@@ -34,9 +47,15 @@ var typeSchemas = map[string]typeSchema{
 		answers:     []string{"username", "password", "host", "port", "database", "connection_string"},
 	},
 	jwtType: {
-		fields:      []string{"algorithm"},
+		fields: []string{
+			"algorithm", "key_bits", "exportable", "issuer", "audience", "max_ttl", "allowed_claims", "denied_claims", "claims_template",
+		},
 		importField: "secret",
-		answers:     []string{"algorithm", "kid", "secret", "previous_kid", "previous_secret"},
+		keyField:    "private_key",
+		answers: []string{
+			"algorithm", "kid", "secret", "public_key", "public_jwk", "private_key", "private_jwk",
+			"previous_kid", "previous_secret", "previous_public_key",
+		},
 	},
 	apiKeyType: {
 		fields:      []string{"prefix", "length"},
@@ -67,10 +86,9 @@ func checkTypeFields(d *framework.FieldData, typeName string) error {
 		return invalid("type", "%q is not a type of secret; the types are: %s", typeName, strings.Join(typeNames(), ", "))
 	}
 	for other, s := range typeSchemas {
-		for _, name := range append(s.fields, s.importField) {
-			if _, named := d.GetOk(name); named && !slices.Contains(schema.fields, name) && name != schema.importField {
-				return invalid(name, "is a field of type %s, not of type %s, which has: %s", other, typeName,
-					strings.Join(append(slices.Clone(schema.fields), schema.importField), ", "))
+		for _, name := range s.all() {
+			if _, named := d.GetOk(name); named && !slices.Contains(schema.all(), name) {
+				return invalid(name, "is a field of type %s, not of type %s, which has: %s", other, typeName, strings.Join(schema.all(), ", "))
 			}
 		}
 	}
@@ -94,7 +112,15 @@ func takeConfig(d *framework.FieldData, typeName string, stored json.RawMessage)
 	case jwtType:
 		return take(stored, func(c *secret.JWTConfig) {
 			takeString(d, "algorithm", &c.Algorithm)
-			c.Algorithm = or(c.Algorithm, "HS256")
+			takeNumber(d, "key_bits", &c.KeyBits)
+			takeBool(d, "exportable", &c.Exportable)
+			takeString(d, "issuer", &c.Issuer)
+			takeStrings(d, "audience", &c.Audience)
+			takeNumber(d, "max_ttl", &c.MaxTTL)
+			takeStrings(d, "allowed_claims", &c.AllowedClaims)
+			takeStrings(d, "denied_claims", &c.DeniedClaims)
+			takeString(d, "claims_template", &c.ClaimsTemplate)
+			c.Algorithm = or(c.Algorithm, secret.DefaultAlgorithm)
 		})
 	case apiKeyType:
 		return take(stored, func(c *secret.APIKeyConfig) {
@@ -137,6 +163,12 @@ func takeStrings(d *framework.FieldData, name string, target *[]string) {
 func takeNumber(d *framework.FieldData, name string, target *int) {
 	if v, ok := d.GetOk(name); ok {
 		*target = v.(int)
+	}
+}
+
+func takeBool(d *framework.FieldData, name string, target *bool) {
+	if v, ok := d.GetOk(name); ok {
+		*target = v.(bool)
 	}
 }
 

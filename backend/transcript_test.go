@@ -52,7 +52,7 @@ func (s *storage) Put(ctx context.Context, entry *logical.StorageEntry) error {
 	}
 	if state, err := rotation.Decode(entry.Value); err == nil {
 		for name, secret := range state.Secrets {
-			for stage, v := range map[string]*rotation.Value{"current": secret.Current, "previous": secret.Previous, "pending": secret.Pending} {
+			for stage, v := range map[string]*rotation.Value{"current": secret.Current, "previous": secret.Previous, "pending": secret.Pending, "next": secret.Next} {
 				if v != nil {
 					s.noteMaterial(entry.Key+" "+name+" "+stage, v.Material)
 				}
@@ -63,7 +63,7 @@ func (s *storage) Put(ctx context.Context, entry *logical.StorageEntry) error {
 }
 
 func (s *storage) noteMaterial(what string, material rotation.Material) {
-	for _, field := range []string{"password", "secret", "key", "value"} {
+	for _, field := range []string{"password", "secret", "private_key", "key", "value"} {
 		s.note(what+" "+field, material[field])
 	}
 }
@@ -198,6 +198,12 @@ func (m *mount) declared(req *logical.Request, resp *logical.Response) {
 			m.Errorf("%s %s answers %v and declares that it answers nothing", req.Operation, req.Path, maps.Keys(resp.Data))
 		}
 		return
+	}
+	if body, ok := resp.Data[logical.HTTPRawBody].([]byte); ok {
+		resp = &logical.Response{Data: map[string]any{}}
+		if err := json.Unmarshal(body, &resp.Data); err != nil {
+			m.Errorf("%s answers no JSON: %v", req.Path, err)
+		}
 	}
 	strict := !isCreds(req.Path) || strings.Count(req.Path, "/") == 2
 	schema.ValidateResponse(m.T, &declared[0], withoutSteps(resp), strict)

@@ -247,6 +247,18 @@ func (s *Snapshot) TTL(now time.Time) time.Duration {
 	return max(ttl, 0).Truncate(time.Second)
 }
 
+// Fresh is how long what verifiers are shown of a secret may be kept, in whole
+// seconds: as long as readers may keep its values, and never beyond the end of the
+// previous one, which has to be forgotten by then. While a rotation is late that is
+// little, but not nothing: what it will make current is among what they are shown.
+func (s *Snapshot) Fresh(secret *Secret, now time.Time) time.Duration {
+	fresh := max(s.TTL(now), min(inFlightTTL, s.Terms.RefreshInterval))
+	if previous := secret.PreviousAt(now); previous != nil {
+		fresh = min(fresh, previous.RetireTime.Sub(now))
+	}
+	return max(fresh, 0).Truncate(time.Second)
+}
+
 // inFlightTTL is what readers are told while a rotation is under way.
 const inFlightTTL = 2 * time.Second
 

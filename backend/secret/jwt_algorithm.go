@@ -50,7 +50,7 @@ func isRSA(algorithm string) bool {
 func checkAlgorithm(algorithm string, bits int) error {
 	switch {
 	case !slices.Contains(Algorithms, algorithm):
-		return invalid("algorithm", "%q is not known: use one of %s", algorithm, strings.Join(Algorithms, ", "))
+		return invalid("algorithm", "%q is not known: use %s", algorithm, strings.Join(Algorithms, ", "))
 	case bits != 0 && !isRSA(algorithm):
 		return invalid("key_bits", "is for RSA keys, and %s has none: leave it out, or set it to 0", algorithm)
 	case bits != 0 && !slices.Contains(keyBits, bits):

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
@@ -33,6 +34,8 @@ type KeySet struct {
 	Document []byte
 	// ETag names the content, in quotes as HTTP has it.
 	ETag string
+	// Algorithms are those of the keys, each once.
+	Algorithms []string
 }
 
 // NewKeyring parses the keys of s. Its errors show nothing of them.
@@ -102,9 +105,11 @@ func (k *signingKey) sign(claims map[string]any) (string, error) {
 // keySet describes the public keys of those that are not symmetric.
 func keySet(keys ...*signingKey) (KeySet, error) {
 	var set jose.JSONWebKeySet
+	var algorithms []string
 	for _, key := range keys {
 		if key != nil && !Symmetric(key.algorithm) {
 			set.Keys = append(set.Keys, key.jwk(key.public))
+			algorithms = append(algorithms, key.algorithm)
 		}
 	}
 	if len(set.Keys) == 0 {
@@ -115,5 +120,9 @@ func keySet(keys ...*signingKey) (KeySet, error) {
 		return KeySet{}, fmt.Errorf("encode key set: %w", err)
 	}
 	sum := sha256.Sum256(document)
-	return KeySet{Document: document, ETag: `"` + base64.RawURLEncoding.EncodeToString(sum[:18]) + `"`}, nil
+	slices.Sort(algorithms)
+	return KeySet{
+		Document: document, ETag: `"` + base64.RawURLEncoding.EncodeToString(sum[:18]) + `"`,
+		Algorithms: slices.Compact(algorithms),
+	}, nil
 }

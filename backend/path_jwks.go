@@ -1,0 +1,143 @@
+package backend
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"net/url"
+	"slices"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
+)
+
+const discoverySuffix = "/.well-known/openid-configuration"
+
+// publicPaths are those that need no token: those who verify tokens have none.
+var publicPaths = []string{"jwks/+/+", "jwks/+/+" + discoverySuffix}
+
+func (b *backend) pathJWKS() *framework.Path {
+	return &framework.Path{
+		Pattern:      keyPath("jwks", ""),
+		DisplayAttrs: attributes("read", "public-keys"),
+		Fields:       keyNames(),
+		Operations: map[logical.Operation]framework.OperationHandler{
+			logical.ReadOperation: operation(b.pathJWKSRead, "Read the public keys that verify the tokens of a secret. No token is needed.", map[string]*framework.FieldSchema{
+				"keys": field(framework.TypeSlice, "The keys, as RFC 7517 has them."),
+			}),
+		},
+		HelpSynopsis:    "Read the public keys of a secret, as a JSON Web Key Set.",
+		HelpDescription: oneLine(jwksHelp),
+	}
+}
+
+func (b *backend) pathJWKSDiscovery() *framework.Path {
+	return &framework.Path{
+		Pattern:      keyPath("jwks", `/\.well-known/openid-configuration`),
+		DisplayAttrs: attributes("read", "openid-configuration"),
+		Fields:       keyNames(),
+		Operations: map[logical.Operation]framework.OperationHandler{
+			logical.ReadOperation: operation(b.pathJWKSDiscoveryRead, "Read where the public keys are, as OpenID Connect Discovery has it. No token is needed.", discoveryFields()),
+		},
+		HelpSynopsis:    "Read the OpenID discovery document of a secret.",
+		HelpDescription: oneLine(jwksHelp),
+	}
+}
+
+func discoveryFields() map[string]*framework.FieldSchema {
+	return map[string]*framework.FieldSchema{
+		"issuer":                                field(framework.TypeString, "The issuer, which is the URL of this path without its end."),
+		"jwks_uri":                              field(framework.TypeString, "Where the public keys are."),
+		"response_types_supported":              field(framework.TypeStringSlice, "Always id_token."),
+		"subject_types_supported":               field(framework.TypeStringSlice, "Always public."),
+		"id_token_signing_alg_values_supported": field(framework.TypeStringSlice, "The algorithms of the keys."),
+	}
+}
+
+// publicKeys returns what is shown to verifiers, and how long they may keep it;
+// nothing if there is no such secret or it has nothing to show. It takes no lock
+// that a rotation holds, and reads no storage once everything is loaded.
+func (b *backend) publicKeys(ctx context.Context, d *framework.FieldData) (*secret.Keyring, secret.KeySet, time.Duration, error) {
+	r, err := b.registry.find(ctx, rolePrefix, d.Get("role").(string))
+	if err != nil || r == nil {
+		return nil, secret.KeySet{}, 0, err
+	}
+	snapshot, now := r.Snapshot(), b.now()
+	s := snapshot.Secrets[d.Get("name").(string)]
+	if s == nil || s.Type != jwtType {
+		return nil, secret.KeySet{}, 0, nil
+	}
+	ring, err := keyring(snapshot, s)
+	if err != nil {
+		return nil, secret.KeySet{}, 0, err
+	}
+	return ring, ring.Published(now), snapshot.Fresh(s, now), nil
+}
+
+// pathJWKSRead corresponds to READ on jwks/:role/:secret.
+func (b *backend) pathJWKSRead(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	_, set, fresh, err := b.publicKeys(ctx, d)
+	if err != nil || set.Document == nil {
+		return nil, err
+	}
+	resp := document("application/jwk-set+json", set.Document, fresh)
+	resp.Headers = map[string][]string{"ETag": {set.ETag}}
+	if slices.Contains(req.Headers["If-None-Match"], set.ETag) {
+		resp.Data[logical.HTTPStatusCode] = http.StatusNotModified
+		resp.Data[logical.HTTPRawBody] = []byte{}
+	}
+	return resp, nil
+}
+
+// pathJWKSDiscoveryRead corresponds to READ on
+// jwks/:role/:secret/.well-known/openid-configuration.
+func (b *backend) pathJWKSDiscoveryRead(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	ring, set, fresh, err := b.publicKeys(ctx, d)
+	if err != nil || set.Document == nil || !isURL(ring.Config().Issuer) {
+		return nil, err
+	}
+	body, err := json.Marshal(map[string]any{
+		"issuer":                                ring.Config().Issuer,
+		"jwks_uri":                              ring.Config().Issuer,
+		"response_types_supported":              []string{"id_token"},
+		"subject_types_supported":               []string{"public"},
+		"id_token_signing_alg_values_supported": set.Algorithms,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("encode discovery document: %w", err)
+	}
+	return document("application/json", body, fresh), nil
+}
+
+// isURL reports whether an issuer is a URL, as OpenID Connect Discovery wants it.
+func isURL(issuer string) bool {
+	u, err := url.Parse(issuer)
+	return err == nil && (u.Scheme == "https" || u.Scheme == "http") && u.Host != "" && u.RawQuery == "" && u.Fragment == ""
+}
+
+// document answers bytes as they are, to be kept for at most as long. Up to a
+// tenth of that is taken off at random, so that verifiers who have read together
+// do not read together again.
+func document(contentType string, body []byte, fresh time.Duration) *logical.Response {
+	fresh -= rand.N(fresh/10 + 1) //nolint:gosec // It spreads load, and is no secret.
+	return &logical.Response{Data: map[string]any{
+		logical.HTTPStatusCode:         http.StatusOK,
+		logical.HTTPContentType:        contentType,
+		logical.HTTPRawBody:            body,
+		logical.HTTPCacheControlHeader: fmt.Sprintf("public, max-age=%d", seconds(fresh)),
+	}}
+}
+
+const jwksHelp = `
+Shows, to whoever asks and without a token, the public keys that verify the tokens
+of a secret of type jwt: of the current key, of the previous one during its
+overlap, and of the next one, which is shown one rotation before it signs, so that
+everybody knows it by then. Keys of an HMAC are never shown. Cache-Control says how
+long the answer may be kept: at most the refresh_interval of the role, and never
+beyond what is known to change. With issuer set to the URL of jwks/<role>/<secret>,
+there is an OpenID discovery document below it.`

@@ -1,0 +1,176 @@
+package backend
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/helper/identitytpl"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
+)
+
+// importField is the field that carries the value to import, and refuses the one
+// that is for keys of another kind.
+func importField(d *framework.FieldData, added *rotation.Secret) (string, error) {
+	schema := typeSchemas[added.Type]
+	if schema.keyField == "" {
+		return schema.importField, nil
+	}
+	config, err := secret.ReadJWTConfig(added.Config)
+	if err != nil {
+		return "", err
+	}
+	right, wrong := schema.keyField, schema.importField
+	if secret.Symmetric(config.Algorithm) {
+		right, wrong = wrong, right
+	}
+	if _, named := d.GetOk(wrong); named {
+		return "", invalid(wrong, "is not for keys of %s: give the key in %s, or set algorithm to the one of the key", config.Algorithm, right)
+	}
+	return right, nil
+}
+
+// checkTokens refuses a configuration whose tokens would outlive their keys, and a
+// template that makes no claims.
+func checkTokens(typeName string, config json.RawMessage, terms rotation.Terms) error {
+	if typeName != jwtType {
+		return nil
+	}
+	c, err := secret.ReadJWTConfig(config)
+	if err != nil {
+		return err
+	}
+	if longest := time.Duration(c.MaxTTL) * time.Second; longest > terms.Overlap {
+		return invalid("max_ttl", "is %d seconds, longer than the overlap of the role, which is %d seconds: a token would outlive its key", c.MaxTTL, seconds(terms.Overlap))
+	}
+	if c.ClaimsTemplate == "" {
+		return nil
+	}
+	_, err = identityClaims(c.ClaimsTemplate, &logical.Entity{}, nil)
+	return err
+}
+
+// checkLifetimes refuses to make the overlap shorter than tokens may live.
+func (b *backend) checkLifetimes(s *rotation.State, r *rotation.Role) error {
+	terms, err := s.Policy.Resolve(b.rotationSettings().Defaults, parseCron, r.Key)
+	if err != nil || terms.Overlap >= r.Snapshot().Terms.Overlap {
+		return err
+	}
+	for _, name := range s.Names() {
+		if s.Secrets[name].Type != jwtType {
+			continue
+		}
+		c, err := secret.ReadJWTConfig(s.Secrets[name].Config)
+		if err != nil {
+			return err
+		}
+		if time.Duration(c.MaxTTL)*time.Second > terms.Overlap {
+			return invalid("overlap", "is %d seconds, and tokens of secret %s live for up to max_ttl, %d seconds: they would outlive their key; lower max_ttl of secrets/%s/%s first",
+				seconds(terms.Overlap), name, c.MaxTTL, r.Name, name)
+		}
+	}
+	return nil
+}
+
+// nextFor makes the key to be published ahead if the request changes the
+// configuration so that the one that is published does not fit any more.
+func (b *backend) nextFor(ctx context.Context, r *rotation.Role, d *framework.FieldData) (rotation.Material, error) {
+	changed, err := b.reconfigured(r, r.Snapshot().State, d)
+	if err != nil {
+		return nil, err
+	}
+	t := b.types[changed.Type]
+	if !t.Publishes(*changed) || changed.Next != nil && t.Fits(*changed, changed.Next.Material) {
+		return nil, nil
+	}
+	next, err := t.Create(ctx, *changed)
+	if err != nil {
+		return nil, fmt.Errorf("make key to publish: %w", err)
+	}
+	return next, nil
+}
+
+// republish replaces the key that is published ahead where it does not fit.
+func (b *backend) republish(s *rotation.Secret, next rotation.Material) {
+	t := b.types[s.Type]
+	if s.Next != nil && !t.Fits(*s, s.Next.Material) {
+		s.Next = nil
+	}
+	if s.Next == nil && next != nil && t.Fits(*s, next) {
+		now := b.now().UTC().Truncate(time.Second)
+		s.Next = &rotation.Value{Material: next, Created: now, Published: now}
+	}
+}
+
+// parsed is a keyring, or why there is none.
+type parsed struct {
+	ring *secret.Keyring
+	err  error
+}
+
+// keyring returns the parsed keys of a secret, which are kept as long as the
+// snapshot they are of.
+func keyring(snapshot *rotation.Snapshot, s *rotation.Secret) (*secret.Keyring, error) {
+	kept := snapshot.Memo("keyring/"+s.Name, func() any {
+		ring, err := secret.NewKeyring(*s)
+		return parsed{ring, err}
+	}).(parsed)
+	return kept.ring, kept.err
+}
+
+// findKeys returns the keys that a request is about, and the state they are of.
+func (b *backend) findKeys(ctx context.Context, d *framework.FieldData) (*secret.Keyring, *rotation.Snapshot, error) {
+	r, err := b.findRole(ctx, d.Get("role").(string))
+	if err != nil {
+		return nil, nil, err
+	}
+	snapshot, name := r.Snapshot(), d.Get("name").(string)
+	s := snapshot.Secrets[name]
+	if s == nil {
+		return nil, nil, invalid("name", "role %s has no secret %q; it has: %s", r.Name, name, or(sample(snapshot.Names()), "none yet"))
+	}
+	if s.Type != jwtType {
+		return nil, nil, invalid("name", "secret %s of role %s is of type %s; only those of type jwt sign tokens", name, r.Name, s.Type)
+	}
+	ring, err := keyring(snapshot, s)
+	return ring, snapshot, err
+}
+
+// identityClaims are the claims that a template makes of an identity.
+func identityClaims(template string, entity *logical.Entity, groups []*logical.Group) (map[string]any, error) {
+	_, text, err := identitytpl.PopulateString(identitytpl.PopulateStringInput{
+		Mode: identitytpl.JSONTemplating, String: template, Entity: entity, Groups: groups,
+	})
+	if err != nil {
+		return nil, invalid("claims_template", "can't be filled in: %v", err)
+	}
+	claims, err := secret.DecodeClaims("claims_template", text)
+	if err != nil {
+		return nil, err
+	}
+	return claims, secret.CheckIdentity(claims)
+}
+
+// callerClaims are the claims that the template makes of the caller's identity.
+func (b *backend) callerClaims(req *logical.Request, template string) (map[string]any, error) {
+	if template == "" {
+		return nil, nil
+	}
+	if req.EntityID == "" {
+		return nil, invalid("claims_template", "needs an identity, and your token has none: log in by an auth method that gives one (root tokens and those made from them have none)")
+	}
+	entity, err := b.System().EntityInfo(req.EntityID)
+	if err != nil || entity == nil {
+		return nil, fmt.Errorf("read identity of the caller: %w", err)
+	}
+	groups, err := b.System().GroupsForEntity(req.EntityID)
+	if err != nil {
+		return nil, fmt.Errorf("read groups of the caller: %w", err)
+	}
+	return identityClaims(template, entity, groups)
+}
