@@ -161,16 +161,28 @@ func (b *backend) callerClaims(req *logical.Request, template string) (map[strin
 	if template == "" {
 		return nil, nil
 	}
-	if req.EntityID == "" {
-		return nil, invalid("claims_template", "needs an identity, and your token has none: log in by an auth method that gives one (root tokens and those made from them have none)")
+	entity, err := b.entity(req)
+	if err != nil {
+		return nil, err
 	}
-	entity, err := b.System().EntityInfo(req.EntityID)
-	if err != nil || entity == nil {
-		return nil, fmt.Errorf("read identity of the caller: %w", err)
+	if entity == nil {
+		return nil, invalid("claims_template", "needs an identity, and your token has none: log in by an auth method that gives one (root tokens and those made from them have none)")
 	}
 	groups, err := b.System().GroupsForEntity(req.EntityID)
 	if err != nil {
 		return nil, fmt.Errorf("read groups of the caller: %w", err)
 	}
 	return identityClaims(template, entity, groups)
+}
+
+// entity is the identity of who makes a request, nil if it has none.
+func (b *backend) entity(req *logical.Request) (*logical.Entity, error) {
+	if req.EntityID == "" {
+		return nil, nil
+	}
+	entity, err := b.System().EntityInfo(req.EntityID)
+	if err != nil {
+		return nil, fmt.Errorf("read identity of the caller: %w", err)
+	}
+	return entity, nil
 }

@@ -175,7 +175,7 @@ func (m *mount) keep(req *logical.Request, resp *logical.Response, err error) {
 		return
 	}
 	_, _ = fmt.Fprintln(m.said, resp.Warnings, resp.Error())
-	if !isCreds(req.Path) {
+	if !isCreds(req.Path) && !strings.HasSuffix(req.Path, "/sign") {
 		data, err := json.Marshal(resp.Data)
 		_, _ = fmt.Fprintln(m.said, string(data), err)
 	}
