@@ -34,7 +34,7 @@ func (r recorder) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	resp.Body = io.NopCloser(bytes.NewReader(body))
-	if isCreds(req.URL.Path) && resp.StatusCode == http.StatusOK {
+	if (isCreds(req.URL.Path) || strings.HasSuffix(req.URL.Path, "/sign")) && resp.StatusCode == http.StatusOK {
 		rememberAnswered(body)
 	} else {
 		answers.keep(body)
@@ -48,7 +48,7 @@ func isCreds(path string) bool {
 }
 
 // secretFields are those that carry secrets in requests.
-var secretFields = []string{"password", "secret", "key", "value", "tls_key"}
+var secretFields = []string{"password", "secret", "private_key", "key", "value", "tls_key", "token"}
 
 // rememberSent notes the secrets that a request carries: what is imported, and
 // the administrator's passwords.
@@ -71,8 +71,8 @@ func rememberAnswered(body []byte) {
 		return
 	}
 	for name, value := range answer.Data {
-		for _, suffix := range []string{"password", "secret", "key", "connection_string", "value"} {
-			if text, ok := value.(string); ok && strings.HasSuffix(name, suffix) {
+		for _, suffix := range []string{"password", "secret", "key", "private_jwk", "token", "connection_string", "value"} {
+			if text, ok := value.(string); ok && strings.HasSuffix(name, suffix) && !strings.HasSuffix(name, "public_key") {
 				remember(text)
 			}
 		}

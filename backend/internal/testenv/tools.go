@@ -47,6 +47,12 @@ func PostgresBin(ctx context.Context, major int) (string, error) {
 	return script(ctx, "get-postgres.sh", fmt.Sprint(major))
 }
 
+// NodeModules returns the directory in which the Node libraries lie that tests
+// try our tokens with, see scripts/get-node.sh.
+func NodeModules(ctx context.Context) (string, error) {
+	return script(ctx, "get-node.sh")
+}
+
 // script runs one of the repository's scripts and returns the line it prints.
 // What it has to say to a person goes to the terminal and, for a test that
 // hides it, into the error.
