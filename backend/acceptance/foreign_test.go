@@ -2,6 +2,7 @@ package acceptance
 
 import (
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -119,6 +120,9 @@ func (r *trial) accepted(token string) {
 	bySet, byKey := r.verifiers()
 	for _, library := range bySet {
 		r.verified(library, "JWKS", map[string]any{"token": token, "url": r.url()})
+	}
+	if status := r.publicly("jwks/" + r.source + "/" + r.name()).StatusCode; len(bySet) == 0 && status != http.StatusNotFound {
+		r.Errorf("%s: the key set is answered %d", r.algorithm, status)
 	}
 	for _, library := range byKey {
 		request := map[string]any{"token": token, "key": r.creds["public_key"]}

@@ -27,6 +27,9 @@ const (
 	installer   = "installer"
 )
 
+// everybody is who may read what takes no token at all.
+var everybody = []string{application, orders, personal, operator, auditor, installer}
+
 // access is what may be done by whom; nobody else may.
 type access struct {
 	method, path string
@@ -69,6 +72,12 @@ var accesses = []access{
 	{http.MethodPost, "verify", []string{operator}},
 	{http.MethodGet, "verify/orders", []string{operator}},
 	{http.MethodPost, "verify/orders", []string{operator}},
+	{http.MethodPost, "jwt/default/jwt/sign", []string{application}},
+	{http.MethodPost, "jwt/orders/jwt/sign", []string{orders}},
+	{http.MethodPost, "jwt/default/jwt/verify", []string{application}},
+	{http.MethodPost, "jwt/orders/jwt/verify", []string{orders}},
+	{http.MethodGet, "jwks/default/jwt", everybody},
+	{http.MethodGet, "jwks/default/jwt/.well-known/openid-configuration", everybody},
 	{http.MethodGet, "status", []string{operator, auditor}},
 	{http.MethodGet, "status/orders", []string{operator, auditor}},
 	{http.MethodGet, "history/default", []string{operator, auditor}},

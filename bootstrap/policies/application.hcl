@@ -1,4 +1,4 @@
-# An application reads its own role's secrets, and nothing else. This is for the
+# An application reads its own role's secrets, and signs with them. This is for the
 # role "default", which the bare path smvm/creds reads as well. For any other role
 # leave out the first block and put its name into the others, for example:
 #
@@ -23,4 +23,14 @@ path "smvm/creds/default" {
 # One secret of the role by itself.
 path "smvm/creds/default/+" {
   capabilities = ["read"]
+}
+
+# Sign tokens with the role's keys, which need not leave the engine for that, and
+# verify them. Whoever only verifies needs neither: smvm/jwks takes no token.
+path "smvm/jwt/default/+/sign" {
+  capabilities = ["update"]
+}
+
+path "smvm/jwt/default/+/verify" {
+  capabilities = ["update"]
 }
