@@ -2,6 +2,7 @@ package secret
 
 import (
 	"errors"
+	"regexp"
 	"slices"
 	"time"
 
@@ -86,8 +87,15 @@ const (
 	refusedSignature = "its signature does not verify"
 )
 
+// compact is the form of a token: three parts in base64url. It is checked because
+// decoders pass over line breaks, and the same token is to have one form.
+var compact = regexp.MustCompile(`^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*$`)
+
 // readHeader returns alg and kid of a token, unverified, or why it is refused.
 func readHeader(token string) (algorithm string, kid *string, refusal string) {
+	if !compact.MatchString(token) {
+		return "", nil, refusedForm
+	}
 	parsed, _, err := jwt.NewParser(jwt.WithStrictDecoding(), jwt.WithJSONNumber()).ParseUnverified(token, jwt.MapClaims{})
 	if parsed == nil || err != nil && !errors.Is(err, jwt.ErrTokenUnverifiable) {
 		return "", nil, refusedForm
