@@ -132,6 +132,9 @@ func (a *attacker) judge(at endpoint, decent bool, answer reply) error {
 	if !decent || at.method == http.MethodGet || at.method == list {
 		allowed = append(allowed, http.StatusNotFound)
 	}
+	if !decent { // a name such as "." leads to another path, which may lack the operation
+		allowed = append(allowed, http.StatusMethodNotAllowed)
+	}
 	switch {
 	case !slices.Contains(allowed, answer.status):
 		return fmt.Errorf("answered %d: %.2000s", answer.status, answer.cause())
