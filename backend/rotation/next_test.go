@@ -15,7 +15,9 @@ func (w *world) nextKey() string {
 	return ""
 }
 
-func (w *world) currentKey() string { return w.role.Snapshot().Secrets["jwt"].Current.Material["secret"] }
+func (w *world) currentKey() string {
+	return w.role.Snapshot().Secrets["jwt"].Current.Material["secret"]
+}
 
 // TestNextBecomesCurrent rotates, and rolls back, and rotates again: what becomes
 // current was published by the rotation before, and a rollback changes nothing

@@ -19,7 +19,9 @@ type subject struct {
 	external bool
 	// supplied is what an operator may import.
 	supplied string
-	made     []rotation.Material
+	// costly says that its values take long to make, as RSA keys do.
+	costly bool
+	made   []rotation.Material
 }
 
 // subjects lists everything that must conform. A new type is one more line.
@@ -84,7 +86,9 @@ func jwtSubject(config JWTConfig) func(t *testing.T) *subject {
 		if !Symmetric(config.Algorithm) {
 			supplied = foreignPEM(t, config.Algorithm, cmp.Or(config.KeyBits, defaultKeyBits))
 		}
-		return localSubject("jwt", config, supplied)(t)
+		s := localSubject("jwt", config, supplied)(t)
+		s.costly = isRSA(config.Algorithm)
+		return s
 	}
 }
 
