@@ -3,6 +3,7 @@ package backend
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -64,8 +65,11 @@ func discoveryFields() map[string]*framework.FieldSchema {
 // that a rotation holds, and reads no storage once everything is loaded.
 func (b *backend) publicKeys(ctx context.Context, d *framework.FieldData) (*secret.Keyring, secret.KeySet, time.Duration, error) {
 	r, err := b.registry.find(ctx, rolePrefix, d.Get("role").(string))
-	if err != nil || r == nil {
-		return nil, secret.KeySet{}, 0, err
+	if err != nil {
+		return nil, secret.KeySet{}, 0, errUnreadable
+	}
+	if r == nil {
+		return nil, secret.KeySet{}, 0, nil
 	}
 	snapshot, now := r.Snapshot(), b.now()
 	s := snapshot.Secrets[d.Get("name").(string)]
@@ -74,10 +78,14 @@ func (b *backend) publicKeys(ctx context.Context, d *framework.FieldData) (*secr
 	}
 	ring, err := keyring(snapshot, s)
 	if err != nil {
-		return nil, secret.KeySet{}, 0, err
+		return nil, secret.KeySet{}, 0, errUnreadable
 	}
 	return ring, ring.Published(now), snapshot.Fresh(s, now), nil
 }
+
+// errUnreadable tells those who need no token that something is wrong, and not
+// what. Operators find the cause in status, and in Vault's log.
+var errUnreadable = errors.New("the keys can't be read now")
 
 // pathJWKSRead corresponds to READ on jwks/:role/:secret.
 func (b *backend) pathJWKSRead(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {

@@ -60,6 +60,9 @@ func (b *backend) dryRun(ctx context.Context, r *rotation.Role, names []string) 
 		if err != nil {
 			problems = errors.Join(problems, fmt.Errorf("secret %s: %w", name, err))
 		}
+		if warning := s.Unseen(name, b.now()); warning != "" {
+			resp.AddWarning(warning)
+		}
 		for _, finding := range findings {
 			resp.AddWarning(fmt.Sprintf("secret %s: %s", name, finding))
 		}

@@ -160,6 +160,19 @@ func TestKeySetFromMemory(t *testing.T) {
 	}
 }
 
+// TestKeySetUnreadable tells whoever asks that it is so, and not why.
+func TestKeySetUnreadable(t *testing.T) {
+	m := signer(t, d("algorithm", "EdDSA"))
+	m.storage.FailGet(true)
+	m.boot()
+	_, err := m.try(logical.ReadOperation, keys, nil)
+	if err == nil || err.Error() != errUnreadable.Error() {
+		t.Errorf("without storage it answers %v", err)
+	}
+	m.storage.FailGet(false)
+	m.keySet(keys)
+}
+
 // TestNotModified answers no body to who has it.
 func TestNotModified(t *testing.T) {
 	m := signer(t, d("algorithm", "EdDSA"))
@@ -201,7 +214,12 @@ func TestAnotherAlgorithm(t *testing.T) {
 		t.Fatalf("before the first rotation there are %v", ahead)
 	}
 	hmac := m.token(nil, "30m")
-	resp, err := m.try(logical.UpdateOperation, "rotate/r", nil)
+	resp, err := m.try(logical.UpdateOperation, "rotate/r", d("dry_run", true))
+	m.must(resp, err)
+	if warned := strings.Join(resp.Warnings, " "); !strings.Contains(warned, "secret jwt: the new value has been published for 0s only") {
+		t.Errorf("trying to rotate at once warns %q", warned)
+	}
+	resp, err = m.try(logical.UpdateOperation, "rotate/r", nil)
 	m.must(resp, err)
 	if warned := strings.Join(resp.Warnings, " "); !strings.Contains(warned, "secret jwt: the new value has been published for 0s only") {
 		t.Errorf("rotating at once warns %q", warned)

@@ -121,7 +121,7 @@ func (r *trial) accepted(token string) {
 	for _, library := range bySet {
 		r.verified(library, "JWKS", map[string]any{"token": token, "url": r.url()})
 	}
-	if status := r.publicly("jwks/" + r.source + "/" + r.name()).StatusCode; len(bySet) == 0 && status != http.StatusNotFound {
+	if status := r.publicly("jwks/" + r.source + "/" + r.name()).status; len(bySet) == 0 && status != http.StatusNotFound {
 		r.Errorf("%s: the key set is answered %d", r.algorithm, status)
 	}
 	for _, library := range byKey {

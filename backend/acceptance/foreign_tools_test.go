@@ -71,7 +71,7 @@ func nodeScript(t *testing.T, path string) *exec.Cmd {
 		t.Fatal(err)
 	}
 	script := filepath.Join(dir, filepath.Base(path))
-	if err := os.WriteFile(script, code, 0o600); err != nil {
+	if err := os.WriteFile(script, code, 0o600); err != nil { //nolint:gosec // The path is of this repository.
 		t.Fatal(err)
 	}
 	cmd := exec.CommandContext(context.Background(), "node", script)

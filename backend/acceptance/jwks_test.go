@@ -18,8 +18,15 @@ import (
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/testenv"
 )
 
+// public is what was answered to somebody without a token.
+type public struct {
+	status int
+	header http.Header
+	body   string
+}
+
 // publicly reads a path as somebody without a token.
-func (e *engine) publicly(path string, headers ...string) *http.Response {
+func (e *engine) publicly(path string, headers ...string) public {
 	e.Helper()
 	req, err := http.NewRequestWithContext(e.Context(), http.MethodGet, e.client.Address()+"/v1/"+e.path+"/"+path, nil)
 	if err != nil {
@@ -32,13 +39,12 @@ func (e *engine) publicly(path string, headers ...string) *http.Response {
 	if err != nil {
 		e.Fatal(err)
 	}
+	defer resp.Body.Close() //nolint:errcheck // read only
 	body, err := io.ReadAll(resp.Body)
 	if err != nil {
 		e.Fatal(err)
 	}
-	_ = resp.Body.Close()
-	resp.Body = io.NopCloser(strings.NewReader(string(body)))
-	return resp
+	return public{resp.StatusCode, resp.Header, string(body)}
 }
 
 // TestKeySetOverHTTP reads the public keys as verifiers do, without a token.
@@ -50,23 +56,21 @@ func TestKeySetOverHTTP(t *testing.T) {
 	e.write("secrets/default/jwt", map[string]any{"type": "jwt", "algorithm": "ES256", "issuer": issuer})
 	e.write("secrets/default/hmac", map[string]any{"type": "jwt"})
 	resp := e.publicly("jwks/default/jwt")
-	body, _ := io.ReadAll(resp.Body)
 	var fresh int
-	_, err := fmt.Sscanf(resp.Header.Get("Cache-Control"), "public, max-age=%d", &fresh)
-	if resp.StatusCode != http.StatusOK || resp.Header.Get("Content-Type") != "application/jwk-set+json" || err != nil || fresh < 200 || fresh > 300 {
-		t.Errorf("it is answered %d with %v", resp.StatusCode, resp.Header)
+	_, err := fmt.Sscanf(resp.header.Get("Cache-Control"), "public, max-age=%d", &fresh)
+	if resp.status != http.StatusOK || resp.header.Get("Content-Type") != "application/jwk-set+json" || err != nil || fresh < 200 || fresh > 300 {
+		t.Errorf("it is answered %d with %v", resp.status, resp.header)
 	}
-	if strings.Count(string(body), `"kid"`) != 2 || strings.Contains(string(body), `"d"`) {
-		t.Errorf("the keys are %s", body)
+	if strings.Count(resp.body, `"kid"`) != 2 || strings.Contains(resp.body, `"d"`) {
+		t.Errorf("the keys are %s", resp.body)
 	}
-	if got := e.publicly("jwks/default/jwt/.well-known/openid-configuration"); got.StatusCode != http.StatusOK || got.Header.Get("Content-Type") != "application/json" {
-		t.Errorf("the discovery document is answered %d with %v", got.StatusCode, got.Header)
+	if got := e.publicly("jwks/default/jwt/.well-known/openid-configuration"); got.status != http.StatusOK || got.header.Get("Content-Type") != "application/json" {
+		t.Errorf("the discovery document is answered %d with %v", got.status, got.header)
 	}
 	var answers []string
 	for _, path := range []string{"jwks/default/hmac", "jwks/default/nope", "jwks/nope/jwt", "jwks/default/hmac/.well-known/openid-configuration"} {
 		got := e.publicly(path)
-		said, _ := io.ReadAll(got.Body)
-		answers = append(answers, fmt.Sprint(got.StatusCode, string(said)))
+		answers = append(answers, fmt.Sprint(got.status, got.body))
 	}
 	for _, answer := range answers {
 		if !strings.HasPrefix(answer, "404") || answer != answers[0] {
@@ -74,8 +78,8 @@ func TestKeySetOverHTTP(t *testing.T) {
 		}
 	}
 	for _, path := range []string{"creds/default", "jwt/default/jwt/sign", "jwks/default", "status"} {
-		if got := e.publicly(path); got.StatusCode != http.StatusForbidden {
-			t.Errorf("%s is answered %d without a token", path, got.StatusCode)
+		if got := e.publicly(path); got.status != http.StatusForbidden {
+			t.Errorf("%s is answered %d without a token", path, got.status)
 		}
 	}
 }
@@ -87,21 +91,21 @@ func TestKeySetUnchanged(t *testing.T) {
 	e := newEngine(t)
 	e.write("roles/default", nil)
 	e.write("secrets/default/jwt", map[string]any{"type": "jwt", "algorithm": "EdDSA"})
-	if tag := e.publicly("jwks/default/jwt").Header.Get("ETag"); tag != "" {
+	if tag := e.publicly("jwks/default/jwt").header.Get("ETag"); tag != "" {
 		t.Errorf("without the mount letting it through, there is an ETag %s", tag)
 	}
-	if err := e.client.Sys().TuneMountWithContext(t.Context(), e.path, api.MountConfigInput{
-		AllowedResponseHeaders: []string{"ETag"}, PassthroughRequestHeaders: []string{"If-None-Match"},
+	if _, err := e.client.Logical().WriteWithContext(t.Context(), "sys/mounts/"+e.path+"/tune", map[string]any{
+		"allowed_response_headers": "ETag", "passthrough_request_headers": "If-None-Match",
 	}); err != nil {
 		t.Fatal(err)
 	}
-	tag := e.publicly("jwks/default/jwt").Header.Get("ETag")
-	if got := e.publicly("jwks/default/jwt", "If-None-Match", tag); tag == "" || got.StatusCode != http.StatusNotModified {
-		t.Errorf("with the ETag %s it is answered %d", tag, got.StatusCode)
+	tag := e.publicly("jwks/default/jwt").header.Get("ETag")
+	if got := e.publicly("jwks/default/jwt", "If-None-Match", tag); tag == "" || got.status != http.StatusNotModified {
+		t.Errorf("with the ETag %s it is answered %d", tag, got.status)
 	}
 	e.write("rotate", nil)
-	if got := e.publicly("jwks/default/jwt", "If-None-Match", tag); got.StatusCode != http.StatusOK {
-		t.Errorf("after a rotation it is answered %d", got.StatusCode)
+	if got := e.publicly("jwks/default/jwt", "If-None-Match", tag); got.status != http.StatusOK {
+		t.Errorf("after a rotation it is answered %d", got.status)
 	}
 }
 

@@ -82,21 +82,34 @@ func (run *Run) publish(secret *Secret, now time.Time) {
 // warnUnseen notes the values that this rotation makes current before everybody
 // who verifies them can have seen them. One by schedule waits for that.
 func (run *Run) warnUnseen() {
-	now, refresh := run.role.engine.Now(), run.role.Snapshot().Terms.RefreshInterval
+	if run.op.Kind != KindRotate {
+		return
+	}
 	for _, name := range run.targets {
-		value := run.secret(name).Pending
-		if run.op.Kind != KindRotate || value.seen(now, refresh) {
-			continue
+		if warning := run.role.Snapshot().unseen(name, run.secret(name).Pending, run.role.engine.Now()); warning != "" {
+			run.issues = append(run.issues, warning)
 		}
-		run.issues = append(run.issues, fmt.Sprintf(
-			"secret %s: the new value has been published for %s only, and verifiers may keep what they have read for %s: until they read again, they may refuse what is signed with it",
-			name, now.Sub(value.Published).Truncate(time.Second), refresh))
 	}
 }
 
-// seen reports whether everybody who reads often enough has seen the value.
-func (v *Value) seen(now time.Time, refresh time.Duration) bool {
-	return v.Published.IsZero() || !now.Before(v.Published.Add(refresh))
+// Unseen is what a rotation of that secret would warn of for the same reason;
+// empty if it would not.
+func (s *Snapshot) Unseen(name string, now time.Time) string {
+	if next := s.Secrets[name].Next; next != nil {
+		return s.unseen(name, next, now)
+	}
+	return ""
+}
+
+// unseen warns of a value that not everybody who reads often enough has seen.
+func (s *Snapshot) unseen(name string, v *Value, now time.Time) string {
+	refresh := s.Terms.RefreshInterval
+	if v.Published.IsZero() || !now.Before(v.Published.Add(refresh)) {
+		return ""
+	}
+	return fmt.Sprintf(
+		"secret %s: the new value has been published for %s only, and verifiers may keep what they have read for %s: until they read again, they may refuse what is signed with it",
+		name, now.Sub(v.Published).Truncate(time.Second), refresh)
 }
 
 // Planned is when the next automatic rotation is planned: at its stored time, or

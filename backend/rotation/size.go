@@ -7,7 +7,7 @@ import (
 
 // Vault's storage takes no entry over 1 MiB, and a commit that it refused for that
 // could never be made. So a state may grow to maxDescribed by what people write,
-// which leaves room for all values in three stages at once, and to maxIntended by
+// which leaves room for all values in every stage at once, and to maxIntended by
 // an intent, which leaves room for the record that the commit adds.
 const (
 	maxDescribed = 256 << 10
