@@ -19,7 +19,7 @@ import (
 // is accepted whose key is retired: for that there are tokens that an application
 // has signed with the exported key and that would live for ever.
 func TestEndurance(t *testing.T) {
-	const rotations, rollbacks, step = 50, 10, 2 * time.Second
+	const rotations, rollbacks, step = 50, 10, 3 * time.Second
 	m := newMount(t)
 	m.write("roles/r", d("rotation_period", "60s", "overlap", "20s", "refresh_interval", "5s"))
 	m.write("secrets/r/jwt", d("type", "jwt", "algorithm", "EdDSA", "max_ttl", "20s", "exportable", true))
