@@ -131,6 +131,7 @@ func (b *backend) paths() []*framework.Path {
 		b.pathVerify(),
 		b.pathCreds(),
 		b.pathCredsSecret(),
+		b.pathAPIKeyVerify(),
 		b.pathStatus(),
 		b.pathHistory(),
 		b.pathHistoryRecord(),

@@ -45,7 +45,7 @@ func secretFields() map[string]*framework.FieldSchema {
 		"password_policy":         field(framework.TypeString, "database, random: name of a Vault password policy."),
 		"algorithm":               field(framework.TypeString, "jwt: HS256, the default, HS384 or HS512."),
 		"prefix":                  field(framework.TypeString, "api_key: what every key begins with, so that scanners recognize it."),
-		"length":                  field(framework.TypeInt, "api_key, random: number of random characters."),
+		"length":                  field(framework.TypeInt, "api_key, random: number of random characters. For api_key 22 to 128, of 5.95 bits each; 43 by default, which are 256 bits."),
 		"charset":                 field(framework.TypeString, "random: the characters to choose from."),
 		"skip_import_rotation":    field(framework.TypeBool, "Take over the supplied value, after proving that it works, instead of making a first one."),
 		"password":                sensitive("database: password to import, of the first user."),

@@ -93,6 +93,7 @@ func TestEveryPath(t *testing.T) {
 		{read, "creds/default", d("stage", "previous")},
 		{read, "creds/default/db", nil},
 		{read, "creds/default/jwt", d("if_version", "1")},
+		{update, "api-key/default/key/verify", d("key", "smvm_not-this-one")},
 		{update, "rollback", nil},
 		{update, "rollback/default", d("secrets", "db", "revoke_previous", true)},
 		{read, "verify", nil},

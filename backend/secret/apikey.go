@@ -137,11 +137,16 @@ func checkAPIKey(v rotation.Material) error {
 	if err != nil || v["origin"] == originImported {
 		return err
 	}
-	split := len(key) - checksumLength
-	if split <= 0 || subtle.ConstantTimeCompare([]byte(checksum(key[:split])), []byte(key[split:])) != 1 {
+	if !hasChecksum(key) {
 		return errors.New("checksum of the key is wrong")
 	}
 	return nil
+}
+
+// hasChecksum reports whether key ends in the checksum of what stands before it.
+func hasChecksum(key string) bool {
+	split := len(key) - checksumLength
+	return split > 0 && subtle.ConstantTimeCompare([]byte(checksum(key[:split])), []byte(key[split:])) == 1
 }
 
 // checksum returns the CRC-32 (IEEE) of body as six digits of base 62.
