@@ -39,7 +39,7 @@ func (b *backend) pathAPIKeyVerifyWrite(ctx context.Context, _ *logical.Request,
 	if key == "" {
 		return nil, invalid("key", "is missing; give the key to verify")
 	}
-	_, s, err := b.findSecret(ctx, d, apiKeyType)
+	r, s, err := b.findSecret(ctx, d, apiKeyType)
 	if err != nil {
 		return nil, err
 	}
@@ -47,9 +47,9 @@ func (b *backend) pathAPIKeyVerifyWrite(ctx context.Context, _ *logical.Request,
 	if err != nil {
 		return &logical.Response{Data: map[string]any{"valid": false, "stage": "", "version": 0, "error": err.Error()}}, nil
 	}
-	return &logical.Response{Data: map[string]any{
-		"valid": true, "stage": stageOf(s, value), "version": value.Version, "error": "",
-	}}, nil
+	stage := stageOf(s, value)
+	b.usage.used(r, s, stage)
+	return &logical.Response{Data: map[string]any{"valid": true, "stage": stage, "version": value.Version, "error": ""}}, nil
 }
 
 // findSecret returns the secret that the request names, as it is now, and its
