@@ -62,6 +62,7 @@ func (w *world) watchSave(old, next *State) {
 	}
 	for _, name := range next.Names() {
 		w.watchValues(next, next.Secrets[name])
+		w.watchDrain(old.Secrets[name], next.Secrets[name])
 	}
 	if next.Version == old.Version+1 {
 		w.watchCommit(old, next)
@@ -141,7 +142,7 @@ func (w *world) settled(t testing.TB) {
 // what is offered, or kept to be rolled back to.
 func (w *world) onlyOffered(s *State) {
 	for _, secret := range s.Secrets {
-		if secret.Type != "alternating" {
+		if secret.Type == "single" || secret.Type == "jwt" {
 			continue
 		}
 		known := map[string]bool{"": true, secret.Current.Material["password"]: true}

@@ -143,6 +143,7 @@ func (r *Role) updateLocked(ctx context.Context, change func(*State) error) erro
 		return err
 	}
 	next := r.Snapshot().Clone()
+	next.Schema = Schema
 	next.dropAppended(r.appended)
 	known := next.History.Count
 	if err := change(next); err != nil {

@@ -210,7 +210,7 @@ func (run *Run) promote(s *State) error {
 	whole := run.op.Kind != KindRollback && len(run.op.Secrets) == len(s.Secrets)
 	s.Version++
 	for _, name := range run.op.Secrets {
-		s.Secrets[name].promote(s.Version, run.retireTime(now, terms))
+		s.Secrets[name].promote(s.Version, now, run.retireTime(now, terms))
 	}
 	s.LastRotation, s.InFlight = now, nil
 	s.Failures, s.RetryAt, s.LastError, s.NeedsAttention = 0, time.Time{}, "", false
@@ -229,11 +229,15 @@ func (run *Run) retireTime(now time.Time, terms Terms) time.Time {
 	return now.Add(terms.Overlap)
 }
 
-// promote moves the values of a secret one stage on.
-func (s *Secret) promote(version int, retire time.Time) {
+// promote moves the values of a secret one stage on. Who uses a value that is
+// revoked is not waited for.
+func (s *Secret) promote(version int, now, retire time.Time) {
 	if s.Current != nil {
 		previous := *s.Current
-		previous.RetireTime = retire
+		previous.RetireTime, previous.Replaced = retire, now
+		if !retire.After(now) {
+			previous.DrainUntil = retire
+		}
 		s.Previous = &previous
 	}
 	current := *s.Pending

@@ -49,6 +49,7 @@ type Run struct {
 	touched []string          // the secrets whose target may have been changed
 	steps   map[string][]Step
 	issues  []string
+	left    []string // what became of the sessions of retired values
 	record  Record
 	err     error
 }

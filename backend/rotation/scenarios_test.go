@@ -41,13 +41,18 @@ func scenarios() []scenario {
 		{"roll back", rotated(0, "db", "jwt", "app"), manual(KindRollback)},
 		{"roll back subset", rotated(0, "db", "jwt", "app"), manual(KindRollback, "db")},
 		{"retire", rotated(25*time.Hour, "db", "jwt", "app"), retire},
+		{"retire and wait", used(rotated(24*time.Hour, "patient", "jwt")), retire},
+		{"retire after a wait", drained(used(rotated(24*time.Hour, "patient", "jwt"))), retire},
+		{"retire and terminate", used(rotated(25*time.Hour, "strict", "jwt")), retire},
+		{"revoke and terminate", used(prepare("strict", "app")), revoking},
+		{"revoke without waiting", used(prepare("patient", "app")), revoking},
 		{"repair", astray(rotated(0, "db", "jwt", "app")), manual(KindRepair)},
 		{"rotate what went astray", astray(rotated(0, "db", "app")), manual(KindRotate)},
 		{"rotate and prune history", pruning(rotated(0, "db", "app")), manual(KindRotate)},
 	}
 }
 
-var typeOf = map[string]string{"db": "alternating", "jwt": "jwt", "app": "single"}
+var typeOf = map[string]string{"db": "alternating", "jwt": "jwt", "app": "single", "patient": "patient", "strict": "strict"}
 
 // prepare makes a role with these secrets, out of overlap.
 func prepare(secrets ...string) func(*testing.T, *world) {

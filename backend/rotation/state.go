@@ -9,7 +9,7 @@ import (
 
 // Schema is the format of State that this code writes. A state with a newer one
 // is refused: reading on would drop fields that the newer code relies on.
-const Schema = 1
+const Schema = 2
 
 // State is everything stored about one role. It is never changed in place: every
 // change clones it, saves the clone, and only then shows it to readers.
@@ -93,6 +93,13 @@ type Value struct {
 	Created time.Time `json:"created"`
 	// RetireTime is the end of the overlap; set on previous values only.
 	RetireTime time.Time `json:"retire_time,omitzero"`
+	// Replaced is when another value took the place of this one; set on previous
+	// values only, and not on those that were stored in format 1.
+	Replaced time.Time `json:"replaced,omitzero"`
+	// DrainUntil is the latest end of the overlap of a previous value that is waited
+	// for because it is in use; RetireTime moves up to it. Zero if there was no wait
+	// yet.
+	DrainUntil time.Time `json:"drain_until,omitzero"`
 }
 
 // Kind says what an operation does.

@@ -19,6 +19,7 @@ type world struct {
 	made    int               // materials and ids made so far, so that each is new
 	users   map[string]string // what the database accepts: user to password
 	gone    map[string]bool   // keys that were destroyed
+	open    map[string]int    // sessions by the password that opened them
 	state   []byte            // what storage holds under the role's key
 	stored  *State            // the same, decoded
 	entries map[int]Entry     // the history in storage
@@ -90,7 +91,7 @@ func (w *world) fail(name string, pass int, f fault) {
 func newWorld() *world {
 	return &world{
 		clock: time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC),
-		users: map[string]string{"app": "made-by-hand"}, gone: map[string]bool{},
+		users: map[string]string{"app": "made-by-hand"}, gone: map[string]bool{}, open: map[string]int{},
 		entries: map[int]Entry{}, used: map[string]string{}, adrift: map[string]bool{},
 		always: map[string]fault{}, recorded: map[string]string{},
 	}
@@ -100,7 +101,7 @@ func newWorld() *world {
 func (w *world) clone() *world {
 	c := newWorld()
 	c.clock, c.made, c.state, c.stored, c.settings = w.clock, w.made, w.state, w.stored, w.settings
-	c.adrift = maps.Clone(w.adrift)
+	c.adrift, c.open = maps.Clone(w.adrift), maps.Clone(w.open)
 	c.users, c.gone, c.entries, c.used = maps.Clone(w.users), maps.Clone(w.gone), maps.Clone(w.entries), maps.Clone(w.used)
 	return c
 }
@@ -207,7 +208,7 @@ func (w *world) boot(t testing.TB) {
 	w.stop = cancel
 	w.engine = &Engine{
 		Store:   (*store)(w),
-		Drivers: map[string]Driver{"alternating": &alternating{w}, "single": &single{w}, "jwt": &key{w}},
+		Drivers: w.drivers(),
 		Now:     w.now, NewID: func() string { return w.next("op") },
 		Cron:     parseEvery,
 		Settings: func() Settings { return w.settings },
