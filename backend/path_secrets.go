@@ -42,16 +42,22 @@ func secretFields() map[string]*framework.FieldSchema {
 		"usernames":               field(framework.TypeCommaStringSlice, "database: the user, or the two alternating users. They must exist."),
 		"verification_statements": field(framework.TypeStringSlice, "database: SQL that a new login must be able to run before it is handed out. It is rolled back."),
 		"rotation_statements":     field(framework.TypeStringSlice, "database: SQL that sets the password, instead of ALTER ROLE; with {{username}} and {{password}}."),
-		"password_policy":         field(framework.TypeString, "database, random: name of a Vault password policy."),
-		"algorithm":               field(framework.TypeString, "jwt: HS256, the default, HS384 or HS512."),
-		"prefix":                  field(framework.TypeString, "api_key: what every key begins with, so that scanners recognize it."),
-		"length":                  field(framework.TypeInt, "api_key, random: number of random characters. For api_key 22 to 128, of 5.95 bits each; 43 by default, which are 256 bits."),
-		"charset":                 field(framework.TypeString, "random: the characters to choose from."),
-		"skip_import_rotation":    field(framework.TypeBool, "Take over the supplied value, after proving that it works, instead of making a first one."),
-		"password":                sensitive("database: password to import, of the first user."),
-		"secret":                  sensitive("jwt: signing key to import, used as the bytes of this text."),
-		"key":                     sensitive("api_key: key to import."),
-		"value":                   sensitive("random: value to import."),
+		"on_overlap_end": {Type: framework.TypeString, AllowedValues: []any{"retire", "wait", "terminate"}, Description: oneLine(`database: what becomes
+			of sessions that logged in with the previous password, when its overlap ends. retire, the default: they go on, and history tells
+			how many. wait: the overlap goes on as long as there are any, at most for drain_timeout and to the next scheduled rotation.
+			terminate: they are ended once the login is retired, by revoke_previous as well. With single_user these are the sessions that
+			began before the rotation.`)},
+		"drain_timeout":        field(framework.TypeDurationSecond, "database: how long on_overlap_end=wait waits at most; an hour by default, at most 24."),
+		"password_policy":      field(framework.TypeString, "database, random: name of a Vault password policy."),
+		"algorithm":            field(framework.TypeString, "jwt: HS256, the default, HS384 or HS512."),
+		"prefix":               field(framework.TypeString, "api_key: what every key begins with, so that scanners recognize it."),
+		"length":               field(framework.TypeInt, "api_key, random: number of random characters. For api_key 22 to 128, of 5.95 bits each; 43 by default, which are 256 bits."),
+		"charset":              field(framework.TypeString, "random: the characters to choose from."),
+		"skip_import_rotation": field(framework.TypeBool, "Take over the supplied value, after proving that it works, instead of making a first one."),
+		"password":             sensitive("database: password to import, of the first user."),
+		"secret":               sensitive("jwt: signing key to import, used as the bytes of this text."),
+		"key":                  sensitive("api_key: key to import."),
+		"value":                sensitive("random: value to import."),
 	}
 }
 
@@ -180,6 +186,9 @@ func (b *backend) pathSecretUpdate(ctx context.Context, _ *logical.Request, d *f
 	if err := b.checkPolicy(ctx, d); err != nil {
 		return nil, err
 	}
+	if err := b.checkOverlapEnd(ctx, r, d); err != nil {
+		return nil, err
+	}
 	return nil, r.Change(ctx, nil, func(s *rotation.State) error {
 		stored := s.Secrets[d.Get("name").(string)]
 		if stored == nil {
@@ -199,6 +208,27 @@ func (b *backend) pathSecretUpdate(ctx context.Context, _ *logical.Request, d *f
 		stored.Config = config
 		return nil
 	})
+}
+
+// checkOverlapEnd tries whether the administrator may do what the request wants to
+// happen at the end of overlaps: nothing else does before the end of the next one.
+func (b *backend) checkOverlapEnd(ctx context.Context, r *rotation.Role, d *framework.FieldData) error {
+	stored := r.Snapshot().Secrets[d.Get("name").(string)]
+	if _, named := d.GetOk("on_overlap_end"); !named || stored == nil || stored.Type != databaseType {
+		return nil
+	}
+	updated := *stored
+	var err error
+	if updated.Config, err = takeConfig(d, stored.Type, stored.Config); err != nil {
+		return err
+	}
+	if err := b.types[stored.Type].Validate(updated.Config); err != nil {
+		return err
+	}
+	if _, err := b.tryOut(ctx, updated); err != nil {
+		return preflightError(err)
+	}
+	return nil
 }
 
 // checkSecretUpdate refuses what an update cannot do.

@@ -132,6 +132,9 @@ func (b *backend) previousStage(r *rotation.Role, s *rotation.Secret) map[string
 		"version": v.Version, "created": timestamp(v.Created), "retire_time": timestamp(v.RetireTime),
 		"valid": s.PreviousAt(b.now()) != nil && b.types[s.Type].OffersPrevious(*s),
 	}
+	if v.DrainUntil.After(v.Replaced) {
+		stage["drain_until"] = timestamp(v.DrainUntil)
+	}
 	if counted := b.usage.of(r, s, stagePrevious); counted != nil {
 		counted.describe(stage)
 	}
@@ -163,7 +166,7 @@ func statusFields() map[string]*framework.FieldSchema {
 	fields["secrets"] = field(framework.TypeMap, oneLine(`For each secret, its type and the stages it has values in. Values that are
 		used through this engine have uses and last_used: counted in memory, since the value got that stage or, if that was
 		later, since this Vault server became the active one, which is counted_since. A previous database login has sessions,
-		as seen at looked_at, and in last_used when it last had one.`))
+		as seen at looked_at, and in last_used when it last had one; drain_until while the end of its overlap waits for them.`))
 	fields["overlap"] = field(framework.TypeString, "Who still uses previous values, and whether it would disturb somebody to end their overlap now; empty without any.")
 	return fields
 }

@@ -29,7 +29,7 @@ type typeSchema struct {
 
 var typeSchemas = map[string]typeSchema{
 	databaseType: {
-		fields:      []string{"connection", "rotation_strategy", "usernames", "verification_statements", "rotation_statements", "password_policy"},
+		fields:      []string{"connection", "rotation_strategy", "usernames", "verification_statements", "rotation_statements", "password_policy", "on_overlap_end", "drain_timeout"},
 		importField: "password",
 		answers:     []string{"username", "password", "host", "port", "database", "connection_string"},
 	},
@@ -86,6 +86,8 @@ func takeConfig(d *framework.FieldData, typeName string, stored json.RawMessage)
 			takeString(d, "connection", &c.Connection)
 			takeString(d, "rotation_strategy", &c.RotationStrategy)
 			takeString(d, "password_policy", &c.PasswordPolicy)
+			takeString(d, "on_overlap_end", &c.OnOverlapEnd)
+			takeNumber(d, "drain_timeout", &c.DrainTimeout)
 			takeStrings(d, "usernames", &c.Usernames)
 			takeStrings(d, "verification_statements", &c.VerificationStatements)
 			takeStrings(d, "rotation_statements", &c.RotationStatements)

@@ -215,3 +215,12 @@ func (s *Secret) PreviousAt(now time.Time) *Value {
 	}
 	return s.Previous
 }
+
+// CutOver is when the current value took the place of the previous one. Of values
+// stored in format 1 it is a time before that: when the current one was made.
+func (s *Secret) CutOver() time.Time {
+	if s.Previous == nil || s.Previous.Replaced.IsZero() {
+		return s.Current.Created
+	}
+	return s.Previous.Replaced
+}
