@@ -41,7 +41,7 @@ func (b *backend) dependents(r *rotation.Role, s *rotation.Secret, to *dependent
 	case previous == nil:
 		to.unknown = append(to.unknown, s.Name+" (its use does not pass through here)")
 	case previous.last.Load() != 0:
-		to.used = append(to.used, fmt.Sprintf("%s (%d times since %s, last at %s)", s.Name, previous.count.Load(), timestamp(previous.since), previous.lastUsed()))
+		to.used = append(to.used, fmt.Sprintf("%s (uses since %s: %d, the last at %s)", s.Name, timestamp(previous.since), previous.count.Load(), previous.lastUsed()))
 	case current == nil || current.last.Load() == 0:
 		to.unknown = append(to.unknown, s.Name+" (nobody has had any of its values verified here)")
 	default:
@@ -54,7 +54,7 @@ func (d *dependents) addSessions(name string, g sighting) {
 	case g.looked.IsZero() || g.err != nil:
 		d.unknown = append(d.unknown, name+" (its server has not been asked yet, or did not answer)")
 	case g.sessions.Count > 0:
-		d.used = append(d.used, fmt.Sprintf("%s (%d sessions at %s)", name, g.sessions.Count, timestamp(g.looked)))
+		d.used = append(d.used, fmt.Sprintf("%s (sessions at %s: %d)", name, timestamp(g.looked), g.sessions.Count))
 	case !g.lastSeen.IsZero():
 		d.used = append(d.used, fmt.Sprintf("%s (no session at %s, one at %s)", name, timestamp(g.looked), timestamp(g.lastSeen)))
 	default:

@@ -68,7 +68,7 @@ func TestUsage(t *testing.T) {
 	m.overlaps("nobody has used the previous values of key since "+fmt.Sprint(timestamp(rotated)), "would disturb nobody")
 	m.clock.advance(time.Minute)
 	m.verifies(first, "previous", 1, "")
-	m.overlaps("in use: key (1 times since", "would cut off who uses them")
+	m.overlaps("in use: key (uses since", "would cut off who uses them")
 	m.write("rotate/r", d("secrets", "pin"))
 	m.counted("previous", 1, m.clock.now(), rotated)
 	m.overlaps("in use: key", "not known of") // that pin is not used through here
@@ -143,7 +143,7 @@ func TestSightings(t *testing.T) {
 	conn := s.sessionAs(previous, "two")
 	m.tick(time.Minute)
 	m.eventually("the session", func() bool { return m.stage("two", "previous")["sessions"] == 1 })
-	m.overlaps("in use: two (1 sessions at")
+	m.overlaps("in use: two (sessions at")
 	stage := m.stage("two", "previous")
 	if stage["last_used"] != timestamp(m.clock.now()) || stage["looked_at"] != timestamp(m.clock.now()) || stage["counted_since"] != timestamp(first) {
 		t.Errorf("status says %v", stage)

@@ -129,7 +129,7 @@ func (run *Run) leave(ctx context.Context, secret Secret) error {
 	return run.step(ctx, secret.Name, "terminate", func(ctx context.Context) error {
 		ended, err := drainer.Terminate(ctx, secret, run.fence)
 		if err == nil {
-			run.tell(secret, fmt.Sprintf("%d sessions of it were terminated", ended))
+			run.tell(secret, fmt.Sprintf("sessions that were open and are terminated: %d", ended))
 		}
 		return err
 	})
@@ -148,7 +148,7 @@ func (run *Run) countLeft(ctx context.Context, drainer Drainer, secret Secret) {
 	switch {
 	case err != nil:
 	case left > 0:
-		run.tell(secret, fmt.Sprintf("%d sessions of it go on until they end by themselves%s", left, waited))
+		run.tell(secret, fmt.Sprintf("sessions that go on until they end by themselves%s: %d", waited, left))
 	case waited != "":
 		run.tell(secret, "its sessions have ended"+waited)
 	}

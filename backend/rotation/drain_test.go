@@ -98,7 +98,7 @@ func TestWait(t *testing.T) {
 		want  string
 	}{
 		"until it is not in use": {20 * time.Second, "its sessions have ended, after a wait"},
-		"until the wait is over": {time.Hour, "2 sessions of it go on until they end by themselves, after a wait"},
+		"until the wait is over": {time.Hour, "sessions that go on until they end by themselves, after a wait"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
