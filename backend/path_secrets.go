@@ -47,11 +47,14 @@ func secretFields() map[string]*framework.FieldSchema {
 			how many. wait: the overlap goes on as long as there are any, at most for drain_timeout and to the next scheduled rotation.
 			terminate: they are ended once the login is retired, by revoke_previous as well. With single_user these are the sessions that
 			began before the rotation.`)},
-		"drain_timeout":        field(framework.TypeDurationSecond, "database: how long on_overlap_end=wait waits at most; an hour by default, at most 24."),
-		"password_policy":      field(framework.TypeString, "database, random: name of a Vault password policy."),
-		"algorithm":            field(framework.TypeString, "jwt: HS256, the default, HS384 or HS512."),
-		"prefix":               field(framework.TypeString, "api_key: what every key begins with, so that scanners recognize it."),
-		"length":               field(framework.TypeInt, "api_key, random: number of random characters. For api_key 22 to 128, of 5.95 bits each; 43 by default, which are 256 bits."),
+		"drain_timeout":   field(framework.TypeDurationSecond, "database: how long on_overlap_end=wait waits at most; an hour by default, at most 24."),
+		"password_policy": field(framework.TypeString, "database, random: name of a Vault password policy."),
+		"algorithm":       field(framework.TypeString, "jwt: HS256, the default, HS384 or HS512."),
+		"prefix":          field(framework.TypeString, "api_key: what every key begins with, so that scanners recognize it."),
+		"length":          field(framework.TypeInt, "api_key, random: number of random characters. For api_key 22 to 128, of 5.95 bits each; 43 by default, which are 256 bits."),
+		"hash_only": field(framework.TypeBool, oneLine(`api_key: keep only the SHA-256 of each key. The key is in the answer, which is always
+			response-wrapped, of the request that made it: creating the secret, or rotating by hand. Schedules leave the secret alone,
+			because nobody would be given the key; creds answers key_sha256.`)),
 		"charset":              field(framework.TypeString, "random: the characters to choose from."),
 		"skip_import_rotation": field(framework.TypeBool, "Take over the supplied value, after proving that it works, instead of making a first one."),
 		"password":             sensitive("database: password to import, of the first user."),
@@ -123,7 +126,7 @@ func (b *backend) draftSecret(r *rotation.Role, d *framework.FieldData) (*rotati
 	if err := b.types[typeName].Validate(config); err != nil {
 		return nil, err
 	}
-	return &rotation.Secret{Name: name, Type: typeName, Config: config}, nil
+	return &rotation.Secret{Name: name, Type: typeName, Config: config, ShownOnce: d.Get("hash_only").(bool)}, nil
 }
 
 // creation asks for the secret's first value: the supplied one, or a new one. It

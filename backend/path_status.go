@@ -54,7 +54,7 @@ func (b *backend) rotationStatus(r *rotation.Role) map[string]any {
 	if data["advice"] == "" {
 		data["advice"] = b.checks.advice(r)
 	}
-	if s.Policy.AutoRotate {
+	if s.RotatesItself() {
 		data["next_vault_rotation"] = timestamp(s.NextRotation)
 	}
 	return data
@@ -104,6 +104,9 @@ func (b *backend) stages(r *rotation.Role) map[string]any {
 	secrets := map[string]any{}
 	for name, secret := range r.Snapshot().Secrets {
 		stages := map[string]any{"type": secret.Type}
+		if secret.ShownOnce {
+			stages["by_request_only"] = true
+		}
 		if secret.Current != nil {
 			stages[stageCurrent] = b.currentStage(r, secret)
 		}
@@ -163,7 +166,8 @@ func rotationStatusFields() map[string]*framework.FieldSchema {
 func statusFields() map[string]*framework.FieldSchema {
 	fields := rotationStatusFields()
 	fields["role"] = field(framework.TypeString, "Name of the role.")
-	fields["secrets"] = field(framework.TypeMap, oneLine(`For each secret, its type and the stages it has values in. Values that are
+	fields["secrets"] = field(framework.TypeMap, oneLine(`For each secret, its type and the stages it has values in; by_request_only
+		if no schedule rotates it, because only a request can be given its new value (hash_only). Values that are
 		used through this engine have uses and last_used: counted in memory, since the value got that stage or, if that was
 		later, since this Vault server became the active one, which is counted_since. A previous database login has sessions,
 		as seen at looked_at, and in last_used when it last had one; drain_until while the end of its overlap waits for them.`))

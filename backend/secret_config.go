@@ -39,9 +39,9 @@ var typeSchemas = map[string]typeSchema{
 		answers:     []string{"algorithm", "kid", "secret", "previous_kid", "previous_secret"},
 	},
 	apiKeyType: {
-		fields:      []string{"prefix", "length"},
+		fields:      []string{"prefix", "length", "hash_only"},
 		importField: "key",
-		answers:     []string{"key", "previous_key"},
+		answers:     []string{"key", "previous_key", "key_sha256", "previous_key_sha256"},
 	},
 	randomType: {
 		fields:      []string{"password_policy", "length", "charset"},
@@ -102,6 +102,7 @@ func takeConfig(d *framework.FieldData, typeName string, stored json.RawMessage)
 		return take(stored, func(c *secret.APIKeyConfig) {
 			takeString(d, "prefix", &c.Prefix)
 			takeNumber(d, "length", &c.Length)
+			takeBool(d, "hash_only", &c.HashOnly)
 		})
 	default:
 		return take(stored, func(c *secret.RandomConfig) {
@@ -139,6 +140,12 @@ func takeStrings(d *framework.FieldData, name string, target *[]string) {
 func takeNumber(d *framework.FieldData, name string, target *int) {
 	if v, ok := d.GetOk(name); ok {
 		*target = v.(int)
+	}
+}
+
+func takeBool(d *framework.FieldData, name string, target *bool) {
+	if v, ok := d.GetOk(name); ok {
+		*target = v.(bool)
 	}
 }
 

@@ -160,3 +160,12 @@ func (run *Run) tell(secret Secret, what string) {
 	run.left = append(run.left, text)
 	run.found(text)
 }
+
+// CutOver is when the current value took the place of the previous one. Of values
+// stored in format 1 it is a time before that: when the current one was made.
+func (s *Secret) CutOver() time.Time {
+	if s.Previous == nil || s.Previous.Replaced.IsZero() {
+		return s.Current.Created
+	}
+	return s.Previous.Replaced
+}

@@ -37,6 +37,7 @@ func (w *world) drivers() map[string]Driver {
 	return map[string]Driver{
 		"alternating": &alternating{w}, "single": &single{w}, "jwt": &key{w},
 		"patient": &drainer{alternating{w}, WaitAtEnd}, "strict": &drainer{alternating{w}, TerminateAtEnd},
+		"hidden": &concealed{key{w}},
 	}
 }
 

@@ -103,6 +103,7 @@ func (w *world) watchCommit(old, next *State) {
 		if v := next.currentVersion(name); v != next.Version {
 			w.breakf("version %d is split: %s has %d", next.Version, name, v)
 		}
+		w.watchHandover(old.InFlight, next.Secrets[name])
 	}
 }
 
@@ -142,7 +143,7 @@ func (w *world) settled(t testing.TB) {
 // what is offered, or kept to be rolled back to.
 func (w *world) onlyOffered(s *State) {
 	for _, secret := range s.Secrets {
-		if secret.Type == "single" || secret.Type == "jwt" {
+		if secret.Current.Material["username"] == "" || secret.Type == "single" {
 			continue
 		}
 		known := map[string]bool{"": true, secret.Current.Material["password"]: true}

@@ -24,9 +24,13 @@ func (run *Run) transact(ctx context.Context) error {
 			return run.undo(ctx, err)
 		}
 	}
+	if err := run.receive(); err != nil {
+		return run.undo(ctx, err)
+	}
 	if err := run.commit(ctx); err != nil {
 		return err
 	}
+	run.reveal()
 	if run.op.RevokePrevious {
 		run.revoke(ctx)
 	}
@@ -40,7 +44,7 @@ func (run *Run) create(ctx context.Context) error {
 		secret := run.secret(name)
 		err := run.step(ctx, name, "create", func(ctx context.Context) error {
 			value, err := run.newValue(ctx, secret)
-			run.pending[name] = value
+			run.pending[name] = run.conceal(secret, value)
 			return err
 		})
 		if err != nil {
@@ -190,6 +194,9 @@ func (run *Run) commit(ctx context.Context) error {
 	if errors.Is(err, errSuperseded) {
 		return run.inDoubt(err, nowTakenOver)
 	}
+	if run.handover.relied {
+		return run.inDoubt(err, nowUnreceived)
+	}
 	return run.inDoubt(err, nowInDoubt)
 }
 
@@ -207,7 +214,7 @@ func (run *Run) promote(s *State) error {
 	now := run.role.engine.Now().UTC().Truncate(time.Second)
 	terms := run.role.Snapshot().Terms
 	results := run.results(s)
-	whole := run.op.Kind != KindRollback && len(run.op.Secrets) == len(s.Secrets)
+	whole := run.op.Kind != KindRollback && s.covers(run.op.Secrets)
 	s.Version++
 	for _, name := range run.op.Secrets {
 		s.Secrets[name].promote(s.Version, now, run.retireTime(now, terms))

@@ -74,6 +74,10 @@ type Secret struct {
 	Name string `json:"name"`
 	// Type selects the Driver.
 	Type string `json:"type"`
+	// ShownOnce says that only the request that asks for a new value is given it,
+	// and that what is kept does not tell it. So nothing but a request rotates such
+	// a secret: a value that nobody is given must not become current.
+	ShownOnce bool `json:"shown_once,omitempty"`
 	// Config belongs to the Driver.
 	Config json.RawMessage `json:"config"`
 	// Current is what applications use. It is nil only while the first value is
@@ -214,13 +218,4 @@ func (s *Secret) PreviousAt(now time.Time) *Value {
 		return nil
 	}
 	return s.Previous
-}
-
-// CutOver is when the current value took the place of the previous one. Of values
-// stored in format 1 it is a time before that: when the current one was made.
-func (s *Secret) CutOver() time.Time {
-	if s.Previous == nil || s.Previous.Replaced.IsZero() {
-		return s.Current.Created
-	}
-	return s.Previous.Replaced
 }

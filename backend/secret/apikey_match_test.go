@@ -103,3 +103,39 @@ func FuzzMatchAPIKey(f *testing.F) {
 		}
 	})
 }
+
+// TestMatchHashed presents keys of which only the hash is kept.
+func TestMatchHashed(t *testing.T) {
+	s, now := keyring(t, `{"hash_only":true}`)
+	key := s.Current.Material["key"]
+	s.Current.Material = apiKey{}.Conceal(s.Current.Material)
+	m, err := apiKey{}.Import(s, "sk-0123456789abcdef")
+	must(t, err)
+	s.Previous.Material = m
+	for presented, want := range map[string]*rotation.Value{
+		key: s.Current, "sk-0123456789abcdef": s.Previous, s.Current.Material["sha256"]: nil, "": nil, key + "x": nil,
+	} {
+		if got, err := MatchAPIKey(s, presented, now); got != want || (err == nil) != (want != nil) {
+			t.Errorf("got %p, %v", got, err)
+		}
+	}
+	fields, err := apiKey{}.Fields(s, m)
+	must(t, err)
+	if len(m["key"]) > 0 || fields["key_sha256"] != m["sha256"] || len(fields) != 1 {
+		t.Errorf("creds answers %d fields", len(fields))
+	}
+	must(t, apiKey{}.Test(t.Context(), s, m))
+	for _, damaged := range []string{"00", "zz", strings.Repeat("0", 66)} {
+		s.Current.Material = rotation.Material{"sha256": damaged}
+		wantRefused(t, apiKey{}.Test(t.Context(), s, s.Current.Material))
+		if got, _ := MatchAPIKey(s, "", now); got != nil {
+			t.Error("a damaged hash accepts a key")
+		}
+	}
+}
+
+func TestHashOnlyStays(t *testing.T) {
+	err := apiKey{}.ValidateUpdate([]byte(`{"hash_only":true}`), []byte(`{}`))
+	wantInvalid(t, err, "hash_only", "cannot be changed")
+	must(t, apiKey{}.ValidateUpdate([]byte(`{"hash_only":true}`), []byte(`{"hash_only":true,"length":50}`)))
+}

@@ -25,6 +25,7 @@ var subjects = map[string]func(t *testing.T) *subject{
 	"jwt":              localSubject("jwt", JWTConfig{Algorithm: "HS512"}, strings.Repeat("k", 64)),
 	"jwt default":      localSubject("jwt", JWTConfig{}, strings.Repeat("k", 32)),
 	"api_key":          localSubject("api_key", APIKeyConfig{Prefix: "orders", Length: 30}, "sk-0123456789abcdef"),
+	"api_key hashed":   localSubject("api_key", APIKeyConfig{HashOnly: true}, "sk-0123456789abcdef"),
 	"random":           localSubject("random", RandomConfig{Length: 20, Charset: "abcdefghij-é"}, "first\nsecond"),
 	"random by policy": localSubject("random", RandomConfig{PasswordPolicy: "policy-made"}, "x"),
 	"single user": databaseSubject(func(b *bench) DatabaseConfig {
