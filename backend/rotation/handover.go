@@ -31,10 +31,10 @@ type handover struct {
 
 // conceal takes from a new value what is not to be kept, for those who wait.
 func (run *Run) conceal(secret Secret, v *Value) *Value {
-	concealer, ok := run.driver(secret).(Concealer)
-	if v == nil || !ok || !secret.ShownOnce || !run.op.shows() {
+	if v == nil || !secret.ShownOnce || !run.op.shows() {
 		return v
 	}
+	concealer := run.driver(secret).(Concealer) // or nothing is kept: the run ends here
 	if run.handover.shown == nil {
 		run.handover.shown = map[string]Material{}
 	}
