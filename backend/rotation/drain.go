@@ -78,6 +78,9 @@ func (run *Run) waitsUntil(ctx context.Context, name string) time.Time {
 		sessions, err = drainer.Sessions(ctx, secret)
 		return err
 	})
+	if err != nil {
+		run.found(fmt.Sprintf("secret %s: version %d is not waited for, because who uses it is not known: %v", name, secret.Previous.Version, err))
+	}
 	if err != nil || sessions == 0 {
 		return time.Time{}
 	}
