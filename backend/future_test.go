@@ -2,6 +2,7 @@ package backend
 
 import (
 	"fmt"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -43,13 +44,19 @@ func TestNewerFormat(t *testing.T) {
 	}
 }
 
+// schemaOf finds what every entry begins with.
+var schemaOf = regexp.MustCompile(`^{"schema":\d+,`)
+
 // inNewerFormat rewrites an entry as the version after this one may write it.
 func (m *mount) inNewerFormat(key string) string {
 	m.Helper()
-	is := fmt.Sprintf(`{"schema":%d,`, rotation.Schema)
 	entry, err := m.storage.Get(m.Context(), key)
-	if err != nil || entry == nil || !strings.HasPrefix(string(entry.Value), is) {
+	if err != nil || entry == nil {
 		m.Fatalf("%s is not as expected: %v", key, err)
+	}
+	is := schemaOf.FindString(string(entry.Value))
+	if is == "" {
+		m.Fatalf("%s does not begin with its format", key)
 	}
 	newer := strings.Replace(string(entry.Value), is, fmt.Sprintf(`{"schema":%d,"later":["only that version knows"],`, rotation.Schema+1), 1)
 	if err := m.storage.Put(m.Context(), &logical.StorageEntry{Key: key, Value: []byte(newer)}); err != nil {
