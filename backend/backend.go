@@ -38,6 +38,8 @@ type backend struct {
 	registry  *registry
 	scheduler *scheduler
 	checks    *checks
+	usage     *usage
+	sightings *sightings
 	postgres  *secret.Postgres
 	types     map[string]secret.Type
 	admin     secret.Type
@@ -70,7 +72,7 @@ func Factory(ctx context.Context, conf *logical.BackendConfig) (logical.Backend,
 }
 
 func newBackend(now func() time.Time) *backend {
-	b := &backend{now: now, claims: claims{reserved: map[string]string{}}}
+	b := &backend{now: now, usage: newUsage(now), claims: claims{reserved: map[string]string{}}}
 	b.settings.Store(&settings{})
 	ctx, stop := context.WithCancel(context.Background())
 	b.stop = stop
@@ -82,6 +84,7 @@ func newBackend(now func() time.Time) *backend {
 	b.registry = &registry{engine: b.engine, store: &store{b}, roles: map[string]*rotation.Role{}}
 	b.scheduler = newScheduler(b)
 	b.checks = &checks{b: b}
+	b.sightings = newSightings(b)
 	b.Backend = &framework.Backend{
 		Help:           help,
 		BackendType:    logical.TypeLogical,
@@ -108,10 +111,16 @@ func (b *backend) newEngine(ctx context.Context) *rotation.Engine {
 		NewID:    newID,
 		Cron:     parseCron,
 		Settings: b.rotationSettings,
-		Changed:  func(r *rotation.Role) { b.scheduler.plan(r) },
+		Changed:  b.changed,
 		Recorded: b.recorded,
 		Context:  ctx,
 	})
+}
+
+// changed is called after each change of a role, and when one was loaded.
+func (b *backend) changed(r *rotation.Role) {
+	b.usage.follow(r)
+	b.scheduler.plan(r)
 }
 
 func (b *backend) paths() []*framework.Path {
@@ -135,6 +144,7 @@ func (b *backend) paths() []*framework.Path {
 		b.pathJWTVerify(),
 		b.pathJWKS(),
 		b.pathJWKSDiscovery(),
+		b.pathAPIKeyVerify(),
 		b.pathStatus(),
 		b.pathHistory(),
 		b.pathHistoryRecord(),
@@ -157,6 +167,7 @@ func (b *backend) startWork() {
 	b.start.Do(func() {
 		go b.scheduler.run(b.engine.Context)
 		go b.checks.run(b.engine.Context)
+		go b.sightings.run(b.engine.Context)
 	})
 }
 
@@ -171,6 +182,7 @@ func (b *backend) periodic(_ context.Context, req *logical.Request) error {
 	}
 	b.startWork()
 	b.scheduler.tick()
+	b.sightings.tick()
 	return nil
 }
 

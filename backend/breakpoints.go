@@ -24,7 +24,7 @@ const breakpointsVariable = "SMVM_BREAKPOINTS"
 //
 //	role-<role>.<kind>-intent, -commit, -end, -other   a write of the state
 //	role-<role>.append                                 a write to the history
-//	<secret>.<create|set|test|probe|undo|retire>       a step of a driver
+//	<secret>.<create|set|test|probe|undo|retire|look|terminate>  a step of a driver
 //	<secret>.<step>-fence                              the fence within it
 //
 // For a connection, the scope is connection-<name>, and the secret is the user

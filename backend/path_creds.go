@@ -167,7 +167,7 @@ func (rd *reading) header() map[string]any {
 		"rotation_period":     seconds(rd.s.Terms.IntervalAt(rd.s.Anchor)),
 		"ttl":                 seconds(rd.s.TTL(rd.now)),
 	}
-	if rd.s.Policy.AutoRotate {
+	if rd.s.RotatesItself() {
 		data["next_vault_rotation"] = timestamp(rd.s.Planned())
 	}
 	return data

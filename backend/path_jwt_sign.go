@@ -46,7 +46,11 @@ func (b *backend) pathJWTSign() *framework.Path {
 
 // pathJWTSignWrite corresponds to UPDATE on jwt/:role/:secret/sign.
 func (b *backend) pathJWTSignWrite(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	ring, snapshot, err := b.findKeys(ctx, d)
+	found, err := b.findSecret(ctx, d, jwtType)
+	if err != nil {
+		return nil, err
+	}
+	ring, err := keyring(found.snapshot, found.secret)
 	if err != nil {
 		return nil, err
 	}
@@ -56,7 +60,7 @@ func (b *backend) pathJWTSignWrite(ctx context.Context, req *logical.Request, d 
 	}
 	claims, expires, err := ring.Config().Claims(secret.TokenRequest{
 		Claims: d.Get("claims").(map[string]any), TTL: time.Duration(d.Get("ttl").(int)) * time.Second,
-		Identity: identity, Overlap: snapshot.Terms.Overlap, Now: b.now(),
+		Identity: identity, Overlap: found.snapshot.Terms.Overlap, Now: b.now(),
 	})
 	if err != nil {
 		return nil, err

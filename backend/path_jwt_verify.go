@@ -33,7 +33,11 @@ func (b *backend) pathJWTVerify() *framework.Path {
 
 // pathJWTVerifyWrite corresponds to UPDATE on jwt/:role/:secret/verify.
 func (b *backend) pathJWTVerifyWrite(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	ring, _, err := b.findKeys(ctx, d)
+	found, err := b.findSecret(ctx, d, jwtType)
+	if err != nil {
+		return nil, err
+	}
+	ring, err := keyring(found.snapshot, found.secret)
 	if err != nil {
 		return nil, err
 	}
@@ -41,18 +45,22 @@ func (b *backend) pathJWTVerifyWrite(ctx context.Context, _ *logical.Request, d 
 	if token == "" {
 		return nil, invalid("token", "is missing")
 	}
-	return verifiedResponse(ring.Verify(token, b.now())), nil
+	verified := ring.Verify(token, b.now())
+	if verified.Valid() {
+		b.usage.used(found.role, found.secret, verified.Stage)
+	}
+	return verifiedResponse(verified), nil
 }
 
 // verifiedResponse is the answer about a token. What is wrong with one is no error
 // of the request.
-func verifiedResponse(found secret.Verified) *logical.Response {
+func verifiedResponse(v secret.Verified) *logical.Response {
 	var claims any
-	if found.Valid() {
-		claims = found.Claims
+	if v.Valid() {
+		claims = v.Claims
 	}
 	return &logical.Response{Data: map[string]any{
-		"valid": found.Valid(), "claims": claims, "stage": found.Stage, "kid": found.KID, "error": found.Refusal,
+		"valid": v.Valid(), "claims": claims, "stage": v.Stage, "kid": v.KID, "error": v.Refusal,
 	}}
 }
 

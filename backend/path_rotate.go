@@ -39,6 +39,9 @@ func (b *backend) pathRotateWrite(ctx context.Context, req *logical.Request, d *
 	if d.Get("dry_run").(bool) {
 		return b.dryRun(ctx, r, request.Secrets)
 	}
+	if err := checkReceiver(r, request.Secrets, wait); err != nil {
+		return nil, err
+	}
 	return b.perform(ctx, r, *request, wait)
 }
 
@@ -88,4 +91,6 @@ transaction: the values are made, applied at their targets, proven by use, and
 then committed together; if anything fails, everything is put back. Readers get
 the old values until the commit and the new ones after it; the old ones stay valid
 for the overlap. When another operation of the role is in flight the answer is
-409. A rotation that was tried and failed is a 422 that says what is true now.`
+409. A rotation that was tried and failed is a 422 that says what is true now. The
+keys of api_key secrets with hash_only are in the answer, as <secret>_key, which is
+then response-wrapped; if the request does not wait for the end, nothing is rotated.`

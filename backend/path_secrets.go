@@ -42,25 +42,34 @@ func secretFields() map[string]*framework.FieldSchema {
 		"usernames":               field(framework.TypeCommaStringSlice, "database: the user, or the two alternating users. They must exist."),
 		"verification_statements": field(framework.TypeStringSlice, "database: SQL that a new login must be able to run before it is handed out. It is rolled back."),
 		"rotation_statements":     field(framework.TypeStringSlice, "database: SQL that sets the password, instead of ALTER ROLE; with {{username}} and {{password}}."),
-		"password_policy":         field(framework.TypeString, "database, random: name of a Vault password policy."),
-		"algorithm":               field(framework.TypeString, "jwt: HS256, the default, HS384, HS512, RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512 or EdDSA."),
-		"key_bits":                field(framework.TypeInt, "jwt: size of RSA keys: 2048, the default, 3072 or 4096; 0 for the default."),
-		"exportable":              field(framework.TypeBool, "jwt: whether creds answers the private key; it is for signing elsewhere than at jwt/<role>/<secret>/sign."),
-		"issuer":                  field(framework.TypeString, "jwt: the claim iss of every token; the URL of jwks/<role>/<secret> to have an OpenID discovery document."),
-		"audience":                field(framework.TypeCommaStringSlice, "jwt: the claim aud of every token."),
-		"max_ttl":                 field(framework.TypeDurationSecond, "jwt: how long a token lives at most, and if it asks for nothing else; 1 h by default. Never longer than the overlap."),
-		"allowed_claims":          field(framework.TypeCommaStringSlice, "jwt: the claims that whoever has a token signed may name; all by default."),
-		"denied_claims":           field(framework.TypeCommaStringSlice, "jwt: the claims that they may not name."),
-		"claims_template":         field(framework.TypeString, "jwt: JSON object of claims from the caller's identity, with the templates of Vault's identity tokens, such as {\"sub\": {{identity.entity.name}}}."),
-		"prefix":                  field(framework.TypeString, "api_key: what every key begins with, so that scanners recognize it."),
-		"length":                  field(framework.TypeInt, "api_key, random: number of random characters."),
-		"charset":                 field(framework.TypeString, "random: the characters to choose from."),
-		"skip_import_rotation":    field(framework.TypeBool, "Take over the supplied value, after proving that it works, instead of making a first one."),
-		"password":                sensitive("database: password to import, of the first user."),
-		"secret":                  sensitive("jwt: key of an HMAC to import, used as the bytes of this text."),
-		"private_key":             sensitive("jwt: private key to import, as PEM (PKCS #8, PKCS #1, SEC 1) or as JWK."),
-		"key":                     sensitive("api_key: key to import."),
-		"value":                   sensitive("random: value to import."),
+		"on_overlap_end": {Type: framework.TypeString, AllowedValues: []any{"retire", "wait", "terminate"}, Description: oneLine(`database: what becomes
+			of sessions that logged in with the previous password, when its overlap ends. retire, the default: they go on, and history tells
+			how many. wait: the overlap goes on as long as there are any, at most for drain_timeout and to the next scheduled rotation.
+			terminate: they are ended once the login is retired, by revoke_previous as well. With single_user these are the sessions that
+			began before the rotation.`)},
+		"drain_timeout":   field(framework.TypeDurationSecond, "database: how long on_overlap_end=wait waits at most; an hour by default, at most 24."),
+		"password_policy": field(framework.TypeString, "database, random: name of a Vault password policy."),
+		"algorithm":       field(framework.TypeString, "jwt: HS256, the default, HS384, HS512, RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512 or EdDSA."),
+		"key_bits":        field(framework.TypeInt, "jwt: size of RSA keys: 2048, the default, 3072 or 4096; 0 for the default."),
+		"exportable":      field(framework.TypeBool, "jwt: whether creds answers the private key; it is for signing elsewhere than at jwt/<role>/<secret>/sign."),
+		"issuer":          field(framework.TypeString, "jwt: the claim iss of every token; the URL of jwks/<role>/<secret> to have an OpenID discovery document."),
+		"audience":        field(framework.TypeCommaStringSlice, "jwt: the claim aud of every token."),
+		"max_ttl":         field(framework.TypeDurationSecond, "jwt: how long a token lives at most, and if it asks for nothing else; 1 h by default. Never longer than the overlap."),
+		"allowed_claims":  field(framework.TypeCommaStringSlice, "jwt: the claims that whoever has a token signed may name; all by default."),
+		"denied_claims":   field(framework.TypeCommaStringSlice, "jwt: the claims that they may not name."),
+		"claims_template": field(framework.TypeString, "jwt: JSON object of claims from the caller's identity, with the templates of Vault's identity tokens, such as {\"sub\": {{identity.entity.name}}}."),
+		"prefix":          field(framework.TypeString, "api_key: what every key begins with, so that scanners recognize it."),
+		"length":          field(framework.TypeInt, "api_key, random: number of random characters. For api_key 22 to 128, of 5.95 bits each; 43 by default, which are 256 bits."),
+		"hash_only": field(framework.TypeBool, oneLine(`api_key: keep only the SHA-256 of each key. The key is in the answer, which is always
+			response-wrapped, of the request that made it: creating the secret, or rotating by hand. Schedules leave the secret alone,
+			because nobody would be given the key; creds answers key_sha256.`)),
+		"charset":              field(framework.TypeString, "random: the characters to choose from."),
+		"skip_import_rotation": field(framework.TypeBool, "Take over the supplied value, after proving that it works, instead of making a first one."),
+		"password":             sensitive("database: password to import, of the first user."),
+		"secret":               sensitive("jwt: key of an HMAC to import, used as the bytes of this text."),
+		"private_key":          sensitive("jwt: private key to import, as PEM (PKCS #8, PKCS #1, SEC 1) or as JWK."),
+		"key":                  sensitive("api_key: key to import."),
+		"value":                sensitive("random: value to import."),
 	}
 }
 
@@ -126,7 +135,7 @@ func (b *backend) draftSecret(r *rotation.Role, d *framework.FieldData) (*rotati
 	if err := errorsFirst(b.types[typeName].Validate(config), checkTokens(typeName, config, r.Snapshot().Terms)); err != nil {
 		return nil, err
 	}
-	return &rotation.Secret{Name: name, Type: typeName, Config: config}, nil
+	return &rotation.Secret{Name: name, Type: typeName, Config: config, ShownOnce: d.Get("hash_only").(bool)}, nil
 }
 
 // creation asks for the secret's first value: the supplied one, or a new one. It
@@ -191,6 +200,9 @@ func (b *backend) pathSecretUpdate(ctx context.Context, _ *logical.Request, d *f
 	if err := b.checkPolicy(ctx, d); err != nil {
 		return nil, err
 	}
+	if err := b.checkOverlapEnd(ctx, r, d); err != nil {
+		return nil, err
+	}
 	next, err := b.nextFor(ctx, r, d)
 	if err != nil {
 		return nil, err
@@ -226,6 +238,27 @@ func (b *backend) reconfigured(r *rotation.Role, s *rotation.State, d *framework
 	changed := *stored
 	changed.Config = config
 	return &changed, nil
+}
+
+// checkOverlapEnd tries whether the administrator may do what the request wants to
+// happen at the end of overlaps: nothing else does before the end of the next one.
+func (b *backend) checkOverlapEnd(ctx context.Context, r *rotation.Role, d *framework.FieldData) error {
+	stored := r.Snapshot().Secrets[d.Get("name").(string)]
+	if _, named := d.GetOk("on_overlap_end"); !named || stored == nil || stored.Type != databaseType {
+		return nil
+	}
+	updated := *stored
+	var err error
+	if updated.Config, err = takeConfig(d, stored.Type, stored.Config); err != nil {
+		return err
+	}
+	if err := b.types[stored.Type].Validate(updated.Config); err != nil {
+		return err
+	}
+	if _, err := b.tryOut(ctx, updated); err != nil {
+		return preflightError(err)
+	}
+	return nil
 }
 
 // checkSecretUpdate refuses what an update cannot do.

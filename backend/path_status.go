@@ -31,7 +31,8 @@ func (b *backend) pathStatusRead(ctx context.Context, _ *logical.Request, d *fra
 	}
 	data := b.rotationStatus(r)
 	data["role"] = r.Name
-	data["secrets"] = b.stages(r.Snapshot())
+	data["secrets"] = b.stages(r)
+	data["overlap"] = b.overlap(r)
 	return &logical.Response{Data: data}, nil
 }
 
@@ -53,7 +54,7 @@ func (b *backend) rotationStatus(r *rotation.Role) map[string]any {
 	if data["advice"] == "" {
 		data["advice"] = b.checks.advice(r)
 	}
-	if s.Policy.AutoRotate {
+	if s.RotatesItself() {
 		data["next_vault_rotation"] = timestamp(s.Planned())
 	}
 	return data
@@ -99,19 +100,18 @@ func inFlight(r *rotation.Role, s *rotation.Snapshot) any {
 }
 
 // stages tells which values each secret has, without showing them.
-func (b *backend) stages(s *rotation.Snapshot) map[string]any {
-	now := b.now()
+func (b *backend) stages(r *rotation.Role) map[string]any {
 	secrets := map[string]any{}
-	for name, secret := range s.Secrets {
+	for name, secret := range r.Snapshot().Secrets {
 		stages := map[string]any{"type": secret.Type}
-		if v := secret.Current; v != nil {
-			stages[stageCurrent] = map[string]any{"version": v.Version, "created": timestamp(v.Created)}
+		if secret.ShownOnce {
+			stages["by_request_only"] = true
 		}
-		if v := secret.Previous; v != nil {
-			stages[stagePrevious] = map[string]any{
-				"version": v.Version, "created": timestamp(v.Created), "retire_time": timestamp(v.RetireTime),
-				"valid": secret.PreviousAt(now) != nil && b.types[secret.Type].OffersPrevious(*secret),
-			}
+		if secret.Current != nil {
+			stages[stageCurrent] = b.currentStage(r, secret)
+		}
+		if secret.Previous != nil {
+			stages[stagePrevious] = b.previousStage(r, secret)
 		}
 		if v := secret.Next; v != nil {
 			stages["next"] = map[string]any{"created": timestamp(v.Created), "published": timestamp(or(v.Published, v.Created))}
@@ -122,6 +122,32 @@ func (b *backend) stages(s *rotation.Snapshot) map[string]any {
 		secrets[name] = stages
 	}
 	return secrets
+}
+
+func (b *backend) currentStage(r *rotation.Role, s *rotation.Secret) map[string]any {
+	stage := map[string]any{"version": s.Current.Version, "created": timestamp(s.Current.Created)}
+	if counted := b.usage.of(r, s, stageCurrent); counted != nil {
+		counted.describe(stage)
+	}
+	return stage
+}
+
+func (b *backend) previousStage(r *rotation.Role, s *rotation.Secret) map[string]any {
+	v := s.Previous
+	stage := map[string]any{
+		"version": v.Version, "created": timestamp(v.Created), "retire_time": timestamp(v.RetireTime),
+		"valid": s.PreviousAt(b.now()) != nil && b.types[s.Type].OffersPrevious(*s),
+	}
+	if v.DrainUntil.After(v.Replaced) {
+		stage["drain_until"] = timestamp(v.DrainUntil)
+	}
+	if counted := b.usage.of(r, s, stagePrevious); counted != nil {
+		counted.describe(stage)
+	}
+	if one, ok := b.watched(r, s); ok {
+		b.sightings.of(one).describe(stage)
+	}
+	return stage
 }
 
 // rotationStatusFields declares what rotationStatus answers.
@@ -143,7 +169,12 @@ func rotationStatusFields() map[string]*framework.FieldSchema {
 func statusFields() map[string]*framework.FieldSchema {
 	fields := rotationStatusFields()
 	fields["role"] = field(framework.TypeString, "Name of the role.")
-	fields["secrets"] = field(framework.TypeMap, "For each secret, its type and the stages it has values in.")
+	fields["secrets"] = field(framework.TypeMap, oneLine(`For each secret, its type and the stages it has values in; by_request_only
+		if no schedule rotates it, because only a request can be given its new value (hash_only). Values that are
+		used through this engine have uses and last_used: counted in memory, since the value got that stage or, if that was
+		later, since this Vault server became the active one, which is counted_since. A previous database login has sessions,
+		as seen at looked_at, and in last_used when it last had one; drain_until while the end of its overlap waits for them.`))
+	fields["overlap"] = field(framework.TypeString, "Who still uses previous values, and whether it would disturb somebody to end their overlap now; empty without any.")
 	return fields
 }
 

@@ -99,6 +99,7 @@ func TestEveryPath(t *testing.T) {
 		{update, "jwt/default/pair/verify", d("token", "x.y.z")},
 		{read, "jwks/default/pair", nil},
 		{read, "jwks/default/pair/.well-known/openid-configuration", nil},
+		{update, "api-key/default/key/verify", d("key", "smvm_not-this-one")},
 		{update, "rollback", nil},
 		{update, "rollback/default", d("secrets", "db", "revoke_previous", true)},
 		{read, "verify", nil},

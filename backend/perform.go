@@ -44,33 +44,19 @@ func (b *backend) newRecord(req *logical.Request, kind rotation.Kind, secret, ty
 func (b *backend) perform(ctx context.Context, r *rotation.Role, request rotation.Request, wait time.Duration) (*logical.Response, error) {
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
+	request.Waits = true
 	run, err := r.Start(ctx, request)
 	if err != nil {
 		return nil, err
 	}
-	if !ended(ctx, run) {
-		return b.inProgress(r, run), nil
+	if !run.Wait(ctx) {
+		return show(run, b.inProgress(r, run)), nil
 	}
 	rec, err := run.Result()
 	if err != nil {
 		return nil, err
 	}
-	return operationResponse(r, rec), nil
-}
-
-// ended waits for the end of a run or of ctx, and prefers the former.
-func ended(ctx context.Context, run *rotation.Run) bool {
-	select {
-	case <-run.Done():
-		return true
-	case <-ctx.Done():
-	}
-	select {
-	case <-run.Done():
-		return true
-	default:
-		return false
-	}
+	return show(run, notShown(r, run, rec, operationResponse(r, rec))), nil
 }
 
 // inProgress is the answer when the operation takes longer than the wait.

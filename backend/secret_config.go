@@ -42,7 +42,7 @@ func (s typeSchema) all() []string { return append(slices.Clone(s.fields), s.imp
 
 var typeSchemas = map[string]typeSchema{
 	databaseType: {
-		fields:      []string{"connection", "rotation_strategy", "usernames", "verification_statements", "rotation_statements", "password_policy"},
+		fields:      []string{"connection", "rotation_strategy", "usernames", "verification_statements", "rotation_statements", "password_policy", "on_overlap_end", "drain_timeout"},
 		importField: "password",
 		answers:     []string{"username", "password", "host", "port", "database", "connection_string"},
 	},
@@ -58,9 +58,9 @@ var typeSchemas = map[string]typeSchema{
 		},
 	},
 	apiKeyType: {
-		fields:      []string{"prefix", "length"},
+		fields:      []string{"prefix", "length", "hash_only"},
 		importField: "key",
-		answers:     []string{"key", "previous_key"},
+		answers:     []string{"key", "previous_key", "key_sha256", "previous_key_sha256"},
 	},
 	randomType: {
 		fields:      []string{"password_policy", "length", "charset"},
@@ -104,6 +104,8 @@ func takeConfig(d *framework.FieldData, typeName string, stored json.RawMessage)
 			takeString(d, "connection", &c.Connection)
 			takeString(d, "rotation_strategy", &c.RotationStrategy)
 			takeString(d, "password_policy", &c.PasswordPolicy)
+			takeString(d, "on_overlap_end", &c.OnOverlapEnd)
+			takeNumber(d, "drain_timeout", &c.DrainTimeout)
 			takeStrings(d, "usernames", &c.Usernames)
 			takeStrings(d, "verification_statements", &c.VerificationStatements)
 			takeStrings(d, "rotation_statements", &c.RotationStatements)
@@ -126,6 +128,7 @@ func takeConfig(d *framework.FieldData, typeName string, stored json.RawMessage)
 		return take(stored, func(c *secret.APIKeyConfig) {
 			takeString(d, "prefix", &c.Prefix)
 			takeNumber(d, "length", &c.Length)
+			takeBool(d, "hash_only", &c.HashOnly)
 		})
 	default:
 		return take(stored, func(c *secret.RandomConfig) {

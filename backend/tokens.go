@@ -123,24 +123,6 @@ func keyring(snapshot *rotation.Snapshot, s *rotation.Secret) (*secret.Keyring, 
 	return kept.ring, kept.err
 }
 
-// findKeys returns the keys that a request is about, and the state they are of.
-func (b *backend) findKeys(ctx context.Context, d *framework.FieldData) (*secret.Keyring, *rotation.Snapshot, error) {
-	r, err := b.findRole(ctx, d.Get("role").(string))
-	if err != nil {
-		return nil, nil, err
-	}
-	snapshot, name := r.Snapshot(), d.Get("name").(string)
-	s := snapshot.Secrets[name]
-	if s == nil {
-		return nil, nil, invalid("name", "role %s has no secret %q; it has: %s", r.Name, name, or(sample(snapshot.Names()), "none yet"))
-	}
-	if s.Type != jwtType {
-		return nil, nil, invalid("name", "secret %s of role %s is of type %s; only those of type jwt sign tokens", name, r.Name, s.Type)
-	}
-	ring, err := keyring(snapshot, s)
-	return ring, snapshot, err
-}
-
 // identityClaims are the claims that a template makes of an identity.
 func identityClaims(template string, entity *logical.Entity, groups []*logical.Group) (map[string]any, error) {
 	_, text, err := identitytpl.PopulateString(identitytpl.PopulateStringInput{

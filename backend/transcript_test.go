@@ -213,6 +213,8 @@ func (m *mount) declared(req *logical.Request, resp *logical.Response) {
 func withoutSteps(resp *logical.Response) *logical.Response {
 	declared := *resp
 	declared.Data = maps.Clone(resp.Data)
-	maps.DeleteFunc(declared.Data, func(name string, _ any) bool { return strings.HasSuffix(name, "_steps") })
+	maps.DeleteFunc(declared.Data, func(name string, _ any) bool {
+		return strings.HasSuffix(name, "_steps") || resp.WrapInfo != nil && strings.HasSuffix(name, "_key")
+	})
 	return &declared
 }

@@ -25,6 +25,7 @@ const (
 	operator    = "operator"
 	auditor     = "auditor"
 	installer   = "installer"
+	verifying   = "verifier"
 )
 
 // everybody is who may read what takes no token at all.
@@ -68,6 +69,9 @@ var accesses = []access{
 	{http.MethodPost, "rotate/orders", []string{operator}},
 	{http.MethodPost, "rollback", []string{operator}},
 	{http.MethodPost, "rollback/orders", []string{operator}},
+	{http.MethodPost, "api-key/default/api/verify", []string{verifying}},
+	{http.MethodPost, "api-key/orders/api/verify", nil},
+	{http.MethodPost, "api-key/default/api/verify/x", nil},
 	{http.MethodGet, "verify", []string{operator}},
 	{http.MethodPost, "verify", []string{operator}},
 	{http.MethodGet, "verify/orders", []string{operator}},
@@ -158,7 +162,7 @@ func (e *engine) covers(table []access) {
 func (e *engine) tokens() map[string]string {
 	e.Helper()
 	policies := map[string]string{}
-	for _, name := range []string{application, operator, auditor, installer} {
+	for _, name := range []string{application, operator, auditor, installer, verifying} {
 		policies[name] = e.policy(name)
 	}
 	policies[orders] = e.sed(policies[application], `/^path "smvm\/creds" {/,/^}/d`, "s/default/orders/")

@@ -42,9 +42,10 @@ func (r recorder) RoundTrip(req *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// isCreds recognizes the only paths that answer values.
+// isCreds recognizes the only paths that answer values: creds, and what unwraps the
+// answers in which a value is shown once.
 func isCreds(path string) bool {
-	return strings.Contains(path, "/creds/") || strings.HasSuffix(path, "/creds")
+	return strings.Contains(path, "/creds/") || strings.HasSuffix(path, "/creds") || strings.HasSuffix(path, "/wrapping/unwrap")
 }
 
 // secretFields are those that carry secrets in requests.

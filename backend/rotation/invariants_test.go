@@ -62,6 +62,7 @@ func (w *world) watchSave(old, next *State) {
 	}
 	for _, name := range next.Names() {
 		w.watchValues(next, next.Secrets[name])
+		w.watchDrain(old.Secrets[name], next.Secrets[name])
 	}
 	if next.Version == old.Version+1 {
 		w.watchCommit(old, next)
@@ -105,6 +106,7 @@ func (w *world) watchCommit(old, next *State) {
 		if v := next.currentVersion(name); v != next.Version {
 			w.breakf("version %d is split: %s has %d", next.Version, name, v)
 		}
+		w.watchHandover(old.InFlight, next.Secrets[name])
 		w.watchPublished(old.InFlight, old.Secrets[name], next.Secrets[name])
 	}
 }
@@ -161,7 +163,7 @@ func (w *world) settled(t testing.TB) {
 // what is offered, or kept to be rolled back to.
 func (w *world) onlyOffered(s *State) {
 	for _, secret := range s.Secrets {
-		if secret.Type != "alternating" {
+		if secret.Current.Material["username"] == "" || secret.Type == "single" {
 			continue
 		}
 		known := map[string]bool{"": true, secret.Current.Material["password"]: true}

@@ -55,7 +55,7 @@ type SecretResult struct {
 
 // Step is one step of an operation on one secret.
 type Step struct {
-	// Name is create, set, test, undo, probe or retire.
+	// Name is create, set, test, undo, probe, look, retire or terminate.
 	Name       string `json:"name"`
 	DurationMS int64  `json:"duration_ms"`
 	OK         bool   `json:"ok"`

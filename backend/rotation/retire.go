@@ -21,6 +21,9 @@ func (s *State) expired(now time.Time) []string {
 // its target, proves that it is refused, and destroys it in storage. The intent
 // is saved first for the same reason as in transact.
 func (run *Run) retire(ctx context.Context) error {
+	if err := run.drain(ctx); err != nil {
+		return run.refuse(err)
+	}
 	if len(run.op.Secrets) == 0 {
 		return nil
 	}
@@ -40,9 +43,13 @@ func (run *Run) retireAgain(ctx context.Context) error {
 		if secret.Previous == nil {
 			continue
 		}
-		if err := run.step(ctx, name, "retire", func(ctx context.Context) error {
+		err := run.step(ctx, name, "retire", func(ctx context.Context) error {
 			return run.driver(secret).Retire(ctx, secret, secret.Previous.Material, run.fence)
-		}); err != nil {
+		})
+		if err == nil {
+			err = run.leave(ctx, secret)
+		}
+		if err != nil {
 			cause = err
 			continue
 		}
@@ -99,4 +106,5 @@ func (run *Run) revoke(ctx context.Context) {
 	if err := retirement.retire(ctx); err != nil {
 		run.record.Issues = append(run.record.Issues, fmt.Sprintf("previous values are not revoked yet: %v", err))
 	}
+	run.record.Issues = append(run.record.Issues, retirement.left...)
 }

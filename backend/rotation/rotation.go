@@ -24,9 +24,13 @@ func (run *Run) transact(ctx context.Context) error {
 			return run.undo(ctx, err)
 		}
 	}
+	if err := run.receive(); err != nil {
+		return run.undo(ctx, err)
+	}
 	if err := run.commit(ctx); err != nil {
 		return err
 	}
+	run.reveal()
 	if run.op.RevokePrevious {
 		run.revoke(ctx)
 	}
@@ -40,7 +44,7 @@ func (run *Run) create(ctx context.Context) error {
 		secret := run.secret(name)
 		err := run.step(ctx, name, "create", func(ctx context.Context) error {
 			value, err := run.newValue(ctx, secret)
-			run.pending[name] = value
+			run.pending[name] = run.conceal(secret, value)
 			if err != nil {
 				return err
 			}
@@ -200,6 +204,9 @@ func (run *Run) commit(ctx context.Context) error {
 	if errors.Is(err, errSuperseded) {
 		return run.inDoubt(err, nowTakenOver)
 	}
+	if run.handover.relied {
+		return run.inDoubt(err, nowUnreceived)
+	}
 	return run.inDoubt(err, nowInDoubt)
 }
 
@@ -217,11 +224,11 @@ func (run *Run) promote(s *State) error {
 	now := run.now()
 	terms := run.role.Snapshot().Terms
 	results := run.results(s)
-	whole := run.op.Kind != KindRollback && len(run.op.Secrets) == len(s.Secrets)
+	whole := run.op.Kind != KindRollback && s.covers(run.op.Secrets)
 	s.Version++
 	for _, name := range run.op.Secrets {
 		run.publish(s.Secrets[name], now)
-		s.Secrets[name].promote(s.Version, run.retireTime(now, terms))
+		s.Secrets[name].promote(s.Version, now, run.retireTime(now, terms))
 	}
 	s.LastRotation, s.InFlight = now, nil
 	s.Failures, s.RetryAt, s.LastError, s.NeedsAttention = 0, time.Time{}, "", false
@@ -240,11 +247,15 @@ func (run *Run) retireTime(now time.Time, terms Terms) time.Time {
 	return now.Add(terms.Overlap)
 }
 
-// promote moves the values of a secret one stage on.
-func (s *Secret) promote(version int, retire time.Time) {
+// promote moves the values of a secret one stage on. Who uses a value that is
+// revoked is not waited for.
+func (s *Secret) promote(version int, now, retire time.Time) {
 	if s.Current != nil {
 		previous := *s.Current
-		previous.RetireTime = retire
+		previous.RetireTime, previous.Replaced = retire, now
+		if !retire.After(now) {
+			previous.DrainUntil = retire
+		}
 		s.Previous = &previous
 	}
 	current := *s.Pending

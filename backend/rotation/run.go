@@ -28,6 +28,9 @@ type Request struct {
 	Supplied Material
 	// Findings of a preflight, to stand among the issues of the record.
 	Findings []string
+	// Waits says that the caller goes on to call Wait, and can be given values that
+	// are not kept.
+	Waits bool
 }
 
 // Run is one operation under way in this process, or just ended.
@@ -40,6 +43,7 @@ type Run struct {
 	// described is op for whoever asks while the run plans.
 	described atomic.Pointer[Operation]
 	done      chan struct{}
+	handover  handover
 	// since is Role.saves as it was when the run began.
 	since int
 
@@ -50,6 +54,7 @@ type Run struct {
 	touched []string          // the secrets whose target may have been changed
 	steps   map[string][]Step
 	issues  []string
+	left    []string // what became of the sessions of retired values
 	record  Record
 	err     error
 }
@@ -110,6 +115,7 @@ func (r *Role) begin(req Request) (run, own *Run, err error) {
 	if busy := r.run.Load(); busy != nil {
 		switch {
 		case req.RequestID != "" && busy.op.RequestID == req.RequestID:
+			busy.handover.join()
 			return busy, nil, nil
 		case busy.op.Kind == KindRetire || busy.op.Kind == KindRecover:
 			return nil, busy, busy.Operation().busy(r.Name)
@@ -124,6 +130,9 @@ func (r *Role) begin(req Request) (run, own *Run, err error) {
 		if err := run.plan(now.State); err != nil {
 			return nil, nil, err
 		}
+	}
+	if req.Waits {
+		run.handover.join()
 	}
 	run.since = r.saves
 	run.describe()
@@ -154,6 +163,7 @@ func (r *Role) newRun(req Request) *Run {
 	return &Run{
 		role: r, op: op, added: req.Added, supplied: req.Supplied,
 		issues: slices.Clone(req.Findings), steps: map[string][]Step{}, done: make(chan struct{}),
+		handover: handover{committed: make(chan struct{})},
 	}
 }
 
@@ -249,6 +259,8 @@ func (run *Run) plan(s *State) error {
 		return run.planRollback(s)
 	case run.op.Kind == KindRetire:
 		run.op.Secrets = s.expired(run.role.engine.Now())
+	case run.op.Kind == KindRotate && run.op.Trigger == TriggerSchedule:
+		run.op.Secrets = slices.DeleteFunc(slices.Clone(selected), func(name string) bool { return s.Secrets[name].ShownOnce })
 	default:
 		run.op.Secrets = selected
 	}

@@ -41,13 +41,22 @@ func scenarios() []scenario {
 		{"roll back", rotated(0, "db", "jwt", "app"), manual(KindRollback)},
 		{"roll back subset", rotated(0, "db", "jwt", "app"), manual(KindRollback, "db")},
 		{"retire", rotated(25*time.Hour, "db", "jwt", "app"), retire},
+		{"retire and wait", used(rotated(24*time.Hour, "patient", "jwt")), retire},
+		{"retire after a wait", drained(used(rotated(24*time.Hour, "patient", "jwt"))), retire},
+		{"retire and terminate", used(rotated(25*time.Hour, "strict", "jwt")), retire},
+		{"revoke and terminate", used(prepare("strict", "app")), revoking},
+		{"revoke without waiting", used(prepare("patient", "app")), revoking},
+		{"create hidden", prepare("db"), hide(create("api", "hidden"))},
+		{"rotate hidden", prepare("db", "api", "app"), manual(KindRotate)},
+		{"roll back hidden", rotated(0, "api", "jwt"), manual(KindRollback)},
+		{"rotate beside hidden", rotated(25*time.Hour, "db", "api"), manual(KindRotate, "db")},
 		{"repair", astray(rotated(0, "db", "jwt", "app")), manual(KindRepair)},
 		{"rotate what went astray", astray(rotated(0, "db", "app")), manual(KindRotate)},
 		{"rotate and prune history", pruning(rotated(0, "db", "app")), manual(KindRotate)},
 	}
 }
 
-var typeOf = map[string]string{"db": "alternating", "jwt": "jwt", "app": "single"}
+var typeOf = map[string]string{"db": "alternating", "jwt": "jwt", "app": "single", "patient": "patient", "strict": "strict", "api": "hidden"}
 
 // prepare makes a role with these secrets, out of overlap.
 func prepare(secrets ...string) func(*testing.T, *world) {
@@ -60,10 +69,10 @@ func prepare(secrets ...string) func(*testing.T, *world) {
 			return nil
 		}))
 		for _, name := range secrets {
-			_, err := w.do(Request{
+			_, err := w.do(hide(Request{
 				Kind: KindCreate, Trigger: TriggerManual, RequestID: "create " + name,
 				Added: &Secret{Name: name, Type: typeOf[name], Config: []byte(`{}`)},
-			})
+			}))
 			must(t, err)
 		}
 	}

@@ -208,12 +208,12 @@ func (s *Snapshot) NextAction(now time.Time) Action {
 // but not before a retry's pause or a running overlap has ended, and inside the
 // window if the schedule has one. Zero when none will.
 func (s *Snapshot) rotateAt(now time.Time) time.Time {
-	if !s.Policy.AutoRotate || s.NeedsAttention || len(s.Secrets) == 0 || s.NextRotation.IsZero() {
+	if !s.RotatesItself() || s.NeedsAttention || s.NextRotation.IsZero() {
 		return time.Time{}
 	}
 	possible := later(s.Planned(), s.RetryAt)
 	for _, secret := range s.Secrets {
-		if secret.Previous != nil {
+		if secret.Previous != nil && !secret.ShownOnce {
 			possible = later(possible, secret.Previous.RetireTime)
 		}
 	}
@@ -231,7 +231,7 @@ func (s *Snapshot) rotateAt(now time.Time) time.Time {
 
 // Overdue reports whether an automatic rotation should have started by now.
 func (s *Snapshot) Overdue(now time.Time) bool {
-	return s.Policy.AutoRotate && !s.NextRotation.IsZero() && now.Sub(s.Planned()) > overdueAfter
+	return s.RotatesItself() && !s.NextRotation.IsZero() && now.Sub(s.Planned()) > overdueAfter
 }
 
 // TTL is how long a reader may keep what it has read, in whole seconds: to the

@@ -27,6 +27,10 @@ func (run *Run) settle(ctx context.Context) error {
 	case KindRepair:
 		return recovery.settled(recovery.repairAgain(ctx))
 	}
+	if recovery.unreceived() {
+		recovery.found("interrupted; the new value was not kept, and nobody was given it: went back")
+		return recovery.settled(recovery.goBack(ctx, interrupted))
+	}
 	accepted, err := recovery.probe(ctx)
 	switch {
 	case ctx.Err() != nil:

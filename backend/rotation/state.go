@@ -75,6 +75,10 @@ type Secret struct {
 	Name string `json:"name"`
 	// Type selects the Driver.
 	Type string `json:"type"`
+	// ShownOnce says that only the request that asks for a new value is given it,
+	// and that what is kept does not tell it. So nothing but a request rotates such
+	// a secret: a value that nobody is given must not become current.
+	ShownOnce bool `json:"shown_once,omitempty"`
 	// Config belongs to the Driver.
 	Config json.RawMessage `json:"config"`
 	// Current is what applications use. It is nil only while the first value is
@@ -100,6 +104,13 @@ type Value struct {
 	// Published is since when others have been shown the value, ahead of its use;
 	// zero if there was never a time when they were shown the secret without it.
 	Published time.Time `json:"published,omitzero"`
+	// Replaced is when another value took the place of this one; set on previous
+	// values only, and not on those that were stored in format 1.
+	Replaced time.Time `json:"replaced,omitzero"`
+	// DrainUntil is the latest end of the overlap of a previous value that is waited
+	// for because it is in use; RetireTime moves up to it. Zero if there was no wait
+	// yet.
+	DrainUntil time.Time `json:"drain_until,omitzero"`
 }
 
 // Kind says what an operation does.

@@ -10,15 +10,16 @@ import (
 
 // What is true after a failure, for the person who asked.
 const (
-	nowUnchanged = "Nothing was changed: readers keep getting what they got before."
-	nowRestored  = "What had been changed at the target was put back and checked: readers keep getting what they got before, and it works."
-	nowUnknown   = "What the target holds now is not known; readers keep getting the committed values, which work unless the change had landed. The engine will find out by logging in, and go forward or back; rotate again to make it do so now."
-	nowIntended  = "No target was touched: readers keep getting what they got before. Whether storage took the intent is not known; the engine will find out as soon as storage answers, and then goes forward or back; status tells."
-	nowRetiring  = "The previous value is no longer offered to readers; whether it is retired will be found out as soon as storage answers."
-	nowRepaired  = "No value was changed. Whether all of them are accepted again will be found out as soon as storage answers; status tells."
-	nowRefused   = "No value was changed: readers keep getting what they got before, and it does not work where it is still refused. Mend the cause and try again."
-	nowTakenOver = "Another node of the cluster found this operation interrupted and ended it; status and history tell how."
-	nowInDoubt   = "Whether storage took the commit is not known. Every new value is in place and proven; the engine will finish as soon as storage answers; status tells."
+	nowUnchanged  = "Nothing was changed: readers keep getting what they got before."
+	nowRestored   = "What had been changed at the target was put back and checked: readers keep getting what they got before, and it works."
+	nowUnknown    = "What the target holds now is not known; readers keep getting the committed values, which work unless the change had landed. The engine will find out by logging in, and go forward or back; rotate again to make it do so now."
+	nowIntended   = "No target was touched: readers keep getting what they got before. Whether storage took the intent is not known; the engine will find out as soon as storage answers, and then goes forward or back; status tells."
+	nowRetiring   = "The previous value is no longer offered to readers; whether it is retired will be found out as soon as storage answers."
+	nowRepaired   = "No value was changed. Whether all of them are accepted again will be found out as soon as storage answers; status tells."
+	nowRefused    = "No value was changed: readers keep getting what they got before, and it does not work where it is still refused. Mend the cause and try again."
+	nowTakenOver  = "Another node of the cluster found this operation interrupted and ended it; status and history tell how."
+	nowUnreceived = "Whether storage took the commit is not known. If it did, the new value is current and nobody has it: roll back, or rotate again. If not, the new value is dropped. Status tells, as soon as storage answers."
+	nowInDoubt    = "Whether storage took the commit is not known. Every new value is in place and proven; the engine will finish as soon as storage answers; status tells."
 )
 
 // fail ends a run that has touched nothing.

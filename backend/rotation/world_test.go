@@ -19,10 +19,12 @@ type world struct {
 	made    int               // materials and ids made so far, so that each is new
 	users   map[string]string // what the database accepts: user to password
 	gone    map[string]bool   // keys that were destroyed
+	open    map[string]int    // sessions by the password that opened them
 	state   []byte            // what storage holds under the role's key
 	stored  *State            // the same, decoded
 	entries map[int]Entry     // the history in storage
 	used    map[string]string // "version/secret" to material, for ever
+	known   map[string]bool   // what is kept of values that were shown
 	adrift  map[string]bool   // materials that storage holds and that stopped working by themselves
 
 	calls  []string
@@ -90,7 +92,7 @@ func (w *world) fail(name string, pass int, f fault) {
 func newWorld() *world {
 	return &world{
 		clock: time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC),
-		users: map[string]string{"app": "made-by-hand"}, gone: map[string]bool{},
+		users: map[string]string{"app": "made-by-hand"}, gone: map[string]bool{}, open: map[string]int{}, known: map[string]bool{},
 		entries: map[int]Entry{}, used: map[string]string{}, adrift: map[string]bool{},
 		always: map[string]fault{}, recorded: map[string]string{},
 	}
@@ -100,7 +102,7 @@ func newWorld() *world {
 func (w *world) clone() *world {
 	c := newWorld()
 	c.clock, c.made, c.state, c.stored, c.settings = w.clock, w.made, w.state, w.stored, w.settings
-	c.adrift = maps.Clone(w.adrift)
+	c.adrift, c.open, c.known = maps.Clone(w.adrift), maps.Clone(w.open), maps.Clone(w.known)
 	c.users, c.gone, c.entries, c.used = maps.Clone(w.users), maps.Clone(w.gone), maps.Clone(w.entries), maps.Clone(w.used)
 	return c
 }
@@ -207,7 +209,7 @@ func (w *world) boot(t testing.TB) {
 	w.stop = cancel
 	w.engine = &Engine{
 		Store:   (*store)(w),
-		Drivers: map[string]Driver{"alternating": &alternating{w}, "single": &single{w}, "jwt": &key{w}},
+		Drivers: w.drivers(),
 		Now:     w.now, NewID: func() string { return w.next("op") },
 		Cron:     parseEvery,
 		Settings: func() Settings { return w.settings },
@@ -242,11 +244,13 @@ func (w *world) record(_ *Role, r Record, e Entry) {
 
 // do starts an operation and waits for its end.
 func (w *world) do(req Request) (Record, error) {
+	req.Waits = req.Trigger == TriggerManual
 	run, err := w.role.Start(context.Background(), req)
 	if err != nil {
 		return Record{}, err
 	}
 	<-run.Done()
+	w.given(run)
 	return run.Result()
 }
 

@@ -21,6 +21,8 @@ type APIKeyConfig struct {
 	// Length is the number of random characters, 22 (131 bits) to 128; zero
 	// means 43 (256 bits).
 	Length int `json:"length,omitempty"`
+	// HashOnly keeps the SHA-256 of each key in place of the key, which is shown once.
+	HashOnly bool `json:"hash_only,omitempty"`
 }
 
 const (
@@ -36,7 +38,7 @@ var apiKeyPrefix = regexp.MustCompile(`^[a-zA-Z][a-zA-Z0-9]{0,31}$`)
 // CRC-32 of everything before them in base 62, so that a scanner can tell a real
 // key from a look-alike, and a reader a mistyped one, without asking anybody.
 // The material of an imported key also has "origin", because such a key has no
-// checksum to test.
+// checksum to test. With hash_only, what is kept is "sha256" in place of "key".
 type apiKey struct{ local }
 
 const originImported = "imported"
@@ -58,7 +60,7 @@ func (apiKey) Create(ctx context.Context, s rotation.Secret) (rotation.Material,
 }
 
 // Import takes any key of 16 to 512 printable ASCII characters without spaces.
-func (apiKey) Import(_ rotation.Secret, supplied string) (rotation.Material, error) {
+func (t apiKey) Import(s rotation.Secret, supplied string) (rotation.Material, error) {
 	if len(supplied) < 16 || len(supplied) > 512 {
 		return nil, invalid("key", "has %d bytes, 16 to 512 are taken", len(supplied))
 	}
@@ -67,7 +69,11 @@ func (apiKey) Import(_ rotation.Secret, supplied string) (rotation.Material, err
 			return nil, invalid("key", "contains something else than printable ASCII characters without spaces")
 		}
 	}
-	return rotation.Material{"key": supplied, "origin": originImported}, nil
+	v := rotation.Material{"key": supplied, "origin": originImported}
+	if c, err := apiKeyConfig(s.Config); err != nil || c.HashOnly {
+		return t.Conceal(v), err
+	}
+	return v, nil
 }
 
 // Test checks the format, and the checksum of keys made here.
@@ -85,6 +91,9 @@ func (t apiKey) Preflight(ctx context.Context, s rotation.Secret, v rotation.Mat
 
 // Fields implements Type.
 func (apiKey) Fields(_ rotation.Secret, v rotation.Material) (map[string]string, error) {
+	if v["sha256"] != "" {
+		return map[string]string{"key_sha256": v["sha256"]}, nil
+	}
 	key, err := content(v, "key")
 	if err != nil {
 		return nil, err
@@ -94,6 +103,9 @@ func (apiKey) Fields(_ rotation.Secret, v rotation.Material) (map[string]string,
 
 // PreviousFields lets a server accept the key that its clients had before.
 func (apiKey) PreviousFields(previous rotation.Material) map[string]string {
+	if previous["sha256"] != "" {
+		return map[string]string{"previous_key_sha256": previous["sha256"]}
+	}
 	return map[string]string{"previous_key": previous["key"]}
 }
 
@@ -104,6 +116,9 @@ func (t apiKey) Verify(ctx context.Context, s rotation.Secret) ([]string, error)
 	}
 	if err := t.Test(ctx, s, s.Current.Material); err != nil {
 		return nil, err
+	}
+	if s.Current.Material["sha256"] != "" {
+		return []string{"only the SHA-256 of the key is kept: api-key verify proves a key that is presented"}, nil
 	}
 	if s.Current.Material["origin"] == originImported {
 		return []string{"imported key has an acceptable format"}, nil
@@ -133,15 +148,24 @@ func apiKeyConfig(config json.RawMessage) (APIKeyConfig, error) {
 }
 
 func checkAPIKey(v rotation.Material) error {
+	if v["sha256"] != "" {
+		_, err := digestOf(v)
+		return err
+	}
 	key, err := content(v, "key")
 	if err != nil || v["origin"] == originImported {
 		return err
 	}
-	split := len(key) - checksumLength
-	if split <= 0 || subtle.ConstantTimeCompare([]byte(checksum(key[:split])), []byte(key[split:])) != 1 {
+	if !hasChecksum(key) {
 		return errors.New("checksum of the key is wrong")
 	}
 	return nil
+}
+
+// hasChecksum reports whether key ends in the checksum of what stands before it.
+func hasChecksum(key string) bool {
+	split := len(key) - checksumLength
+	return split > 0 && subtle.ConstantTimeCompare([]byte(checksum(key[:split])), []byte(key[split:])) == 1
 }
 
 // checksum returns the CRC-32 (IEEE) of body as six digits of base 62.

@@ -26,6 +26,12 @@ type DatabaseConfig struct {
 	// PasswordPolicy is the name of a Vault password policy; empty means 32
 	// random bytes in base64.
 	PasswordPolicy string `json:"password_policy,omitempty"`
+	// OnOverlapEnd is what is done about the sessions of the previous login when the
+	// overlap ends: one of rotation.OverlapEnd; empty means to retire.
+	OnOverlapEnd string `json:"on_overlap_end,omitempty"`
+	// DrainTimeout is for how many seconds sessions are waited for at most; zero
+	// means an hour. It goes with OnOverlapEnd wait only.
+	DrainTimeout int `json:"drain_timeout,omitempty"`
 }
 
 // The rotation strategies, by the names that AWS Secrets Manager gave them.
@@ -64,6 +70,9 @@ func databaseConfig(config json.RawMessage) (databaseSettings, error) {
 		}
 	}
 	if err := c.checkUsers(); err != nil {
+		return c, err
+	}
+	if err := c.checkDrain(); err != nil {
 		return c, err
 	}
 	if err := c.checkVerification(); err != nil {

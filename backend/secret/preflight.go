@@ -50,6 +50,9 @@ func (d *database) Preflight(ctx context.Context, s rotation.Secret, v rotation.
 		if err := found.err(); err != nil {
 			return err
 		}
+		if err := mayDrain(ctx, conn, c); err != nil {
+			return err
+		}
 		return alter(ctx, conn, at, c, l)
 	})
 	if err != nil {

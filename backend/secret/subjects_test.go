@@ -41,6 +41,7 @@ var subjects = map[string]func(t *testing.T) *subject{
 	"jwt ES512":        jwtSubject(JWTConfig{Algorithm: "ES512", Exportable: true}),
 	"jwt EdDSA":        jwtSubject(JWTConfig{Algorithm: "EdDSA"}),
 	"api_key":          localSubject("api_key", APIKeyConfig{Prefix: "orders", Length: 30}, "sk-0123456789abcdef"),
+	"api_key hashed":   localSubject("api_key", APIKeyConfig{HashOnly: true}, "sk-0123456789abcdef"),
 	"random":           localSubject("random", RandomConfig{Length: 20, Charset: "abcdefghij-é"}, "first\nsecond"),
 	"random by policy": localSubject("random", RandomConfig{PasswordPolicy: "policy-made"}, "x"),
 	"single user": databaseSubject(func(b *bench) DatabaseConfig {

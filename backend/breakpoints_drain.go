@@ -1,0 +1,53 @@
+//go:build breakpoints
+
+package backend
+
+import (
+	"context"
+	"time"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
+)
+
+// OverlapEnd implements rotation.Drainer, also for drivers that do not.
+func (d breakingDriver) OverlapEnd(s rotation.Secret) (rotation.OverlapEnd, time.Duration) {
+	if drainer, ok := d.Driver.(rotation.Drainer); ok {
+		return drainer.OverlapEnd(s)
+	}
+	return rotation.RetireAtEnd, 0
+}
+
+// Sessions implements rotation.Drainer.
+func (d breakingDriver) Sessions(ctx context.Context, s rotation.Secret) (n int, err error) {
+	drainer, ok := d.Driver.(rotation.Drainer)
+	if !ok {
+		return 0, nil
+	}
+	err = d.b.around(ctx, subjectOf(s)+".look", func() error {
+		n, err = drainer.Sessions(ctx, s)
+		return err
+	})
+	return n, err
+}
+
+// Terminate implements rotation.Drainer.
+func (d breakingDriver) Terminate(ctx context.Context, s rotation.Secret, fence rotation.Fence) (n int, err error) {
+	drainer, ok := d.Driver.(rotation.Drainer)
+	if !ok {
+		return 0, nil
+	}
+	name := subjectOf(s) + ".terminate"
+	err = d.b.around(ctx, name, func() error {
+		n, err = drainer.Terminate(ctx, s, d.fence(name, fence))
+		return err
+	})
+	return n, err
+}
+
+// Conceal implements rotation.Concealer.
+func (d breakingDriver) Conceal(v rotation.Material) rotation.Material {
+	if concealer, ok := d.Driver.(rotation.Concealer); ok {
+		return concealer.Conceal(v)
+	}
+	return v
+}

@@ -1,0 +1,94 @@
+package backend
+
+import (
+	"context"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
+)
+
+func (b *backend) pathAPIKeyVerify() *framework.Path {
+	return &framework.Path{
+		Pattern:      "api-key/" + framework.GenericNameRegex("role") + "/" + framework.GenericNameRegex("name") + "/verify",
+		DisplayAttrs: attributes("verify", "api-key"),
+		Fields: map[string]*framework.FieldSchema{
+			"role": nameField("Name of the role."),
+			"name": nameField("Name of the secret within the role; of type api_key."),
+			"key":  sensitive("The key that somebody presented."),
+		},
+		Operations: map[logical.Operation]framework.OperationHandler{
+			logical.UpdateOperation: mutation(b.pathAPIKeyVerifyWrite, "Tell whether a key is valid now.", map[string]*framework.FieldSchema{
+				"valid":   field(framework.TypeBool, "Whether the key is the current one, or a previous one in its overlap."),
+				"stage":   field(framework.TypeString, "Which of the two, current or previous; empty if it is neither."),
+				"version": field(framework.TypeInt, "Version of the role at which that key became current; 0 if it is neither."),
+				"error":   field(framework.TypeString, "Why the key is not valid; empty if it is."),
+			}),
+		},
+		HelpSynopsis:    "Verify an API key that somebody presented.",
+		HelpDescription: oneLine(apiKeyVerifyHelp),
+	}
+}
+
+// pathAPIKeyVerifyWrite corresponds to UPDATE on api-key/:role/:secret/verify. A
+// key that is not valid is an answer, not an error.
+func (b *backend) pathAPIKeyVerifyWrite(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	key := d.Get("key").(string)
+	if key == "" {
+		return nil, invalid("key", "is missing; give the key to verify")
+	}
+	found, err := b.findSecret(ctx, d, apiKeyType)
+	if err != nil {
+		return nil, err
+	}
+	value, err := secret.MatchAPIKey(*found.secret, key, b.now())
+	if err != nil {
+		return &logical.Response{Data: map[string]any{"valid": false, "stage": "", "version": 0, "error": err.Error()}}, nil //nolint:nilerr // it is the answer
+	}
+	stage := stageOf(found.secret, value)
+	b.usage.used(found.role, found.secret, stage)
+	return &logical.Response{Data: map[string]any{"valid": true, "stage": stage, "version": value.Version, "error": ""}}, nil
+}
+
+// found is a secret, and the state and the role that it is of.
+type found struct {
+	role     *rotation.Role
+	snapshot *rotation.Snapshot
+	secret   *rotation.Secret
+}
+
+// findSecret returns the secret that the request names, as it is now. It must be
+// of that type.
+func (b *backend) findSecret(ctx context.Context, d *framework.FieldData, typeName string) (found, error) {
+	r, err := b.findRole(ctx, d.Get("role").(string))
+	if err != nil {
+		return found{}, err
+	}
+	name, snapshot := d.Get("name").(string), r.Snapshot()
+	s := snapshot.Secrets[name]
+	switch {
+	case s == nil:
+		return found{}, invalid("name", "role %s has no secret %q; it has: %s", r.Name, name, or(sample(snapshot.Names()), "none yet"))
+	case s.Type != typeName:
+		return found{}, invalid("name", "secret %s of role %s is of type %s, not %s", name, r.Name, s.Type, typeName)
+	}
+	return found{r, snapshot, s}, nil
+}
+
+// stageOf names the stage of a value of s.
+func stageOf(s *rotation.Secret, v *rotation.Value) string {
+	if v == s.Current {
+		return stageCurrent
+	}
+	return stagePrevious
+}
+
+const apiKeyVerifyHelp = `
+Tells whether a key is the current one of the secret, or the previous one while its
+overlap lasts. The answer comes from memory, and takes the same time whichever it
+is. A key that is not valid is answered valid=false with the reason in error; one
+that begins with the secret's prefix and whose checksum is wrong was mistyped, and
+is said to be so. Keys made here have 256 random bits, if length is left at its
+default of 43 characters. Status tells when each stage was last used.`

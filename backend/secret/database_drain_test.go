@@ -1,0 +1,188 @@
+package secret
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/testenv"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
+)
+
+func TestDrainConfig(t *testing.T) {
+	for name, test := range map[string]struct {
+		end     string
+		timeout int
+		words   []string
+	}{
+		"unknown":            {"kill", 0, []string{"on_overlap_end", "kill", "terminate"}},
+		"nothing to wait":    {"", 60, []string{"drain_timeout", "wait"}},
+		"no wait":            {"terminate", 60, []string{"drain_timeout", "wait"}},
+		"longer than a day":  {"wait", 86401, []string{"drain_timeout", "86400"}},
+		"negative":           {"wait", -1, []string{"drain_timeout"}},
+		"longer than a year": {"wait", 1 << 62, []string{"drain_timeout"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := DatabaseConfig{Connection: "c", Usernames: []string{"a"}, OnOverlapEnd: test.end, DrainTimeout: test.timeout}
+			wantInvalid(t, (&database{}).Validate(secretOf(t, "database", c).Config), test.words...)
+		})
+	}
+	for _, c := range []DatabaseConfig{{}, {OnOverlapEnd: "wait"}, {OnOverlapEnd: "wait", DrainTimeout: 86400}, {OnOverlapEnd: "terminate"}} {
+		c.Connection, c.Usernames = "c", []string{"a"}
+		must(t, (&database{}).Validate(secretOf(t, "database", c).Config))
+	}
+}
+
+// rotateInUse gives s a current and a previous value, and returns a session that
+// logged in before and one that logged in after.
+func (b *bench) rotateInUse(d *database, s *rotation.Secret) (before, after *pgx.Conn) {
+	b.t.Helper()
+	first := b.next(d, *s)
+	s.Current = b.value(first)
+	before = b.openWith(first["username"], first["password"])
+	b.ages()
+	between := time.Now()
+	second := b.next(d, *s)
+	s.Previous, s.Current = s.Current, b.value(second)
+	s.Previous.Replaced, s.Previous.RetireTime = between.Add(-cutOverPrecision), between
+	b.postgres.Now = time.Now
+	after = b.openWith(second["username"], second["password"])
+	return before, after
+}
+
+// ages returns when a session that was opened before is old enough to tell it from
+// one that is opened after, however slow this machine is.
+func (b *bench) ages() {
+	b.t.Helper()
+	opened := time.Now()
+	must(b.t, testenv.Eventually(b.t.Context(), "time to pass", func(context.Context) error {
+		if time.Since(opened) < time.Second {
+			return errors.New("not yet")
+		}
+		return nil
+	}))
+}
+
+// next sets a new value.
+func (b *bench) next(d *database, s rotation.Secret) rotation.Material {
+	b.t.Helper()
+	v, err := d.Create(b.t.Context(), s)
+	must(b.t, err)
+	must(b.t, d.Set(b.t.Context(), s, v, unfenced))
+	return v
+}
+
+func (b *bench) wantSessions(d *database, s rotation.Secret, want int) {
+	b.t.Helper()
+	if got, err := d.Sessions(b.t.Context(), s); err != nil || got != want {
+		b.t.Errorf("%d sessions are seen, %v; want %d", got, err, want)
+	}
+}
+
+func alive(t *testing.T, conn *pgx.Conn, want bool) {
+	t.Helper()
+	if _, err := conn.Exec(t.Context(), "SELECT 1"); (err == nil) != want {
+		t.Errorf("the session answers %v", err)
+	}
+}
+
+// TestTerminateMinimalGrants ends sessions on every major version, as an
+// administrator who was given what Preflight asks for and no more.
+func TestTerminateMinimalGrants(t *testing.T) {
+	for major := 14; major <= 18; major++ {
+		t.Run(fmt.Sprint(major), func(t *testing.T) {
+			t.Parallel()
+			pg := testenv.NewPostgres(t, testenv.PostgresOptions{Major: major})
+			t.Run("alternating", func(t *testing.T) {
+				b := newBench(t, pg)
+				d, s := b.database(DatabaseConfig{Usernames: b.pair(unique(`a"`), unique(`b'`)), OnOverlapEnd: "terminate"})
+				b.terminates(d, s, 1)
+			})
+			t.Run("single", func(t *testing.T) {
+				b := newBench(t, pg)
+				d, s := b.database(DatabaseConfig{Usernames: []string{b.user(unique("app"))}, OnOverlapEnd: "terminate"})
+				b.terminates(d, s, 2)
+			})
+		})
+	}
+}
+
+// terminates also checks how many statements had to be run before.
+func (b *bench) terminates(d *database, s rotation.Secret, grants int) {
+	t := b.t
+	t.Helper()
+	before, after := b.rotateInUse(d, &s)
+	other := b.open(b.user(unique("other")))
+	_, err := d.Terminate(t.Context(), s, unfenced)
+	if err == nil || !strings.Contains(err.Error(), "pg_") {
+		t.Errorf("without privileges: %v", err)
+	}
+	alive(t, before, true)
+	if ran := b.followUntilContent(d, &s); len(ran) != grants {
+		t.Errorf("%d statements were needed, want %d: %q", len(ran), grants, ran)
+	}
+	b.wantSessions(d, s, 1)
+	if n, err := d.Terminate(t.Context(), s, func(context.Context) error { return errors.New("deposed") }); err == nil {
+		t.Errorf("a deposed node has ended %d sessions", n)
+	}
+	alive(t, before, true)
+	for want := 1; want >= 0; want-- {
+		if n, err := d.Terminate(t.Context(), s, unfenced); n != want || err != nil {
+			t.Errorf("ended %d sessions, %v; want %d", n, err, want)
+		}
+	}
+	alive(t, before, false)
+	alive(t, after, true)
+	alive(t, other, true)
+	b.wantSessions(d, s, 0)
+}
+
+// TestWaitMinimalGrants is about what waiting needs.
+func TestWaitMinimalGrants(t *testing.T) {
+	for name, grants := range map[string]int{"alternating": 0, "single": 1} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t, shared)
+			users := b.pair(unique("a"), unique("b"))[:2-grants]
+			d, s := b.database(DatabaseConfig{Usernames: users, OnOverlapEnd: "wait"})
+			before, _ := b.rotateInUse(d, &s)
+			if _, err := d.Sessions(t.Context(), s); (err == nil) != (grants == 0) {
+				t.Errorf("without privileges: %v", err)
+			}
+			if ran := b.followUntilContent(d, &s); len(ran) != grants {
+				t.Errorf("%q were needed", ran)
+			}
+			b.wantSessions(d, s, 1)
+			must(t, before.Close(t.Context()))
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			defer cancel()
+			must(t, testenv.Eventually(ctx, "the end of the session", func(ctx context.Context) error {
+				if n, err := d.Sessions(ctx, s); err != nil || n != 0 {
+					return fmt.Errorf("%d sessions, %w", n, err)
+				}
+				return nil
+			}))
+		})
+	}
+}
+
+// TestTerminateAsMember has an administrator who is a member of the user instead.
+func TestTerminateAsMember(t *testing.T) {
+	b := newBench(t, shared)
+	user := b.user(unique("app"))
+	b.sql("GRANT %s TO %s", user, b.admin.Username)
+	d, s := b.database(DatabaseConfig{Usernames: []string{user}, OnOverlapEnd: "terminate"})
+	before, after := b.rotateInUse(d, &s)
+	if ran := b.followUntilContent(d, &s); len(ran) > 0 {
+		t.Errorf("%q were needed", ran)
+	}
+	if n, err := d.Terminate(t.Context(), s, unfenced); n != 1 || err != nil {
+		t.Errorf("ended %d sessions, %v", n, err)
+	}
+	alive(t, before, false)
+	alive(t, after, true)
+}
