@@ -6,7 +6,8 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/prelude.sh"
 
 command -v go >/dev/null || die "install Go 1.26 first"
-need gcc gcc libc6-dev # for the race detector
+need gcc gcc libc6-dev       # for the race detector
+need systemd-analyze systemd # for the units in bootstrap
 SMVM_VAULT=$("$root/scripts/get-vault.sh")
 export SMVM_VAULT
 "$root/scripts/get-postgres.sh" >/dev/null

@@ -31,9 +31,9 @@ func (e *engine) served(strategy string, policy map[string]any) {
 	}
 }
 
-// TestServiceRunsThroughRotations rotates, rolls back and kills the plugin while
-// requests flow: none fails, PostgreSQL refuses no login, and the old user's
-// sessions are gone before its overlap ends.
+// TestServiceRunsThroughRotations rotates and rolls back while requests flow: none
+// fails, PostgreSQL refuses no login, and the old user's sessions are gone before
+// its overlap ends.
 func TestServiceRunsThroughRotations(t *testing.T) {
 	t.Parallel()
 	e := newEngine(t)

@@ -117,7 +117,7 @@ func (e *engine) startService(env []string, args ...string) *service {
 		e.Fatal(err)
 	}
 	s := &service{T: e.T, address: freeAddress(e.T)}
-	env = append(env, "VAULT_ADDR="+e.vault.Address, "PGSSLMODE="+e.sslmode(), "PGSSLROOTCERT="+e.postgres.CAFile)
+	env = append([]string{"VAULT_ADDR=" + e.vault.Address, "PGSSLMODE=" + e.sslmode(), "PGSSLROOTCERT=" + e.postgres.CAFile}, env...)
 	s.process, s.log = launch(e.T, env, binary, append([]string{"-listen", s.address, "-path", e.path + "/creds/default"}, args...)...)
 	e.serving(s)
 	return s

@@ -58,7 +58,7 @@ policy() {
 }
 
 policy | vault policy write "$name" - >/dev/null
-vault auth list -format=json | grep -q '"approle/"' || vault auth enable approle >/dev/null
+[[ $(vault auth list) == *approle/* ]] || vault auth enable approle >/dev/null
 vault write "auth/approle/role/$name" token_policies="$name" token_period=1h \
 	token_no_default_policy=false secret_id_bound_cidrs="$bound" token_bound_cidrs="$bound" >/dev/null
 

@@ -45,7 +45,9 @@ func newMetrics(source *smvmcreds.Source) *metrics {
 	return m
 }
 
-func (m *metrics) handler() http.Handler { return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{}) }
+func (m *metrics) handler() http.Handler {
+	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
+}
 
 // count measures every request by route and status.
 func (m *metrics) count(next http.Handler) http.Handler {
