@@ -211,7 +211,7 @@ func (a *agent) reload(s *service) (stop func()) {
 		for ctx.Err() == nil {
 			if info, err := os.Stat(filepath.Join(a.dir, "changed")); err == nil && info.ModTime().After(last) {
 				last = info.ModTime()
-				_ = s.process.Signal(syscall.SIGHUP)
+				_ = s.Signal(syscall.SIGHUP)
 			}
 			time.Sleep(20 * time.Millisecond)
 		}
@@ -239,12 +239,8 @@ func TestAgentSupervises(t *testing.T) {
 	t.Parallel()
 	e := newEngine(t)
 	e.served("alternating_users", shortTerms)
-	binary, err := buildService()
-	if err != nil {
-		t.Fatal(err)
-	}
 	s := &service{T: t, address: freeAddress(t)}
-	e.startAgent("agent", "agent-exec.hcl", "/usr/local/bin/smvm-api", binary, "127.0.0.1:8000", s.address)
+	e.startAgent("agent", "agent-exec.hcl", "/usr/local/bin/smvm-api", serviceBinary(t), "127.0.0.1:8000", s.address)
 	e.serving(s)
 	for range 2 {
 		before := text(e.creds(), "api_key")
@@ -259,13 +255,9 @@ func TestAgentSupervises(t *testing.T) {
 // TestUnits has systemd check the shipped units, and rate their hardening.
 func TestUnits(t *testing.T) {
 	t.Parallel()
-	binary, err := buildService()
-	if err != nil {
-		t.Fatal(err)
-	}
 	e := &engine{T: t, vault: shared.vault, path: "smvm"}
 	dir := t.TempDir()
-	e.install(dir, "/usr/local/bin/vault", shared.vault.Binary, "/usr/local/bin/smvm-api", binary)
+	e.install(dir, "/usr/local/bin/vault", shared.vault.Binary, "/usr/local/bin/smvm-api", serviceBinary(t))
 	units, err := filepath.Glob(filepath.Join(dir, "systemd", "*"))
 	if err != nil || len(units) == 0 {
 		t.Fatalf("there are no units: %v", err)

@@ -1,7 +1,6 @@
 package acceptance
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -15,52 +14,17 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/testenv"
 )
 
-// buildService builds cmd/smvm-api with the race detector, once.
-var buildService = sync.OnceValues(func() (string, error) {
-	root, err := testenv.Root()
-	if err != nil {
-		return "", err
-	}
-	binary := filepath.Join(filepath.Dir(shared.plugin), "smvm-api")
-	cmd := exec.Command("go", "build", "-race", "-buildvcs=false", "-o", binary, "./cmd/smvm-api")
-	cmd.Dir, cmd.Env = root, append(os.Environ(), "CGO_ENABLED=1")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build smvm-api: %w: %s", err, out)
-	}
-	return binary, nil
-})
-
 // service is one running smvm-api.
 type service struct {
 	*testing.T
+	*testenv.Program
 	address string
-	process *os.Process
-	log     *syncBuffer
-}
-
-// syncBuffer is a buffer that a process may write while a test reads it.
-type syncBuffer struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (b *syncBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.Write(p)
-}
-
-func (b *syncBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.String()
 }
 
 // freeAddress returns an address of this machine that nothing listens at.
@@ -74,51 +38,42 @@ func freeAddress(t *testing.T) string {
 	return l.Addr().String()
 }
 
-// launch starts a program that ends with the test at the latest, and with it
-// whatever it has started.
-func launch(t *testing.T, env []string, name string, args ...string) (*os.Process, *syncBuffer) {
+// launch starts a program that ends with the test, and that must not log any
+// secret.
+func launch(t *testing.T, env []string, name string, args ...string) *testenv.Program {
 	t.Helper()
-	log := &syncBuffer{}
-	cmd := exec.Command(name, args...)
-	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir()}, env...)
-	cmd.Stdout, cmd.Stderr = log, log
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.WaitDelay = time.Second
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
+	p := testenv.NewProgram(t, env, name, args...)
 	t.Cleanup(func() {
-		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM)
-		killer := time.AfterFunc(20*time.Second, func() { _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) })
-		defer killer.Stop()
-		_ = cmd.Wait() // ended by a signal, as it should be
-		checkLog(t, filepath.Base(name), log.String())
+		log, err := os.ReadFile(p.LogPath)
+		if err != nil {
+			t.Error(err)
+		}
+		seen.Lock()
+		defer seen.Unlock()
+		if occurrences(log, p.LogPath) > 0 {
+			t.Errorf("%s logged a secret", name)
+		}
 	})
-	return cmd.Process, log
+	return p
 }
 
-// checkLog fails the test if a program wrote a secret or had a data race.
-func checkLog(t *testing.T, name, log string) {
-	seen.Lock()
-	defer seen.Unlock()
-	if occurrences([]byte(log), name) > 0 || strings.Contains(log, "DATA RACE") {
-		t.Errorf("%s logged a secret or a data race", name)
+// serviceBinary builds cmd/smvm-api.
+func serviceBinary(t *testing.T) string {
+	t.Helper()
+	binary, err := testenv.BuildCommand(t.Context(), "smvm-api", testenv.BuildOptions{Race: true})
+	if err != nil {
+		t.Fatal(err)
 	}
-	if t.Failed() {
-		t.Logf("the log of %s:\n%s", name, log[max(0, len(log)-8000):])
-	}
+	return binary
 }
 
 // startService starts smvm-api on the default role of the engine.
 func (e *engine) startService(env []string, args ...string) *service {
 	e.Helper()
-	binary, err := buildService()
-	if err != nil {
-		e.Fatal(err)
-	}
 	s := &service{T: e.T, address: freeAddress(e.T)}
 	env = append([]string{"VAULT_ADDR=" + e.vault.Address, "PGSSLMODE=" + e.sslmode(), "PGSSLROOTCERT=" + e.postgres.CAFile}, env...)
-	s.process, s.log = launch(e.T, env, binary, append([]string{"-listen", s.address, "-path", e.path + "/creds/default"}, args...)...)
+	args = append([]string{"-listen", s.address, "-path", e.path + "/creds/default"}, args...)
+	s.Program = launch(e.T, env, serviceBinary(e.T), args...)
 	e.serving(s)
 	return s
 }
