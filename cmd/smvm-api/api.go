@@ -23,8 +23,10 @@ const requestTimeout = 15 * time.Second
 // versionHeader tells callers which version of the credentials served them.
 const versionHeader = "X-Credentials-Version"
 
-// schema is what the service works on.
-const schema = `CREATE TABLE IF NOT EXISTS smvm_api_requests (
+// schema is what the service works on. The lock is there because two instances
+// that start together would both create it.
+const schema = `SELECT pg_advisory_xact_lock(7381920);
+CREATE TABLE IF NOT EXISTS smvm_api_requests (
 	id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
 	at timestamptz NOT NULL DEFAULT now(),
 	login text NOT NULL DEFAULT session_user

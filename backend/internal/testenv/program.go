@@ -52,6 +52,9 @@ func NewProgram(t testing.TB, env []string, name string, args ...string) *Progra
 	return p
 }
 
+// LogTail returns the end of what it has printed.
+func (p *Program) LogTail() string { return tail(p.LogPath, 2000) }
+
 // Signal sends a signal, and does nothing if the program has ended.
 func (p *Program) Signal(sig syscall.Signal) error { return p.process.signal(sig) }
 

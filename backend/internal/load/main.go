@@ -1,0 +1,86 @@
+// Command load proves that a service notices nothing of rotations: it runs
+// cmd/smvm-api under a steady load, rotates its credentials again and again, and
+// counts what fails. See scripts/load.sh, which is make load.
+//
+// Each run is one way to deliver credentials to the service. While the first is
+// under way, values are rolled back, the plugin is killed in the middle of a
+// rotation, and so is the Vault node that is active.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+)
+
+// settings are the command line.
+type settings struct {
+	rotations, rate int
+	only, picture   string
+	builtin         bool
+}
+
+func main() {
+	var s settings
+	flag.IntVar(&s.rotations, "rotations", 100, "how often to rotate in the first run; a quarter of that in the others")
+	flag.IntVar(&s.rate, "rate", 200, "requests per second")
+	flag.StringVar(&s.only, "only", "", "run only this one, by its `name`")
+	flag.StringVar(&s.picture, "picture", "", "`file` to draw latency and failures to, as SVG")
+	flag.BoolVar(&s.builtin, "builtin", false, "also run Vault's own static role, which needs a Vault with its database engine (VAULT_BUILD=full)")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, s); err != nil {
+		fmt.Fprintln(os.Stderr, "load:", err)
+		os.Exit(1)
+	}
+}
+
+// run does all runs one after the other, reports them, and returns an error
+// unless they went as they have to.
+func run(ctx context.Context, s settings) (err error) {
+	w, err := newWorld(ctx)
+	defer func() { err = errors.Join(err, w.stop()) }()
+	if err != nil {
+		return err
+	}
+	var results []*result
+	for _, sc := range scenarios(s) {
+		if s.only != "" && s.only != sc.name {
+			continue
+		}
+		began := time.Now()
+		say("%s: %d rotations at %d requests per second", sc.name, sc.rotations, s.rate)
+		r, err := w.perform(ctx, sc, s.rate)
+		if err != nil {
+			return fmt.Errorf("run %s: %w", sc.name, err)
+		}
+		say("%s: done in %s", sc.name, time.Since(began).Round(time.Second))
+		results = append(results, r)
+	}
+	fmt.Print(table(results))
+	if s.picture != "" {
+		if err := os.WriteFile(s.picture, draw(results), 0o600); err != nil {
+			return fmt.Errorf("write picture: %w", err)
+		}
+	}
+	return judge(results)
+}
+
+// judge returns an error if a run in which nothing may fail had failures.
+func judge(results []*result) error {
+	var errs []error
+	for _, r := range results {
+		if r.flawless && (r.failures() > 0 || r.refused > 0) {
+			errs = append(errs, fmt.Errorf("%s: %d requests failed, %d logins were refused: %v", r.name, r.failures(), r.refused, r.causes()))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func say(format string, args ...any) { fmt.Fprintf(os.Stderr, "load: "+format+"\n", args...) }

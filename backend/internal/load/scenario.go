@@ -1,0 +1,234 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+)
+
+// calm is how long the load goes on before the first rotation and after the last.
+const calm = 10 * time.Second
+
+// scenario is one run.
+type scenario struct {
+	name, title string
+	strategy    string
+	instances   int
+	agent       bool // files by Vault Agent and a rolling restart, not by itself
+	rotations   int
+	faults      bool // kill the plugin and the active node on the way
+	flawless    bool // no request may fail, no login be refused
+}
+
+// user is one of the run's own PostgreSQL users.
+func (sc scenario) user(name string) string { return sc.database() + "_" + name }
+
+func (sc scenario) database() string { return strings.ReplaceAll(sc.name, "-", "_") }
+
+func scenarios(s settings) []scenario {
+	few := max(1, s.rotations/4)
+	return []scenario{
+		{name: "alternating", title: "alternating_users, read by the service", strategy: "alternating_users", instances: 2, rotations: s.rotations, faults: true, flawless: true},
+		{name: "rolling", title: "alternating_users, Vault Agent restarts two instances in turn", strategy: "alternating_users", instances: 2, agent: true, rotations: few, flawless: true},
+		{name: "single", title: "single_user, read by the service", strategy: "single_user", instances: 2, rotations: few},
+	}
+}
+
+// perform does one run: load, rotations, load.
+func (w *world) perform(ctx context.Context, sc scenario, rate int) (_ *result, err error) {
+	m, err := w.newMount(ctx, sc)
+	if err != nil {
+		return nil, err
+	}
+	f, err := m.newFleet(ctx, sc)
+	defer func() { err = errors.Join(err, f.stop()) }()
+	if err != nil {
+		return nil, err
+	}
+	creds, err := m.creds(ctx)
+	if err != nil {
+		return nil, err
+	}
+	g := newGenerator(f.instances)
+	for _, i := range f.instances {
+		if err := g.reaches(ctx, i, creds.version); err != nil {
+			return nil, fmt.Errorf("%w; its log ends: %s", err, i.program.LogTail())
+		}
+		i.healthy.Store(true)
+	}
+	if err := g.follow(ctx, creds.key); err != nil {
+		return nil, err
+	}
+	r := &result{scenario: sc}
+	loading, stop := context.WithCancel(ctx)
+	done := make(chan struct{})
+	g.began = time.Now()
+	go func() { defer close(done); g.run(loading, rate) }()
+	err = r.rotate(ctx, m, g)
+	stop()
+	<-done
+	r.samples = g.samples
+	r.refused, r.refusals = w.refused(sc)
+	return r, err
+}
+
+// rotate does the rotations of a run, each when the instances use the one before.
+func (r *result) rotate(ctx context.Context, m *mount, g *generator) error {
+	if err := pause(ctx, calm); err != nil {
+		return err
+	}
+	for n := range r.rotations {
+		operation := "rotate"
+		if n%10 == 9 {
+			operation = "rollback"
+		}
+		began := time.Since(g.began)
+		fault := r.strike(ctx, m, g, n)
+		answered, err := m.operate(ctx, operation)
+		if fault != nil {
+			err = errors.Join(err, <-fault)
+		}
+		if err != nil {
+			return err
+		}
+		creds, err := m.creds(ctx)
+		if err != nil {
+			return err
+		}
+		for _, i := range g.instances {
+			if err := g.reaches(ctx, i, creds.version); err != nil {
+				return err
+			}
+		}
+		r.delays = append(r.delays, time.Since(answered))
+		if err := g.follow(ctx, creds.key); err != nil {
+			return err
+		}
+		r.marks = append(r.marks, mark{operation, began, time.Since(g.began)})
+		if n%10 == 9 {
+			say("%s: %d of %d", r.name, n+1, r.rotations)
+		}
+	}
+	return pause(ctx, calm)
+}
+
+// strike kills the plugin or the active node a moment after a rotation began, at
+// a third and at two thirds of the run. What it returns is nil where nothing
+// happens.
+func (r *result) strike(ctx context.Context, m *mount, g *generator, n int) <-chan error {
+	var act func(context.Context, *mount) error
+	what := ""
+	switch {
+	case r.faults && n == r.rotations/3:
+		act, what = killPlugin, "plugin killed"
+	case r.faults && n == r.rotations*2/3:
+		act, what = killNode, "active node killed"
+	default:
+		return nil
+	}
+	r.marks = append(r.marks, mark{what, time.Since(g.began), time.Since(g.began)})
+	say("%s: %s", r.name, what)
+	done := make(chan error, 1)
+	go func() {
+		time.Sleep(20 * time.Millisecond)
+		done <- act(ctx, m)
+	}()
+	return done
+}
+
+func killPlugin(ctx context.Context, m *mount) error {
+	active, err := m.cluster.Active(ctx)
+	if err != nil {
+		return err
+	}
+	return active.KillPlugins()
+}
+
+// killNode kills the active node, and starts it again when another is active.
+func killNode(ctx context.Context, m *mount) error {
+	active, err := m.cluster.Active(ctx)
+	if err == nil {
+		err = active.Kill()
+	}
+	if err == nil {
+		_, err = m.cluster.ActiveOtherThan(ctx, active)
+	}
+	if err != nil {
+		return err
+	}
+	return active.Start(ctx)
+}
+
+// operate rotates or rolls back, until that was done, and returns when the answer
+// came. With a node or the plugin dying meanwhile it may take several attempts.
+func (m *mount) operate(ctx context.Context, operation string) (answered time.Time, err error) {
+	err = eventually(ctx, operation, func(ctx context.Context) error {
+		answer, err := m.client.Logical().WriteWithContext(ctx, m.path+"/"+operation, map[string]any{"wait": "30s", "reason": "load test"})
+		answered = time.Now()
+		if err == nil && answer.Data["status"] != "completed" {
+			err = fmt.Errorf("it is %v", answer.Data["status"])
+		}
+		return err
+	})
+	return answered, err
+}
+
+// credentials are what the clients of the service need to know.
+type credentials struct {
+	version string
+	key     string
+}
+
+// creds reads what the service is to use. The clients get their key from here.
+func (m *mount) creds(ctx context.Context) (c credentials, err error) {
+	err = eventually(ctx, "credentials", func(ctx context.Context) error {
+		answer, err := m.client.Logical().ReadWithContext(ctx, m.path+"/creds")
+		if err == nil && answer == nil {
+			err = errors.New("there are none")
+		}
+		if err != nil {
+			return err
+		}
+		c = credentials{version: fmt.Sprint(answer.Data["version"]), key: fmt.Sprint(answer.Data["api_key"])}
+		return nil
+	})
+	return c, err
+}
+
+// reaches waits until an instance serves with a version.
+func (g *generator) reaches(ctx context.Context, i *instance, version string) error {
+	return eventually(ctx, "version "+version+" at "+i.address, func(ctx context.Context) error {
+		health, err := g.send(ctx, i, http.MethodGet, "/health", "", "")
+		if err == nil && fmt.Sprint(health["version"]) != version {
+			err = fmt.Errorf("it uses version %v", health["version"])
+		}
+		return err
+	})
+}
+
+// refused counts the logins of the run's users that PostgreSQL refused.
+func (w *world) refused(sc scenario) (count int, lines []string) {
+	log, err := os.ReadFile(w.postgres.LogPath)
+	if err != nil {
+		return -1, []string{err.Error()}
+	}
+	for line := range strings.Lines(string(log)) {
+		if strings.Contains(line, "authentication failed") && strings.Contains(line, `"`+sc.database()+"_") {
+			count, lines = count+1, append(lines, strings.TrimSpace(line))
+		}
+	}
+	return count, lines
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	select {
+	case <-time.After(d):
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
