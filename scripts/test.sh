@@ -10,6 +10,7 @@ need gcc gcc libc6-dev       # for the race detector
 need systemd-analyze systemd # for the units in bootstrap
 SMVM_VAULT=$("$root/scripts/get-vault.sh")
 export SMVM_VAULT
+"$root/scripts/get-pgbouncer.sh" >/dev/null
 "$root/scripts/get-postgres.sh" >/dev/null
 for major in 14 15 16 17 18; do
 	"$root/scripts/get-postgres.sh" "$major" >/dev/null

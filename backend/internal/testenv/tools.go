@@ -66,3 +66,6 @@ func script(ctx context.Context, name string, args ...string) (string, error) {
 	}
 	return strings.TrimSpace(string(out)), nil
 }
+
+// PgBouncer returns the path of a pgbouncer, see scripts/get-pgbouncer.sh.
+func PgBouncer(ctx context.Context) (string, error) { return script(ctx, "get-pgbouncer.sh") }
