@@ -54,6 +54,9 @@ func main() {
 func run(s settings) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	// From the very start: unheard, SIGHUP would end the service.
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
 	reader, err := newReader(s)
 	if err != nil {
 		return err
@@ -68,7 +71,7 @@ func run(s settings) error {
 		return err
 	}
 	defer a.pool.Close()
-	go reloadOnHangup(ctx, source)
+	go reload(ctx, hangups, source)
 	return serve(ctx, a, s)
 }
 
@@ -97,11 +100,9 @@ func serve(ctx context.Context, a *api, s settings) error {
 	return nil
 }
 
-// reloadOnHangup reads the credentials again on SIGHUP, which is what systemctl
-// reload sends.
-func reloadOnHangup(ctx context.Context, source *smvmcreds.Source) {
-	hangups := make(chan os.Signal, 1)
-	signal.Notify(hangups, syscall.SIGHUP)
+// reload reads the credentials again on SIGHUP, which is what systemctl reload
+// sends.
+func reload(ctx context.Context, hangups <-chan os.Signal, source *smvmcreds.Source) {
 	for {
 		select {
 		case <-ctx.Done():

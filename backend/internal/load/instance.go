@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/testenv"
@@ -31,8 +32,12 @@ func (i *instance) start(ctx context.Context) (err error) {
 	return err
 }
 
-// restart ends the instance in order and starts it again.
-func (i *instance) restart(ctx context.Context) error {
+// control has the instance read its files again, or ends it in order and starts
+// it anew.
+func (i *instance) control(ctx context.Context, action string) error {
+	if action == "reload" {
+		return i.program.Signal(syscall.SIGHUP)
+	}
 	return errors.Join(i.program.Stop(), i.start(ctx))
 }
 
@@ -63,35 +68,24 @@ const poolSettings = "?pool_max_conns=8&pool_min_idle_conns=2&pool_max_conn_life
 
 // newFleet starts the service of a scenario. What it returns needs a stop also
 // when there is an error.
-func (m *mount) newFleet(ctx context.Context, sc scenario) (*fleet, error) {
+func (w *world) newFleet(ctx context.Context, sc scenario, e engine) (*fleet, error) {
 	dir, err := os.MkdirTemp("", "smvm-load-")
 	if err != nil {
 		return &fleet{}, fmt.Errorf("make directory: %w", err)
 	}
 	f := &fleet{dir: dir}
+	database := fmt.Sprintf("postgres:///%s%s&host=%s&port=%d", sc.database(), poolSettings, w.postgres.SocketDir(), w.postgres.Port)
 	for range sc.instances {
 		address, err := freeAddress(ctx)
 		if err != nil {
 			return f, err
 		}
-		database := "postgres://" + m.postgres.Address() + "/" + sc.database() + poolSettings
-		f.instances = append(f.instances, &instance{address: address, binary: m.service, args: []string{"-database", database}})
+		f.instances = append(f.instances, &instance{address: address, binary: w.service, args: []string{"-database", database}})
 	}
-	if err := m.enroll(ctx, dir); err != nil {
+	if err := e.deliver(ctx, f); err != nil {
 		return f, err
 	}
-	if sc.agent {
-		if err := m.startAgent(ctx, f); err != nil {
-			return f, err
-		}
-	}
 	for _, i := range f.instances {
-		if sc.agent {
-			i.args = append(i.args, "-from", "files", "-dir", dir, "-drain", "500ms")
-		} else {
-			i.args = append(i.args, "-path", m.path+"/creds/default")
-			i.env = []string{"VAULT_ADDR=" + m.address, "SMVM_ROLE_ID_FILE=" + dir + "/role_id", "SMVM_SECRET_ID_FILE=" + dir + "/secret_id"}
-		}
 		if err := i.start(ctx); err != nil {
 			return f, err
 		}
@@ -99,35 +93,58 @@ func (m *mount) newFleet(ctx context.Context, sc scenario) (*fleet, error) {
 	return f, nil
 }
 
-// startAgent starts a Vault Agent with the shipped configuration, which renders
-// the files and then has roll.sh restart the instances one after the other.
-func (m *mount) startAgent(ctx context.Context, f *fleet) error {
+// deliver implements engine: the service logs in by itself, or an Agent does.
+func (m *mount) deliver(ctx context.Context, f *fleet) error {
+	if err := m.enroll(ctx, f.dir); err != nil {
+		return err
+	}
+	if m.agent {
+		return m.startAgent(ctx, f, strings.NewReplacer("smvm/creds", m.path+"/creds"), "restart")
+	}
+	for _, i := range f.instances {
+		i.args = append(i.args, "-path", m.path+"/creds/default")
+		i.env = []string{"VAULT_ADDR=" + m.address, "SMVM_ROLE_ID_FILE=" + f.dir + "/role_id", "SMVM_SECRET_ID_FILE=" + f.dir + "/secret_id"}
+	}
+	return nil
+}
+
+// startAgent starts a Vault Agent with the shipped configuration, changed by
+// replace. It renders the files, and then has roll.sh reload the instances or
+// restart them, one after the other.
+func (w *world) startAgent(ctx context.Context, f *fleet, replace *strings.Replacer, action string) error {
 	control, err := f.startControl(ctx)
 	if err != nil {
 		return err
 	}
-	command := fmt.Sprintf(`"%s/roll.sh", "-restart", "curl -fsS -X POST %s/$PORT"`, f.dir, control)
+	command := fmt.Sprintf(`"%s/roll.sh", "-restart", "curl -fsS -X POST %s/%s/$PORT"`, f.dir, control, action)
 	for _, i := range f.instances {
+		i.args = append(i.args, "-from", "files", "-dir", f.dir, "-drain", "2s")
 		_, port, _ := net.SplitHostPort(i.address)
 		command += `, "` + port + `"`
 	}
-	replace := strings.NewReplacer(`"touch", "/run/smvm-api/changed"`, command, `"10s"`, `"120s"`,
-		"/etc/smvm-api", f.dir, "smvm/creds", m.path+"/creds")
-	if err := copyTree(filepath.Join(m.root, "bootstrap", "agent"), f.dir, replace); err != nil {
+	if err := copyTree(filepath.Join(w.root, "bootstrap", "agent"), f.dir, func(text string) string {
+		text = strings.NewReplacer(`"touch", "/run/smvm-api/changed"`, command, `"10s"`, `"120s"`, "/etc/smvm-api", f.dir).Replace(text)
+		return replace.Replace(text)
+	}); err != nil {
 		return err
 	}
-	f.agent, err = testenv.StartProgram(ctx, []string{"VAULT_ADDR=" + m.address}, m.cluster.Nodes[0].Binary, "agent", "-config="+filepath.Join(f.dir, "agent.hcl"))
+	f.agent, err = testenv.StartProgram(ctx, []string{"VAULT_ADDR=" + w.address}, w.cluster.Nodes[0].Binary, "agent", "-config="+filepath.Join(f.dir, "agent.hcl"))
 	if err != nil {
 		return err
 	}
-	return eventually(ctx, "the Agent to render", func(context.Context) error {
+	err = eventually(ctx, "the Agent to render", func(context.Context) error {
 		_, env := os.Stat(filepath.Join(f.dir, ".env"))
 		_, secrets := os.Stat(filepath.Join(f.dir, "config", "secrets.yaml"))
 		return errors.Join(env, secrets)
 	})
+	if err != nil {
+		return fmt.Errorf("%w; its log ends: %s", err, f.agent.LogTail())
+	}
+	return nil
 }
 
-// startControl serves what systemctl restart would do: POST /<port>.
+// startControl serves what systemctl would do: POST /restart/<port> and
+// /reload/<port>.
 func (f *fleet) startControl(ctx context.Context) (string, error) {
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
@@ -135,10 +152,11 @@ func (f *fleet) startControl(ctx context.Context) (string, error) {
 	}
 	f.control = &http.Server{ReadHeaderTimeout: 5 * time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		for _, i := range f.instances {
-			if !strings.HasSuffix(i.address, ":"+strings.TrimPrefix(r.URL.Path, "/")) || i.program == nil {
+			action, port, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
+			if !strings.HasSuffix(i.address, ":"+port) || i.program == nil {
 				continue
 			}
-			if err := i.restart(ctx); err != nil {
+			if err := i.control(ctx, action); err != nil {
 				http.Error(w, err.Error(), http.StatusInternalServerError)
 			}
 		}
@@ -147,8 +165,8 @@ func (f *fleet) startControl(ctx context.Context) (string, error) {
 	return "http://" + listener.Addr().String(), nil
 }
 
-// copyTree copies files with replacements in their text.
-func copyTree(from, to string, replace *strings.Replacer) error {
+// copyTree copies text files, each changed.
+func copyTree(from, to string, change func(string) string) error {
 	if err := os.MkdirAll(filepath.Join(to, "config"), 0o700); err != nil {
 		return fmt.Errorf("make directory: %w", err)
 	}
@@ -157,8 +175,8 @@ func copyTree(from, to string, replace *strings.Replacer) error {
 		if err != nil || entry.IsDir() {
 			return errors.Join(err, os.MkdirAll(target, 0o700))
 		}
-		text, err := os.ReadFile(path)                                                              //nolint:gosec // our own
-		return errors.Join(err, os.WriteFile(target, []byte(replace.Replace(string(text))), 0o700)) //nolint:gosec // some are scripts
+		text, err := os.ReadFile(path)                                                     //nolint:gosec // our own
+		return errors.Join(err, os.WriteFile(target, []byte(change(string(text))), 0o700)) //nolint:gosec // some are scripts
 	})
 }
 

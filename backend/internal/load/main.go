@@ -3,8 +3,8 @@
 // counts what fails. See scripts/load.sh, which is make load.
 //
 // Each run is one way to deliver credentials to the service. While the first is
-// under way, values are rolled back, the plugin is killed in the middle of a
-// rotation, and so is the Vault node that is active.
+// under way, the plugin is killed in the middle of a rotation, and so is the Vault
+// node that is active. The last is Vault's own static role, for comparison.
 package main
 
 import (
@@ -22,7 +22,6 @@ import (
 type settings struct {
 	rotations, rate int
 	only, picture   string
-	builtin         bool
 }
 
 func main() {
@@ -31,7 +30,6 @@ func main() {
 	flag.IntVar(&s.rate, "rate", 200, "requests per second")
 	flag.StringVar(&s.only, "only", "", "run only this one, by its `name`")
 	flag.StringVar(&s.picture, "picture", "", "`file` to draw latency and failures to, as SVG")
-	flag.BoolVar(&s.builtin, "builtin", false, "also run Vault's own static role, which needs a Vault with its database engine (VAULT_BUILD=full)")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()

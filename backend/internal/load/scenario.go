@@ -22,6 +22,7 @@ type scenario struct {
 	rotations   int
 	faults      bool // kill the plugin and the active node on the way
 	flawless    bool // no request may fail, no login be refused
+	builtin     bool // Vault's own static role, which rotates by itself
 }
 
 // user is one of the run's own PostgreSQL users.
@@ -35,21 +36,22 @@ func scenarios(s settings) []scenario {
 		{name: "alternating", title: "alternating_users, read by the service", strategy: "alternating_users", instances: 2, rotations: s.rotations, faults: true, flawless: true},
 		{name: "rolling", title: "alternating_users, Vault Agent restarts two instances in turn", strategy: "alternating_users", instances: 2, agent: true, rotations: few, flawless: true},
 		{name: "single", title: "single_user, read by the service", strategy: "single_user", instances: 2, rotations: few},
+		{name: "builtin", title: "Vault's own static role, Vault Agent has two instances reload", instances: 2, rotations: few, builtin: true},
 	}
 }
 
 // perform does one run: load, rotations, load.
 func (w *world) perform(ctx context.Context, sc scenario, rate int) (_ *result, err error) {
-	m, err := w.newMount(ctx, sc)
+	e, err := w.newEngine(ctx, sc)
 	if err != nil {
 		return nil, err
 	}
-	f, err := m.newFleet(ctx, sc)
+	f, err := w.newFleet(ctx, sc, e)
 	defer func() { err = errors.Join(err, f.stop()) }()
 	if err != nil {
 		return nil, err
 	}
-	creds, err := m.creds(ctx)
+	creds, err := e.creds(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -68,7 +70,7 @@ func (w *world) perform(ctx context.Context, sc scenario, rate int) (_ *result, 
 	done := make(chan struct{})
 	g.began = time.Now()
 	go func() { defer close(done); g.run(loading, rate) }()
-	err = r.rotate(ctx, m, g)
+	err = r.rotate(ctx, w, e, g)
 	stop()
 	<-done
 	r.samples = g.samples
@@ -76,8 +78,16 @@ func (w *world) perform(ctx context.Context, sc scenario, rate int) (_ *result, 
 	return r, err
 }
 
+// newEngine sets up what the scenario rotates with.
+func (w *world) newEngine(ctx context.Context, sc scenario) (engine, error) {
+	if sc.builtin {
+		return w.newBuiltin(ctx, sc)
+	}
+	return w.newMount(ctx, sc)
+}
+
 // rotate does the rotations of a run, each when the instances use the one before.
-func (r *result) rotate(ctx context.Context, m *mount, g *generator) error {
+func (r *result) rotate(ctx context.Context, w *world, e engine, g *generator) error {
 	if err := pause(ctx, calm); err != nil {
 		return err
 	}
@@ -87,15 +97,15 @@ func (r *result) rotate(ctx context.Context, m *mount, g *generator) error {
 			operation = "rollback"
 		}
 		began := time.Since(g.began)
-		fault := r.strike(ctx, m, g, n)
-		answered, err := m.operate(ctx, operation)
+		fault := r.strike(ctx, w, g, n)
+		answered, err := e.operate(ctx, operation)
 		if fault != nil {
 			err = errors.Join(err, <-fault)
 		}
 		if err != nil {
 			return err
 		}
-		creds, err := m.creds(ctx)
+		creds, err := e.creds(ctx)
 		if err != nil {
 			return err
 		}
@@ -119,14 +129,14 @@ func (r *result) rotate(ctx context.Context, m *mount, g *generator) error {
 // strike kills the plugin or the active node a moment after a rotation began, at
 // a third and at two thirds of the run. What it returns is nil where nothing
 // happens.
-func (r *result) strike(ctx context.Context, m *mount, g *generator, n int) <-chan error {
-	var act func(context.Context, *mount) error
+func (r *result) strike(ctx context.Context, w *world, g *generator, n int) <-chan error {
+	var act func(context.Context) error
 	what := ""
 	switch {
 	case r.faults && n == r.rotations/3:
-		act, what = killPlugin, "plugin killed"
+		act, what = w.killPlugin, "plugin killed"
 	case r.faults && n == r.rotations*2/3:
-		act, what = killNode, "active node killed"
+		act, what = w.killNode, "active node killed"
 	default:
 		return nil
 	}
@@ -135,13 +145,13 @@ func (r *result) strike(ctx context.Context, m *mount, g *generator, n int) <-ch
 	done := make(chan error, 1)
 	go func() {
 		time.Sleep(20 * time.Millisecond)
-		done <- act(ctx, m)
+		done <- act(ctx)
 	}()
 	return done
 }
 
-func killPlugin(ctx context.Context, m *mount) error {
-	active, err := m.cluster.Active(ctx)
+func (w *world) killPlugin(ctx context.Context) error {
+	active, err := w.cluster.Active(ctx)
 	if err != nil {
 		return err
 	}
@@ -149,13 +159,13 @@ func killPlugin(ctx context.Context, m *mount) error {
 }
 
 // killNode kills the active node, and starts it again when another is active.
-func killNode(ctx context.Context, m *mount) error {
-	active, err := m.cluster.Active(ctx)
+func (w *world) killNode(ctx context.Context) error {
+	active, err := w.cluster.Active(ctx)
 	if err == nil {
 		err = active.Kill()
 	}
 	if err == nil {
-		_, err = m.cluster.ActiveOtherThan(ctx, active)
+		_, err = w.cluster.ActiveOtherThan(ctx, active)
 	}
 	if err != nil {
 		return err
@@ -163,7 +173,7 @@ func killNode(ctx context.Context, m *mount) error {
 	return active.Start(ctx)
 }
 
-// operate rotates or rolls back, until that was done, and returns when the answer
+// operate implements engine: it rotates or rolls back, until that was done, and returns when the answer
 // came. With a node or the plugin dying meanwhile it may take several attempts.
 func (m *mount) operate(ctx context.Context, operation string) (answered time.Time, err error) {
 	err = eventually(ctx, operation, func(ctx context.Context) error {
@@ -183,7 +193,7 @@ type credentials struct {
 	key     string
 }
 
-// creds reads what the service is to use. The clients get their key from here.
+// creds implements engine. The clients get their key from here.
 func (m *mount) creds(ctx context.Context) (c credentials, err error) {
 	err = eventually(ctx, "credentials", func(ctx context.Context) error {
 		answer, err := m.client.Logical().ReadWithContext(ctx, m.path+"/creds")
@@ -210,14 +220,14 @@ func (g *generator) reaches(ctx context.Context, i *instance, version string) er
 	})
 }
 
-// refused counts the logins of the run's users that PostgreSQL refused.
+// refused counts the logins of the run's service that PostgreSQL refused.
 func (w *world) refused(sc scenario) (count int, lines []string) {
 	log, err := os.ReadFile(w.postgres.LogPath)
 	if err != nil {
 		return -1, []string{err.Error()}
 	}
 	for line := range strings.Lines(string(log)) {
-		if strings.Contains(line, "authentication failed") && strings.Contains(line, `"`+sc.database()+"_") {
+		if strings.Contains(line, "authentication failed") && strings.Contains(line, "@"+sc.database()+" [local] ") {
 			count, lines = count+1, append(lines, strings.TrimSpace(line))
 		}
 	}

@@ -28,6 +28,11 @@ type world struct {
 	client   *api.Client
 }
 
+// postgresSettings make the log tell who came over the Unix socket. That is the
+// service; the engine, which also proves that retired logins are refused, comes
+// over TCP.
+var postgresSettings = map[string]string{"max_connections": "200", "log_line_prefix": "%m [%p] %u@%d %h "}
+
 // newWorld starts everything. What it returns needs a stop also when there is an
 // error.
 func newWorld(ctx context.Context) (w *world, err error) {
@@ -39,7 +44,7 @@ func newWorld(ctx context.Context) (w *world, err error) {
 	if w.service, err = testenv.BuildCommand(ctx, "smvm-api", testenv.BuildOptions{}); err != nil {
 		return w, err
 	}
-	if w.postgres, err = testenv.StartPostgres(ctx, testenv.PostgresOptions{Settings: map[string]string{"max_connections": "200"}}); err != nil {
+	if w.postgres, err = testenv.StartPostgres(ctx, testenv.PostgresOptions{Settings: postgresSettings}); err != nil {
 		return w, err
 	}
 	if w.cluster, err = testenv.StartCluster(ctx, testenv.ClusterOptions{}); err != nil {
@@ -81,20 +86,32 @@ func (w *world) startFront(ctx context.Context) error {
 	return nil
 }
 
-// mount is one engine with one role, default, on users of its own.
+// engine is what rotates in a run, and how its values get to the service.
+type engine interface {
+	// deliver completes the arguments of the service's instances, and starts an
+	// Agent where one is needed.
+	deliver(ctx context.Context, f *fleet) error
+	// operate rotates or rolls back, and returns when it was done.
+	operate(ctx context.Context, operation string) (time.Time, error)
+	// creds reads what the service is to use.
+	creds(ctx context.Context) (credentials, error)
+}
+
+// mount is this engine with one role, default, on users of its own.
 type mount struct {
 	*world
 	path  string
-	users []string
+	agent bool
 }
 
 // newMount sets up the engine as an operator would.
 func (w *world) newMount(ctx context.Context, sc scenario) (*mount, error) {
-	m := &mount{world: w, path: "smvm-" + sc.name, users: []string{sc.user("a")}}
+	m := &mount{world: w, path: "smvm-" + sc.name, agent: sc.agent}
+	users := []string{sc.user("a")}
 	if sc.strategy == "alternating_users" {
-		m.users = append(m.users, sc.user("b"))
+		users = append(users, sc.user("b"))
 	}
-	if err := w.prepareDatabase(ctx, sc, m.users); err != nil {
+	if err := w.prepareDatabase(ctx, sc, users); err != nil {
 		return nil, err
 	}
 	if err := w.cluster.Enable(ctx, m.path, ""); err != nil {
@@ -111,7 +128,7 @@ func (w *world) newMount(ctx context.Context, sc scenario) (*mount, error) {
 		{"rotate-root/main", nil},
 		{"roles/default", map[string]any{"rotation_period": "24h", "overlap": "30s", "refresh_interval": "1s"}},
 		{"secrets/default/db", map[string]any{
-			"type": "database", "connection": "main", "rotation_strategy": sc.strategy, "usernames": m.users,
+			"type": "database", "connection": "main", "rotation_strategy": sc.strategy, "usernames": users,
 			"verification_statements": "SELECT 1",
 		}},
 		{"secrets/default/jwt", map[string]any{"type": "jwt"}},
