@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"time"
 
@@ -115,5 +116,6 @@ func (b *builtin) creds(ctx context.Context) (credentials, error) {
 		return credentials{}, fmt.Errorf("read static role: %w", err)
 	}
 	rotated, _ := answer.Data["last_vault_rotation"].(string)
-	return credentials{version: builtinVersion.ReplaceAllString(rotated, ""), key: builtinKey}, nil
+	version, err := strconv.Atoi(builtinVersion.ReplaceAllString(rotated, ""))
+	return credentials{version: version, key: builtinKey}, err
 }

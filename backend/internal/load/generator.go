@@ -101,7 +101,9 @@ func (g *generator) send(ctx context.Context, i *instance, method, path, header,
 	}
 	defer response.Body.Close() //nolint:errcheck // it was read
 	answer := map[string]any{}
-	if err := json.NewDecoder(response.Body).Decode(&answer); err != nil {
+	decoder := json.NewDecoder(response.Body)
+	decoder.UseNumber()
+	if err := decoder.Decode(&answer); err != nil {
 		return nil, fmt.Errorf("read answer: %w", err)
 	}
 	_, _ = io.Copy(io.Discard, response.Body)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -189,7 +190,7 @@ func (m *mount) operate(ctx context.Context, operation string) (answered time.Ti
 
 // credentials are what the clients of the service need to know.
 type credentials struct {
-	version string
+	version int
 	key     string
 }
 
@@ -203,18 +204,23 @@ func (m *mount) creds(ctx context.Context) (c credentials, err error) {
 		if err != nil {
 			return err
 		}
-		c = credentials{version: fmt.Sprint(answer.Data["version"]), key: fmt.Sprint(answer.Data["api_key"])}
-		return nil
+		c.key = fmt.Sprint(answer.Data["api_key"])
+		c.version, err = strconv.Atoi(fmt.Sprint(answer.Data["version"]))
+		return err
 	})
 	return c, err
 }
 
-// reaches waits until an instance serves with a version.
-func (g *generator) reaches(ctx context.Context, i *instance, version string) error {
-	return eventually(ctx, "version "+version+" at "+i.address, func(ctx context.Context) error {
+// reaches waits until an instance serves with a version or a later one.
+func (g *generator) reaches(ctx context.Context, i *instance, version int) error {
+	return eventually(ctx, fmt.Sprintf("version %d at %s", version, i.address), func(ctx context.Context) error {
 		health, err := g.send(ctx, i, http.MethodGet, "/health", "", "")
-		if err == nil && fmt.Sprint(health["version"]) != version {
-			err = fmt.Errorf("it uses version %v", health["version"])
+		if err != nil {
+			return err
+		}
+		used, err := strconv.Atoi(fmt.Sprint(health["version"]))
+		if err == nil && used < version {
+			err = fmt.Errorf("it uses version %d", used)
 		}
 		return err
 	})
