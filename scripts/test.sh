@@ -6,8 +6,11 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/prelude.sh"
 
 command -v go >/dev/null || die "install Go 1.26 first"
-need gcc gcc libc6-dev       # for the race detector
-need systemd-analyze systemd # for the units in bootstrap
+need gcc gcc libc6-dev # for the race detector
+# For bootstrap/poll.sh, and to check the units in bootstrap/agent/systemd.
+need curl curl
+need jq jq
+need systemd-analyze systemd
 SMVM_VAULT=$("$root/scripts/get-vault.sh")
 export SMVM_VAULT
 "$root/scripts/get-pgbouncer.sh" >/dev/null
