@@ -48,10 +48,8 @@ func launch(t *testing.T, env []string, name string, args ...string) *testenv.Pr
 		if err != nil {
 			t.Error(err)
 		}
-		seen.Lock()
-		defer seen.Unlock()
-		if occurrences(log, p.LogPath) > 0 {
-			t.Errorf("%s logged a secret", name)
+		for _, wrong := range newScanner().report(name, log) {
+			t.Error(wrong)
 		}
 	})
 	return p

@@ -44,7 +44,8 @@ func newGenerator(instances []*instance) *generator {
 	}
 }
 
-// run sends requests until ctx ends, and returns when all were answered.
+// run sends requests until ctx ends, and returns when all were answered: those
+// that were sent are not given up.
 func (g *generator) run(ctx context.Context, rate int) {
 	g.sending.Go(func() { g.watchHealth(ctx) })
 	g.sending.Go(func() { g.renewToken(ctx) })
@@ -52,14 +53,14 @@ func (g *generator) run(ctx context.Context, rate int) {
 	for n := 0; ctx.Err() == nil; n++ {
 		due := g.began.Add(time.Duration(n) * interval)
 		time.Sleep(time.Until(due))
-		g.sending.Go(func() { g.measure(due, n) })
+		g.sending.Go(func() { g.measure(context.WithoutCancel(ctx), due, n) })
 	}
 	g.sending.Wait()
 }
 
 // measure sends the nth request: reads and writes in the database, with tokens
 // and with API keys, and now and then a login for a new token.
-func (g *generator) measure(due time.Time, n int) {
+func (g *generator) measure(ctx context.Context, due time.Time, n int) {
 	method, path := []string{http.MethodGet, http.MethodPost}[n%2], "/api/test"
 	header, value := "Authorization", "Bearer "+*g.token.Load()
 	if n/2%2 == 0 {
@@ -68,7 +69,7 @@ func (g *generator) measure(due time.Time, n int) {
 	if n%20 == 0 {
 		method, path = http.MethodPost, "/api/token"
 	}
-	_, err := g.send(context.Background(), g.pick(), method, path, header, value)
+	_, err := g.send(ctx, g.pick(), method, path, header, value)
 	s := sample{at: due.Sub(g.began), latency: time.Since(due), err: err}
 	g.mu.Lock()
 	defer g.mu.Unlock()

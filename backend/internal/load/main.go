@@ -15,7 +15,6 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
-	"time"
 )
 
 // settings are the command line.
@@ -52,22 +51,27 @@ func run(ctx context.Context, s settings) (err error) {
 		if s.only != "" && s.only != sc.name {
 			continue
 		}
-		began := time.Now()
 		say("%s: %d rotations at %d requests per second", sc.name, sc.rotations, s.rate)
-		r, err := w.perform(ctx, sc, s.rate)
-		if err != nil {
-			return fmt.Errorf("run %s: %w", sc.name, err)
+		r, failure := w.perform(ctx, sc, s.rate)
+		if failure != nil {
+			err = fmt.Errorf("run %s: %w", sc.name, failure)
+			break
 		}
-		say("%s: done in %s", sc.name, time.Since(began).Round(time.Second))
 		results = append(results, r)
 	}
+	return errors.Join(err, report(s, results), judge(results))
+}
+
+// report prints the table, and draws the picture if one is wanted.
+func report(s settings, results []*result) error {
 	fmt.Print(table(results))
-	if s.picture != "" {
-		if err := os.WriteFile(s.picture, draw(results), 0o600); err != nil {
-			return fmt.Errorf("write picture: %w", err)
-		}
+	if s.picture == "" || len(results) == 0 {
+		return nil
 	}
-	return judge(results)
+	if err := os.WriteFile(s.picture, draw(results), 0o644); err != nil { //nolint:gosec // for everybody to see
+		return fmt.Errorf("write picture: %w", err)
+	}
+	return nil
 }
 
 // judge returns an error if a run in which nothing may fail had failures.

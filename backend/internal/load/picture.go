@@ -51,8 +51,8 @@ func (r *result) draw(out *strings.Builder) {
 			fmt.Fprintf(out, `<rect x="%.1f" y="%.1f" width="%.1f" height="%.1f" fill="#d00"/>`+"\n", x(time.Duration(i)*time.Second), plotHeight-height, math.Max(1, x(time.Second)), height)
 		}
 	}
-	drawLine(out, seconds, x, "#9bbcf0", func(p50, p99 time.Duration) time.Duration { return p99 })
-	drawLine(out, seconds, x, "#1a4fa0", func(p50, p99 time.Duration) time.Duration { return p50 })
+	drawLine(out, seconds, x, "#9bbcf0", func(_, p99 time.Duration) time.Duration { return p99 })
+	drawLine(out, seconds, x, "#1a4fa0", func(p50, _ time.Duration) time.Duration { return p50 })
 	fmt.Fprintf(out, `<text x="0" y="%d" fill="#555">0 s</text><text x="%d" y="%d" text-anchor="end" fill="#555">%d s</text>`+"\n", plotHeight+16, plotWidth, plotHeight+16, len(seconds))
 }
 
