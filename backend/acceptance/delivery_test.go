@@ -101,7 +101,7 @@ func TestServiceAsksWhenInDoubt(t *testing.T) {
 
 	e.write("rotate", map[string]any{"secrets": "jwt"})
 	fresh := e.creds()
-	for name, claim := range map[string]string{"of the new key": e.token(fresh), "of the previous key": token} {
+	for name, claim := range map[string]string{"of the new key": e.signed(fresh), "of the previous key": token} {
 		if _, err := s.try(http.MethodGet, "/api/test", "Authorization", "Bearer "+claim); err != nil {
 			t.Errorf("a token %s: %v", name, err)
 		}
@@ -116,8 +116,8 @@ func TestServiceAsksWhenInDoubt(t *testing.T) {
 	e.reaches(s, number(t, e.creds(), "version"), 10*time.Second)
 }
 
-// token signs what smvm-api would.
-func (e *engine) token(creds map[string]any) string {
+// signed is a token such as smvm-api would sign.
+func (e *engine) signed(creds map[string]any) string {
 	e.Helper()
 	token := jwt.NewWithClaims(jwt.GetSigningMethod(text(creds, "jwt_algorithm")), jwt.RegisteredClaims{
 		Issuer: "smvm-api", ExpiresAt: jwt.NewNumericDate(time.Now().Add(time.Minute)),
