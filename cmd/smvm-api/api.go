@@ -36,12 +36,14 @@ CREATE TABLE IF NOT EXISTS smvm_api_requests (
 type api struct {
 	source   *smvmcreds.Source
 	pool     *pgxpool.Pool
+	retry    bool
 	metrics  *metrics
 	stopping atomic.Bool
 }
 
 // newAPI connects to the database and makes sure that its table is there.
-func newAPI(ctx context.Context, source *smvmcreds.Source, database string) (*api, error) {
+func newAPI(ctx context.Context, source *smvmcreds.Source, s settings) (*api, error) {
+	database := s.database
 	if database == "" {
 		c := source.Current()
 		server := net.JoinHostPort(c.Value(secretDatabase, "host"), c.Value(secretDatabase, "port"))
@@ -55,7 +57,7 @@ func newAPI(ctx context.Context, source *smvmcreds.Source, database string) (*ap
 	if err != nil {
 		return nil, err
 	}
-	a := &api{source: source, pool: pool, metrics: newMetrics(source)}
+	a := &api{source: source, pool: pool, retry: s.retry, metrics: newMetrics(source)}
 	if err := source.Retry(ctx, a.prepare); err != nil {
 		pool.Close()
 		return nil, fmt.Errorf("prepare database: %w", err)
@@ -88,7 +90,7 @@ func (a *api) health(w http.ResponseWriter, r *http.Request) {
 		"database_user": c.Value(secretDatabase, "username"), "failed_reads": a.source.Failing(),
 	}
 	code := http.StatusOK
-	switch err := a.source.Retry(r.Context(), a.pool.Ping); {
+	switch err := a.work(r.Context(), a.pool.Ping); {
 	case err != nil:
 		slog.WarnContext(r.Context(), "health: ping database", "error", err)
 		answer["status"], code = "the database does not answer", http.StatusServiceUnavailable
@@ -114,9 +116,17 @@ func (a *api) writeTest(w http.ResponseWriter, r *http.Request) {
 	a.query(w, r, `INSERT INTO smvm_api_requests DEFAULT VALUES RETURNING id, login`)
 }
 
+// work does something in the database.
+func (a *api) work(ctx context.Context, f func(context.Context) error) error {
+	if !a.retry {
+		return f(ctx)
+	}
+	return a.source.Retry(ctx, f)
+}
+
 func (a *api) query(w http.ResponseWriter, r *http.Request, sql string) {
 	var found result
-	err := a.source.Retry(r.Context(), func(ctx context.Context) error {
+	err := a.work(r.Context(), func(ctx context.Context) error {
 		return a.pool.QueryRow(ctx, sql).Scan(&found.ID, &found.Login)
 	})
 	if err != nil {

@@ -33,6 +33,7 @@ import (
 type settings struct {
 	listen, from, dir, path, database string
 	drain                             time.Duration
+	retry                             bool
 }
 
 func main() {
@@ -43,6 +44,7 @@ func main() {
 	flag.StringVar(&s.path, "path", "smvm/creds/default", "`path` of the role's credentials, with -from vault")
 	flag.StringVar(&s.database, "database", "", "`URL` of the database without a user, such as that of a PgBouncer; by default what the credentials say")
 	flag.DurationVar(&s.drain, "drain", 0, "how long to go on serving after SIGTERM with /health answering 503, so that a load balancer sends its requests elsewhere")
+	flag.BoolVar(&s.retry, "retry", true, "read the credentials again and repeat what PostgreSQL refused the login for; without it such a request fails")
 	flag.Parse()
 	if err := run(s); err != nil {
 		slog.Error("smvm-api ends", "error", err)
@@ -66,7 +68,7 @@ func run(s settings) error {
 		return err
 	}
 	defer source.Close()
-	a, err := newAPI(ctx, source, s.database)
+	a, err := newAPI(ctx, source, s)
 	if err != nil {
 		return err
 	}

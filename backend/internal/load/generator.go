@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -29,8 +30,9 @@ type generator struct {
 	began     time.Time
 	next      atomic.Int64
 
-	key   atomic.Pointer[string] // an API key that clients have
-	token atomic.Pointer[string]
+	renewing sync.Mutex             // held while key or token change
+	key      atomic.Pointer[string] // an API key that clients have
+	token    atomic.Pointer[string]
 
 	mu      sync.Mutex
 	samples []sample
@@ -47,7 +49,9 @@ func newGenerator(instances []*instance) *generator {
 // run sends requests until ctx ends, and returns when all were answered: those
 // that were sent are not given up.
 func (g *generator) run(ctx context.Context, rate int) {
-	g.sending.Go(func() { g.watchHealth(ctx) })
+	for _, i := range g.instances {
+		g.sending.Go(func() { g.watchHealth(ctx, i) })
+	}
 	g.sending.Go(func() { g.renewToken(ctx) })
 	interval := time.Second / time.Duration(rate)
 	for n := 0; ctx.Err() == nil; n++ {
@@ -69,11 +73,27 @@ func (g *generator) measure(ctx context.Context, due time.Time, n int) {
 	if n%20 == 0 {
 		method, path = http.MethodPost, "/api/token"
 	}
-	_, err := g.send(ctx, g.pick(), method, path, header, value)
+	err := g.dispatch(ctx, method, path, header, value)
 	s := sample{at: due.Sub(g.began), latency: time.Since(due), err: err}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.samples = append(g.samples, s)
+}
+
+// dispatch sends a request as a load balancer does: one that could not be sent,
+// because nobody listened, goes to another instance.
+func (g *generator) dispatch(ctx context.Context, method, path, header, value string) error {
+	var err error
+	for range g.instances {
+		i := g.pick()
+		_, err = g.send(ctx, i, method, path, header, value)
+		var unsent *net.OpError
+		if !errors.As(err, &unsent) || unsent.Op != "dial" {
+			return err
+		}
+		i.healthy.Store(false)
+	}
+	return err
 }
 
 // pick returns the next instance that is healthy; any if none is.
@@ -116,20 +136,26 @@ func (g *generator) send(ctx context.Context, i *instance, method, path, header,
 
 // watchHealth is the load balancer's: what does not answer /health gets no more
 // requests until it does.
-func (g *generator) watchHealth(ctx context.Context) {
+func (g *generator) watchHealth(ctx context.Context, i *instance) {
 	for ctx.Err() == nil {
-		for _, i := range g.instances {
-			_, err := g.send(ctx, i, http.MethodGet, "/health", "", "")
-			i.healthy.Store(err == nil)
-		}
+		bounded, cancel := context.WithTimeout(ctx, time.Second)
+		_, err := g.send(bounded, i, http.MethodGet, "/health", "", "")
+		cancel()
+		i.healthy.Store(err == nil)
 		time.Sleep(100 * time.Millisecond)
 	}
 }
 
 // follow gives the clients a new API key, and a token got with it.
 func (g *generator) follow(ctx context.Context, key string) error {
+	g.renewing.Lock()
+	defer g.renewing.Unlock()
 	g.key.Store(&key)
-	answer, err := g.send(ctx, g.pick(), http.MethodPost, "/api/token", "X-API-Key", key)
+	return g.renewLocked(ctx)
+}
+
+func (g *generator) renewLocked(ctx context.Context) error {
+	answer, err := g.send(ctx, g.pick(), http.MethodPost, "/api/token", "X-API-Key", *g.key.Load())
 	if err != nil {
 		return fmt.Errorf("get token: %w", err)
 	}
@@ -141,10 +167,17 @@ func (g *generator) follow(ctx context.Context, key string) error {
 	return nil
 }
 
+// renew gets a new token with the same key.
+func (g *generator) renew(ctx context.Context) error {
+	g.renewing.Lock()
+	defer g.renewing.Unlock()
+	return g.renewLocked(ctx)
+}
+
 // renewToken gets a new token now and then, from any of the instances.
 func (g *generator) renewToken(ctx context.Context) {
 	for ctx.Err() == nil {
-		if err := g.follow(ctx, *g.key.Load()); err != nil && ctx.Err() == nil {
+		if err := g.renew(ctx); err != nil && ctx.Err() == nil {
 			say("%s", err)
 		}
 		select {

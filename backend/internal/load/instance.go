@@ -80,7 +80,7 @@ func (w *world) newFleet(ctx context.Context, sc scenario, e engine) (*fleet, er
 		if err != nil {
 			return f, err
 		}
-		f.instances = append(f.instances, &instance{address: address, binary: w.service, args: []string{"-database", database}})
+		f.instances = append(f.instances, &instance{address: address, binary: w.service, args: []string{"-database", database, fmt.Sprintf("-retry=%t", sc.retry)}})
 	}
 	if err := e.deliver(ctx, f); err != nil {
 		return f, err

@@ -24,6 +24,7 @@ type scenario struct {
 	faults      bool // kill the plugin and the active node on the way
 	flawless    bool // no request may fail, no login be refused
 	builtin     bool // Vault's own static role, which rotates by itself
+	retry       bool // the service reads again when a login is refused
 }
 
 // user is one of the run's own PostgreSQL users.
@@ -32,11 +33,12 @@ func (sc scenario) user(name string) string { return sc.database() + "_" + name 
 func (sc scenario) database() string { return strings.ReplaceAll(sc.name, "-", "_") }
 
 func scenarios(s settings) []scenario {
-	few := max(1, s.rotations/4)
+	few := max(1, s.rotations/5)
 	return []scenario{
 		{name: "alternating", title: "alternating_users, read by the service", strategy: "alternating_users", instances: 2, rotations: s.rotations, faults: true, flawless: true},
 		{name: "rolling", title: "alternating_users, Vault Agent restarts two instances in turn", strategy: "alternating_users", instances: 2, agent: true, rotations: few, flawless: true},
 		{name: "single", title: "single_user, read by the service", strategy: "single_user", instances: 2, rotations: few},
+		{name: "retrying", title: "single_user, the service reads again when a login is refused", strategy: "single_user", instances: 2, rotations: few, retry: true},
 		{name: "builtin", title: "Vault's own static role, Vault Agent has two instances reload", instances: 2, rotations: few, builtin: true},
 	}
 }
@@ -116,7 +118,7 @@ func (r *result) rotate(ctx context.Context, w *world, e engine, g *generator) e
 			}
 		}
 		r.delays = append(r.delays, time.Since(answered))
-		if err := g.follow(ctx, creds.key); err != nil {
+		if err := eventually(ctx, "a token", func(ctx context.Context) error { return g.follow(ctx, creds.key) }); err != nil {
 			return err
 		}
 		r.marks = append(r.marks, mark{operation, began, time.Since(g.began)})
