@@ -29,7 +29,7 @@ func TestVaultSecretsOperator(t *testing.T) {
 		e.write("secrets/default/jwt", map[string]any{"type": "jwt"})
 		first := e.creds()
 		e.qualifies(first)
-		deadline := time.Now().Add(3 * time.Second)
+		deadline := time.Now().Add(1500 * time.Millisecond)
 		for time.Now().Before(deadline) {
 			if again := e.creds(); !bytes.Equal(compared(t, first), compared(t, again)) {
 				t.Errorf("%s: without a rotation, the operator would restart pods", name)

@@ -23,7 +23,7 @@ func TestPgBouncer(t *testing.T) {
 	bouncer, address := e.startPgBouncer()
 	s := e.approleService("-database", "postgres://"+address+"/orders?sslmode=disable&default_query_exec_mode=exec&pool_max_conn_lifetime=500ms&pool_health_check_period=200ms")
 	requests := e.begin(s)
-	for range 4 {
+	for range 3 {
 		answer := e.write("rotate", nil)
 		e.reaches(s, number(t, answer, "version"), 10*time.Second)
 		creds := e.creds()
