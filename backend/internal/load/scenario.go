@@ -33,7 +33,7 @@ func (sc scenario) user(name string) string { return sc.database() + "_" + name 
 func (sc scenario) database() string { return strings.ReplaceAll(sc.name, "-", "_") }
 
 func scenarios(s settings) []scenario {
-	few := max(1, s.rotations/5)
+	few := max(1, s.rotations/8)
 	return []scenario{
 		{name: "alternating", title: "alternating_users, read by the service", strategy: "alternating_users", instances: 2, rotations: s.rotations, faults: true, flawless: true},
 		{name: "rolling", title: "alternating_users, Vault Agent restarts two instances in turn", strategy: "alternating_users", instances: 2, agent: true, rotations: few, flawless: true},
@@ -96,7 +96,7 @@ func (r *result) rotate(ctx context.Context, w *world, e engine, g *generator) e
 	}
 	for n := range r.rotations {
 		operation := "rotate"
-		if n%10 == 9 {
+		if n%10 == 9 && !r.builtin {
 			operation = "rollback"
 		}
 		began := time.Since(g.began)
@@ -176,10 +176,19 @@ func (w *world) killNode(ctx context.Context) error {
 	return active.Start(ctx)
 }
 
-// operate implements engine: it rotates or rolls back, until that was done, and returns when the answer
-// came. With a node or the plugin dying meanwhile it may take several attempts.
+// operate implements engine: it rotates or rolls back, and returns when the answer
+// came. When the answer is lost, because the plugin or a node died, it looks
+// whether the operation was done before it asks again: a second rotation at once
+// would end the overlap of the first.
 func (m *mount) operate(ctx context.Context, operation string) (answered time.Time, err error) {
+	before, err := m.creds(ctx)
+	if err != nil {
+		return time.Time{}, err
+	}
 	err = eventually(ctx, operation, func(ctx context.Context) error {
+		if now, err := m.creds(ctx); err == nil && now.version > before.version {
+			return nil
+		}
 		answer, err := m.client.Logical().WriteWithContext(ctx, m.path+"/"+operation, map[string]any{"wait": "30s", "reason": "load test"})
 		answered = time.Now()
 		if err == nil && answer.Data["status"] != "completed" {
@@ -187,6 +196,9 @@ func (m *mount) operate(ctx context.Context, operation string) (answered time.Ti
 		}
 		return err
 	})
+	if answered.IsZero() {
+		answered = time.Now()
+	}
 	return answered, err
 }
 

@@ -83,6 +83,7 @@ func (w *world) startFront(ctx context.Context) error {
 		return fmt.Errorf("make Vault client: %w", err)
 	}
 	w.client.SetToken(w.cluster.RootToken)
+	w.client.SetMaxRetries(0) // see operate
 	return nil
 }
 
