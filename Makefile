@@ -4,7 +4,7 @@ PLUGIN  := vault-plugin-secrets-smvm
 LDFLAGS := $(if $(VERSION),-X github.com/smvm/$(PLUGIN)/backend.version=$(VERSION))
 
 .DEFAULT_GOAL := help
-.PHONY: help build test lint fmt demo dev cluster chaos mutants clean
+.PHONY: help build test lint fmt demo dev cluster load chaos mutants clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -17,6 +17,9 @@ dev: ## Leave the same environment running, and print how to talk to it
 
 cluster: ## Leave three Vault nodes and a PostgreSQL running, to break and to watch
 	@scripts/devenv.sh -cluster
+
+load: ## Prove under load that an application notices nothing of rotations
+	@scripts/load.sh -picture .github/load.svg
 
 build: ## Build the plugin into bin/ (VERSION=v1.2.3 sets what it reports)
 	go build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)' -o bin/$(PLUGIN) ./cmd/$(PLUGIN)

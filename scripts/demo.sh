@@ -287,5 +287,70 @@ trap 'rm -f "$control"' EXIT
 vault read smvm/creds >"$control"
 claim 'and the search works: in what the application reads there are hits' test "$(hits "$control")" -gt 0
 
+chapter 'The application runs, requests flow, and its secrets rotate'
+say 'cmd/smvm-api logs in to Vault by itself, reads smvm/creds, and works in PostgreSQL.'
+application=$(mktemp -d)
+trap 'kill "${service:-}" "${requests:-}" 2>/dev/null || true; rm -rf "$control" "$application"' EXIT
+run "bootstrap/agent/enroll.sh -dir \"\$application\" default"
+go build -buildvcs=false -o "$application/smvm-api" ./cmd/smvm-api
+address=127.0.0.1:$((20000 + RANDOM % 10000))
+api=http://$address
+SMVM_ROLE_ID_FILE=$application/role_id SMVM_SECRET_ID_FILE=$application/secret_id \
+	"$application/smvm-api" -listen "$address" 2>"$application/log" &
+service=$!
+attempts=0
+until curl -fsS "$api/health" >/dev/null 2>&1; do
+	attempts=$((attempts + 1))
+	[ "$attempts" -lt 150 ] || die "the application does not serve: $(cat "$application/log")"
+	sleep 0.2
+done
+run "curl -sS $api/health"
+
+# send_requests writes in the database through the application, again and again,
+# as a client with the API key of now, and notes each status. The key travels in
+# a file, not in arguments.
+send_requests() {
+	printf 'X-API-Key: %s' "$(field api_key smvm/creds)" >"$application/header"
+	while :; do
+		curl -sS -o /dev/null -w '%{http_code}\n' -X POST -H "@$application/header" "$api/api/test" || true
+	done >"$application/statuses" 2>&1
+}
+send_requests &
+requests=$!
+served() { curl -sS "$api/health" | sed -n 's/.*"version":\([0-9]*\).*/\1/p'; }
+# watch_requests SECONDS shows how it goes.
+watch_requests() {
+	local until=$((SECONDS + $1)) sent failed
+	while [ "$SECONDS" -lt "$until" ]; do
+		sent=$(wc -l <"$application/statuses") failed=$(grep -cv '^200$' "$application/statuses" || true)
+		progress "$sent requests, $failed failed; the application uses version $(served)" 0
+		sleep 1
+	done
+	progress_end
+}
+before_version=$(served)
+refusals=$(grep -c 'authentication failed for user "orders_' "$SMVM_PG_LOG" || true)
+watch_requests 3
+run "vault write smvm/rotate reason='while it runs'"
+collect default
+waited=0
+until [ "$(served)" != "$before_version" ]; do
+	[ "$waited" -lt 30 ] || die "the application has not noticed: $(cat "$application/log")"
+	watch_requests 1
+	waited=$((waited + 1))
+done
+watch_requests 3
+run "curl -sS $api/health"
+run "vault write smvm/rollback reason='and back'"
+collect default
+watch_requests 12
+run "curl -sS $api/health"
+kill "$requests"
+sent=$(wc -l <"$application/statuses")
+claim 'the application uses the version that was rolled back to' same "$(served)" "$(field version smvm/creds)"
+claim "all $sent requests were answered with 200" same 0 "$(grep -cv '^200$' "$application/statuses" || true)"
+claim 'PostgreSQL refused none of its logins' same "$refusals" "$(grep -c 'authentication failed for user "orders_' "$SMVM_PG_LOG" || true)"
+claim 'its log has no secret in it' same 0 "$(hits "$application/log")"
+
 printf '\n%sThat is all: %d chapters, %d claims, every one checked, in %d s.%s\n' "$bold$green" "$chapters" "$checks" "$SECONDS" "$plain"
 say 'make dev leaves a Vault and a PostgreSQL like these running for you.'

@@ -7,8 +7,13 @@ set -euo pipefail
 
 command -v go >/dev/null || die "install Go 1.26 first"
 need gcc gcc libc6-dev # for the race detector
+# For bootstrap/poll.sh, and to check the units in bootstrap/agent/systemd.
+need curl curl
+need jq jq
+need systemd-analyze systemd
 SMVM_VAULT=$("$root/scripts/get-vault.sh")
 export SMVM_VAULT
+"$root/scripts/get-pgbouncer.sh" >/dev/null
 "$root/scripts/get-postgres.sh" >/dev/null
 for major in 14 15 16 17 18; do
 	"$root/scripts/get-postgres.sh" "$major" >/dev/null

@@ -49,7 +49,13 @@ func newOwnEngine(t *testing.T) *engine {
 
 func mount(t *testing.T, v *testenv.Vault, pg *testenv.Postgres) *engine {
 	t.Helper()
-	prefix := strings.ToLower(strings.NewReplacer("/", "_", "Test", "").Replace(t.Name()))
+	return mountAs(t, v, pg, t.Name())
+}
+
+// mountAs is mount for a test that needs several engines.
+func mountAs(t *testing.T, v *testenv.Vault, pg *testenv.Postgres, name string) *engine {
+	t.Helper()
+	prefix := strings.ToLower(strings.NewReplacer("/", "_", "Test", "").Replace(name))
 	client, err := recorded(v.Client)
 	if err != nil {
 		t.Fatal(err)

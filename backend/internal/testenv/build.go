@@ -12,7 +12,7 @@ import (
 // modulePath is this module's, as the linker and the compiler know it.
 const modulePath = "github.com/smvm/vault-plugin-secrets-smvm"
 
-// BuildOptions says how BuildPlugin builds.
+// BuildOptions says how BuildPlugin and BuildCommand build.
 type BuildOptions struct {
 	// Race builds with the race detector, which needs a C compiler.
 	Race bool
@@ -27,30 +27,43 @@ type BuildOptions struct {
 // The directories stay reachable: a collected one is removed.
 var builds = struct {
 	mu   sync.Mutex
-	dirs map[BuildOptions]*scratch
-}{dirs: map[BuildOptions]*scratch{}}
+	dirs map[command]*scratch
+}{dirs: map[command]*scratch{}}
+
+// command is one binary: a directory of cmd, and how it is built.
+type command struct {
+	name string
+	opts BuildOptions
+}
 
 // BuildPlugin builds the plugin and returns the path of its binary. A process
 // builds once for each set of options, and the binary goes when the process ends.
 func BuildPlugin(ctx context.Context, opts BuildOptions) (string, error) {
+	return BuildCommand(ctx, PluginName, opts)
+}
+
+// BuildCommand is BuildPlugin for any of the commands in cmd.
+func BuildCommand(ctx context.Context, name string, opts BuildOptions) (string, error) {
 	builds.mu.Lock()
 	defer builds.mu.Unlock()
-	if s, ok := builds.dirs[opts]; ok {
-		return s.path(PluginName), nil
+	c := command{name, opts}
+	if s, ok := builds.dirs[c]; ok {
+		return s.path(name), nil
 	}
 	s, err := newScratch(ctx, "build")
 	if err != nil {
 		return "", err
 	}
-	if err := build(ctx, opts, s.path(PluginName)); err != nil {
+	if err := c.build(ctx, s.path(name)); err != nil {
 		return "", errors.Join(err, s.remove())
 	}
-	builds.dirs[opts] = s
-	return s.path(PluginName), nil
+	builds.dirs[c] = s
+	return s.path(name), nil
 }
 
 // build runs the go command.
-func build(ctx context.Context, opts BuildOptions, path string) error {
+func (c command) build(ctx context.Context, path string) error {
+	opts := c.opts
 	root, err := Root()
 	if err != nil {
 		return err
@@ -65,13 +78,13 @@ func build(ctx context.Context, opts BuildOptions, path string) error {
 	if opts.Version != "" {
 		args = append(args, "-ldflags", "-X "+modulePath+"/backend.version="+opts.Version)
 	}
-	cmd := exec.CommandContext(ctx, "go", append(args, "./cmd/"+PluginName)...) //nolint:gosec // our own options
+	cmd := exec.CommandContext(ctx, "go", append(args, "./cmd/"+c.name)...) //nolint:gosec // our own options
 	cmd.Dir = root
 	if opts.Race {
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=1")
 	}
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("build plugin: %w: %s", err, out)
+		return fmt.Errorf("build %s: %w: %s", c.name, err, out)
 	}
 	return nil
 }

@@ -1,6 +1,10 @@
 package testenv
 
-import "context"
+import (
+	"context"
+
+	"github.com/hashicorp/vault/api"
+)
 
 // RegisterPlugin is Vault's RegisterPlugin on all nodes: each gets the binary,
 // also one that is down, and the catalog they share names it once.
@@ -9,7 +13,17 @@ func (c *Cluster) RegisterPlugin(ctx context.Context, binary, version string) er
 	if err != nil {
 		return err
 	}
-	return registerPlugin(ctx, active, c.Nodes, binary, version)
+	return registerPlugin(ctx, active, c.Nodes, secretsPlugin(binary, version))
+}
+
+// RegisterDatabasePlugin is RegisterPlugin for a plugin of Vault's own database
+// engine, under the given name.
+func (c *Cluster) RegisterDatabasePlugin(ctx context.Context, name, binary string) error {
+	active, err := c.Active(ctx)
+	if err != nil {
+		return err
+	}
+	return registerPlugin(ctx, active, c.Nodes, catalogPlugin{kind: api.PluginTypeDatabase, name: name, command: name, binary: binary})
 }
 
 // Enable is Vault's Enable on the active node.

@@ -132,6 +132,10 @@ func (pg *Postgres) command(ctx context.Context, name string, args ...string) *e
 // Address is where it listens, as "host:port".
 func (pg *Postgres) Address() string { return net.JoinHostPort(pg.Host, strconv.Itoa(pg.Port)) }
 
+// SocketDir is the directory with its Unix socket, over which it asks for a
+// password just as well.
+func (pg *Postgres) SocketDir() string { return pg.scratch.path("socket") }
+
 // DSN returns a connection URL for a user of a database. With TLS it demands
 // and verifies the server's certificate.
 func (pg *Postgres) DSN(user, password, database string) string {

@@ -72,3 +72,12 @@ func script(ctx context.Context, name string, args ...string) (string, error) {
 	}
 	return strings.TrimSpace(string(out)), nil
 }
+
+// PgBouncer returns the path of a pgbouncer, see scripts/get-pgbouncer.sh.
+func PgBouncer(ctx context.Context) (string, error) { return script(ctx, "get-pgbouncer.sh") }
+
+// VaultPostgreSQL returns the path of Vault's own PostgreSQL plugin, see
+// scripts/get-vault-postgresql.sh.
+func VaultPostgreSQL(ctx context.Context) (string, error) {
+	return script(ctx, "get-vault-postgresql.sh")
+}

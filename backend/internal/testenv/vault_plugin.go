@@ -20,29 +20,40 @@ const PluginName = "vault-plugin-secrets-smvm"
 // registers it in the catalog. Version, if not empty, must be the one that the
 // plugin itself reports. Several versions can be registered side by side.
 func (v *Vault) RegisterPlugin(ctx context.Context, binary, version string) error {
-	return registerPlugin(ctx, v, []*Vault{v}, binary, version)
+	return registerPlugin(ctx, v, []*Vault{v}, secretsPlugin(binary, version))
+}
+
+// catalogPlugin is a plugin for the catalog: as what and under which name, and
+// the file with it.
+type catalogPlugin struct {
+	kind                           api.PluginType
+	name, command, binary, version string
+}
+
+func secretsPlugin(binary, version string) catalogPlugin {
+	p := catalogPlugin{kind: api.PluginTypeSecrets, name: PluginName, command: PluginName, binary: binary, version: version}
+	if version != "" {
+		p.command += "_" + version
+	}
+	return p
 }
 
 // registerPlugin installs a plugin binary on the nodes and registers it in the
 // catalog, which they share, through active.
-func registerPlugin(ctx context.Context, active *Vault, nodes []*Vault, binary, version string) error {
-	content, err := os.ReadFile(binary) //nolint:gosec // the caller's
+func registerPlugin(ctx context.Context, active *Vault, nodes []*Vault, p catalogPlugin) error {
+	content, err := os.ReadFile(p.binary)
 	if err != nil {
 		return fmt.Errorf("read plugin: %w", err)
 	}
-	command := PluginName
-	if version != "" {
-		command += "_" + version
-	}
 	for _, node := range nodes {
-		if err := node.installPlugin(command, content); err != nil {
+		if err := node.installPlugin(p.command, content); err != nil {
 			return err
 		}
 	}
 	sum := sha256.Sum256(content)
 	err = active.Client.Sys().RegisterPluginWithContext(ctx, &api.RegisterPluginInput{
-		Name: PluginName, Type: api.PluginTypeSecrets, Command: command,
-		SHA256: hex.EncodeToString(sum[:]), Version: version,
+		Name: p.name, Type: p.kind, Command: p.command,
+		SHA256: hex.EncodeToString(sum[:]), Version: p.version,
 	})
 	if err != nil {
 		return fmt.Errorf("register plugin: %w", err)

@@ -1,0 +1,285 @@
+package acceptance
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/testenv"
+)
+
+// agentSlack is how long after the time that ttl promised a new value may be in
+// the files.
+const agentSlack = 2 * time.Second
+
+// agent is a real Vault Agent with the shipped configuration.
+type agent struct {
+	*engine
+	dir string
+}
+
+// startAgent installs bootstrap/agent for this test: with other directories and
+// the test's mount, but otherwise as shipped. Mode is agent or proxy; replacements
+// are pairs of old and new.
+func (e *engine) startAgent(mode, config string, replacements ...string) *agent {
+	e.Helper()
+	a := &agent{engine: e, dir: e.TempDir()}
+	e.install(a.dir, replacements...)
+	roleID, _ := e.approle()
+	if err := os.CopyFS(a.dir, os.DirFS(filepath.Dir(roleID))); err != nil {
+		e.Fatal(err)
+	}
+	env := []string{"VAULT_ADDR=" + e.vault.Address, "PGSSLMODE=" + e.sslmode(), "PGSSLROOTCERT=" + e.postgres.CAFile}
+	launch(e.T, env, e.vault.Binary, mode, "-log-level=debug", "-config="+filepath.Join(a.dir, config))
+	return a
+}
+
+// install copies bootstrap/agent to dir.
+func (e *engine) install(dir string, replacements ...string) {
+	e.Helper()
+	root, err := testenv.Root()
+	if err != nil {
+		e.Fatal(err)
+	}
+	if err := os.Mkdir(filepath.Join(dir, "config"), 0o700); err != nil {
+		e.Fatal(err)
+	}
+	source := filepath.Join(root, "bootstrap", "agent")
+	replace := strings.NewReplacer(append([]string{"/etc/smvm-api", dir, "/run/smvm-api", dir, "smvm/creds", e.path + "/creds"}, replacements...)...)
+	err = filepath.WalkDir(source, func(path string, entry fs.DirEntry, err error) error {
+		target := filepath.Join(dir, strings.TrimPrefix(path, source))
+		if err != nil || entry.IsDir() {
+			return errors.Join(err, os.MkdirAll(target, 0o700))
+		}
+		text, err := os.ReadFile(path)
+		return errors.Join(err, os.WriteFile(target, []byte(replace.Replace(string(text))), 0o600))
+	})
+	if err != nil {
+		e.Fatal(err)
+	}
+}
+
+// rendered returns the version in .env, and when it was written. The file must
+// be whole, and readable by its owner only.
+func (a *agent) rendered() (version int64, at time.Time) {
+	a.Helper()
+	for _, name := range []string{".env", "config/secrets.yaml"} {
+		info, err := os.Stat(filepath.Join(a.dir, name))
+		if errors.Is(err, fs.ErrNotExist) {
+			return 0, at
+		}
+		if err != nil || info.Mode().Perm() != 0o600 {
+			a.Fatalf("%s has not mode 0600: %v, %v", name, info, err)
+		}
+	}
+	text, err := os.ReadFile(filepath.Join(a.dir, ".env"))
+	if err != nil {
+		a.Fatal(err)
+	}
+	info, err := os.Stat(filepath.Join(a.dir, ".env"))
+	if err != nil {
+		a.Fatal(err)
+	}
+	if !strings.Contains(string(text), "\nDATABASE_PASSWORD=\"") || !strings.HasSuffix(string(text), "\"\n") {
+		a.Fatal("an .env is not whole")
+	}
+	if _, err := fmt.Sscanf(string(text), "# Written by Vault Agent; changes are lost.\nSMVM_VERSION=%d\n", &version); err != nil {
+		a.Fatal(err)
+	}
+	return version, info.ModTime()
+}
+
+// updated waits for a version above old in the files, and fails the test if it
+// came later than what the Agent read last had promised.
+func (a *agent) updated(old int64, within time.Duration) int64 {
+	a.Helper()
+	var version int64
+	var at time.Time
+	a.eventually("new values in the files", within, func(context.Context) error {
+		if version, at = a.rendered(); version <= old {
+			return fmt.Errorf("they are of version %d", version)
+		}
+		return nil
+	})
+	if old > 0 {
+		promised := a.promised(version)
+		a.Logf("%s: version %d was in the files %s after the time that ttl had promised", a.prefix, version, at.Sub(promised).Round(time.Millisecond))
+		if at.After(promised.Add(agentSlack)) {
+			a.Errorf("that is more than %s", agentSlack)
+		}
+	}
+	return version
+}
+
+// promised is when, by the last answer that the Agent got before it got version,
+// it was to read again. Vault's audit log has the numbers in clear.
+func (a *agent) promised(version int64) time.Time {
+	a.Helper()
+	log, err := os.Open(a.vault.AuditLogPath)
+	if err != nil {
+		a.Fatal(err)
+	}
+	defer log.Close() //nolint:errcheck // it was read
+	var promise time.Time
+	lines := bufio.NewScanner(log)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		var entry auditEntry
+		if !strings.Contains(lines.Text(), a.path+"/creds/default") || json.Unmarshal(lines.Bytes(), &entry) != nil {
+			continue
+		}
+		answer := entry.Response.Data
+		if entry.Type == "response" && entry.Auth.DisplayName == "approle" && answer.Version > 0 && answer.Version < version {
+			promise = entry.Time.Add(time.Duration(answer.TTL) * time.Second)
+		}
+	}
+	if err := lines.Err(); err != nil || promise.IsZero() {
+		a.Fatalf("the Agent's reads are not in the audit log: %v", err)
+	}
+	return promise
+}
+
+// auditEntry is what matters here of a line of the audit log.
+type auditEntry struct {
+	Time time.Time
+	Type string
+	Auth struct {
+		DisplayName string `json:"display_name"`
+	}
+	Response struct{ Data struct{ Version, TTL int64 } }
+}
+
+// TestAgentRendersInTime has real Agents follow rotations by period, by cron, and
+// by hand.
+func TestAgentRendersInTime(t *testing.T) {
+	t.Parallel()
+	start := func(name string, terms map[string]any) *agent {
+		e := mountAs(t, shared.vault, shared.postgres, t.Name()+name)
+		e.orders("alternating_users", terms)
+		return e.startAgent("agent", "agent.hcl")
+	}
+	period := start("Period", map[string]any{"rotation_period": 60})
+	cron := start("Cron", map[string]any{"rotation_schedule": "* * * * *"})
+	manual := start("Manual", shortTerms)
+	periodVersion, cronVersion := period.updated(0, 30*time.Second), cron.updated(0, 30*time.Second)
+	version := manual.updated(0, 30*time.Second)
+	for _, emergency := range []bool{false, true} {
+		manual.write("rotate", map[string]any{"revoke_previous": emergency})
+		version = manual.updated(version, 20*time.Second)
+	}
+	cron.updated(cronVersion, 90*time.Second)
+	period.updated(periodVersion, 90*time.Second)
+}
+
+// TestAgentReloads has a service take over the files that the Agent renders,
+// whenever the Agent says so, without a failed request.
+func TestAgentReloads(t *testing.T) {
+	t.Parallel()
+	e := newEngine(t)
+	e.served("alternating_users", shortTerms)
+	a := e.startAgent("agent", "agent.hcl")
+	a.updated(0, 30*time.Second)
+	s := e.startService(nil, "-from", "files", "-dir", a.dir)
+	stop := a.reload(s)
+	defer stop()
+	requests := e.begin(s)
+	for range 3 {
+		answer := e.write("rotate", nil)
+		e.reaches(s, number(t, answer, "version"), 20*time.Second)
+		requests.follow(e.creds())
+	}
+	requests.end(t)
+	e.noRefusals()
+}
+
+// reload sends SIGHUP to the service whenever the Agent has touched its stamp, as
+// smvm-api-changed.path does. Both files must have been written by then.
+func (a *agent) reload(s *service) (stop func()) {
+	ctx, stop := context.WithCancel(a.Context())
+	go func() {
+		var last time.Time
+		for ctx.Err() == nil {
+			if info, err := os.Stat(filepath.Join(a.dir, "changed")); err == nil && info.ModTime().After(last) {
+				last = info.ModTime()
+				_ = s.Signal(syscall.SIGHUP)
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
+	}()
+	return stop
+}
+
+// TestProxyLogsInForService has the service read through a Vault Proxy, without a
+// token of its own.
+func TestProxyLogsInForService(t *testing.T) {
+	t.Parallel()
+	e := newEngine(t)
+	e.served("alternating_users", shortTerms)
+	address := freeAddress(t)
+	e.startAgent("proxy", "proxy.hcl", "127.0.0.1:8100", address)
+	s := e.startService([]string{"VAULT_ADDR=http://" + address})
+	answer := e.write("rotate", nil)
+	e.reaches(s, number(t, answer, "version"), 20*time.Second)
+	s.accepts(text(e.creds(), "api_key"))
+}
+
+// TestAgentSupervises has the Agent start the service with its environment, and
+// start it anew after a rotation.
+func TestAgentSupervises(t *testing.T) {
+	t.Parallel()
+	e := newEngine(t)
+	e.served("alternating_users", shortTerms)
+	s := &service{T: t, address: freeAddress(t)}
+	e.startAgent("agent", "agent-exec.hcl", "/usr/local/bin/smvm-api", serviceBinary(t), "127.0.0.1:8000", s.address)
+	e.serving(s)
+	before := text(e.creds(), "api_key")
+	answer := e.write("rotate", nil)
+	e.reaches(s, number(t, answer, "version"), 30*time.Second)
+	s.accepts(before)
+	s.accepts(text(e.creds(), "api_key"))
+	e.noRefusals()
+}
+
+// TestUnits has systemd check the shipped units, and rate their hardening.
+func TestUnits(t *testing.T) {
+	t.Parallel()
+	e := &engine{T: t, vault: shared.vault, path: "smvm"}
+	dir := t.TempDir()
+	e.install(dir, "/usr/local/bin/vault", shared.vault.Binary, "/usr/local/bin/smvm-api", serviceBinary(t))
+	units, err := filepath.Glob(filepath.Join(dir, "systemd", "*"))
+	if err != nil || len(units) == 0 {
+		t.Fatalf("there are no units: %v", err)
+	}
+	for i, unit := range units {
+		if instance := strings.Replace(unit, "@.", "@8001.", 1); instance != unit {
+			if err := os.Rename(unit, instance); err != nil {
+				t.Fatal(err)
+			}
+			units[i] = instance
+		}
+	}
+	analyze(t, append([]string{"verify", "--man=no"}, units...)...)
+	for _, unit := range units {
+		if !strings.HasSuffix(unit, ".path") && !strings.HasSuffix(unit, "smvm-api-changed.service") {
+			analyze(t, "security", "--offline=true", "--no-pager", "--threshold=20", unit)
+		}
+	}
+}
+
+func analyze(t *testing.T, args ...string) {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), "systemd-analyze", args...).CombinedOutput()
+	if err != nil || args[0] == "verify" && len(out) > 0 {
+		t.Errorf("systemd-analyze %v: %v\n%s", args, err, out[max(0, len(out)-2000):])
+	}
+}

@@ -1,0 +1,237 @@
+package acceptance
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/testenv"
+)
+
+// service is one running smvm-api.
+type service struct {
+	*testing.T
+	*testenv.Program
+	address string
+}
+
+// freeAddress returns an address of this machine that nothing listens at.
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close() //nolint:errcheck // it only had to be there
+	return l.Addr().String()
+}
+
+// launch starts a program that ends with the test, and that must not log any
+// secret.
+func launch(t *testing.T, env []string, name string, args ...string) *testenv.Program {
+	t.Helper()
+	p := testenv.NewProgram(t, env, name, args...)
+	t.Cleanup(func() {
+		log, err := os.ReadFile(p.LogPath)
+		if err != nil {
+			t.Error(err)
+		}
+		for _, wrong := range newScanner().report(name, log) {
+			t.Error(wrong)
+		}
+	})
+	return p
+}
+
+// serviceBinary builds cmd/smvm-api.
+func serviceBinary(t *testing.T) string {
+	t.Helper()
+	binary, err := testenv.BuildCommand(t.Context(), "smvm-api", testenv.BuildOptions{Race: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return binary
+}
+
+// startService starts smvm-api on the default role of the engine.
+func (e *engine) startService(env []string, args ...string) *service {
+	e.Helper()
+	s := &service{T: e.T, address: freeAddress(e.T)}
+	env = append([]string{"VAULT_ADDR=" + e.vault.Address, "PGSSLMODE=" + e.sslmode(), "PGSSLROOTCERT=" + e.postgres.CAFile}, env...)
+	args = append([]string{"-listen", s.address, "-path", e.path + "/creds/default"}, args...)
+	s.Program = launch(e.T, env, serviceBinary(e.T), args...)
+	e.serving(s)
+	return s
+}
+
+func (e *engine) sslmode() string {
+	if e.postgres.CAFile == "" {
+		return "disable"
+	}
+	return "verify-full"
+}
+
+func (e *engine) serving(s *service) {
+	e.Helper()
+	e.eventually("smvm-api to serve", 30*time.Second, func(context.Context) error {
+		_, err := s.try(http.MethodGet, "/health", "", "")
+		return err
+	})
+}
+
+// try sends a request with one header, and returns the answer if it is 200.
+func (s *service) try(method, path, header, value string) (map[string]any, error) {
+	request, err := http.NewRequestWithContext(s.Context(), method, "http://"+s.address+path, nil)
+	if err != nil {
+		return nil, err
+	}
+	if header != "" {
+		request.Header.Set(header, value)
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return nil, err
+	}
+	defer response.Body.Close() //nolint:errcheck // it was read
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		return nil, err
+	}
+	answer := map[string]any{}
+	_ = json.Unmarshal(body, &answer) // metrics are text
+	if response.StatusCode != http.StatusOK {
+		return answer, fmt.Errorf("%s %s answers %d: %v", method, path, response.StatusCode, answer)
+	}
+	return answer, nil
+}
+
+// accepts fails the test unless the API key is accepted, and returns a token.
+func (s *service) accepts(key string) string {
+	s.Helper()
+	answer, err := s.try(http.MethodPost, "/api/token", "X-API-Key", key)
+	if err != nil {
+		s.Fatal(err)
+	}
+	token := text(answer, "token")
+	remember(token)
+	return token
+}
+
+// reaches waits until the service uses a version of the credentials.
+func (e *engine) reaches(s *service, version int64, within time.Duration) {
+	e.Helper()
+	e.eventually(fmt.Sprintf("version %d in smvm-api", version), within, func(context.Context) error {
+		health, err := s.try(http.MethodGet, "/health", "", "")
+		if err == nil && health["version"] != float64(version) {
+			err = fmt.Errorf("it uses version %v", health["version"])
+		}
+		return err
+	})
+}
+
+// approle makes an AppRole login for the default role, with the shipped policy,
+// and returns what the service needs to use it.
+func (e *engine) approle() (roleIDFile, secretIDFile string) {
+	e.Helper()
+	dir := e.TempDir()
+	root, err := testenv.Root()
+	if err != nil {
+		e.Fatal(err)
+	}
+	cmd := exec.CommandContext(e.Context(), filepath.Join(root, "bootstrap/agent/enroll.sh"), "-path", e.path, "-name", e.path, "-dir", dir, "default")
+	cmd.Env = append(os.Environ(), "PATH="+filepath.Dir(e.vault.Binary)+":"+os.Getenv("PATH"), "VAULT_ADDR="+e.vault.Address, "VAULT_TOKEN="+e.vault.RootToken)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		e.Fatalf("enroll: %v: %s", err, out)
+	}
+	roleIDFile, secretIDFile = filepath.Join(dir, "role_id"), filepath.Join(dir, "secret_id")
+	for _, file := range []string{roleIDFile, secretIDFile} {
+		info, err := os.Stat(file)
+		if err != nil || info.Mode().Perm() != 0o600 {
+			e.Fatalf("%s is not there with mode 0600: %v", file, err)
+		}
+	}
+	secretID, _ := os.ReadFile(secretIDFile)
+	remember(strings.TrimSpace(string(secretID)))
+	return roleIDFile, secretIDFile
+}
+
+func (e *engine) approleService(args ...string) *service {
+	e.Helper()
+	roleID, secretID := e.approle()
+	return e.startService([]string{"SMVM_ROLE_ID_FILE=" + roleID, "SMVM_SECRET_ID_FILE=" + secretID}, args...)
+}
+
+// traffic sends requests of every kind until stopped, and counts what failed.
+type traffic struct {
+	key          atomic.Pointer[string]
+	sent, failed atomic.Int64
+	mu           sync.Mutex
+	errors       []error
+	stop         context.CancelFunc
+	done         sync.WaitGroup
+}
+
+// begin has several clients use the service, each with a token of its own.
+func (e *engine) begin(s *service) *traffic {
+	ctx, stop := context.WithCancel(e.Context())
+	tr := &traffic{stop: stop}
+	tr.follow(e.creds())
+	for i := range 4 {
+		tr.done.Go(func() {
+			var key, token string
+			for n := i; ctx.Err() == nil; n++ {
+				if newest := *tr.key.Load(); newest != key {
+					key, token = newest, s.accepts(newest)
+				}
+				tr.request(s, n, key, token)
+			}
+		})
+	}
+	return tr
+}
+
+// follow gives the clients the newest API key, as a client of an application
+// gets it within the overlap: a third rotation ends the first key for good.
+func (tr *traffic) follow(creds map[string]any) {
+	key := text(creds, "api_key")
+	tr.key.Store(&key)
+}
+
+func (tr *traffic) request(s *service, n int, key, token string) {
+	method := []string{http.MethodGet, http.MethodPost}[n%2]
+	header, value := "X-API-Key", key
+	if n/2%2 == 0 {
+		header, value = "Authorization", "Bearer "+token
+	}
+	_, err := s.try(method, "/api/test", header, value)
+	tr.sent.Add(1)
+	if err != nil && !errors.Is(err, context.Canceled) {
+		tr.failed.Add(1)
+		tr.mu.Lock()
+		defer tr.mu.Unlock()
+		tr.errors = append(tr.errors, err)
+	}
+}
+
+// end stops the requests; none may have failed.
+func (tr *traffic) end(t *testing.T) {
+	t.Helper()
+	tr.stop()
+	tr.done.Wait()
+	t.Logf("%d requests, %d failed", tr.sent.Load(), tr.failed.Load())
+	if tr.failed.Load() > 0 || tr.sent.Load() == 0 {
+		t.Errorf("of %d requests %d failed: %v", tr.sent.Load(), tr.failed.Load(), tr.errors[:min(3, len(tr.errors))])
+	}
+}

@@ -1,0 +1,88 @@
+// Command load proves that a service notices nothing of rotations: it runs
+// cmd/smvm-api under a steady load, rotates its credentials again and again, and
+// counts what fails. See scripts/load.sh, which is make load.
+//
+// Each run is one way to deliver credentials to the service. While the first is
+// under way, the plugin is killed in the middle of a rotation, and so is the Vault
+// node that is active. The last is Vault's own static role, for comparison.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+// settings are the command line.
+type settings struct {
+	rotations, rate int
+	only, picture   string
+}
+
+func main() {
+	var s settings
+	flag.IntVar(&s.rotations, "rotations", 100, "how often to rotate in the first run; an eighth of that in the others")
+	flag.IntVar(&s.rate, "rate", 200, "requests per second")
+	flag.StringVar(&s.only, "only", "", "run only this one, by its `name`")
+	flag.StringVar(&s.picture, "picture", "", "`file` to draw latency and failures to, as SVG")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, s); err != nil {
+		fmt.Fprintln(os.Stderr, "load:", err)
+		os.Exit(1)
+	}
+}
+
+// run does all runs one after the other, reports them, and returns an error
+// unless they went as they have to.
+func run(ctx context.Context, s settings) (err error) {
+	w, err := newWorld(ctx)
+	defer func() { err = errors.Join(err, w.stop()) }()
+	if err != nil {
+		return err
+	}
+	var results []*result
+	for _, sc := range scenarios(s) {
+		if s.only != "" && s.only != sc.name {
+			continue
+		}
+		say("%s: %d rotations at %d requests per second", sc.name, sc.rotations, s.rate)
+		r, failure := w.perform(ctx, sc, s.rate)
+		if failure != nil {
+			err = fmt.Errorf("run %s: %w", sc.name, failure)
+			break
+		}
+		results = append(results, r)
+	}
+	return errors.Join(err, report(s, results), judge(results))
+}
+
+// report prints the table, and draws the picture if one is wanted.
+func report(s settings, results []*result) error {
+	fmt.Print(table(results))
+	if s.picture == "" || len(results) == 0 {
+		return nil
+	}
+	if err := os.WriteFile(s.picture, draw(results), 0o644); err != nil { //nolint:gosec // for everybody to see
+		return fmt.Errorf("write picture: %w", err)
+	}
+	return nil
+}
+
+// judge returns an error if a run in which nothing may fail had failures.
+func judge(results []*result) error {
+	var errs []error
+	for _, r := range results {
+		if r.flawless && (r.failures() > 0 || r.refused > 0) {
+			errs = append(errs, fmt.Errorf("%s: %d requests failed, %d logins were refused: %v", r.name, r.failures(), r.refused, r.causes()))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func say(format string, args ...any) { fmt.Fprintf(os.Stderr, "load: "+format+"\n", args...) }

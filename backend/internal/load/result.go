@@ -1,0 +1,111 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// result is what a run has shown.
+type result struct {
+	scenario
+	samples  []sample
+	marks    []mark
+	delays   []time.Duration // from the answer of a rotation to its use everywhere
+	refused  int             // logins, by PostgreSQL's log
+	refusals []string
+}
+
+// mark is something that happened, from when to when.
+type mark struct {
+	what       string
+	begin, end time.Duration
+}
+
+// phase says when a request was sent: before the first rotation, while one was
+// under way or being taken over, or after the last.
+func (r *result) phase(from, to time.Duration) []sample {
+	var found []sample
+	for _, s := range r.samples {
+		if s.at >= from && s.at < to {
+			found = append(found, s)
+		}
+	}
+	return found
+}
+
+func (r *result) phases() (before, during, after []sample) {
+	if len(r.marks) == 0 {
+		return r.samples, nil, nil
+	}
+	first, last := r.marks[0].begin, r.marks[len(r.marks)-1].end
+	return r.phase(0, first), r.phase(first, last), r.phase(last, 1<<62)
+}
+
+func (r *result) failures() (n int) {
+	for _, s := range r.samples {
+		if s.err != nil {
+			n++
+		}
+	}
+	return n
+}
+
+// causes returns the first few different errors, and refused logins.
+func (r *result) causes() []string {
+	var found []string
+	for _, s := range r.samples {
+		if s.err != nil && len(found) < 3 && !slices.Contains(found, s.err.Error()) {
+			found = append(found, s.err.Error())
+		}
+	}
+	return append(found, r.refusals[:min(2, len(r.refusals))]...)
+}
+
+// percentiles returns the median and the 99th percentile of latencies.
+func percentiles(samples []sample) (p50, p99 time.Duration) {
+	if len(samples) == 0 {
+		return 0, 0
+	}
+	latencies := make([]time.Duration, len(samples))
+	for i, s := range samples {
+		latencies[i] = s.latency
+	}
+	slices.Sort(latencies)
+	return latencies[len(latencies)/2], latencies[len(latencies)*99/100]
+}
+
+// table is the report, in markdown.
+func table(results []*result) string {
+	var out strings.Builder
+	out.WriteString("| run | rotations | requests | failed | refused logins | median and p99 before | during | after | to use, median and longest |\n|---|---|---|---|---|---|---|---|---|\n")
+	for _, r := range results {
+		before, during, after := r.phases()
+		median, longest := spread(r.delays)
+		fmt.Fprintf(&out, "| %s | %d | %d | **%d** | **%d** | %s | %s | %s | %s, %s |\n", r.title, len(r.delays), len(r.samples),
+			r.failures(), r.refused, show(before), show(during), show(after), brief(median), brief(longest))
+	}
+	return out.String()
+}
+
+func show(samples []sample) string {
+	p50, p99 := percentiles(samples)
+	return brief(p50) + ", " + brief(p99)
+}
+
+func spread(delays []time.Duration) (median, longest time.Duration) {
+	if len(delays) == 0 {
+		return 0, 0
+	}
+	sorted := slices.Sorted(slices.Values(delays))
+	return sorted[len(sorted)/2], sorted[len(sorted)-1]
+}
+
+// brief shows a duration with the digits that mean something.
+func brief(d time.Duration) string {
+	if d >= time.Second {
+		return fmt.Sprintf("%.1f s", d.Seconds())
+	}
+	return fmt.Sprintf("%.1f ms", float64(d)/float64(time.Millisecond))
+}

@@ -1,0 +1,53 @@
+# A Vault Agent that keeps .env and config/secrets.yaml of an application current.
+#
+#   vault agent -config=agent.hcl
+#
+# It logs in with the two files that enroll.sh writes, finds Vault by VAULT_ADDR
+# and VAULT_CACERT, and runs as the application's own user, so that what it
+# writes needs mode 0600 only. Files are replaced by a rename: nobody ever reads
+# half of one. While Vault is away they stay as they are.
+#
+# When: the engine answers rotation_period and ttl, so the Agent comes back one
+# second after ttl has passed. A rotation by period or by cron is in the files
+# about a second after its commit, a manual one, an emergency or a rollback
+# within the role's refresh_interval and a second. For those to be faster, make
+# refresh_interval shorter (vault write smvm/roles/default refresh_interval=30s),
+# or restart the Agent, which makes it read at once.
+
+auto_auth {
+  method "approle" {
+    config = {
+      role_id_file_path                   = "/etc/smvm-api/role_id"
+      secret_id_file_path                 = "/etc/smvm-api/secret_id"
+      remove_secret_id_file_after_reading = false
+    }
+  }
+}
+
+template_config {
+  exit_on_retry_failure = false
+}
+
+# Both are rendered from the same read, so they are of one version. The command
+# runs once, when both have been written: smvm-api-changed.path reacts to it.
+template {
+  source               = "/etc/smvm-api/templates/env.ctmpl"
+  destination          = "/etc/smvm-api/.env"
+  perms                = "0600"
+  error_on_missing_key = true
+  exec {
+    command = ["touch", "/run/smvm-api/changed"]
+    timeout = "10s"
+  }
+}
+
+template {
+  source               = "/etc/smvm-api/templates/secrets.yaml.ctmpl"
+  destination          = "/etc/smvm-api/config/secrets.yaml"
+  perms                = "0600"
+  error_on_missing_key = true
+  exec {
+    command = ["touch", "/run/smvm-api/changed"]
+    timeout = "10s"
+  }
+}

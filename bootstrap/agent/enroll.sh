@@ -1,0 +1,75 @@
+#!/usr/bin/env bash
+# enroll.sh gives an application on this machine its login to Vault: a policy for
+# its role and nothing else, an AppRole, and the two files that a Vault Agent or
+# the application logs in with. Run again, it makes a new secret id and leaves
+# the old one valid, so that nothing that runs is interrupted.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+usage() {
+	cat <<'USAGE'
+usage: enroll.sh [options] ROLE
+
+Run it on the application's machine, with VAULT_ADDR set and a token that may
+write policies and AppRoles. ROLE is the engine's role, such as default.
+
+  -dir DIR      where to put role_id and secret_id; /etc/smvm-api by default
+  -owner USER   who is to own them; whoever runs this by default
+  -name NAME    name of policy and AppRole; smvm-application-ROLE by default
+  -path PATH    where the engine is mounted; smvm by default
+  -bound CIDRS  addresses that may log in, such as 10.0.0.7/32; any by default
+USAGE
+}
+
+die() {
+	printf 'enroll.sh: %s\n' "$1" >&2
+	exit 1
+}
+
+dir=/etc/smvm-api owner='' name='' path=smvm bound='' role=''
+while [ $# -gt 0 ]; do
+	case $1 in
+	-h | -help | --help)
+		usage
+		exit
+		;;
+	-dir | -owner | -name | -path | -bound)
+		[ $# -gt 1 ] || die "$1 needs a value"
+		printf -v "${1#-}" %s "$2"
+		shift
+		;;
+	-*) die "$1 is no option; see -help" ;;
+	*)
+		[ -z "$role" ] || die "one role at a time: $role, $1"
+		role=$1
+		;;
+	esac
+	shift
+done
+[[ $role =~ ^[A-Za-z0-9._-]+$ ]] || die 'name one role of the engine; see -help'
+name=${name:-smvm-application-$role}
+
+# policy prints policies/application.hcl for this role and mount. Only the role
+# default has the bare path.
+policy() {
+	local bare='/^path "smvm\/creds" {/,/^}/d'
+	[ "$role" != default ] || bare=''
+	sed -e '/^#/d' -e "$bare" -e "s/default/$role/" -e "s|\"smvm/|\"${path%/}/|" policies/application.hcl
+}
+
+policy | vault policy write "$name" - >/dev/null
+[[ $(vault auth list) == *approle/* ]] || vault auth enable approle >/dev/null
+vault write "auth/approle/role/$name" token_policies="$name" token_period=1h \
+	token_no_default_policy=false secret_id_bound_cidrs="$bound" token_bound_cidrs="$bound" >/dev/null
+
+umask 077
+mkdir -p "$dir"
+# put FILE writes standard input to a file of mode 0600, whole or not at all.
+put() {
+	cat >"$dir/$1.part"
+	[ -z "$owner" ] || chown "$owner" "$dir/$1.part"
+	mv "$dir/$1.part" "$dir/$1"
+}
+vault read -field=role_id "auth/approle/role/$name/role-id" | put role_id
+vault write -f -field=secret_id "auth/approle/role/$name/secret-id" | put secret_id
+printf '%s may read %s/creds/%s; its login is in %s.\n' "$name" "${path%/}" "$role" "$dir"

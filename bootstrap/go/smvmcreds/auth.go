@@ -1,0 +1,138 @@
+package smvmcreds
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Token is a token that somebody else keeps valid.
+type Token string
+
+// Token implements Auth.
+func (t Token) Token(context.Context, *Vault) (string, error) { return string(t), nil }
+
+// Refused implements Auth. There is no other token to get.
+func (Token) Refused() {}
+
+// TokenFile is the path of a file with a token, such as the file sink of a Vault
+// Agent. It is read for every request.
+type TokenFile string
+
+// Token implements Auth.
+func (path TokenFile) Token(context.Context, *Vault) (string, error) { return readFile(string(path)) }
+
+// Refused implements Auth. The file is read again anyway.
+func (TokenFile) Refused() {}
+
+// AppRole logs in with the two files of Vault's AppRole method. It renews its
+// token after two thirds of the token's life, and logs in again when that is not
+// possible.
+type AppRole struct {
+	// RoleIDFile and SecretIDFile are read at each login.
+	RoleIDFile, SecretIDFile string
+	// Mount is where the method is enabled; approle by default.
+	Mount string
+
+	mu    sync.Mutex
+	token string
+	renew time.Time // from then on the token is to be renewed
+	ends  time.Time // from then on it is not valid
+}
+
+// login is what Vault answers to a login and to a renewal.
+type login struct {
+	Auth struct {
+		Token     string `json:"client_token"`
+		Seconds   int    `json:"lease_duration"`
+		Renewable bool   `json:"renewable"`
+	} `json:"auth"`
+}
+
+// Token implements Auth.
+func (a *AppRole) Token(ctx context.Context, v *Vault) (string, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	now := time.Now()
+	switch {
+	case a.token != "" && now.Before(a.renew):
+		return a.token, nil
+	case a.token != "" && now.Before(a.ends) && a.renewLocked(ctx, v) == nil:
+		return a.token, nil
+	}
+	return a.token, a.loginLocked(ctx, v)
+}
+
+// Refused implements Auth: the next request logs in.
+func (a *AppRole) Refused() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.token = ""
+}
+
+func (a *AppRole) renewLocked(ctx context.Context, v *Vault) error {
+	var answer login
+	if err := v.call(ctx, http.MethodPost, "auth/token/renew-self", a.token, nil, &answer); err != nil {
+		return err
+	}
+	a.keepLocked(answer)
+	if !time.Now().Add(minTokenLife).Before(a.ends) {
+		return errors.New("renew token: it is at the end of its life")
+	}
+	return nil
+}
+
+// minTokenLife is what a renewed token must still live to be worth keeping.
+const minTokenLife = 5 * time.Second
+
+func (a *AppRole) loginLocked(ctx context.Context, v *Vault) error {
+	a.token = ""
+	roleID, err := readFile(a.RoleIDFile)
+	if err != nil {
+		return err
+	}
+	secretID, err := readFile(a.SecretIDFile)
+	if err != nil {
+		return err
+	}
+	body, err := json.Marshal(map[string]string{"role_id": roleID, "secret_id": secretID})
+	if err != nil {
+		return fmt.Errorf("encode login: %w", err)
+	}
+	var answer login
+	path := "auth/" + cmp.Or(a.Mount, "approle") + "/login"
+	if err := v.call(ctx, http.MethodPost, path, "", bytes.NewReader(body), &answer); err != nil {
+		return err
+	}
+	a.keepLocked(answer)
+	return nil
+}
+
+// keepLocked takes over a token; one without an end is never renewed.
+func (a *AppRole) keepLocked(l login) {
+	life := time.Duration(l.Auth.Seconds) * time.Second
+	if life == 0 {
+		life = 100 * 365 * 24 * time.Hour
+	}
+	now := time.Now()
+	a.token, a.renew, a.ends = l.Auth.Token, now.Add(life*2/3), now.Add(life)
+	if !l.Auth.Renewable {
+		a.renew = a.ends
+	}
+}
+
+func readFile(path string) (string, error) {
+	text, err := os.ReadFile(path) //nolint:gosec // the service's own configuration
+	if err != nil {
+		return "", fmt.Errorf("read token or login: %w", err)
+	}
+	return strings.TrimSpace(string(text)), nil
+}

@@ -1,0 +1,161 @@
+package smvmcreds
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// maxAnswer bounds what is read of one answer, in bytes.
+const maxAnswer = 1 << 20
+
+// Vault reads the credentials of a role from Vault's API, or through the listener
+// of a Vault Agent or Vault Proxy on the same machine.
+type Vault struct {
+	// Address is the URL of Vault, or of the Agent, such as http://127.0.0.1:8100.
+	Address string
+	// Path is the role's, with the mount: smvm/creds/orders.
+	Path string
+	// Auth gets the tokens. With an Agent that adds its own, it is nil.
+	Auth Auth
+	// Namespace is of Vault Enterprise; empty for none.
+	Namespace string
+	// HTTP is the client to use, for example one that trusts a private CA;
+	// http.DefaultClient by default.
+	HTTP *http.Client
+}
+
+// Auth is a way to log in to Vault.
+type Auth interface {
+	// Token returns a token that is valid, logging in where it has to.
+	Token(ctx context.Context, v *Vault) (string, error)
+	// Refused says that Vault has refused the last token.
+	Refused()
+}
+
+// StatusError is an answer of Vault other than success.
+type StatusError struct {
+	// Code is the HTTP status, Errors are what Vault says about it.
+	Code   int
+	Errors []string
+}
+
+// Error implements error.
+func (e *StatusError) Error() string {
+	return fmt.Sprintf("Vault answers %d: %s", e.Code, strings.Join(e.Errors, "; "))
+}
+
+// Read implements Reader. A token that is refused is replaced, once.
+func (v *Vault) Read(ctx context.Context, have *Credentials) (*Credentials, error) {
+	fresh, err := v.read(ctx, have)
+	var refusal *StatusError
+	if v.Auth != nil && errors.As(err, &refusal) && refusal.Code == http.StatusForbidden {
+		v.Auth.Refused()
+		fresh, err = v.read(ctx, have)
+	}
+	return fresh, err
+}
+
+// read asks for values only if the version is another one, unless a previous
+// value is held: that such a value has ended makes no new version, and must be
+// noticed.
+func (v *Vault) read(ctx context.Context, have *Credentials) (*Credentials, error) {
+	token := ""
+	if v.Auth != nil {
+		var err error
+		if token, err = v.Auth.Token(ctx, v); err != nil {
+			return nil, fmt.Errorf("log in to Vault: %w", err)
+		}
+	}
+	path := v.Path
+	if have != nil && !have.offersPrevious() {
+		path += "?if_version=" + strconv.Itoa(have.Version)
+	}
+	var answer struct{ Data map[string]any }
+	if err := v.call(ctx, http.MethodGet, path, token, nil, &answer); err != nil {
+		return nil, err
+	}
+	return parse(answer.Data, have)
+}
+
+// parse makes credentials of an answer of creds.
+func parse(data map[string]any, have *Credentials) (*Credentials, error) {
+	version, err := whole(data, "version")
+	if err != nil {
+		return nil, err
+	}
+	ttl, err := whole(data, "ttl")
+	if err != nil {
+		return nil, err
+	}
+	c := &Credentials{Version: version, values: map[string]string{}}
+	// The ttl is cut to whole seconds, so what it waits for comes within the next.
+	c.TTL = time.Duration(ttl+1) * time.Second
+	text, _ := data["last_vault_rotation"].(string)
+	c.LastRotation, _ = time.Parse(time.RFC3339, text)
+	if data["changed"] == false {
+		c.values = have.values
+		return c, nil
+	}
+	for name, value := range data {
+		if s, ok := value.(string); ok {
+			c.values[name] = s
+		}
+	}
+	return c, nil
+}
+
+func whole(data map[string]any, name string) (int, error) {
+	n, _ := data[name].(json.Number)
+	i, err := strconv.Atoi(n.String())
+	if err != nil {
+		return 0, fmt.Errorf("read %s of the answer: it is no whole number; is this the path of smvm/creds/<role>?", name)
+	}
+	return i, nil
+}
+
+// call sends one request to Vault's API and decodes the answer.
+func (v *Vault) call(ctx context.Context, method, path, token string, body io.Reader, answer any) error {
+	request, err := http.NewRequestWithContext(ctx, method, strings.TrimSuffix(v.Address, "/")+"/v1/"+path, body)
+	if err != nil {
+		return fmt.Errorf("make request for %s: %w", path, err)
+	}
+	request.Header.Set("X-Vault-Request", "true")
+	if token != "" {
+		request.Header.Set("X-Vault-Token", token)
+	}
+	if v.Namespace != "" {
+		request.Header.Set("X-Vault-Namespace", v.Namespace)
+	}
+	client := v.HTTP
+	if client == nil {
+		client = http.DefaultClient
+	}
+	response, err := client.Do(request)
+	if err != nil {
+		return fmt.Errorf("ask Vault: %w", err)
+	}
+	defer response.Body.Close() //nolint:errcheck // it was read
+	return decode(response, answer)
+}
+
+// decode reads an answer. Errors of Vault never hold a value of the engine.
+func decode(response *http.Response, answer any) error {
+	decoder := json.NewDecoder(io.LimitReader(response.Body, maxAnswer))
+	decoder.UseNumber()
+	if response.StatusCode >= http.StatusMultipleChoices {
+		refusal := &StatusError{Code: response.StatusCode}
+		_ = decoder.Decode(refusal) // without a text, the code has to do
+		return refusal
+	}
+	if err := decoder.Decode(answer); err != nil {
+		return errors.New("decode answer of Vault: it is not the JSON it should be")
+	}
+	return nil
+}

@@ -1,0 +1,40 @@
+-- auth.sql lets PgBouncer check the application's logins against PostgreSQL
+-- itself (auth_query), so that it follows every rotation without being told.
+--
+-- Run it with psql, as a superuser, in each database behind PgBouncer:
+--
+--   psql -q -d orders -v owner=orders_owner -v bouncer=pgbouncer -f bootstrap/pgbouncer/auth.sql
+--
+-- psql asks for the password of a new user pgbouncer; it goes into userlist.txt.
+-- That user learns the SCRAM verifiers of the owner's members, with which nobody
+-- can log in, and of nobody else.
+
+\set ON_ERROR_STOP on
+\if :{?owner} \else \set owner orders_owner \endif
+\if :{?bouncer} \else \set bouncer pgbouncer \endif
+SET password_encryption = 'scram-sha-256';
+SELECT count(*) = 0 AS bouncer_is_new FROM pg_catalog.pg_roles WHERE rolname = :'bouncer' \gset
+
+BEGIN;
+\if :bouncer_is_new
+CREATE ROLE :"bouncer" LOGIN;
+\endif
+CREATE SCHEMA IF NOT EXISTS :"bouncer" AUTHORIZATION CURRENT_USER;
+SET LOCAL search_path = :"bouncer";
+SELECT format($$
+CREATE OR REPLACE FUNCTION get_auth(name text) RETURNS TABLE (username text, verifier text)
+	LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog AS
+$body$
+	SELECT rolname::text, rolpassword
+	FROM pg_authid
+	WHERE rolname = name AND rolcanlogin AND NOT rolsuper AND (rolvaliduntil IS NULL OR rolvaliduntil > now())
+		AND pg_has_role(oid, %L, 'MEMBER')
+$body$ $$, :'owner') \gexec
+REVOKE ALL ON FUNCTION get_auth(text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION get_auth(text) TO :"bouncer";
+GRANT USAGE ON SCHEMA :"bouncer" TO :"bouncer";
+COMMIT;
+
+\if :bouncer_is_new
+\password :"bouncer"
+\endif

@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# poll.sh keeps a JSON file with the credentials of a role current, with nothing
+# but curl and jq, and runs a command when a new version is in it:
+#
+#   VAULT_ADDR=… VAULT_TOKEN_FILE=… poll.sh smvm/creds/orders creds.json COMMAND…
+#
+# It waits for what ttl says, asks by if_version, and keeps the file as it is
+# while Vault is away. The token is in a file, never in arguments; keeping it
+# valid is somebody else's job.
+set -euo pipefail
+
+[ $# -ge 2 ] || {
+	echo 'usage: poll.sh PATH FILE [COMMAND…]; VAULT_ADDR and VAULT_TOKEN_FILE are to be set' >&2
+	exit 2
+}
+: "${VAULT_ADDR:?is not set}" "${VAULT_TOKEN_FILE:?is not set}"
+path=$1 file=$2
+shift 2
+umask 077
+
+# read_creds [VERSION] prints what creds answers, unless that is still the version.
+read_creds() {
+	curl -fsS --max-time 20 -H @<(printf 'X-Vault-Token: %s\nX-Vault-Request: true\n' "$(<"$VAULT_TOKEN_FILE")") \
+		"$VAULT_ADDR/v1/$path${1:+?if_version=$1}" | jq -e .data
+}
+
+version='' overlap=''
+while :; do
+	# That previous values have ended makes no new version, so while there are any
+	# everything is read.
+	if ! answer=$(read_creds "$([ -n "$overlap" ] || echo "$version")"); then
+		sleep 2
+		continue
+	fi
+	if [ "$(jq .changed <<<"$answer")" != false ]; then
+		jq . <<<"$answer" >"$file.part"
+		mv "$file.part" "$file"
+		overlap=$(jq -r 'keys[] | select(contains("_previous_"))' <<<"$answer")
+	fi
+	now=$(jq .version <<<"$answer")
+	if [ "$now" != "$version" ]; then
+		version=$now
+		[ $# -eq 0 ] || "$@" || echo "poll.sh: the command did not succeed" >&2
+	fi
+	sleep "$(jq '.ttl + 1' <<<"$answer")"
+done
