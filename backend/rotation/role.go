@@ -27,6 +27,8 @@ type Engine struct {
 	Changed func(*Role)
 	// Recorded is called for each record once it is part of a saved state.
 	Recorded func(*Role, Record, Entry)
+	// Surroundings are what operations have around them.
+	Surroundings Surroundings
 	// Context ends when the backend is cleaned up; runs stop then and are
 	// recovered by whoever comes next.
 	Context context.Context
@@ -279,6 +281,11 @@ func (r *Role) complete(s *State, rec *Record) error {
 // NewOperation starts the description of an operation.
 func (e *Engine) NewOperation(kind Kind, trigger Trigger) Operation {
 	return Operation{ID: e.NewID(), Kind: kind, Trigger: trigger, Started: e.Now().UTC().Truncate(time.Millisecond)}
+}
+
+// own reports whether the engine does this by itself and others wait for it.
+func (op Operation) own() bool {
+	return op.Kind == KindRetire || op.Kind == KindFollow || op.Kind == KindRecover
 }
 
 // busy is the error for whoever finds this operation in the way.

@@ -110,7 +110,7 @@ func (r *Role) begin(req Request) (run, own *Run, err error) {
 		switch {
 		case req.RequestID != "" && busy.op.RequestID == req.RequestID:
 			return busy, nil, nil
-		case busy.op.Kind == KindRetire || busy.op.Kind == KindRecover:
+		case busy.op.own():
 			return nil, busy, busy.Operation().busy(r.Name)
 		}
 		return nil, nil, busy.Operation().busy(r.Name)
@@ -200,6 +200,8 @@ func (run *Run) perform(ctx context.Context) error {
 		return nil
 	case KindRetire:
 		return run.retire(ctx)
+	case KindFollow:
+		return run.follow(ctx)
 	case KindRepair:
 		return run.repair(ctx)
 	}
@@ -228,7 +230,7 @@ func (run *Run) planAgain() error {
 // plan checks the request against the state and lists the secrets it works on.
 func (run *Run) plan(s *State) error {
 	switch run.op.Kind {
-	case KindRecover:
+	case KindRecover, KindFollow:
 		return nil
 	case KindCreate, KindImport:
 		if s.Deleted {

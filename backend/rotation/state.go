@@ -30,6 +30,8 @@ type State struct {
 	// NextRotation is the stored time of the next automatic rotation. Zero means
 	// that none is planned, never that one is due.
 	NextRotation time.Time `json:"next_rotation,omitzero"`
+	// Following is what is left to be done after the latest commit.
+	Following *Following `json:"following,omitempty"`
 	// InFlight is the operation whose intent was saved and whose end was not.
 	InFlight *Operation `json:"in_flight,omitempty"`
 	// Failures counts the automatic attempts that failed in a row.
@@ -106,6 +108,7 @@ const (
 	KindRollback Kind = "rollback" // back to the previous values
 	KindRetire   Kind = "retire"   // end of an overlap
 	KindRepair   Kind = "repair"   // what a target refuses is set again
+	KindFollow   Kind = "follow"   // what comes after a commit
 	KindDelete   Kind = "delete"   // the secret or the role is forgotten
 )
 
@@ -117,6 +120,7 @@ const (
 	TriggerManual   Trigger = "manual"
 	TriggerSchedule Trigger = "schedule"
 	TriggerRecovery Trigger = "recovery"
+	TriggerCheck    Trigger = "check" // what followed a commit has failed
 )
 
 // Actor is who asked for an operation, as Vault names them; zero when it was the
@@ -142,6 +146,11 @@ type Operation struct {
 	RevokePrevious bool `json:"revoke_previous,omitempty"`
 	// Attempts counts how often recovery has found a target unreachable.
 	Attempts int `json:"attempts,omitempty"`
+	// Tasks are what follows the commit.
+	Tasks []Task `json:"tasks,omitempty"`
+	// Follows is the id of the operation whose tasks these were, or whose failed
+	// task this rolls back.
+	Follows string `json:"follows,omitempty"`
 }
 
 // Decode reads a stored state and refuses one of a newer format.

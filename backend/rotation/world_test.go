@@ -34,6 +34,8 @@ type world struct {
 	hooks  map[string]func() // run before the call of that name; set before use
 	broken []string          // invariants that did not hold, with the call they broke at
 
+	tasks    []Task // what is planned around every operation
+	sick     bool   // the application does not get on with what is current
 	settings Settings
 	engine   *Engine
 	role     *Role
@@ -100,7 +102,7 @@ func newWorld() *world {
 func (w *world) clone() *world {
 	c := newWorld()
 	c.clock, c.made, c.state, c.stored, c.settings = w.clock, w.made, w.state, w.stored, w.settings
-	c.adrift = maps.Clone(w.adrift)
+	c.adrift, c.tasks, c.sick = maps.Clone(w.adrift), w.tasks, w.sick
 	c.users, c.gone, c.entries, c.used = maps.Clone(w.users), maps.Clone(w.gone), maps.Clone(w.entries), maps.Clone(w.used)
 	return c
 }
@@ -213,7 +215,7 @@ func (w *world) boot(t testing.TB) {
 		Settings: func() Settings { return w.settings },
 		Changed:  func(*Role) {},
 		Recorded: w.record,
-		Context:  ctx,
+		Context:  ctx, Surroundings: (*around)(w),
 	}
 	var s *State
 	if state != nil {
