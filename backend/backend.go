@@ -37,7 +37,7 @@ type backend struct {
 	engine    *rotation.Engine
 	registry  *registry
 	scheduler *scheduler
-	checks    *checks
+	drift     *drift
 	postgres  *secret.Postgres
 	types     map[string]secret.Type
 	admin     secret.Type
@@ -81,7 +81,7 @@ func newBackend(now func() time.Time) *backend {
 	b.engine = b.newEngine(ctx)
 	b.registry = &registry{engine: b.engine, store: &store{b}, roles: map[string]*rotation.Role{}}
 	b.scheduler = newScheduler(b)
-	b.checks = &checks{b: b}
+	b.drift = &drift{b: b}
 	b.Backend = &framework.Backend{
 		Help:           help,
 		BackendType:    logical.TypeLogical,
@@ -111,6 +111,8 @@ func (b *backend) newEngine(ctx context.Context) *rotation.Engine {
 		Changed:  func(r *rotation.Role) { b.scheduler.plan(r) },
 		Recorded: b.recorded,
 		Context:  ctx,
+
+		Surroundings: surroundings{b},
 	})
 }
 
@@ -126,6 +128,8 @@ func (b *backend) paths() []*framework.Path {
 		b.pathRoles(),
 		b.pathSecretList(),
 		b.pathSecrets(),
+		b.pathCheckList(),
+		b.pathChecks(),
 		b.pathRotate(),
 		b.pathRollback(),
 		b.pathVerify(),
@@ -152,7 +156,7 @@ func (b *backend) startWork() {
 	}
 	b.start.Do(func() {
 		go b.scheduler.run(b.engine.Context)
-		go b.checks.run(b.engine.Context)
+		go b.drift.run(b.engine.Context)
 	})
 }
 
@@ -207,7 +211,7 @@ func (b *backend) log() hclog.Logger {
 // history entry, so that the log vouches for the history.
 func (b *backend) recorded(r *rotation.Role, rec rotation.Record, e rotation.Entry) {
 	if rec.Kind == rotation.KindRepair {
-		b.checks.forget(r.Key)
+		b.drift.forget(r.Key)
 	}
 	fields := []any{
 		"rotation_id", rec.ID, "kind", string(rec.Kind), "outcome", string(rec.Outcome), "subject", r.Key,

@@ -32,6 +32,7 @@ func (b *backend) pathStatusRead(ctx context.Context, _ *logical.Request, d *fra
 	data := b.rotationStatus(r)
 	data["role"] = r.Name
 	data["secrets"] = b.stages(r.Snapshot())
+	data["following"] = following(r.Snapshot())
 	return &logical.Response{Data: data}, nil
 }
 
@@ -51,7 +52,7 @@ func (b *backend) rotationStatus(r *rotation.Role) map[string]any {
 		"in_flight":           inFlight(r, s),
 	}
 	if data["advice"] == "" {
-		data["advice"] = b.checks.advice(r)
+		data["advice"] = b.drift.advice(r)
 	}
 	if s.Policy.AutoRotate {
 		data["next_vault_rotation"] = timestamp(s.NextRotation)
@@ -98,6 +99,21 @@ func inFlight(r *rotation.Role, s *rotation.Snapshot) any {
 	return data
 }
 
+// following tells what is left to be done after the latest commit, null if
+// nothing is.
+func following(s *rotation.Snapshot) any {
+	if s.Following == nil {
+		return nil
+	}
+	tasks := map[string]any{}
+	for _, t := range s.Following.Tasks {
+		tasks[t.Name] = map[string]any{
+			"done": t.Done, "failed": t.Failed, "required": t.Required, "detail": t.Detail, "next": timestamp(t.Next),
+		}
+	}
+	return map[string]any{"rotation_id": s.Following.ID, "tasks": tasks}
+}
+
 // stages tells which values each secret has, without showing them.
 func (b *backend) stages(s *rotation.Snapshot) map[string]any {
 	now := b.now()
@@ -141,6 +157,7 @@ func statusFields() map[string]*framework.FieldSchema {
 	fields := rotationStatusFields()
 	fields["role"] = field(framework.TypeString, "Name of the role.")
 	fields["secrets"] = field(framework.TypeMap, "For each secret, its type and the stages it has values in.")
+	fields["following"] = field(framework.TypeMap, "What is left to be done after the latest rotation, such as checks; null if nothing is.")
 	return fields
 }
 

@@ -105,7 +105,7 @@ func (s *scheduler) plan(r *rotation.Role) {
 		return
 	}
 	s.unplanLocked(r.Key)
-	p := &plan{role: r, at: action.At, lane: s.laneLocked(laneOf(r))}
+	p := &plan{role: r, at: action.At, lane: s.laneLocked(laneOf(r, action))}
 	s.byKey[r.Key] = p
 	heap.Push(&p.lane.plans, p)
 	s.wake()

@@ -53,12 +53,13 @@ type Following struct {
 	Tasks   []Task   `json:"tasks"`
 }
 
-// following is what is left to be done after run commits.
+// following is what is left to be done after run commits, nil if nothing is.
 func (run *Run) following(version int) *Following {
-	if len(run.op.Tasks) == 0 {
+	f := &Following{ID: run.op.ID, Kind: run.op.Kind, Secrets: run.op.Secrets, Version: version, Tasks: run.op.Tasks}
+	if len(f.open()) == 0 {
 		return nil
 	}
-	return &Following{ID: run.op.ID, Kind: run.op.Kind, Secrets: run.op.Secrets, Version: version, Tasks: run.op.Tasks}
+	return f
 }
 
 // at is when the next step of any task is to be done.
@@ -167,7 +168,7 @@ func (run *Run) keep(s *State, next *Following) error {
 func (run *Run) retreat(ctx context.Context, f *Following, cause string) error {
 	back := run.role.newRun(Request{
 		Kind: KindRollback, Trigger: TriggerCheck, Secrets: f.Secrets,
-		Reason: fmt.Sprintf("after %s %s: %s", f.Kind, f.ID, cause),
+		Reason: fmt.Sprintf("%s, after %s %s", cause, f.Kind, f.ID),
 	})
 	back.op.Follows = f.ID
 	err := back.plan(run.role.Snapshot().State)
@@ -196,5 +197,45 @@ func (run *Run) strand(ctx context.Context, f *Following, cause string, obstacle
 
 const (
 	nowFollowing = "The new values are committed and work; what follows the commit will be tried again."
+	nowReversed  = "Readers get the previous values again, as a new version; they were proven to work."
 	nowStranded  = "The new values stay current, and were accepted by their targets when they were committed."
 )
+
+// Followed waits, as long as ctx lasts, for the end of what follows the commit of
+// that operation, and returns its record: nil if nothing followed it or it has not
+// ended. An operation that was rolled back for a failed task is a *Failure.
+func (r *Role) Followed(ctx context.Context, id string) (*Record, error) {
+	for {
+		r.mu.Lock()
+		moved, s := r.moved, r.Snapshot()
+		r.mu.Unlock()
+		if s.Following == nil || s.Following.ID != id {
+			return s.outcome(id)
+		}
+		select {
+		case <-moved:
+		case <-ctx.Done():
+			return nil, nil
+		}
+	}
+}
+
+// outcome looks for the record of what followed an operation.
+func (s *State) outcome(id string) (*Record, error) {
+	for _, e := range slices.Backward(s.Outbox) {
+		rec, err := e.Decode()
+		if err != nil || rec.Follows != id {
+			continue
+		}
+		switch {
+		case rec.Kind == KindFollow && rec.Outcome == OutcomeCompleted:
+			return &rec, nil
+		case rec.Kind == KindRollback && rec.Outcome == OutcomeCompleted:
+			rec.ID, rec.Kind, rec.Outcome = id, KindRotate, OutcomeRolledBack
+			return nil, &Failure{Record: rec, Cause: errors.New(rec.Reason), Now: nowReversed}
+		}
+		rec.ID, rec.Kind = id, KindRotate
+		return nil, &Failure{Record: rec, Cause: errors.New(strings.Join(rec.Issues, "; ")), Now: nowStranded}
+	}
+	return nil, nil
+}

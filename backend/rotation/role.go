@@ -57,6 +57,8 @@ type Role struct {
 	// saves counts the writes of the state that worked, stalls the runs in a row
 	// that failed without one.
 	saves, stalls int
+	// moved is closed when the state is saved next.
+	moved chan struct{}
 	// appended is the sequence number of the newest entry known to be appended.
 	appended int
 }
@@ -75,7 +77,7 @@ type Snapshot struct {
 
 // NewRole wraps a state that is already stored under key, or nil for a new role.
 func (e *Engine) NewRole(key, name string, s *State) (*Role, error) {
-	r := &Role{Key: key, Name: name, engine: e}
+	r := &Role{Key: key, Name: name, engine: e, moved: make(chan struct{})}
 	return r, r.publish(existing(s))
 }
 
@@ -161,6 +163,8 @@ func (r *Role) updateLocked(ctx context.Context, change func(*State) error) erro
 	}
 	r.saves, r.stalls = r.saves+1, 0
 	r.snapshot.Store(&Snapshot{State: next, Terms: terms})
+	close(r.moved)
+	r.moved = make(chan struct{})
 	r.announce(next, known)
 	r.engine.Changed(r)
 	return nil

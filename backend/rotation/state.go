@@ -3,6 +3,7 @@ package rotation
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 )
@@ -30,6 +31,8 @@ type State struct {
 	// NextRotation is the stored time of the next automatic rotation. Zero means
 	// that none is planned, never that one is due.
 	NextRotation time.Time `json:"next_rotation,omitzero"`
+	// Checks belong to Surroundings.
+	Checks map[string]json.RawMessage `json:"checks,omitempty"`
 	// Following is what is left to be done after the latest commit.
 	Following *Following `json:"following,omitempty"`
 	// InFlight is the operation whose intent was saved and whose end was not.
@@ -196,7 +199,7 @@ func (s *State) Clone() *State {
 		copied := *secret
 		c.Secrets[name] = &copied
 	}
-	c.Outbox = slices.Clone(s.Outbox)
+	c.Checks, c.Outbox = maps.Clone(s.Checks), slices.Clone(s.Outbox)
 	return &c
 }
 
