@@ -38,6 +38,7 @@ type backend struct {
 	registry  *registry
 	scheduler *scheduler
 	drift     *drift
+	alerts    *alerts
 	postgres  *secret.Postgres
 	types     map[string]secret.Type
 	admin     secret.Type
@@ -82,12 +83,13 @@ func newBackend(now func() time.Time) *backend {
 	b.registry = &registry{engine: b.engine, store: &store{b}, roles: map[string]*rotation.Role{}}
 	b.scheduler = newScheduler(b)
 	b.drift = &drift{b: b}
+	b.alerts = &alerts{b: b}
 	b.Backend = &framework.Backend{
 		Help:           help,
 		BackendType:    logical.TypeLogical,
 		RunningVersion: version,
 		Paths:          b.paths(),
-		PathsSpecial:   &logical.Paths{SealWrapStorage: []string{rolePrefix, connectionPrefix}},
+		PathsSpecial:   &logical.Paths{SealWrapStorage: []string{rolePrefix, connectionPrefix, alertPrefix}},
 		InitializeFunc: b.initialize,
 		PeriodicFunc:   b.periodic,
 		Clean:          b.clean,
@@ -108,7 +110,7 @@ func (b *backend) newEngine(ctx context.Context) *rotation.Engine {
 		NewID:    newID,
 		Cron:     parseCron,
 		Settings: b.rotationSettings,
-		Changed:  func(r *rotation.Role) { b.scheduler.plan(r) },
+		Changed:  b.changed,
 		Recorded: b.recorded,
 		Context:  ctx,
 
@@ -130,6 +132,9 @@ func (b *backend) paths() []*framework.Path {
 		b.pathSecrets(),
 		b.pathCheckList(),
 		b.pathChecks(),
+		b.pathAlertList(),
+		b.pathAlerts(),
+		b.pathAlertTest(),
 		b.pathRotate(),
 		b.pathRollback(),
 		b.pathVerify(),
@@ -157,6 +162,7 @@ func (b *backend) startWork() {
 	b.start.Do(func() {
 		go b.scheduler.run(b.engine.Context)
 		go b.drift.run(b.engine.Context)
+		go b.alerts.run(b.engine.Context)
 	})
 }
 
@@ -171,6 +177,7 @@ func (b *backend) periodic(_ context.Context, req *logical.Request) error {
 	}
 	b.startWork()
 	b.scheduler.tick()
+	b.alerts.tick()
 	return nil
 }
 
@@ -200,11 +207,21 @@ func (b *backend) noteMount(req *logical.Request) {
 // log returns a logger whose lines say which mount they are about: the lines of
 // all mounts appear under the name of one of them.
 func (b *backend) log() hclog.Logger {
-	mount := ""
+	return b.Logger().With("mount", b.mountPath(), "backend_uuid", b.uuid)
+}
+
+// mountPath is where the engine is mounted, empty as long as that is not known.
+func (b *backend) mountPath() string {
 	if known := b.mount.Load(); known != nil {
-		mount = *known
+		return *known
 	}
-	return b.Logger().With("mount", mount, "backend_uuid", b.uuid)
+	return ""
+}
+
+// changed is told of every change of a role's state.
+func (b *backend) changed(r *rotation.Role) {
+	b.scheduler.plan(r)
+	b.alerts.note(r)
 }
 
 // recorded writes the one log line of each change. The hash ties the line to the

@@ -8,16 +8,14 @@
 package check
 
 import (
-	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"net/url"
 	"regexp"
 	"strings"
 	"time"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/outbound"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
@@ -103,10 +101,8 @@ var headerName = regexp.MustCompile("^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")
 // Validate returns an error that wraps rotation.ErrInvalid for what cannot be.
 // Names are what placeholders may name.
 func (c Config) Validate(names []string) error {
-	_, err := c.tlsConfig()
 	return firstOf(
 		c.validateRequest(names),
-		err,
 		oneOf("phase", c.Phase, Before, After),
 		oneOf("on_failure", c.OnFailure, Rollback, Alert),
 		within("timeout", c.Timeout, time.Second, 30*time.Second),
@@ -144,16 +140,11 @@ func (c Config) validateBefore() error {
 }
 
 func (c Config) validateRequest(names []string) error {
-	u, err := url.Parse(c.URL)
-	switch {
-	case err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https":
-		return invalid("url", "must be like https://orders.example.com/health")
-	case u.User != nil:
-		return invalid("url", "has a user name; give it as a header, with placeholders")
-	case strings.Contains(c.URL, "{{"):
-		return invalid("url", "has a placeholder; values go into headers and body only, because addresses are logged")
-	case c.TLSCA != "" && u.Scheme != "https":
-		return invalid("tls_ca", "is for https addresses only")
+	if err := outbound.CheckURL(c.URL); err != nil {
+		return invalid("url", "%v", err)
+	}
+	if _, err := outbound.Client(c.TLSCA); err != nil {
+		return invalid("tls_ca", "%v", err)
 	}
 	if _, err := http.NewRequest(c.Method, c.URL, nil); err != nil || c.Method != strings.ToUpper(c.Method) { //nolint:noctx // only tried
 		return invalid("method", "%q is no method of HTTP", c.Method)
@@ -196,19 +187,6 @@ func between(field string, n, least, most int) error {
 		return invalid(field, "is %d; it must be from %d to %d", n, least, most)
 	}
 	return nil
-}
-
-// tlsConfig trusts what TLSCA says.
-func (c Config) tlsConfig() (*tls.Config, error) {
-	config := &tls.Config{MinVersion: tls.VersionTLS12}
-	if c.TLSCA == "" {
-		return config, nil
-	}
-	config.RootCAs = x509.NewCertPool()
-	if !config.RootCAs.AppendCertsFromPEM([]byte(c.TLSCA)) {
-		return nil, invalid("tls_ca", "has no PEM block of a certificate: give the text of the file, for example with tls_ca=@ca.pem")
-	}
-	return config, nil
 }
 
 // Decode reads a stored check.

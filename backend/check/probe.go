@@ -3,16 +3,16 @@ package check
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"regexp"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/outbound"
 )
 
 // maxBody is how much of an answer is looked at.
@@ -21,7 +21,7 @@ const maxBody = 64 << 10
 // Probe asks once. The error says what is not as expected, and shows nothing of
 // what was sent or answered.
 func (c Config) Probe(ctx context.Context, values map[string]string) error {
-	client, err := c.client()
+	client, err := outbound.Client(c.TLSCA)
 	if err != nil {
 		return err
 	}
@@ -29,21 +29,9 @@ func (c Config) Probe(ctx context.Context, values map[string]string) error {
 	return c.ask(ctx, client, values)
 }
 
-// client follows no redirect, which might lead elsewhere with the values, and
-// uses no proxy.
-func (c Config) client() (*http.Client, error) {
-	tlsConfig, err := c.tlsConfig()
-	if err != nil {
-		return nil, err
-	}
-	return &http.Client{
-		Timeout:       c.Timeout,
-		Transport:     &http.Transport{TLSClientConfig: tlsConfig, MaxIdleConnsPerHost: c.Concurrency, ForceAttemptHTTP2: true},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}, nil
-}
-
 func (c Config) ask(ctx context.Context, client *http.Client, values map[string]string) error {
+	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
+	defer cancel()
 	body := fill(c.Body, values)
 	req, err := http.NewRequestWithContext(ctx, c.Method, c.URL, bytes.NewReader([]byte(body)))
 	if err != nil {
@@ -58,7 +46,7 @@ func (c Config) ask(ctx context.Context, client *http.Client, values map[string]
 	}
 	resp, err := client.Do(req)
 	if err != nil {
-		return c.unreachable(err)
+		return outbound.Reason(err)
 	}
 	defer resp.Body.Close() //nolint:errcheck // read only
 	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxBody))
@@ -66,7 +54,7 @@ func (c Config) ask(ctx context.Context, client *http.Client, values map[string]
 	case !c.expects(resp.StatusCode):
 		return fmt.Errorf("status %d, want %s", resp.StatusCode, c.wanted())
 	case err != nil:
-		return c.unreachable(err)
+		return outbound.Reason(err)
 	case !bytes.Contains(answer, []byte(c.ExpectedBody)):
 		return errors.New("the answer does not contain expected_body")
 	}
@@ -85,22 +73,6 @@ func (c Config) wanted() string {
 		return "200 to 299"
 	}
 	return strings.Trim(strings.Join(strings.Fields(fmt.Sprint(c.ExpectedStatus)), " or "), "[]")
-}
-
-// unreachable says why there is no answer, and quotes nothing of it.
-func (c Config) unreachable(err error) error {
-	var op *net.OpError
-	var certificate *tls.CertificateVerificationError
-	var timeout interface{ Timeout() bool }
-	switch {
-	case errors.As(err, &timeout) && timeout.Timeout(), errors.Is(err, context.DeadlineExceeded):
-		return fmt.Errorf("no answer within %s", c.Timeout)
-	case errors.As(err, &certificate):
-		return fmt.Errorf("no answer: %w", certificate)
-	case errors.As(err, &op):
-		return fmt.Errorf("no answer: %w", op)
-	}
-	return errors.New("no answer that is HTTP")
 }
 
 // placeholder stands for a value in a header or body.

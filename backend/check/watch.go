@@ -6,6 +6,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/outbound"
 )
 
 // Watch is what a check has seen so far. It is stored between two requests.
@@ -94,7 +96,7 @@ const maxMeasure = time.Minute
 // Measure makes Samples requests, Concurrency at a time, and returns the
 // configured percentile of their latencies.
 func (c Config) Measure(ctx context.Context, values map[string]string) (time.Duration, error) {
-	client, err := c.client()
+	client, err := outbound.Client(c.TLSCA)
 	if err != nil {
 		return 0, err
 	}

@@ -341,6 +341,22 @@ func (r *Role) Find(ctx context.Context, id string) (*Entry, Record, error) {
 	return nil, Record{}, nil
 }
 
+// Since returns the oldest kept entries after that sequence number, at most so many.
+func (r *Role) Since(ctx context.Context, sequence, most int) ([]Entry, error) {
+	s := r.Snapshot()
+	var entries []Entry
+	for at := max(sequence, s.History.Base) + 1; at <= s.History.Count && len(entries) < most; at++ {
+		e, err := r.entry(ctx, s.State, at)
+		if err != nil {
+			return nil, err
+		}
+		if e != nil {
+			entries = append(entries, *e)
+		}
+	}
+	return entries, nil
+}
+
 // kept reads the entries that s counts.
 func (r *Role) kept(ctx context.Context, s *State) ([]Entry, error) {
 	entries := make([]Entry, 0, s.History.Count-s.History.Base)
