@@ -98,6 +98,10 @@ func (run *Run) prepare(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, planTimeout)
 	defer cancel()
 	tasks, err := run.role.engine.Surroundings.Plan(ctx, run.role, run.op)
+	if err != nil && run.op.Kind == KindRollback {
+		run.found(err.Error()) // nothing keeps a role from going back
+		return nil
+	}
 	if err != nil {
 		return err
 	}
