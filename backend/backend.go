@@ -39,6 +39,7 @@ type backend struct {
 	scheduler *scheduler
 	drift     *drift
 	alerts    *alerts
+	metrics   *metrics
 	postgres  *secret.Postgres
 	types     map[string]secret.Type
 	admin     secret.Type
@@ -84,6 +85,7 @@ func newBackend(now func() time.Time) *backend {
 	b.scheduler = newScheduler(b)
 	b.drift = &drift{b: b}
 	b.alerts = &alerts{b: b}
+	b.metrics = newMetrics(b)
 	b.Backend = &framework.Backend{
 		Help:           help,
 		BackendType:    logical.TypeLogical,
@@ -143,6 +145,7 @@ func (b *backend) paths() []*framework.Path {
 		b.pathStatus(),
 		b.pathHistory(),
 		b.pathHistoryRecord(),
+		b.pathMetrics(),
 	}
 }
 
@@ -230,6 +233,7 @@ func (b *backend) recorded(r *rotation.Role, rec rotation.Record, e rotation.Ent
 	if rec.Kind == rotation.KindRepair {
 		b.drift.forget(r.Key)
 	}
+	b.metrics.recorded(rec)
 	fields := []any{
 		"rotation_id", rec.ID, "kind", string(rec.Kind), "outcome", string(rec.Outcome), "subject", r.Key,
 		"version", rec.Version, "trigger", string(rec.Trigger), "entity_id", rec.Actor.EntityID,

@@ -120,6 +120,7 @@ func TestEveryPath(t *testing.T) {
 		{list, "history/default", nil},
 		{read, "history/default/ID", nil},
 		{read, "history/default/ID", d("format", "markdown")},
+		{read, "metrics", nil},
 		{remove, "secrets/default/db", nil},
 		{remove, "roles/default", nil},
 		{remove, "connections/main", nil},

@@ -159,6 +159,22 @@ func (s *scheduler) work(ctx context.Context, r *rotation.Role, l *lane) {
 	}
 }
 
+// load tells how many operations are due and wait, and how many workers work.
+func (s *scheduler) load() (due, busy int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.b.now()
+	for _, l := range s.lanes {
+		busy += l.working
+		for _, p := range l.plans {
+			if !p.at.After(now) {
+				due++
+			}
+		}
+	}
+	return due, busy
+}
+
 func (s *scheduler) perform(ctx context.Context, r *rotation.Role) error {
 	action := r.Snapshot().NextAction(s.b.now())
 	if action.Kind == "" || action.At.After(s.b.now()) {
