@@ -37,8 +37,21 @@ func newMetrics(b *backend) *metrics {
 		}, []string{"stage"}),
 	}
 	m.registry.MustRegister(m.operations, m.steps, m.reads, roleCollector{b})
-	m.reads.WithLabelValues(stageCurrent)
+	m.begin()
 	return m
+}
+
+// begin makes the series whose increase is watched: one that begins with 1 has
+// never increased.
+func (m *metrics) begin() {
+	m.reads.WithLabelValues(stageCurrent)
+	for _, kind := range []rotation.Kind{rotation.KindRotate, rotation.KindRollback} {
+		for _, trigger := range []rotation.Trigger{rotation.TriggerManual, rotation.TriggerSchedule, rotation.TriggerRecovery, rotation.TriggerCheck} {
+			for _, outcome := range []rotation.Outcome{rotation.OutcomeCompleted, rotation.OutcomeRolledBack, rotation.OutcomeFailed} {
+				m.operations.WithLabelValues(string(kind), string(trigger), string(outcome))
+			}
+		}
+	}
 }
 
 // recorded counts an operation that has ended.

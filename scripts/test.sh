@@ -14,6 +14,8 @@ for major in 14 15 16 17 18; do
 	"$root/scripts/get-postgres.sh" "$major" >/dev/null
 done
 
+"$root/scripts/get-prometheus.sh"
+
 cd "$root"
 [ "$#" -gt 0 ] || set -- ./...
 CGO_ENABLED=1 go test -race -timeout 15m "$@"

@@ -135,7 +135,7 @@ func fromFollow(rec rotation.Record, add adder) {
 			add(ApplicationDegraded, "Application degraded after rotation: %s: %s", t.Name, t.Detail)
 		}
 	}
-	if !degraded && rec.Outcome == rotation.OutcomeCompleted {
+	if !degraded && rec.Outcome == rotation.OutcomeCompleted && rec.FollowsKind == rotation.KindRotate {
 		add(RotationCompleted, "Secret rotation completed successfully: version %d, and what followed it", rec.Version)
 	}
 }

@@ -125,7 +125,7 @@ func (run *Run) follow(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return errInterrupted
 		}
-		run.op.Follows, run.op.Secrets, run.op.Tasks = f.ID, f.Secrets, next.Tasks
+		run.op.Follows, run.op.FollowsKind, run.op.Secrets, run.op.Tasks = f.ID, f.Kind, f.Secrets, next.Tasks
 		if err := run.role.update(ctx, func(s *State) error { return run.keep(s, &next) }); err != nil {
 			return run.failure(OutcomeFailed, err, nowFollowing)
 		}
@@ -174,7 +174,7 @@ func (run *Run) retreat(ctx context.Context, f *Following, cause string) error {
 		Kind: KindRollback, Trigger: TriggerCheck, Secrets: f.Secrets,
 		Reason: fmt.Sprintf("%s, after %s %s", cause, f.Kind, f.ID),
 	})
-	back.op.Follows = f.ID
+	back.op.Follows, back.op.FollowsKind = f.ID, f.Kind
 	err := back.plan(run.role.Snapshot().State)
 	if err != nil {
 		return run.strand(ctx, f, cause, err)

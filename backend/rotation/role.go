@@ -288,9 +288,7 @@ func (e *Engine) NewOperation(kind Kind, trigger Trigger) Operation {
 }
 
 // own reports whether the engine does this by itself and others wait for it.
-func (op Operation) own() bool {
-	return op.Kind == KindRetire || op.Kind == KindFollow || op.Kind == KindRecover
-}
+func (k Kind) own() bool { return k == KindRetire || k == KindFollow || k == KindRecover }
 
 // busy is the error for whoever finds this operation in the way.
 func (op Operation) busy(role string) error {

@@ -110,7 +110,7 @@ func (r *Role) begin(req Request) (run, own *Run, err error) {
 		switch {
 		case req.RequestID != "" && busy.op.RequestID == req.RequestID:
 			return busy, nil, nil
-		case busy.op.own():
+		case busy.op.Kind.own():
 			return nil, busy, busy.Operation().busy(r.Name)
 		}
 		return nil, nil, busy.Operation().busy(r.Name)

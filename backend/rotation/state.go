@@ -152,8 +152,9 @@ type Operation struct {
 	// Tasks are what follows the commit.
 	Tasks []Task `json:"tasks,omitempty"`
 	// Follows is the id of the operation whose tasks these were, or whose failed
-	// task this rolls back.
-	Follows string `json:"follows,omitempty"`
+	// task this rolls back, and FollowsKind its kind.
+	Follows     string `json:"follows,omitempty"`
+	FollowsKind Kind   `json:"follows_kind,omitempty"`
 }
 
 // Decode reads a stored state and refuses one of a newer format.
