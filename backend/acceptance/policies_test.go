@@ -25,6 +25,7 @@ const (
 	operator    = "operator"
 	auditor     = "auditor"
 	installer   = "installer"
+	monitoring  = "monitoring"
 )
 
 // access is what may be done by whom; nobody else may.
@@ -61,6 +62,16 @@ var accesses = []access{
 	{list, "secrets/default/", []string{operator, auditor}},
 	{http.MethodPost, "secrets/default/new", []string{operator}},
 	{http.MethodGet, "secrets/default/jwt", []string{operator, auditor}},
+	{http.MethodPost, "checks/default/health", []string{operator}},
+	{http.MethodGet, "checks/default/health", []string{operator, auditor}},
+	{list, "checks/default/", []string{operator, auditor}},
+	{http.MethodDelete, "checks/default/health", []string{operator}},
+	{http.MethodPost, "alerts/ops", []string{operator}},
+	{http.MethodPost, "alerts/ops/test", []string{operator}},
+	{http.MethodGet, "alerts/ops", []string{operator, auditor}},
+	{list, "alerts/", []string{operator, auditor}},
+	{http.MethodDelete, "alerts/ops", []string{operator}},
+	{http.MethodGet, "metrics", []string{operator, auditor, monitoring}},
 	{http.MethodPost, "rotate", []string{operator}},
 	{http.MethodPost, "rotate/orders", []string{operator}},
 	{http.MethodPost, "rollback", []string{operator}},
@@ -149,7 +160,7 @@ func (e *engine) covers(table []access) {
 func (e *engine) tokens() map[string]string {
 	e.Helper()
 	policies := map[string]string{}
-	for _, name := range []string{application, operator, auditor, installer} {
+	for _, name := range []string{application, operator, auditor, installer, monitoring} {
 		policies[name] = e.policy(name)
 	}
 	policies[orders] = e.sed(policies[application], `/^path "smvm\/creds" {/,/^}/d`, "s/default/orders/")
