@@ -37,9 +37,11 @@ type backend struct {
 	engine    *rotation.Engine
 	registry  *registry
 	scheduler *scheduler
-	checks    *checks
 	usage     *usage
 	sightings *sightings
+	drift     *drift
+	alerts    *alerts
+	metrics   *metrics
 	postgres  *secret.Postgres
 	types     map[string]secret.Type
 	admin     secret.Type
@@ -83,14 +85,16 @@ func newBackend(now func() time.Time) *backend {
 	b.engine = b.newEngine(ctx)
 	b.registry = &registry{engine: b.engine, store: &store{b}, roles: map[string]*rotation.Role{}}
 	b.scheduler = newScheduler(b)
-	b.checks = &checks{b: b}
 	b.sightings = newSightings(b)
+	b.drift = &drift{b: b}
+	b.alerts = &alerts{b: b}
+	b.metrics = newMetrics(b)
 	b.Backend = &framework.Backend{
 		Help:           help,
 		BackendType:    logical.TypeLogical,
 		RunningVersion: version,
 		Paths:          b.paths(),
-		PathsSpecial:   &logical.Paths{SealWrapStorage: []string{rolePrefix, connectionPrefix}, Unauthenticated: publicPaths},
+		PathsSpecial:   &logical.Paths{SealWrapStorage: []string{rolePrefix, connectionPrefix, alertPrefix}, Unauthenticated: publicPaths},
 		InitializeFunc: b.initialize,
 		PeriodicFunc:   b.periodic,
 		Clean:          b.clean,
@@ -114,6 +118,8 @@ func (b *backend) newEngine(ctx context.Context) *rotation.Engine {
 		Changed:  b.changed,
 		Recorded: b.recorded,
 		Context:  ctx,
+
+		Surroundings: surroundings{b},
 	})
 }
 
@@ -121,6 +127,7 @@ func (b *backend) newEngine(ctx context.Context) *rotation.Engine {
 func (b *backend) changed(r *rotation.Role) {
 	b.usage.follow(r)
 	b.scheduler.plan(r)
+	b.alerts.note(r)
 }
 
 func (b *backend) paths() []*framework.Path {
@@ -135,6 +142,11 @@ func (b *backend) paths() []*framework.Path {
 		b.pathRoles(),
 		b.pathSecretList(),
 		b.pathSecrets(),
+		b.pathCheckList(),
+		b.pathChecks(),
+		b.pathAlertList(),
+		b.pathAlerts(),
+		b.pathAlertTest(),
 		b.pathRotate(),
 		b.pathRollback(),
 		b.pathVerify(),
@@ -148,6 +160,7 @@ func (b *backend) paths() []*framework.Path {
 		b.pathStatus(),
 		b.pathHistory(),
 		b.pathHistoryRecord(),
+		b.pathMetrics(),
 	}
 }
 
@@ -166,8 +179,9 @@ func (b *backend) startWork() {
 	}
 	b.start.Do(func() {
 		go b.scheduler.run(b.engine.Context)
-		go b.checks.run(b.engine.Context)
 		go b.sightings.run(b.engine.Context)
+		go b.drift.run(b.engine.Context)
+		go b.alerts.run(b.engine.Context)
 	})
 }
 
@@ -183,6 +197,7 @@ func (b *backend) periodic(_ context.Context, req *logical.Request) error {
 	b.startWork()
 	b.scheduler.tick()
 	b.sightings.tick()
+	b.alerts.tick()
 	return nil
 }
 
@@ -212,19 +227,24 @@ func (b *backend) noteMount(req *logical.Request) {
 // log returns a logger whose lines say which mount they are about: the lines of
 // all mounts appear under the name of one of them.
 func (b *backend) log() hclog.Logger {
-	mount := ""
+	return b.Logger().With("mount", b.mountPath(), "backend_uuid", b.uuid)
+}
+
+// mountPath is where the engine is mounted, empty as long as that is not known.
+func (b *backend) mountPath() string {
 	if known := b.mount.Load(); known != nil {
-		mount = *known
+		return *known
 	}
-	return b.Logger().With("mount", mount, "backend_uuid", b.uuid)
+	return ""
 }
 
 // recorded writes the one log line of each change. The hash ties the line to the
 // history entry, so that the log vouches for the history.
 func (b *backend) recorded(r *rotation.Role, rec rotation.Record, e rotation.Entry) {
 	if rec.Kind == rotation.KindRepair {
-		b.checks.forget(r.Key)
+		b.drift.forget(r.Key)
 	}
+	b.metrics.recorded(rec)
 	fields := []any{
 		"rotation_id", rec.ID, "kind", string(rec.Kind), "outcome", string(rec.Outcome), "subject", r.Key,
 		"version", rec.Version, "trigger", string(rec.Trigger), "entity_id", rec.Actor.EntityID,

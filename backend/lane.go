@@ -16,11 +16,15 @@ type lane struct {
 	working int
 }
 
-// laneOf names the connections that a role needs, which may be none. A connection
-// needs itself.
-func laneOf(r *rotation.Role) string {
+// laneOf names the connections that a role needs for what it does next, which may
+// be none. A connection needs itself. What follows a commit waits for others than
+// PostgreSQL, and has a lane for itself.
+func laneOf(r *rotation.Role, action rotation.Action) string {
 	if isConnection(r) {
 		return r.Name
+	}
+	if action.Kind == rotation.KindFollow {
+		return "after " + r.Name
 	}
 	var names []string
 	for _, s := range r.Snapshot().Secrets {

@@ -126,6 +126,7 @@ func (b *backend) pathCredsRead(ctx context.Context, _ *logical.Request, d *fram
 	if !found {
 		return nil, rd.nothing()
 	}
+	b.metrics.reads.WithLabelValues(rd.stage).Inc()
 	return &logical.Response{Data: data}, nil
 }
 
@@ -151,6 +152,7 @@ func (b *backend) pathCredsSecretRead(ctx context.Context, _ *logical.Request, d
 	if len(fields) == 0 {
 		return nil, rd.nothing()
 	}
+	b.metrics.reads.WithLabelValues(rd.stage).Inc()
 	for field, value := range fields {
 		data[field] = value
 	}

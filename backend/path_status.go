@@ -33,6 +33,7 @@ func (b *backend) pathStatusRead(ctx context.Context, _ *logical.Request, d *fra
 	data["role"] = r.Name
 	data["secrets"] = b.stages(r)
 	data["overlap"] = b.overlap(r)
+	data["following"] = following(r.Snapshot())
 	return &logical.Response{Data: data}, nil
 }
 
@@ -52,7 +53,7 @@ func (b *backend) rotationStatus(r *rotation.Role) map[string]any {
 		"in_flight":           inFlight(r, s),
 	}
 	if data["advice"] == "" {
-		data["advice"] = b.checks.advice(r)
+		data["advice"] = b.drift.advice(r)
 	}
 	if s.RotatesItself() {
 		data["next_vault_rotation"] = timestamp(s.Planned())
@@ -97,6 +98,21 @@ func inFlight(r *rotation.Role, s *rotation.Snapshot) any {
 		}
 	}
 	return data
+}
+
+// following tells what is left to be done after the latest commit, null if
+// nothing is.
+func following(s *rotation.Snapshot) any {
+	if s.Following == nil {
+		return nil
+	}
+	tasks := map[string]any{}
+	for _, t := range s.Following.Tasks {
+		tasks[t.Name] = map[string]any{
+			"done": t.Done, "failed": t.Failed, "required": t.Required, "detail": t.Detail, "next": timestamp(t.Next),
+		}
+	}
+	return map[string]any{"rotation_id": s.Following.ID, "tasks": tasks}
 }
 
 // stages tells which values each secret has, without showing them.
@@ -175,6 +191,7 @@ func statusFields() map[string]*framework.FieldSchema {
 		later, since this Vault server became the active one, which is counted_since. A previous database login has sessions,
 		as seen at looked_at, and in last_used when it last had one; drain_until while the end of its overlap waits for them.`))
 	fields["overlap"] = field(framework.TypeString, "Who still uses previous values, and whether it would disturb somebody to end their overlap now; empty without any.")
+	fields["following"] = field(framework.TypeMap, "What is left to be done after the latest rotation, such as checks; null if nothing is.")
 	return fields
 }
 

@@ -80,7 +80,7 @@ func (b *backend) pathVerifyRead(ctx context.Context, _ *logical.Request, d *fra
 	if len(refused) > 0 {
 		advice = adviceFor(r, refused)
 	} else if valid && len(names) == len(s.Secrets) {
-		b.checks.forget(r.Key)
+		b.drift.forget(r.Key)
 	}
 	return &logical.Response{Data: map[string]any{
 		"role": r.Name, "version": s.Version, "valid": valid, "secrets": secrets, "advice": advice,

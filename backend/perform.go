@@ -56,7 +56,35 @@ func (b *backend) perform(ctx context.Context, r *rotation.Role, request rotatio
 	if err != nil {
 		return nil, err
 	}
-	return show(run, notShown(r, run, rec, operationResponse(r, rec))), nil
+	outcome, err := r.Followed(ctx, rec.ID)
+	switch {
+	case outcome != nil:
+		rec.Issues = append(rec.Issues, outcome.Issues...)
+	case err != nil:
+		return nil, err
+	}
+	resp := operationResponse(r, rec)
+	if f := r.Snapshot().Following; f != nil && f.ID == rec.ID {
+		resp.Data["status"] = string(rotation.OutcomeInProgress)
+		resp.AddWarning(fmt.Sprintf("version %d is committed and in use; what follows is not finished: %s. Read status/%s", rec.Version, describeTasks(f.Tasks), r.Name))
+	}
+	return show(run, notShown(r, run, rec, resp)), nil
+}
+
+// describeTasks puts what follows a commit into a line.
+func describeTasks(tasks []rotation.Task) string {
+	described := make([]string, 0, len(tasks))
+	for _, t := range tasks {
+		state := "open"
+		switch {
+		case t.Failed:
+			state = "failed"
+		case t.Done:
+			state = "done"
+		}
+		described = append(described, fmt.Sprintf("%s is %s (%s)", t.Name, state, or(t.Detail, "not begun")))
+	}
+	return strings.Join(described, ", ")
 }
 
 // inProgress is the answer when the operation takes longer than the wait.

@@ -130,23 +130,23 @@ func TestChecksLeaveOperationsAlone(t *testing.T) {
 	if answer := m.write("rotate/r", d("wait", 0, "secrets", "one")); answer["status"] != "in_progress" {
 		t.Fatalf("rotate answers %v", answer)
 	}
-	if err := m.b.checks.check(t.Context(), one); err != nil || m.b.checks.advice(r) != "" {
-		t.Errorf("during a rotation: %v, %q", err, m.b.checks.advice(r))
+	if err := m.b.drift.check(t.Context(), one); err != nil || m.b.drift.advice(r) != "" {
+		t.Errorf("during a rotation: %v, %q", err, m.b.drift.advice(r))
 	}
 	release()
 	m.eventually("the rotation", func() bool { return !r.Busy() })
 	s.sql("ALTER ROLE %s PASSWORD 'changed-by-hand'", user)
-	if err := m.b.checks.check(t.Context(), one); err != nil || m.b.checks.advice(r) == "" {
-		t.Errorf("after it: %v, %q", err, m.b.checks.advice(r))
+	if err := m.b.drift.check(t.Context(), one); err != nil || m.b.drift.advice(r) == "" {
+		t.Errorf("after it: %v, %q", err, m.b.drift.advice(r))
 	}
 	m.write("rotate/r", nil)
-	if advice := m.b.checks.advice(r); advice != "" {
+	if advice := m.b.drift.advice(r); advice != "" {
 		t.Errorf("after the next one: %q", advice)
 	}
 	s.sql("ALTER ROLE %s PASSWORD 'changed-by-hand'", user)
-	m.b.checks.note(r.Key, "one", finding{r.Snapshot().Secrets["one"].Current.Version, []string{"it"}})
+	m.b.drift.note(r.Key, "one", finding{r.Snapshot().Secrets["one"].Current.Version, []string{"it"}})
 	m.write("verify/r", d("repair", true))
-	if advice := m.b.checks.advice(r); advice != "" {
+	if advice := m.b.drift.advice(r); advice != "" {
 		t.Errorf("after a repair: %q", advice)
 	}
 }
@@ -157,23 +157,23 @@ func TestChecksComeBack(t *testing.T) {
 	m := newMount(t)
 	s := m.connect()
 	s.orders()
-	all := m.b.checks.all(t.Context())
+	all := m.b.drift.all(t.Context())
 	if len(all) != 3 {
 		t.Fatalf("%d logins are checked, want the administrator's and two", len(all))
 	}
 	gone := s.described()
 	gone["port"], gone["verify_connection"] = 1, false
 	m.write("connections/main", gone)
-	left := m.b.checks.round(t.Context(), m.b.checks.all(t.Context()))
+	left := m.b.drift.round(t.Context(), m.b.drift.all(t.Context()))
 	if len(left) != 3 {
 		t.Errorf("%d logins are left of a server that is gone", len(left))
 	}
 	m.write("connections/main", s.described())
-	if left = m.b.checks.round(t.Context(), left); len(left) > 0 {
+	if left = m.b.drift.round(t.Context(), left); len(left) > 0 {
 		t.Errorf("%d logins are left of a server that is back", len(left))
 	}
 	for _, r := range []string{rolePrefix + "r", connectionPrefix + "main"} {
-		if found := m.b.checks.advice(m.b.registry.roles[r]); found != "" {
+		if found := m.b.drift.advice(m.b.registry.roles[r]); found != "" {
 			t.Errorf("a server that could not be asked: %s", found)
 		}
 	}

@@ -106,7 +106,7 @@ func (s *scheduler) plan(r *rotation.Role) {
 		return
 	}
 	s.unplanLocked(r.Key)
-	p := &plan{role: r, at: action.At, lane: s.laneLocked(laneOf(r))}
+	p := &plan{role: r, at: action.At, lane: s.laneLocked(laneOf(r, action))}
 	s.byKey[r.Key] = p
 	heap.Push(&p.lane.plans, p)
 	s.wake()
@@ -158,6 +158,22 @@ func (s *scheduler) work(ctx context.Context, r *rotation.Role, l *lane) {
 	if err != nil && ctx.Err() == nil {
 		s.b.log().Warn("automatic operation did not complete", "subject", r.Key, "error", err)
 	}
+}
+
+// load tells how many operations are due and wait, and how many workers work.
+func (s *scheduler) load() (due, busy int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.b.now()
+	for _, l := range s.lanes {
+		busy += l.working
+		for _, p := range l.plans {
+			if !p.at.After(now) {
+				due++
+			}
+		}
+	}
+	return due, busy
 }
 
 func (s *scheduler) perform(ctx context.Context, r *rotation.Role) error {

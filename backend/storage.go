@@ -18,6 +18,8 @@ const (
 	rolePrefix       = "role/"
 	connectionPrefix = "connection/"
 	historyPrefix    = "history/"
+	alertPrefix      = "alert/"
+	cursorPrefix     = "alert-cursor/" // then the alert, and the role
 )
 
 // store keeps states and histories in Vault's storage. It implements

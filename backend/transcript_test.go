@@ -199,6 +199,10 @@ func (m *mount) declared(req *logical.Request, resp *logical.Response) {
 		}
 		return
 	}
+	kind, _ := resp.Data[logical.HTTPContentType].(string)
+	if strings.HasPrefix(kind, "text/plain") {
+		return
+	}
 	if body, ok := resp.Data[logical.HTTPRawBody].([]byte); ok {
 		resp = &logical.Response{Data: map[string]any{}}
 		if err := json.Unmarshal(body, &resp.Data); err != nil {

@@ -20,6 +20,7 @@ for major in 14 15 16 17 18; do
 done
 
 "$root/scripts/get-node.sh" >/dev/null
+"$root/scripts/get-prometheus.sh"
 
 cd "$root"
 [ "$#" -gt 0 ] || set -- ./...

@@ -26,10 +26,11 @@ const (
 	auditor     = "auditor"
 	installer   = "installer"
 	verifying   = "verifier"
+	monitoring  = "monitoring"
 )
 
 // everybody is who may read what takes no token at all.
-var everybody = []string{application, orders, personal, operator, auditor, installer}
+var everybody = []string{application, orders, personal, operator, auditor, installer, verifying, monitoring}
 
 // access is what may be done by whom; nobody else may.
 type access struct {
@@ -65,6 +66,16 @@ var accesses = []access{
 	{list, "secrets/default/", []string{operator, auditor}},
 	{http.MethodPost, "secrets/default/new", []string{operator}},
 	{http.MethodGet, "secrets/default/jwt", []string{operator, auditor}},
+	{http.MethodPost, "checks/default/health", []string{operator}},
+	{http.MethodGet, "checks/default/health", []string{operator, auditor}},
+	{list, "checks/default/", []string{operator, auditor}},
+	{http.MethodDelete, "checks/default/health", []string{operator}},
+	{http.MethodPost, "alerts/ops", []string{operator}},
+	{http.MethodPost, "alerts/ops/test", []string{operator}},
+	{http.MethodGet, "alerts/ops", []string{operator, auditor}},
+	{list, "alerts/", []string{operator, auditor}},
+	{http.MethodDelete, "alerts/ops", []string{operator}},
+	{http.MethodGet, "metrics", []string{operator, auditor, monitoring}},
 	{http.MethodPost, "rotate", []string{operator}},
 	{http.MethodPost, "rotate/orders", []string{operator}},
 	{http.MethodPost, "rollback", []string{operator}},
@@ -162,7 +173,7 @@ func (e *engine) covers(table []access) {
 func (e *engine) tokens() map[string]string {
 	e.Helper()
 	policies := map[string]string{}
-	for _, name := range []string{application, operator, auditor, installer, verifying} {
+	for _, name := range []string{application, operator, auditor, installer, verifying, monitoring} {
 		policies[name] = e.policy(name)
 	}
 	policies[orders] = e.sed(policies[application], `/^path "smvm\/creds" {/,/^}/d`, "s/default/orders/")

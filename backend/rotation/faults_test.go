@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestEveryFault strikes at every side effect of every scenario, before and after
@@ -45,6 +46,7 @@ func baseline(t *testing.T, s scenario) (*world, []string) {
 	if err != nil || rec.Outcome != OutcomeCompleted {
 		t.Fatalf("%s without any fault: %+v, %v", s.name, rec, err)
 	}
+	w.idle(t, time.Hour, 20)
 	calls := w.calls
 	w.settled(t)
 	return base, calls

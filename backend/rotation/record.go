@@ -42,6 +42,9 @@ type Record struct {
 	NextRotation time.Time `json:"next_rotation,omitzero"`
 }
 
+// Open reports whether tasks were to follow the operation.
+func (r Record) Open() bool { return len((&Following{Tasks: r.Tasks}).open()) > 0 }
+
 // SecretResult is what an operation did to one secret.
 type SecretResult struct {
 	Secret string `json:"secret"`

@@ -2,7 +2,6 @@ package rotation
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -27,6 +26,8 @@ type Engine struct {
 	Changed func(*Role)
 	// Recorded is called for each record once it is part of a saved state.
 	Recorded func(*Role, Record, Entry)
+	// Surroundings are what operations have around them.
+	Surroundings Surroundings
 	// Context ends when the backend is cleaned up; runs stop then and are
 	// recovered by whoever comes next.
 	Context context.Context
@@ -55,6 +56,8 @@ type Role struct {
 	// saves counts the writes of the state that worked, stalls the runs in a row
 	// that failed without one.
 	saves, stalls int
+	// moved is closed when the state is saved next.
+	moved chan struct{}
 	// appended is the sequence number of the newest entry known to be appended.
 	appended int
 }
@@ -85,7 +88,7 @@ func (s *Snapshot) Memo(key string, work func() any) any {
 
 // NewRole wraps a state that is already stored under key, or nil for a new role.
 func (e *Engine) NewRole(key, name string, s *State) (*Role, error) {
-	r := &Role{Key: key, Name: name, engine: e}
+	r := &Role{Key: key, Name: name, engine: e, moved: make(chan struct{})}
 	return r, r.publish(existing(s))
 }
 
@@ -173,6 +176,8 @@ func (r *Role) updateLocked(ctx context.Context, change func(*State) error) erro
 	}
 	r.saves, r.stalls = r.saves+1, 0
 	r.snapshot.Store(&Snapshot{State: next, Terms: terms})
+	close(r.moved)
+	r.moved = make(chan struct{})
 	r.announce(next, known)
 	r.engine.Changed(r)
 	return nil
@@ -295,6 +300,9 @@ func (e *Engine) NewOperation(kind Kind, trigger Trigger) Operation {
 	return Operation{ID: e.NewID(), Kind: kind, Trigger: trigger, Started: e.Now().UTC().Truncate(time.Millisecond)}
 }
 
+// own reports whether the engine does this by itself and others wait for it.
+func (k Kind) own() bool { return k == KindRetire || k == KindFollow || k == KindRecover }
+
 // busy is the error for whoever finds this operation in the way.
 func (op Operation) busy(role string) error {
 	return fmt.Errorf("%w: %s %s of %s has been under way since %s", ErrInFlight,
@@ -307,68 +315,3 @@ func (r *Role) Busy() bool { return r.run.Load() != nil }
 // Running returns the run under way in this process, nil if there is none. It
 // never blocks.
 func (r *Role) Running() *Run { return r.run.Load() }
-
-// Entries returns the history from the oldest kept entry to the newest, with
-// those that still travel in the state.
-func (r *Role) Entries(ctx context.Context) (History, []Entry, error) {
-	for {
-		s := r.Snapshot()
-		entries, err := r.kept(ctx, s.State)
-		if err != nil {
-			return History{}, nil, err
-		}
-		// Entries that were pruned meanwhile are not missing.
-		if r.Snapshot().History.Base == s.History.Base {
-			return s.History, entries, nil
-		}
-	}
-}
-
-// Find returns the kept entry whose record has that id, and the record; nil if
-// there is none. It begins with the newest, which is what people ask for.
-func (r *Role) Find(ctx context.Context, id string) (*Entry, Record, error) {
-	s := r.Snapshot()
-	for sequence := s.History.Count; sequence > s.History.Base; sequence-- {
-		e, err := r.entry(ctx, s.State, sequence)
-		if err != nil {
-			return nil, Record{}, err
-		}
-		if e == nil { // pruned meanwhile
-			break
-		}
-		rec, err := e.Decode()
-		if err != nil || rec.ID == id {
-			return e, rec, err
-		}
-	}
-	return nil, Record{}, nil
-}
-
-// kept reads the entries that s counts.
-func (r *Role) kept(ctx context.Context, s *State) ([]Entry, error) {
-	entries := make([]Entry, 0, s.History.Count-s.History.Base)
-	for sequence := s.History.Base + 1; sequence <= s.History.Count; sequence++ {
-		e, err := r.entry(ctx, s, sequence)
-		if err != nil {
-			return nil, err
-		}
-		if e != nil {
-			entries = append(entries, *e)
-		}
-	}
-	return entries, nil
-}
-
-// entry returns one history entry, from the outbox or from storage.
-func (r *Role) entry(ctx context.Context, s *State, sequence int) (*Entry, error) {
-	for i := range s.Outbox {
-		if s.Outbox[i].Sequence == sequence {
-			return &s.Outbox[i], nil
-		}
-	}
-	e, err := r.engine.Store.Entry(ctx, r.Key, sequence)
-	if err != nil {
-		return nil, errors.Join(ErrStorage, fmt.Errorf("read history entry %d of %s: %w", sequence, r.Key, err))
-	}
-	return e, nil
-}

@@ -13,6 +13,9 @@ import (
 // values; in between, every failure leads through undo, and every crash through
 // settle, to one of these two ends.
 func (run *Run) transact(ctx context.Context) error {
+	if err := run.prepare(ctx); err != nil {
+		return run.fail(ctx, err)
+	}
 	if err := run.create(ctx); err != nil {
 		return run.fail(ctx, err)
 	}
@@ -153,6 +156,13 @@ func (run *Run) warnDisplaced() {
 	}
 }
 
+// warnUnwatched notes that what follows an earlier commit ends with this one.
+func (run *Run) warnUnwatched(s *State) {
+	if f := s.Following; f != nil && run.op.Follows != f.ID {
+		run.found(fmt.Sprintf("what followed %s %s was not finished, and ended with this operation", f.Kind, f.ID))
+	}
+}
+
 // setAndTest makes the target accept the pending value and proves it by use. An
 // imported value is already in use and is only proven.
 func (run *Run) setAndTest(ctx context.Context, name string) error {
@@ -230,7 +240,8 @@ func (run *Run) promote(s *State) error {
 		run.publish(s.Secrets[name], now)
 		s.Secrets[name].promote(s.Version, now, run.retireTime(now, terms))
 	}
-	s.LastRotation, s.InFlight = now, nil
+	run.warnUnwatched(s)
+	s.LastRotation, s.InFlight, s.Following = now, nil, run.following(s.Version)
 	s.Failures, s.RetryAt, s.LastError, s.NeedsAttention = 0, time.Time{}, "", false
 	if whole || s.Anchor.IsZero() {
 		s.Anchor = now

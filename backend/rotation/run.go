@@ -117,7 +117,7 @@ func (r *Role) begin(req Request) (run, own *Run, err error) {
 		case req.RequestID != "" && busy.op.RequestID == req.RequestID:
 			busy.handover.join()
 			return busy, nil, nil
-		case busy.op.Kind == KindRetire || busy.op.Kind == KindRecover:
+		case busy.op.Kind.own():
 			return nil, busy, busy.Operation().busy(r.Name)
 		}
 		return nil, nil, busy.Operation().busy(r.Name)
@@ -211,6 +211,8 @@ func (run *Run) perform(ctx context.Context) error {
 		return nil
 	case KindRetire:
 		return run.retire(ctx)
+	case KindFollow:
+		return run.follow(ctx)
 	case KindRepair:
 		return run.repair(ctx)
 	}
@@ -239,7 +241,7 @@ func (run *Run) planAgain() error {
 // plan checks the request against the state and lists the secrets it works on.
 func (run *Run) plan(s *State) error {
 	switch run.op.Kind {
-	case KindRecover:
+	case KindRecover, KindFollow:
 		return nil
 	case KindCreate, KindImport:
 		if s.Deleted {

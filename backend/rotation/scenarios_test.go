@@ -52,6 +52,9 @@ func scenarios() []scenario {
 		{"rotate beside hidden", rotated(25*time.Hour, "db", "api"), manual(KindRotate, "db")},
 		{"repair", astray(rotated(0, "db", "jwt", "app")), manual(KindRepair)},
 		{"rotate what went astray", astray(rotated(0, "db", "app")), manual(KindRotate)},
+		{"rotate and watch", watched(false, prepare("db", "jwt", "app")), manual(KindRotate)},
+		{"rotate and watch what fails", watched(true, prepare("db", "jwt", "app")), manual(KindRotate)},
+		{"roll back and watch", watched(false, rotated(0, "db", "app")), manual(KindRollback)},
 		{"rotate and prune history", pruning(rotated(0, "db", "app")), manual(KindRotate)},
 	}
 }
@@ -182,6 +185,12 @@ func (c cell) answered(t testing.TB, w *world, start int, err error) {
 	if kind := c.scenario.request.Kind; kind == KindRetire || kind == KindRepair {
 		want = 0
 	}
+	if w.sick {
+		want = 2 // one there and one back
+	}
+	if w.sick && grown == 1 && !w.role.Snapshot().NeedsAttention {
+		t.Fatalf("the application is left with what it does not get on with (%v)", err)
+	}
 	if c.scenario.request.Kind == KindRepair && err == nil && len(w.adrift) > 0 {
 		t.Fatalf("the repair succeeded, and the targets refuse %d values", len(w.adrift))
 	}
@@ -197,6 +206,7 @@ func (c cell) answered(t testing.TB, w *world, start int, err error) {
 // ends with nothing but the current values accepted.
 func (c cell) afterwards(t testing.TB, w *world) {
 	t.Helper()
+	w.sick = false
 	before := w.role.Snapshot().Version
 	next := Request{Kind: KindRotate, Trigger: TriggerManual, RequestID: "next"}
 	if len(w.role.Snapshot().Secrets) == 0 {

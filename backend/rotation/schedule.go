@@ -173,7 +173,7 @@ func (t Terms) IntervalAt(anchor time.Time) time.Duration {
 
 // Action is what a role does next by itself. The zero Action means nothing.
 type Action struct {
-	// Kind is KindRotate, KindRetire or KindRecover.
+	// Kind is KindRotate, KindRetire, KindFollow or KindRecover.
 	Kind Kind
 	At   time.Time
 }
@@ -192,7 +192,10 @@ func (s *Snapshot) NextAction(now time.Time) Action {
 			next = earlier(next, Action{KindRetire, later(secret.Previous.RetireTime, s.RetryAt)})
 		}
 	}
-	if at := s.rotateAt(now); !at.IsZero() {
+	if s.Following != nil && !s.NeedsAttention {
+		next = earlier(next, Action{KindFollow, later(s.Following.at(), s.RetryAt)})
+	}
+	if at := s.rotateAt(now); !at.IsZero() && s.Following == nil {
 		next = earlier(next, Action{KindRotate, at})
 		if s.Failures > 0 && at.Equal(next.At) {
 			next.Kind = KindRotate // a retirement that keeps failing holds up no rotation

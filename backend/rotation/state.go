@@ -3,6 +3,7 @@ package rotation
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 )
@@ -31,6 +32,10 @@ type State struct {
 	// NextRotation is the stored time of the next automatic rotation. Zero means
 	// that none is planned, never that one is due.
 	NextRotation time.Time `json:"next_rotation,omitzero"`
+	// Checks belong to Surroundings.
+	Checks map[string]json.RawMessage `json:"checks,omitempty"`
+	// Following is what is left to be done after the latest commit.
+	Following *Following `json:"following,omitempty"`
 	// InFlight is the operation whose intent was saved and whose end was not.
 	InFlight *Operation `json:"in_flight,omitempty"`
 	// Failures counts the automatic attempts that failed in a row.
@@ -124,6 +129,7 @@ const (
 	KindRollback Kind = "rollback" // back to the previous values
 	KindRetire   Kind = "retire"   // end of an overlap
 	KindRepair   Kind = "repair"   // what a target refuses is set again
+	KindFollow   Kind = "follow"   // what comes after a commit
 	KindDelete   Kind = "delete"   // the secret or the role is forgotten
 )
 
@@ -135,6 +141,7 @@ const (
 	TriggerManual   Trigger = "manual"
 	TriggerSchedule Trigger = "schedule"
 	TriggerRecovery Trigger = "recovery"
+	TriggerCheck    Trigger = "check" // what followed a commit has failed
 )
 
 // Actor is who asked for an operation, as Vault names them; zero when it was the
@@ -160,6 +167,12 @@ type Operation struct {
 	RevokePrevious bool `json:"revoke_previous,omitempty"`
 	// Attempts counts how often recovery has found a target unreachable.
 	Attempts int `json:"attempts,omitempty"`
+	// Tasks are what follows the commit.
+	Tasks []Task `json:"tasks,omitempty"`
+	// Follows is the id of the operation whose tasks these were, or whose failed
+	// task this rolls back, and FollowsKind its kind.
+	Follows     string `json:"follows,omitempty"`
+	FollowsKind Kind   `json:"follows_kind,omitempty"`
 }
 
 // Decode reads a stored state and refuses one of a newer format.
@@ -205,7 +218,7 @@ func (s *State) Clone() *State {
 		copied := *secret
 		c.Secrets[name] = &copied
 	}
-	c.Outbox = slices.Clone(s.Outbox)
+	c.Checks, c.Outbox = maps.Clone(s.Checks), slices.Clone(s.Outbox)
 	return &c
 }
 

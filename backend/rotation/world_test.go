@@ -36,6 +36,8 @@ type world struct {
 	hooks  map[string]func() // run before the call of that name; set before use
 	broken []string          // invariants that did not hold, with the call they broke at
 
+	tasks    []Task // what is planned around every operation
+	sick     bool   // the application does not get on with what is current
 	settings Settings
 	engine   *Engine
 	role     *Role
@@ -103,6 +105,7 @@ func (w *world) clone() *world {
 	c := newWorld()
 	c.clock, c.made, c.state, c.stored, c.settings = w.clock, w.made, w.state, w.stored, w.settings
 	c.adrift, c.open, c.known = maps.Clone(w.adrift), maps.Clone(w.open), maps.Clone(w.known)
+	c.tasks, c.sick = w.tasks, w.sick
 	c.users, c.gone, c.entries, c.used = maps.Clone(w.users), maps.Clone(w.gone), maps.Clone(w.entries), maps.Clone(w.used)
 	return c
 }
@@ -215,7 +218,7 @@ func (w *world) boot(t testing.TB) {
 		Settings: func() Settings { return w.settings },
 		Changed:  func(*Role) {},
 		Recorded: w.record,
-		Context:  ctx,
+		Context:  ctx, Surroundings: (*around)(w),
 	}
 	var s *State
 	if state != nil {

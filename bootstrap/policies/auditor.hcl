@@ -19,6 +19,18 @@ path "smvm/secrets/*" {
   capabilities = ["read", "list"]
 }
 
+path "smvm/checks/*" {
+  capabilities = ["read", "list"]
+}
+
+path "smvm/alerts/*" {
+  capabilities = ["read", "list"]
+}
+
+path "smvm/metrics" {
+  capabilities = ["read"]
+}
+
 path "smvm/status" {
   capabilities = ["read"]
 }

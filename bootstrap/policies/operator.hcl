@@ -25,6 +25,19 @@ path "smvm/secrets/*" {
   capabilities = ["create", "read", "update", "delete", "list"]
 }
 
+path "smvm/checks/*" {
+  capabilities = ["create", "read", "update", "delete", "list"]
+}
+
+# Whoever may write alerts/ decides who hears of rotations.
+path "smvm/alerts/*" {
+  capabilities = ["create", "read", "update", "delete", "list"]
+}
+
+path "smvm/metrics" {
+  capabilities = ["read"]
+}
+
 path "smvm/rotate" {
   capabilities = ["update"]
 }

@@ -11,13 +11,13 @@ import (
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
-// checks notices servers that have moved on from what is stored: their passwords
+// drift notices servers that have moved on from what is stored: their passwords
 // were changed by hand, or Vault was restored from a snapshot. Nothing in storage
 // can tell, so after each start, of which a restore is one, every login that is
 // stored is used once. One by one, and slowly: ten thousand of them are not worth
 // a busy server at every failover. What is found is told by status and in the log,
 // and is not acted upon: a stored password may be one that was revoked since.
-type checks struct {
+type drift struct {
 	b *backend
 
 	mu    sync.Mutex
@@ -44,8 +44,8 @@ const (
 	checkAgain = time.Minute
 )
 
-// run checks everything, and what could not be asked again and again.
-func (c *checks) run(ctx context.Context) {
+// run drift everything, and what could not be asked again and again.
+func (c *drift) run(ctx context.Context) {
 	left := c.round(ctx, c.all(ctx))
 	for len(left) > 0 && pause(ctx, checkAgain) {
 		left = c.round(ctx, left)
@@ -54,7 +54,7 @@ func (c *checks) run(ctx context.Context) {
 
 // all lists the logins that are stored. What can't be read is the scheduler's to
 // report.
-func (c *checks) all(ctx context.Context) []checked {
+func (c *drift) all(ctx context.Context) []checked {
 	var all []checked
 	for _, prefix := range []string{connectionPrefix, rolePrefix} {
 		roles, _ := c.b.registry.all(ctx, prefix)
@@ -76,7 +76,7 @@ func (c *checks) all(ctx context.Context) []checked {
 
 // round tries each login, and returns those whose servers could not be asked.
 // Where one could not, the others of the same server are not tried.
-func (c *checks) round(ctx context.Context, all []checked) (left []checked) {
+func (c *drift) round(ctx context.Context, all []checked) (left []checked) {
 	silent := map[string]bool{}
 	for _, one := range all {
 		if silent[one.connection] {
@@ -106,7 +106,7 @@ func pause(ctx context.Context, d time.Duration) bool {
 
 // check tries one login. An operation that is under way, or came in between, uses
 // the values itself, and while it does they may well be refused.
-func (c *checks) check(ctx context.Context, one checked) error {
+func (c *drift) check(ctx context.Context, one checked) error {
 	before := one.role.Snapshot()
 	s := before.Secrets[one.secret]
 	if s == nil || s.Current == nil || before.InFlight != nil {
@@ -128,7 +128,7 @@ func (c *checks) check(ctx context.Context, one checked) error {
 	return nil
 }
 
-func (c *checks) note(key, secret string, f finding) {
+func (c *drift) note(key, secret string, f finding) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.found == nil {
@@ -141,14 +141,14 @@ func (c *checks) note(key, secret string, f finding) {
 }
 
 // forget drops what was found about a role: it was repaired, or is right again.
-func (c *checks) forget(key string) {
+func (c *drift) forget(key string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.found, key)
 }
 
 // advice says what was found about a role and what to do; "" if nothing was.
-func (c *checks) advice(r *rotation.Role) string {
+func (c *drift) advice(r *rotation.Role) string {
 	s := r.Snapshot()
 	c.mu.Lock()
 	defer c.mu.Unlock()

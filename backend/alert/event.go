@@ -1,0 +1,158 @@
+// Package alert tells people and systems what happens to a role: Events of a
+// rotation's life, as the manual procedure names them, sent by HTTP to a Sink: a
+// webhook, a chat, or an Alertmanager.
+//
+// An event follows from what is stored, so it can be made again by whoever is
+// active next, with the same id: whoever receives it twice can tell.
+package alert
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
+)
+
+// The names of events.
+const (
+	RotationStarted     = "rotation_started"
+	RotationCompleted   = "rotation_completed"
+	RotationFailed      = "rotation_failed"
+	RotationRolledBack  = "rotation_rolled_back"
+	ApplicationDegraded = "application_degraded"
+	RotationDueSoon     = "rotation_due_soon"
+	RotationOverdue     = "rotation_overdue"
+	NeedsAttention      = "needs_attention"
+	// Test is sent by hand, to try a sink.
+	Test = "test"
+)
+
+// The severities.
+const (
+	Info     = "info"
+	Warning  = "warning"
+	Critical = "critical"
+)
+
+// severities has every event that can be subscribed to.
+var severities = map[string]string{
+	RotationStarted: Info, RotationCompleted: Info, RotationFailed: Critical, RotationRolledBack: Warning,
+	ApplicationDegraded: Warning, RotationDueSoon: Info, RotationOverdue: Warning, NeedsAttention: Critical,
+}
+
+// Names lists the events that can be subscribed to, in the order of a rotation.
+func Names() []string {
+	return []string{
+		RotationDueSoon, RotationStarted, RotationCompleted, RotationFailed, RotationRolledBack,
+		ApplicationDegraded, RotationOverdue, NeedsAttention,
+	}
+}
+
+// Event is one thing that happened to a role. It holds no secret.
+type Event struct {
+	// ID is the same whenever and by whomever this event is made.
+	ID       string    `json:"id"`
+	Event    string    `json:"event"`
+	Severity string    `json:"severity"`
+	Time     time.Time `json:"time"`
+	// Mount is the engine's path, Role whose event it is.
+	Mount       string `json:"mount"`
+	Role        string `json:"role"`
+	Environment string `json:"environment,omitempty"`
+	// RotationID, Trigger and Version are those of the operation, if it is about one.
+	RotationID string `json:"rotation_id,omitempty"`
+	Trigger    string `json:"trigger,omitempty"`
+	Version    int    `json:"version,omitempty"`
+	// Message is for people.
+	Message string `json:"message"`
+}
+
+// FromRecord returns the events that a record of the role's history tells of.
+// Attention says that the role needs a person since.
+func FromRecord(rec rotation.Record, attention bool) []Event {
+	var events []Event
+	add := func(name, format string, args ...any) {
+		e := New(name, rec.ID, fmt.Sprintf(format, args...))
+		e.Time = rec.Started.Add(time.Duration(rec.DurationMS) * time.Millisecond)
+		e.RotationID, e.Trigger, e.Version, e.Environment = rec.ID, string(rec.Trigger), rec.Version, rec.Environment
+		events = append(events, e)
+	}
+	switch rec.Kind {
+	case rotation.KindRotate:
+		events = append(events, Started(rec.Operation))
+		fromRotate(rec, add)
+	case rotation.KindRollback:
+		fromRollback(rec, add)
+	case rotation.KindFollow:
+		fromFollow(rec, add)
+	}
+	if attention && rec.Outcome != rotation.OutcomeCompleted {
+		add(NeedsAttention, "The role needs a person: automatic rotation has stopped. Read status for what to do")
+	}
+	return events
+}
+
+// Started is the event of a rotation that is under way.
+func Started(op rotation.Operation) Event {
+	e := New(RotationStarted, op.ID, "Secret rotation started")
+	e.Time, e.RotationID, e.Trigger = op.Started, op.ID, string(op.Trigger)
+	return e
+}
+
+// adder makes an event.
+type adder func(name, format string, args ...any)
+
+func fromRotate(rec rotation.Record, add adder) {
+	switch rec.Outcome {
+	case rotation.OutcomeCompleted:
+		if !rec.Open() {
+			add(RotationCompleted, "Secret rotation completed successfully: version %d", rec.Version)
+		}
+	case rotation.OutcomeRolledBack:
+		add(RotationRolledBack, "Secret rotation was rolled back, and readers keep working values: %s", last(rec.Issues))
+	default:
+		add(RotationFailed, "Secret rotation failed - manual intervention may be required: %s", last(rec.Issues))
+	}
+}
+
+func fromRollback(rec rotation.Record, add adder) {
+	switch {
+	case rec.Outcome != rotation.OutcomeCompleted:
+		add(RotationFailed, "A rollback failed - manual intervention required: %s", last(rec.Issues))
+	case rec.Trigger == rotation.TriggerCheck:
+		add(ApplicationDegraded, "Application degraded after rotation: %s", rec.Reason)
+		fallthrough
+	default:
+		add(RotationRolledBack, "The role is back on its previous values, version %d", rec.Version)
+	}
+}
+
+func fromFollow(rec rotation.Record, add adder) {
+	degraded := false
+	for _, t := range rec.Tasks {
+		if t.Failed {
+			degraded = true
+			add(ApplicationDegraded, "Application degraded after rotation: %s: %s", t.Name, t.Detail)
+		}
+	}
+	if !degraded && rec.Outcome == rotation.OutcomeCompleted && rec.FollowsKind == rotation.KindRotate {
+		add(RotationCompleted, "Secret rotation completed successfully: version %d, and what followed it", rec.Version)
+	}
+}
+
+// New is an event that is about the given thing, which makes its id.
+func New(name, about, message string) Event {
+	severity := severities[name]
+	if severity == "" {
+		severity = Info
+	}
+	return Event{ID: about + "-" + name, Event: name, Severity: severity, Message: message}
+}
+
+// last is the issue that a record ends with: why it did not complete.
+func last(issues []string) string {
+	if len(issues) == 0 {
+		return "see the history"
+	}
+	return issues[len(issues)-1]
+}

@@ -1,0 +1,88 @@
+package alert
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// payload is what the sink takes.
+func (c Config) payload(e Event, now time.Time) any {
+	switch c.Type {
+	case Slack:
+		return map[string]string{"text": e.text()}
+	case Alertmanager:
+		return e.alerts(now)
+	}
+	return e
+}
+
+// text is a line or two for a chat. What comes from a record is not markup.
+func (e Event) text() string {
+	plain := strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;").Replace
+	mark := map[string]string{Info: "ℹ️", Warning: "⚠️", Critical: "🚨"}[e.Severity]
+	line := fmt.Sprintf("%s *%s* role %s at %s", mark, strings.ReplaceAll(e.Event, "_", " "), plain(e.Role), plain(e.Mount))
+	if e.Environment != "" {
+		line += " (" + plain(e.Environment) + ")"
+	}
+	line += "\n" + plain(e.Message)
+	if e.RotationID != "" {
+		line += "\nrotation " + e.RotationID
+	}
+	return line
+}
+
+// How long alerts fire that nothing resolves.
+const (
+	infoFires  = time.Hour
+	otherFires = 24 * time.Hour
+)
+
+// resolved are the events that a completed rotation puts an end to.
+var resolved = []string{RotationFailed, RotationRolledBack, ApplicationDegraded, RotationOverdue, NeedsAttention, RotationDueSoon}
+
+// alert is postableAlert of the Alertmanager's API.
+type alert struct {
+	Labels      map[string]string `json:"labels"`
+	Annotations map[string]string `json:"annotations,omitempty"`
+	StartsAt    time.Time         `json:"startsAt"`
+	EndsAt      time.Time         `json:"endsAt"`
+}
+
+// alerts is the event as an alert that fires, and what it resolves. An alert is
+// known by its labels, so these are the same for the next one of its kind.
+func (e Event) alerts(now time.Time) []alert {
+	fires := otherFires
+	if e.Severity == Info {
+		fires = infoFires
+	}
+	all := []alert{{
+		Labels:      e.labels(e.Event),
+		Annotations: map[string]string{"summary": e.Message, "rotation_id": e.RotationID, "event_id": e.ID},
+		StartsAt:    e.Time, EndsAt: later(e.Time, now).Add(fires),
+	}}
+	if e.Event == RotationCompleted {
+		for _, name := range resolved {
+			all = append(all, alert{Labels: e.labels(name), StartsAt: e.Time, EndsAt: e.Time})
+		}
+	}
+	return all
+}
+
+func (e Event) labels(name string) map[string]string {
+	labels := map[string]string{"alertname": name, "role": e.Role, "mount": e.Mount, "severity": severities[name], "service": "smvm"}
+	if e.Environment != "" {
+		labels["environment"] = e.Environment
+	}
+	if labels["severity"] == "" {
+		labels["severity"] = e.Severity
+	}
+	return labels
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}

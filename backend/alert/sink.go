@@ -1,0 +1,151 @@
+package alert
+
+import (
+	"bytes"
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/outbound"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
+)
+
+// The types of sinks.
+const (
+	// Webhook gets an Event as JSON, signed if there is a key.
+	Webhook = "webhook"
+	// Slack gets a text, as Slack and what is compatible with it take it.
+	Slack = "slack"
+	// Alertmanager is the API of Prometheus Alertmanager, version 2.
+	Alertmanager = "alertmanager"
+)
+
+// Config describes where to send which events.
+type Config struct {
+	Type string `json:"type"`
+	// URL is what to post to; of an Alertmanager, its base.
+	URL string `json:"url"`
+	// Events are the names of those to send; none means all.
+	Events []string `json:"events,omitempty"`
+	// Roles are the names of those whose events are sent; none means all.
+	Roles []string `json:"roles,omitempty"`
+	// Authorization is sent as the header of that name.
+	Authorization string `json:"authorization,omitempty"`
+	// Key signs what a webhook gets.
+	Key string `json:"key,omitempty"`
+	// TLSCA is a PEM bundle; empty means the system's.
+	TLSCA string `json:"tls_ca,omitempty"`
+	// Notice is how long before a rotation rotation_due_soon is sent.
+	Notice time.Duration `json:"notice"`
+	// Created is when the alert was: what happened before is not told.
+	Created time.Time `json:"created"`
+}
+
+// DefaultNotice is the procedure's: five days.
+const DefaultNotice = 5 * 24 * time.Hour
+
+// Validate returns an error that wraps rotation.ErrInvalid for what cannot be.
+func (c Config) Validate() error {
+	_, caErr := outbound.Client(c.TLSCA)
+	urlErr := outbound.CheckURL(c.URL)
+	switch {
+	case !slices.Contains([]string{Webhook, Slack, Alertmanager}, c.Type):
+		return invalid("type", "is %q; it must be webhook, slack or alertmanager", c.Type)
+	case urlErr != nil:
+		return invalid("url", "%v", urlErr)
+	case c.Key != "" && c.Type != Webhook:
+		return invalid("key", "signs what a webhook gets; a %s takes no signature", c.Type)
+	case strings.ContainsAny(c.Authorization, "\r\n"):
+		return invalid("authorization", "has a line break")
+	case caErr != nil:
+		return invalid("tls_ca", "%v", caErr)
+	case c.Notice < 0 || c.Notice > 365*24*time.Hour:
+		return invalid("notice", "is %s; it must be at most a year", c.Notice)
+	}
+	for _, name := range c.Events {
+		if severities[name] == "" {
+			return invalid("events", "%q is not known; there are: %s", name, strings.Join(Names(), ", "))
+		}
+	}
+	return nil
+}
+
+func invalid(field, format string, args ...any) error {
+	return fmt.Errorf("%w: %s: %s", rotation.ErrInvalid, field, fmt.Sprintf(format, args...))
+}
+
+// Wants reports whether the sink gets that event.
+func (c Config) Wants(e Event) bool {
+	return e.Event == Test ||
+		(len(c.Events) == 0 || slices.Contains(c.Events, e.Event)) && (len(c.Roles) == 0 || slices.Contains(c.Roles, e.Role))
+}
+
+// sendTimeout bounds one delivery.
+const sendTimeout = 10 * time.Second
+
+// Send delivers an event. The error tells no secret, and not the address, which
+// may be one.
+func (c Config) Send(ctx context.Context, e Event, now time.Time) error {
+	ctx, cancel := context.WithTimeout(ctx, sendTimeout)
+	defer cancel()
+	body, err := json.Marshal(c.payload(e, now))
+	if err != nil {
+		return fmt.Errorf("encode event: %w", err)
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.address(), bytes.NewReader(body))
+	if err != nil {
+		return errors.New("the request cannot be made")
+	}
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("X-Smvm-Event-Id", e.ID)
+	if c.Authorization != "" {
+		req.Header.Set("Authorization", c.Authorization)
+	}
+	if c.Key != "" {
+		req.Header.Set(SignatureHeader, Sign(c.Key, now, body))
+	}
+	client, err := outbound.Client(c.TLSCA)
+	if err != nil {
+		return err
+	}
+	defer client.CloseIdleConnections()
+	resp, err := client.Do(req)
+	if err != nil {
+		return outbound.Reason(err)
+	}
+	defer resp.Body.Close() //nolint:errcheck // read only
+	_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, 64<<10))
+	if resp.StatusCode < 200 || resp.StatusCode > 299 {
+		return fmt.Errorf("answered with status %d", resp.StatusCode)
+	}
+	return nil
+}
+
+func (c Config) address() string {
+	if c.Type == Alertmanager {
+		return strings.TrimSuffix(c.URL, "/") + "/api/v2/alerts"
+	}
+	return c.URL
+}
+
+// SignatureHeader carries the signature of what a webhook gets: t=<seconds since
+// 1970>,v1=<HMAC-SHA-256 of the seconds, a dot and the body, in hex>. Whoever
+// checks it refuses times that are more than some minutes off, and ids that were
+// seen within them, so that nothing can be replayed.
+const SignatureHeader = "X-Smvm-Signature"
+
+// Sign makes the value of SignatureHeader.
+func Sign(key string, now time.Time, body []byte) string {
+	mac := hmac.New(sha256.New, []byte(key))
+	fmt.Fprintf(mac, "%d.%s", now.Unix(), body) //nolint:errcheck // a hash takes everything
+	return fmt.Sprintf("t=%d,v1=%s", now.Unix(), hex.EncodeToString(mac.Sum(nil)))
+}

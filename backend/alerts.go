@@ -1,0 +1,105 @@
+package backend
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"sync"
+	"sync/atomic"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/alert"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
+)
+
+// alerts are the couriers of a mount, one for each sink. None waits for another,
+// and no rotation for any: what they deliver is read from what is stored.
+type alerts struct {
+	b *backend
+
+	// couriers is replaced as a whole, while setting is held.
+	couriers atomic.Pointer[map[string]*courier]
+	setting  sync.Mutex
+}
+
+// run loads what is stored and sees to it that it is delivered.
+func (a *alerts) run(ctx context.Context) {
+	names, err := (&store{a.b}).list(ctx, alertPrefix)
+	for _, name := range names {
+		config, readErr := a.b.alertConfig(ctx, name)
+		if readErr != nil {
+			a.b.log().Error("alert cannot be read", "alert", name, "error", readErr)
+			continue
+		}
+		a.set(name, config)
+	}
+	if err != nil && ctx.Err() == nil {
+		a.b.log().Error("alerts cannot be read", "error", err)
+	}
+}
+
+// set makes a courier deliver by that configuration, none if it is nil.
+func (a *alerts) set(name string, config *alert.Config) {
+	a.setting.Lock()
+	defer a.setting.Unlock()
+	next := maps.Clone(a.all())
+	if old := next[name]; old != nil {
+		old.stop()
+	}
+	delete(next, name)
+	if config != nil {
+		next[name] = newCourier(a.b, name, *config)
+	}
+	a.couriers.Store(&next)
+}
+
+// all are the couriers there are now, by name.
+func (a *alerts) all() map[string]*courier {
+	if known := a.couriers.Load(); known != nil {
+		return *known
+	}
+	return map[string]*courier{}
+}
+
+// note makes the couriers look at a role. It never blocks.
+func (a *alerts) note(r *rotation.Role) {
+	for _, c := range a.all() {
+		c.note(r)
+	}
+}
+
+// tick makes them look at the roles for which only time has passed.
+func (a *alerts) tick() {
+	couriers := a.all()
+	if len(couriers) == 0 {
+		return
+	}
+	now := a.b.now()
+	for _, r := range a.b.registry.loaded() {
+		for _, c := range couriers {
+			if s := r.Snapshot(); !s.Deleted && len(c.timely(r, s, now)) > 0 {
+				c.note(r)
+			}
+		}
+	}
+}
+
+// alertConfig reads a stored alert, nil if there is none.
+func (b *backend) alertConfig(ctx context.Context, name string) (*alert.Config, error) {
+	entry, err := (&store{b}).get(ctx, alertPrefix+name)
+	if err != nil || entry == nil {
+		return nil, err
+	}
+	var c alert.Config
+	if err := entry.DecodeJSON(&c); err != nil {
+		return nil, fmt.Errorf("decode alert %s: %w", name, err)
+	}
+	return &c, nil
+}
+
+// told is how a role is called in events.
+func told(r *rotation.Role) string {
+	if isConnection(r) {
+		return "connections/" + r.Name
+	}
+	return r.Name
+}

@@ -1,0 +1,54 @@
+package backend
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
+)
+
+// census counts the roles and connections that are in memory, which are all of
+// them soon after the start.
+type census struct {
+	roles    []*rotation.Role // those that need somebody first
+	subjects map[string]int
+	states   map[[2]string]int // by subject and state
+}
+
+// The states that are counted.
+var states = []string{"overdue", "needs_attention", "failing", "in_flight", "following", "overlap"}
+
+func newCensus(b *backend) *census {
+	c := &census{subjects: map[string]int{"role": 0, "connection": 0}, states: map[[2]string]int{}}
+	for subject := range c.subjects {
+		for _, state := range states {
+			c.states[[2]string{subject, state}] = 0
+		}
+	}
+	now, urgent := b.now(), map[*rotation.Role]bool{}
+	for _, r := range b.registry.loaded() {
+		s := r.Snapshot()
+		if s.Deleted {
+			continue
+		}
+		is := map[string]bool{
+			"overdue": s.Overdue(now), "needs_attention": s.NeedsAttention, "failing": s.Failures > 0,
+			"in_flight": s.InFlight != nil, "following": s.Following != nil, "overlap": !overlapEnd(s, now).IsZero(),
+		}
+		c.subjects[subject(r)]++
+		for _, state := range states {
+			if is[state] {
+				c.states[[2]string{subject(r), state}]++
+			}
+		}
+		urgent[r] = is["overdue"] || is["needs_attention"] || is["failing"]
+		c.roles = append(c.roles, r)
+	}
+	slices.SortFunc(c.roles, func(x, y *rotation.Role) int {
+		if urgent[x] != urgent[y] {
+			return int(truth(urgent[y]) - truth(urgent[x]))
+		}
+		return strings.Compare(x.Key, y.Key)
+	})
+	return c
+}

@@ -1,0 +1,199 @@
+// Package check probes an application over HTTP, to find out how it gets on with
+// the values that it is given: before a rotation, which a sick application had
+// better not go through, and after it, for as long as somebody would watch.
+//
+// A Config says what to ask and what to expect, Probe asks once, Measure asks
+// often and tells how long the answers took. A Watch is what has been seen over
+// time; it is data, so that whoever is active next can go on with it.
+package check
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/outbound"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
+)
+
+// The phases of a rotation.
+const (
+	// Before anything is changed.
+	Before = "before"
+	// After the cut-over.
+	After = "after"
+)
+
+// What to do when a check fails.
+const (
+	// Rollback goes back to the previous values; before a rotation, it keeps the
+	// rotation from beginning.
+	Rollback = "rollback"
+	// Alert only tells.
+	Alert = "alert"
+)
+
+// Config describes a check.
+type Config struct {
+	Phase string `json:"phase"`
+	// URL is http or https. It has no placeholders, because URLs are logged.
+	URL    string `json:"url"`
+	Method string `json:"method"`
+	// Headers, each like "Name: value", and Body may have placeholders for the
+	// role's values, such as {{api_key}}.
+	Headers []string `json:"headers,omitempty"`
+	Body    string   `json:"body,omitempty"`
+	// ExpectedStatus are the codes that count as healthy; none means 200 to 299.
+	ExpectedStatus []int `json:"expected_status,omitempty"`
+	// ExpectedBody must be part of the answer's first 64 KiB.
+	ExpectedBody string `json:"expected_body,omitempty"`
+	// TLSCA is a PEM bundle; empty means the system's.
+	TLSCA string `json:"tls_ca,omitempty"`
+	// Timeout bounds one request.
+	Timeout time.Duration `json:"timeout"`
+	// Delay is the time from the cut-over to the first request.
+	Delay time.Duration `json:"delay,omitempty"`
+	// Attempts is how many requests in a row have to fail for the check to fail.
+	Attempts int `json:"attempts"`
+	// Interval is the time between two requests.
+	Interval time.Duration `json:"interval"`
+	// WatchPeriod is how long after the first request others follow; zero means
+	// until one succeeds.
+	WatchPeriod time.Duration `json:"watch_period,omitempty"`
+	// SuccessThreshold is the percentage of requests in the watch period that
+	// have to succeed.
+	SuccessThreshold int `json:"success_threshold"`
+	// Samples is how many requests are measured before and after; zero means
+	// none, and then the following have no effect.
+	Samples int `json:"samples,omitempty"`
+	// Concurrency is how many of them are made at a time.
+	Concurrency int `json:"concurrency,omitempty"`
+	// Percentile of the latencies that is compared.
+	Percentile int `json:"percentile,omitempty"`
+	// MaxLatencyIncrease is by how many percent it may grow.
+	MaxLatencyIncrease int `json:"max_latency_increase,omitempty"`
+	// OnFailure is Rollback or Alert.
+	OnFailure string `json:"on_failure"`
+}
+
+// Default is a check of which only the URL is missing.
+func Default() Config {
+	return Config{
+		Phase: After, Method: http.MethodGet, Timeout: 5 * time.Second, Attempts: 3, Interval: 5 * time.Second,
+		SuccessThreshold: 100, Concurrency: 10, Percentile: 95, MaxLatencyIncrease: 50, OnFailure: Rollback,
+	}
+}
+
+// invalid makes the error for a field: its name, what is wrong, and the fix.
+func invalid(field, format string, args ...any) error {
+	return fmt.Errorf("%w: %s: %s", rotation.ErrInvalid, field, fmt.Sprintf(format, args...))
+}
+
+// maxBefore bounds how long a check may hold up the rotation it comes before.
+const maxBefore = time.Minute
+
+// headerName is a token of RFC 9110 section 5.6.2.
+var headerName = regexp.MustCompile("^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")
+
+// Validate returns an error that wraps rotation.ErrInvalid for what cannot be.
+// Names are what placeholders may name.
+func (c Config) Validate(names []string) error {
+	return firstOf(
+		c.validateRequest(names),
+		oneOf("phase", c.Phase, Before, After),
+		oneOf("on_failure", c.OnFailure, Rollback, Alert),
+		within("timeout", c.Timeout, time.Second, 30*time.Second),
+		within("interval", c.Interval, time.Second, time.Hour),
+		within("delay", c.Delay, 0, 24*time.Hour),
+		within("watch_period", c.WatchPeriod, 0, 24*time.Hour),
+		between("attempts", c.Attempts, 1, 100),
+		between("success_threshold", c.SuccessThreshold, 1, 100),
+		between("samples", c.Samples, 0, 10_000),
+		between("concurrency", c.Concurrency, 1, 100),
+		between("percentile", c.Percentile, 1, 100),
+		between("max_latency_increase", c.MaxLatencyIncrease, 1, 10_000),
+		c.validateBefore(),
+	)
+}
+
+func firstOf(errs ...error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c Config) validateBefore() error {
+	longest := time.Duration(c.Attempts)*(c.Timeout+c.Interval) - c.Interval
+	if c.Phase == Before && longest > maxBefore {
+		return invalid("attempts", "with timeout and interval a check before a rotation may take %s, and the limit is %s: lower one of them", longest, maxBefore)
+	}
+	if c.Phase == Before && (c.WatchPeriod > 0 || c.Delay > 0 || c.Samples > 0) {
+		return invalid("phase", "before has no delay, watch_period or samples: what is compared is measured before the rotation by the check after it")
+	}
+	return nil
+}
+
+func (c Config) validateRequest(names []string) error {
+	if err := outbound.CheckURL(c.URL); err != nil {
+		return invalid("url", "%v", err)
+	}
+	if _, err := outbound.Client(c.TLSCA); err != nil {
+		return invalid("tls_ca", "%v", err)
+	}
+	if _, err := http.NewRequest(c.Method, c.URL, nil); err != nil || c.Method != strings.ToUpper(c.Method) { //nolint:noctx // only tried
+		return invalid("method", "%q is no method of HTTP", c.Method)
+	}
+	for _, header := range c.Headers {
+		name, value, ok := strings.Cut(header, ":")
+		if !ok || !headerName.MatchString(name) || strings.ContainsAny(value, "\r\n\x00") {
+			return invalid("headers", "each must be like 'X-API-Key: {{api_key}}'")
+		}
+		if err := checkPlaceholders("headers", value, names); err != nil {
+			return err
+		}
+	}
+	for _, status := range c.ExpectedStatus {
+		if status < 100 || status > 599 {
+			return invalid("expected_status", "%d is no status of HTTP", status)
+		}
+	}
+	return checkPlaceholders("body", c.Body, names)
+}
+
+func oneOf(field, value string, allowed ...string) error {
+	for _, a := range allowed {
+		if value == a {
+			return nil
+		}
+	}
+	return invalid(field, "is %q; it must be %s", value, strings.Join(allowed, " or "))
+}
+
+func within(field string, d, least, most time.Duration) error {
+	if d < least || d > most {
+		return invalid(field, "is %s; it must be from %s to %s", d, least, most)
+	}
+	return nil
+}
+
+func between(field string, n, least, most int) error {
+	if n < least || n > most {
+		return invalid(field, "is %d; it must be from %d to %d", n, least, most)
+	}
+	return nil
+}
+
+// Decode reads a stored check.
+func Decode(raw json.RawMessage) (Config, error) {
+	var c Config
+	if err := json.Unmarshal(raw, &c); err != nil {
+		return c, fmt.Errorf("decode check: %w", err)
+	}
+	return c, nil
+}

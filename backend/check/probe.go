@@ -1,0 +1,121 @@
+package check
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/outbound"
+)
+
+// maxBody is how much of an answer is looked at.
+const maxBody = 64 << 10
+
+// Probe asks once. The error says what is not as expected, and shows nothing of
+// what was sent or answered.
+func (c Config) Probe(ctx context.Context, values map[string]string) error {
+	client, err := outbound.Client(c.TLSCA)
+	if err != nil {
+		return err
+	}
+	defer client.CloseIdleConnections()
+	return c.ask(ctx, client, values)
+}
+
+func (c Config) ask(ctx context.Context, client *http.Client, values map[string]string) error {
+	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
+	defer cancel()
+	body := fill(c.Body, values)
+	req, err := http.NewRequestWithContext(ctx, c.Method, c.URL, bytes.NewReader([]byte(body)))
+	if err != nil {
+		return errors.New("the request cannot be made")
+	}
+	for _, header := range c.Headers {
+		name, value, _ := strings.Cut(header, ":")
+		req.Header.Set(name, strings.TrimSpace(fill(value, values)))
+	}
+	if host := req.Header.Get("Host"); host != "" {
+		req.Host = host
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return outbound.Reason(err)
+	}
+	defer resp.Body.Close() //nolint:errcheck // read only
+	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxBody))
+	switch {
+	case !c.expects(resp.StatusCode):
+		return fmt.Errorf("status %d, want %s", resp.StatusCode, c.wanted())
+	case err != nil:
+		return outbound.Reason(err)
+	case !bytes.Contains(answer, []byte(c.ExpectedBody)):
+		return errors.New("the answer does not contain expected_body")
+	}
+	return nil
+}
+
+func (c Config) expects(status int) bool {
+	if len(c.ExpectedStatus) == 0 {
+		return status >= 200 && status <= 299
+	}
+	return slices.Contains(c.ExpectedStatus, status)
+}
+
+func (c Config) wanted() string {
+	if len(c.ExpectedStatus) == 0 {
+		return "200 to 299"
+	}
+	return strings.Trim(strings.Join(strings.Fields(fmt.Sprint(c.ExpectedStatus)), " or "), "[]")
+}
+
+// placeholder stands for a value in a header or body.
+var placeholder = regexp.MustCompile(`\{\{([^{}]*)\}\}`)
+
+// fill puts values in for placeholders. One for which there is no value any more
+// becomes empty.
+func fill(text string, values map[string]string) string {
+	return placeholder.ReplaceAllStringFunc(text, func(hole string) string {
+		return values[strings.TrimSpace(hole[2:len(hole)-2])]
+	})
+}
+
+func checkPlaceholders(field, text string, names []string) error {
+	for _, hole := range placeholder.FindAllStringSubmatch(text, -1) {
+		if !slices.Contains(names, strings.TrimSpace(hole[1])) {
+			return invalid(field, "%s is not known; the role has: %s", hole[0], strings.Join(names, ", "))
+		}
+	}
+	return nil
+}
+
+// Insist asks until an answer is as expected, at most Attempts times.
+func (c Config) Insist(ctx context.Context, values map[string]string) error {
+	var err error
+	for i := range c.Attempts {
+		if i > 0 && !wait(ctx, c.Interval) {
+			return ctx.Err()
+		}
+		if err = c.Probe(ctx, values); err == nil {
+			return nil
+		}
+	}
+	return err
+}
+
+func wait(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
+	}
+}

@@ -1,0 +1,200 @@
+package backend
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/logical"
+)
+
+// application is one that accepts the key it was told to, and may be made sick.
+type application struct {
+	*httptest.Server
+	accepts atomic.Pointer[string] // nil: any
+	status  atomic.Int64
+	asked   atomic.Int64
+	pause   atomic.Int64
+}
+
+func newApplication(t *testing.T) *application {
+	a := &application{}
+	a.status.Store(http.StatusOK)
+	a.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		a.asked.Add(1)
+		time.Sleep(time.Duration(a.pause.Load())) // the latency that is measured
+		if key := a.accepts.Load(); key != nil && r.Header.Get("X-API-Key") != *key {
+			http.Error(w, "unknown key", http.StatusUnauthorized)
+			return
+		}
+		w.WriteHeader(int(a.status.Load()))
+		_, _ = w.Write([]byte(`{"status":"healthy"}`))
+	}))
+	t.Cleanup(a.Close)
+	return a
+}
+
+// watchedRole is a role with keys, and one check.
+func watchedRole(m *mount, a *application, check ...any) {
+	m.Helper()
+	m.write("roles/default", d("rotation_period", "24h"))
+	m.write("secrets/default/api", d("type", "api_key"))
+	m.write("secrets/default/jwt", d("type", "jwt"))
+	m.write("checks/default/health", d(append([]any{"url", a.URL + "/health"}, check...)...))
+}
+
+// TestCheckPasses asks once after the rotation, with the new key.
+func TestCheckPasses(t *testing.T) {
+	m, a := newMount(t), newApplication(t)
+	watchedRole(m, a, "headers", []string{"X-API-Key: {{api_key}}", "Authorization: Bearer {{jwt_token}}"}, "expected_body", "healthy")
+	answer := m.write("rotate", nil)
+	if answer["status"] != "completed" || a.asked.Load() != 1 {
+		t.Errorf("the rotation answered %v after %d requests", answer, a.asked.Load())
+	}
+	m.eventually("the end of what follows", func() bool { return m.read("status", nil)["following"] == nil })
+	if h := m.read("history/default", nil); h["chain_valid"] != true {
+		t.Errorf("the history is %v", h)
+	}
+}
+
+// TestCheckAfterRollsBack finds an application that does not take the new key.
+func TestCheckAfterRollsBack(t *testing.T) {
+	m, a := newMount(t), newApplication(t)
+	watchedRole(m, a, "headers", "X-API-Key: {{api_key}}", "attempts", 1)
+	before := m.read("creds", nil)
+	old := before["api_key"].(string)
+	a.accepts.Store(&old)
+	m.fails(422, logical.UpdateOperation, "rotate", nil, "rolled back", "check/health", "status 401, want 200 to 299", "previous values again")
+	after := m.read("creds", nil)
+	if after["api_key"] != before["api_key"] || after["jwt_secret"] != before["jwt_secret"] || after["version"] != before["version"].(int)+2 {
+		t.Error("the values of before are not what is read")
+	}
+	if verify := m.read("verify", nil); verify["valid"] != true {
+		t.Errorf("verify reports %v", verify)
+	}
+}
+
+// TestCheckBefore keeps a rotation from beginning, unless it is urgent.
+func TestCheckBefore(t *testing.T) {
+	m, a := newMount(t), newApplication(t)
+	watchedRole(m, a, "phase", "before", "attempts", 1)
+	before := m.read("creds", nil)
+	a.status.Store(http.StatusServiceUnavailable)
+	m.fails(422, logical.UpdateOperation, "rotate", nil, "check health before the rotation", "status 503", "Nothing was changed")
+	if after := m.read("creds", nil); after["version"] != before["version"] {
+		t.Error("the version changed")
+	}
+	m.write("rotate", d("revoke_previous", true))
+	m.write("checks/default/health", d("on_failure", "alert"))
+	if answer := m.write("rotate", nil); answer["status"] != "completed" {
+		t.Errorf("with on_failure=alert: %v", answer)
+	}
+	m.delete("checks/default/health")
+	if names := m.list("checks/default"); len(names) != 0 {
+		t.Errorf("the checks are %v", names)
+	}
+}
+
+// TestWatch goes on asking, over a crash, until the application gets sick.
+func TestWatch(t *testing.T) {
+	m, a := newMount(t), newApplication(t)
+	watchedRole(m, a, "interval", 10, "watch_period", 60, "attempts", 2)
+	version := m.version("default")
+	if answer := m.write("rotate", d("wait", 0)); answer["status"] != "in_progress" {
+		t.Errorf("the rotation answered %v", answer)
+	}
+	asked := func(n int64) func() bool { return func() bool { return a.asked.Load() >= n } }
+	m.eventually("the first request", asked(1))
+	m.boot()
+	m.becomes("default", version+1)
+	m.tick(10 * time.Second)
+	m.eventually("the second request, of another process", asked(2))
+	a.status.Store(http.StatusInternalServerError)
+	m.tick(10 * time.Second)
+	m.eventually("the third request", asked(3))
+	m.becomes("default", version+1)
+	m.tick(10 * time.Second)
+	m.becomes("default", version+2)
+	back := m.read("status", nil)["following"].(map[string]any)["tasks"].(map[string]any)["check/health"].(map[string]any)
+	if back["required"] != false {
+		t.Errorf("after the rollback there follows %v", back)
+	}
+}
+
+// TestCheckAfterRollback asks after a rollback too, and only tells.
+func TestCheckAfterRollback(t *testing.T) {
+	m, a := newMount(t), newApplication(t)
+	watchedRole(m, a, "attempts", 1)
+	m.write("rotate", nil)
+	a.status.Store(http.StatusInternalServerError)
+	version := m.version("default")
+	resp, err := m.try(logical.UpdateOperation, "rollback", nil)
+	if err != nil || resp.IsError() || !strings.Contains(strings.Join(resp.Warnings, " "), "status 500") {
+		t.Errorf("the rollback answered %v, %v", resp, err)
+	}
+	m.becomes("default", version+1)
+}
+
+// TestLatencyGate measures before and after.
+func TestLatencyGate(t *testing.T) {
+	m, a := newMount(t), newApplication(t)
+	watchedRole(m, a, "samples", 20, "concurrency", 4, "percentile", 50, "max_latency_increase", 10000)
+	if answer := m.write("rotate", d("wait", 30)); answer["status"] != "completed" || a.asked.Load() != 41 {
+		t.Errorf("the rotation answered %v after %d requests", answer, a.asked.Load())
+	}
+	m.write("checks/default/health", d("max_latency_increase", 100, "attempts", 1))
+	a.slowAfter(21)
+	m.fails(422, logical.UpdateOperation, "rotate", d("wait", 30), "rolled back", "percentile 50 of the latency")
+}
+
+// slowAfter makes the application slow after so many more requests.
+func (a *application) slowAfter(n int64) {
+	next, end := a.Config.Handler, a.asked.Load()+n
+	a.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if a.asked.Load() >= end {
+			a.pause.Store(int64(200 * time.Millisecond))
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// TestBadChecks are refused.
+func TestBadChecks(t *testing.T) {
+	m, a := newMount(t), newApplication(t)
+	watchedRole(m, a)
+	for _, c := range []struct {
+		data  map[string]any
+		words []string
+	}{
+		{d("url", "ftp://x"), []string{"url", "https://"}},
+		{d("url", "https://u:p@x/"), []string{"url", "user name"}},
+		{d("url", "https://x/{{api_key}}"), []string{"url", "placeholder"}},
+		{d("url", "http://x/", "tls_ca", "x"), []string{"tls_ca"}},
+		{d("method", "GET /"), []string{"method"}},
+		{d("headers", "X-API-Key"), []string{"headers", "X-API-Key: {{api_key}}"}},
+		{d("headers", "X: a\r\nY: b"), []string{"headers"}},
+		{d("headers", "X: {{api_kye}}"), []string{"headers", "{{api_kye}}", "api_key"}},
+		{d("body", "{{x}}"), []string{"body", "{{x}}"}},
+		{d("phase", "during"), []string{"phase", "before or after"}},
+		{d("on_failure", "ignore"), []string{"on_failure", "rollback or alert"}},
+		{d("expected_status", "20"), []string{"expected_status"}},
+		{d("attempts", 0), []string{"attempts"}},
+		{d("timeout", "2m"), []string{"timeout"}},
+		{d("watch_period", "13h"), []string{"watch_period", "12h0m0s"}},
+		{d("phase", "before", "attempts", 10), []string{"attempts", "1m0s"}},
+		{d("phase", "before", "watch_period", 10), []string{"phase"}},
+		{d("samples", 100_000), []string{"samples"}},
+		{d("percentile", 101), []string{"percentile"}},
+	} {
+		m.refused(logical.UpdateOperation, "checks/default/health", c.data, c.words...)
+	}
+	m.refused(logical.UpdateOperation, "checks/default/new", nil, "url")
+	m.refused(logical.UpdateOperation, "checks/nobody/new", d("url", a.URL), "role")
+	m.write("checks/default/health", d("headers", []string{"X-Token: literal-secret-0123", "X-API-Key: {{api_key}}"}))
+	if shown := m.read("checks/default/health", nil)["headers"].([]string); strings.Contains(strings.Join(shown, "\n"), "literal") {
+		t.Error("reading a check shows a literal header")
+	}
+}

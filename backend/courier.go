@@ -1,0 +1,301 @@
+package backend
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/alert"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
+)
+
+// courier delivers the events of all roles to one sink: those of a role in order,
+// each until the sink has taken it. How far it is with a role is stored, so that
+// whoever is active next goes on there; what was delivered and not noted is
+// delivered again, with the same id.
+type courier struct {
+	b      *backend
+	name   string
+	config alert.Config
+	ctx    context.Context //nolint:containedctx // the life of the courier
+	stop   context.CancelFunc
+	signal chan struct{}
+
+	mu sync.Mutex
+	// waiting are the roles to look at, in the order in which they were noted.
+	waiting []*rotation.Role
+	noted   map[*rotation.Role]bool // those that are waiting
+	cursors map[string]*cursor      // by key of the role, only as far as read
+	failed  int                     // deliveries in a row
+	problem string                  // why the latest one failed, empty after a success
+	retryAt time.Time
+}
+
+// cursor is how far a courier is with a role.
+type cursor struct {
+	// Sequence is that of the newest history entry that was told.
+	Sequence int `json:"sequence"`
+	// Started is the rotation whose beginning was told.
+	Started string `json:"started,omitempty"`
+	// DueSoon and Overdue are the rotations of which that was told.
+	DueSoon time.Time `json:"due_soon,omitzero"`
+	Overdue time.Time `json:"overdue,omitzero"`
+}
+
+// The pauses after failed deliveries.
+const (
+	firstRedelivery = time.Second
+	lastRedelivery  = 5 * time.Minute
+)
+
+func newCourier(b *backend, name string, config alert.Config) *courier {
+	c := &courier{b: b, name: name, config: config, signal: make(chan struct{}, 1), cursors: map[string]*cursor{}, noted: map[*rotation.Role]bool{}}
+	c.ctx, c.stop = context.WithCancel(b.engine.Context)
+	for _, r := range b.registry.loaded() {
+		c.note(r)
+	}
+	go c.run()
+	return c
+}
+
+// note makes the courier look at a role. It never blocks.
+func (c *courier) note(r *rotation.Role) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.noted[r] {
+		return
+	}
+	c.waiting, c.noted[r] = append(c.waiting, r), true
+	select {
+	case c.signal <- struct{}{}:
+	default:
+	}
+}
+
+func (c *courier) run() {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-c.ctx.Done():
+			return
+		case <-timer.C:
+		case <-c.signal:
+		}
+		timer.Reset(c.deliver())
+	}
+}
+
+// deliver goes through the waiting roles until one delivery fails, and returns how
+// long to wait before the next attempt.
+func (c *courier) deliver() time.Duration {
+	for {
+		r, wait := c.next()
+		if r == nil {
+			return wait
+		}
+		err := c.tell(r)
+		if c.ctx.Err() != nil {
+			return time.Hour
+		}
+		c.done(r, err)
+	}
+}
+
+// next returns the role that is first in the queue, if it is time for it.
+func (c *courier) next() (*rotation.Role, time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if wait := time.Until(c.retryAt); wait > 0 {
+		return nil, wait
+	}
+	if c.b.mountPath() == "" { // which the first request or tick tells
+		return nil, firstRedelivery
+	}
+	if len(c.waiting) == 0 {
+		return nil, time.Hour
+	}
+	r := c.waiting[0]
+	c.waiting = c.waiting[1:]
+	delete(c.noted, r)
+	return r, 0
+}
+
+// done notes how a delivery went. After a failure the role is looked at again.
+func (c *courier) done(r *rotation.Role, err error) {
+	if err == nil {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.failed, c.problem, c.retryAt = 0, "", time.Time{}
+		return
+	}
+	c.note(r)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.problem != err.Error() {
+		c.b.log().Warn("alert is not delivered, and is tried again", "alert", c.name, "subject", r.Key, "error", err)
+	}
+	pause := firstRedelivery << min(c.failed, 10)
+	c.failed, c.problem = c.failed+1, err.Error()
+	c.retryAt = time.Now().Add(min(pause, lastRedelivery))
+}
+
+// tell delivers what a role has to tell, one event after the other.
+func (c *courier) tell(r *rotation.Role) error {
+	at, err := c.cursor(r)
+	if err != nil {
+		return err
+	}
+	for {
+		events, next, err := c.pending(r, *at)
+		if err != nil || *at == next {
+			return err
+		}
+		for _, e := range events {
+			if err := c.config.Send(c.ctx, e, time.Now()); err != nil {
+				return err
+			}
+		}
+		if len(events) > 0 {
+			if err := (&store{c.b}).put(c.ctx, c.cursorKey(r), next); err != nil {
+				return err
+			}
+		}
+		*at = next
+	}
+}
+
+func (c *courier) cursorKey(r *rotation.Role) string { return cursorPrefix + c.name + "/" + r.Key }
+
+// cursor returns how far the courier is with a role: from storage the first time,
+// and for a role that it knows nothing of, at what had happened when the alert was
+// created.
+func (c *courier) cursor(r *rotation.Role) (*cursor, error) {
+	if at := c.cursors[r.Key]; at != nil {
+		return at, nil
+	}
+	entry, err := (&store{c.b}).get(c.ctx, c.cursorKey(r))
+	if err != nil {
+		return nil, err
+	}
+	at := &cursor{}
+	if entry != nil {
+		err = entry.DecodeJSON(at)
+	} else {
+		at.Sequence, err = c.beginning(r)
+	}
+	if err == nil {
+		c.cursors[r.Key] = at
+	}
+	return at, err
+}
+
+// beginning is the newest entry from before the alert was created.
+func (c *courier) beginning(r *rotation.Role) (int, error) {
+	s := r.Snapshot()
+	for sequence := s.History.Count; sequence > s.History.Base; sequence-- {
+		entries, err := r.Since(c.ctx, sequence-1, 1)
+		if err != nil {
+			return 0, err
+		}
+		if len(entries) == 0 {
+			continue
+		}
+		rec, err := entries[0].Decode()
+		if err != nil || rec.Started.Before(c.config.Created) {
+			return sequence, err
+		}
+	}
+	return s.History.Base, nil
+}
+
+// pending returns the next events of a role and where the cursor is after them:
+// one entry of the history at a time, and then what is the case now.
+func (c *courier) pending(r *rotation.Role, at cursor) ([]alert.Event, cursor, error) {
+	s := r.Snapshot()
+	entries, err := r.Since(c.ctx, at.Sequence, 1)
+	if err != nil {
+		return nil, at, err
+	}
+	if len(entries) == 0 {
+		events := c.present(r, s, &at)
+		return c.wanted(r, events), at, nil
+	}
+	rec, err := entries[0].Decode()
+	if err != nil {
+		return nil, at, err
+	}
+	newest := entries[0].Sequence == s.History.Count
+	events := alert.FromRecord(rec, newest && s.NeedsAttention)
+	if at.Started == rec.ID {
+		events = events[1:] // that it began
+	}
+	at.Sequence = entries[0].Sequence
+	return c.wanted(r, events), at, nil
+}
+
+// present returns the events of what is the case now, and was not told.
+func (c *courier) present(r *rotation.Role, s *rotation.Snapshot, at *cursor) []alert.Event {
+	if op := s.InFlight; op != nil && op.Kind == rotation.KindRotate && at.Started != op.ID {
+		at.Started = op.ID
+		return []alert.Event{alert.Started(*op)}
+	}
+	return c.untold(c.timely(r, s, c.b.now()), s, at)
+}
+
+// timely returns the events that only time brings about.
+func (c *courier) timely(r *rotation.Role, s *rotation.Snapshot, now time.Time) []alert.Event {
+	next := s.NextRotation
+	if s.Deleted || !s.Policy.AutoRotate || next.IsZero() {
+		return nil
+	}
+	var events []alert.Event
+	if left := next.Sub(now); left > 0 && left <= c.config.Notice && c.config.Notice < s.Terms.Interval {
+		e := alert.New(alert.RotationDueSoon, r.Key+"-"+next.Format(time.RFC3339), "Secret rotation is due at "+next.Format(time.RFC3339))
+		e.Time = now
+		events = append(events, e)
+	}
+	if s.Overdue(now) {
+		e := alert.New(alert.RotationOverdue, r.Key+"-"+next.Format(time.RFC3339), "Secret rotation was due at "+next.Format(time.RFC3339)+" and has not happened")
+		e.Time = now
+		events = append(events, e)
+	}
+	return events
+}
+
+// untold leaves out what was told of this rotation already.
+func (c *courier) untold(events []alert.Event, s *rotation.Snapshot, at *cursor) []alert.Event {
+	var untold []alert.Event
+	for _, e := range events {
+		of := &at.DueSoon
+		if e.Event == alert.RotationOverdue {
+			of = &at.Overdue
+		}
+		if !of.Equal(s.NextRotation) {
+			untold, *of = append(untold, e), s.NextRotation
+		}
+	}
+	return untold
+}
+
+// wanted leaves out what the sink is not to get, and says where the rest is from.
+func (c *courier) wanted(r *rotation.Role, events []alert.Event) []alert.Event {
+	var wanted []alert.Event
+	for _, e := range events {
+		e.Role, e.Mount = told(r), c.b.mountPath()
+		if e.Environment == "" {
+			e.Environment = c.b.rotationSettings().Environment
+		}
+		if c.config.Wants(e) {
+			wanted = append(wanted, e)
+		}
+	}
+	return wanted
+}
+
+// state tells how the courier is doing: how many roles wait, and why.
+func (c *courier) state() (waiting int, problem string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.waiting), c.problem
+}

@@ -1,0 +1,239 @@
+package backend
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/check"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
+)
+
+func (b *backend) pathChecks() *framework.Path {
+	return &framework.Path{
+		Pattern:        "checks/" + framework.GenericNameRegex("role") + "/" + framework.GenericNameRegex("name"),
+		DisplayAttrs:   attributes("", "check"),
+		Fields:         checkSchema(),
+		ExistenceCheck: b.pathCheckExists,
+		Operations: map[logical.Operation]framework.OperationHandler{
+			logical.CreateOperation: mutation(b.pathCheckWrite, "Add a check to the rotations of a role.", nil),
+			logical.UpdateOperation: mutation(b.pathCheckWrite, "Change a check.", nil),
+			logical.ReadOperation:   operation(b.pathCheckRead, "Read a check.", checkAnswer()),
+			logical.DeleteOperation: mutation(b.pathCheckDelete, "Remove a check.", nil),
+		},
+		HelpSynopsis:    "Manage the checks of a role: requests to the application that gate its rotations.",
+		HelpDescription: oneLine(checkHelp),
+	}
+}
+
+func (b *backend) pathCheckList() *framework.Path {
+	return &framework.Path{
+		Pattern:      "checks/" + framework.GenericNameRegex("role") + "/?$",
+		DisplayAttrs: attributes("list", "checks"),
+		Fields:       map[string]*framework.FieldSchema{"role": nameField("Name of the role.")},
+		Operations: map[logical.Operation]framework.OperationHandler{
+			logical.ListOperation: operation(b.pathCheckListRead, "List the checks of a role.", listFields()),
+		},
+		HelpSynopsis:    "List the checks of a role.",
+		HelpDescription: "Lists the names of a role's checks, with phase, address and what their failure does.",
+	}
+}
+
+func checkSchema() map[string]*framework.FieldSchema {
+	def := check.Default()
+	return map[string]*framework.FieldSchema{
+		"role":                 nameField("Name of the role."),
+		"name":                 nameField("Name of the check within the role."),
+		"phase":                {Type: framework.TypeString, Default: def.Phase, AllowedValues: []any{check.Before, check.After}, Description: "before anything is changed, or after the cut-over."},
+		"url":                  field(framework.TypeString, "Address to ask, http or https."),
+		"method":               {Type: framework.TypeString, Default: def.Method, Description: "Method of HTTP."},
+		"headers":              field(framework.TypeStringSlice, "Headers, each like 'X-API-Key: {{api_key}}'. Placeholders are the fields of creds, and <secret>_token for a token signed with a JWT key."),
+		"body":                 field(framework.TypeString, "What to send, with placeholders too."),
+		"expected_status":      field(framework.TypeCommaIntSlice, "The statuses that count as healthy; 200 to 299 if left out."),
+		"expected_body":        field(framework.TypeString, "Text that the answer has to contain."),
+		"tls_ca":               field(framework.TypeString, "CA certificates in PEM; the system's if left out."),
+		"timeout":              {Type: framework.TypeDurationSecond, Default: seconds(def.Timeout), Description: "How long to wait for one answer."},
+		"delay":                field(framework.TypeDurationSecond, "after: time from the cut-over to the first request, for the application to notice the new values."),
+		"attempts":             {Type: framework.TypeInt, Default: def.Attempts, Description: "How many requests in a row have to fail for the check to fail."},
+		"interval":             {Type: framework.TypeDurationSecond, Default: seconds(def.Interval), Description: "Time between two requests."},
+		"watch_period":         field(framework.TypeDurationSecond, "after: how long to go on asking; until the first success if left out."),
+		"success_threshold":    {Type: framework.TypeInt, Default: def.SuccessThreshold, Description: "after: percentage of the requests in the watch period that has to succeed."},
+		"samples":              field(framework.TypeInt, "after: how many requests are measured before the rotation and at the end of the watch; none if left out."),
+		"concurrency":          {Type: framework.TypeInt, Default: def.Concurrency, Description: "How many of them are made at a time."},
+		"percentile":           {Type: framework.TypeInt, Default: def.Percentile, Description: "Which percentile of their latencies is compared."},
+		"max_latency_increase": {Type: framework.TypeInt, Default: def.MaxLatencyIncrease, Description: "By how many percent it may grow."},
+		"on_failure":           {Type: framework.TypeString, Default: def.OnFailure, AllowedValues: []any{check.Rollback, check.Alert}, Description: "rollback: go back to the previous values, or do not begin; alert: only tell."},
+	}
+}
+
+func checkAnswer() map[string]*framework.FieldSchema {
+	fields := checkSchema()
+	delete(fields, "role")
+	delete(fields, "name")
+	return fields
+}
+
+func (b *backend) pathCheckExists(ctx context.Context, _ *logical.Request, d *framework.FieldData) (bool, error) {
+	r, err := b.registry.get(ctx, rolePrefix, d.Get("role").(string))
+	return r != nil && r.Snapshot().Checks[d.Get("name").(string)] != nil, err
+}
+
+// pathCheckWrite corresponds to CREATE and UPDATE on checks/:role/:name.
+func (b *backend) pathCheckWrite(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	r, err := b.findRole(ctx, d.Get("role").(string))
+	if err != nil {
+		return nil, err
+	}
+	name := d.Get("name").(string)
+	return nil, r.Change(ctx, nil, func(s *rotation.State) error {
+		c := check.Default()
+		if stored := s.Checks[name]; stored != nil {
+			if c, err = check.Decode(stored); err != nil {
+				return err
+			}
+		}
+		takeCheck(d, &c)
+		if err := b.validateCheck(r, s, c); err != nil {
+			return err
+		}
+		raw, err := json.Marshal(c)
+		if s.Checks == nil {
+			s.Checks = map[string]json.RawMessage{}
+		}
+		s.Checks[name] = raw
+		return err
+	})
+}
+
+// takeCheck takes over the fields that the request names.
+func takeCheck(d *framework.FieldData, c *check.Config) {
+	for name, target := range map[string]*string{
+		"phase": &c.Phase, "url": &c.URL, "method": &c.Method, "body": &c.Body,
+		"expected_body": &c.ExpectedBody, "tls_ca": &c.TLSCA, "on_failure": &c.OnFailure,
+	} {
+		takeString(d, name, target)
+	}
+	for name, target := range map[string]*int{
+		"attempts": &c.Attempts, "success_threshold": &c.SuccessThreshold, "samples": &c.Samples,
+		"concurrency": &c.Concurrency, "percentile": &c.Percentile, "max_latency_increase": &c.MaxLatencyIncrease,
+	} {
+		takeNumber(d, name, target)
+	}
+	for name, target := range map[string]*time.Duration{
+		"timeout": &c.Timeout, "delay": &c.Delay, "interval": &c.Interval, "watch_period": &c.WatchPeriod,
+	} {
+		if v, ok := d.GetOk(name); ok {
+			*target = time.Duration(v.(int)) * time.Second
+		}
+	}
+	takeStrings(d, "headers", &c.Headers)
+	if v, ok := d.GetOk("expected_status"); ok {
+		c.ExpectedStatus = v.([]int)
+	}
+}
+
+// validateCheck refuses what could not work, or come too late: when the overlap
+// has ended there is nothing to go back to.
+func (b *backend) validateCheck(r *rotation.Role, s *rotation.State, c check.Config) error {
+	values, err := b.checkValues(&rotation.Snapshot{State: s, Terms: r.Snapshot().Terms})
+	if err != nil {
+		return err
+	}
+	names := make([]string, 0, len(values))
+	for name := range values {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	if err := c.Validate(names); err != nil {
+		return err
+	}
+	overlap := r.Snapshot().Terms.Overlap
+	if longest := c.Delay + c.WatchPeriod + time.Duration(c.Attempts)*(c.Timeout+c.Interval); c.Phase == check.After && longest >= overlap {
+		return invalid("watch_period", "with delay and attempts the check may take %s, and the previous values are kept for %s only: lower it, or give the role a longer overlap", longest, overlap)
+	}
+	return nil
+}
+
+// pathCheckRead corresponds to READ on checks/:role/:name.
+func (b *backend) pathCheckRead(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	r, err := b.registry.get(ctx, rolePrefix, d.Get("role").(string))
+	if err != nil || r == nil {
+		return nil, err
+	}
+	stored := r.Snapshot().Checks[d.Get("name").(string)]
+	if stored == nil {
+		return nil, nil
+	}
+	c, err := check.Decode(stored)
+	if err != nil {
+		return nil, fmt.Errorf("read check of %s: %w", r.Key, err)
+	}
+	return &logical.Response{Data: map[string]any{
+		"phase": c.Phase, "url": c.URL, "method": c.Method, "headers": shownHeaders(c.Headers), "body": c.Body,
+		"expected_status": c.ExpectedStatus, "expected_body": c.ExpectedBody, "tls_ca": c.TLSCA,
+		"timeout": seconds(c.Timeout), "delay": seconds(c.Delay), "attempts": c.Attempts, "interval": seconds(c.Interval),
+		"watch_period": seconds(c.WatchPeriod), "success_threshold": c.SuccessThreshold,
+		"samples": c.Samples, "concurrency": c.Concurrency, "percentile": c.Percentile,
+		"max_latency_increase": c.MaxLatencyIncrease, "on_failure": c.OnFailure,
+	}}, nil
+}
+
+// shownHeaders hides what might be a secret: all but placeholders.
+func shownHeaders(headers []string) []string {
+	shown := make([]string, 0, len(headers))
+	for _, header := range headers {
+		if name, value, _ := strings.Cut(header, ":"); !strings.Contains(value, "{{") {
+			header = name + ": [redacted]"
+		}
+		shown = append(shown, header)
+	}
+	return shown
+}
+
+// pathCheckDelete corresponds to DELETE on checks/:role/:name.
+func (b *backend) pathCheckDelete(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	r, err := b.registry.get(ctx, rolePrefix, d.Get("role").(string))
+	name := d.Get("name").(string)
+	if err != nil || r == nil || r.Snapshot().Checks[name] == nil {
+		return nil, err
+	}
+	return nil, r.Change(ctx, nil, func(s *rotation.State) error {
+		delete(s.Checks, name)
+		return nil
+	})
+}
+
+// pathCheckListRead corresponds to LIST on checks/:role.
+func (b *backend) pathCheckListRead(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	r, err := b.findRole(ctx, d.Get("role").(string))
+	if err != nil {
+		return nil, err
+	}
+	s, info := r.Snapshot(), map[string]any{}
+	for name, stored := range s.Checks {
+		c, err := check.Decode(stored)
+		if err != nil {
+			return nil, err
+		}
+		info[name] = map[string]any{"phase": c.Phase, "url": c.URL, "on_failure": c.OnFailure}
+	}
+	return listResponse(checkNames(s.State), info), nil
+}
+
+const checkHelp = `
+A check asks the application by HTTP whether it is well. With phase=before it is
+asked before anything is changed, and a failure keeps the rotation from beginning.
+With phase=after it is asked after the cut-over, every interval for watch_period;
+when attempts requests in a row fail, or fewer than success_threshold percent
+succeed, the role goes back to its previous values by itself, as a new version.
+With samples, latencies are measured before and after, and a percentile may not
+grow by more than max_latency_increase percent. Headers and body may contain the
+role's values by placeholders like {{api_key}}; write no secrets into them
+literally. A rollback and a rotation with revoke_previous ask nothing before, and
+are not rolled back.`

@@ -1,0 +1,53 @@
+package backend
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net/http"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+	"github.com/prometheus/common/expfmt"
+)
+
+func (b *backend) pathMetrics() *framework.Path {
+	return &framework.Path{
+		Pattern:      "metrics",
+		DisplayAttrs: attributes("read", "metrics"),
+		Operations: map[logical.Operation]framework.OperationHandler{
+			logical.ReadOperation: operation(b.pathMetricsRead, "Read the metrics, as text for Prometheus.", map[string]*framework.FieldSchema{
+				"text": field(framework.TypeString, "Only described: the answer is text, not JSON."),
+			}),
+		},
+		HelpSynopsis:    "Read the metrics of this mount, for Prometheus.",
+		HelpDescription: oneLine(metricsHelp),
+	}
+}
+
+// pathMetricsRead corresponds to READ on metrics.
+func (b *backend) pathMetricsRead(context.Context, *logical.Request, *framework.FieldData) (*logical.Response, error) {
+	families, err := b.metrics.registry.Gather()
+	if err != nil {
+		return nil, fmt.Errorf("gather metrics: %w", err)
+	}
+	format := expfmt.NewFormat(expfmt.TypeTextPlain)
+	var text bytes.Buffer
+	encoder := expfmt.NewEncoder(&text, format)
+	for _, family := range families {
+		if err := encoder.Encode(family); err != nil {
+			return nil, fmt.Errorf("encode metrics: %w", err)
+		}
+	}
+	return &logical.Response{Data: map[string]any{
+		logical.HTTPStatusCode:  http.StatusOK,
+		logical.HTTPContentType: string(format),
+		logical.HTTPRawBody:     text.Bytes(),
+	}}, nil
+}
+
+const metricsHelp = `
+Answers what Prometheus scrapes: operations by kind, trigger and outcome, how long
+their steps took, the last and the next rotation of each role, what is overdue,
+failing or in need of somebody, overlaps, queue and workers, and reads. The numbers
+are those of the node that answers, since it became active. No value is in them.`

@@ -1,0 +1,245 @@
+package rotation
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Task is something around an operation that no target decides about: a copy of
+// the values to be delivered, an application to be watched. It is planned before
+// anything is changed, travels with the intent, and is done after the commit, in
+// steps, by whoever is active then.
+type Task struct {
+	// Name says what it is, such as "check/health".
+	Name string `json:"name"`
+	// Required says that the operation is rolled back when the task fails.
+	Required bool `json:"required,omitempty"`
+	// Next is when to do the next step; zero means at once.
+	Next time.Time `json:"next,omitzero"`
+	// Done says that there is no next step, Failed that it went wrong.
+	Done   bool `json:"done,omitempty"`
+	Failed bool `json:"failed,omitempty"`
+	// Detail says how the latest step went. It holds no secret.
+	Detail string `json:"detail,omitempty"`
+	// Data belongs to who does the task. It holds no secret.
+	Data json.RawMessage `json:"data,omitempty"`
+}
+
+// Surroundings are what an operation has around it.
+type Surroundings interface {
+	// Plan does what has to be done before an operation changes anything, and
+	// returns what has to follow its commit. An error keeps the operation from
+	// beginning.
+	Plan(ctx context.Context, r *Role, op Operation) ([]Task, error)
+	// Do does the next step of a task, and returns the task as it is then. When
+	// ctx has ended, what it returns is not used.
+	Do(ctx context.Context, r *Role, t Task) Task
+}
+
+// Following is what is left to be done after a commit, and saved with it.
+type Following struct {
+	// ID, Kind and Secrets are those of the operation that was committed, Version
+	// is what it made.
+	ID      string   `json:"id"`
+	Kind    Kind     `json:"kind"`
+	Secrets []string `json:"secrets"`
+	Version int      `json:"version"`
+	Tasks   []Task   `json:"tasks"`
+}
+
+// following is what is left to be done after run commits, nil if nothing is.
+func (run *Run) following(version int) *Following {
+	f := &Following{ID: run.op.ID, Kind: run.op.Kind, Secrets: run.op.Secrets, Version: version, Tasks: run.op.Tasks}
+	if len(f.open()) == 0 {
+		return nil
+	}
+	return f
+}
+
+// at is when the next step of any task is to be done.
+func (f *Following) at() time.Time {
+	var at time.Time
+	for i, t := range f.open() {
+		if i == 0 || t.Next.Before(at) {
+			at = t.Next
+		}
+	}
+	return at
+}
+
+// open lists the tasks that are not done.
+func (f *Following) open() []Task {
+	return slices.DeleteFunc(slices.Clone(f.Tasks), func(t Task) bool { return t.Done })
+}
+
+// failure says which required tasks failed, and how; empty if none did.
+func (f *Following) failure() string {
+	var failed []string
+	for _, t := range f.Tasks {
+		if t.Required && t.Failed {
+			failed = append(failed, t.Name+": "+t.Detail)
+		}
+	}
+	return strings.Join(failed, "; ")
+}
+
+// planTimeout bounds what is done before an operation begins.
+const planTimeout = 2 * time.Minute
+
+// prepare does what comes before an operation, and plans what follows it. Only a
+// rotation whose previous values are kept can be rolled back.
+func (run *Run) prepare(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, planTimeout)
+	defer cancel()
+	tasks, err := run.role.engine.Surroundings.Plan(ctx, run.role, run.op)
+	if err != nil && run.op.Kind == KindRollback {
+		run.found(err.Error()) // nothing keeps a role from going back
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for i := range tasks {
+		tasks[i].Required = tasks[i].Required && run.op.Kind == KindRotate && !run.op.RevokePrevious
+	}
+	run.op.Tasks = tasks
+	return nil
+}
+
+// follow does the steps that are due of what follows a commit. When a required
+// task has failed it goes back to the previous values, which are still valid.
+func (run *Run) follow(ctx context.Context) error {
+	f := run.role.Snapshot().Following
+	if f == nil {
+		return nil
+	}
+	next := *f
+	if next.failure() == "" {
+		next.Tasks = run.advance(ctx, f)
+		if ctx.Err() != nil {
+			return errInterrupted
+		}
+		run.op.Follows, run.op.FollowsKind, run.op.Secrets, run.op.Tasks = f.ID, f.Kind, f.Secrets, next.Tasks
+		if err := run.role.update(ctx, func(s *State) error { return run.keep(s, &next) }); err != nil {
+			return run.failure(OutcomeFailed, err, nowFollowing)
+		}
+	}
+	if cause := next.failure(); cause != "" {
+		return run.retreat(ctx, &next, cause)
+	}
+	return nil
+}
+
+// advance does the next step of every task that is due, side by side.
+func (run *Run) advance(ctx context.Context, f *Following) []Task {
+	tasks, now := slices.Clone(f.Tasks), run.role.engine.Now()
+	var doing sync.WaitGroup
+	for i, t := range tasks {
+		if t.Done || t.Next.After(now) {
+			continue
+		}
+		doing.Go(func() { tasks[i] = run.role.engine.Surroundings.Do(ctx, run.role, t) })
+	}
+	doing.Wait()
+	return tasks
+}
+
+// keep is the change that saves how far the tasks are. When all are done, nothing
+// follows any more, and that is recorded.
+func (run *Run) keep(s *State, next *Following) error {
+	if s.Following == nil || s.Following.ID != next.ID || s.InFlight != nil {
+		return errSuperseded
+	}
+	if s.Following = next; len(next.open()) > 0 || next.failure() != "" {
+		return nil
+	}
+	s.Following = nil
+	for _, t := range next.Tasks {
+		if t.Failed {
+			run.found(t.Name + ": " + t.Detail)
+		}
+	}
+	return run.conclude(s, OutcomeCompleted, []SecretResult{})
+}
+
+// retreat rolls the operation back that a required task has failed for.
+func (run *Run) retreat(ctx context.Context, f *Following, cause string) error {
+	back := run.role.newRun(Request{
+		Kind: KindRollback, Trigger: TriggerCheck, Secrets: f.Secrets,
+		Reason: fmt.Sprintf("%s, after %s %s", cause, f.Kind, f.ID),
+	})
+	back.op.Follows, back.op.FollowsKind = f.ID, f.Kind
+	err := back.plan(run.role.Snapshot().State)
+	if err != nil {
+		return run.strand(ctx, f, cause, err)
+	}
+	err = back.transact(ctx)
+	run.record = back.record
+	return err
+}
+
+// strand ends what follows a commit that should be rolled back and can't be: a
+// person has to decide.
+func (run *Run) strand(ctx context.Context, f *Following, cause string, obstacle error) error {
+	err := run.role.update(ctx, func(s *State) error {
+		if s.Following == nil || s.Following.ID != f.ID {
+			return errSuperseded
+		}
+		s.Following, s.NeedsAttention = nil, true
+		s.LastError = fmt.Sprintf("%s; it could not be rolled back: %v", cause, obstacle)
+		run.found(s.LastError)
+		return run.conclude(s, OutcomeFailed, []SecretResult{})
+	})
+	return run.failure(OutcomeFailed, errors.Join(errors.New(cause), obstacle, err), nowStranded)
+}
+
+const (
+	nowFollowing = "The new values are committed and work; what follows the commit will be tried again."
+	nowReversed  = "Readers get the previous values again, as a new version; they were proven to work."
+	nowStranded  = "The new values stay current, and were accepted by their targets when they were committed."
+)
+
+// Followed waits, as long as ctx lasts, for the end of what follows the commit of
+// that operation, and returns its record: nil if nothing followed it or it has not
+// ended. An operation that was rolled back for a failed task is a *Failure.
+func (r *Role) Followed(ctx context.Context, id string) (*Record, error) {
+	for {
+		r.mu.Lock()
+		moved, s := r.moved, r.Snapshot()
+		r.mu.Unlock()
+		if s.Following == nil || s.Following.ID != id {
+			return s.outcome(id)
+		}
+		select {
+		case <-moved:
+		case <-ctx.Done():
+			return nil, nil
+		}
+	}
+}
+
+// outcome looks for the record of what followed an operation.
+func (s *State) outcome(id string) (*Record, error) {
+	for _, e := range slices.Backward(s.Outbox) {
+		rec, err := e.Decode()
+		if err != nil || rec.Follows != id {
+			continue
+		}
+		switch {
+		case rec.Kind == KindFollow && rec.Outcome == OutcomeCompleted:
+			return &rec, nil
+		case rec.Kind == KindRollback && rec.Outcome == OutcomeCompleted:
+			rec.ID, rec.Kind, rec.Outcome = id, KindRotate, OutcomeRolledBack
+			return nil, &Failure{Record: rec, Cause: errors.New(rec.Reason), Now: nowReversed}
+		}
+		rec.ID, rec.Kind = id, KindRotate
+		return nil, &Failure{Record: rec, Cause: errors.New(strings.Join(rec.Issues, "; ")), Now: nowStranded}
+	}
+	return nil, nil
+}

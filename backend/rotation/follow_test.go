@@ -1,0 +1,155 @@
+package rotation
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// around models the surroundings: a copy that takes two steps and a check that
+// fails when the world is sick.
+type around world
+
+func (a *around) Plan(context.Context, *Role, Operation) ([]Task, error) {
+	w := (*world)(a)
+	if len(w.tasks) == 0 {
+		return nil, nil
+	}
+	return slices.Clone(w.tasks), w.call("around.plan", func() error { return nil })
+}
+
+// steps is how many steps a task takes, by what its data counts.
+const steps = 2
+
+func (a *around) Do(_ context.Context, _ *Role, t Task) Task {
+	w := (*world)(a)
+	err := w.call("around.do", func() error { return nil })
+	now := w.now()
+	switch {
+	case err != nil:
+		t.Next, t.Detail = now.Add(time.Minute), err.Error()
+	case len(t.Data) < steps:
+		t.Next, t.Data = now.Add(time.Minute), append(slices.Clone(t.Data), '1')
+	default:
+		t.Done, t.Failed, t.Detail = true, w.sick, "looked at"
+	}
+	return t
+}
+
+// watched is the same with an application that is watched.
+func watched(sick bool, p func(*testing.T, *world)) func(*testing.T, *world) {
+	return func(t *testing.T, w *world) {
+		t.Helper()
+		p(t, w)
+		w.tasks, w.sick = []Task{{Name: "check/health", Required: true}, {Name: "destination/copy"}}, sick
+	}
+}
+
+// TestAFailedCheckRollsBack watches after a rotation, and finds the application
+// sick: readers get the values of before, as a new version, and the history tells
+// why.
+func TestAFailedCheckRollsBack(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	watched(true, prepare("db", "jwt", "app"))(t, w)
+	before := w.role.Snapshot()
+	rec, err := w.do(rotate())
+	must(t, err)
+	if s := w.role.Snapshot(); s.Following == nil || s.Following.ID != rec.ID || s.NextAction(w.now()).Kind != KindFollow {
+		t.Fatalf("after the commit: %+v, next %+v", s.Following, s.NextAction(w.now()))
+	}
+	if !w.idle(t, time.Hour, 20) {
+		t.Fatal("it does not come to rest")
+	}
+	s := w.role.Snapshot()
+	for name, secret := range s.Secrets {
+		if secret.Current.Material["password"] != before.Secrets[name].Current.Material["password"] {
+			t.Errorf("%s is not what it was", name)
+		}
+	}
+	if s.Version != before.Version+2 {
+		t.Errorf("version %d became %d", before.Version, s.Version)
+	}
+	back, _ := s.latestOf(KindRollback)
+	if back == nil || back.Follows != rec.ID || back.Trigger != TriggerCheck || !strings.Contains(back.Reason, "check/health: looked at") {
+		t.Errorf("the rollback is recorded as %+v", back)
+	}
+	w.settled(t)
+}
+
+// latestOf returns the newest record of a kind that the outbox has.
+func (s *State) latestOf(kind Kind) (*Record, error) {
+	for _, e := range slices.Backward(s.Outbox) {
+		rec, err := e.Decode()
+		if err != nil || rec.Kind == kind {
+			return &rec, err
+		}
+	}
+	return nil, nil
+}
+
+// TestWhatFollowsDoesNotHoldUp rotates by hand, by the schedule and to revoke,
+// while the application is watched.
+func TestWhatFollowsDoesNotHoldUp(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	watched(true, prepare("db", "jwt"))(t, w)
+	first, err := w.do(rotate())
+	must(t, err)
+	revoking := rotate()
+	revoking.RequestID, revoking.RevokePrevious = "leak", true
+	second, err := w.do(revoking)
+	must(t, err)
+	if !strings.Contains(strings.Join(second.Issues, "; "), first.ID) {
+		t.Errorf("the issues of the second are %q", second.Issues)
+	}
+	if f := w.role.Snapshot().Following; f == nil || f.ID != second.ID || f.Tasks[0].Required {
+		t.Errorf("what follows a rotation that cannot be rolled back is %+v", f)
+	}
+	if !w.idle(t, time.Hour, 20) {
+		t.Fatal("it does not come to rest")
+	}
+	s := w.role.Snapshot()
+	rec, _ := s.latestOf(KindFollow)
+	if s.Version != second.Version || s.Following != nil || rec == nil || rec.Follows != second.ID || len(rec.Issues) == 0 {
+		t.Errorf("version %d, %+v, recorded as %+v", s.Version, s.Following, rec)
+	}
+	w.settled(t)
+}
+
+// TestNoWayBack has previous values that are gone when the check fails: what is
+// current stays, and a person is asked for.
+func TestNoWayBack(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	watched(true, prepare("db"))(t, w)
+	_, err := w.do(rotate())
+	must(t, err)
+	version := w.role.Snapshot().Version
+	w.advance(25 * time.Hour)
+	w.idle(t, time.Hour, 20)
+	s := w.role.Snapshot()
+	if s.Version != version || s.Following != nil || !s.NeedsAttention || !strings.Contains(s.LastError, "could not be rolled back") {
+		t.Errorf("version %d, %+v, needs attention %t: %s", s.Version, s.Following, s.NeedsAttention, s.LastError)
+	}
+	w.tasks = nil
+	_, err = w.do(rotate())
+	must(t, err)
+	w.settled(t)
+}
+
+// TestPlanRefuses has a check that fails before anything is changed.
+func TestPlanRefuses(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	watched(false, prepare("db"))(t, w)
+	before := w.role.Snapshot().Version
+	w.fail("around.plan", 0, fault{how: once})
+	_, err := w.do(rotate())
+	if err == nil || !strings.Contains(err.Error(), nowUnchanged) || w.role.Snapshot().Version != before {
+		t.Errorf("version %d became %d: %v", before, w.role.Snapshot().Version, err)
+	}
+	w.settled(t)
+}
