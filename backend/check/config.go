@@ -15,7 +15,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/outbound"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/outbound"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 

@@ -12,7 +12,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/outbound"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/outbound"
 )
 
 // maxBody is how much of an answer is looked at.

@@ -7,7 +7,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/outbound"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/outbound"
 )
 
 // Watch is what a check has seen so far. It is stored between two requests.
