@@ -153,3 +153,21 @@ func TestPlanRefuses(t *testing.T) {
 	}
 	w.settled(t)
 }
+
+// TestAScheduleWaitsForWhatFollows has a watch that is longer than the time to the
+// next rotation, which then waits for its end.
+func TestAScheduleWaitsForWhatFollows(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	prepare("db")(t, w)
+	w.tasks = []Task{{Name: "check/health", Next: w.now().Add(100 * 24 * time.Hour)}}
+	_, err := w.do(rotate())
+	must(t, err)
+	w.advance(25 * time.Hour)
+	w.idle(t, time.Hour, 5) // the overlap ends
+	due := w.role.Snapshot().NextRotation
+	w.advance(due.Sub(w.now()) + time.Hour)
+	if next := w.role.Snapshot().NextAction(w.now()); next.Kind != KindFollow {
+		t.Errorf("next is %+v", next)
+	}
+}
