@@ -22,7 +22,9 @@ func (r recorder) RoundTrip(req *http.Request) (*http.Response, error) {
 		if err != nil {
 			return nil, err
 		}
-		rememberSent(body)
+		if !strings.HasSuffix(req.URL.Path, "/wrapping/unwrap") { // whose token an answer is meant to show
+			rememberSent(body)
+		}
 		req.Body = io.NopCloser(bytes.NewReader(body))
 	}
 	resp, err := r.next.RoundTrip(req)
