@@ -11,6 +11,7 @@ need gcc gcc libc6-dev # for the race detector
 need curl curl
 need jq jq
 need systemd-analyze systemd
+need /bin/kill procps # which the units run
 SMVM_VAULT=$("$root/scripts/get-vault.sh")
 export SMVM_VAULT
 "$root/scripts/get-pgbouncer.sh" >/dev/null
