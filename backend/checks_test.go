@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -193,8 +194,9 @@ func TestBadChecks(t *testing.T) {
 	}
 	m.refused(logical.UpdateOperation, "checks/default/new", nil, "url")
 	m.refused(logical.UpdateOperation, "checks/nobody/new", d("url", a.URL), "role")
-	m.write("checks/default/health", d("headers", []string{"X-Token: literal-secret-0123", "X-API-Key: {{api_key}}"}))
-	if shown := m.read("checks/default/health", nil)["headers"].([]string); strings.Contains(strings.Join(shown, "\n"), "literal") {
-		t.Error("reading a check shows a literal header")
+	m.write("checks/default/health", d("headers", []string{"X-Token: literal-secret-0123", "X-API-Key: literal-{{api_key}}"}, "body", "{\"a\": \"literal\", \"key\": \"{{api_key}}\"}"))
+	shown := m.read("checks/default/health", nil)
+	if text := fmt.Sprintf("%v %v", shown["headers"], shown["body"]); strings.Contains(text, "literal") || text != "[X-Token: … X-API-Key: …{{api_key}}] …{{api_key}}…" {
+		t.Errorf("reading a check shows %s", text)
 	}
 }

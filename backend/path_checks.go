@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -175,7 +176,7 @@ func (b *backend) pathCheckRead(ctx context.Context, _ *logical.Request, d *fram
 		return nil, fmt.Errorf("read check of %s: %w", r.Key, err)
 	}
 	return &logical.Response{Data: map[string]any{
-		"phase": c.Phase, "url": c.URL, "method": c.Method, "headers": shownHeaders(c.Headers), "body": c.Body,
+		"phase": c.Phase, "url": c.URL, "method": c.Method, "headers": shownHeaders(c.Headers), "body": shownText(c.Body),
 		"expected_status": c.ExpectedStatus, "expected_body": c.ExpectedBody, "tls_ca": c.TLSCA,
 		"timeout": seconds(c.Timeout), "delay": seconds(c.Delay), "attempts": c.Attempts, "interval": seconds(c.Interval),
 		"watch_period": seconds(c.WatchPeriod), "success_threshold": c.SuccessThreshold,
@@ -184,16 +185,28 @@ func (b *backend) pathCheckRead(ctx context.Context, _ *logical.Request, d *fram
 	}}, nil
 }
 
-// shownHeaders hides what might be a secret: all but placeholders.
+// shownHeaders hides what might be a secret.
 func shownHeaders(headers []string) []string {
 	shown := make([]string, 0, len(headers))
 	for _, header := range headers {
-		if name, value, _ := strings.Cut(header, ":"); !strings.Contains(value, "{{") {
-			header = name + ": [redacted]"
-		}
-		shown = append(shown, header)
+		name, value, _ := strings.Cut(header, ":")
+		shown = append(shown, name+": "+shownText(value))
 	}
 	return shown
+}
+
+// literal is what stands outside of placeholders.
+var literal = regexp.MustCompile(`\{\{[^{}]*\}\}|[^{]+|\{`)
+
+// shownText hides all of a text but its placeholders.
+func shownText(text string) string {
+	shown := literal.ReplaceAllStringFunc(strings.TrimSpace(text), func(part string) string {
+		if strings.HasPrefix(part, "{{") {
+			return part
+		}
+		return "…"
+	})
+	return regexp.MustCompile("…+").ReplaceAllString(shown, "…")
 }
 
 // pathCheckDelete corresponds to DELETE on checks/:role/:name.
