@@ -25,7 +25,7 @@ type settings struct {
 
 func main() {
 	var s settings
-	flag.IntVar(&s.rotations, "rotations", 100, "how often to rotate in the first run; an eighth of that in the others")
+	flag.IntVar(&s.rotations, "rotations", 100, "how often to rotate in the runs that have to be flawless; an eighth of that in the others")
 	flag.IntVar(&s.rate, "rate", 200, "requests per second")
 	flag.StringVar(&s.only, "only", "", "run only this one, by its `name`")
 	flag.StringVar(&s.picture, "picture", "", "`file` to draw latency and failures to, as SVG")
