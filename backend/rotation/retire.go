@@ -79,6 +79,7 @@ func (run *Run) forget(s *State, retired []string, cause error) error {
 		run.found(fmt.Sprintf("secret %s: version %d is refused and destroyed", name, s.Secrets[name].Previous.Version))
 		s.Secrets[name].Previous = nil
 	}
+	run.waitNoMore(s)
 	s.InFlight = nil
 	if cause == nil {
 		s.Failures, s.RetryAt = 0, time.Time{}
@@ -94,6 +95,20 @@ func (run *Run) forget(s *State, retired []string, cause error) error {
 		return nil
 	}
 	return run.note(s, OutcomeFailed, results, cause)
+}
+
+// waitNoMore ends the wait for those who use the values that are left: an attempt to
+// retire one may have made it unusable already, whatever its target answered.
+func (run *Run) waitNoMore(s *State) {
+	for _, name := range run.op.Secrets {
+		secret := s.Secrets[name]
+		if secret == nil || secret.Previous == nil {
+			continue
+		}
+		previous := *secret.Previous
+		previous.DrainUntil = previous.RetireTime
+		secret.Previous = &previous
+	}
 }
 
 // revoke retires the values that the rotation has just replaced, in the same

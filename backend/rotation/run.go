@@ -130,6 +130,9 @@ func (r *Role) begin(req Request) (run, own *Run, err error) {
 		if err := run.plan(now.State); err != nil {
 			return nil, nil, err
 		}
+		if rec := run.unansweredLocked(); rec != nil {
+			return r.ended(*rec), nil, nil
+		}
 	}
 	if req.Waits {
 		run.handover.join()
@@ -151,7 +154,12 @@ func (r *Role) repeated(req Request) *Run {
 	if rec == nil || rec.Outcome != OutcomeCompleted {
 		return nil
 	}
-	run := &Run{role: r, op: rec.Operation, record: *rec, done: make(chan struct{})}
+	return r.ended(*rec)
+}
+
+// ended is a run that has ended before.
+func (r *Role) ended(rec Record) *Run {
+	run := &Run{role: r, op: rec.Operation, record: rec, done: make(chan struct{})}
 	close(run.done)
 	return run
 }
@@ -200,8 +208,13 @@ func (run *Run) perform(ctx context.Context) error {
 		run.record = repeated.record
 		return nil
 	}
-	if err := run.planAgain(); err != nil {
+	answered, err := run.planAgain()
+	if err != nil {
 		return err
+	}
+	if answered != nil {
+		run.record = *answered
+		return nil
 	}
 	if run.overtaken() {
 		return nil
@@ -230,12 +243,16 @@ func (run *Run) overtaken() bool {
 	return next.Kind != KindRotate || next.At.After(now)
 }
 
-// planAgain plans on the state as it is after settling.
-func (run *Run) planAgain() error {
+// planAgain plans on the state as it is after settling, and returns the record of
+// what need not be done, because settling has.
+func (run *Run) planAgain() (*Record, error) {
 	run.role.mu.Lock()
 	defer run.role.mu.Unlock()
 	defer run.describe()
-	return run.plan(run.role.Snapshot().State)
+	if err := run.plan(run.role.Snapshot().State); err != nil {
+		return nil, err
+	}
+	return run.unansweredLocked(), nil
 }
 
 // plan checks the request against the state and lists the secrets it works on.

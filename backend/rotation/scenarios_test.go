@@ -185,11 +185,11 @@ func (c cell) answered(t testing.TB, w *world, start int, err error) {
 	if kind := c.scenario.request.Kind; kind == KindRetire || kind == KindRepair {
 		want = 0
 	}
-	if w.sick {
-		want = 2 // one there and one back
-	}
-	if w.sick && grown == 1 && !w.role.Snapshot().NeedsAttention {
+	switch {
+	case w.sick && grown == 1 && !w.role.Snapshot().NeedsAttention:
 		t.Fatalf("the application is left with what it does not get on with (%v)", err)
+	case w.sick && grown != 1:
+		want = 2 // one there and one back
 	}
 	if c.scenario.request.Kind == KindRepair && err == nil && len(w.adrift) > 0 {
 		t.Fatalf("the repair succeeded, and the targets refuse %d values", len(w.adrift))
@@ -208,7 +208,7 @@ func (c cell) afterwards(t testing.TB, w *world) {
 	t.Helper()
 	w.sick = false
 	before := w.role.Snapshot().Version
-	next := Request{Kind: KindRotate, Trigger: TriggerManual, RequestID: "next"}
+	next := Request{Kind: KindRotate, Trigger: TriggerManual, RequestID: "next", Reason: "another"}
 	if len(w.role.Snapshot().Secrets) == 0 {
 		next = c.scenario.request
 		next.RequestID = "next"

@@ -14,6 +14,10 @@ import (
 // calm is how long the load goes on before the first rotation and after the last.
 const calm = 10 * time.Second
 
+// inUse is how long values are in use everywhere before the next rotation ends the
+// overlap of those before: who was about to log in with these has done so by then.
+const inUse = time.Second
+
 // scenario is one run.
 type scenario struct {
 	name, title string
@@ -122,6 +126,9 @@ func (r *result) rotate(ctx context.Context, w *world, e engine, g *generator) e
 			return err
 		}
 		r.marks = append(r.marks, mark{operation, began, time.Since(g.began)})
+		if err := pause(ctx, inUse); err != nil {
+			return err
+		}
 		if n%10 == 9 {
 			say("%s: %d of %d", r.name, n+1, r.rotations)
 		}
