@@ -9,27 +9,16 @@ import (
 // answer was lost: the vault command waits no longer than this for an answer.
 const againWithin = time.Minute
 
-// inherit notes which operations of requests an earlier process has begun: those
-// in a state that is loaded. What became of their answers is not known.
-func (r *Role) inherit(s *State) {
-	if rec, _ := s.answer(""); rec != nil {
-		r.inherited = append(r.inherited, rec.ID)
-	}
-	if s.InFlight != nil {
-		r.inherited = append(r.inherited, s.InFlight.ID)
-	}
-}
-
 // unansweredLocked returns the record of the operation that the run would only repeat,
 // nil if there is none. Clients ask again, under another id, when a process or node
 // dies while it answers; to rotate twice then would take their values from readers
 // who have not read again yet, and a second rollback would go back to what the
-// first one left. So the newest operation is not done again when an earlier
-// process began it, it was the same, for the same caller, and only just now. That
-// answers it: who asks once more means it.
+// first one left. So the newest operation is not done again when its answer was
+// lost, it was the same, for the same caller, and only just now. That answers it: who
+// asks once more means it.
 func (run *Run) unansweredLocked() *Record {
 	s := run.role.Snapshot()
-	rec, _ := s.answer("")
+	rec, sequence := s.answer("")
 	if rec == nil || rec.Outcome != OutcomeCompleted || rec.Version != s.Version || !run.op.repeats(rec.Operation) {
 		return nil
 	}
@@ -39,12 +28,28 @@ func (run *Run) unansweredLocked() *Record {
 		}
 	}
 	ended := rec.Started.Add(time.Duration(rec.DurationMS) * time.Millisecond)
-	if !slices.Contains(run.role.inherited, rec.ID) || run.role.engine.Now().Sub(ended) > againWithin {
+	if run.role.engine.Now().Sub(ended) > againWithin || !run.role.lostLocked(rec, sequence) {
 		return nil
 	}
-	run.role.inherited = nil
+	run.role.answered = rec.ID
 	rec.Issues = append(rec.Issues, "the same was asked for just before, and its answer was lost with the process that was to give it: this is that answer, and nothing was done again")
 	return rec
+}
+
+// lostLocked reports whether a process died before it answered who had asked for an
+// operation: it died before the commit, or between that and the entry in the history,
+// which follows the answer.
+func (r *Role) lostLocked(rec *Record, sequence int) bool {
+	switch {
+	case rec.ID == r.answered:
+		return false
+	case rec.Trigger == TriggerRecovery:
+		return true
+	case sequence <= r.appended:
+		return false
+	}
+	appended, err := r.engine.Store.Entry(r.engine.Context, r.Key, sequence)
+	return err == nil && appended == nil
 }
 
 // repeats reports whether op is what before was. To revoke is never left undone.

@@ -56,8 +56,8 @@ type Role struct {
 	// saves counts the writes of the state that worked, stalls the runs in a row
 	// that failed without one.
 	saves, stalls int
-	// inherited are the ids of operations that an earlier process has begun.
-	inherited []string
+	// answered is the operation whose answer, lost at first, was given since.
+	answered string
 	// moved is closed when the state is saved next.
 	moved chan struct{}
 	// appended is the sequence number of the newest entry known to be appended.
@@ -91,7 +91,6 @@ func (s *Snapshot) Memo(key string, work func() any) any {
 // NewRole wraps a state that is already stored under key, or nil for a new role.
 func (e *Engine) NewRole(key, name string, s *State) (*Role, error) {
 	r := &Role{Key: key, Name: name, engine: e, moved: make(chan struct{})}
-	r.inherit(existing(s))
 	return r, r.publish(existing(s))
 }
 
