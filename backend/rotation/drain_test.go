@@ -145,3 +145,23 @@ func TestWaitHoldsUpNoRotation(t *testing.T) {
 		t.Errorf("rotated at %s, want %s", s.LastRotation, due)
 	}
 }
+
+// TestWhatMayBeRetiredIsNotWaitedFor has a retirement land whose target does not say
+// so: the value, which may not work any more, is not offered to readers again.
+func TestWhatMayBeRetiredIsNotWaitedFor(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	used(rotated(24*time.Hour, "patient"))(t, w)
+	defer w.stop()
+	w.fail("patient.look", 0, fault{how: once})
+	w.fail("patient.retire", 0, fault{how: once, landed: true})
+	if _, err := w.do(Request{Kind: KindRetire, Trigger: TriggerSchedule}); err == nil {
+		t.Fatal("the retirement did not fail")
+	}
+	for w.role.Snapshot().Secrets["patient"].Previous != nil {
+		if !w.idle(t, time.Minute, 5) {
+			t.Fatal("it does not come to rest")
+		}
+	}
+	w.settled(t)
+}
