@@ -4,10 +4,10 @@ PLUGIN  := vault-plugin-secrets-smvm
 LDFLAGS := $(if $(VERSION),-X github.com/smvm/$(PLUGIN)/backend.version=$(VERSION))
 
 .DEFAULT_GOAL := help
-.PHONY: help build test lint fmt demo dev cluster load chaos mutants clean
+.PHONY: help build test lint fmt demo dev cluster load chaos mutants bench bench-report clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## Tell the whole story on a real Vault and a real PostgreSQL
 	@scripts/devenv.sh -- scripts/demo.sh
@@ -32,6 +32,12 @@ chaos: ## Run every fault at every point, and then random ones (SEED= DURATION=3
 
 mutants: ## Break the engine in many ways, and fail unless tests notice each (ONLY=regexp)
 	@scripts/mutants.sh -only "$(ONLY)"
+
+bench: ## Measure the engine beside Vault's own engines (ONLY=reads, rotation, wave or growth)
+	@scripts/bench.sh -only "$(ONLY)"
+
+bench-report: ## Measure all of it, and write the table and the picture into the README
+	@scripts/bench.sh -report README.md -picture .github/bench.svg
 
 lint: ## Check the Go code and the scripts
 	@scripts/lint.sh

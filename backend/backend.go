@@ -46,6 +46,7 @@ type backend struct {
 	types     map[string]secret.Type
 	admin     secret.Type
 	claims    claims
+	direct    direct
 	// settings is the mount's configuration, replaced as a whole.
 	settings atomic.Pointer[settings]
 	// configuring is held while settings are changed.
@@ -89,11 +90,13 @@ func newBackend(now func() time.Time) *backend {
 	b.drift = &drift{b: b}
 	b.alerts = &alerts{b: b}
 	b.metrics = newMetrics(b)
+	busiest := b.busiest()
+	b.direct = newDirect(busiest...)
 	b.Backend = &framework.Backend{
 		Help:           help,
 		BackendType:    logical.TypeLogical,
 		RunningVersion: version,
-		Paths:          b.paths(),
+		Paths:          append(busiest, b.paths()...),
 		PathsSpecial:   &logical.Paths{SealWrapStorage: []string{rolePrefix, connectionPrefix, alertPrefix}, Unauthenticated: publicPaths},
 		InitializeFunc: b.initialize,
 		PeriodicFunc:   b.periodic,
@@ -130,6 +133,18 @@ func (b *backend) changed(r *rotation.Role) {
 	b.alerts.note(r)
 }
 
+// busiest are the paths that applications ask for all day. They come first, because
+// a path is found by going through all of them.
+func (b *backend) busiest() []*framework.Path {
+	return []*framework.Path{
+		b.pathCreds(),
+		b.pathCredsSecret(),
+		b.pathJWTVerify(),
+		b.pathAPIKeyVerify(),
+		b.pathJWKS(),
+	}
+}
+
 func (b *backend) paths() []*framework.Path {
 	return []*framework.Path{
 		b.pathConfig(),
@@ -150,13 +165,8 @@ func (b *backend) paths() []*framework.Path {
 		b.pathRotate(),
 		b.pathRollback(),
 		b.pathVerify(),
-		b.pathCreds(),
-		b.pathCredsSecret(),
 		b.pathJWTSign(),
-		b.pathJWTVerify(),
-		b.pathJWKS(),
 		b.pathJWKSDiscovery(),
-		b.pathAPIKeyVerify(),
 		b.pathStatus(),
 		b.pathHistory(),
 		b.pathHistoryRecord(),

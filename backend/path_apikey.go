@@ -20,7 +20,8 @@ func (b *backend) pathAPIKeyVerify() *framework.Path {
 			"key":  sensitive("The key that somebody presented."),
 		},
 		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.UpdateOperation: mutation(b.pathAPIKeyVerifyWrite, "Tell whether a key is valid now.", map[string]*framework.FieldSchema{
+			// It changes nothing, so any node may serve it.
+			logical.UpdateOperation: operation(b.pathAPIKeyVerifyWrite, "Tell whether a key is valid now.", map[string]*framework.FieldSchema{
 				"valid":   field(framework.TypeBool, "Whether the key is the current one, or a previous one in its overlap."),
 				"stage":   field(framework.TypeString, "Which of the two, current or previous; empty if it is neither."),
 				"version": field(framework.TypeInt, "Version of the role at which that key became current; 0 if it is neither."),

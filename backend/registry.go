@@ -19,6 +19,7 @@ type registry struct {
 	store  *store
 	mu     sync.RWMutex
 	roles  map[string]*rotation.Role
+	drops  int // how often drop was called
 	// complete says that all that is stored has been loaded: what is not among
 	// roles then is not there.
 	complete atomic.Bool
@@ -48,32 +49,45 @@ func (g *registry) obtain(ctx context.Context, prefix, name string) (*rotation.R
 }
 
 func (g *registry) load(ctx context.Context, prefix, name string, create bool) (*rotation.Role, error) {
-	key := prefix + name
-	g.mu.RLock()
-	role := g.roles[key]
-	g.mu.RUnlock()
-	if role != nil {
-		return role, nil
+	for key := prefix + name; ; {
+		g.mu.RLock()
+		role, drops := g.roles[key], g.drops
+		g.mu.RUnlock()
+		if role != nil {
+			return role, nil
+		}
+		state, err := g.engine.Store.Load(ctx, key)
+		if err != nil {
+			return nil, fmt.Errorf("%w: load %s: %w", rotation.ErrStorage, key, err)
+		}
+		if state == nil && !create {
+			return nil, nil
+		}
+		if role, err = g.engine.NewRole(key, name, state); err != nil {
+			// What is stored is wrong, and not the request that made it be read.
+			return nil, fmt.Errorf("%w: load %s: %s", rotation.ErrStorage, key, err.Error())
+		}
+		if role = g.keep(key, role, drops); role != nil {
+			return role, nil
+		}
 	}
+}
+
+// keep makes role the live form of its key, unless there is one already, which may
+// have been changed since. When drop was called after the role was read, there may
+// be a newer one, and keep returns nil.
+func (g *registry) keep(key string, role *rotation.Role, drops int) *rotation.Role {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if role := g.roles[key]; role != nil {
-		return role, nil
+	if g.drops != drops {
+		return nil
 	}
-	state, err := g.engine.Store.Load(ctx, key)
-	if err != nil {
-		return nil, fmt.Errorf("%w: load %s: %w", rotation.ErrStorage, key, err)
-	}
-	if state == nil && !create {
-		return nil, nil
-	}
-	if role, err = g.engine.NewRole(key, name, state); err != nil {
-		// What is stored is wrong, and not the request that made it be read.
-		return nil, fmt.Errorf("%w: load %s: %s", rotation.ErrStorage, key, err.Error())
+	if first := g.roles[key]; first != nil {
+		return first
 	}
 	g.roles[key] = role
 	g.engine.Changed(role)
-	return role, nil
+	return role
 }
 
 // all loads everything under prefix. What can't be loaded is left out, and
@@ -84,18 +98,23 @@ func (g *registry) all(ctx context.Context, prefix string) ([]*rotation.Role, er
 		return nil, err
 	}
 	slices.Sort(names)
-	var roles []*rotation.Role
-	var damaged error
-	for _, name := range names {
-		role, err := g.get(ctx, prefix, name)
-		if err != nil {
-			damaged = errors.Join(damaged, err)
-		} else if role != nil && !role.Snapshot().Deleted {
-			roles = append(roles, role)
-		}
+	found, errs := make([]*rotation.Role, len(names)), make([]error, len(names))
+	var reading sync.WaitGroup
+	for reader := range readers {
+		reading.Go(func() {
+			for i := reader; i < len(names); i += readers {
+				found[i], errs[i] = g.get(ctx, prefix, names[i])
+			}
+		})
 	}
-	return roles, damaged
+	reading.Wait()
+	roles := slices.DeleteFunc(found, func(r *rotation.Role) bool { return r == nil || r.Snapshot().Deleted })
+	return roles, errors.Join(errs...)
 }
+
+// readers is how many entries are read from storage at the same time: each is a
+// call to Vault and back, in which the time goes by that a start takes.
+const readers = 16
 
 // loaded returns what is in memory now.
 func (g *registry) loaded() []*rotation.Role {
@@ -113,6 +132,7 @@ func (g *registry) drop(key string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	delete(g.roles, key)
+	g.drops++
 	g.complete.Store(false)
 }
 

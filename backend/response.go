@@ -31,10 +31,11 @@ func (b *backend) HandleRequest(ctx context.Context, req *logical.Request) (*log
 		return b.Backend.HandleRequest(ctx, req)
 	}
 	b.noteMount(req)
-	if err := b.checkRequest(req); err != nil {
+	path, err := b.checkRequest(req)
+	if err != nil {
 		return brief(errorResponse(err))
 	}
-	resp, err := b.Backend.HandleRequest(ctx, req)
+	resp, err := b.direct.handle(ctx, b.Backend, path, req)
 	if err != nil {
 		return brief(errorResponse(err))
 	}
@@ -44,7 +45,8 @@ func (b *backend) HandleRequest(ctx context.Context, req *logical.Request) (*log
 // HandleExistenceCheck leaves it to HandleRequest to say what is wrong with a
 // request: the framework would do it here, and show the values, secret or not.
 func (b *backend) HandleExistenceCheck(ctx context.Context, req *logical.Request) (found, exists bool, err error) {
-	if b.checkRequest(req) != nil {
+	path, err := b.checkRequest(req)
+	if err != nil || path == nil || path.ExistenceCheck == nil {
 		return false, false, nil //nolint:nilerr // HandleRequest says it
 	}
 	found, exists, err = b.Backend.HandleExistenceCheck(ctx, req)
@@ -69,15 +71,16 @@ func brief(resp *logical.Response, err error) (*logical.Response, error) {
 // the patterns takes time that grows with it.
 const maxPath = 512
 
-// checkRequest refuses what no path takes.
-func (b *backend) checkRequest(req *logical.Request) error {
+// checkRequest refuses what no path takes, and returns the path of the request.
+func (b *backend) checkRequest(req *logical.Request) (*framework.Path, error) {
 	if len(req.Path) > maxPath {
-		return invalid("path", "is %d bytes long; the limit is %d", len(req.Path), maxPath)
+		return nil, invalid("path", "is %d bytes long; the limit is %d", len(req.Path), maxPath)
 	}
-	if path := b.Route(req.Path); path != nil && req.Operation != logical.HelpOperation {
-		return checkFields(path, req.Data)
+	path := b.Route(req.Path)
+	if path == nil || req.Operation == logical.HelpOperation {
+		return path, nil
 	}
-	return nil
+	return path, checkFields(path, req.Data)
 }
 
 // checkFields refuses fields that the path does not know, since a misspelt one

@@ -3,7 +3,6 @@ package backend
 import (
 	"context"
 	"maps"
-	"slices"
 	"sync"
 	"time"
 
@@ -72,14 +71,13 @@ func (w *sightings) tick() {
 
 // look asks each server that has to be asked, and returns at once.
 func (w *sightings) look(ctx context.Context) {
-	wanted := map[string][]watched{}
-	all := w.wanted()
-	for _, one := range all {
-		wanted[one.connection] = append(wanted[one.connection], one)
+	wanted, watching := map[string][]watched{}, map[watched]bool{}
+	for _, one := range w.wanted() {
+		wanted[one.connection], watching[one] = append(wanted[one.connection], one), true
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	maps.DeleteFunc(w.seen, func(one watched, _ sighting) bool { return !slices.Contains(wanted[one.connection], one) })
+	maps.DeleteFunc(w.seen, func(one watched, _ sighting) bool { return !watching[one] })
 	for connection, logins := range wanted {
 		if !w.asking[connection] {
 			w.asking[connection] = true

@@ -167,7 +167,10 @@ func (r *Role) updateLocked(ctx context.Context, change func(*State) error) erro
 	if err := change(next); err != nil {
 		return err
 	}
-	terms, err := r.resolve(next)
+	terms, err := r.Snapshot().Terms, error(nil)
+	if next.Policy != r.Snapshot().Policy {
+		terms, err = r.resolve(next)
+	}
 	if err != nil {
 		return err
 	}

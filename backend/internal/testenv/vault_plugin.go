@@ -86,3 +86,11 @@ func (v *Vault) Enable(ctx context.Context, path, version string) error {
 	}
 	return nil
 }
+
+// RegisterFile registers a secrets plugin under the name of a file that lies in
+// the plugin directory already.
+func (v *Vault) RegisterFile(ctx context.Context, name string) error {
+	return registerPlugin(ctx, v, nil, catalogPlugin{
+		kind: api.PluginTypeSecrets, name: name, command: name, binary: filepath.Join(v.PluginDir, name),
+	})
+}

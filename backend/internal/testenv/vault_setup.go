@@ -35,7 +35,7 @@ listener "tcp" {
 api_addr         = "http://127.0.0.1:{port}"
 cluster_addr     = "https://{advertised}"
 plugin_directory = "{dir}/plugins"
-log_level        = "trace"
+log_level        = "{level}"
 disable_mlock    = true
 `
 
@@ -51,7 +51,7 @@ func (v *Vault) configure(ctx context.Context, opts VaultOptions) error {
 	}
 	v.Address = fmt.Sprintf("http://127.0.0.1:%d", port)
 	config := strings.NewReplacer("{dir}", v.scratch.dir, "{id}", v.ID, "{port}", fmt.Sprint(port),
-		"{listen}", listen, "{advertised}", advertised).Replace(vaultConfig)
+		"{listen}", listen, "{advertised}", advertised, "{level}", opts.logLevel()).Replace(vaultConfig)
 	err = errors.Join(
 		os.Mkdir(v.scratch.path("raft"), 0o700),
 		os.Mkdir(v.PluginDir, 0o700),
@@ -61,6 +61,13 @@ func (v *Vault) configure(ctx context.Context, opts VaultOptions) error {
 		return fmt.Errorf("write Vault's configuration: %w", err)
 	}
 	return nil
+}
+
+func (opts VaultOptions) logLevel() string {
+	if opts.Quiet {
+		return "error"
+	}
+	return "trace"
 }
 
 // clusterAddresses returns where a node listens for its peers and where they

@@ -1,0 +1,73 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+)
+
+// caller sends requests to Vault, and does as little as it can with the answers:
+// it shares the machine with what is measured.
+type caller struct {
+	http           *http.Client
+	address, token string
+}
+
+func newCaller(address, token string) *caller {
+	transport := &http.Transport{MaxIdleConnsPerHost: 64, DisableCompression: true}
+	return &caller{&http.Client{Transport: transport}, address + "/v1/", token}
+}
+
+// get reads a path and forgets the answer.
+func (c *caller) get(ctx context.Context, path string) error {
+	_, err := c.send(ctx, http.MethodGet, path, nil)
+	return err
+}
+
+// post writes to a path and forgets the answer.
+func (c *caller) post(ctx context.Context, path string, data map[string]any) error {
+	_, err := c.send(ctx, http.MethodPost, path, data)
+	return err
+}
+
+// read returns the data of an answer.
+func (c *caller) read(ctx context.Context, method, path string, data map[string]any) (map[string]any, error) {
+	body, err := c.send(ctx, method, path, data)
+	if err != nil {
+		return nil, err
+	}
+	var answer struct{ Data map[string]any }
+	if err := json.Unmarshal(body, &answer); err != nil {
+		return nil, fmt.Errorf("%s %s: %w", method, path, err)
+	}
+	return answer.Data, nil
+}
+
+func (c *caller) send(ctx context.Context, method, path string, data map[string]any) ([]byte, error) {
+	var body io.Reader
+	if data != nil {
+		raw, err := json.Marshal(data)
+		if err != nil {
+			return nil, fmt.Errorf("encode request: %w", err)
+		}
+		body = bytes.NewReader(raw)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, c.address+path, body)
+	if err != nil {
+		return nil, fmt.Errorf("make request: %w", err)
+	}
+	req.Header.Set("X-Vault-Token", c.token)
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return nil, fmt.Errorf("send request: %w", err)
+	}
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(resp.Body)
+	if err == nil && resp.StatusCode >= http.StatusBadRequest {
+		err = fmt.Errorf("%s %s: %s: %s", method, path, resp.Status, answer)
+	}
+	return answer, err
+}

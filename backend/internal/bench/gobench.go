@@ -1,0 +1,51 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"regexp"
+	"strconv"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/testenv"
+)
+
+// benchmarkLine is a line of go test -bench, of a benchmark over sizes.
+var benchmarkLine = regexp.MustCompile(`(?m)^Benchmark(\w+)/roles=(\d+)\S*\s+\d+\s+([\d.]+) ns/op.*?([\d.e+-]+) storage/op`)
+
+// cost is what one benchmark says at one size.
+type cost struct{ nanoseconds, storage float64 }
+
+// goBenchmarks runs the Go benchmarks, in which Vault has no part, and makes rows of
+// what they say of the smallest and the largest number of roles.
+func (w *world) goBenchmarks(ctx context.Context) ([]row, error) {
+	say("Go benchmarks")
+	root, err := testenv.Root()
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.CommandContext(ctx, "go", "test", "-run", "^$", "-bench", "Tick|Read|Rotate", "./backend")
+	cmd.Dir, cmd.Stderr = root, os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return nil, fmt.Errorf("run Go benchmarks: %w: %s", err, out)
+	}
+	costs := map[string]map[int]cost{}
+	for _, found := range benchmarkLine.FindAllStringSubmatch(string(out), -1) {
+		name := found[1]
+		roles, _ := strconv.Atoi(found[2])
+		ns, _ := strconv.ParseFloat(found[3], 64)
+		calls, _ := strconv.ParseFloat(found[4], 64)
+		if costs[name] == nil {
+			costs[name] = map[int]cost{}
+		}
+		costs[name][roles] = cost{ns, calls}
+	}
+	w.costs = costs
+	tick := costs["Tick"][10000]
+	return []row{
+		below("10000 roles, idle", "PeriodicFunc tick, without Vault", 10, tick.nanoseconds/1e6, "ms"),
+		below("", "storage calls in it", 1, tick.storage, ""),
+	}, nil
+}

@@ -1,0 +1,230 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/testenv"
+)
+
+// small is a second mount, whose few roles are measured beside the many.
+const small = "few"
+
+// fewRoles is how many roles the small mount has.
+const fewRoles = 10
+
+// sizes are the numbers of roles at which the plugin is looked at, as parts of all.
+var sizes = []int{10, 4, 2, 1}
+
+// measureGrowth fills the mount, and compares what things cost then.
+func measureGrowth(ctx context.Context, w *world, s settings) ([]row, error) {
+	say("growth to %d roles", s.roles)
+	if err := w.prepareSmall(ctx); err != nil {
+		return nil, err
+	}
+	empty, err := w.restarts(ctx, s.rounds, small+"/creds/"+small+"0", 0)
+	if err != nil {
+		return nil, err
+	}
+	memory, err := w.grow(ctx, s.roles)
+	if err != nil {
+		return nil, err
+	}
+	values, err := compare(ctx, s.rounds,
+		w.readingOf(small, small, fewRoles), w.readingOf(ours, "many", s.roles),
+		w.rotating(ours, "many", s.roles), w.rotating(small, small, fewRoles))
+	if err != nil {
+		return nil, err
+	}
+	full, err := w.restarts(ctx, s.rounds, ours+"/creds/many0", s.roles)
+	if err != nil {
+		return nil, err
+	}
+	idle, err := w.goBenchmarks(ctx)
+	if err != nil {
+		return nil, err
+	}
+	first, last := memory[0], memory[len(memory)-1]
+	perRole := (last.bytes - first.bytes) / float64(last.roles-first.roles)
+	return append([]row{
+		atMost(fmt.Sprintf("%d roles, restart", s.roles), "unseal to the first creds served, against an empty mount", 1.2, full.served, empty.served, "ms"),
+		below("", "all schedules loaded", 5, middle(full.loaded)/1000, "s"),
+		below(fmt.Sprintf("%d roles, three secrets each", s.roles), "resident memory of the plugin", 150, last.bytes/(1<<20), fmt.Sprintf("MiB (%.1f kB per role; %s)", perRole/1000, describe(memory))),
+		flat(fmt.Sprintf("%d roles against %d", s.roles, fewRoles), "reads per second with few, by those with many", values[0], values[1], "per second"),
+		flat("", "cost of a rotation", values[2], values[3], "ms"),
+	}, idle...), nil
+}
+
+// flat makes the row of a cost that may not grow by more than 15 %.
+func flat(what, measure string, many, few []float64, unit string) row {
+	return atMost(what, measure, 1.15, many, few, unit)
+}
+
+// prepareSmall makes the mount with few roles.
+func (w *world) prepareSmall(ctx context.Context) error {
+	if err := w.write(ctx, []step{
+		{"sys/mounts/" + small, map[string]any{"type": testenv.PluginName}},
+		{small + "/connections/main", map[string]any{
+			"host": w.postgres.Host, "port": w.postgres.Port, "database": "postgres", "sslmode": "disable",
+			"username": ourAdmin, "password": adminPassword,
+		}},
+	}); err != nil {
+		return err
+	}
+	if err := w.createUsers(ctx, small, fewRoles); err != nil {
+		return err
+	}
+	return w.fill(ctx, small, small, 0, fewRoles, true)
+}
+
+// use is how much memory the plugin has with so many roles.
+type use struct {
+	roles int
+	bytes float64
+}
+
+func describe(memory []use) string {
+	described := make([]string, len(memory))
+	for i, u := range memory {
+		described[i] = fmt.Sprintf("%.0f at %d", u.bytes/(1<<20), u.roles)
+	}
+	return strings.Join(described, ", ")
+}
+
+// grow fills the mount, and looks at the plugin's memory on the way, each time
+// after a restart, so that what the filling itself used does not count.
+func (w *world) grow(ctx context.Context, roles int) ([]use, error) {
+	if err := w.createUsers(ctx, "many", roles); err != nil {
+		return nil, err
+	}
+	var memory []use
+	from := 0
+	for _, part := range sizes {
+		to := roles / part
+		if err := w.fill(ctx, ours, "many", from, to, true); err != nil {
+			return nil, err
+		}
+		from = to
+		if _, err := w.restarts(ctx, 1, ours+"/creds/many0", to); err != nil {
+			return nil, err
+		}
+		bytes, err := w.resident(testenv.PluginName)
+		if err != nil {
+			return nil, err
+		}
+		say("%d roles: %.0f MiB", to, bytes/(1<<20))
+		memory = append(memory, use{to, bytes})
+	}
+	return memory, nil
+}
+
+// resident returns the resident memory of the plugin process of that name.
+func (w *world) resident(name string) (float64, error) {
+	for _, pid := range w.vault.PluginPIDs() {
+		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+		if err != nil {
+			return 0, fmt.Errorf("read memory of plugin: %w", err)
+		}
+		command, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+		if !bytes.Contains(command, []byte(name)) {
+			continue
+		}
+		for line := range strings.Lines(string(status)) {
+			if value, found := strings.CutPrefix(line, "VmRSS:"); found {
+				kilobytes, err := strconv.Atoi(strings.Fields(value)[0])
+				return float64(kilobytes) * 1024, err
+			}
+		}
+	}
+	return 0, fmt.Errorf("find plugin %s among %v", name, w.vault.PluginPIDs())
+}
+
+// restarted is how long restarts took, in milliseconds: until creds were served,
+// and until all roles had their schedules.
+type restarted struct{ served, loaded []float64 }
+
+// restarts seals and unseals Vault, and asks for creds until they come.
+func (w *world) restarts(ctx context.Context, count int, path string, roles int) (r restarted, err error) {
+	for range count {
+		if err := w.vault.Seal(ctx); err != nil {
+			return r, err
+		}
+		began := time.Now()
+		if _, err := w.vault.Client.Sys().UnsealWithContext(ctx, w.vault.UnsealKey); err != nil {
+			return r, fmt.Errorf("unseal: %w", err)
+		}
+		if err := w.until(ctx, "creds", func() error { return w.get(ctx, path) }); err != nil {
+			return r, err
+		}
+		r.served = append(r.served, milliseconds(began))
+		mount, _, _ := strings.Cut(path, "/")
+		if err := w.until(ctx, "schedules", func() error { return w.scheduled(ctx, mount, roles) }); err != nil {
+			return r, err
+		}
+		r.loaded = append(r.loaded, milliseconds(began))
+	}
+	return r, nil
+}
+
+func milliseconds(since time.Time) float64 {
+	return float64(time.Since(since)) / float64(time.Millisecond)
+}
+
+// until tries again every few milliseconds.
+func (w *world) until(ctx context.Context, what string, check func() error) error {
+	for {
+		err := check()
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("wait for %s: %w (last: %w)", what, ctx.Err(), err)
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
+
+// scheduled returns an error until the mount's plans are those of so many roles.
+func (w *world) scheduled(ctx context.Context, mount string, roles int) error {
+	text, err := w.send(ctx, "GET", mount+"/metrics", nil)
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(string(text)) {
+		if value, found := strings.CutPrefix(line, `smvm_subjects{subject="role"} `); found {
+			if n, _ := strconv.ParseFloat(strings.TrimSpace(value), 64); int(n) >= roles {
+				return nil
+			}
+			return fmt.Errorf("%s of %d roles are loaded", strings.TrimSpace(value), roles)
+		}
+	}
+	return fmt.Errorf("there is no number of roles in the metrics")
+}
+
+// readingOf is the figure of reads spread over all roles of a mount.
+func (w *world) readingOf(mount, name string, roles int) figure {
+	counts := make([]int, clients)
+	return rateOf(func(ctx context.Context, worker int) error {
+		counts[worker]++
+		role := (counts[worker]*clients + worker) * 7919 % roles
+		return w.get(ctx, fmt.Sprintf("%s/creds/%s%d", mount, name, role))
+	})
+}
+
+// rotating is the figure of rotations, one after the other, of different roles.
+func (w *world) rotating(mount, name string, roles int) figure {
+	count := 0
+	return func(ctx context.Context) (float64, error) {
+		d, err := median(ctx, singles, func(ctx context.Context, _ int) error {
+			count++
+			return w.post(ctx, fmt.Sprintf("%s/rotate/%s%d", mount, name, count*7919%roles), nil)
+		})
+		return float64(d) / float64(time.Millisecond), err
+	}
+}

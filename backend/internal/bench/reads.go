@@ -1,0 +1,83 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+)
+
+// measureReads compares what applications do all day.
+func measureReads(ctx context.Context, w *world, s settings) ([]row, error) {
+	say("reads")
+	if err := w.prepareReads(ctx); err != nil {
+		return nil, err
+	}
+	token, key, err := w.credentials(ctx)
+	if err != nil {
+		return nil, err
+	}
+	reading := func(paths ...string) figure {
+		return rateOf(func(ctx context.Context, _ int) error {
+			for _, path := range paths {
+				if err := w.get(ctx, path); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	posting := func(path string, data map[string]any) figure {
+		return rateOf(func(ctx context.Context, _ int) error { return w.post(ctx, path, data) })
+	}
+	values, err := compare(ctx, s.rounds,
+		reading(ours+"/creds/read"),
+		reading(builtin+"/static-creds/read", keys+"/data/jwt", keys+"/data/api"),
+		reading(nothing+"/framework"),
+		reading(nothing+"/direct"),
+		reading(ours+"/jwks/read/jwt"),
+		posting(ours+"/jwt/read/jwt/verify", map[string]any{"token": token}),
+		posting(ours+"/api-key/read/api/verify", map[string]any{"key": key}),
+		posting(nothing+"/framework", map[string]any{}),
+	)
+	if err != nil {
+		return nil, err
+	}
+	creds, bundle, framework, direct, jwks, verifyJWT, verifyKey, posted := values[0], values[1], values[2], values[3], values[4], values[5], values[6], values[7]
+	return []row{
+		atLeast("read all secrets of a role in one consistent answer", "bundles/s against one `static-creds` and two KV v2 reads", 1.6, creds, bundle, "per second"),
+		atLeast("read at the limit", "`creds/:role` against a plugin that does nothing, on the SDK's framework", 1.3, creds, framework, "per second"),
+		atLeast("", "against one that answers before the framework", 0.95, creds, direct, "per second"),
+		atLeast("key set", "`jwks` against the plugin that does nothing, on the framework", 1.2, jwks, framework, "per second"),
+		atLeast("verify a JWT", "against the plugin that does nothing, on the framework, written to", 0.9, verifyJWT, posted, "per second"),
+		atLeast("verify an API key", "the same", 0.9, verifyKey, posted, "per second"),
+	}, nil
+}
+
+// prepareReads gives both sides the same three secrets.
+func (w *world) prepareReads(ctx context.Context) error {
+	if err := w.createUsers(ctx, "read", 2); err != nil {
+		return err
+	}
+	return w.write(ctx, []step{
+		{ours + "/roles/read", map[string]any{"rotation_period": "24h"}},
+		{ours + "/secrets/read/db", map[string]any{"type": "database", "connection": "main", "usernames": "read0"}},
+		{ours + "/secrets/read/jwt", map[string]any{"type": "jwt", "algorithm": "ES256"}},
+		{ours + "/secrets/read/api", map[string]any{"type": "api_key"}},
+		{builtin + "/static-roles/read", map[string]any{"db_name": "main", "username": "read1", "rotation_period": "24h"}},
+		{keys + "/data/jwt", map[string]any{"data": map[string]any{"algorithm": "ES256", "kid": "a-key-id-of-some-length", "secret": fmt.Sprintf("%0128d", 7)}}},
+		{keys + "/data/api", map[string]any{"data": map[string]any{"key": fmt.Sprintf("%064d", 7)}}},
+	})
+}
+
+// credentials returns a token and an API key of the role that is read.
+func (w *world) credentials(ctx context.Context) (token, key string, err error) {
+	signed, err := w.read(ctx, http.MethodPost, ours+"/jwt/read/jwt/sign", map[string]any{"claims": map[string]any{"sub": "bench"}, "ttl": "1h"})
+	if err != nil {
+		return "", "", err
+	}
+	creds, err := w.read(ctx, http.MethodGet, ours+"/creds/read", nil)
+	if err != nil {
+		return "", "", err
+	}
+	return fmt.Sprint(signed["token"]), fmt.Sprint(creds["api_key"]), nil
+}

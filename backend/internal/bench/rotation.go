@@ -1,0 +1,39 @@
+package main
+
+import (
+	"context"
+	"time"
+)
+
+// singles is how many rotations one turn times, one after the other.
+const singles = 15
+
+// measureRotation compares one rotation by hand.
+func measureRotation(ctx context.Context, w *world, s settings) ([]row, error) {
+	say("one rotation at a time")
+	if err := w.createUsers(ctx, "single", 3); err != nil {
+		return nil, err
+	}
+	if err := w.write(ctx, []step{
+		{ours + "/roles/single", map[string]any{"rotation_period": "24h"}},
+		{ours + "/secrets/single/db", map[string]any{"type": "database", "connection": "main", "rotation_strategy": "alternating_users", "usernames": "single0,single1"}},
+		{ours + "/secrets/single/jwt", map[string]any{"type": "jwt", "algorithm": "ES256"}},
+		{ours + "/secrets/single/api", map[string]any{"type": "api_key"}},
+		{builtin + "/static-roles/single", map[string]any{"db_name": "main", "username": "single2", "rotation_period": "24h"}},
+	}); err != nil {
+		return nil, err
+	}
+	timing := func(path string) figure {
+		return func(ctx context.Context) (float64, error) {
+			d, err := median(ctx, singles, func(ctx context.Context, _ int) error { return w.post(ctx, path, nil) })
+			return float64(d) / float64(time.Millisecond), err
+		}
+	}
+	values, err := compare(ctx, s.rounds, timing(ours+"/rotate/single"), timing(builtin+"/rotate-role/single"))
+	if err != nil {
+		return nil, err
+	}
+	return []row{
+		atMost("one rotation by hand: database, JWT and API key, proven and recorded", "median against one `rotate-role`: one secret, unproven, unrecorded", 2, values[0], values[1], "ms"),
+	}, nil
+}

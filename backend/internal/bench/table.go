@@ -1,0 +1,95 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"regexp"
+	"strings"
+)
+
+// row is one line of the report.
+type row struct {
+	work, measure string
+	// reach is what is to be reached, in the words of the report.
+	reach string
+	// value is the median and spread, and seen the figures behind them.
+	value, seen string
+	reached     bool
+}
+
+// atLeast makes the row of a ratio that is to be a bound or more.
+func atLeast(what, measure string, bound float64, ours, theirs []float64, unit string) row {
+	return ratioRow(what, measure, fmt.Sprintf("≥ %g ×", bound), ours, theirs, unit, func(m float64) bool { return m >= bound })
+}
+
+// atMost makes the row of a ratio that is to be a bound or less.
+func atMost(what, measure string, bound float64, ours, theirs []float64, unit string) row {
+	return ratioRow(what, measure, fmt.Sprintf("≤ %g ×", bound), ours, theirs, unit, func(m float64) bool { return m <= bound })
+}
+
+func ratioRow(what, measure, reach string, ours, theirs []float64, unit string, reached func(float64) bool) row {
+	quotients := ratios(ours, theirs)
+	return row{
+		work: what, measure: measure, reach: reach,
+		value:   fmt.Sprintf("%.2f × (%s)", middle(quotients), spread(quotients)),
+		seen:    fmt.Sprintf("%s to %s %s", brief(middle(ours)), brief(middle(theirs)), unit),
+		reached: reached(middle(quotients)),
+	}
+}
+
+// below makes the row of a value that is to stay below a bound.
+func below(what, measure string, bound, value float64, unit string) row {
+	return row{
+		work: what, measure: measure, reach: fmt.Sprintf("< %g %s", bound, unit),
+		value: brief(value) + " " + unit, reached: value < bound,
+	}
+}
+
+func brief(v float64) string {
+	switch {
+	case v >= 100:
+		return fmt.Sprintf("%.0f", v)
+	case v >= 1:
+		return fmt.Sprintf("%.1f", v)
+	}
+	return fmt.Sprintf("%.3f", v)
+}
+
+// table is the report, in markdown.
+func table(rows []row) string {
+	var out strings.Builder
+	out.WriteString("| work | measure | at least | measured: median (spread) | behind it | reached |\n|---|---|---|---|---|---|\n")
+	for _, r := range rows {
+		fmt.Fprintf(&out, "| %s | %s | %s | **%s** | %s | %s |\n", r.work, r.measure, r.reach, r.value, r.seen, map[bool]string{true: "yes", false: "no"}[r.reached])
+	}
+	return out.String()
+}
+
+// marked is where the report's table stands in a markdown file.
+var marked = regexp.MustCompile(`(?s)(<!-- bench -->\n).*?(<!-- /bench -->)`)
+
+// publish prints the table, and writes it and the picture where they are wanted.
+func publish(s settings, w *world, rows []row) error {
+	text := w.machine() + "\n\n" + table(rows)
+	fmt.Print(text)
+	if s.picture != "" && w.costs != nil {
+		if err := os.WriteFile(s.picture, []byte(draw(w.costs)), 0o644); err != nil { //nolint:gosec // for everybody to see
+			return fmt.Errorf("write picture: %w", err)
+		}
+	}
+	if s.report == "" || len(rows) == 0 {
+		return nil
+	}
+	before, err := os.ReadFile(s.report)
+	if err != nil {
+		return fmt.Errorf("read report: %w", err)
+	}
+	if !marked.Match(before) {
+		return fmt.Errorf("write report: %s has no place for it between <!-- bench --> and <!-- /bench -->", s.report)
+	}
+	after := marked.ReplaceAllString(string(before), "${1}"+strings.ReplaceAll(text, "$", "$$")+"${2}")
+	if err := os.WriteFile(s.report, []byte(after), 0o644); err != nil { //nolint:gosec // for everybody to see
+		return fmt.Errorf("write report: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,219 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/testenv"
+)
+
+const (
+	// waveRounds is how often each wave comes: they take minutes.
+	waveRounds = 3
+	// builtinShare is how many of the built-in engine's roles there are for one of
+	// ours: it does one at a time, so its rate is known from fewer.
+	builtinShare = 4
+	// spreadTime is by how much the engine moves apart roles that share a schedule: it
+	// is paused that long, so that all of them are due at once.
+	spreadTime = 31 * time.Second
+)
+
+// wave is roles that are due at the same moment.
+type wave struct {
+	w      *world
+	name   string
+	size   int
+	path   string // of the roles
+	paused bool   // while the roles become due
+}
+
+// measureWaves compares many rotations that are due at once.
+func measureWaves(ctx context.Context, w *world, s settings) ([]row, error) {
+	say("%d roles due at once", s.wave)
+	one, err := w.newWave(ctx, "one", s.wave, false)
+	if err != nil {
+		return nil, err
+	}
+	three, err := w.newWave(ctx, "three", s.wave, true)
+	if err != nil {
+		return nil, err
+	}
+	theirs, err := w.newBuiltinWave(ctx, s.wave/builtinShare)
+	if err != nil {
+		return nil, err
+	}
+	peak := &peak{}
+	values, err := compare(ctx, min(s.rounds, waveRounds), peak.watch(w, one.rotate), three.rotate, theirs.rotate, w.raw)
+	if err != nil {
+		return nil, err
+	}
+	secrets := make([]float64, len(values[1]))
+	for i, rate := range values[1] {
+		secrets[i] = 3 * rate
+	}
+	return []row{
+		atLeast(fmt.Sprintf("%d roles due at once, a database secret each, proven by login", s.wave), "roles/s against the built-in engine, unproven", 2, values[0], values[2], "per second"),
+		atLeast("the same with three secrets each", "secrets/s against the built-in engine", 5, secrets, values[2], "per second"),
+		atLeast("the same, one secret", "roles/s against `ALTER ROLE` and login by pgx alone, 8 at a time", 0.7, values[0], values[3], "per second"),
+		below("connections to PostgreSQL", "the administrator's, and all, at most, during such a wave", 9, float64(peak.admin.Load()), fmt.Sprintf("(%d with the logins that prove)", peak.all.Load())),
+	}, nil
+}
+
+// newWave makes roles of our engine, each with a database user of its own.
+func (w *world) newWave(ctx context.Context, name string, size int, all bool) (*wave, error) {
+	if err := w.createUsers(ctx, name, size); err != nil {
+		return nil, err
+	}
+	v := &wave{w: w, name: name, size: size, path: ours + "/roles/", paused: true}
+	return v, w.fill(ctx, ours, name, 0, size, all)
+}
+
+// fill makes roles from one number to another, several at a time.
+func (w *world) fill(ctx context.Context, mount, name string, from, to int, all bool) error {
+	return parallel(from, to, func(i int) error {
+		role := fmt.Sprintf("%s%d", name, i)
+		steps := []step{
+			{mount + "/roles/" + role, map[string]any{"rotation_period": "720h"}},
+			{mount + "/secrets/" + role + "/db", map[string]any{"type": "database", "connection": "main", "usernames": role}},
+		}
+		if all {
+			steps = append(steps,
+				step{mount + "/secrets/" + role + "/jwt", map[string]any{"type": "jwt", "algorithm": "ES256"}},
+				step{mount + "/secrets/" + role + "/api", map[string]any{"type": "api_key"}})
+		}
+		for _, s := range steps {
+			if err := w.post(ctx, s.path, s.data); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// newBuiltinWave makes static roles of Vault's own engine.
+func (w *world) newBuiltinWave(ctx context.Context, size int) (*wave, error) {
+	const name = "static"
+	if err := w.createUsers(ctx, name, size); err != nil {
+		return nil, err
+	}
+	v := &wave{w: w, name: name, size: size, path: builtin + "/static-roles/"}
+	return v, parallel(0, size, func(i int) error {
+		role := fmt.Sprintf("%s%d", name, i)
+		return w.post(ctx, v.path+role, map[string]any{"db_name": "main", "username": role, "rotation_schedule": "0 0 1 1 *"})
+	})
+}
+
+// parallel does numbered work, as many at a time as there are clients.
+func parallel(from, to int, do func(i int) error) error {
+	var working sync.WaitGroup
+	errs, next := make([]error, clients), atomic.Int64{}
+	next.Store(int64(from))
+	for c := range clients {
+		working.Go(func() {
+			for errs[c] == nil {
+				i := int(next.Add(1)) - 1
+				if i >= to {
+					return
+				}
+				errs[c] = do(i)
+			}
+		})
+	}
+	working.Wait()
+	return errors.Join(errs...)
+}
+
+// rotate is a figure: it has all roles become due at the same time, and returns how
+// many per second are rotated from the first to the last.
+func (v *wave) rotate(ctx context.Context) (float64, error) {
+	due := time.Now().UTC().Add(45 * time.Second).Truncate(time.Minute).Add(time.Minute)
+	schedule := fmt.Sprintf("%d %d %d %d *", due.Minute(), due.Hour(), due.Day(), int(due.Month()))
+	if err := v.schedule(ctx, schedule); err != nil {
+		return 0, err
+	}
+	watcher, err := v.look(ctx)
+	if err != nil {
+		return 0, err
+	}
+	if v.paused {
+		err = v.hold(ctx, due)
+	}
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = v.schedule(ctx, "0 0 1 1 *") }()
+	return watcher.await(ctx, v.size)
+}
+
+// schedule gives all roles the same one.
+func (v *wave) schedule(ctx context.Context, expression string) error {
+	return parallel(0, v.size, func(i int) error {
+		role := fmt.Sprintf("%s%d", v.name, i)
+		data := map[string]any{"rotation_schedule": expression}
+		if !v.paused {
+			data["db_name"], data["username"] = "main", role
+		}
+		return v.w.post(ctx, v.path+role, data)
+	})
+}
+
+// hold pauses the plugin while its roles become due.
+func (v *wave) hold(ctx context.Context, due time.Time) error {
+	if err := v.w.vault.PausePlugins(); err != nil {
+		return err
+	}
+	select {
+	case <-time.After(time.Until(due.Add(spreadTime))):
+	case <-ctx.Done():
+	}
+	return errors.Join(ctx.Err(), v.w.vault.ContinuePlugins())
+}
+
+// watcher counts the users of a wave whose password is another one than before.
+type watcher struct {
+	admin *pgx.Conn
+	name  string
+}
+
+const countChanged = `SELECT count(*) FROM pg_authid a JOIN bench_before b ON a.oid = b.oid WHERE a.rolpassword <> b.rolpassword`
+
+// look notes the passwords as they are.
+func (v *wave) look(ctx context.Context) (*watcher, error) {
+	_, err := v.w.admin.Exec(ctx, "DROP TABLE IF EXISTS bench_before")
+	if err == nil {
+		_, err = v.w.admin.Exec(ctx, fmt.Sprintf("CREATE TEMP TABLE bench_before AS SELECT oid, rolpassword FROM pg_authid WHERE rolname ~ '^%s[0-9]+$'", v.name))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("note passwords: %w", err)
+	}
+	return &watcher{admin: v.w.admin, name: v.name}, nil
+}
+
+// pollPause is how often a wave is looked at, which itself takes a little time.
+const pollPause = 50 * time.Millisecond
+
+// await waits until all have changed, and returns how many per second did.
+func (x *watcher) await(ctx context.Context, size int) (float64, error) {
+	var began time.Time
+	ahead := 0
+	err := testenv.Eventually(ctx, "wave "+x.name, func(ctx context.Context) error {
+		var changed int
+		if err := x.admin.QueryRow(ctx, countChanged).Scan(&changed); err != nil {
+			return fmt.Errorf("count: %w", err)
+		}
+		if changed > 0 && began.IsZero() {
+			began, ahead = time.Now(), changed
+		}
+		if changed < size {
+			return fmt.Errorf("%d of %d", changed, size)
+		}
+		return nil
+	})
+	return float64(size-ahead) / time.Since(began).Seconds(), err
+}
