@@ -3,12 +3,14 @@ package backend
 import (
 	"context"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
 )
 
 // The stages that readers can ask for.
@@ -199,16 +201,29 @@ func (rd *reading) values(s *rotation.Secret) (map[string]string, error) {
 	if value == nil {
 		return nil, nil
 	}
+	key := fmt.Sprintf("creds/%s/%s/%t", s.Name, rd.stage, previous != nil)
+	made := rd.s.Memo(key, func() any { return rd.fields(t, s, value, previous) }).(madeFields)
+	return made.fields, made.err
+}
+
+// madeFields are the fields of a secret, or why there are none. They are kept with
+// the snapshot, and never changed.
+type madeFields struct {
+	fields map[string]string
+	err    error
+}
+
+// fields makes the fields of a value, and of the previous one that is shown beside
+// the current one.
+func (rd *reading) fields(t secret.Type, s *rotation.Secret, value, previous *rotation.Value) madeFields {
 	fields, err := t.Fields(*s, value.Material)
 	if err != nil {
-		return nil, fmt.Errorf("read secret %s of role %s: %w", s.Name, rd.role, err)
+		return madeFields{err: fmt.Errorf("read secret %s of role %s: %w", s.Name, rd.role, err)}
 	}
 	if rd.stage == stageCurrent && previous != nil {
-		for name, v := range t.PreviousFields(previous.Material) {
-			fields[name] = v
-		}
+		maps.Copy(fields, t.PreviousFields(previous.Material))
 	}
-	return fields, nil
+	return madeFields{fields: fields}
 }
 
 // nothing says why there is nothing to read, and what gives the role values.

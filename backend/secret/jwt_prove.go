@@ -2,8 +2,6 @@ package secret
 
 import (
 	"crypto"
-	"crypto/rand"
-	"crypto/rsa"
 	"crypto/x509"
 	"encoding/json"
 	"fmt"
@@ -122,26 +120,29 @@ var confusion = map[string]string{
 	"ES256": "ES384", "ES384": "ES256", "ES512": "ES256", "EdDSA": "ES256",
 }
 
-// otherKey is a key of the same kind as key, for its algorithm.
+// otherKey is a key of the same kind as key, for its algorithm. One that takes long to
+// make is made once: no token of it is ever accepted.
 func otherKey(key *signingKey) any {
-	if Symmetric(key.algorithm) {
+	switch {
+	case Symmetric(key.algorithm):
 		return randomBytes(64)
+	case isRSA(key.algorithm):
+		return otherKeys["RS256"]() // which is one for any algorithm of RSA
 	}
-	if isRSA(key.algorithm) {
-		return otherRSA()
-	}
-	made, err := makeKey(key.algorithm, 0)
-	if err != nil {
-		panic("secret: internal error: " + err.Error())
-	}
-	return made
+	return otherKeys[key.algorithm]()
 }
 
-// otherRSA is made once: it takes long, and no token of it is ever accepted.
-var otherRSA = sync.OnceValue(func() crypto.Signer {
-	key, err := rsa.GenerateKey(rand.Reader, defaultKeyBits)
-	if err != nil {
-		panic("secret: internal error: " + err.Error())
+// otherKeys make a key for each algorithm, or return the one they have made.
+var otherKeys = func() map[string]func() crypto.Signer {
+	made := map[string]func() crypto.Signer{}
+	for algorithm := range confusion {
+		made[algorithm] = sync.OnceValue(func() crypto.Signer {
+			key, err := makeKey(algorithm, defaultKeyBits)
+			if err != nil {
+				panic("secret: internal error: " + err.Error())
+			}
+			return key
+		})
 	}
-	return key
-})
+	return made
+}()
