@@ -106,6 +106,9 @@ func verifyStatements(ctx context.Context, conn *pgx.Conn, statements []string, 
 	if err := execute(ctx, conn, "SELECT 1"); err != nil {
 		return fmt.Errorf("query as %q: %w", l.Username, err)
 	}
+	if len(statements) == 0 {
+		return nil
+	}
 	return within(ctx, conn, rollback, func() error {
 		for i, sql := range statements {
 			if err := executeOne(ctx, conn, sql, l.Password); err != nil {
