@@ -103,18 +103,18 @@ func (h *handover) leave() bool {
 // called once.
 func (run *Run) Wait(ctx context.Context) (ended bool) {
 	select {
-	case <-run.ended:
+	case <-run.done:
 		return true
 	case <-ctx.Done():
 	}
 	if !run.handover.leave() {
 		select {
-		case <-run.ended:
+		case <-run.done:
 		case <-run.handover.committed:
 		}
 	}
 	select {
-	case <-run.ended:
+	case <-run.done:
 		return true
 	default:
 		return false

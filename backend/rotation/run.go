@@ -42,14 +42,12 @@ type Run struct {
 	progress atomic.Pointer[Progress]
 	// described is op for whoever asks while the run plans.
 	described atomic.Pointer[Operation]
-	// ended is closed when the outcome is known and the role is free, done when the
-	// record is in the history too, as far as storage took it.
-	ended, done chan struct{}
-	handover    handover
+	done      chan struct{}
+	handover  handover
 	// since is Role.saves as it was when the run began.
 	since int
 
-	// The following belong to the goroutine of the run until ended is closed.
+	// The following belong to the goroutine of the run until done is closed.
 	targets []string          // the secrets, in the order in which they are set
 	pending map[string]*Value // made by create, saved by intend
 	next    map[string]*Value // made by create, saved by commit
@@ -84,11 +82,10 @@ func (run *Run) describe() {
 // Progress returns the step under way, nil before the first.
 func (run *Run) Progress() *Progress { return run.progress.Load() }
 
-// Done is closed when the run has ended and its record is appended to the history.
+// Done is closed when the run has ended.
 func (run *Run) Done() <-chan struct{} { return run.done }
 
-// Result returns how the run ended. It may be called only after Done is closed, or
-// when Wait has reported the end.
+// Result returns how the run ended. It may be called only after Done is closed.
 func (run *Run) Result() (Record, error) { return run.record, run.err }
 
 // Start begins an operation and returns its run, or the run that an earlier
@@ -103,7 +100,7 @@ func (r *Role) Start(ctx context.Context, req Request) (*Run, error) {
 			return run, err
 		}
 		select {
-		case <-own.ended:
+		case <-own.done:
 		case <-ctx.Done():
 			return nil, err
 		}
@@ -162,8 +159,7 @@ func (r *Role) repeated(req Request) *Run {
 
 // ended is a run that has ended before.
 func (r *Role) ended(rec Record) *Run {
-	run := &Run{role: r, op: rec.Operation, record: rec, ended: make(chan struct{}), done: make(chan struct{})}
-	close(run.ended)
+	run := &Run{role: r, op: rec.Operation, record: rec, done: make(chan struct{})}
 	close(run.done)
 	return run
 }
@@ -174,41 +170,29 @@ func (r *Role) newRun(req Request) *Run {
 	op.Secrets, op.RevokePrevious = slices.Clone(req.Secrets), req.RevokePrevious
 	return &Run{
 		role: r, op: op, added: req.Added, supplied: req.Supplied,
-		issues: slices.Clone(req.Findings), steps: map[string][]Step{},
-		ended: make(chan struct{}), done: make(chan struct{}), handover: handover{committed: make(chan struct{})},
+		issues: slices.Clone(req.Findings), steps: map[string][]Step{}, done: make(chan struct{}),
+		handover: handover{committed: make(chan struct{})},
 	}
 }
 
-// execute runs the operation to its end and frees the role. Nobody waits for the
-// record to be appended: what can't be appended now travels in the state until it
-// can.
+// execute runs the operation to its end and frees the role.
 func (run *Run) execute(ctx context.Context) {
-	defer close(run.done)
-	run.attempt(ctx)
-	run.release()
-	_ = run.role.flush(ctx)
-}
-
-// attempt performs the operation, and turns a panic into its error.
-func (run *Run) attempt(ctx context.Context) {
 	defer func() {
 		if p := recover(); p != nil {
 			run.err = fmt.Errorf("internal error in %s %s: %v\n%s", run.op.Kind, run.op.ID, p, debug.Stack())
 		}
+		run.role.mu.Lock()
+		if run.err != nil && run.role.saves == run.since {
+			run.role.stallLocked()
+		}
+		run.role.run.Store(nil)
+		run.role.mu.Unlock()
+		close(run.done)
+		run.role.engine.Changed(run.role)
 	}()
 	run.err = run.perform(ctx)
-}
-
-// release frees the role for the next run.
-func (run *Run) release() {
-	run.role.mu.Lock()
-	if run.err != nil && run.role.saves == run.since {
-		run.role.stallLocked()
-	}
-	run.role.run.Store(nil)
-	run.role.mu.Unlock()
-	close(run.ended)
-	run.role.engine.Changed(run.role)
+	// What can't be appended now travels in the state until it can.
+	_ = run.role.flush(ctx)
 }
 
 // perform first finishes what an interrupted operation left open, which may be
