@@ -39,8 +39,9 @@ func describedOperation(t *testing.T, where string, op logical.Operation, p fram
 	if p.Summary == "" || len(p.Responses) == 0 {
 		t.Errorf("%s has no summary or no responses", where)
 	}
-	tokens := strings.Contains(where, " jwt/") // signing and verifying change nothing, so any node may do it
-	mutates := op != logical.ReadOperation && op != logical.ListOperation && !tokens
+	// To sign and to verify changes nothing, so any node may do it.
+	uses := strings.Contains(where, " jwt/") || strings.Contains(where, " api-key/")
+	mutates := op != logical.ReadOperation && op != logical.ListOperation && !uses
 	if p.ForwardPerformanceStandby != mutates || p.ForwardPerformanceSecondary != mutates {
 		t.Errorf("%s changes something: %v, and is forwarded: %v", where, mutates, p.ForwardPerformanceStandby)
 	}

@@ -38,7 +38,7 @@ func (run *Run) unansweredLocked() *Record {
 
 // lostLocked reports whether a process died before it answered who had asked for an
 // operation: it died before the commit, or between that and the entry in the history,
-// which follows the answer.
+// which the answer follows.
 func (r *Role) lostLocked(rec *Record, sequence int) bool {
 	switch {
 	case rec.ID == r.answered:
