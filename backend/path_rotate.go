@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
@@ -13,17 +14,25 @@ import (
 
 func (b *backend) pathRotate() *framework.Path {
 	fields := operationFields()
-	fields["dry_run"] = field(framework.TypeBool, "Try everything that can be tried without changing anything, and report.")
+	fields["dry_run"] = field(framework.TypeBool, "Try everything that can be tried without changing anything, and report; see verify for what it looks at.")
 	return &framework.Path{
 		Pattern:      optionalRole("rotate"),
 		DisplayAttrs: attributes("rotate", "default-role|role"),
 		Fields:       fields,
 		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.UpdateOperation: mutation(b.pathRotateWrite, "Give all secrets of a role new values, as one transaction.", operationAnswer("role")),
+			logical.UpdateOperation: mutation(b.pathRotateWrite, "Give all secrets of a role new values, as one transaction.", rotateAnswer()),
 		},
 		HelpSynopsis:    "Rotate all secrets of a role, or some.",
 		HelpDescription: oneLine(rotateHelp),
 	}
+}
+
+// rotateAnswer declares what a rotation answers, and a dry run beyond that.
+func rotateAnswer() map[string]*framework.FieldSchema {
+	fields := operationAnswer("role")
+	maps.Copy(fields, inspectionFields())
+	fields["plan"] = field(framework.TypeStringSlice, "With dry_run, what a rotation would do, in that order.")
+	return fields
 }
 
 // pathRotateWrite corresponds to UPDATE on rotate and rotate/:role.
@@ -46,20 +55,21 @@ func (b *backend) pathRotateWrite(ctx context.Context, req *logical.Request, d *
 }
 
 // dryRun makes values as a rotation would, and tries them at their targets in a
-// transaction that is rolled back.
+// transaction that is rolled back. What verify looks at, it looks at too.
 func (b *backend) dryRun(ctx context.Context, r *rotation.Role, names []string) (*logical.Response, error) {
 	s := r.Snapshot()
 	names, err := s.Selected(r.Name, names)
 	if err != nil {
 		return nil, err
 	}
-	resp := &logical.Response{Data: map[string]any{
-		"role": r.Name, "status": "dry_run", "version": s.Version,
-	}}
+	ctx, cancel := context.WithTimeout(ctx, verifyTimeout)
+	defer cancel()
+	resp, users := &logical.Response{}, map[string]string{}
+	steps := map[string]any{}
 	var problems error
 	for _, name := range names {
-		findings, err := b.tryOut(ctx, *s.Secrets[name])
-		resp.Data[name+"_steps"] = "would pass"
+		material, findings, err := b.tryOut(ctx, *s.Secrets[name])
+		users[name], steps[name+"_steps"] = material["username"], "would pass"
 		if err != nil {
 			problems = errors.Join(problems, fmt.Errorf("secret %s: %w", name, err))
 		}
@@ -73,16 +83,21 @@ func (b *backend) dryRun(ctx context.Context, r *rotation.Role, names []string) 
 	if problems != nil {
 		return nil, preflightError(fmt.Errorf("a rotation would fail: %w", problems))
 	}
+	resp.Data = inspection(b.inspect(ctx, r, names))
+	maps.Copy(resp.Data, steps)
+	resp.Data["role"], resp.Data["status"], resp.Data["version"] = r.Name, "dry_run", s.Version
+	resp.Data["plan"] = b.ahead(r, names, users)
 	return resp, nil
 }
 
-func (b *backend) tryOut(ctx context.Context, s rotation.Secret) ([]string, error) {
+func (b *backend) tryOut(ctx context.Context, s rotation.Secret) (rotation.Material, []string, error) {
 	t := b.types[s.Type]
 	material, err := t.Create(ctx, s)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return t.Preflight(ctx, s, material)
+	findings, err := t.Preflight(ctx, s, material)
+	return material, findings, err
 }
 
 const rotateHelp = `

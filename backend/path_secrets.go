@@ -255,7 +255,7 @@ func (b *backend) checkOverlapEnd(ctx context.Context, r *rotation.Role, d *fram
 	if err := b.types[stored.Type].Validate(updated.Config); err != nil {
 		return err
 	}
-	if _, err := b.tryOut(ctx, updated); err != nil {
+	if _, _, err := b.tryOut(ctx, updated); err != nil {
 		return preflightError(err)
 	}
 	return nil

@@ -10,6 +10,7 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/preflight"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
@@ -22,10 +23,10 @@ func (b *backend) pathVerify() *framework.Path {
 		DisplayAttrs: attributes("verify", "default-role|role"),
 		Fields:       repairFields(),
 		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.ReadOperation:   operation(b.pathVerifyRead, "Use every current value for real, and report.", verifyFields()),
+			logical.ReadOperation:   operation(b.pathVerifyRead, "Use every current value for real, look at all that a rotation depends on, and report.", verifyFields()),
 			logical.UpdateOperation: mutation(b.pathVerifyWrite, "Set again at its target what that refuses.", operationAnswer("role")),
 		},
-		HelpSynopsis:    "Prove that the values of a role work, and that retired ones do not.",
+		HelpSynopsis:    "Prove that the values of a role work, that retired ones do not, and that it is ready to rotate.",
 		HelpDescription: oneLine(verifyHelp),
 	}
 }
@@ -40,13 +41,13 @@ func repairFields() map[string]*framework.FieldSchema {
 }
 
 func verifyFields() map[string]*framework.FieldSchema {
-	return map[string]*framework.FieldSchema{
-		"role":    field(framework.TypeString, "Name of the role."),
-		"version": field(framework.TypeInt, "Version that was verified."),
-		"valid":   field(framework.TypeBool, "Whether everything is as it should be."),
-		"secrets": field(framework.TypeMap, "For each secret, valid, what was proven, and the error if there is one."),
-		"advice":  field(framework.TypeString, "What to do, if a target refuses what is stored."),
-	}
+	fields := inspectionFields()
+	fields["role"] = field(framework.TypeString, "Name of the role.")
+	fields["version"] = field(framework.TypeInt, "Version that was verified.")
+	fields["valid"] = field(framework.TypeBool, "Whether every value does what it should.")
+	fields["secrets"] = field(framework.TypeMap, "For each secret, valid, what was proven, and the error if there is one.")
+	fields["advice"] = field(framework.TypeString, "What to do, if a target refuses what is stored.")
+	return fields
 }
 
 // pathVerifyRead corresponds to READ on verify and verify/:role.
@@ -62,19 +63,22 @@ func (b *backend) pathVerifyRead(ctx context.Context, _ *logical.Request, d *fra
 	}
 	ctx, cancel := context.WithTimeout(ctx, verifyTimeout)
 	defer cancel()
-	results := make([]map[string]any, len(names))
 	var asked sync.WaitGroup
-	for i, name := range names {
-		asked.Go(func() { results[i] = b.verifySecret(ctx, *s.Secrets[name]) })
-	}
+	var found preflight.Report
+	asked.Go(func() { found = b.inspect(ctx, r, names) })
+	results := b.verifySecrets(ctx, s, names)
 	asked.Wait()
 	valid, secrets, refused := true, map[string]any{}, []string{}
 	for i, name := range names {
 		valid = valid && results[i]["valid"].(bool)
 		secrets[name] = results[i]
+		fix := ""
 		if results[i]["valid"] == false {
-			refused = append(refused, b.refused(ctx, *s.Secrets[name])...)
+			if here := b.refused(ctx, *s.Secrets[name]); len(here) > 0 {
+				refused, fix = append(refused, here...), b.subjectOf(r).Write("verify", "repair=true")
+			}
 		}
+		found = append(found, verified(results[i], fix).Of(name)...)
 	}
 	advice := ""
 	if len(refused) > 0 {
@@ -82,9 +86,26 @@ func (b *backend) pathVerifyRead(ctx context.Context, _ *logical.Request, d *fra
 	} else if valid && len(names) == len(s.Secrets) {
 		b.drift.forget(r.Key)
 	}
-	return &logical.Response{Data: map[string]any{
-		"role": r.Name, "version": s.Version, "valid": valid, "secrets": secrets, "advice": advice,
-	}}, nil
+	data := inspection(found)
+	data["role"], data["version"], data["valid"], data["secrets"], data["advice"] = r.Name, s.Version, valid, secrets, advice
+	return &logical.Response{Data: data}, nil
+}
+
+// verifySecrets verifies all of them at the same time.
+func (b *backend) verifySecrets(ctx context.Context, s *rotation.Snapshot, names []string) []map[string]any {
+	results := make([]map[string]any, len(names))
+	var asked sync.WaitGroup
+	for i, name := range names {
+		asked.Go(func() { results[i] = b.verifySecret(ctx, *s.Secrets[name]) })
+	}
+	asked.Wait()
+	return results
+}
+
+// verified is the result of verifying a secret as a finding.
+func verified(result map[string]any, fix string) (found preflight.Report) {
+	found.Expect(result["valid"] == true, "secret.valid", preflight.Error, fix, "%v", result["error"])
+	return found
 }
 
 // refused says what the target of a secret refuses that it should accept.
@@ -128,7 +149,10 @@ func (b *backend) verifySecret(ctx context.Context, s rotation.Secret) map[strin
 
 const verifyHelp = `
 Logs in with every current database password, signs and verifies with every key,
-and proves that values that must be refused are refused. Reading changes nothing.
+and proves that values that must be refused are refused. It also looks at what
+rotations depend on, such as privileges, what two alternating users have in
+common, limits, clocks and checks, and says for each finding what to run; read it
+with -field=report before going live. Reading changes nothing.
 Writing repair=true sets the stored values again where a server refuses them,
 because they were changed there by hand or because Vault was restored from an
 older snapshot. The values that applications read stay the same, and so does the

@@ -29,6 +29,27 @@ func (c Config) Probe(ctx context.Context, values map[string]string) error {
 	return c.ask(ctx, client, values)
 }
 
+// Reach asks whether anything answers at the address, whatever it answers. Nothing of
+// the request that the check makes is sent, and so no value either.
+func (c Config) Reach(ctx context.Context) error {
+	client, err := outbound.Client(c.TLSCA)
+	if err != nil {
+		return err
+	}
+	defer client.CloseIdleConnections()
+	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodHead, c.URL, nil)
+	if err != nil {
+		return errors.New("the request cannot be made")
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return outbound.Reason(err)
+	}
+	return resp.Body.Close()
+}
+
 func (c Config) ask(ctx context.Context, client *http.Client, values map[string]string) error {
 	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()

@@ -82,20 +82,23 @@ func (run *Run) newValue(ctx context.Context, secret Secret) (*Value, error) {
 // now is the time in whole seconds, which is what states are made of.
 func (run *Run) now() time.Time { return run.role.engine.Now().UTC().Truncate(time.Second) }
 
-// order puts the secrets whose current value dies when the pending one is set
-// last, so that their readers are without a working value for as short as can be.
-func (run *Run) order() {
-	run.targets = nil
-	var last []string
-	for _, name := range run.op.Secrets {
-		secret := run.secret(name)
-		if run.driver(secret).CutsOver(secret) {
+// order makes the targets of what the operation works on.
+func (run *Run) order() { run.targets = run.role.engine.Order(run.op.Secrets, run.secret) }
+
+// Order returns the names in the order in which a rotation sets the secrets: those
+// whose current value dies when the pending one is set come last, so that their
+// readers are without a working value for as short as can be.
+func (e *Engine) Order(names []string, secret func(name string) Secret) []string {
+	var first, last []string
+	for _, name := range names {
+		s := secret(name)
+		if e.Drivers[s.Type].CutsOver(s) {
 			last = append(last, name)
 		} else {
-			run.targets = append(run.targets, name)
+			first = append(first, name)
 		}
 	}
-	run.targets = append(run.targets, last...)
+	return append(first, last...)
 }
 
 // intend saves the pending values and the operation. A node that cannot write

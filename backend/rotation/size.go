@@ -23,6 +23,10 @@ func (s *State) size() int {
 	return len(raw)
 }
 
+// Room returns how many bytes the state takes in storage, and how many it may take
+// by what people write.
+func (s *State) Room() (size, limit int) { return s.size(), maxDescribed }
+
 // checkSize refuses a state that has become too large for what comes next. A
 // change that makes a state smaller than before is never refused.
 func (s *State) checkSize(role string, before *State, limit int) error {

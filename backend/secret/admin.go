@@ -201,12 +201,10 @@ func (s server) adminFindings(ctx context.Context, l Login) ([]string, error) {
 	var found report
 	err = within(ctx, conn, rollback, func() error {
 		self, err := inspectRole(ctx, conn, l.Username)
-		if self.expiring {
-			found.finding("logins of the administrator %q end within seven days (VALID UNTIL); run: ALTER ROLE %s VALID UNTIL 'infinity';", l.Username, quoteName(l.Username))
-		}
+		found.checkAdminExpiry(self, horizon{week, "within seven days"})
 		return err
 	})
-	return found.findings, err
+	return lines(found.Open()), err
 }
 
 // Fields is the user name only: nobody but the engine uses the password.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/preflight"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
@@ -92,16 +93,17 @@ func randomPassword() string { return base64.StdEncoding.EncodeToString(randomBy
 
 // explain adds to a refused statement what the administrator lacks.
 func (d *database) explain(ctx context.Context, c databaseSettings, username string, cause error) error {
-	var missing []string
+	var found report
 	err := d.postgres.administer(ctx, c.Connection, rollback, func(conn *pgx.Conn, _ server) error {
 		admin, err := inspectAdmin(ctx, conn)
 		if err != nil {
 			return err
 		}
 		role, err := inspectRole(ctx, conn, username)
-		missing = admin.lacks(role)
+		found.checkAdmin(admin, role)
 		return err
 	})
+	missing := lines(found.With(preflight.Error))
 	if err != nil || len(missing) == 0 {
 		return cause
 	}

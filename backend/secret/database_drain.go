@@ -188,12 +188,18 @@ func (d *database) explainDrain(ctx context.Context, s rotation.Secret, cause er
 // mayDrain checks that the administrator may do what on_overlap_end says about the
 // sessions of the users. Its error says the statements to run.
 func mayDrain(ctx context.Context, conn *pgx.Conn, c databaseSettings) error {
-	if c.end() == rotation.RetireAtEnd {
-		return nil
-	}
-	admin, err := inspectAdmin(ctx, conn)
-	if err != nil {
+	admin, missing, err := lacksForDrain(ctx, conn, c)
+	if err != nil || len(missing) == 0 {
 		return err
+	}
+	return invalid("on_overlap_end", "the administrator %q has no right to %s here; run: %s", admin.name, c.needs(), strings.Join(missing, "; run: "))
+}
+
+// lacksForDrain returns the administrator, and the statements that it lacks for what
+// on_overlap_end says.
+func lacksForDrain(ctx context.Context, conn *pgx.Conn, c databaseSettings) (admin administrator, missing []string, err error) {
+	if admin, err = inspectAdmin(ctx, conn); err != nil || c.end() == rotation.RetireAtEnd {
+		return admin, nil, err
 	}
 	var signals, sees, inherits bool
 	err = queryRow(ctx, conn, `
@@ -202,22 +208,18 @@ func mayDrain(ctx context.Context, conn *pgx.Conn, c databaseSettings) error {
 			(SELECT rolinherit FROM pg_catalog.pg_roles WHERE rolname = current_user)
 		FROM pg_catalog.pg_roles WHERE rolname = ANY ($1)`, []any{c.Usernames}, &signals, &sees, &inherits)
 	if err != nil {
-		return fmt.Errorf("inspect privileges over sessions: %w", err)
+		return admin, nil, fmt.Errorf("inspect privileges over sessions: %w", err)
 	}
-	var missing []string
 	if c.end() == rotation.TerminateAtEnd && !signals {
 		missing = append(missing, grant(admin, "pg_signal_backend"))
 	}
 	if c.RotationStrategy == SingleUser && !sees {
 		missing = append(missing, grant(admin, "pg_read_all_stats"))
 	}
-	if len(missing) == 0 {
-		return nil
-	}
-	if admin.version < 160000 && !inherits {
+	if len(missing) > 0 && admin.version < 160000 && !inherits {
 		missing = append(missing, fmt.Sprintf("ALTER ROLE %s INHERIT;", quoteName(admin.name)))
 	}
-	return invalid("on_overlap_end", "the administrator %q has no right to %s here; run: %s", admin.name, c.needs(), strings.Join(missing, "; run: "))
+	return admin, missing, nil
 }
 
 // needs says what on_overlap_end asks of the administrator.

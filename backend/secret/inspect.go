@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -14,6 +15,8 @@ type administrator struct {
 	version    int // server_version_num, for example 160004
 	superuser  bool
 	createRole bool
+	// database is the one that the engine and the application are connected to.
+	database string
 }
 
 // role is what PostgreSQL says about a user that the engine manages.
@@ -23,54 +26,83 @@ type role struct {
 	oid   uint32
 
 	login, superuser, replication bool
-	// expired and expiring say that VALID UNTIL is past, or within seven days.
-	expired, expiring bool
+	// validUntil is when logins end, by the server's clock; nil if they don't.
+	validUntil *time.Time
+	// now is that clock.
+	now time.Time
 	// limit is the connection limit, -1 for none; sessions is how many there are.
 	limit, sessions int
+	// connects and creates say that the role may connect to the database, and create
+	// something in one of its schemas.
+	connects, creates bool
 	// adminOption says that the administrator holds ADMIN OPTION on the role.
 	adminOption bool
-	// owned counts the objects in all databases that the role owns itself.
-	owned int
-	// memberOf, attributes and settings are what two alternating users must share.
-	memberOf, attributes, settings []string
+	// owned are the databases in which the role owns objects itself, and ownedObjects
+	// how many in each; what belongs to no database counts to the one connected to.
+	owned        []string
+	ownedObjects []int
+	// memberOf, attributes and settings are what two alternating users must share;
+	// memberships is memberOf with the options that are there from PostgreSQL 16 on.
+	memberOf, memberships, attributes, settings []string
+}
+
+// endsWithin reports whether logins end in that time from now.
+func (r role) endsWithin(left time.Duration) bool {
+	return r.validUntil != nil && !r.validUntil.After(r.now.Add(left))
 }
 
 func inspectAdmin(ctx context.Context, conn *pgx.Conn) (administrator, error) {
 	var a administrator
 	err := queryRow(ctx, conn, `
-		SELECT rolname::text, current_setting('server_version_num')::int, rolsuper, rolcreaterole
+		SELECT rolname::text, current_setting('server_version_num')::int, rolsuper, rolcreaterole, current_database()::text
 		FROM pg_catalog.pg_roles WHERE rolname = current_user`, nil,
-		&a.name, &a.version, &a.superuser, &a.createRole)
+		&a.name, &a.version, &a.superuser, &a.createRole, &a.database)
 	if err != nil {
 		return a, fmt.Errorf("inspect administrator: %w", err)
 	}
 	return a, nil
 }
 
-// inspectRole reads only catalogs that every user may read.
+// aboutRole reads only catalogs that every user may read. The options of memberships
+// are read through JSON because before PostgreSQL 16 there are none.
+const aboutRole = `
+	WITH self AS (SELECT * FROM pg_catalog.pg_roles WHERE rolname = $1),
+	owned AS (
+		SELECT coalesce(b.datname, current_database())::text AS place, count(*)::int AS objects
+		FROM self JOIN pg_catalog.pg_shdepend d ON d.refclassid = 'pg_catalog.pg_authid'::regclass AND d.refobjid = self.oid
+			LEFT JOIN pg_catalog.pg_database b ON b.oid = d.dbid
+		WHERE d.deptype = 'o' GROUP BY 1),
+	member AS (
+		SELECT g.rolname::text AS name, format('%I inherit=%s set=%s', g.rolname,
+			bool_or(coalesce(to_jsonb(m) ->> 'inherit_option', 'true')::bool),
+			bool_or(coalesce(to_jsonb(m) ->> 'set_option', 'true')::bool)) AS described
+		FROM self JOIN pg_catalog.pg_auth_members m ON m.member = self.oid
+			JOIN pg_catalog.pg_roles g ON g.oid = m.roleid
+		GROUP BY g.rolname)
+	SELECT r.oid, r.rolcanlogin, r.rolsuper, r.rolreplication,
+		CASE WHEN isfinite(r.rolvaliduntil) THEN r.rolvaliduntil END, now(), r.rolconnlimit,
+		(SELECT count(*) FROM pg_catalog.pg_stat_activity a WHERE a.usesysid = r.oid),
+		has_database_privilege(r.oid, current_database(), 'CONNECT'),
+		EXISTS (SELECT FROM pg_catalog.pg_namespace n WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+			AND has_schema_privilege(r.oid, n.oid, 'CREATE')),
+		pg_has_role(current_user, r.oid, 'MEMBER WITH ADMIN OPTION'),
+		ARRAY(SELECT place FROM owned ORDER BY place), ARRAY(SELECT objects FROM owned ORDER BY place),
+		ARRAY(SELECT name FROM member ORDER BY name), ARRAY(SELECT described FROM member ORDER BY name),
+		array_remove(ARRAY[
+			CASE WHEN r.rolinherit THEN 'INHERIT' END,
+			CASE WHEN r.rolcreatedb THEN 'CREATEDB' END, CASE WHEN r.rolcreaterole THEN 'CREATEROLE' END,
+			CASE WHEN r.rolreplication THEN 'REPLICATION' END, CASE WHEN r.rolbypassrls THEN 'BYPASSRLS' END], NULL),
+		ARRAY(SELECT DISTINCT c FROM pg_catalog.pg_db_role_setting s, unnest(s.setconfig) c
+			WHERE s.setrole = r.oid AND s.setdatabase IN (0,
+				(SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())) ORDER BY 1)
+	FROM self r`
+
 func inspectRole(ctx context.Context, conn *pgx.Conn, name string) (role, error) {
 	r := role{name: name}
-	err := queryRow(ctx, conn, `
-		SELECT r.oid, r.rolcanlogin, r.rolsuper, r.rolreplication,
-			coalesce(r.rolvaliduntil <= now(), false),
-			coalesce(r.rolvaliduntil <= now() + interval '7 days', false),
-			r.rolconnlimit,
-			(SELECT count(*) FROM pg_catalog.pg_stat_activity a WHERE a.usesysid = r.oid),
-			pg_catalog.pg_has_role(current_user, r.oid, 'MEMBER WITH ADMIN OPTION'),
-			(SELECT count(*) FROM pg_catalog.pg_shdepend d
-				WHERE d.refclassid = 'pg_catalog.pg_authid'::regclass AND d.refobjid = r.oid AND d.deptype = 'o'),
-			ARRAY(SELECT DISTINCT g.rolname::text FROM pg_catalog.pg_auth_members m
-				JOIN pg_catalog.pg_roles g ON g.oid = m.roleid WHERE m.member = r.oid ORDER BY 1),
-			array_remove(ARRAY[
-				CASE WHEN r.rolsuper THEN 'SUPERUSER' END, CASE WHEN r.rolinherit THEN 'INHERIT' END,
-				CASE WHEN r.rolcreatedb THEN 'CREATEDB' END, CASE WHEN r.rolcreaterole THEN 'CREATEROLE' END,
-				CASE WHEN r.rolreplication THEN 'REPLICATION' END, CASE WHEN r.rolbypassrls THEN 'BYPASSRLS' END], NULL),
-			ARRAY(SELECT DISTINCT c FROM pg_catalog.pg_db_role_setting s, unnest(s.setconfig) c
-				WHERE s.setrole = r.oid AND s.setdatabase IN (0,
-					(SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())) ORDER BY 1)
-		FROM pg_catalog.pg_roles r WHERE r.rolname = $1`, []any{name},
-		&r.oid, &r.login, &r.superuser, &r.replication, &r.expired, &r.expiring, &r.limit, &r.sessions,
-		&r.adminOption, &r.owned, &r.memberOf, &r.attributes, &r.settings)
+	err := queryRow(ctx, conn, aboutRole, []any{name},
+		&r.oid, &r.login, &r.superuser, &r.replication, &r.validUntil, &r.now, &r.limit, &r.sessions,
+		&r.connects, &r.creates, &r.adminOption, &r.owned, &r.ownedObjects, &r.memberOf, &r.memberships,
+		&r.attributes, &r.settings)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return r, nil
 	}
@@ -81,19 +113,118 @@ func inspectRole(ctx context.Context, conn *pgx.Conn, name string) (role, error)
 	return r, nil
 }
 
-// grantsApart counts the objects on which one of the roles was granted
-// privileges by name and the other was not.
-func grantsApart(ctx context.Context, conn *pgx.Conn, a, b role) (onlyA, onlyB int, err error) {
-	const granted = `SELECT dbid, classid, objid, objsubid FROM pg_catalog.pg_shdepend
-		WHERE refclassid = 'pg_catalog.pg_authid'::regclass AND deptype = 'a'
-			AND classid <> 'pg_catalog.pg_auth_members'::regclass AND refobjid = `
-	const apart = `SELECT (SELECT count(*) FROM (` + granted + `$1::oid EXCEPT ` + granted + `$2::oid) a),
-		(SELECT count(*) FROM (` + granted + `$2::oid EXCEPT ` + granted + `$1::oid) b)`
-	err = queryRow(ctx, conn, apart, []any{a.oid, b.oid}, &onlyA, &onlyB)
-	if err != nil {
-		err = fmt.Errorf("compare privileges of %q and %q: %w", a.name, b.name, err)
+// missingGrants are the privileges that the role $1 was granted by name and $2 was
+// not, in this database, each as the statement that grants it to $3; among them the
+// default privileges on what others create, and those on what the roles create.
+const missingGrants = `
+	WITH defaults AS (
+		SELECT *, coalesce(' IN SCHEMA ' || nullif(defaclnamespace, 0::oid)::regnamespace, '') AS place,
+			CASE defaclobjtype WHEN 'r' THEN 'TABLES' WHEN 'S' THEN 'SEQUENCES' WHEN 'f' THEN 'ROUTINES' WHEN 'T' THEN 'TYPES' WHEN 'n' THEN 'SCHEMAS' ELSE 'LARGE OBJECTS' END AS kind
+		FROM pg_catalog.pg_default_acl),
+	acls (object, acl) AS (
+		SELECT CASE relkind WHEN 'S' THEN 'SEQUENCE ' ELSE 'TABLE ' END || oid::regclass, relacl FROM pg_catalog.pg_class
+		UNION ALL SELECT 'SCHEMA ' || oid::regnamespace, nspacl FROM pg_catalog.pg_namespace
+		UNION ALL SELECT 'ROUTINE ' || oid::regprocedure, proacl FROM pg_catalog.pg_proc
+		UNION ALL SELECT 'TYPE ' || oid::regtype, typacl FROM pg_catalog.pg_type
+		UNION ALL SELECT 'LANGUAGE ' || quote_ident(lanname), lanacl FROM pg_catalog.pg_language
+		UNION ALL SELECT 'FOREIGN SERVER ' || quote_ident(srvname), srvacl FROM pg_catalog.pg_foreign_server
+		UNION ALL SELECT 'LARGE OBJECT ' || oid, lomacl FROM pg_catalog.pg_largeobject_metadata
+		UNION ALL SELECT 'DATABASE ' || quote_ident(datname), datacl FROM pg_catalog.pg_database),
+	granted (role, before, after) AS (
+		SELECT e.grantee, format('GRANT %s ON %s TO ', e.privilege_type, object), CASE WHEN e.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END
+		FROM acls, aclexplode(acl) e
+		UNION ALL
+		SELECT e.grantee, format('GRANT %s (%I) ON TABLE %s TO ', e.privilege_type, attname, attrelid::regclass), CASE WHEN e.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END
+		FROM pg_catalog.pg_attribute, aclexplode(attacl) e
+		UNION ALL
+		SELECT e.grantee, format('ALTER DEFAULT PRIVILEGES FOR ROLE %s%s GRANT %s ON %s TO ', defaclrole::regrole, place, e.privilege_type, kind), ''
+		FROM defaults, aclexplode(defaclacl) e WHERE defaclrole NOT IN ($1::oid, $2::oid)
+		UNION ALL
+		SELECT defaclrole, 'ALTER DEFAULT PRIVILEGES FOR ROLE ', format('%s GRANT %s ON %s TO %s', place, e.privilege_type, kind,
+			CASE WHEN e.grantee = 0 THEN 'PUBLIC' ELSE e.grantee::regrole::text END)
+		FROM defaults, aclexplode(defaclacl) e WHERE e.grantee NOT IN ($1::oid, $2::oid))
+	SELECT coalesce(array_agg(before || $3::text || after || ';' ORDER BY before, after), '{}') FROM (
+		SELECT before, after FROM granted WHERE role = $1::oid
+		EXCEPT SELECT before, after FROM granted WHERE role = $2::oid) missing`
+
+// grantsMissing returns the statements that grant to the role lacks what has has.
+func grantsMissing(ctx context.Context, conn *pgx.Conn, has, lacks role) (statements []string, err error) {
+	if err = queryRow(ctx, conn, missingGrants, []any{has.oid, lacks.oid, quoteName(lacks.name)}, &statements); err != nil {
+		return nil, fmt.Errorf("compare privileges of %q and %q: %w", has.name, lacks.name, err)
 	}
-	return onlyA, onlyB, err
+	return statements, nil
+}
+
+// grantsElsewhere are the other databases in which one of the roles was granted
+// privileges on objects by name and the other was not.
+func grantsElsewhere(ctx context.Context, conn *pgx.Conn, a, b role) (databases []string, err error) {
+	err = queryRow(ctx, conn, `
+		WITH granted AS (
+			SELECT d.refobjid, b.datname::text AS place, d.classid, d.objid, d.objsubid
+			FROM pg_catalog.pg_shdepend d JOIN pg_catalog.pg_database b ON b.oid = d.dbid
+			WHERE d.refclassid = 'pg_catalog.pg_authid'::regclass AND d.deptype = 'a'
+				AND d.refobjid IN ($1::oid, $2::oid) AND b.datname <> current_database())
+		SELECT ARRAY(SELECT DISTINCT place FROM (
+			SELECT place FROM granted GROUP BY place, classid, objid, objsubid HAVING count(DISTINCT refobjid) = 1
+		) apart ORDER BY place)`, []any{a.oid, b.oid}, &databases)
+	if err != nil {
+		err = fmt.Errorf("compare privileges of %q and %q in other databases: %w", a.name, b.name, err)
+	}
+	return databases, err
+}
+
+// instance is what PostgreSQL says about itself and the database.
+type instance struct {
+	standby bool
+	// connections is max_connections, reserved how many of these only superusers and
+	// members of pg_use_reserved_connections can have, and used how many there are.
+	connections, reserved, used int
+	// databaseLimit is that of the database, -1 for none.
+	databaseLimit, databaseUsed int
+	// settings are those in force for the administrator.
+	settings map[string]string
+	// seesVerifiers and seesRules say that the administrator may read the stored
+	// passwords, and pg_hba.conf.
+	seesVerifiers, seesRules bool
+}
+
+// inspected are the settings that are looked at.
+var inspected = []string{
+	"default_transaction_read_only", "password_encryption", "log_statement", "log_min_duration_statement",
+	"log_min_error_statement", "pgaudit.log", "pg_stat_statements.track_utility",
+}
+
+func inspectInstance(ctx context.Context, conn *pgx.Conn) (instance, error) {
+	var i instance
+	err := queryRow(ctx, conn, `
+		SELECT pg_is_in_recovery(),
+			current_setting('max_connections')::int,
+			current_setting('superuser_reserved_connections')::int + coalesce(current_setting('reserved_connections', true)::int, 0),
+			(SELECT count(*) FROM pg_catalog.pg_stat_activity WHERE datid IS NOT NULL),
+			d.datconnlimit, (SELECT count(*) FROM pg_catalog.pg_stat_activity WHERE datid = d.oid),
+			(SELECT coalesce(jsonb_object_agg(name, setting), '{}') FROM pg_catalog.pg_settings WHERE name = ANY ($1)),
+			has_column_privilege('pg_catalog.pg_authid', 'rolpassword', 'SELECT'),
+			has_table_privilege('pg_catalog.pg_hba_file_rules', 'SELECT') AND has_function_privilege('pg_catalog.pg_hba_file_rules()', 'EXECUTE')
+		FROM pg_catalog.pg_database d WHERE d.datname = current_database()`, []any{inspected},
+		&i.standby, &i.connections, &i.reserved, &i.used, &i.databaseLimit, &i.databaseUsed, &i.settings, &i.seesVerifiers, &i.seesRules)
+	if err != nil {
+		return i, fmt.Errorf("inspect server: %w", err)
+	}
+	return i, nil
+}
+
+// weakVerifiers are the users whose stored password is no verifier of SCRAM.
+const weakVerifiers = `SELECT coalesce(array_agg(rolname::text ORDER BY rolname), '{}') FROM pg_catalog.pg_authid WHERE rolname = ANY ($1) AND rolpassword LIKE 'md5%'`
+
+// openRules are the lines of pg_hba.conf that let one of the users in without a
+// password, or ask for it in clear text.
+const openRules = `SELECT coalesce(array_agg(format('%s (%s)', line_number, auth_method) ORDER BY line_number), '{}') FROM pg_catalog.pg_hba_file_rules
+	WHERE auth_method IN ('trust', 'password') AND type <> 'local' AND database && ARRAY['all', current_database()::text] AND user_name && ($1::text[] || 'all'::text)`
+
+// namesOf runs one of the queries above.
+func namesOf(ctx context.Context, conn *pgx.Conn, query string, users []string) (names []string, err error) {
+	err = queryRow(ctx, conn, query, []any{users}, &names)
+	return names, err
 }
 
 // queryRow reads one row. It returns pgx.ErrNoRows itself when there is none.
@@ -105,26 +236,4 @@ func queryRow(ctx context.Context, conn *pgx.Conn, sql string, arguments []any, 
 		return pgx.ErrNoRows
 	}
 	return reduce(err)
-}
-
-// lacks returns what keeps the administrator from changing the password of r,
-// each with the statement that somebody has to run.
-func (a administrator) lacks(r role) (missing []string) {
-	if a.superuser {
-		return nil
-	}
-	admin, user := quoteName(a.name), quoteName(r.name)
-	if r.superuser {
-		missing = append(missing, fmt.Sprintf("%q is a superuser, whose password only a superuser may change; run: ALTER ROLE %s NOSUPERUSER;", r.name, user))
-	}
-	if r.replication && a.version < 160000 {
-		missing = append(missing, fmt.Sprintf("%q has REPLICATION, so that before PostgreSQL 16 only a superuser may change its password; run: ALTER ROLE %s NOREPLICATION;", r.name, user))
-	}
-	if !a.createRole {
-		missing = append(missing, fmt.Sprintf("the administrator %q may not change passwords of others; run: ALTER ROLE %s CREATEROLE;", a.name, admin))
-	}
-	if a.version >= 160000 && !r.adminOption {
-		missing = append(missing, fmt.Sprintf("the administrator %q has no ADMIN OPTION on %q, which PostgreSQL 16 and later ask for; run: GRANT %s TO %s WITH ADMIN TRUE, INHERIT FALSE, SET FALSE;", a.name, r.name, user, admin))
-	}
-	return missing
 }

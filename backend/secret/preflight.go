@@ -4,34 +4,46 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/preflight"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
-// report collects what Preflight found: problems make the rotation fail,
-// findings are for the operator to know.
-type report struct{ problems, findings []string }
+// report is what was found at a server.
+type report struct{ preflight.Report }
 
-func (r *report) problem(format string, args ...any) {
-	r.problems = append(r.problems, fmt.Sprintf(format, args...))
+// lines tells findings, one in a line each.
+func lines(findings preflight.Report) []string {
+	var told []string
+	for _, f := range findings {
+		told = append(told, f.String())
+	}
+	return told
 }
 
-func (r *report) finding(format string, args ...any) {
-	r.findings = append(r.findings, fmt.Sprintf(format, args...))
-}
-
-// err wraps rotation.ErrInvalid around all problems, so that they can be fixed
-// in one go.
+// err wraps rotation.ErrInvalid around all that makes the rotation fail, so that it
+// can be fixed in one go.
 func (r *report) err() error {
-	if len(r.problems) == 0 {
+	problems := lines(r.With(preflight.Error))
+	if len(problems) == 0 {
 		return nil
 	}
-	return fmt.Errorf("%w: usernames: %s", rotation.ErrInvalid, strings.Join(r.problems, "; "))
+	return fmt.Errorf("%w: usernames: %s", rotation.ErrInvalid, strings.Join(problems, "; "))
 }
+
+// horizon is how long logins have to work.
+type horizon struct {
+	left time.Duration
+	// what says it in words.
+	what string
+}
+
+// week is how far Preflight looks ahead.
+const week = 7 * 24 * time.Hour
 
 // Preflight checks the users and the administrator's privileges, and sets the
 // password in a transaction that is rolled back. The verification statements are
@@ -43,22 +55,22 @@ func (d *database) Preflight(ctx context.Context, s rotation.Secret, v rotation.
 		return nil, err
 	}
 	var found report
-	err = d.postgres.administer(ctx, c.Connection, rollback, func(conn *pgx.Conn, at server) error {
-		if err := found.inspect(ctx, conn, c); err != nil {
+	err = d.postgres.look(ctx, c.Connection, func(conn *pgx.Conn, _ server) error {
+		if _, err := found.inspect(ctx, conn, c, s, horizon{week, "within seven days"}); err != nil {
 			return err
 		}
 		if err := found.err(); err != nil {
 			return err
 		}
-		if err := mayDrain(ctx, conn, c); err != nil {
-			return err
-		}
-		return alter(ctx, conn, at, c, l)
+		return mayDrain(ctx, conn, c)
 	})
-	if err != nil {
-		return found.findings, err
+	if err == nil {
+		err = d.alter(ctx, c, l, rollback)
 	}
-	return found.findings, d.tryCurrent(ctx, c, s, &found)
+	if err == nil {
+		err = d.tryCurrent(ctx, c, s, &found)
+	}
+	return lines(found.With(preflight.Warning)), err
 }
 
 // tryCurrent runs the verification statements as the current login: what that
@@ -78,135 +90,80 @@ func (d *database) tryCurrent(ctx context.Context, c databaseSettings, s rotatio
 		return invalid("verification_statements", "the current login cannot %v", err)
 	}
 	if loginRefused(err) {
-		found.finding("the current password of %q does not work (%v): somebody else changed it", l.Username, err)
+		found.Expect(false, "database.current", preflight.Warning, "", "the current password of %q does not work (%v): somebody else changed it", l.Username, err)
 		return nil
 	}
 	return err
 }
 
-// inspect looks at everything that can be known without changing anything.
-func (r *report) inspect(ctx context.Context, conn *pgx.Conn, c databaseSettings) error {
+// inspect looks at all that a rotation needs and that can be known without changing
+// anything. It returns the users, the one in use first.
+func (r *report) inspect(ctx context.Context, conn *pgx.Conn, c databaseSettings, s rotation.Secret, until horizon) ([]role, error) {
 	admin, err := inspectAdmin(ctx, conn)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	var users []role
 	for _, username := range c.Usernames {
 		user, err := inspectRole(ctx, conn, username)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		r.checkUser(admin, user, len(c.rotation) > 0)
+		r.checkUser(admin, user, len(c.rotation) > 0, until)
 		users = append(users, user)
 	}
 	if c.RotationStrategy == SingleUser || !users[0].found || !users[1].found {
-		return nil
+		return users, nil
+	}
+	if s.Current != nil && s.Current.Material["username"] == users[1].name {
+		users[0], users[1] = users[1], users[0]
 	}
 	r.checkPair(admin, users[0], users[1])
-	onlyFirst, onlySecond, err := grantsApart(ctx, conn, users[0], users[1])
-	if err == nil && onlyFirst+onlySecond > 0 {
-		r.finding("%q has privileges on %d objects that %q has none on, and %d the other way round: grant them to a role that both are members of",
-			users[0].name, onlyFirst, users[1].name, onlySecond)
-	}
-	return err
+	return users, r.checkGrants(ctx, conn, users[0], users[1])
 }
 
 // checkUser checks one managed user. With custom rotation statements it is not
 // known what the administrator needs.
-func (r *report) checkUser(admin administrator, user role, custom bool) {
+func (r *report) checkUser(admin administrator, user role, custom bool, until horizon) {
 	name := quoteName(user.name)
-	if !user.found {
-		r.problem("%q does not exist in PostgreSQL; run: CREATE ROLE %s LOGIN;", user.name, name)
+	alter := func(what string) string { return fmt.Sprintf("ALTER ROLE %s %s;", name, what) }
+	if !r.Expect(user.found, "database.user", preflight.Error, "CREATE ROLE "+name+" LOGIN;", "%q does not exist in PostgreSQL", user.name) {
 		return
 	}
-	if user.name == admin.name {
-		r.problem("%q is the connection's administrator, the engine would lock itself out: use another user", user.name)
+	if !r.Expect(user.name != admin.name, "database.user_is_admin", preflight.Error, "", "%q is the connection's administrator, the engine would lock itself out: use another user", user.name) {
 		return
 	}
 	if !custom {
-		r.lacking(admin.lacks(user))
+		r.checkAdmin(admin, user)
 	}
-	if !user.login {
-		r.problem("%q may not log in; run: ALTER ROLE %s LOGIN;", user.name, name)
-	}
-	if user.limit == 0 {
-		r.problem("%q has a connection limit of 0; run: ALTER ROLE %s CONNECTION LIMIT -1;", user.name, name)
-	} else if user.limit > 0 && user.sessions >= user.limit {
-		r.finding("%q uses all %d connections of its limit, so that its new password cannot be tried", user.name, user.limit)
-	}
-	if user.expired {
-		r.problem("the password of %q is no longer valid (VALID UNTIL is past); run: ALTER ROLE %s VALID UNTIL 'infinity';", user.name, name)
-	} else if user.expiring {
-		r.finding("logins of %q end within seven days (VALID UNTIL); run: ALTER ROLE %s VALID UNTIL 'infinity';", user.name, name)
-	}
-	if user.superuser {
-		r.finding("%q is a superuser, which no application should be", user.name)
-	}
+	r.Expect(user.login, "database.login", preflight.Error, alter("LOGIN"), "%q may not log in", user.name)
+	r.Expect(user.connects, "database.connect", preflight.Error, fmt.Sprintf("GRANT CONNECT ON DATABASE %s TO %s;", quoteName(admin.database), name),
+		"%q may not connect to database %q", user.name, admin.database)
+	r.Expect(user.limit != 0, "database.connection_limit", preflight.Error, alter("CONNECTION LIMIT -1"), "%q has a connection limit of 0", user.name)
+	r.Expect(user.limit <= 0 || user.sessions < user.limit, "database.connection_limit", preflight.Warning, alter(fmt.Sprintf("CONNECTION LIMIT %d", 2*user.limit)),
+		"%q uses all %d connections of its limit, so that its new password cannot be tried", user.name, user.limit)
+	expired := user.endsWithin(0)
+	r.Expect(!expired, "database.valid_until", preflight.Error, alter("VALID UNTIL 'infinity'"), "the password of %q is no longer valid (VALID UNTIL is past)", user.name)
+	r.Expect(expired || !user.endsWithin(until.left), "database.valid_until", preflight.Warning, alter("VALID UNTIL 'infinity'"), "logins of %q end %s (VALID UNTIL)", user.name, until.what)
+	r.Expect(!user.superuser || !admin.superuser, "database.superuser", preflight.Warning, alter("NOSUPERUSER"), "%q is a superuser, which no application should be", user.name)
 }
 
-// lacking adds what the administrator lacks, which may be the same for both users.
-func (r *report) lacking(missing []string) {
-	for _, problem := range missing {
-		if !slices.Contains(r.problems, problem) {
-			r.problems = append(r.problems, problem)
-		}
-	}
+// checkAdmin checks what the administrator needs to change the password of a user.
+func (r *report) checkAdmin(admin administrator, user role) {
+	name, self := quoteName(user.name), quoteName(admin.name)
+	r.Expect(admin.superuser || !user.superuser, "database.superuser", preflight.Error, "ALTER ROLE "+name+" NOSUPERUSER;",
+		"%q is a superuser, whose password only a superuser may change", user.name)
+	r.Expect(admin.superuser || !user.replication || admin.version >= 160000, "database.replication", preflight.Error, "ALTER ROLE "+name+" NOREPLICATION;",
+		"%q has REPLICATION, so that before PostgreSQL 16 only a superuser may change its password", user.name)
+	r.Expect(admin.superuser || admin.createRole, "database.admin_createrole", preflight.Error, "ALTER ROLE "+self+" CREATEROLE;",
+		"the administrator %q may not change passwords of others", admin.name)
+	r.Expect(admin.superuser || admin.version < 160000 || user.adminOption, "database.admin_option", preflight.Error,
+		fmt.Sprintf("GRANT %s TO %s WITH ADMIN TRUE, INHERIT FALSE, SET FALSE;", name, self),
+		"the administrator %q has no ADMIN OPTION on %q, which PostgreSQL 16 and later ask for", admin.name, user.name)
 }
 
-// checkPair checks what two alternating users must have in common: an
-// application must be able to do as one what it did as the other.
-func (r *report) checkPair(admin administrator, a, b role) {
-	both := []string{a.name, b.name}
-	r.checkMembership(admin, a, b)
-	r.checkMembership(admin, b, a)
-	if !slices.ContainsFunc(a.memberOf, func(g string) bool { return slices.Contains(b.memberOf, g) && !slices.Contains(both, g) }) {
-		r.finding("%q and %q are members of no common role, so that what one creates the other does not own: make a role without LOGIN the owner, and grant it to both", a.name, b.name)
-	}
-	for _, user := range []role{a, b} {
-		if user.owned > 0 {
-			r.finding("%q owns %d objects itself, which the other user does not own; run in each database, with the role that both are members of: REASSIGN OWNED BY %s TO …;", user.name, user.owned, quoteName(user.name))
-		}
-	}
-	if apart := difference(a.attributes, b.attributes); len(apart) > 0 {
-		r.finding("%q and %q differ in these attributes: %s", a.name, b.name, strings.Join(apart, ", "))
-	}
-	if apart := difference(a.settings, b.settings); len(apart) > 0 {
-		r.finding("%q and %q differ in these settings (ALTER ROLE … SET): %s", a.name, b.name, strings.Join(settingNames(apart), ", "))
-	}
-}
-
-// checkMembership wants b to be a member of every role that a is a member of.
-func (r *report) checkMembership(admin administrator, a, b role) {
-	options := ""
-	if admin.version >= 160000 {
-		options = " WITH INHERIT TRUE, SET TRUE"
-	}
-	for _, group := range a.memberOf {
-		if group != b.name && !slices.Contains(b.memberOf, group) {
-			r.problem("%q is a member of %q and %q is not; run: GRANT %s TO %s%s;", a.name, group, b.name, quoteName(group), quoteName(b.name), options)
-		}
-	}
-}
-
-// difference returns what is in one list only.
-func difference(a, b []string) []string {
-	var apart []string
-	for _, x := range slices.Concat(a, b) {
-		if slices.Contains(a, x) != slices.Contains(b, x) {
-			apart = append(apart, x)
-		}
-	}
-	return apart
-}
-
-// settingNames cuts off the values, which may be secret (custom settings are).
-func settingNames(settings []string) []string {
-	var names []string
-	for _, setting := range settings {
-		name, _, _ := strings.Cut(setting, "=")
-		if !slices.Contains(names, name) {
-			names = append(names, name)
-		}
-	}
-	return names
+// checkAdminExpiry checks that the administrator can go on to log in.
+func (r *report) checkAdminExpiry(self role, until horizon) {
+	r.Expect(!self.endsWithin(until.left), "database.admin_valid_until", preflight.Warning, fmt.Sprintf("ALTER ROLE %s VALID UNTIL 'infinity';", quoteName(self.name)),
+		"logins of the administrator %q end %s (VALID UNTIL)", self.name, until.what)
 }

@@ -13,6 +13,7 @@ import (
 	"context"
 	"encoding/json"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/preflight"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
@@ -43,6 +44,15 @@ type Type interface {
 	// refused is refused. The proofs are sentences for a person; the error names
 	// what is not as it should be, and the proofs up to there stand.
 	Verify(ctx context.Context, s rotation.Secret) (proofs []string, err error)
+}
+
+// Inspector is a Type whose values are at a target that can be looked at.
+type Inspector interface {
+	Type
+	// Inspect looks at the target of s for what would make a rotation fail, or hurt
+	// later, and says how to mend it. It changes nothing, and opens one connection.
+	// What could not be looked at is among the findings.
+	Inspect(ctx context.Context, s rotation.Secret, about preflight.Subject) preflight.Report
 }
 
 // Passwords makes passwords by the name of a Vault password policy. Vault is the

@@ -2,6 +2,7 @@ package secret
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -80,6 +81,48 @@ func (p *Postgres) administer(ctx context.Context, name string, end ending, work
 	}
 	defer conn.Release()
 	return within(ctx, conn.Conn(), end, func() error { return work(conn.Conn(), at) })
+}
+
+// looking makes a transaction one that only looks, and in which the server tells
+// every name in full.
+const looking = `SET TRANSACTION READ ONLY; SET LOCAL search_path = pg_catalog`
+
+// look runs work as a connection's administrator, in a transaction that can change
+// nothing. It is a session of its own: what a pooled one was given when it began,
+// such as settings, may not be what others are given now.
+func (p *Postgres) look(ctx context.Context, name string, work func(conn *pgx.Conn, at server) error) error {
+	connection, err := p.lookup(name)
+	if err != nil {
+		return err
+	}
+	at, err := p.server(name)
+	if err != nil {
+		return err
+	}
+	conn, err := at.loginAsOne(ctx, connection.Logins)
+	if err != nil {
+		return fmt.Errorf("use connection %q: %w", name, err)
+	}
+	defer hangUp(ctx, conn)
+	return within(ctx, conn, rollback, func() error {
+		if err := execute(ctx, conn, looking); err != nil {
+			return fmt.Errorf("begin to look: %w", err)
+		}
+		return work(conn, at)
+	})
+}
+
+// loginAsOne logs in with the first login that is not refused.
+func (s server) loginAsOne(ctx context.Context, logins []Login) (*pgx.Conn, error) {
+	err := errors.New("there is no login")
+	for _, l := range logins {
+		var conn *pgx.Conn
+		if conn, err = s.login(ctx, l); err == nil || codeOf(err) != codeInvalidPassword {
+			return conn, err
+		}
+		err = lostAdmin(l, err)
+	}
+	return nil, err
 }
 
 // server returns how to reach the server of a connection for logins of others.

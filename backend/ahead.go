@@ -1,0 +1,42 @@
+package backend
+
+import (
+	"fmt"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/check"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
+)
+
+// ahead tells, for a person, what a rotation of these secrets does, in order.
+func (b *backend) ahead(r *rotation.Role, names []string, users map[string]string) []string {
+	s := r.Snapshot()
+	steps := append(b.checksAhead(s, check.Before, "before anything is changed"), "make new values, and save them as pending")
+	ordered := b.engine.Order(names, func(name string) rotation.Secret { return *s.Secrets[name] })
+	for _, name := range ordered {
+		steps = append(steps, b.stepAhead(*s.Secrets[name], users[name]))
+	}
+	steps = append(steps, fmt.Sprintf("commit all of it as version %d, by one write", s.Version+1))
+	steps = append(steps, b.checksAhead(s, check.After, "after the commit")...)
+	return append(steps, fmt.Sprintf("retire the previous values after the overlap of %s, and prove that they are refused", s.Terms.Overlap))
+}
+
+// stepAhead is what happens to one secret, whose new value is of that user.
+func (b *backend) stepAhead(s rotation.Secret, user string) string {
+	switch {
+	case user == "":
+		return fmt.Sprintf("use the new value of %s", s.Name)
+	case b.types[s.Type].CutsOver(s):
+		return fmt.Sprintf("give %s the new password of %s, which ends the one in use, and log in with it", user, s.Name)
+	}
+	return fmt.Sprintf("give %s the new password of %s, and log in with it", user, s.Name)
+}
+
+// checksAhead are the checks of one phase.
+func (b *backend) checksAhead(s *rotation.Snapshot, phase, when string) (steps []string) {
+	for _, name := range checkNames(s.State) {
+		if c, err := check.Decode(s.Checks[name]); err == nil && c.Phase == phase {
+			steps = append(steps, fmt.Sprintf("ask %s, %s, by check %s", c.URL, when, name))
+		}
+	}
+	return steps
+}

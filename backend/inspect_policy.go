@@ -1,0 +1,63 @@
+package backend
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/preflight"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
+)
+
+// inspectPolicy looks whether the times of a role agree with each other. When a role
+// is written they are made to, but they change also when the defaults of the mount do.
+func (b *backend) inspectPolicy(_ context.Context, r *rotation.Role, names []string, about preflight.Subject) preflight.Report {
+	s, found := r.Snapshot(), preflight.Report{}
+	terms := s.Terms
+	half := terms.Interval / 2
+	overlap := min(terms.Overlap, half)
+	err := checkTerms(terms)
+	found.Expect(err == nil, "role.overlap", preflight.Error,
+		about.Write("roles", fmt.Sprintf("overlap=%d refresh_interval=%d", seconds(overlap), seconds(min(terms.RefreshInterval, overlap/2)))), "%s", plainReason(err))
+	found.Expect(err != nil || terms.Overlap <= half, "role.overlap", preflight.Warning, about.Write("roles", fmt.Sprintf("overlap=%d", seconds(half))),
+		"the overlap of %s is more than half of the %s between two rotations: one that is late, or a rollback, makes the next one wait for it", terms.Overlap, terms.Interval)
+	for _, name := range names {
+		if c := s.Secrets[name]; c.Type == jwtType {
+			found = append(found, inspectTokens(c, terms, about).Of(name)...)
+		} else if b.types[c.Type].CutsOver(*c) {
+			found = append(found, inspectWindow(terms, about).Of(name)...)
+		}
+	}
+	return found
+}
+
+// plainReason is what an error says to the operator; "" without one.
+func plainReason(err error) string {
+	if err == nil {
+		return ""
+	}
+	return strings.TrimPrefix(err.Error(), rotation.ErrInvalid.Error()+": ")
+}
+
+// inspectTokens compares how long tokens may live with how long their key does.
+func inspectTokens(s *rotation.Secret, terms rotation.Terms, about preflight.Subject) (found preflight.Report) {
+	c, err := secret.ReadJWTConfig(s.Config)
+	longest := time.Duration(c.MaxTTL) * time.Second
+	fix := strings.TrimSpace(about.Write("secrets", "")) + fmt.Sprintf("/%s max_ttl=%d", s.Name, seconds(terms.Overlap))
+	found.Expect(err != nil || longest <= terms.Overlap, "jwt.max_ttl", preflight.Warning, fix,
+		"tokens may live for %s (max_ttl), and their key verifies them for %s (overlap): to ask for more than that is refused", longest, terms.Overlap)
+	return found
+}
+
+// shortWindow is for how long logins may be refused before that is worth a word.
+const shortWindow = time.Minute
+
+// inspectWindow is about secrets whose current value ends when it is replaced: who
+// has it finds out when they read again.
+func inspectWindow(terms rotation.Terms, about preflight.Subject) (found preflight.Report) {
+	found.Expect(terms.RefreshInterval <= shortWindow, "database.single_user", preflight.Warning, about.Write("roles", "refresh_interval=10"),
+		"the password in use ends with a rotation, whatever the overlap is (single_user), and applications may not notice for %s (refresh_interval); two users that alternate have no such window", terms.RefreshInterval)
+	return found
+}

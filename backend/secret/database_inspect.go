@@ -1,0 +1,200 @@
+package secret
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/preflight"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
+)
+
+var _ Inspector = (*database)(nil)
+
+// Inspect implements Inspector. It looks at all that Preflight looks at, and at what
+// no single rotation tells: the server's settings, its room for connections, its
+// clock.
+func (d *database) Inspect(ctx context.Context, s rotation.Secret, about preflight.Subject) preflight.Report {
+	var found report
+	c, err := databaseConfig(s.Config)
+	reached := false
+	if err == nil {
+		err = d.postgres.look(ctx, c.Connection, func(conn *pgx.Conn, at server) error {
+			reached = true
+			return d.inspect(ctx, conn, at, inspection{&found, about, c, s})
+		})
+	}
+	if !reached {
+		found.Expect(err == nil, "database.reachable", preflight.Error, "", "%v", err)
+		return found.Report
+	}
+	found.Pass("database.reachable")
+	found.Expect(err == nil, "database.inspected", preflight.Unknown, about.Read("verify"), "not everything could be looked at: %v", err)
+	return found.Report
+}
+
+// inspection is one look at a server.
+type inspection struct {
+	*report
+	about  preflight.Subject
+	config databaseSettings
+	secret rotation.Secret
+}
+
+func (d *database) inspect(ctx context.Context, conn *pgx.Conn, at server, i inspection) error {
+	i.checkClock(ctx, conn, d.postgres.Now)
+	until := horizon{i.about.Until.Sub(d.postgres.Now()), "before the rotation after the next one"}
+	users, err := i.report.inspect(ctx, conn, i.config, i.secret, until)
+	if err != nil {
+		return err
+	}
+	admin, missing, err := lacksForDrain(ctx, conn, i.config)
+	if err != nil {
+		return err
+	}
+	i.Expect(len(missing) == 0, "database.on_overlap_end", preflight.Error, strings.Join(missing, "\n"),
+		"the administrator %q has no right to %s, as on_overlap_end asks", admin.name, i.config.needs())
+	self, err := inspectRole(ctx, conn, admin.name)
+	if err != nil {
+		return err
+	}
+	i.checkAdminExpiry(self, until)
+	i.checkCreating(users)
+	on, err := inspectInstance(ctx, conn)
+	if err != nil {
+		return err
+	}
+	i.checkRoom(admin, users[0], on)
+	i.checkWritable(admin, on)
+	i.checkClearText(admin, on, at.config.PasswordAuthentication == AuthenticatePassword)
+	return i.checkAuthentication(ctx, conn, on)
+}
+
+// checkCreating wants two users who can create objects to do so as their owner.
+func (i inspection) checkCreating(users []role) {
+	if len(users) < 2 || !users[0].found || !users[1].found {
+		return
+	}
+	owner := commonOwner(users[0], users[1])
+	for _, user := range users {
+		acts := strings.Contains("\n"+strings.Join(user.settings, "\n"), "\nrole=")
+		i.Expect(owner == "" || acts || !user.creates, "database.acts_as_owner", preflight.Warning,
+			fmt.Sprintf("ALTER ROLE %s SET role = %s;", quoteName(user.name), quoteLiteral(owner)),
+			"%q may create objects and would own them itself, so that they are out of reach for the other user", user.name)
+	}
+}
+
+// checkRoom wants room for the connections that an overlap needs: those who move to
+// the other user have the old ones open for a while. The engine itself needs one
+// more.
+func (i inspection) checkRoom(admin administrator, user role, on instance) {
+	need := 1
+	if i.config.RotationStrategy == AlternatingUsers {
+		need += user.sessions
+	}
+	free := on.connections - on.reserved - on.used
+	i.Expect(free >= need, "database.max_connections", preflight.Warning, fmt.Sprintf("ALTER SYSTEM SET max_connections = %d;", on.connections+need),
+		"%d of %d connections are left, and an overlap needs %d more than there are now (max_connections changes when the server is started again)", max(free, 0), on.connections, need)
+	free = on.databaseLimit - on.databaseUsed
+	i.Expect(on.databaseLimit < 0 || free >= need, "database.database_limit", preflight.Warning, fmt.Sprintf("ALTER DATABASE %s CONNECTION LIMIT -1;", quoteName(admin.database)),
+		"database %q has a limit of %d connections, of which %d are left, and an overlap needs %d more than there are now", admin.database, on.databaseLimit, max(free, 0), need)
+}
+
+// checkWritable wants a server on which a password can be changed.
+func (i inspection) checkWritable(admin administrator, on instance) {
+	i.Expect(!on.standby, "database.primary", preflight.Error, "", "the server is a standby, on which nothing can be changed: give the connection the address of the primary")
+	i.Expect(on.settings["default_transaction_read_only"] != "on", "database.read_only", preflight.Error,
+		fmt.Sprintf("ALTER ROLE %s SET default_transaction_read_only = off;", quoteName(admin.name)),
+		"transactions of the administrator %q are read only, so that it can change no password", admin.name)
+}
+
+// leaks are the settings by which a server keeps the text of statements, with the
+// value at which it does not.
+var leaks = []struct {
+	name, safe string
+	kept       func(value string) bool
+}{
+	{"log_statement", "'none'", func(v string) bool { return v != "none" }},
+	{"log_min_duration_statement", "-1", func(v string) bool { return v != "-1" }},
+	{"log_min_error_statement", "'panic'", func(v string) bool { return v != "panic" && v != "fatal" }},
+	{"pgaudit.log", "'none'", func(v string) bool { return v != "none" && v != "" }},
+	{"pg_stat_statements.track_utility", "off", func(v string) bool { return v == "on" }},
+}
+
+// checkClearText is about what the server does with the passwords that it is sent.
+// It matters where they are sent in clear text; else it is verifiers that are logged,
+// and stored as they are.
+func (i inspection) checkClearText(admin administrator, on instance, clear bool) {
+	method := on.settings["password_encryption"]
+	i.Expect(!clear || method == "scram-sha-256", "database.password_encryption", preflight.Warning,
+		fmt.Sprintf("ALTER ROLE %s SET password_encryption = 'scram-sha-256';", quoteName(admin.name)),
+		"the server is given passwords in clear text (password_authentication=password), and keeps them as %s (password_encryption)", method)
+	for _, leak := range leaks {
+		value, known := on.settings[leak.name]
+		i.Expect(!clear || !known || !leak.kept(value), "database.logging", preflight.Warning,
+			fmt.Sprintf("ALTER ROLE %s SET %s = %s;", quoteName(admin.name), leak.name, leak.safe),
+			"the server is given passwords in clear text (password_authentication=password), and keeps statements because %s is %s", leak.name, value)
+	}
+}
+
+// checkAuthentication looks at the stored passwords and at pg_hba.conf, as far as the
+// administrator may; it needs neither for anything else.
+func (i inspection) checkAuthentication(ctx context.Context, conn *pgx.Conn, on instance) error {
+	const how = "only a superuser may look at %s: run this as one, it should show {}"
+	list := "ARRAY[" + quoteLiterals(i.config.Usernames) + "]"
+	if on.seesVerifiers {
+		weak, err := namesOf(ctx, conn, weakVerifiers, i.config.Usernames)
+		if err != nil {
+			return fmt.Errorf("look at stored passwords: %w", err)
+		}
+		i.Expect(len(weak) == 0, "database.verifiers", preflight.Warning, i.about.Write("rotate", "reason='md5'"),
+			"the passwords of these users are stored as MD5: %s", strings.Join(weak, ", "))
+	} else {
+		i.Expect(false, "database.verifiers", preflight.Unknown, strings.Replace(weakVerifiers, "$1", list, 1)+";", how, "how passwords are stored")
+	}
+	if !on.seesRules {
+		i.Expect(false, "database.pg_hba", preflight.Unknown, strings.Replace(openRules, "$1::text[]", list, 1)+";", how, "pg_hba.conf")
+		return nil
+	}
+	rules, err := namesOf(ctx, conn, openRules, i.config.Usernames)
+	i.Expect(len(rules) == 0, "database.pg_hba", preflight.Warning, "SELECT pg_reload_conf();",
+		"pg_hba.conf lets these users in without a password, or asks for it in clear text, in line %s: write scram-sha-256 there first", strings.Join(rules, ", "))
+	return err
+}
+
+func quoteLiterals(texts []string) string {
+	var quoted []string
+	for _, text := range texts {
+		quoted = append(quoted, quoteLiteral(text))
+	}
+	return strings.Join(quoted, ", ")
+}
+
+// maxSkew is how far clocks may be apart before it matters.
+const maxSkew = 5 * time.Second
+
+// checkClock compares the clock of the server with that of this node. The answer was
+// made at some time between the question and its arrival.
+func (i inspection) checkClock(ctx context.Context, conn *pgx.Conn, now func() time.Time) {
+	var there time.Time
+	before := now()
+	if err := queryRow(ctx, conn, "SELECT clock_timestamp()", nil, &there); err != nil {
+		i.Expect(false, "database.clock", preflight.Unknown, "SELECT clock_timestamp();", "the server does not tell the time: %v", err)
+		return
+	}
+	way := now().Sub(before) / 2
+	ahead := there.Sub(before.Add(way))
+	i.Expect(ahead.Abs() <= maxSkew+way, "database.clock", preflight.Warning, "chronyc makestep",
+		"the clock of PostgreSQL is %s %s that of this Vault node, by which VALID UNTIL, overlaps and tokens end at another time than they should: set the one that is wrong",
+		ahead.Abs().Round(time.Second), direction(ahead))
+}
+
+func direction(ahead time.Duration) string {
+	if ahead < 0 {
+		return "behind"
+	}
+	return "ahead of"
+}
