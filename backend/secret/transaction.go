@@ -84,8 +84,8 @@ func (p *Postgres) administer(ctx context.Context, name string, end ending, work
 }
 
 // looking makes a transaction one that only looks, and in which the server tells
-// every name in full.
-const looking = `SET TRANSACTION READ ONLY; SET LOCAL search_path = pg_catalog`
+// every name in full, and compiles no query that is run once.
+const looking = `SET TRANSACTION READ ONLY; SET LOCAL search_path = pg_catalog; SET LOCAL jit = off`
 
 // look runs work as a connection's administrator, in a transaction that can change
 // nothing. It is a session of its own: what a pooled one was given when it began,

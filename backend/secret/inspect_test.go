@@ -1,0 +1,300 @@
+package secret
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/testenv"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/preflight"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
+)
+
+// patient is an application's database on a server of its own, made by what
+// operators are given, and a secret for its two users.
+type patient struct {
+	*bench
+	*database
+	secret rotation.Secret
+	names  *strings.Replacer
+	// psqlDir has the psql that everything is run with.
+	psqlDir, databaseName, userPassword string
+}
+
+// TestInspect makes each fault, sees that it is found, runs what the finding says,
+// word for word, in psql, and sees that it is found no more.
+func TestInspect(t *testing.T) {
+	hospital(t, shared, func(fault) bool { return true })
+}
+
+// TestInspectEveryMajor does so on each major version with what is another thing on
+// some of them.
+func TestInspectEveryMajor(t *testing.T) {
+	for major := 14; major <= 18; major++ {
+		t.Run(fmt.Sprint(major), func(t *testing.T) {
+			t.Parallel()
+			hospital(t, testenv.NewPostgres(t, testenv.PostgresOptions{Major: major}), func(f fault) bool { return f.differs || f.from+f.before > 0 })
+		})
+	}
+}
+
+// hospital makes and cures faults on one server, each with users of its own.
+func hospital(t *testing.T, pg *testenv.Postgres, admits func(fault) bool) {
+	db := unique("orders db")
+	major := newBench(t, pg).version() / 10000
+	t.Run("all is well", func(t *testing.T) { newPatient(t, pg, db, fault{}).healthy() })
+	for _, f := range faults {
+		if admits(f) && f.from <= major && (f.before == 0 || major < f.before) {
+			t.Run(f.name, func(t *testing.T) { newPatient(t, pg, db, f).cure(f) })
+		}
+	}
+}
+
+// newPatient makes the database if it does not exist.
+func newPatient(t *testing.T, pg *testenv.Postgres, db string, f fault) *patient {
+	t.Helper()
+	b := newBench(t, pg)
+	a, other, owner := unique("orders a"), unique("orders_b"), unique("Owner")
+	p := &patient{bench: b, psqlDir: shared.BinDir, databaseName: db, userPassword: randomPassword(), names: strings.NewReplacer(
+		"{a}", quoteName(a), "{b}", quoteName(other), "{owner}", quoteName(owner), "{admin}", quoteName(b.admin.Username), "{db}", quoteName(db), "{x}", unique("thing"))}
+	b.sql("ALTER ROLE %s CREATEROLE", quoteName(b.admin.Username))
+	if !b.has("pg_database WHERE datname = " + quoteLiteral(db)) {
+		b.sql("CREATE DATABASE %s", quoteName(db))
+		b.sql("REVOKE CONNECT ON DATABASE %s FROM PUBLIC", quoteName(db))
+	}
+	b.connection.Config.Database = db
+	script, err := os.ReadFile(filepath.Join("..", "..", "bootstrap", "sql", "postgresql.sql"))
+	must(t, err)
+	p.psql(string(script), "-v", "admin="+b.admin.Username, "-v", "owner="+owner, "-v", "user_a="+a, "-v", "user_b="+other)
+	c := DatabaseConfig{Usernames: []string{a, other}}
+	if f.configure != nil {
+		f.configure(b, &c)
+	}
+	p.database, p.secret = b.database(c)
+	return p
+}
+
+// has reports whether there is a row.
+func (b *bench) has(rows string) (there bool) {
+	b.t.Helper()
+	must(b.t, connect(b.t, b.pg).QueryRow(b.t.Context(), "SELECT EXISTS (SELECT FROM "+rows+")").Scan(&there))
+	return there
+}
+
+// psql runs a script as an operator does who is a superuser.
+func (p *patient) psql(script string, args ...string) string {
+	p.t.Helper()
+	cmd := exec.CommandContext(context.WithoutCancel(p.t.Context()), filepath.Join(p.psqlDir, "psql"), append([]string{"-X", "-q", "-v", "ON_ERROR_STOP=1"}, args...)...)
+	cmd.Env = append(os.Environ(), "PGHOST="+p.pg.Host, fmt.Sprint("PGPORT=", p.pg.Port), "PGUSER="+testenv.Superuser, "PGPASSWORD="+p.pg.Password, "PGDATABASE="+p.databaseName)
+	cmd.Stdin = strings.NewReader(script + "\n")
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		p.t.Fatalf("psql: %v: %s\n%s", err, out, script)
+	}
+	return string(out)
+}
+
+// look is an inspection for a role that rotates every 30 days.
+func (p *patient) look() preflight.Report {
+	p.t.Helper()
+	before := p.catalog()
+	found := p.Inspect(p.t.Context(), p.secret, preflight.Subject{Mount: "smvm/", Role: "r", Until: p.now.Add(60 * 24 * time.Hour)})
+	if after := p.catalog(); after != before {
+		p.t.Errorf("to look has changed the catalog:\n%s\n%s", before, after)
+	}
+	for _, f := range found {
+		if text := f.String(); strings.Contains(text, "hidden") || strings.Contains(text, p.admin.Password) || strings.Contains(text, p.userPassword) {
+			p.t.Errorf("a finding shows a secret: %s", text)
+		}
+	}
+	return found
+}
+
+// catalog is all that the server knows of roles, passwords, settings and privileges.
+func (p *patient) catalog() (all string) {
+	p.t.Helper()
+	conn := connect(p.t, p.pg)
+	defer conn.Close(context.Background()) //nolint:errcheck // nothing depends on it
+	must(p.t, conn.QueryRow(p.t.Context(), `SELECT concat(
+		(SELECT string_agg(concat(xmin, a), e'\n' ORDER BY oid) FROM pg_authid a), (SELECT string_agg(concat(xmin, m), e'\n' ORDER BY roleid, member) FROM pg_auth_members m),
+		(SELECT string_agg(concat(xmin, s), e'\n' ORDER BY setrole, setdatabase) FROM pg_db_role_setting s), (SELECT string_agg(concat(xmin, d), e'\n' ORDER BY oid) FROM pg_database d),
+		(SELECT string_agg(concat(dbid, classid, objid, refobjid, deptype), ' ' ORDER BY dbid, classid, objid, refobjid, deptype) FROM pg_shdepend))`).Scan(&all))
+	return all
+}
+
+// healthy expects nothing but what only a superuser can see, and runs what looks at
+// that.
+func (p *patient) healthy() {
+	p.t.Helper()
+	found := p.look()
+	for _, f := range append(found.With(preflight.Error), found.With(preflight.Warning)...) {
+		p.t.Errorf("found where all is well: %s: %s", f.Check, f)
+	}
+	for _, f := range found.With(preflight.Unknown) {
+		if shown := p.psql(f.Fix, "-A", "-t"); strings.TrimSpace(shown) != "{}" {
+			p.t.Errorf("%s: %s shows %s", f.Check, f.Fix, shown)
+		}
+	}
+	if passed := found.Passed(); len(passed) < 20 {
+		p.t.Errorf("only %d checks passed: %q", len(passed), passed)
+	}
+}
+
+// of returns what a check found.
+func of(found preflight.Report, check string) (open preflight.Report) {
+	for _, f := range found.Open() {
+		if f.Check == check {
+			open = append(open, f)
+		}
+	}
+	return open
+}
+
+func (p *patient) cure(f fault) {
+	p.t.Helper()
+	p.sql("ALTER ROLE %s PASSWORD %s", p.names.Replace("{a}"), quoteLiteral(p.userPassword))
+	for range f.sessions {
+		p.session()
+	}
+	p.psql(p.names.Replace(f.spoil))
+	found := of(p.look(), f.check)
+	if len(found) == 0 || found[0].Severity != f.severity {
+		p.t.Fatalf("found %+v, want %s of %s", found, f.severity, f.check)
+	}
+	for _, one := range found {
+		if one.Fix == "" || one.Detail == "" {
+			p.t.Fatalf("a finding says not enough: %+v", one)
+		}
+		p.psql(one.Fix)
+	}
+	after := p.look()
+	if left := of(after, f.check); len(left) > 0 {
+		p.t.Errorf("after\n%v\nthere still is\n%+v", found, left)
+	}
+	if !slices.Contains(after.Passed(), f.check) {
+		p.t.Errorf("after the cure %s is not among what passed: %q", f.check, after.Passed())
+	}
+}
+
+// session is one of the first user, open until the test ends.
+func (p *patient) session() {
+	p.t.Helper()
+	config, err := pgx.ParseConfig(p.pg.DSN("x", "x", "x"))
+	must(p.t, err)
+	config.User, config.Password, config.Database = mustConfig(p.t, p.secret).Usernames[0], p.userPassword, p.databaseName
+	conn, err := pgx.ConnectConfig(p.t.Context(), config)
+	must(p.t, err)
+	p.t.Cleanup(func() { _ = conn.Close(context.Background()) })
+}
+
+// TestInspectOtherDatabases is about what can be seen from a database of another one.
+func TestInspectOtherDatabases(t *testing.T) {
+	p := newPatient(t, shared, unique("db"), fault{})
+	other := quoteName(unique("other db"))
+	p.sql("CREATE DATABASE %s", other)
+	p.psql(p.names.Replace(`\connect ` + other + "\nCREATE TABLE {x} (n int); CREATE TABLE more (n int); ALTER TABLE more OWNER TO {b}; GRANT SELECT ON {x} TO {a}"))
+	found := p.look()
+	if owned := of(found, "database.owned_objects"); len(owned) != 1 || !strings.HasPrefix(owned[0].Fix, `\connect `+other+"\n") {
+		t.Errorf("found %+v", owned)
+	} else {
+		p.psql(owned[0].Fix)
+	}
+	if left := of(p.look(), "database.owned_objects"); len(left) > 0 {
+		t.Errorf("still found %+v", left)
+	}
+	grants := of(found, "database.grants_elsewhere")
+	if len(grants) != 1 || grants[0].Severity != preflight.Unknown || !strings.Contains(p.psql(grants[0].Fix), "=r/") {
+		t.Errorf("found %+v", grants)
+	}
+}
+
+// TestInspectConnections is about a server that is nearly full, and the setting that
+// needs a restart.
+func TestInspectConnections(t *testing.T) {
+	pg := testenv.NewPostgres(t, testenv.PostgresOptions{Settings: map[string]string{"max_connections": "12"}})
+	p := newPatient(t, pg, unique("db"), fault{})
+	p.sql("ALTER ROLE %s PASSWORD %s", p.names.Replace("{a}"), quoteLiteral(p.userPassword))
+	for range 6 {
+		p.session()
+	}
+	found := of(p.look(), "database.max_connections")
+	if len(found) != 1 || found[0].Severity != preflight.Warning {
+		t.Fatalf("found %+v", found)
+	}
+	p.psql(found[0].Fix)
+	must(t, pg.Restart(t.Context()))
+	for range 6 {
+		p.session()
+	}
+	if left := of(p.look(), "database.max_connections"); len(left) > 0 {
+		t.Errorf("still found %+v", left)
+	}
+}
+
+// TestInspectStandby and a server that does not answer.
+func TestInspectStandby(t *testing.T) {
+	pg := testenv.NewPostgres(t, testenv.PostgresOptions{})
+	p := newPatient(t, pg, unique("db"), fault{})
+	p.psql(`COPY (SELECT '') TO PROGRAM 'touch standby.signal'`)
+	must(t, pg.Restart(t.Context()))
+	if found := of(p.look(), "database.primary"); len(found) != 1 || found[0].Severity != preflight.Error {
+		t.Errorf("found %+v", found)
+	}
+	must(t, pg.Kill())
+	found := p.Inspect(t.Context(), p.secret, preflight.Subject{})
+	if len(found) != 1 || found[0].Check != "database.reachable" || found.Ready() || !strings.Contains(found[0].Detail, p.pg.Address()) {
+		t.Errorf("found %+v", found)
+	}
+}
+
+// TestInspectClock moves this node's clock.
+func TestInspectClock(t *testing.T) {
+	p := newPatient(t, shared, unique("db"), fault{})
+	for ahead, word := range map[time.Duration]string{time.Hour: "1h0m0s behind", -time.Minute: "1m0s ahead of"} {
+		p.now = time.Now().Add(ahead)
+		if found := of(p.look(), "database.clock"); len(found) != 1 || found[0].Severity != preflight.Warning || !strings.Contains(found[0].Detail, word) {
+			t.Errorf("found %+v, want %s", found, word)
+		}
+	}
+	p.now = time.Now().Add(3 * time.Second)
+	if found := of(p.look(), "database.clock"); len(found) > 0 {
+		t.Errorf("found %+v", found)
+	}
+}
+
+// TestInspectAuthentication is about what only a superuser may see, unless the
+// administrator is allowed to.
+func TestInspectAuthentication(t *testing.T) {
+	p := newPatient(t, shared, unique("db"), fault{})
+	p.psql(p.names.Replace("GRANT SELECT (rolname, rolpassword) ON pg_authid TO {admin}; GRANT SELECT ON pg_hba_file_rules TO {admin}; GRANT EXECUTE ON FUNCTION pg_hba_file_rules() TO {admin}"))
+	t.Cleanup(func() {
+		p.psql(p.names.Replace("REVOKE SELECT (rolname, rolpassword) ON pg_authid FROM {admin}; REVOKE SELECT ON pg_hba_file_rules FROM {admin}; REVOKE EXECUTE ON FUNCTION pg_hba_file_rules() FROM {admin}"))
+	})
+	if found := p.look(); len(found.Open()) > 0 {
+		t.Errorf("found %+v", found.Open())
+	}
+	p.psql(p.names.Replace("SET password_encryption = md5; ALTER ROLE {a} PASSWORD 'short lived'"))
+	if found := of(p.look(), "database.verifiers"); len(found) != 1 || found[0].Fix != "vault write smvm/rotate/r reason='md5'" {
+		t.Errorf("found %+v", found)
+	}
+	v, err := p.Create(t.Context(), p.secret)
+	must(t, err)
+	must(t, p.Set(t.Context(), p.secret, v, unfenced))
+	if found := of(p.look(), "database.verifiers"); len(found) > 0 {
+		t.Errorf("after a rotation there is %+v", found)
+	}
+	b := newBench(t, shared)
+	d, s := b.database(DatabaseConfig{Usernames: []string{b.user("trusted_user")}})
+	query := of(d.Inspect(t.Context(), s, preflight.Subject{}), "database.pg_hba")
+	if len(query) != 1 || query[0].Severity != preflight.Unknown || !strings.Contains(p.psql(query[0].Fix), "(trust)") {
+		t.Errorf("found %+v", query)
+	}
+}
