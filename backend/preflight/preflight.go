@@ -131,7 +131,7 @@ func (r Report) Text() string {
 	if !r.Ready() {
 		verdict = "not ready"
 	}
-	fmt.Fprintf(&b, "%s: %d errors, %d warnings, %d could not be looked at, %d checks passed\n",
+	fmt.Fprintf(&b, "%s; errors: %d, warnings: %d, could not be looked at: %d, passed: %d\n",
 		verdict, len(r.With(Error)), len(r.With(Warning)), len(r.With(Unknown)), len(r.Passed()))
 	for _, f := range r.Open() {
 		fmt.Fprintf(&b, "\n%s  %s\n%s\n", strings.ToUpper(string(f.Severity)), f.name(), f.Detail)

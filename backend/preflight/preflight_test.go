@@ -1,0 +1,60 @@
+package preflight
+
+import (
+	"slices"
+	"testing"
+	"time"
+)
+
+func TestReport(t *testing.T) {
+	var db Report
+	if db.Expect(false, "database.limit", Warning, "ALTER ROLE x;\nSELECT 1;", "%q has a limit", "x") || !db.Expect(true, "database.login", Error, "", "") {
+		t.Error("Expect does not return what it was given")
+	}
+	db.Expect(true, "database.limit", Warning, "", "")
+	db.Expect(false, "database.limit", Warning, "ALTER ROLE x;\nSELECT 1;", "%q has a limit", "x")
+	db.Expect(false, "database.hba", Unknown, "SELECT 2;", "it can't be seen")
+	report := append(Report{}, db.Of("db")...)
+	report.Pass("role.overlap")
+	if !report.Ready() {
+		t.Error("warnings keep a role from being ready")
+	}
+	report.Expect(false, "role.attention", Error, "", "it has stopped")
+	if report.Ready() {
+		t.Error("an error does not keep a role from being ready")
+	}
+	if passed := report.Passed(); !slices.Equal(passed, []string{"db: database.login", "role.overlap"}) {
+		t.Errorf("passed are %q", passed)
+	}
+	if line := report.Open()[1].String(); line != `"x" has a limit; run: ALTER ROLE x; SELECT 1;` {
+		t.Errorf("in one line it is %q", line)
+	}
+	const want = `not ready; errors: 1, warnings: 1, could not be looked at: 1, passed: 2
+
+ERROR  role.attention
+it has stopped
+
+WARNING  db: database.limit
+"x" has a limit
+ALTER ROLE x;
+SELECT 1;
+
+UNKNOWN  db: database.hba
+it can't be seen
+SELECT 2;
+
+PASSED  db: database.login, role.overlap`
+	if got := report.Text(); got != want {
+		t.Errorf("the text is\n%s\nwant\n%s", got, want)
+	}
+}
+
+func TestSubject(t *testing.T) {
+	s := Subject{Mount: "smvm/", Role: "r", Until: time.Now()}
+	if got := s.Write("rotate", ""); got != "vault write smvm/rotate/r" {
+		t.Error(got)
+	}
+	if got := s.Read("verify"); got != "vault read smvm/verify/r" {
+		t.Error(got)
+	}
+}
