@@ -2,6 +2,7 @@ package backend
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/check"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
@@ -18,6 +19,16 @@ func (b *backend) ahead(r *rotation.Role, names []string, users map[string]strin
 	steps = append(steps, fmt.Sprintf("commit all of it as version %d, by one write", s.Version+1))
 	steps = append(steps, b.checksAhead(s, check.After, "after the commit")...)
 	return append(steps, fmt.Sprintf("retire the previous values after the overlap of %s, and prove that they are refused", s.Terms.Overlap))
+}
+
+// aheadText tells the steps to a person.
+func aheadText(steps []string) string {
+	var b strings.Builder
+	b.WriteString("\n\nA ROTATION WOULD")
+	for i, step := range steps {
+		fmt.Fprintf(&b, "\n%d. %s", i+1, step)
+	}
+	return b.String()
 }
 
 // stepAhead is what happens to one secret, whose new value is of that user.

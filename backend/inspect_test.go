@@ -240,6 +240,9 @@ func TestDryRunTells(t *testing.T) {
 	if len(plan) != len(want) {
 		t.Fatalf("the plan is %q", plan)
 	}
+	if !strings.HasSuffix(answer["report"].(string), "\n8. "+plan[7]) {
+		t.Errorf("the report does not tell the plan: %s", answer["report"])
+	}
 	for i, words := range want {
 		if !strings.Contains(plan[i], words) {
 			t.Errorf("step %d is %q, want one with %q", i+1, plan[i], words)

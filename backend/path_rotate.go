@@ -83,10 +83,11 @@ func (b *backend) dryRun(ctx context.Context, r *rotation.Role, names []string) 
 	if problems != nil {
 		return nil, preflightError(fmt.Errorf("a rotation would fail: %w", problems))
 	}
-	resp.Data = inspection(b.inspect(ctx, r, names))
+	found, plan := b.inspect(ctx, r, names), b.ahead(r, names, users)
+	resp.Data = inspection(found)
 	maps.Copy(resp.Data, steps)
 	resp.Data["role"], resp.Data["status"], resp.Data["version"] = r.Name, "dry_run", s.Version
-	resp.Data["plan"] = b.ahead(r, names, users)
+	resp.Data["plan"], resp.Data["report"] = plan, found.Text()+aheadText(plan)
 	return resp, nil
 }
 

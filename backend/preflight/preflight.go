@@ -139,7 +139,20 @@ func (r Report) Text() string {
 			fmt.Fprintf(&b, "%s\n", f.Fix)
 		}
 	}
-	fmt.Fprintf(&b, "\nPASSED  %s", strings.Join(r.Passed(), ", "))
+	b.WriteString("\nPASSED")
+	about := ""
+	for _, name := range r.Passed() {
+		secret, check, ofSecret := strings.Cut(name, ": ")
+		if !ofSecret {
+			secret, check = "the role", name
+		}
+		if secret != about {
+			fmt.Fprintf(&b, "\n%s: %s", secret, check)
+		} else {
+			b.WriteString(", " + check)
+		}
+		about = secret
+	}
 	return b.String()
 }
 

@@ -16,6 +16,7 @@ func TestReport(t *testing.T) {
 	db.Expect(false, "database.hba", Unknown, "SELECT 2;", "it can't be seen")
 	report := append(Report{}, db.Of("db")...)
 	report.Pass("role.overlap")
+	report.Pass("role.storage")
 	if !report.Ready() {
 		t.Error("warnings keep a role from being ready")
 	}
@@ -23,13 +24,13 @@ func TestReport(t *testing.T) {
 	if report.Ready() {
 		t.Error("an error does not keep a role from being ready")
 	}
-	if passed := report.Passed(); !slices.Equal(passed, []string{"db: database.login", "role.overlap"}) {
+	if passed := report.Passed(); !slices.Equal(passed, []string{"db: database.login", "role.overlap", "role.storage"}) {
 		t.Errorf("passed are %q", passed)
 	}
 	if line := report.Open()[1].String(); line != `"x" has a limit; run: ALTER ROLE x; SELECT 1;` {
 		t.Errorf("in one line it is %q", line)
 	}
-	const want = `not ready; errors: 1, warnings: 1, could not be looked at: 1, passed: 2
+	const want = `not ready; errors: 1, warnings: 1, could not be looked at: 1, passed: 3
 
 ERROR  role.attention
 it has stopped
@@ -43,7 +44,9 @@ UNKNOWN  db: database.hba
 it can't be seen
 SELECT 2;
 
-PASSED  db: database.login, role.overlap`
+PASSED
+db: database.login
+the role: role.overlap, role.storage`
 	if got := report.Text(); got != want {
 		t.Errorf("the text is\n%s\nwant\n%s", got, want)
 	}

@@ -143,34 +143,27 @@ func (i inspection) checkClearText(admin administrator, on instance, clear bool)
 // checkAuthentication looks at the stored passwords and at pg_hba.conf, as far as the
 // administrator may; it needs neither for anything else.
 func (i inspection) checkAuthentication(ctx context.Context, conn *pgx.Conn, on instance) error {
-	const how = "only a superuser may look at %s: run this as one, it should show {}"
-	list := "ARRAY[" + quoteLiterals(i.config.Usernames) + "]"
-	if on.seesVerifiers {
-		weak, err := namesOf(ctx, conn, weakVerifiers, i.config.Usernames)
-		if err != nil {
-			return fmt.Errorf("look at stored passwords: %w", err)
-		}
+	const how = "only a superuser may look at %s: run this as one, it should show no row"
+	users := i.config.Usernames
+	if !on.seesVerifiers {
+		i.Expect(false, "database.verifiers", preflight.Unknown, ask("rolname", weakVerifiers, users), how, "how passwords are stored")
+	} else if weak, err := tell(ctx, conn, "rolname::text", weakVerifiers, users); err != nil {
+		return fmt.Errorf("look at stored passwords: %w", err)
+	} else {
 		i.Expect(len(weak) == 0, "database.verifiers", preflight.Warning, i.about.Write("rotate", "reason='md5'"),
 			"the passwords of these users are stored as MD5: %s", strings.Join(weak, ", "))
-	} else {
-		i.Expect(false, "database.verifiers", preflight.Unknown, strings.Replace(weakVerifiers, "$1", list, 1)+";", how, "how passwords are stored")
 	}
 	if !on.seesRules {
-		i.Expect(false, "database.pg_hba", preflight.Unknown, strings.Replace(openRules, "$1::text[]", list, 1)+";", how, "pg_hba.conf")
+		i.Expect(false, "database.pg_hba", preflight.Unknown, ask("line_number, auth_method", openRules, users), how, "pg_hba.conf")
 		return nil
 	}
-	rules, err := namesOf(ctx, conn, openRules, i.config.Usernames)
-	i.Expect(len(rules) == 0, "database.pg_hba", preflight.Warning, "SELECT pg_reload_conf();",
-		"pg_hba.conf lets these users in without a password, or asks for it in clear text, in line %s: write scram-sha-256 there first", strings.Join(rules, ", "))
-	return err
-}
-
-func quoteLiterals(texts []string) string {
-	var quoted []string
-	for _, text := range texts {
-		quoted = append(quoted, quoteLiteral(text))
+	lines, err := tell(ctx, conn, "format('%s (%s)', line_number, auth_method)", openRules, users)
+	if err != nil {
+		return fmt.Errorf("look at pg_hba.conf: %w", err)
 	}
-	return strings.Join(quoted, ", ")
+	i.Expect(len(lines) == 0, "database.pg_hba", preflight.Warning, "SELECT pg_reload_conf();",
+		"pg_hba.conf lets these users in without a password, or asks for it in clear text, in line %s: write scram-sha-256 there first", strings.Join(lines, ", "))
+	return nil
 }
 
 // maxSkew is how far clocks may be apart before it matters.

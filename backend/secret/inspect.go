@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -214,17 +215,27 @@ func inspectInstance(ctx context.Context, conn *pgx.Conn) (instance, error) {
 }
 
 // weakVerifiers are the users whose stored password is no verifier of SCRAM.
-const weakVerifiers = `SELECT coalesce(array_agg(rolname::text ORDER BY rolname), '{}') FROM pg_catalog.pg_authid WHERE rolname = ANY ($1) AND rolpassword LIKE 'md5%'`
+const weakVerifiers = `FROM pg_catalog.pg_authid WHERE rolname = ANY ($1) AND rolpassword LIKE 'md5%'`
 
 // openRules are the lines of pg_hba.conf that let one of the users in without a
 // password, or ask for it in clear text.
-const openRules = `SELECT coalesce(array_agg(format('%s (%s)', line_number, auth_method) ORDER BY line_number), '{}') FROM pg_catalog.pg_hba_file_rules
-	WHERE auth_method IN ('trust', 'password') AND type <> 'local' AND database && ARRAY['all', current_database()::text] AND user_name && ($1::text[] || 'all'::text)`
+const openRules = `FROM pg_catalog.pg_hba_file_rules WHERE auth_method IN ('trust', 'password') AND type <> 'local'
+	AND database && ARRAY['all', current_database()::text] AND user_name && ($1 || ARRAY['all'])`
 
-// namesOf runs one of the queries above.
-func namesOf(ctx context.Context, conn *pgx.Conn, query string, users []string) (names []string, err error) {
-	err = queryRow(ctx, conn, query, []any{users}, &names)
-	return names, err
+// tell returns what is selected from one of these rows, as texts.
+func tell(ctx context.Context, conn *pgx.Conn, selected, rows string, users []string) (told []string, err error) {
+	err = queryRow(ctx, conn, "SELECT ARRAY(SELECT "+selected+" "+strings.ReplaceAll(rows, "$1", "$1::text[]")+")", []any{users}, &told)
+	return told, err
+}
+
+// ask is the statement with which a person asks for the same.
+func ask(selected, rows string, users []string) string {
+	var quoted []string
+	for _, user := range users {
+		quoted = append(quoted, quoteLiteral(user))
+	}
+	rows = strings.ReplaceAll(rows, "$1", "ARRAY["+strings.Join(quoted, ", ")+"]")
+	return "SELECT " + selected + " " + strings.Join(strings.Fields(rows), " ") + ";"
 }
 
 // queryRow reads one row. It returns pgx.ErrNoRows itself when there is none.
