@@ -195,6 +195,18 @@ func (p *patient) session() {
 	p.t.Cleanup(func() { _ = conn.Close(context.Background()) })
 }
 
+// TestLookIsReadOnly tries to change something while looking.
+func TestLookIsReadOnly(t *testing.T) {
+	b := newBench(t, shared)
+	user := b.user(unique("app"))
+	err := b.postgres.look(t.Context(), "main", func(conn *pgx.Conn, _ server) error {
+		return execute(t.Context(), conn, "ALTER ROLE "+quoteName(user)+" NOLOGIN")
+	})
+	if codeOf(err) != codeReadOnly {
+		t.Errorf("got %v, want SQLSTATE %s", err, codeReadOnly)
+	}
+}
+
 // TestInspectOtherDatabases is about what can be seen from a database of another one.
 func TestInspectOtherDatabases(t *testing.T) {
 	p := newPatient(t, shared, unique("db"), fault{})
