@@ -32,37 +32,38 @@ type patient struct {
 // TestInspect makes each fault, sees that it is found, runs what the finding says,
 // word for word, in psql, and sees that it is found no more.
 func TestInspect(t *testing.T) {
-	hospital(t, shared, func(fault) bool { return true })
+	hospital(t, shared, "orders a", func(fault) bool { return true })
 }
 
 // TestInspectEveryMajor does so on each major version with what is another thing on
-// some of them.
+// some of them, and with a name that has to be quoted everywhere.
 func TestInspectEveryMajor(t *testing.T) {
 	for major := 14; major <= 18; major++ {
 		t.Run(fmt.Sprint(major), func(t *testing.T) {
 			t.Parallel()
-			hospital(t, testenv.NewPostgres(t, testenv.PostgresOptions{Major: major}), func(f fault) bool { return f.differs || f.from+f.before > 0 })
+			hospital(t, testenv.NewPostgres(t, testenv.PostgresOptions{Major: major}), `"; it's $smvm$ \`, func(f fault) bool { return f.differs || f.from+f.before > 0 })
 		})
 	}
 }
 
-// hospital makes and cures faults on one server, each with users of its own.
-func hospital(t *testing.T, pg *testenv.Postgres, admits func(fault) bool) {
+// hospital makes and cures faults on one server, each with users of its own, of which
+// the first has that name and a number.
+func hospital(t *testing.T, pg *testenv.Postgres, name string, admits func(fault) bool) {
 	db := unique("orders db")
 	major := newBench(t, pg).version() / 10000
-	t.Run("all is well", func(t *testing.T) { newPatient(t, pg, db, fault{}).healthy() })
+	t.Run("all is well", func(t *testing.T) { newPatient(t, pg, db, name, fault{}).healthy() })
 	for _, f := range faults {
 		if admits(f) && f.from <= major && (f.before == 0 || major < f.before) {
-			t.Run(f.name, func(t *testing.T) { newPatient(t, pg, db, f).cure(f) })
+			t.Run(f.name, func(t *testing.T) { newPatient(t, pg, db, name, f).cure(f) })
 		}
 	}
 }
 
 // newPatient makes the database if it does not exist.
-func newPatient(t *testing.T, pg *testenv.Postgres, db string, f fault) *patient {
+func newPatient(t *testing.T, pg *testenv.Postgres, db, name string, f fault) *patient {
 	t.Helper()
 	b := newBench(t, pg)
-	a, other, owner := unique("orders a"), unique("orders_b"), unique("Owner")
+	a, other, owner := unique(name), unique("orders_b"), unique("Owner")
 	p := &patient{bench: b, psqlDir: shared.BinDir, databaseName: db, userPassword: randomPassword(), names: strings.NewReplacer(
 		"{a}", quoteName(a), "{b}", quoteName(other), "{owner}", quoteName(owner), "{admin}", quoteName(b.admin.Username), "{db}", quoteName(db), "{x}", unique("thing"))}
 	b.sql("ALTER ROLE %s CREATEROLE", quoteName(b.admin.Username))
@@ -209,7 +210,7 @@ func TestLookIsReadOnly(t *testing.T) {
 
 // TestInspectOtherDatabases is about what can be seen from a database of another one.
 func TestInspectOtherDatabases(t *testing.T) {
-	p := newPatient(t, shared, unique("db"), fault{})
+	p := newPatient(t, shared, unique("db"), "a", fault{})
 	other := quoteName(unique("other db"))
 	p.sql("CREATE DATABASE %s", other)
 	p.psql(p.names.Replace(`\connect ` + other + "\nCREATE TABLE {x} (n int); CREATE TABLE more (n int); ALTER TABLE more OWNER TO {b}; GRANT SELECT ON {x} TO {a}"))
@@ -232,7 +233,7 @@ func TestInspectOtherDatabases(t *testing.T) {
 // needs a restart.
 func TestInspectConnections(t *testing.T) {
 	pg := testenv.NewPostgres(t, testenv.PostgresOptions{Settings: map[string]string{"max_connections": "12"}})
-	p := newPatient(t, pg, unique("db"), fault{})
+	p := newPatient(t, pg, unique("db"), "a", fault{})
 	p.sql("ALTER ROLE %s PASSWORD %s", p.names.Replace("{a}"), quoteLiteral(p.userPassword))
 	for range 6 {
 		p.session()
@@ -254,7 +255,7 @@ func TestInspectConnections(t *testing.T) {
 // TestInspectStandby and a server that does not answer.
 func TestInspectStandby(t *testing.T) {
 	pg := testenv.NewPostgres(t, testenv.PostgresOptions{})
-	p := newPatient(t, pg, unique("db"), fault{})
+	p := newPatient(t, pg, unique("db"), "a", fault{})
 	p.psql(`COPY (SELECT '') TO PROGRAM 'touch standby.signal'`)
 	must(t, pg.Restart(t.Context()))
 	if found := of(p.look(), "database.primary"); len(found) != 1 || found[0].Severity != preflight.Error {
@@ -269,7 +270,7 @@ func TestInspectStandby(t *testing.T) {
 
 // TestInspectClock moves this node's clock.
 func TestInspectClock(t *testing.T) {
-	p := newPatient(t, shared, unique("db"), fault{})
+	p := newPatient(t, shared, unique("db"), "a", fault{})
 	for ahead, word := range map[time.Duration]string{time.Hour: "1h0m0s behind", -time.Minute: "1m0s ahead of"} {
 		p.now = time.Now().Add(ahead)
 		if found := of(p.look(), "database.clock"); len(found) != 1 || found[0].Severity != preflight.Warning || !strings.Contains(found[0].Detail, word) {
@@ -285,7 +286,7 @@ func TestInspectClock(t *testing.T) {
 // TestInspectAuthentication is about what only a superuser may see, unless the
 // administrator is allowed to.
 func TestInspectAuthentication(t *testing.T) {
-	p := newPatient(t, shared, unique("db"), fault{})
+	p := newPatient(t, shared, unique("db"), "a", fault{})
 	p.psql(p.names.Replace("GRANT SELECT (rolname, rolpassword) ON pg_authid TO {admin}; GRANT SELECT ON pg_hba_file_rules TO {admin}; GRANT EXECUTE ON FUNCTION pg_hba_file_rules() TO {admin}"))
 	t.Cleanup(func() {
 		p.psql(p.names.Replace("REVOKE SELECT (rolname, rolpassword) ON pg_authid FROM {admin}; REVOKE SELECT ON pg_hba_file_rules FROM {admin}; REVOKE EXECUTE ON FUNCTION pg_hba_file_rules() FROM {admin}"))
