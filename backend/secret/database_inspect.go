@@ -47,7 +47,7 @@ type inspection struct {
 func (d *database) inspect(ctx context.Context, conn *pgx.Conn, at server, i inspection) error {
 	i.checkClock(ctx, conn, d.postgres.Now)
 	until := horizon{i.about.Until.Sub(d.postgres.Now()), "before the rotation after the next one"}
-	users, err := i.report.inspect(ctx, conn, i.config, i.secret, until)
+	users, err := i.inspect(ctx, conn, i.config, i.secret, until)
 	if err != nil {
 		return err
 	}
