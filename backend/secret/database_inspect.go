@@ -62,6 +62,7 @@ func (d *database) inspect(ctx context.Context, conn *pgx.Conn, at server, i ins
 		return err
 	}
 	i.checkAdminExpiry(self, until)
+	i.checkAdminLimit(self, at.config.MaxOpenConnections)
 	i.checkCreating(users)
 	on, err := inspectInstance(ctx, conn)
 	if err != nil {
@@ -71,6 +72,14 @@ func (d *database) inspect(ctx context.Context, conn *pgx.Conn, at server, i ins
 	i.checkWritable(admin, on)
 	i.checkClearText(admin, on, at.config.PasswordAuthentication == AuthenticatePassword)
 	return i.checkAuthentication(ctx, conn, on)
+}
+
+// checkAdminLimit wants room for the engine's own connections: its pool, and one more
+// to look at the server.
+func (i inspection) checkAdminLimit(self role, pool int) {
+	i.Expect(self.limit < 0 || self.limit > pool, "database.admin_connections", preflight.Warning,
+		fmt.Sprintf("ALTER ROLE %s CONNECTION LIMIT %d;", quoteName(self.name), pool+1),
+		"the administrator %q may have %d connections, and the engine opens up to %d (max_open_connections, and one to look)", self.name, self.limit, pool+1)
 }
 
 // checkCreating wants two users who can create objects to do so as their owner.

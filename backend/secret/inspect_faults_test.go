@@ -33,6 +33,7 @@ var faults = []fault{
 	{name: "expired", check: "database.valid_until", severity: preflight.Error, spoil: `ALTER ROLE {a} VALID UNTIL '2020-01-01'`},
 	{name: "expires before the rotation after the next", check: "database.valid_until", severity: preflight.Warning, spoil: `ALTER ROLE {b} VALID UNTIL 'tomorrow'`},
 	{name: "admin expires", check: "database.admin_valid_until", severity: preflight.Warning, spoil: `ALTER ROLE {admin} VALID UNTIL 'tomorrow'`},
+	{name: "admin may connect too rarely", check: "database.admin_connections", severity: preflight.Warning, spoil: `ALTER ROLE {admin} CONNECTION LIMIT 4`},
 	{name: "superuser", check: "database.superuser", severity: preflight.Error, spoil: `ALTER ROLE {a} SUPERUSER`},
 	{name: "replication", check: "database.replication", severity: preflight.Error, spoil: `ALTER ROLE {a} REPLICATION`, before: 16},
 	{name: "admin without CREATEROLE", check: "database.admin_createrole", severity: preflight.Error, spoil: `ALTER ROLE {admin} NOCREATEROLE`},
