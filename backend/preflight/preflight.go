@@ -44,10 +44,16 @@ type Finding struct {
 	Fix string
 }
 
-// String tells the finding in one line.
+// longestFix is how much of a fix fits into a line, in bytes.
+const longestFix = 400
+
+// String tells the finding in one line, without a fix that is too long for that.
 func (f Finding) String() string {
-	if f.Fix == "" {
+	switch {
+	case f.Fix == "":
 		return f.Detail
+	case len(f.Fix) > longestFix:
+		return f.Detail + "; verify tells what to run"
 	}
 	return f.Detail + "; run: " + strings.ReplaceAll(f.Fix, "\n", " ")
 }

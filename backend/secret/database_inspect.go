@@ -175,6 +175,16 @@ func (i inspection) checkAuthentication(ctx context.Context, conn *pgx.Conn, on 
 	return nil
 }
 
+// ask is the statement with which a person asks for the same.
+func ask(selected, rows string, users []string) string {
+	var quoted []string
+	for _, user := range users {
+		quoted = append(quoted, quoteLiteral(user))
+	}
+	rows = strings.ReplaceAll(rows, "$1", "ARRAY["+strings.Join(quoted, ", ")+"]")
+	return "SELECT " + selected + " " + strings.Join(strings.Fields(rows), " ") + ";"
+}
+
 // maxSkew is how far clocks may be apart before it matters.
 const maxSkew = 5 * time.Second
 

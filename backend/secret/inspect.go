@@ -81,7 +81,7 @@ const aboutRole = `
 			JOIN pg_catalog.pg_roles g ON g.oid = m.roleid
 		GROUP BY g.rolname)
 	SELECT r.oid, r.rolcanlogin, r.rolsuper, r.rolreplication,
-		CASE WHEN isfinite(r.rolvaliduntil) THEN r.rolvaliduntil END, now(), r.rolconnlimit,
+		CASE WHEN r.rolvaliduntil < 'infinity' THEN greatest(r.rolvaliduntil, 'epoch') END, now(), r.rolconnlimit,
 		(SELECT count(*) FROM pg_catalog.pg_stat_activity a WHERE a.usesysid = r.oid),
 		has_database_privilege(r.oid, current_database(), 'CONNECT'),
 		EXISTS (SELECT FROM pg_catalog.pg_namespace n WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
@@ -90,9 +90,7 @@ const aboutRole = `
 		ARRAY(SELECT place FROM owned ORDER BY place), ARRAY(SELECT objects FROM owned ORDER BY place),
 		ARRAY(SELECT name FROM member ORDER BY name), ARRAY(SELECT described FROM member ORDER BY name),
 		array_remove(ARRAY[
-			CASE WHEN r.rolinherit THEN 'INHERIT' END,
-			CASE WHEN r.rolcreatedb THEN 'CREATEDB' END, CASE WHEN r.rolcreaterole THEN 'CREATEROLE' END,
-			CASE WHEN r.rolreplication THEN 'REPLICATION' END, CASE WHEN r.rolbypassrls THEN 'BYPASSRLS' END], NULL),
+			CASE WHEN r.rolinherit THEN 'INHERIT' END, CASE WHEN r.rolcreatedb THEN 'CREATEDB' END, CASE WHEN r.rolcreaterole THEN 'CREATEROLE' END, CASE WHEN r.rolreplication THEN 'REPLICATION' END, CASE WHEN r.rolbypassrls THEN 'BYPASSRLS' END], NULL),
 		ARRAY(SELECT DISTINCT c FROM pg_catalog.pg_db_role_setting s, unnest(s.setconfig) c
 			WHERE s.setrole = r.oid AND s.setdatabase IN (0,
 				(SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())) ORDER BY 1)
@@ -116,7 +114,9 @@ func inspectRole(ctx context.Context, conn *pgx.Conn, name string) (role, error)
 
 // missingGrants are the privileges that the role $1 was granted by name and $2 was
 // not, in this database, each as the statement that grants it to $3; among them the
-// default privileges on what others create, and those on what the roles create.
+// default privileges on what others create, and those on what the roles create. An
+// object whose name has control characters is left out: it might look like more than
+// one statement.
 const missingGrants = `
 	WITH defaults AS (
 		SELECT *, coalesce(' IN SCHEMA ' || nullif(defaclnamespace, 0::oid)::regnamespace, '') AS place,
@@ -129,6 +129,8 @@ const missingGrants = `
 		UNION ALL SELECT 'TYPE ' || oid::regtype, typacl FROM pg_catalog.pg_type
 		UNION ALL SELECT 'LANGUAGE ' || quote_ident(lanname), lanacl FROM pg_catalog.pg_language
 		UNION ALL SELECT 'FOREIGN SERVER ' || quote_ident(srvname), srvacl FROM pg_catalog.pg_foreign_server
+		UNION ALL SELECT 'FOREIGN DATA WRAPPER ' || quote_ident(fdwname), fdwacl FROM pg_catalog.pg_foreign_data_wrapper
+		UNION ALL SELECT 'TABLESPACE ' || quote_ident(spcname), spcacl FROM pg_catalog.pg_tablespace
 		UNION ALL SELECT 'LARGE OBJECT ' || oid, lomacl FROM pg_catalog.pg_largeobject_metadata
 		UNION ALL SELECT 'DATABASE ' || quote_ident(datname), datacl FROM pg_catalog.pg_database),
 	granted (role, before, after) AS (
@@ -146,7 +148,8 @@ const missingGrants = `
 		FROM defaults, aclexplode(defaclacl) e WHERE e.grantee NOT IN ($1::oid, $2::oid))
 	SELECT coalesce(array_agg(before || $3::text || after || ';' ORDER BY before, after), '{}') FROM (
 		SELECT before, after FROM granted WHERE role = $1::oid
-		EXCEPT SELECT before, after FROM granted WHERE role = $2::oid) missing`
+		EXCEPT SELECT before, after FROM granted WHERE role = $2::oid) missing
+	WHERE before || after !~ '[[:cntrl:]]'`
 
 // grantsMissing returns the statements that grant to the role lacks what has has.
 func grantsMissing(ctx context.Context, conn *pgx.Conn, has, lacks role) (statements []string, err error) {
@@ -226,16 +229,6 @@ const openRules = `FROM pg_catalog.pg_hba_file_rules WHERE auth_method IN ('trus
 func tell(ctx context.Context, conn *pgx.Conn, selected, rows string, users []string) (told []string, err error) {
 	err = queryRow(ctx, conn, "SELECT ARRAY(SELECT "+selected+" "+strings.ReplaceAll(rows, "$1", "$1::text[]")+")", []any{users}, &told)
 	return told, err
-}
-
-// ask is the statement with which a person asks for the same.
-func ask(selected, rows string, users []string) string {
-	var quoted []string
-	for _, user := range users {
-		quoted = append(quoted, quoteLiteral(user))
-	}
-	rows = strings.ReplaceAll(rows, "$1", "ARRAY["+strings.Join(quoted, ", ")+"]")
-	return "SELECT " + selected + " " + strings.Join(strings.Fields(rows), " ") + ";"
 }
 
 // queryRow reads one row. It returns pgx.ErrNoRows itself when there is none.

@@ -31,6 +31,7 @@ var faults = []fault{
 	{name: "limit used up", check: "database.connection_limit", severity: preflight.Warning, spoil: `ALTER ROLE {a} CONNECTION LIMIT 2`, sessions: 2},
 	{name: "limits differ", check: "database.connection_limits", severity: preflight.Warning, spoil: `ALTER ROLE {a} CONNECTION LIMIT 20; ALTER ROLE {b} CONNECTION LIMIT 5`},
 	{name: "expired", check: "database.valid_until", severity: preflight.Error, spoil: `ALTER ROLE {a} VALID UNTIL '2020-01-01'`},
+	{name: "expired for ever", check: "database.valid_until", severity: preflight.Error, spoil: `ALTER ROLE {a} VALID UNTIL '-infinity'`},
 	{name: "expires before the rotation after the next", check: "database.valid_until", severity: preflight.Warning, spoil: `ALTER ROLE {b} VALID UNTIL 'tomorrow'`},
 	{name: "admin expires", check: "database.admin_valid_until", severity: preflight.Warning, spoil: `ALTER ROLE {admin} VALID UNTIL 'tomorrow'`},
 	{name: "admin may connect too rarely", check: "database.admin_connections", severity: preflight.Warning, spoil: `ALTER ROLE {admin} CONNECTION LIMIT 4`},
@@ -56,7 +57,8 @@ var faults = []fault{
 		CREATE SCHEMA "S {x}"; GRANT USAGE ON SCHEMA "S {x}" TO {a}; CREATE SEQUENCE "S {x}".s; GRANT USAGE ON SEQUENCE "S {x}".s TO {a};
 		CREATE FUNCTION "S {x}".f(integer, text) RETURNS int LANGUAGE sql AS 'SELECT 1'; GRANT EXECUTE ON FUNCTION "S {x}".f(integer, text) TO {b};
 		CREATE PROCEDURE {x}() LANGUAGE sql AS 'SELECT 1'; GRANT EXECUTE ON PROCEDURE {x}() TO {b}; GRANT TEMPORARY ON DATABASE {db} TO {a};
-		CREATE TYPE {x} AS ENUM ('a'); GRANT USAGE ON TYPE {x} TO {a}; SELECT lo_create(4711); GRANT SELECT ON LARGE OBJECT 4711 TO {b}`},
+		CREATE FOREIGN DATA WRAPPER {x}; GRANT USAGE ON FOREIGN DATA WRAPPER {x} TO {a};
+		CREATE SERVER {x} FOREIGN DATA WRAPPER {x}; GRANT USAGE ON FOREIGN SERVER {x} TO {b}; CREATE TYPE {x} AS ENUM ('a'); GRANT USAGE ON TYPE {x} TO {a}; SELECT lo_create(4711); GRANT SELECT ON LARGE OBJECT 4711 TO {b}`},
 	{name: "default privileges on what others create", check: "database.grants", severity: preflight.Warning, spoil: `
 		ALTER DEFAULT PRIVILEGES FOR ROLE {owner} GRANT SELECT ON TABLES TO {a}; ALTER DEFAULT PRIVILEGES FOR ROLE {owner} IN SCHEMA public GRANT EXECUTE ON FUNCTIONS TO {b}`},
 	{name: "default privileges on what one creates", differs: true, check: "database.grants", severity: preflight.Warning, spoil: `

@@ -229,6 +229,24 @@ func TestInspectOtherDatabases(t *testing.T) {
 	}
 }
 
+// TestInspectManyGrants tells them in portions. A table that is called as if it were
+// a statement is not among them.
+func TestInspectManyGrants(t *testing.T) {
+	p := newPatient(t, shared, unique("db"), "a", fault{})
+	p.psql(p.names.Replace(`DO $$ BEGIN FOR i IN 1..60 LOOP EXECUTE format('CREATE TABLE t%s (n int); GRANT SELECT ON t%s TO {a}', i, i); END LOOP;
+		EXECUTE format('CREATE TABLE %1$I (n int); GRANT SELECT ON %1$I TO {a}', e'x\nDROP DATABASE postgres;\n'); END $$`))
+	for _, want := range []int{50, 10} {
+		found := of(p.look(), "database.grants")
+		if len(found) != 1 || strings.Count(found[0].Fix, "GRANT SELECT ON TABLE public.t") != want || strings.Count(found[0].Fix, "\n") != want-1 {
+			t.Fatalf("found %+v, want %d statements", found, want)
+		}
+		p.psql(found[0].Fix)
+	}
+	if left := of(p.look(), "database.grants"); len(left) > 0 {
+		t.Errorf("still found %+v", left)
+	}
+}
+
 // TestInspectConnections is about a server that is nearly full, and the setting that
 // needs a restart.
 func TestInspectConnections(t *testing.T) {

@@ -88,6 +88,9 @@ func (r *report) checkOwned(admin administrator, user role, owner string) {
 	}
 }
 
+// mostGrants is how many statements one finding has at most.
+const mostGrants = 50
+
 // checkGrants compares what both users were granted by name.
 func (r *report) checkGrants(ctx context.Context, conn *pgx.Conn, used, idle role) error {
 	toIdle, err := grantsMissing(ctx, conn, used, idle)
@@ -98,8 +101,10 @@ func (r *report) checkGrants(ctx context.Context, conn *pgx.Conn, used, idle rol
 	if err != nil {
 		return err
 	}
-	r.Expect(len(toIdle)+len(toUsed) == 0, "database.grants", preflight.Warning, strings.Join(slices.Concat(toIdle, toUsed), "\n"),
-		"%q was granted %d privileges that %q was not, and %d the other way round: grant them to a role that both are members of, or to both", used.name, len(toIdle), idle.name, len(toUsed))
+	statements := slices.Concat(toIdle, toUsed)
+	r.Expect(len(statements) == 0, "database.grants", preflight.Warning, strings.Join(statements[:min(len(statements), mostGrants)], "\n"),
+		"%q was granted %d privileges that %q was not, and %d the other way round: grant them to a role that both are members of, or to both (at most %d are told at a time)",
+		used.name, len(toIdle), idle.name, len(toUsed), mostGrants)
 	databases, err := grantsElsewhere(ctx, conn, used, idle)
 	for _, database := range databases {
 		r.Expect(false, "database.grants_elsewhere", preflight.Unknown, `\connect `+quoteName(database)+"\n\\dp",
