@@ -101,10 +101,13 @@ func (r *report) checkGrants(ctx context.Context, conn *pgx.Conn, used, idle rol
 	if err != nil {
 		return err
 	}
-	statements := slices.Concat(toIdle, toUsed)
-	r.Expect(len(statements) == 0, "database.grants", preflight.Warning, strings.Join(statements[:min(len(statements), mostGrants)], "\n"),
-		"%q was granted %d privileges that %q was not, and %d the other way round: grant them to a role that both are members of, or to both (at most %d are told at a time)",
-		used.name, len(toIdle), idle.name, len(toUsed), mostGrants)
+	statements, told := slices.Concat(toIdle, toUsed), ""
+	if len(statements) > mostGrants {
+		statements, told = statements[:mostGrants], fmt.Sprintf(" (the first %d are told)", mostGrants)
+	}
+	r.Expect(len(statements) == 0, "database.grants", preflight.Warning, strings.Join(statements, "\n"),
+		"%q was granted %d privileges that %q was not, and %d the other way round: grant them to a role that both are members of, or to both%s",
+		used.name, len(toIdle), idle.name, len(toUsed), told)
 	databases, err := grantsElsewhere(ctx, conn, used, idle)
 	for _, database := range databases {
 		r.Expect(false, "database.grants_elsewhere", preflight.Unknown, `\connect `+quoteName(database)+"\n\\dp",
