@@ -58,7 +58,7 @@ var groups = []group{
 // run measures all groups, prints the table, and writes the report.
 func run(ctx context.Context, s settings) (err error) {
 	w, err := newWorld(ctx)
-	defer func() { err = errors.Join(err, w.stop()) }()
+	defer func() { err = errors.Join(err, w.stop(context.WithoutCancel(ctx))) }()
 	if err != nil {
 		return err
 	}
@@ -74,7 +74,7 @@ func run(ctx context.Context, s settings) (err error) {
 			break
 		}
 	}
-	return errors.Join(err, publish(s, w, rows))
+	return errors.Join(err, publish(ctx, s, w, rows))
 }
 
 func say(format string, args ...any) { fmt.Fprintf(os.Stderr, "bench: "+format+"\n", args...) }

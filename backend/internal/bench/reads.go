@@ -44,12 +44,12 @@ func measureReads(ctx context.Context, w *world, s settings) ([]row, error) {
 	}
 	creds, bundle, framework, direct, jwks, verifyJWT, verifyKey, posted := values[0], values[1], values[2], values[3], values[4], values[5], values[6], values[7]
 	return []row{
-		atLeast("read all secrets of a role in one consistent answer", "bundles/s against one `static-creds` and two KV v2 reads", 1.6, creds, bundle, "per second"),
-		atLeast("read at the limit", "`creds/:role` against a plugin that does nothing, on the SDK's framework", 1.3, creds, framework, "per second"),
-		atLeast("", "against one that answers before the framework", 0.95, creds, direct, "per second"),
-		atLeast("key set", "`jwks` against the plugin that does nothing, on the framework", 1.2, jwks, framework, "per second"),
-		atLeast("verify a JWT", "against the plugin that does nothing, on the framework, written to", 0.9, verifyJWT, posted, "per second"),
-		atLeast("verify an API key", "the same", 0.9, verifyKey, posted, "per second"),
+		atLeast("read all secrets of a role in one consistent answer", "bundles/s against one `static-creds` and two KV v2 reads", 1.6, creds, bundle),
+		atLeast("read at the limit", "`creds/:role` against a plugin that does nothing, on the SDK's framework", 1.3, creds, framework),
+		atLeast("", "against one that answers before the framework", 0.95, creds, direct),
+		atLeast("key set", "`jwks` against the plugin that does nothing, on the framework", 1.2, jwks, framework),
+		atLeast("verify a JWT", "against the plugin that does nothing, on the framework, written to", 0.9, verifyJWT, posted),
+		atLeast("verify an API key", "the same", 0.9, verifyKey, posted),
 	}, nil
 }
 

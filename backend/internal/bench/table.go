@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"regexp"
@@ -17,9 +18,9 @@ type row struct {
 	reached     bool
 }
 
-// atLeast makes the row of a ratio that is to be a bound or more.
-func atLeast(what, measure string, bound float64, ours, theirs []float64, unit string) row {
-	return ratioRow(what, measure, fmt.Sprintf("≥ %g ×", bound), ours, theirs, unit, func(m float64) bool { return m >= bound })
+// atLeast makes the row of a ratio of rates that is to be a bound or more.
+func atLeast(what, measure string, bound float64, ours, theirs []float64) row {
+	return ratioRow(what, measure, fmt.Sprintf("≥ %g ×", bound), ours, theirs, "per second", func(m float64) bool { return m >= bound })
 }
 
 // atMost makes the row of a ratio that is to be a bound or less.
@@ -69,8 +70,8 @@ func table(rows []row) string {
 var marked = regexp.MustCompile(`(?s)(<!-- bench -->\n).*?(<!-- /bench -->)`)
 
 // publish prints the table, and writes it and the picture where they are wanted.
-func publish(s settings, w *world, rows []row) error {
-	text := w.machine() + "\n\n" + table(rows)
+func publish(ctx context.Context, s settings, w *world, rows []row) error {
+	text := w.machine(ctx) + "\n\n" + table(rows)
 	fmt.Print(text)
 	if s.picture != "" && w.costs != nil {
 		if err := os.WriteFile(s.picture, []byte(draw(w.costs)), 0o644); err != nil { //nolint:gosec // for everybody to see

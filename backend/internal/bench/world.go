@@ -68,9 +68,9 @@ func newWorld(ctx context.Context) (w *world, err error) {
 	return w, w.prepare(ctx)
 }
 
-func (w *world) stop() error {
+func (w *world) stop(ctx context.Context) error {
 	if w.admin != nil {
-		_ = w.admin.Close(context.Background())
+		_ = w.admin.Close(ctx)
 	}
 	return errors.Join(w.vault.Stop(), w.postgres.Stop())
 }
@@ -155,7 +155,7 @@ func (w *world) createUsers(ctx context.Context, prefix string, count int) error
 }
 
 // machine says what was measured with what.
-func (w *world) machine() string {
+func (w *world) machine(ctx context.Context) string {
 	cpu := "unknown processor"
 	info, _ := os.ReadFile("/proc/cpuinfo")
 	for line := range bytes.Lines(info) {
@@ -165,7 +165,7 @@ func (w *world) machine() string {
 		}
 	}
 	var server string
-	_ = w.admin.QueryRow(context.Background(), "SHOW server_version").Scan(&server)
+	_ = w.admin.QueryRow(ctx, "SHOW server_version").Scan(&server)
 	return fmt.Sprintf("Measured %s on %d processors (%s), Vault with raft on disk, PostgreSQL %s, by `make bench-report`.",
 		time.Now().UTC().Format(time.DateOnly), runtime.NumCPU(), cpu, strings.Fields(server + " ?")[0])
 }
