@@ -135,7 +135,7 @@ func TestBadSecret(t *testing.T) {
 		{"charset with repeats", "", "secrets/r/x", d("type", "random", "charset", "aab"), []string{"charset", "every character once"}},
 		{"policy and length", "", "secrets/r/x", d("type", "random", "password_policy", "letters", "length", 40), []string{"password_policy", "leave these out"}},
 		{"unknown policy", "", "secrets/r/x", d("type", "random", "password_policy", "nosuch"), []string{"password_policy", "nosuch", "sys/policies/password/nosuch"}},
-		{"flattened name", "", "secrets/r/a_previous", d("type", "jwt"), []string{"name", "a_previous_kid", "secret a", "choose another name"}},
+		{"flattened name", "", "secrets/r/a_previous", d("type", "jwt"), []string{"name", "a_previous_algorithm", "secret a", "choose another name"}},
 		{"new type", "", "secrets/r/key", d("type", "jwt"), []string{"type", "delete the secret and create it again"}},
 		{"update to unknown algorithm", "", "secrets/r/a", d("algorithm", "none"), []string{"algorithm", "use HS256"}},
 		{"update with a value", "", "secrets/r/a", d("secret", strings.Repeat("s", 64)), []string{"secret", "rotate gives it a new value"}},

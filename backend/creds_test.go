@@ -63,7 +63,7 @@ func TestCredsBody(t *testing.T) {
 	m.bodies(before)
 	m.write("rotate", nil)
 	during := maps.Clone(before)
-	during["jwt"] = []string{"algorithm", "kid", "secret", "previous_kid", "previous_secret"}
+	during["jwt"] = []string{"algorithm", "kid", "secret", "previous_algorithm", "previous_kid", "previous_secret"}
 	during["key"] = []string{"key", "previous_key"}
 	m.bodies(during)
 	m.clock.advance(20 * time.Minute) // the end of the overlap, though nobody has retired anything yet

@@ -54,7 +54,7 @@ var typeSchemas = map[string]typeSchema{
 		keyField:    "private_key",
 		answers: []string{
 			"algorithm", "kid", "secret", "public_key", "public_jwk", "private_key", "private_jwk",
-			"previous_kid", "previous_secret", "previous_public_key",
+			"previous_algorithm", "previous_kid", "previous_secret", "previous_public_key",
 		},
 	},
 	apiKeyType: {

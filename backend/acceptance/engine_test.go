@@ -60,9 +60,7 @@ func mountAs(t *testing.T, v *testenv.Vault, pg *testenv.Postgres, name string) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, secret := range []string{v.RootToken, v.UnsealKey, pg.Password} {
-		remember(secret)
-	}
+	rememberServers(v, pg)
 	e := &engine{T: t, vault: v, postgres: pg, client: client, path: "smvm-" + prefix, prefix: prefix}
 	if err := v.Enable(t.Context(), e.path, ""); err != nil {
 		t.Fatal(err)

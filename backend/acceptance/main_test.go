@@ -63,6 +63,7 @@ func start(ctx context.Context) (err error) {
 	if shared.vault, err = testenv.StartVault(ctx, testenv.VaultOptions{}); err != nil {
 		return err
 	}
+	rememberServers(shared.vault, shared.postgres)
 	return shared.vault.RegisterPlugin(ctx, shared.plugin, "")
 }
 

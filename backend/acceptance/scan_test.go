@@ -36,6 +36,14 @@ func remember(value string) {
 	}
 }
 
+// rememberServers notes what the servers themselves are opened with, so that
+// there is something to search for whatever the tests do.
+func rememberServers(v *testenv.Vault, pg *testenv.Postgres) {
+	for _, secret := range []string{v.RootToken, v.UnsealKey, pg.Password} {
+		remember(secret)
+	}
+}
+
 // scanned adds up what was searched, over all servers.
 var scanned struct {
 	sync.Mutex

@@ -139,10 +139,11 @@ func keyFields(v rotation.Material, exportable bool) (map[string]string, error) 
 }
 
 // PreviousFields lets applications verify the tokens that were signed before the
-// cut-over.
+// cut-over, perhaps with another algorithm.
 func (jwtType) PreviousFields(previous rotation.Material) map[string]string {
 	fields := map[string]string{
-		"previous_kid": previous["kid"], "previous_secret": previous["secret"], "previous_public_key": previous["public_key"],
+		"previous_algorithm": previous["algorithm"], "previous_kid": previous["kid"],
+		"previous_secret": previous["secret"], "previous_public_key": previous["public_key"],
 	}
 	maps.DeleteFunc(fields, func(_, value string) bool { return value == "" })
 	return fields

@@ -173,7 +173,7 @@ func TestExportable(t *testing.T) {
 			t.Errorf("the public key is %+v", key)
 		}
 		previous := jwtType{}.PreviousFields(v)
-		if len(previous) != 2 || previous["previous_public_key"] != fields["public_key"] {
+		if len(previous) != 3 || previous["previous_algorithm"] != fields["algorithm"] || previous["previous_public_key"] != fields["public_key"] {
 			t.Errorf("of the previous there are %d fields", len(previous))
 		}
 	}

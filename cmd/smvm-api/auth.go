@@ -51,9 +51,9 @@ func (a *api) token(r *http.Request) bool {
 }
 
 // issueToken answers a token for whoever has an API key.
-func (a *api) issueToken(w http.ResponseWriter, _ *http.Request) {
+func (a *api) issueToken(w http.ResponseWriter, r *http.Request) {
 	now := time.Now()
-	token, err := a.source.SignToken(secretJWT, jwt.RegisteredClaims{
+	token, err := a.source.SignToken(r.Context(), secretJWT, jwt.RegisteredClaims{
 		Issuer: issuer, Subject: "api-key", IssuedAt: jwt.NewNumericDate(now), ExpiresAt: jwt.NewNumericDate(now.Add(tokenLifetime)),
 	})
 	if err != nil {

@@ -16,7 +16,7 @@
 // What was read is used through the source, never copied out of it:
 //
 //	pool, err := source.NewPool(ctx, config, "db")             // pgxpool.Pool
-//	token, err := source.SignToken("jwt", claims)              // signed with the current key
+//	token, err := source.SignToken(ctx, "jwt", claims)         // signed with the current key
 //	jwt.ParseWithClaims(token, claims, source.Keyfunc("jwt"))  // by kid: current or previous
 //	source.AcceptsKey(ctx, "api", key)                         // current or previous
 //
@@ -26,6 +26,14 @@
 // closed one by one as they come back from their work, spread over at most a
 // quarter of the overlap; those that were idle all that time are closed at its
 // end. A query that runs is never interrupted.
+//
+// Keys of every algorithm that the engine knows sign and verify alike. Tokens are
+// verified here, with the HMAC key or the public key, by the algorithm of that key
+// and no other. They are signed here with an HMAC key or an exportable private
+// key; with one that stays in the engine, the engine signs (jwt/:role/:secret/sign),
+// over the same login to Vault, which then needs the policy for it, as application.hcl
+// has it. It sets iat, nbf and jti itself, and exp as it was asked for, so leave jti
+// out; and it refuses what the secret does not allow.
 //
 // With alternating_users that is all. With single_user the old password ends at
 // the moment of the rotation, so wrap what opens connections in Source.Retry.

@@ -111,7 +111,7 @@ func TestKeys(t *testing.T) {
 func TestTokens(t *testing.T) {
 	s := open(t, &script{})
 	claims := jwt.RegisteredClaims{Subject: "test"}
-	signed, err := s.SignToken("jwt", claims)
+	signed, err := s.SignToken(t.Context(), "jwt", claims)
 	if err != nil {
 		t.Fatal(err)
 	}

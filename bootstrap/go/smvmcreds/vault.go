@@ -1,6 +1,7 @@
 package smvmcreds
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -16,7 +17,7 @@ import (
 const maxAnswer = 1 << 20
 
 // Vault reads the credentials of a role from Vault's API, or through the listener
-// of a Vault Agent or Vault Proxy on the same machine.
+// of a Vault Agent or Vault Proxy on the same machine, and has tokens signed there.
 type Vault struct {
 	// Address is the URL of Vault, or of the Agent, such as http://127.0.0.1:8100.
 	Address string
@@ -51,37 +52,41 @@ func (e *StatusError) Error() string {
 	return fmt.Sprintf("Vault answers %d: %s", e.Code, strings.Join(e.Errors, "; "))
 }
 
-// Read implements Reader. A token that is refused is replaced, once.
+// Read implements Reader. It asks for values only if the version is another one,
+// unless a previous value is held: that such a value has ended makes no new
+// version, and must be noticed.
 func (v *Vault) Read(ctx context.Context, have *Credentials) (*Credentials, error) {
-	fresh, err := v.read(ctx, have)
-	var refusal *StatusError
-	if v.Auth != nil && errors.As(err, &refusal) && refusal.Code == http.StatusForbidden {
-		v.Auth.Refused()
-		fresh, err = v.read(ctx, have)
-	}
-	return fresh, err
-}
-
-// read asks for values only if the version is another one, unless a previous
-// value is held: that such a value has ended makes no new version, and must be
-// noticed.
-func (v *Vault) read(ctx context.Context, have *Credentials) (*Credentials, error) {
-	token := ""
-	if v.Auth != nil {
-		var err error
-		if token, err = v.Auth.Token(ctx, v); err != nil {
-			return nil, fmt.Errorf("log in to Vault: %w", err)
-		}
-	}
 	path := v.Path
 	if have != nil && !have.offersPrevious() {
 		path += "?if_version=" + strconv.Itoa(have.Version)
 	}
 	var answer struct{ Data map[string]any }
-	if err := v.call(ctx, http.MethodGet, path, token, nil, &answer); err != nil {
+	if err := v.ask(ctx, http.MethodGet, path, nil, &answer); err != nil {
 		return nil, err
 	}
 	return parse(answer.Data, have)
+}
+
+// ask sends a request with a token. One that is refused is replaced, once.
+func (v *Vault) ask(ctx context.Context, method, path string, body []byte, answer any) error {
+	err := v.askOnce(ctx, method, path, body, answer)
+	var refusal *StatusError
+	if v.Auth != nil && errors.As(err, &refusal) && refusal.Code == http.StatusForbidden {
+		v.Auth.Refused()
+		err = v.askOnce(ctx, method, path, body, answer)
+	}
+	return err
+}
+
+func (v *Vault) askOnce(ctx context.Context, method, path string, body []byte, answer any) error {
+	token := ""
+	if v.Auth != nil {
+		var err error
+		if token, err = v.Auth.Token(ctx, v); err != nil {
+			return fmt.Errorf("log in to Vault: %w", err)
+		}
+	}
+	return v.call(ctx, method, path, token, bytes.NewReader(body), answer)
 }
 
 // parse makes credentials of an answer of creds.
