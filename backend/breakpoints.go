@@ -26,6 +26,7 @@ const breakpointsVariable = "SMVM_BREAKPOINTS"
 //	role-<role>.append                                 a write to the history
 //	<secret>.<create|set|test|probe|undo|retire|look|terminate>  a step of a driver
 //	<secret>.<step>-fence                              the fence within it
+//	alert-<name>.cursor                                the note that events were taken
 //
 // For a connection, the scope is connection-<name>, and the secret is the user
 // name of the administrator. A file named as the point stops whoever comes there
@@ -44,6 +45,15 @@ func withBreakpoints(e *rotation.Engine) *rotation.Engine {
 		e.Drivers[name] = breakingDriver{driver, b}
 	}
 	return e
+}
+
+// breakable does what is named, with points around it as above.
+func breakable(ctx context.Context, name string, do func() error) error {
+	dir := os.Getenv(breakpointsVariable)
+	if dir == "" {
+		return do()
+	}
+	return breakpoints{dir}.around(ctx, name, do)
 }
 
 // breakpoints is the control directory.

@@ -2,8 +2,15 @@
 
 package backend
 
-import "github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
+import (
+	"context"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
+)
 
 // withBreakpoints returns the engine as it is: only the plugin that tests build,
 // with the tag breakpoints, can be stopped at a side effect.
 func withBreakpoints(e *rotation.Engine) *rotation.Engine { return e }
+
+// breakable does what is named, and nothing else.
+func breakable(_ context.Context, _ string, do func() error) error { return do() }

@@ -2,8 +2,6 @@ package chaos
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"os"
 	"path/filepath"
@@ -42,7 +40,7 @@ func newLab(t *testing.T) *lab {
 	l.postgres = testenv.NewPostgres(t, testenv.PostgresOptions{})
 	l.cluster = testenv.NewCluster(t, testenv.ClusterOptions{})
 	t.Cleanup(func() { l.checkLogs(t) })
-	must(t, l.register(ctx, binary))
+	must(t, l.cluster.RegisterPlugin(ctx, binary, "", "SMVM_BREAKPOINTS="+l.points.dir))
 	for _, path := range []string{mountPath, siblingPath} {
 		must(t, l.cluster.Enable(ctx, path, ""))
 		client, err := l.client(ctx)
@@ -51,26 +49,6 @@ func newLab(t *testing.T) *lab {
 		must(t, err)
 	}
 	return l
-}
-
-// register puts the plugin into the catalog with the control directory.
-func (l *lab) register(ctx context.Context, binary string) error {
-	if err := l.cluster.RegisterPlugin(ctx, binary, ""); err != nil {
-		return err
-	}
-	active, err := l.cluster.Active(ctx)
-	if err != nil {
-		return err
-	}
-	content, err := os.ReadFile(binary)
-	if err != nil {
-		return err
-	}
-	sum := sha256.Sum256(content)
-	return active.Client.Sys().RegisterPluginWithContext(ctx, &api.RegisterPluginInput{
-		Name: testenv.PluginName, Type: api.PluginTypeSecrets, Command: testenv.PluginName,
-		SHA256: hex.EncodeToString(sum[:]), Env: []string{"SMVM_BREAKPOINTS=" + l.points.dir},
-	})
 }
 
 // client returns a client of the active node that asks once and does not wait.

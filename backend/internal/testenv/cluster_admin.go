@@ -7,13 +7,16 @@ import (
 )
 
 // RegisterPlugin is Vault's RegisterPlugin on all nodes: each gets the binary,
-// also one that is down, and the catalog they share names it once.
-func (c *Cluster) RegisterPlugin(ctx context.Context, binary, version string) error {
+// also one that is down, and the catalog they share names it once. Env, each like
+// NAME=value, is added to the plugin's environment.
+func (c *Cluster) RegisterPlugin(ctx context.Context, binary, version string, env ...string) error {
 	active, err := c.Active(ctx)
 	if err != nil {
 		return err
 	}
-	return registerPlugin(ctx, active, c.Nodes, secretsPlugin(binary, version))
+	p := secretsPlugin(binary, version)
+	p.env = env
+	return registerPlugin(ctx, active, c.Nodes, p)
 }
 
 // RegisterDatabasePlugin is RegisterPlugin for a plugin of Vault's own database

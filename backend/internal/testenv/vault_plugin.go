@@ -28,6 +28,8 @@ func (v *Vault) RegisterPlugin(ctx context.Context, binary, version string) erro
 type catalogPlugin struct {
 	kind                           api.PluginType
 	name, command, binary, version string
+	// env is what Vault adds to the plugin's environment.
+	env []string
 }
 
 func secretsPlugin(binary, version string) catalogPlugin {
@@ -53,7 +55,7 @@ func registerPlugin(ctx context.Context, active *Vault, nodes []*Vault, p catalo
 	sum := sha256.Sum256(content)
 	err = active.Client.Sys().RegisterPluginWithContext(ctx, &api.RegisterPluginInput{
 		Name: p.name, Type: p.kind, Command: p.command,
-		SHA256: hex.EncodeToString(sum[:]), Version: p.version,
+		SHA256: hex.EncodeToString(sum[:]), Version: p.version, Env: p.env,
 	})
 	if err != nil {
 		return fmt.Errorf("register plugin: %w", err)

@@ -1,0 +1,70 @@
+package backend
+
+import (
+	"time"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
+)
+
+// cursor is how far a courier is with a role.
+type cursor struct {
+	// Sequence is that of the newest history entry that was told.
+	Sequence int `json:"sequence"`
+	// Started is the rotation whose beginning was told.
+	Started string `json:"started,omitempty"`
+	// DueSoon and Overdue are the rotations of which that was told.
+	DueSoon time.Time `json:"due_soon,omitzero"`
+	Overdue time.Time `json:"overdue,omitzero"`
+}
+
+// keep stores how far the courier is, after the sink has taken what comes before
+// that: who dies in between delivers it again.
+func (c *courier) keep(r *rotation.Role, at cursor) error {
+	return breakable(c.ctx, "alert-"+c.name+".cursor", func() error {
+		return (&store{c.b}).put(c.ctx, c.cursorKey(r), at)
+	})
+}
+
+func (c *courier) cursorKey(r *rotation.Role) string { return cursorPrefix + c.name + "/" + r.Key }
+
+// cursor returns how far the courier is with a role: from storage the first time,
+// and for a role that it knows nothing of, at what had happened when the alert was
+// created.
+func (c *courier) cursor(r *rotation.Role) (*cursor, error) {
+	if at := c.cursors[r.Key]; at != nil {
+		return at, nil
+	}
+	entry, err := (&store{c.b}).get(c.ctx, c.cursorKey(r))
+	if err != nil {
+		return nil, err
+	}
+	at := &cursor{}
+	if entry != nil {
+		err = entry.DecodeJSON(at)
+	} else {
+		at.Sequence, err = c.beginning(r)
+	}
+	if err == nil {
+		c.cursors[r.Key] = at
+	}
+	return at, err
+}
+
+// beginning is the newest entry from before the alert was created.
+func (c *courier) beginning(r *rotation.Role) (int, error) {
+	s := r.Snapshot()
+	for sequence := s.History.Count; sequence > s.History.Base; sequence-- {
+		entries, err := r.Since(c.ctx, sequence-1, 1)
+		if err != nil {
+			return 0, err
+		}
+		if len(entries) == 0 {
+			continue
+		}
+		rec, err := entries[0].Decode()
+		if err != nil || rec.Started.Before(c.config.Created) {
+			return sequence, err
+		}
+	}
+	return s.History.Base, nil
+}
