@@ -33,7 +33,7 @@ const watchPeriod = 30 * time.Second
 func TestNodeDiesInWatch(t *testing.T) {
 	t.Parallel()
 	c, e, points := newClusterEngine(t)
-	e.served("alternating_users", shortTerms)
+	e.served("alternating_users", map[string]any{"rotation_period": "24h", "overlap": "10m", "refresh_interval": "1s"})
 	s := e.serviceInOwnDatabase()
 	alertmanager := e.alertmanager((&pager{}).listen(t))
 	told := newHook(t)
