@@ -21,21 +21,7 @@ import (
 // for an operator, as written, in a terminal.
 func TestReadme(t *testing.T) {
 	t.Parallel()
-	root, err := testenv.Root()
-	if err != nil {
-		t.Fatal(err)
-	}
-	e := &engine{T: t, vault: testenv.NewVault(t, testenv.VaultOptions{}), postgres: testenv.NewPostgres(t, testenv.PostgresOptions{Settings: talkative}), path: "smvm"}
-	if e.client, err = recorded(e.vault.Client); err != nil {
-		t.Fatal(err)
-	}
-	remember(typedPassword)
-	inspectAfter(t, e.vault, e.postgres)
-	shell := &terminal{T: t, dir: root, env: append(os.Environ(),
-		"PATH="+filepath.Dir(e.vault.Binary)+":"+e.postgres.BinDir+":"+os.Getenv("PATH"),
-		"VAULT_ADDR="+e.vault.Address, "VAULT_TOKEN="+e.vault.RootToken,
-		"PGHOST="+e.postgres.Host, "PGPORT="+strconv.Itoa(e.postgres.Port), "PGUSER="+testenv.Superuser, "PGPASSWORD="+e.postgres.Password)}
-
+	e, shell := newOperated(t)
 	install := "bootstrap/configure.sh -version v0.1.0 " + shared.plugin
 	if out := shell.run(install); !strings.Contains(out, "smvm/ runs") {
 		t.Errorf("configure.sh said\n%s", out)
@@ -43,7 +29,7 @@ func TestReadme(t *testing.T) {
 	if out := shell.run(install); strings.Contains(out, "changed   ") {
 		t.Errorf("run again, configure.sh said\n%s", out)
 	}
-	commands := readmeCommands(t, root, "Quick start", "Tokens", "Policies", "Audit")
+	commands := readmeCommands(t, shell.dir, "Quick start", "Tokens", "Policies", "Audit")
 	out := shell.run("set -euo pipefail\nset -x\n" + commands)
 	for _, words := range []string{"db_username", "dry_run", "completed", "stage", "# Secret Rotation Audit"} {
 		if !strings.Contains(out, words) {
@@ -55,6 +41,26 @@ func TestReadme(t *testing.T) {
 		t.Errorf("verify reports %v", report)
 	}
 	e.history()
+}
+
+// newOperated starts servers with nothing on them, and a terminal to them.
+func newOperated(t *testing.T) (*engine, *terminal) {
+	t.Helper()
+	root, err := testenv.Root()
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := &engine{T: t, vault: testenv.NewVault(t, testenv.VaultOptions{}), postgres: testenv.NewPostgres(t, testenv.PostgresOptions{Settings: talkative}), path: "smvm", prefix: "orders"}
+	if e.client, err = recorded(e.vault.Client); err != nil {
+		t.Fatal(err)
+	}
+	rememberServers(e.vault, e.postgres)
+	remember(typedPassword)
+	inspectAfter(t, e.vault, e.postgres)
+	return e, &terminal{T: t, dir: root, unsealKey: e.vault.UnsealKey, env: append(os.Environ(),
+		"PATH="+filepath.Dir(e.vault.Binary)+":"+e.postgres.BinDir+":"+os.Getenv("PATH"),
+		"VAULT_ADDR="+e.vault.Address, "VAULT_TOKEN="+e.vault.RootToken,
+		"PGHOST="+e.postgres.Host, "PGPORT="+strconv.Itoa(e.postgres.Port), "PGUSER="+testenv.Superuser, "PGPASSWORD="+e.postgres.Password)}
 }
 
 // readmeCommands returns the shell commands in sections of the README.
@@ -88,6 +94,8 @@ type terminal struct {
 	*testing.T
 	dir string
 	env []string
+	// unsealKey is what is typed when Vault asks for one.
+	unsealKey string
 }
 
 // run runs a script, answers every question for a password with the same one,
@@ -103,15 +111,19 @@ func (s *terminal) run(script string) string {
 		s.Fatal(err)
 	}
 	defer screen.Close() //nolint:errcheck // nothing depends on it
-	shown := s.converse(screen)
+	shown, _ := s.converse(screen)
 	if err := cmd.Wait(); err != nil {
 		s.Fatalf("%v:\n%s", err, shown)
 	}
 	return shown
 }
 
-// converse reads what is shown until the end, and answers questions.
-func (s *terminal) converse(screen *os.File) string {
+// done is shown by a session after each of its scripts.
+const done = '\x1e'
+
+// converse reads what is shown until a script is done, or until the end, which is
+// an error then, and answers questions.
+func (s *terminal) converse(screen *os.File) (string, error) {
 	var shown, line bytes.Buffer
 	chunk := make([]byte, 4096)
 	for {
@@ -124,20 +136,29 @@ func (s *terminal) converse(screen *os.File) string {
 			}
 			line.WriteByte(c)
 		}
-		if asks(line.String()) {
+		if answer := s.answer(line.String()); answer != "" {
 			line.Reset()
-			if _, err := screen.WriteString(typedPassword + "\n"); err != nil {
+			if _, err := screen.WriteString(answer + "\n"); err != nil {
 				s.Error(err)
 			}
 		}
-		if err != nil {
-			return shown.String()
+		if before, found := strings.CutSuffix(shown.String(), string(done)); found || err != nil {
+			return before, err
 		}
 	}
 }
 
-// asks recognizes the questions of psql and of the README's own reads.
-func asks(line string) bool {
+// answer is what is typed when the questions of psql, of Vault, and of the
+// README's own reads are shown; nothing if it is none.
+func (s *terminal) answer(line string) string {
 	line = strings.ToLower(line)
-	return strings.HasSuffix(line, ": ") && !strings.HasPrefix(line, "+") && (strings.Contains(line, "password") || strings.HasPrefix(line, "enter it again"))
+	switch {
+	case !strings.HasSuffix(line, ": ") || strings.HasPrefix(line, "+"):
+		return ""
+	case strings.HasPrefix(line, "unseal key"):
+		return s.unsealKey
+	case strings.Contains(line, "password"), strings.HasPrefix(line, "enter it again"):
+		return typedPassword
+	}
+	return ""
 }
