@@ -76,7 +76,7 @@ func newClusterEngine(t *testing.T) (*testenv.Cluster, *engine, string) {
 	}
 	points := t.TempDir()
 	c := testenv.NewCluster(t, testenv.ClusterOptions{})
-	if err := c.RegisterPlugin(t.Context(), binary, "", "SMVM_BREAKPOINTS="+points); err != nil {
+	if err := c.RegisterPluginWithEnv(t.Context(), binary, "SMVM_BREAKPOINTS="+points); err != nil {
 		t.Fatal(err)
 	}
 	pg := testenv.NewPostgres(t, testenv.PostgresOptions{Settings: talkative})

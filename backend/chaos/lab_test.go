@@ -40,7 +40,7 @@ func newLab(t *testing.T) *lab {
 	l.postgres = testenv.NewPostgres(t, testenv.PostgresOptions{})
 	l.cluster = testenv.NewCluster(t, testenv.ClusterOptions{})
 	t.Cleanup(func() { l.checkLogs(t) })
-	must(t, l.cluster.RegisterPlugin(ctx, binary, "", "SMVM_BREAKPOINTS="+l.points.dir))
+	must(t, l.cluster.RegisterPluginWithEnv(ctx, binary, "SMVM_BREAKPOINTS="+l.points.dir))
 	for _, path := range []string{mountPath, siblingPath} {
 		must(t, l.cluster.Enable(ctx, path, ""))
 		client, err := l.client(ctx)

@@ -7,26 +7,31 @@ import (
 )
 
 // RegisterPlugin is Vault's RegisterPlugin on all nodes: each gets the binary,
-// also one that is down, and the catalog they share names it once. Env, each like
-// NAME=value, is added to the plugin's environment.
-func (c *Cluster) RegisterPlugin(ctx context.Context, binary, version string, env ...string) error {
+// also one that is down, and the catalog they share names it once.
+func (c *Cluster) RegisterPlugin(ctx context.Context, binary, version string) error {
+	return c.register(ctx, secretsPlugin(binary, version))
+}
+
+// RegisterPluginWithEnv is RegisterPlugin, in any version, with variables like
+// NAME=value added to the plugin's environment.
+func (c *Cluster) RegisterPluginWithEnv(ctx context.Context, binary string, env ...string) error {
+	p := secretsPlugin(binary, "")
+	p.env = env
+	return c.register(ctx, p)
+}
+
+func (c *Cluster) register(ctx context.Context, p catalogPlugin) error {
 	active, err := c.Active(ctx)
 	if err != nil {
 		return err
 	}
-	p := secretsPlugin(binary, version)
-	p.env = env
 	return registerPlugin(ctx, active, c.Nodes, p)
 }
 
 // RegisterDatabasePlugin is RegisterPlugin for a plugin of Vault's own database
 // engine, under the given name.
 func (c *Cluster) RegisterDatabasePlugin(ctx context.Context, name, binary string) error {
-	active, err := c.Active(ctx)
-	if err != nil {
-		return err
-	}
-	return registerPlugin(ctx, active, c.Nodes, catalogPlugin{kind: api.PluginTypeDatabase, name: name, command: name, binary: binary})
+	return c.register(ctx, catalogPlugin{kind: api.PluginTypeDatabase, name: name, command: name, binary: binary})
 }
 
 // Enable is Vault's Enable on the active node.
