@@ -26,7 +26,7 @@ func TestDeliveredAndNotNoted(t *testing.T) {
 	m.boot()
 	m.storage.allowPuts(-1)
 	m.tick(0)
-	m.write("rotate", nil)
+	m.write("rotate", d("reason", "not the same again"))
 	m.eventually("the events of the next rotation", func() bool { return len(r.ids()) == 2*len(told) })
 	for i, id := range r.ids() {
 		if name, times := r.about(id); name != told[i%2] || i < len(told) && times < 2 {
