@@ -1,0 +1,133 @@
+package acceptance
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+)
+
+// moment is before a step of a section.
+type moment struct {
+	section string
+	number  int
+}
+
+// after is when the last step of a section has been done.
+const after = -1
+
+// happenings are the emergencies, what is done about them that no command of the
+// runbook does, and what has to be the case in the end.
+func (r *runbook) happenings() map[moment]func() {
+	rotate := func() { r.write("rotate", map[string]any{"wait": 60}) }
+	return map[moment]func(){
+		{"A secret has leaked", after}: func() { r.dead(r.before) },
+
+		{"A rotation failed", 0}: r.badRelease,
+		{"A rotation failed", 2}: func() { r.verifies("SELECT 1") },
+
+		{"The database is unreachable", 0}: func() { r.must(r.postgres.Shutdown()) },
+		{"The database is unreachable", 1}: func() { r.must(r.postgres.Start(r.Context())) },
+
+		{"Vault was sealed in the middle", 0}: r.sealedInTheMiddle,
+
+		{"The application is unhealthy after a rotation", 0}:     r.sickRelease,
+		{"The application is unhealthy after a rotation", after}: func() { r.inOrders("ALTER ROLE orders_a CONNECTION LIMIT -1; ALTER ROLE orders_b CONNECTION LIMIT -1") },
+
+		{"Back with some of the secrets", 0}:     rotate,
+		{"Back with some of the secrets", after}: func() { r.back("jwt_secret") },
+		{"Back with all of them", 0}:             rotate,
+		{"Back with all of them", after}:         func() { r.back("jwt_secret", "api_key", "db_password") },
+
+		{"A role needs attention", 0}:     r.givenUp,
+		{"A role needs attention", 1}:     func() { r.inOrders("GRANT SELECT ON totals TO reports") },
+		{"A role needs attention", after}: func() { r.write("roles/reports", map[string]any{"auto_rotate": false}) },
+
+		{"The administrator's password is lost", 0}: r.lostPassword,
+
+		{"Restored from a snapshot", 1}: r.movedOn,
+
+		{"A plugin upgrade went wrong", 0}: r.brokenUpgrade,
+	}
+}
+
+func (r *runbook) must(err error) {
+	r.Helper()
+	if err != nil {
+		r.Fatal(err)
+	}
+}
+
+func (r *runbook) verifies(statement string) {
+	r.Helper()
+	r.write("secrets/default/db", map[string]any{"verification_statements": statement})
+}
+
+// badRelease makes a rotation fail.
+func (r *runbook) badRelease() {
+	r.verifies("SELECT count(*) FROM salaries")
+	r.refused(unprocessable, "rotate", nil)
+}
+
+// sealedInTheMiddle seals Vault while a rotation waits for the database.
+func (r *runbook) sealedInTheMiddle() {
+	r.must(r.postgres.Stall())
+	if answer := r.write("rotate", map[string]any{"wait": 1}); answer["status"] != "in_progress" {
+		r.Errorf("with a stalled PostgreSQL, rotate answers %v", answer)
+	}
+	r.must(errors.Join(r.vault.Seal(r.Context()), r.postgres.Continue()))
+}
+
+// sickRelease rotates, and then the application cannot use what it was given.
+func (r *runbook) sickRelease() {
+	answer := r.write("rotate", nil)
+	r.reaches(r.service, number(r.T, answer, "version"), 20*time.Second)
+	user := text(r.creds(), "db_username")
+	r.inOrders("ALTER ROLE " + user + " CONNECTION LIMIT 0")
+	r.inOrders("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename LIKE 'orders%'")
+	r.eventually("the application to suffer", 20*time.Second, func(context.Context) error { return r.service.sick() })
+}
+
+// back checks that these values, and no others, are those of before the rotation.
+func (r *runbook) back(names ...string) {
+	r.Helper()
+	now := r.creds()
+	for _, name := range []string{"jwt_secret", "api_key", "db_password"} {
+		if same := now[name] == r.before[name]; same != slices.Contains(names, name) {
+			r.Errorf("%s is that of before: %t", name, same)
+		}
+	}
+}
+
+// givenUp waits until automatic rotation has stopped.
+func (r *runbook) givenUp() {
+	r.eventually("automatic rotation of reports to stop", 3*time.Minute, func(context.Context) error {
+		if status := r.read("status/reports"); status["needs_attention"] != true {
+			return errors.New("it has not: " + text(status, "last_error"))
+		}
+		return nil
+	})
+}
+
+// lostPassword changes the administrator's password by hand.
+func (r *runbook) lostPassword() {
+	r.sql("ALTER ROLE smvm_admin PASSWORD '" + verifier(r.T, "changed-by-hand-0123456789") + "'")
+	r.refused(unprocessable, "rotate-root/main", nil)
+}
+
+// movedOn makes the snapshot worth nothing.
+func (r *runbook) movedOn() {
+	for range 2 {
+		r.write("rotate", map[string]any{"revoke_previous": true, "wait": 60})
+	}
+	r.dead(r.before)
+}
+
+// brokenUpgrade moves the mount to a version whose binary is not there any more.
+func (r *runbook) brokenUpgrade() {
+	r.configure(versioned(r.T, "v0.2.0"), "v0.2.0")
+	r.must(os.Remove(filepath.Join(r.vault.PluginDir, "vault-plugin-secrets-smvm_v0.2.0")))
+	r.must(r.vault.KillPlugins())
+}
