@@ -10,6 +10,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/alert"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/outbound"
 )
 
 func (b *backend) pathAlerts() *framework.Path {
@@ -62,7 +63,7 @@ func alertFields() map[string]*framework.FieldSchema {
 		"events":        field(framework.TypeCommaStringSlice, "Names of the events to tell; all if left out."),
 		"roles":         field(framework.TypeCommaStringSlice, "Names of the roles whose events are told; all if left out. A connection is connections/<name>."),
 		"authorization": sensitive("Value of the Authorization header."),
-		"key":           sensitive("webhook: key by which what is sent is signed, in the header " + alert.SignatureHeader + "."),
+		"key":           sensitive("webhook: key by which what is sent is signed, in the header " + outbound.SignatureHeader + "."),
 		"tls_ca":        field(framework.TypeString, "CA certificates in PEM; the system's if left out."),
 		"notice":        {Type: framework.TypeDurationSecond, Default: seconds(alert.DefaultNotice), Description: "How long before a rotation rotation_due_soon is told, to roles that rotate less often."},
 	}
