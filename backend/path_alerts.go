@@ -3,7 +3,6 @@ package backend
 import (
 	"context"
 	"fmt"
-	"net/url"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
@@ -125,7 +124,7 @@ func (b *backend) pathAlertRead(ctx context.Context, _ *logical.Request, d *fram
 		return nil, err
 	}
 	data := b.delivery(name)
-	data["type"], data["url"], data["events"], data["roles"] = c.Type, shownURL(c.URL), c.Events, c.Roles
+	data["type"], data["url"], data["events"], data["roles"] = c.Type, outbound.Host(c.URL), c.Events, c.Roles
 	data["tls_ca"], data["notice"] = c.TLSCA, seconds(c.Notice)
 	return &logical.Response{Data: data}, nil
 }
@@ -137,16 +136,6 @@ func (b *backend) delivery(name string) map[string]any {
 		data["waiting"], data["last_error"] = c.state()
 	}
 	return data
-}
-
-// shownURL leaves out all of an address that may be secret: that of a chat has its
-// token in the path.
-func shownURL(address string) string {
-	u, err := url.Parse(address)
-	if err != nil {
-		return ""
-	}
-	return u.Scheme + "://" + u.Host
 }
 
 // pathAlertDelete corresponds to DELETE on alerts/:name.

@@ -41,8 +41,8 @@ func (b *backend) recordPath(pattern, suffix, nameOf, prefix string) *framework.
 func recordFields() map[string]*framework.FieldSchema {
 	return map[string]*framework.FieldSchema{
 		"rotation_id":      field(framework.TypeString, "Id of the operation."),
-		"kind":             field(framework.TypeString, "create, import, rotate, rollback, retire, repair or delete."),
-		"trigger":          field(framework.TypeString, "manual, schedule or recovery."),
+		"kind":             field(framework.TypeString, "create, import, rotate, rollback, retire, repair, follow, publish or delete."),
+		"trigger":          field(framework.TypeString, "manual, schedule, recovery or check."),
 		"actor":            field(framework.TypeMap, "Who asked for it: display_name and entity_id."),
 		"reason":           field(framework.TypeString, "Why, as given."),
 		"vault_request_id": field(framework.TypeString, "Vault's id of the request, as its audit log has it."),

@@ -80,6 +80,9 @@ func (b *backend) dryRun(ctx context.Context, r *rotation.Role, names []string) 
 			resp.AddWarning(fmt.Sprintf("secret %s: %s", name, finding))
 		}
 	}
+	published, err := b.copies.rehearse(ctx, r)
+	problems = errors.Join(problems, err)
+	resp.Warnings = append(resp.Warnings, published...)
 	if problems != nil {
 		return nil, preflightError(fmt.Errorf("a rotation would fail: %w", problems))
 	}

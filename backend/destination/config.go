@@ -51,7 +51,7 @@ type Config struct {
 // New is a destination of which only the target's settings and Values are missing;
 // nil if there is no such type.
 func New(typeName string) *Config {
-	target := types[typeName]
+	target := targets[typeName]
 	if target == nil {
 		return nil
 	}
@@ -78,6 +78,16 @@ func Decode(raw []byte) (*Config, error) {
 		return nil, fmt.Errorf("decode destination: %w", err)
 	}
 	return c, nil
+}
+
+// Clone copies a destination.
+func (c *Config) Clone() *Config {
+	raw, err := json.Marshal(c)
+	if err != nil {
+		return nil // which strings and numbers never are
+	}
+	cloned, _ := Decode(raw)
+	return cloned
 }
 
 // invalid makes the error for a field: its name, what is wrong, and the fix.
@@ -164,7 +174,9 @@ func (c *Config) copied(owner, role string, stamp Stamp, values map[string]strin
 	made := Copy{Owner: owner, Role: role, Stamp: stamp, Adopt: c.Adopt}
 	for _, value := range c.Values {
 		name, text, _ := strings.Cut(value, "=")
-		made.Items = append(made.Items, Item{filled(name, role), placeholder.Fill(strings.TrimSpace(text), values)})
+		item := Item{Name: filled(name, role), Value: placeholder.Fill(strings.TrimSpace(text), values)}
+		item.ID = c.digest(owner, stamp.String(), item.Name, item.Value)
+		made.Items = append(made.Items, item)
 	}
 	slices.SortFunc(made.Items, func(a, b Item) int { return strings.Compare(a.Name, b.Name) })
 	for i := 1; i < len(made.Items); i++ {
@@ -172,14 +184,14 @@ func (c *Config) copied(owner, role string, stamp Stamp, values map[string]strin
 			return Copy{}, invalid("values", "%q is named twice for role %s", made.Items[i].Name, role)
 		}
 	}
-	made.ID = made.digest(c.Salt)
+	made.ID = c.digest(owner, stamp.String(), made.Items)
 	return made, nil
 }
 
-// digest is an HMAC of all that makes a copy what it is.
-func (c Copy) digest(salt []byte) string {
-	mac := hmac.New(sha256.New, salt)
-	raw, _ := json.Marshal([]any{c.Owner, c.Stamp.String(), c.Items}) // cannot fail
+// digest is an HMAC of what makes a copy, or a part of one, what it is.
+func (c *Config) digest(parts ...any) string {
+	mac := hmac.New(sha256.New, c.Salt)
+	raw, _ := json.Marshal(parts) // cannot fail
 	mac.Write(raw)
 	return hex.EncodeToString(mac.Sum(nil))[:32]
 }

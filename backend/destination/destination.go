@@ -49,8 +49,8 @@ const (
 	TypeWebhook           = "webhook"
 )
 
-// types make an empty target of each type.
-var types = map[string]func() Target{
+// targets make an empty target of each type.
+var targets = map[string]func() Target{
 	TypeAWSSecretsManager: func() Target { return &AWSSecretsManager{} },
 	TypeVaultKV:           func() Target { return &VaultKV{} },
 	TypeWebhook:           func() Target { return &Webhook{} },
@@ -58,8 +58,8 @@ var types = map[string]func() Target{
 
 // Types lists the types in alphabetical order.
 func Types() []string {
-	names := make([]string, 0, len(types))
-	for name := range types {
+	names := make([]string, 0, len(targets))
+	for name := range targets {
 		names = append(names, name)
 	}
 	slices.Sort(names)
@@ -96,7 +96,11 @@ func superseded(name string, newer Stamp) error {
 }
 
 // Item is one value, and the name that it has at the target.
-type Item struct{ Name, Value string }
+type Item struct {
+	Name, Value string
+	// ID is as that of a Copy, for the item alone.
+	ID string
+}
 
 // Copy is what a target is to hold for one role.
 type Copy struct {

@@ -5,10 +5,13 @@ import (
 	"net/http"
 )
 
-// explain is the error for a status of HTTP, nil for success: who answered it, what
-// it means here, and whether trying again may help.
-func explain(status int, who string) error {
+// explain is the error for the end of a request of HTTP, nil for success: that of
+// the way there, if there is one, or who answered the status, what it means here,
+// and whether trying again may help.
+func explain(status int, err error, who string) error {
 	switch {
+	case err != nil:
+		return err
 	case status >= 200 && status <= 299:
 		return nil
 	case status == http.StatusUnauthorized, status == http.StatusForbidden:

@@ -242,13 +242,16 @@ func (s *kvSession) write(ctx context.Context, c Copy, item Item, e kvEntry) err
 	data := map[string]any{}
 	maps.Copy(data, e.data)
 	maps.Copy(data, kvData(c, item))
+	var answer struct {
+		Errors []string `json:"errors"`
+	}
 	status, err := s.call(ctx, http.MethodPost, s.path("data", item.Name), map[string]any{
 		"data": data, "options": map[string]any{"cas": e.version},
-	}, nil)
-	if err == nil && status == http.StatusBadRequest {
+	}, &answer)
+	if status == http.StatusBadRequest && strings.Contains(strings.Join(answer.Errors, " "), "check-and-set") {
 		return errContended
 	}
-	if err := errors.Join(err, explain(status, "Vault")); err != nil {
+	if err := explain(status, err, "Vault"); err != nil {
 		return err
 	}
 	if e.custom[ownerKey] != c.Owner {
@@ -269,5 +272,5 @@ func (s *kvSession) claim(ctx context.Context, name string, e kvEntry, owner str
 	maps.Copy(custom, e.custom)
 	custom[ownerKey] = owner
 	status, err := s.call(ctx, http.MethodPost, s.path("metadata", name), map[string]any{"custom_metadata": custom}, nil)
-	return errors.Join(err, explain(status, "Vault"))
+	return explain(status, err, "Vault")
 }

@@ -46,7 +46,7 @@ func (v *VaultKV) open(ctx context.Context) (*kvSession, error) {
 		err = errors.New("the login was answered without a token")
 	}
 	s.token = answer.Auth.Token
-	if err := errors.Join(err, explain(status, "Vault's login")); err != nil {
+	if err := explain(status, err, "Vault's login"); err != nil {
 		s.close(ctx)
 		return nil, err
 	}
@@ -141,7 +141,7 @@ func (s *kvSession) get(ctx context.Context, path string, answer any) (found boo
 	if err == nil && status == http.StatusNotFound {
 		return false, nil
 	}
-	return true, errors.Join(err, explain(status, "Vault"))
+	return true, explain(status, err, "Vault")
 }
 
 // allowed asks Vault whether the token may do with a name what publishing takes.
@@ -151,7 +151,7 @@ func (s *kvSession) allowed(ctx context.Context, name string) error {
 		Data map[string]any `json:"data"`
 	}{}
 	status, err := s.call(ctx, http.MethodPost, "sys/capabilities-self", map[string]any{"paths": paths}, &answer)
-	if err := errors.Join(err, explain(status, "Vault")); err != nil {
+	if err := explain(status, err, "Vault"); err != nil {
 		return err
 	}
 	for _, path := range paths {

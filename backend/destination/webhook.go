@@ -85,8 +85,5 @@ func (w *Webhook) post(ctx context.Context, n notice) error {
 	status, err := outbound.Post(ctx, outbound.Message{
 		URL: w.URL, TLSCA: w.TLSCA, ID: n.ID, Body: n, Key: w.Key, Time: time.Now(),
 	})
-	if err != nil {
-		return err
-	}
-	return explain(status, "the receiver")
+	return explain(status, err, "the receiver")
 }

@@ -1,0 +1,291 @@
+package destination
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
+	"github.com/aws/aws-sdk-go-v2/service/secretsmanager/types"
+)
+
+// AWSSecretsManager publishes to AWS Secrets Manager: each value is a secret of its
+// own, marked by a tag. The id of a version is made from the copy, so that asking
+// for it twice makes one, and tells which of two is newer. The label AWSCURRENT is
+// moved from the version that was seen to have it, so that of two who publish at
+// the same time one finds out; AWS then gives that version AWSPREVIOUS.
+type AWSSecretsManager struct {
+	Region string `json:"region"`
+	// Endpoint and STSEndpoint replace AWS's own, such as those of a VPC.
+	Endpoint    string `json:"endpoint,omitempty"`
+	STSEndpoint string `json:"sts_endpoint,omitempty"`
+	// AccessKeyID and SecretAccessKey log in; without them, whatever the machine
+	// that Vault runs on has, as AWS's own tools find it.
+	AccessKeyID     string `json:"access_key_id,omitempty"`
+	SecretAccessKey string `json:"secret_access_key,omitempty"`
+	// RoleARN is what the login then assumes, for a quarter of an hour each time.
+	RoleARN    string `json:"role_arn,omitempty"`
+	ExternalID string `json:"external_id,omitempty"`
+}
+
+// Fields implements Target.
+func (a *AWSSecretsManager) Fields() map[string]*string {
+	return map[string]*string{
+		"region": &a.Region, "endpoint": &a.Endpoint, "sts_endpoint": &a.STSEndpoint, "access_key_id": &a.AccessKeyID,
+		"secret_access_key": &a.SecretAccessKey, "role_arn": &a.RoleARN, "external_id": &a.ExternalID,
+	}
+}
+
+var (
+	regionForm = regexp.MustCompile(`^[a-z]{2}(-[a-z]+)+-[0-9]+$`)
+	roleForm   = regexp.MustCompile(`^arn:aws[a-z-]*:iam::[0-9]{12}:role/[\w+=,.@/-]+$`)
+)
+
+// Validate implements Target.
+func (a *AWSSecretsManager) Validate() error {
+	switch {
+	case !regionForm.MatchString(a.Region):
+		return invalid("region", "%q is no region of AWS; give one like eu-central-1", a.Region)
+	case (a.AccessKeyID == "") != (a.SecretAccessKey == ""):
+		return invalid("access_key_id, secret_access_key", "go together; give both, or neither to use what the machine that Vault runs on has")
+	case a.RoleARN != "" && !roleForm.MatchString(a.RoleARN):
+		return invalid("role_arn", "%q is no role; give one like arn:aws:iam::123456789012:role/smvm", a.RoleARN)
+	case a.ExternalID != "" && a.RoleARN == "":
+		return invalid("external_id", "goes with role_arn")
+	}
+	for field, address := range map[string]string{"endpoint": a.Endpoint, "sts_endpoint": a.STSEndpoint} {
+		if address == "" {
+			continue
+		}
+		if err := checkAddress(field, address); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Where implements Target.
+func (a *AWSSecretsManager) Where() string { return "AWS Secrets Manager of " + a.Region }
+
+// Preflight implements Target. What may be written is not known before it is.
+func (a *AWSSecretsManager) Preflight(ctx context.Context, c Copy) error {
+	s, err := a.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	var problems error
+	for _, item := range c.Items {
+		e, err := s.describe(ctx, item.Name)
+		if err == nil {
+			err = e.obstacle(c, item.Name)
+		}
+		problems = errors.Join(problems, err)
+	}
+	return problems
+}
+
+// Publish implements Target.
+func (a *AWSSecretsManager) Publish(ctx context.Context, c Copy) error {
+	s, err := a.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	for _, item := range c.Items {
+		if err := s.publish(ctx, c, item); err != nil {
+			return fmt.Errorf("%s: %w", item.Name, err)
+		}
+	}
+	return nil
+}
+
+// Compare implements Target.
+func (a *AWSSecretsManager) Compare(ctx context.Context, c Copy) (differences []string, err error) {
+	s, err := a.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer s.close()
+	for _, item := range c.Items {
+		difference, err := s.difference(ctx, c, item)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", item.Name, err)
+		}
+		if difference != "" {
+			differences = append(differences, item.Name+" "+difference)
+		}
+	}
+	return differences, nil
+}
+
+// The labels of versions that are AWS's own.
+const (
+	awsCurrent = "AWSCURRENT"
+	awsPending = "AWSPENDING"
+)
+
+// awsEntry is what Secrets Manager has under one name.
+type awsEntry struct {
+	exists, deleted bool
+	owner           string
+	// current is the id of the version that has AWSCURRENT.
+	current string
+}
+
+// obstacle says why a copy may not be published there.
+func (e awsEntry) obstacle(c Copy, name string) error {
+	switch {
+	case e.deleted:
+		return refused("%s is scheduled for deletion; run: aws secretsmanager restore-secret --secret-id %s", name, name)
+	case e.exists && e.owner != c.Owner && !c.Adopt:
+		return foreign(name)
+	case e.owner == c.Owner && c.Stamp.Version > 0 && c.Stamp.older(versionStamp(e.current)):
+		return superseded(name, versionStamp(e.current))
+	}
+	return nil
+}
+
+// versionID is the ClientRequestToken of an item, and so the id of its version.
+func versionID(c Copy, item Item) string {
+	return "smvm-" + c.Stamp.String() + "-" + item.ID
+}
+
+// versionStamp reads the stamp in what versionID makes.
+func versionStamp(id string) Stamp {
+	parts := strings.Split(id, "-")
+	if len(parts) != 4 || parts[0] != "smvm" {
+		return Stamp{}
+	}
+	return parseStamp(parts[1] + "-" + parts[2])
+}
+
+// describe finds out what there is under a name.
+func (s *awsSession) describe(ctx context.Context, name string) (awsEntry, error) {
+	found, err := s.client.DescribeSecret(ctx, &secretsmanager.DescribeSecretInput{SecretId: &name})
+	var missing *types.ResourceNotFoundException
+	if errors.As(err, &missing) {
+		return awsEntry{}, nil
+	}
+	if err != nil {
+		return awsEntry{}, explainAWS(err, "secretsmanager:DescribeSecret", name)
+	}
+	e := awsEntry{exists: true, deleted: found.DeletedDate != nil}
+	for _, tag := range found.Tags {
+		if aws.ToString(tag.Key) == ownerKey {
+			e.owner = aws.ToString(tag.Value)
+		}
+	}
+	for id, stages := range found.VersionIdsToStages {
+		if slices.Contains(stages, awsCurrent) {
+			e.current = id
+		}
+	}
+	return e, nil
+}
+
+// publish makes Secrets Manager hold one item.
+func (s *awsSession) publish(ctx context.Context, c Copy, item Item) error {
+	err := errContended
+	for range publishAttempts {
+		e, readErr := s.describe(ctx, item.Name)
+		if err := errors.Join(readErr, e.obstacle(c, item.Name)); err != nil {
+			return err
+		}
+		switch {
+		case !e.exists:
+			err = s.create(ctx, c, item)
+		case e.current != versionID(c, item):
+			err = s.replace(ctx, c, item, e)
+		default:
+			err = nil
+		}
+		if !errors.Is(err, errContended) {
+			break
+		}
+	}
+	if err != nil {
+		return err
+	}
+	return s.check(ctx, c, item)
+}
+
+func (s *awsSession) create(ctx context.Context, c Copy, item Item) error {
+	_, err := s.client.CreateSecret(ctx, &secretsmanager.CreateSecretInput{
+		Name: &item.Name, SecretString: &item.Value, ClientRequestToken: aws.String(versionID(c, item)), Tags: ownerTag(c),
+		Description: aws.String("Published by smvm for role " + c.Role + "; changes by hand are overwritten"),
+	})
+	return explainAWS(err, "secretsmanager:CreateSecret", item.Name)
+}
+
+func ownerTag(c Copy) []types.Tag {
+	return []types.Tag{{Key: aws.String(ownerKey), Value: &c.Owner}}
+}
+
+// replace adds a version and then moves AWSCURRENT to it, from the one that was
+// seen to have it and from no other.
+func (s *awsSession) replace(ctx context.Context, c Copy, item Item, e awsEntry) error {
+	if e.owner != c.Owner {
+		_, err := s.client.TagResource(ctx, &secretsmanager.TagResourceInput{SecretId: &item.Name, Tags: ownerTag(c)})
+		if err != nil {
+			return explainAWS(err, "secretsmanager:TagResource", item.Name)
+		}
+	}
+	_, err := s.client.PutSecretValue(ctx, &secretsmanager.PutSecretValueInput{
+		SecretId: &item.Name, SecretString: &item.Value, ClientRequestToken: aws.String(versionID(c, item)), VersionStages: []string{awsPending},
+	})
+	if err != nil {
+		return explainAWS(err, "secretsmanager:PutSecretValue", item.Name)
+	}
+	move := &secretsmanager.UpdateSecretVersionStageInput{
+		SecretId: &item.Name, VersionStage: aws.String(awsCurrent), MoveToVersionId: aws.String(versionID(c, item)),
+	}
+	if e.current != "" {
+		move.RemoveFromVersionId = &e.current
+	}
+	_, err = s.client.UpdateSecretVersionStage(ctx, move)
+	var moved *types.InvalidParameterException
+	if errors.As(err, &moved) {
+		return errContended
+	}
+	return explainAWS(err, "secretsmanager:UpdateSecretVersionStage", item.Name)
+}
+
+// check reads an item back.
+func (s *awsSession) check(ctx context.Context, c Copy, item Item) error {
+	found, err := s.client.GetSecretValue(ctx, &secretsmanager.GetSecretValueInput{SecretId: &item.Name, VersionStage: aws.String(awsCurrent)})
+	if err != nil {
+		return explainAWS(err, "secretsmanager:GetSecretValue", item.Name)
+	}
+	if aws.ToString(found.SecretString) != item.Value || aws.ToString(found.VersionId) != versionID(c, item) {
+		return errLying
+	}
+	return nil
+}
+
+// difference says how an item differs from what there is.
+func (s *awsSession) difference(ctx context.Context, c Copy, item Item) (string, error) {
+	e, err := s.describe(ctx, item.Name)
+	switch {
+	case err != nil:
+		return "", err
+	case !e.exists || e.current == "":
+		return "is missing", nil
+	case e.deleted:
+		return "is scheduled for deletion", nil
+	case e.owner != c.Owner:
+		return "is not this engine's", nil
+	}
+	if err = s.check(ctx, c, item); errors.Is(err, errLying) {
+		return "has another value", nil
+	}
+	return "", err
+}
+
+// sessionLife is how long an assumed role lasts, the shortest that AWS gives.
+const sessionLife = 15 * time.Minute
