@@ -61,7 +61,7 @@ var targetFields = map[string]*framework.FieldSchema{
 	"token":             sensitive("vault_kv: token to use as it is, instead of an AppRole."),
 	"url":               field(framework.TypeString, "webhook: address to post to. Only its host is shown when read."),
 	"key":               sensitive("webhook: key by which what is sent is signed, of 16 characters or more."),
-	"tls_ca":            field(framework.TypeString, "vault_kv, webhook: CA certificates in PEM; the system's if left out."),
+	"tls_ca":            field(framework.TypeString, "CA certificates in PEM; the system's if left out."),
 }
 
 func destinationFields() map[string]*framework.FieldSchema {

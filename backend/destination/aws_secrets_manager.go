@@ -7,11 +7,12 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager/types"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/outbound"
 )
 
 // AWSSecretsManager publishes to AWS Secrets Manager: each value is a secret of its
@@ -24,6 +25,7 @@ type AWSSecretsManager struct {
 	// Endpoint and STSEndpoint replace AWS's own, such as those of a VPC.
 	Endpoint    string `json:"endpoint,omitempty"`
 	STSEndpoint string `json:"sts_endpoint,omitempty"`
+	TLSCA       string `json:"tls_ca,omitempty"`
 	// AccessKeyID and SecretAccessKey log in; without them, whatever the machine
 	// that Vault runs on has, as AWS's own tools find it.
 	AccessKeyID     string `json:"access_key_id,omitempty"`
@@ -37,7 +39,7 @@ type AWSSecretsManager struct {
 func (a *AWSSecretsManager) Fields() map[string]*string {
 	return map[string]*string{
 		"region": &a.Region, "endpoint": &a.Endpoint, "sts_endpoint": &a.STSEndpoint, "access_key_id": &a.AccessKeyID,
-		"secret_access_key": &a.SecretAccessKey, "role_arn": &a.RoleARN, "external_id": &a.ExternalID,
+		"secret_access_key": &a.SecretAccessKey, "role_arn": &a.RoleARN, "external_id": &a.ExternalID, "tls_ca": &a.TLSCA,
 	}
 }
 
@@ -57,6 +59,9 @@ func (a *AWSSecretsManager) Validate() error {
 		return invalid("role_arn", "%q is no role; give one like arn:aws:iam::123456789012:role/smvm", a.RoleARN)
 	case a.ExternalID != "" && a.RoleARN == "":
 		return invalid("external_id", "goes with role_arn")
+	}
+	if _, err := outbound.Client(a.TLSCA); err != nil {
+		return invalid("tls_ca", "%v", err)
 	}
 	for field, address := range map[string]string{"endpoint": a.Endpoint, "sts_endpoint": a.STSEndpoint} {
 		if address == "" {
@@ -286,6 +291,3 @@ func (s *awsSession) difference(ctx context.Context, c Copy, item Item) (string,
 	}
 	return "", err
 }
-
-// sessionLife is how long an assumed role lasts, the shortest that AWS gives.
-const sessionLife = 15 * time.Minute

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/config"
@@ -28,34 +29,42 @@ type awsSession struct {
 // open finds the credentials. Attempts are repeated by whoever publishes, and not
 // by the SDK.
 func (a *AWSSecretsManager) open(ctx context.Context) (*awsSession, error) {
-	client, err := outbound.Client("")
+	client, err := outbound.Client(a.TLSCA)
 	if err != nil {
 		return nil, err
 	}
-	options := []func(*config.LoadOptions) error{
-		config.WithRegion(a.Region), config.WithHTTPClient(client),
-		config.WithRetryer(func() aws.Retryer { return aws.NopRetryer{} }),
-	}
-	if a.AccessKeyID != "" {
-		options = append(options, config.WithCredentialsProvider(credentials.NewStaticCredentialsProvider(a.AccessKeyID, a.SecretAccessKey, "")))
-	}
-	found, err := config.LoadDefaultConfig(ctx, options...)
-	if err != nil {
-		return nil, errors.New("the configuration for AWS of the machine that Vault runs on cannot be read")
+	used := aws.Config{Region: a.Region, HTTPClient: client, Retryer: func() aws.Retryer { return aws.NopRetryer{} }}
+	if used.Credentials, err = a.credentials(ctx); err != nil {
+		return nil, err
 	}
 	if a.RoleARN != "" {
-		found.Credentials = aws.NewCredentialsCache(a.assume(found))
+		used.Credentials = aws.NewCredentialsCache(a.assume(used))
 	}
-	if _, err := found.Credentials.Retrieve(ctx); err != nil {
+	if _, err := used.Credentials.Retrieve(ctx); err != nil {
 		client.CloseIdleConnections()
 		return nil, a.explainLogin(err)
 	}
-	return &awsSession{http: client, client: secretsmanager.NewFromConfig(found, func(o *secretsmanager.Options) {
+	return &awsSession{http: client, client: secretsmanager.NewFromConfig(used, func(o *secretsmanager.Options) {
 		o.BaseEndpoint = endpoint(a.Endpoint)
 	})}, nil
 }
 
+// credentials are those that were given, or what the machine has.
+func (a *AWSSecretsManager) credentials(ctx context.Context) (aws.CredentialsProvider, error) {
+	if a.AccessKeyID != "" {
+		return credentials.NewStaticCredentialsProvider(a.AccessKeyID, a.SecretAccessKey, ""), nil
+	}
+	found, err := config.LoadDefaultConfig(ctx, config.WithRegion(a.Region))
+	if err != nil {
+		return nil, errors.New("the configuration for AWS of the machine that Vault runs on cannot be read")
+	}
+	return found.Credentials, nil
+}
+
 func (s *awsSession) close() { s.http.CloseIdleConnections() }
+
+// sessionLife is how long an assumed role lasts, the shortest that AWS gives.
+const sessionLife = 15 * time.Minute
 
 // assume exchanges credentials for those of the role.
 func (a *AWSSecretsManager) assume(found aws.Config) aws.CredentialsProvider {

@@ -125,8 +125,8 @@ func (c *Config) Validate() error {
 		if err := placeholder.Check(name, []string{"role"}); err != nil {
 			return invalid("values", "a name may contain {{role}}, and no value, because names are logged")
 		}
-		if err := checkName(filled(name, "x")); err != nil {
-			return err
+		if !isName(filled(name, "x")) {
+			return invalid("values", "%q is no name: letters, digits and _ + . @ - in parts separated by /", name)
 		}
 	}
 	return c.Target.Validate()
@@ -139,11 +139,9 @@ func filled(name, role string) string {
 // nameForm is what every type of target takes as the name of something.
 var nameForm = regexp.MustCompile(`^[A-Za-z0-9_+.@-]+(/[A-Za-z0-9_+.@-]+)*$`)
 
-func checkName(name string) error {
-	if !nameForm.MatchString(name) || len(name) > 256 || slices.ContainsFunc(strings.Split(name, "/"), func(part string) bool { return strings.Trim(part, ".") == "" }) {
-		return invalid("values", "%q is no name: letters, digits and _ + . @ - in parts separated by /", name)
-	}
-	return nil
+func isName(name string) bool {
+	onlyDots := func(part string) bool { return strings.Trim(part, ".") == "" }
+	return nameForm.MatchString(name) && len(name) <= 256 && !slices.ContainsFunc(strings.Split(name, "/"), onlyDots)
 }
 
 // CheckPlaceholders refuses values that a role does not have.

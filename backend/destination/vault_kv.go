@@ -47,7 +47,7 @@ func (v *VaultKV) Validate() error {
 		return invalid("tls_ca", "%v", err)
 	}
 	for field, path := range map[string]string{"mount": v.mount(), "auth_mount": v.authMount()} {
-		if !nameForm.MatchString(path) {
+		if !isName(path) {
 			return invalid(field, "%q is no path of a mount; give it without slashes around it, like secret", path)
 		}
 	}

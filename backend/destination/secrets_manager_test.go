@@ -1,0 +1,202 @@
+package destination
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// secretsManager stands in for AWS Secrets Manager, which can't be had here: it
+// speaks the JSON protocol of the SDK and keeps to what AWS documents of the
+// actions that are used: ids of versions from ClientRequestToken, which name one
+// value for ever; labels, each of which one version has at most, and AWSPREVIOUS
+// where AWSCURRENT was; tags; deletion by schedule. It checks no signature.
+type secretsManager struct {
+	mu      sync.Mutex
+	secrets map[string]*managed
+}
+
+// managed is one secret.
+type managed struct {
+	tags     map[string]string
+	versions map[string]*managedVersion
+	deleted  float64 // when it is scheduled to be, in seconds since 1970
+}
+
+type managedVersion struct {
+	value  string
+	stages []string
+}
+
+// action is the body of any request.
+type action struct {
+	Name, SecretId, SecretString, ClientRequestToken   string
+	VersionStage, MoveToVersionId, RemoveFromVersionId string
+	VersionStages                                      []string
+	Tags                                               []struct{ Key, Value string }
+}
+
+func newSecretsManager(t *testing.T) *httptest.Server {
+	m := &secretsManager{secrets: map[string]*managed{}}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var a action
+		if err := json.NewDecoder(r.Body).Decode(&a); err != nil {
+			t.Errorf("%s: %v", r.Header.Get("X-Amz-Target"), err)
+		}
+		answer, refusal := m.do(strings.TrimPrefix(r.Header.Get("X-Amz-Target"), "secretsmanager."), a)
+		w.Header().Set("Content-Type", "application/x-amz-json-1.1")
+		if refusal != "" {
+			w.WriteHeader(http.StatusBadRequest)
+			answer = map[string]any{"__type": refusal, "Message": "refused: " + a.SecretString}
+		}
+		_ = json.NewEncoder(w).Encode(answer)
+	}))
+	t.Cleanup(server.Close)
+	return server
+}
+
+func (m *secretsManager) do(name string, a action) (answer map[string]any, refusal string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s := m.secrets[a.Name+a.SecretId]
+	if token := a.ClientRequestToken; token != "" && (len(token) < 32 || len(token) > 64) {
+		return nil, "InvalidParameterException"
+	}
+	switch {
+	case name == "CreateSecret":
+		return m.create(s, a)
+	case s == nil:
+		return nil, "ResourceNotFoundException"
+	case name == "DescribeSecret":
+		return s.describe(), ""
+	case s.deleted > 0:
+		return nil, "InvalidRequestException"
+	}
+	switch name {
+	case "TagResource":
+		s.tag(a)
+		return map[string]any{}, ""
+	case "PutSecretValue":
+		return s.put(a)
+	case "UpdateSecretVersionStage":
+		return s.move(a)
+	case "GetSecretValue":
+		return s.get(a)
+	case "ListSecretVersionIds":
+		return s.list(), ""
+	case "DeleteSecret":
+		s.deleted = float64(time.Now().Unix())
+		return map[string]any{}, ""
+	}
+	return nil, "InvalidParameterException"
+}
+
+func (m *secretsManager) create(s *managed, a action) (map[string]any, string) {
+	if s != nil {
+		if v := s.versions[a.ClientRequestToken]; v == nil || v.value != a.SecretString {
+			return nil, "ResourceExistsException"
+		}
+		return map[string]any{"Name": a.Name, "VersionId": a.ClientRequestToken}, ""
+	}
+	s = &managed{tags: map[string]string{}, versions: map[string]*managedVersion{}}
+	m.secrets[a.Name] = s
+	s.tag(a)
+	return s.put(a)
+}
+
+func (s *managed) tag(a action) {
+	for _, tag := range a.Tags {
+		s.tags[tag.Key] = tag.Value
+	}
+}
+
+// put adds a version. The same again changes nothing; another value under an id
+// that is taken is refused.
+func (s *managed) put(a action) (map[string]any, string) {
+	answer := map[string]any{"VersionId": a.ClientRequestToken}
+	if v := s.versions[a.ClientRequestToken]; v != nil {
+		if v.value != a.SecretString {
+			return nil, "ResourceExistsException"
+		}
+		return answer, ""
+	}
+	s.versions[a.ClientRequestToken] = &managedVersion{value: a.SecretString}
+	if len(a.VersionStages) == 0 || len(s.versions) == 1 {
+		a.VersionStages = append(a.VersionStages, awsCurrent)
+	}
+	for _, stage := range a.VersionStages {
+		s.give(stage, a.ClientRequestToken)
+	}
+	return answer, ""
+}
+
+// at is the version that has a label; "" if none has.
+func (s *managed) at(stage string) string {
+	for id, v := range s.versions {
+		if slices.Contains(v.stages, stage) {
+			return id
+		}
+	}
+	return ""
+}
+
+// give moves a label, and AWSPREVIOUS to where AWSCURRENT was.
+func (s *managed) give(stage, id string) {
+	before := s.at(stage)
+	if before == id {
+		return
+	}
+	if before != "" {
+		s.versions[before].stages = slices.DeleteFunc(s.versions[before].stages, func(has string) bool { return has == stage })
+		if stage == awsCurrent {
+			s.give("AWSPREVIOUS", before)
+		}
+	}
+	s.versions[id].stages = append(s.versions[id].stages, stage)
+}
+
+func (s *managed) move(a action) (map[string]any, string) {
+	if s.at(a.VersionStage) != a.RemoveFromVersionId || s.versions[a.MoveToVersionId] == nil {
+		return nil, "InvalidParameterException"
+	}
+	s.give(a.VersionStage, a.MoveToVersionId)
+	return map[string]any{}, ""
+}
+
+func (s *managed) get(a action) (map[string]any, string) {
+	id := s.at(a.VersionStage)
+	if id == "" {
+		return nil, "ResourceNotFoundException"
+	}
+	return map[string]any{"VersionId": id, "SecretString": s.versions[id].value}, ""
+}
+
+func (s *managed) describe() map[string]any {
+	stages, tags := map[string][]string{}, []map[string]string{}
+	for id, v := range s.versions {
+		if len(v.stages) > 0 {
+			stages[id] = v.stages
+		}
+	}
+	for key, value := range s.tags {
+		tags = append(tags, map[string]string{"Key": key, "Value": value})
+	}
+	answer := map[string]any{"VersionIdsToStages": stages, "Tags": tags}
+	if s.deleted > 0 {
+		answer["DeletedDate"] = s.deleted
+	}
+	return answer
+}
+
+func (s *managed) list() map[string]any {
+	var all []map[string]any
+	for id := range s.versions {
+		all = append(all, map[string]any{"VersionId": id})
+	}
+	return map[string]any{"Versions": all}
+}
