@@ -111,6 +111,7 @@ func publishing(s *rotation.Snapshot, name string) bool {
 // work looks after the copies at one destination. When it can't be reached, the
 // rest waits.
 func (c *copies) work(ctx context.Context, name string, roles []*rotation.Role) {
+	defer c.wake() // for what came up meanwhile
 	defer func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
@@ -162,7 +163,11 @@ func (c *copies) tend(ctx context.Context, p copyKey, r *rotation.Role, config *
 	if err := c.publish(ctx, p, r, config); err != nil {
 		return c.recordFailure(ctx, p, r, err)
 	}
-	return c.record(ctx, p, r, false, fmt.Sprintf("version %d is at %s", wanted.Stamp.Version, config.Target.Where()))
+	detail := fmt.Sprintf("version %d is at %s", wanted.Stamp.Version, config.Target.Where())
+	if t.State == copyFailed || t.State == copyDrifted {
+		detail = alert.Restored + detail
+	}
+	return c.record(ctx, p, r, false, detail)
 }
 
 // compare looks whether a target still holds a copy.
@@ -183,7 +188,7 @@ func (c *copies) compare(ctx context.Context, p copyKey, r *rotation.Role, confi
 		held.State, held.Error = copyDrifted, strings.Join(differences, "; ")
 		err = c.drifted(ctx, p, r, config, before, held)
 	case before.State == copyDrifted:
-		err = errors.Join(c.record(ctx, p, r, false, config.Target.Where()+" holds again what it should"), c.save(ctx, p, held))
+		err = errors.Join(c.record(ctx, p, r, false, alert.Restored+config.Target.Where()+" holds what it should"), c.save(ctx, p, held))
 	default:
 		err = c.save(ctx, p, held)
 	}
@@ -207,7 +212,7 @@ func (c *copies) drifted(ctx context.Context, p copyKey, r *rotation.Role, confi
 	if err := c.publish(ctx, p, r, config); err != nil {
 		return err
 	}
-	return c.record(ctx, p, r, false, fmt.Sprintf("version %d was published to %s again", found.Version, config.Target.Where()))
+	return c.record(ctx, p, r, false, fmt.Sprintf("%sversion %d was published to %s again", alert.Restored, found.Version, config.Target.Where()))
 }
 
 // recordFailure records the first of the failures in a row, and returns it.

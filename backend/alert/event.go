@@ -51,6 +51,8 @@ const (
 	// Drifted is what the details of those begin with that found something else than
 	// was published.
 	Drifted = "drifted: "
+	// Restored is the same for those that mended what had failed or drifted.
+	Restored = "restored: "
 )
 
 // Names lists the events that can be subscribed to, in the order of a rotation.
@@ -179,8 +181,8 @@ func fromPublish(rec rotation.Record, add adder) {
 			add.about(DestinationDrifted, t.Name, "%s does not hold what was published: %s", t.Name, strings.TrimPrefix(t.Detail, Drifted))
 		case t.Failed:
 			add.about(DestinationFailed, t.Name, "%s does not take the values: %s", t.Name, t.Detail)
-		default:
-			add.about(DestinationRestored, t.Name, "%s holds the values: %s", t.Name, t.Detail)
+		case strings.HasPrefix(t.Detail, Restored):
+			add.about(DestinationRestored, t.Name, "%s holds the values again: %s", t.Name, strings.TrimPrefix(t.Detail, Restored))
 		}
 	}
 }

@@ -10,6 +10,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"github.com/google/uuid"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/testenv"
 )
 
 // awsVariable names another implementation to run the suite on, such as that of
@@ -28,7 +30,7 @@ func newAWS(t *testing.T) held {
 	t.Helper()
 	a := &inAWS{os.Getenv(awsVariable), awsRegions[int(regions.Add(1))%len(awsRegions)]}
 	if a.url == "" {
-		a.url = newSecretsManager(t).URL
+		a.url = testenv.NewSecretsManager(t).URL
 	}
 	return a
 }

@@ -1,7 +1,8 @@
-package destination
+package testenv
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -11,14 +12,16 @@ import (
 	"time"
 )
 
-// secretsManager stands in for AWS Secrets Manager, which can't be had here: it
+// SecretsManager stands in for AWS Secrets Manager, which can't be had here: it
 // speaks the JSON protocol of the SDK and keeps to what AWS documents of the
 // actions that are used: ids of versions from ClientRequestToken, which name one
 // value for ever; labels, each of which one version has at most, and AWSPREVIOUS
 // where AWSCURRENT was; tags; deletion by schedule. It checks no signature.
-type secretsManager struct {
+type SecretsManager struct {
+	*httptest.Server
 	mu      sync.Mutex
 	secrets map[string]*managed
+	refuses string
 }
 
 // managed is one secret.
@@ -41,9 +44,11 @@ type action struct {
 	Tags                                               []struct{ Key, Value string }
 }
 
-func newSecretsManager(t *testing.T) *httptest.Server {
-	m := &secretsManager{secrets: map[string]*managed{}}
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+// NewSecretsManager starts one, until the test and its subtests are done.
+func NewSecretsManager(t testing.TB) *SecretsManager {
+	t.Helper()
+	m := &SecretsManager{secrets: map[string]*managed{}}
+	m.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var a action
 		if err := json.NewDecoder(r.Body).Decode(&a); err != nil {
 			t.Errorf("%s: %v", r.Header.Get("X-Amz-Target"), err)
@@ -56,11 +61,44 @@ func newSecretsManager(t *testing.T) *httptest.Server {
 		}
 		_ = json.NewEncoder(w).Encode(answer)
 	}))
-	t.Cleanup(server.Close)
-	return server
+	t.Cleanup(m.Close)
+	return m
 }
 
-func (m *secretsManager) do(name string, a action) (answer map[string]any, refusal string) {
+// Refuse makes every action that changes something fail with an error of that name,
+// until it is called with none.
+func (m *SecretsManager) Refuse(name string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.refuses = name
+}
+
+// Value is the current one of a secret; "" if there is none.
+func (m *SecretsManager) Value(name string) string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if s := m.secrets[name]; s != nil && s.at(current) != "" {
+		return s.versions[s.at(current)].value
+	}
+	return ""
+}
+
+// Set is somebody who sets a value by hand, over what there is.
+func (m *SecretsManager) Set(name, value string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s := m.secrets[name]
+	if s == nil {
+		s = &managed{tags: map[string]string{}, versions: map[string]*managedVersion{}}
+		m.secrets[name] = s
+	}
+	_, _ = s.put(action{ClientRequestToken: fmt.Sprintf("by-hand-%032d", len(s.versions)), SecretString: value})
+}
+
+// current is the label of the version that readers get.
+const current = "AWSCURRENT"
+
+func (m *SecretsManager) do(name string, a action) (answer map[string]any, refusal string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	s := m.secrets[a.Name+a.SecretId]
@@ -68,6 +106,8 @@ func (m *secretsManager) do(name string, a action) (answer map[string]any, refus
 		return nil, "InvalidParameterException"
 	}
 	switch {
+	case m.refuses != "" && name != "DescribeSecret" && name != "GetSecretValue":
+		return nil, m.refuses
 	case name == "CreateSecret":
 		return m.create(s, a)
 	case s == nil:
@@ -96,7 +136,7 @@ func (m *secretsManager) do(name string, a action) (answer map[string]any, refus
 	return nil, "InvalidParameterException"
 }
 
-func (m *secretsManager) create(s *managed, a action) (map[string]any, string) {
+func (m *SecretsManager) create(s *managed, a action) (map[string]any, string) {
 	if s != nil {
 		if v := s.versions[a.ClientRequestToken]; v == nil || v.value != a.SecretString {
 			return nil, "ResourceExistsException"
@@ -127,7 +167,7 @@ func (s *managed) put(a action) (map[string]any, string) {
 	}
 	s.versions[a.ClientRequestToken] = &managedVersion{value: a.SecretString}
 	if len(a.VersionStages) == 0 || len(s.versions) == 1 {
-		a.VersionStages = append(a.VersionStages, awsCurrent)
+		a.VersionStages = append(a.VersionStages, current)
 	}
 	for _, stage := range a.VersionStages {
 		s.give(stage, a.ClientRequestToken)
@@ -153,7 +193,7 @@ func (s *managed) give(stage, id string) {
 	}
 	if before != "" {
 		s.versions[before].stages = slices.DeleteFunc(s.versions[before].stages, func(has string) bool { return has == stage })
-		if stage == awsCurrent {
+		if stage == current {
 			s.give("AWSPREVIOUS", before)
 		}
 	}
