@@ -14,8 +14,28 @@ import (
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
-// draftDestination applies the request to what is stored, nil for a new one.
-func draftDestination(d *framework.FieldData, stored *destination.Config) (*destination.Config, error) {
+// draftDestination returns what is stored, nil for a new destination, what the
+// request makes of it, and the roles that have to get on with that.
+func (b *backend) draftDestination(ctx context.Context, name string, d *framework.FieldData) (stored, c *destination.Config, roles []*rotation.Role, err error) {
+	if stored, err = b.destination(ctx, name); err != nil {
+		return nil, nil, nil, err
+	}
+	if c, err = takeDestination(d, stored); err != nil {
+		return nil, nil, nil, err
+	}
+	if roles, err = b.rolesWith(ctx, name); err != nil {
+		return nil, nil, nil, err
+	}
+	for _, r := range roles {
+		if err := b.checkPublished(r.Snapshot().State, r.Snapshot().Terms.Overlap, name, c); err != nil {
+			return nil, nil, nil, err
+		}
+	}
+	return stored, c, roles, nil
+}
+
+// takeDestination applies the request to what is stored, nil for a new one.
+func takeDestination(d *framework.FieldData, stored *destination.Config) (*destination.Config, error) {
 	c := destination.New(d.Get("type").(string))
 	if stored != nil {
 		if v, ok := d.GetOk("type"); ok && v != stored.Type {

@@ -100,32 +100,24 @@ func (b *backend) pathDestinationExists(ctx context.Context, _ *logical.Request,
 	return c != nil, err
 }
 
-// pathDestinationWrite corresponds to CREATE and UPDATE on destinations/:name.
+// pathDestinationWrite corresponds to CREATE and UPDATE on destinations/:name. The
+// target is asked before anything is locked: it may take its time.
 func (b *backend) pathDestinationWrite(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	b.configuring.Lock()
-	defer b.configuring.Unlock()
 	name := d.Get("name").(string)
-	stored, err := b.destination(ctx, name)
-	if err != nil {
-		return nil, err
-	}
-	c, err := draftDestination(d, stored)
-	if err != nil {
-		return nil, err
-	}
-	roles, err := b.rolesWith(ctx, name)
-	if err != nil {
-		return nil, err
-	}
-	for _, r := range roles {
-		if err := b.checkPublished(r.Snapshot().State, r.Snapshot().Terms.Overlap, name, c); err != nil {
+	if d.Get("verify").(bool) {
+		_, c, roles, err := b.draftDestination(ctx, name, d)
+		if err != nil {
 			return nil, err
 		}
-	}
-	if d.Get("verify").(bool) {
 		if err := b.verifyDestination(ctx, c, roles); err != nil {
 			return nil, err
 		}
+	}
+	b.configuring.Lock()
+	defer b.configuring.Unlock()
+	stored, c, roles, err := b.draftDestination(ctx, name, d)
+	if err != nil {
+		return nil, err
 	}
 	if err := (&store{b}).put(ctx, destinationPrefix+name, c); err != nil {
 		return nil, fmt.Errorf("save destination: %w", err)

@@ -87,10 +87,9 @@ func (a *AWSSecretsManager) Preflight(ctx context.Context, c Copy) error {
 	var problems error
 	for _, item := range c.Items {
 		e, err := s.describe(ctx, item.Name)
-		if err == nil {
-			err = e.obstacle(c, item.Name)
+		if err = errors.Join(err, e.obstacle(c, item.Name)); err != nil {
+			problems = errors.Join(problems, fmt.Errorf("%s: %w", item.Name, err))
 		}
-		problems = errors.Join(problems, err)
 	}
 	return problems
 }
@@ -147,11 +146,11 @@ type awsEntry struct {
 func (e awsEntry) obstacle(c Copy, name string) error {
 	switch {
 	case e.deleted:
-		return refused("%s is scheduled for deletion; run: aws secretsmanager restore-secret --secret-id %s", name, name)
+		return refused("is scheduled for deletion; run: aws secretsmanager restore-secret --secret-id %s", name)
 	case e.exists && e.owner != c.Owner && !c.Adopt:
-		return foreign(name)
+		return foreign()
 	case e.owner == c.Owner && c.Stamp.Version > 0 && c.Stamp.older(versionStamp(e.current)):
-		return superseded(name, versionStamp(e.current))
+		return superseded(versionStamp(e.current))
 	}
 	return nil
 }
@@ -178,7 +177,7 @@ func (s *awsSession) describe(ctx context.Context, name string) (awsEntry, error
 		return awsEntry{}, nil
 	}
 	if err != nil {
-		return awsEntry{}, explainAWS(err, "secretsmanager:DescribeSecret", name)
+		return awsEntry{}, explainAWS(err, "secretsmanager:DescribeSecret")
 	}
 	e := awsEntry{exists: true, deleted: found.DeletedDate != nil}
 	for _, tag := range found.Tags {
@@ -194,30 +193,30 @@ func (s *awsSession) describe(ctx context.Context, name string) (awsEntry, error
 	return e, nil
 }
 
-// publish makes Secrets Manager hold one item.
+// publish makes Secrets Manager hold one item. A value that is there already gets
+// no other version.
 func (s *awsSession) publish(ctx context.Context, c Copy, item Item) error {
 	err := errContended
-	for range publishAttempts {
+	for attempt := 0; attempt < publishAttempts && errors.Is(err, errContended); attempt++ {
 		e, readErr := s.describe(ctx, item.Name)
 		if err := errors.Join(readErr, e.obstacle(c, item.Name)); err != nil {
 			return err
 		}
-		switch {
-		case !e.exists:
-			err = s.create(ctx, c, item)
-		case e.current != versionID(c, item):
-			err = s.replace(ctx, c, item, e)
-		default:
-			err = nil
+		if e.owner == c.Owner && e.current != "" {
+			if err := s.check(ctx, item); !errors.Is(err, errLying) {
+				return err
+			}
 		}
-		if !errors.Is(err, errContended) {
-			break
+		if !e.exists {
+			err = s.create(ctx, c, item)
+		} else {
+			err = s.replace(ctx, c, item, e)
 		}
 	}
 	if err != nil {
 		return err
 	}
-	return s.check(ctx, c, item)
+	return s.check(ctx, item)
 }
 
 func (s *awsSession) create(ctx context.Context, c Copy, item Item) error {
@@ -225,7 +224,7 @@ func (s *awsSession) create(ctx context.Context, c Copy, item Item) error {
 		Name: &item.Name, SecretString: &item.Value, ClientRequestToken: aws.String(versionID(c, item)), Tags: ownerTag(c),
 		Description: aws.String("Published by smvm for role " + c.Role + "; changes by hand are overwritten"),
 	})
-	return explainAWS(err, "secretsmanager:CreateSecret", item.Name)
+	return explainAWS(err, "secretsmanager:CreateSecret")
 }
 
 func ownerTag(c Copy) []types.Tag {
@@ -238,14 +237,14 @@ func (s *awsSession) replace(ctx context.Context, c Copy, item Item, e awsEntry)
 	if e.owner != c.Owner {
 		_, err := s.client.TagResource(ctx, &secretsmanager.TagResourceInput{SecretId: &item.Name, Tags: ownerTag(c)})
 		if err != nil {
-			return explainAWS(err, "secretsmanager:TagResource", item.Name)
+			return explainAWS(err, "secretsmanager:TagResource")
 		}
 	}
 	_, err := s.client.PutSecretValue(ctx, &secretsmanager.PutSecretValueInput{
 		SecretId: &item.Name, SecretString: &item.Value, ClientRequestToken: aws.String(versionID(c, item)), VersionStages: []string{awsPending},
 	})
 	if err != nil {
-		return explainAWS(err, "secretsmanager:PutSecretValue", item.Name)
+		return explainAWS(err, "secretsmanager:PutSecretValue")
 	}
 	move := &secretsmanager.UpdateSecretVersionStageInput{
 		SecretId: &item.Name, VersionStage: aws.String(awsCurrent), MoveToVersionId: aws.String(versionID(c, item)),
@@ -258,16 +257,16 @@ func (s *awsSession) replace(ctx context.Context, c Copy, item Item, e awsEntry)
 	if errors.As(err, &moved) {
 		return errContended
 	}
-	return explainAWS(err, "secretsmanager:UpdateSecretVersionStage", item.Name)
+	return explainAWS(err, "secretsmanager:UpdateSecretVersionStage")
 }
 
 // check reads an item back.
-func (s *awsSession) check(ctx context.Context, c Copy, item Item) error {
+func (s *awsSession) check(ctx context.Context, item Item) error {
 	found, err := s.client.GetSecretValue(ctx, &secretsmanager.GetSecretValueInput{SecretId: &item.Name, VersionStage: aws.String(awsCurrent)})
 	if err != nil {
-		return explainAWS(err, "secretsmanager:GetSecretValue", item.Name)
+		return explainAWS(err, "secretsmanager:GetSecretValue")
 	}
-	if aws.ToString(found.SecretString) != item.Value || aws.ToString(found.VersionId) != versionID(c, item) {
+	if aws.ToString(found.SecretString) != item.Value {
 		return errLying
 	}
 	return nil
@@ -286,7 +285,7 @@ func (s *awsSession) difference(ctx context.Context, c Copy, item Item) (string,
 	case e.owner != c.Owner:
 		return "is not this engine's", nil
 	}
-	if err = s.check(ctx, c, item); errors.Is(err, errLying) {
+	if err = s.check(ctx, item); errors.Is(err, errLying) {
 		return "has another value", nil
 	}
 	return "", err

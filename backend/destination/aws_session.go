@@ -89,7 +89,7 @@ func (a *AWSSecretsManager) explainLogin(err error) error {
 	var answered smithy.APIError
 	switch {
 	case errors.As(err, &answered):
-		return explainAWS(err, "sts:AssumeRole", a.RoleARN)
+		return explainAWS(err, "sts:AssumeRole on "+a.RoleARN)
 	case a.RoleARN == "":
 		return errors.New("the machine that Vault runs on has no credentials for AWS: give access_key_id and secret_access_key, or a role to the machine")
 	}
@@ -99,7 +99,7 @@ func (a *AWSSecretsManager) explainLogin(err error) error {
 // explainAWS is the error for a call of AWS, nil if there is none: what it means
 // here, and whether trying again may help. What AWS says about it may quote the
 // request, so only the name of the error is repeated.
-func explainAWS(err error, action, name string) error {
+func explainAWS(err error, action string) error {
 	var answered smithy.APIError
 	if err == nil {
 		return nil
@@ -110,19 +110,19 @@ func explainAWS(err error, action, name string) error {
 	switch code := answered.ErrorCode(); code {
 	case "AccessDeniedException", "AccessDenied", "UnrecognizedClientException", "InvalidClientTokenId",
 		"SignatureDoesNotMatch", "InvalidSignatureException", "ExpiredTokenException", "ExpiredToken":
-		return refused("AWS denies %s on %s (%s): permission denied; check the credentials, and give them bootstrap/destinations/aws-secrets-manager.json", action, name, code)
+		return refused("AWS denies %s (%s): permission denied; check the credentials, and give them bootstrap/destinations/aws-secrets-manager.json", action, code)
 	case "ResourceExistsException":
 		return errContended
 	case "LimitExceededException":
 		return fmt.Errorf("AWS has no room (%s): a quota is used up; raise it, or delete secrets that are not needed", code)
 	case "InvalidParameterException", "InvalidRequestException", "ValidationException":
-		return refused("AWS refuses %s on %s (%s)", action, name, code)
+		return refused("AWS refuses %s (%s)", action, code)
 	case "DecryptionFailure", "EncryptionFailure":
-		return fmt.Errorf("AWS cannot use the KMS key of %s (%s)", name, code)
+		return fmt.Errorf("AWS cannot use the KMS key (%s)", code)
 	default:
 		if !strings.HasSuffix(code, "Exception") && !strings.HasSuffix(code, "Failure") {
 			code = "an error of another name"
 		}
-		return fmt.Errorf("AWS answered %s on %s with %s", action, name, code)
+		return fmt.Errorf("AWS answered %s with %s", action, code)
 	}
 }

@@ -111,6 +111,14 @@ var conformance = map[string]func(*suite){
 		s.must(copyAt(2))
 		s.holds(2, 2)
 	},
+	"a value that stays gets no other version": func(s *suite) {
+		if !s.reads() {
+			return
+		}
+		s.must(copyAt(1))
+		s.must(copyWith(copyAt(2).Stamp, copyAt(1).Items[0].Value))
+		s.holds(1, 1)
+	},
 	"an older copy never replaces a newer one": func(s *suite) {
 		s.must(copyAt(3))
 		s.fails(copyAt(2), true)

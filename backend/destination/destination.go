@@ -85,14 +85,14 @@ func refused(format string, args ...any) error {
 }
 
 // foreign is the refusal to overwrite what is not this engine's.
-func foreign(name string) error {
-	return refused("%s exists already and is not this engine's: give values another name, remove it there, or write adopt=true to take it over", name)
+func foreign() error {
+	return refused("exists already and is not this engine's: give values another name, remove it there, or write adopt=true to take it over")
 }
 
 // superseded is the refusal to overwrite what is newer.
-func superseded(name string, newer Stamp) error {
-	return refused("%s holds version %d of %s, which is newer: another node has published it, or Vault was restored from a snapshot; the next rotation overwrites it",
-		name, newer.Version, newer.Time.Format(time.RFC3339))
+func superseded(newer Stamp) error {
+	return refused("holds version %d of %s, which is newer: another node has published it, or Vault was restored from a snapshot; the next rotation overwrites it",
+		newer.Version, newer.Time.Format(time.RFC3339))
 }
 
 // Item is one value, and the name that it has at the target.

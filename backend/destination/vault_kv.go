@@ -100,17 +100,23 @@ func (v *VaultKV) Preflight(ctx context.Context, c Copy) error {
 	defer s.close(ctx)
 	var problems error
 	for _, item := range c.Items {
-		if err := s.allowed(ctx, item.Name); err != nil {
-			problems = errors.Join(problems, err)
-			continue
+		if err := s.probe(ctx, c, item.Name); err != nil {
+			problems = errors.Join(problems, fmt.Errorf("%s: %w", item.Name, err))
 		}
-		e, err := s.read(ctx, item.Name)
-		if err == nil && e.foreign(c) {
-			err = foreign(item.Name)
-		}
-		problems = errors.Join(problems, err)
 	}
 	return problems
+}
+
+// probe tries whether a name may be published under.
+func (s *kvSession) probe(ctx context.Context, c Copy, name string) error {
+	if err := s.allowed(ctx, name); err != nil {
+		return err
+	}
+	e, err := s.read(ctx, name)
+	if err == nil && e.foreign(c) {
+		return foreign()
+	}
+	return err
 }
 
 // Publish implements Target.
@@ -165,7 +171,11 @@ const (
 	ownerKey   = "smvm-owner"
 )
 
-// holds reports whether it is this item, which nobody else could have written.
+// same reports whether it has the value of an item.
+func (e kvEntry) same(item Item) bool { return e.data[valueKey] == item.Value }
+
+// holds reports whether it is exactly this item, which nobody else could have
+// written.
 func (e kvEntry) holds(c Copy, item Item) bool {
 	for key, want := range kvData(c, item) {
 		if e.data[key] != want {
@@ -203,7 +213,7 @@ func (e kvEntry) difference(c Copy, item Item) string {
 		return "is not this engine's"
 	case e.data == nil:
 		return "was deleted"
-	case !e.holds(c, item):
+	case !e.same(item):
 		return "has another value"
 	}
 	return ""
@@ -220,14 +230,14 @@ func (s *kvSession) publish(ctx context.Context, c Copy, item Item) error {
 			return err
 		}
 		switch ours := e.custom[ownerKey] == c.Owner; {
-		case ours && e.holds(c, item):
+		case ours && e.same(item):
 			return nil
 		case e.holds(c, item):
 			return s.claim(ctx, item.Name, e, c.Owner) // a crash came between the two writes
 		case e.foreign(c):
-			return foreign(item.Name)
+			return foreign()
 		case ours && c.Stamp.older(e.stamp()):
-			return superseded(item.Name, e.stamp())
+			return superseded(e.stamp())
 		}
 		if err := s.write(ctx, c, item, e); !errors.Is(err, errContended) {
 			return err
@@ -260,7 +270,7 @@ func (s *kvSession) write(ctx context.Context, c Copy, item Item, e kvEntry) err
 		}
 	}
 	now, err := s.read(ctx, item.Name)
-	if err == nil && !now.holds(c, item) {
+	if err == nil && !now.same(item) {
 		err = errLying
 	}
 	return err
