@@ -93,18 +93,44 @@ func (v *VaultKV) Where() string {
 
 // Preflight implements Target.
 func (v *VaultKV) Preflight(ctx context.Context, c Copy) error {
-	s, err := v.open(ctx)
-	if err != nil {
-		return err
-	}
-	defer s.close(ctx)
-	var problems error
-	for _, item := range c.Items {
-		if err := s.probe(ctx, c, item.Name); err != nil {
-			problems = errors.Join(problems, fmt.Errorf("%s: %w", item.Name, err))
+	return v.use(ctx, func(s *kvSession) (problems error) {
+		for _, item := range c.Items {
+			if err := s.probe(ctx, c, item.Name); err != nil {
+				problems = errors.Join(problems, fmt.Errorf("%s: %w", item.Name, err))
+			}
 		}
-	}
-	return problems
+		return problems
+	})
+}
+
+// Publish implements Target.
+func (v *VaultKV) Publish(ctx context.Context, c Copy) error {
+	return v.use(ctx, func(s *kvSession) error {
+		for _, item := range c.Items {
+			if err := s.publish(ctx, c, item); err != nil {
+				return fmt.Errorf("%s: %w", item.Name, err)
+			}
+		}
+		return nil
+	})
+}
+
+// Compare implements Target.
+func (v *VaultKV) Compare(ctx context.Context, c Copy) (differences []string, err error) {
+	err = v.use(ctx, func(s *kvSession) error {
+		differences = nil
+		for _, item := range c.Items {
+			e, err := s.read(ctx, item.Name)
+			if err != nil {
+				return fmt.Errorf("%s: %w", item.Name, err)
+			}
+			if difference := e.difference(c, item); difference != "" {
+				differences = append(differences, item.Name+" "+difference)
+			}
+		}
+		return nil
+	})
+	return differences, err
 }
 
 // probe tries whether a name may be published under.

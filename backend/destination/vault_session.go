@@ -22,6 +22,29 @@ type kvSession struct {
 	token  string
 }
 
+// errStale says that Vault does not know the token that it has just given, which
+// has been seen of a busy one.
+var errStale = errors.New("Vault did not know the token of its own login")
+
+// use logs in, does something, and ends the session; once more with another token
+// if that is what it takes.
+func (v *VaultKV) use(ctx context.Context, do func(*kvSession) error) error {
+	err := v.once(ctx, do)
+	if errors.Is(err, errStale) {
+		err = v.once(ctx, do)
+	}
+	return err
+}
+
+func (v *VaultKV) once(ctx context.Context, do func(*kvSession) error) error {
+	s, err := v.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.close(ctx)
+	return do(s)
+}
+
 // open logs in.
 func (v *VaultKV) open(ctx context.Context) (*kvSession, error) {
 	client, err := outbound.Client(v.TLSCA)
@@ -99,6 +122,9 @@ func (s *kvSession) call(ctx context.Context, method, path string, body, answer 
 	text, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	if err != nil {
 		return 0, outbound.Reason(err)
+	}
+	if resp.StatusCode == http.StatusForbidden && s.Token == "" && bytes.Contains(text, []byte("invalid token")) {
+		return 0, errStale
 	}
 	if answer != nil && len(text) > 0 && json.Unmarshal(text, answer) != nil {
 		return 0, fmt.Errorf("the answer, of status %d, is not Vault's", resp.StatusCode)
