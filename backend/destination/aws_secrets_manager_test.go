@@ -1,6 +1,10 @@
 package destination
 
 import (
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
 	"os"
 	"slices"
 	"strings"
@@ -123,4 +127,40 @@ func TestAWSDeleted(t *testing.T) {
 	}
 	s.fails(copyAt(2), true, "restore-secret --secret-id "+password)
 	s.differs(copyAt(1), "is scheduled for deletion")
+}
+
+// TestAWSRole assumes a role, and uses what it is given for that.
+func TestAWSRole(t *testing.T) {
+	t.Parallel()
+	var asked url.Values
+	sts := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_ = r.ParseForm()
+		asked = r.PostForm
+		if asked.Get("ExternalId") != "orders" {
+			w.WriteHeader(http.StatusForbidden)
+			_, _ = io.WriteString(w, `<ErrorResponse><Error><Code>AccessDenied</Code><Message>no</Message></Error></ErrorResponse>`)
+			return
+		}
+		_, _ = io.WriteString(w, `<AssumeRoleResponse><AssumeRoleResult><Credentials><AccessKeyId>ASIATEMP</AccessKeyId>
+			<SecretAccessKey>temporary</SecretAccessKey><SessionToken>of-the-session</SessionToken>
+			<Expiration>2099-01-01T00:00:00Z</Expiration></Credentials></AssumeRoleResult></AssumeRoleResponse>`)
+	}))
+	t.Cleanup(sts.Close)
+	a := newAWS(t).(*inAWS)
+	f := newFront(t, a.url)
+	f.set(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		if r.Header.Get("X-Amz-Security-Token") != "of-the-session" {
+			t.Errorf("%s without the credentials of the role", r.Header.Get("X-Amz-Target"))
+		}
+		next.ServeHTTP(w, r)
+	})
+	to := a.target(t, f.URL).(*AWSSecretsManager)
+	to.RoleARN, to.ExternalID, to.STSEndpoint = "arn:aws:iam::123456789012:role/smvm", "orders", sts.URL
+	s := &suite{T: t, held: a, to: to}
+	s.must(copyAt(1))
+	if asked.Get("RoleArn") != to.RoleARN || asked.Get("DurationSeconds") != "900" {
+		t.Errorf("it asked for %v", asked)
+	}
+	to.ExternalID = "another"
+	s.fails(copyAt(2), true, "sts:AssumeRole", to.RoleARN, "permission denied")
 }
