@@ -109,10 +109,8 @@ func TestRequiredDestination(t *testing.T) {
 		t.Error("the values of before are not what is read, or what is published")
 	}
 	m.unfollowed()
-	m.receives(r, "destination_failed", "destination_failed") // of the rotation, and of the way back
-	sm.Refuse("")
-	m.tick(5 * time.Minute)
-	m.published("aws", copyInSync)
+	m.receives(r, "destination_failed")
+	m.published("aws", copyInSync) // which the target held all the time
 	m.same(sm)
 
 	sm.Refuse("LimitExceededException")
