@@ -24,7 +24,7 @@ type kvSession struct {
 
 // errStale says that Vault does not know the token that it has just given, which
 // has been seen of a busy one.
-var errStale = errors.New("Vault did not know the token of its own login")
+var errStale = errors.New("the token of the login was not known to the Vault that gave it")
 
 // use logs in, does something, and ends the session; once more with another token
 // if that is what it takes.

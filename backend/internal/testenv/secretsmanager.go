@@ -38,8 +38,8 @@ type managedVersion struct {
 
 // action is the body of any request.
 type action struct {
-	Name, SecretId, SecretString, ClientRequestToken   string
-	VersionStage, MoveToVersionId, RemoveFromVersionId string
+	Name, SecretID, SecretString, ClientRequestToken   string
+	VersionStage, MoveToVersionID, RemoveFromVersionID string
 	VersionStages                                      []string
 	Tags                                               []struct{ Key, Value string }
 }
@@ -101,7 +101,7 @@ const current = "AWSCURRENT"
 func (m *SecretsManager) do(name string, a action) (answer map[string]any, refusal string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	s := m.secrets[a.Name+a.SecretId]
+	s := m.secrets[a.Name+a.SecretID]
 	if token := a.ClientRequestToken; token != "" && (len(token) < 32 || len(token) > 64) {
 		return nil, "InvalidParameterException"
 	}
@@ -201,10 +201,10 @@ func (s *managed) give(stage, id string) {
 }
 
 func (s *managed) move(a action) (map[string]any, string) {
-	if s.at(a.VersionStage) != a.RemoveFromVersionId || s.versions[a.MoveToVersionId] == nil {
+	if s.at(a.VersionStage) != a.RemoveFromVersionID || s.versions[a.MoveToVersionID] == nil {
 		return nil, "InvalidParameterException"
 	}
-	s.give(a.VersionStage, a.MoveToVersionId)
+	s.give(a.VersionStage, a.MoveToVersionID)
 	return map[string]any{}, ""
 }
 
