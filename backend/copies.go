@@ -171,17 +171,17 @@ func (t tended) stateFor(s *rotation.Snapshot) string {
 	return t.State
 }
 
-// counted are the copies at a destination that are in a state.
-type counted struct{ destination, state string }
+// tally names the copies at a destination that are in one state.
+type tally struct{ destination, state string }
 
 // census counts the copies at each destination by state.
-func (c *copies) census() map[counted]int {
-	counts := map[counted]int{}
+func (c *copies) census() map[tally]int {
+	counts := map[tally]int{}
 	for _, r := range c.b.registry.loaded() {
 		s := r.Snapshot()
 		for _, name := range s.Destinations {
 			for _, state := range copyStates {
-				counts[counted{name, state}] += 0
+				counts[tally{name, state}] += 0
 			}
 			c.mu.Lock()
 			known := c.known[copyKey{name, r.Name}]
@@ -190,7 +190,7 @@ func (c *copies) census() map[counted]int {
 			if known != nil {
 				state = known.stateFor(s)
 			}
-			counts[counted{name, state}]++
+			counts[tally{name, state}]++
 		}
 	}
 	return counts
