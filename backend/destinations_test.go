@@ -256,7 +256,9 @@ func TestTwoDestinations(t *testing.T) {
 func TestDestinationIsNotSilent(t *testing.T) {
 	m := newMount(t)
 	sm := publishedRole(m)
-	m.warns(logical.UpdateOperation, "rotate", d("dry_run", true), "destination aws: would publish smvm/default/api-key, smvm/default/pin to AWS Secrets Manager of eu-central-1")
+	if plan := m.write("rotate", d("dry_run", true))["plan"].([]string); !slices.Contains(plan, "publish smvm/default/api-key, smvm/default/pin to AWS Secrets Manager of eu-central-1, by destination aws") {
+		t.Errorf("the dry run tells %q", plan)
+	}
 	m.warns(logical.UpdateOperation, "destinations/aws", d("values", "smvm/{{role}}/api-key={{api_key}}"), "keeps smvm/default/api-key, smvm/default/pin as they are")
 	m.warns(logical.UpdateOperation, "roles/default", d("destinations", ""), "destination aws: AWS Secrets Manager of eu-central-1 keeps smvm/default/api-key")
 	m.write("roles/default", d("destinations", "aws"))
@@ -311,6 +313,12 @@ func TestBadDestinations(t *testing.T) {
 	if shown["secret_access_key"] != nil || shown["secret_access_key_set"] != true || !slices.Equal(shown["roles"].([]string), []string{"default"}) {
 		t.Errorf("reading a destination shows %v", shown)
 	}
+	m.write("destinations/other", m.inAWS(sm, "values", "theirs={{api_key}}", "verify", false, "required", true))
+	m.write("roles/default", d("destinations", "aws,other"))
+	if report := m.read("verify", nil); report["ready"] != false || !strings.Contains(fmt.Sprint(report["findings"]), "destination other: theirs: refused") {
+		t.Errorf("verify reports %v", report["findings"])
+	}
+	m.fails(422, logical.UpdateOperation, "rotate", nil, "destination other before the rotation", "adopt=true", "Nothing was changed")
 	m.write("roles/later", d("destinations", "aws"))
 	if about := m.read("status/later", nil)["destinations"].(map[string]any)["aws"].(map[string]any); about["state"] == copyInSync {
 		t.Errorf("a role without secrets is published: %v", about)

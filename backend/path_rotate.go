@@ -80,13 +80,10 @@ func (b *backend) dryRun(ctx context.Context, r *rotation.Role, names []string) 
 			resp.AddWarning(fmt.Sprintf("secret %s: %s", name, finding))
 		}
 	}
-	published, err := b.copies.rehearse(ctx, r)
-	problems = errors.Join(problems, err)
-	resp.Warnings = append(resp.Warnings, published...)
 	if problems != nil {
 		return nil, preflightError(fmt.Errorf("a rotation would fail: %w", problems))
 	}
-	found, plan := b.inspect(ctx, r, names), b.ahead(r, names, users)
+	found, plan := b.inspect(ctx, r, names), b.ahead(ctx, r, names, users)
 	resp.Data = inspection(found)
 	maps.Copy(resp.Data, steps)
 	resp.Data["role"], resp.Data["status"], resp.Data["version"] = r.Name, "dry_run", s.Version
