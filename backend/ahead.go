@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"context"
 	"fmt"
 	"strings"
 
@@ -9,7 +10,7 @@ import (
 )
 
 // ahead tells, for a person, what a rotation of these secrets does, in order.
-func (b *backend) ahead(r *rotation.Role, names []string, users map[string]string) []string {
+func (b *backend) ahead(ctx context.Context, r *rotation.Role, names []string, users map[string]string) []string {
 	s := r.Snapshot()
 	steps := append(b.checksAhead(s, check.Before, "before anything is changed"), "make new values, and save them as pending")
 	ordered := b.engine.Order(names, func(name string) rotation.Secret { return *s.Secrets[name] })
@@ -17,6 +18,7 @@ func (b *backend) ahead(r *rotation.Role, names []string, users map[string]strin
 		steps = append(steps, b.stepAhead(*s.Secrets[name], users[name]))
 	}
 	steps = append(steps, fmt.Sprintf("commit all of it as version %d, by one write", s.Version+1))
+	steps = append(steps, b.copies.ahead(ctx, r)...)
 	steps = append(steps, b.checksAhead(s, check.After, "after the commit")...)
 	return append(steps, fmt.Sprintf("retire the previous values after the overlap of %s, and prove that they are refused", s.Terms.Overlap))
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/alert"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/outbound"
 )
 
 // receiver is a webhook that keeps what it takes.
@@ -42,9 +43,9 @@ func newReceiver(t *testing.T) *receiver {
 			return
 		}
 		if r.key != "" {
-			at, _, _ := strings.Cut(strings.TrimPrefix(req.Header.Get(alert.SignatureHeader), "t="), ",")
-			if want := alert.Sign(r.key, parseUnix(t, at), body); req.Header.Get(alert.SignatureHeader) != want {
-				t.Errorf("the signature is %q", req.Header.Get(alert.SignatureHeader))
+			at, _, _ := strings.Cut(strings.TrimPrefix(req.Header.Get(outbound.SignatureHeader), "t="), ",")
+			if want := outbound.Sign(r.key, parseUnix(t, at), body); req.Header.Get(outbound.SignatureHeader) != want {
+				t.Errorf("the signature is %q", req.Header.Get(outbound.SignatureHeader))
 			}
 		}
 		r.events = append(r.events, e)

@@ -41,6 +41,7 @@ type backend struct {
 	sightings *sightings
 	drift     *drift
 	alerts    *alerts
+	copies    *copies
 	metrics   *metrics
 	postgres  *secret.Postgres
 	types     map[string]secret.Type
@@ -89,6 +90,7 @@ func newBackend(now func() time.Time) *backend {
 	b.sightings = newSightings(b)
 	b.drift = &drift{b: b}
 	b.alerts = &alerts{b: b}
+	b.copies = newCopies(b)
 	b.metrics = newMetrics(b)
 	busiest := b.busiest()
 	b.direct = newDirect(busiest...)
@@ -97,7 +99,7 @@ func newBackend(now func() time.Time) *backend {
 		BackendType:    logical.TypeLogical,
 		RunningVersion: version,
 		Paths:          append(busiest, b.paths()...),
-		PathsSpecial:   &logical.Paths{SealWrapStorage: []string{rolePrefix, connectionPrefix, alertPrefix}, Unauthenticated: publicPaths},
+		PathsSpecial:   &logical.Paths{SealWrapStorage: []string{rolePrefix, connectionPrefix, alertPrefix, destinationPrefix}, Unauthenticated: publicPaths},
 		InitializeFunc: b.initialize,
 		PeriodicFunc:   b.periodic,
 		Clean:          b.clean,
@@ -131,6 +133,7 @@ func (b *backend) changed(r *rotation.Role) {
 	b.usage.follow(r)
 	b.scheduler.plan(r)
 	b.alerts.note(r)
+	b.copies.note(r)
 }
 
 // busiest are the paths that applications ask for all day. They come first, because
@@ -162,6 +165,8 @@ func (b *backend) paths() []*framework.Path {
 		b.pathAlertList(),
 		b.pathAlerts(),
 		b.pathAlertTest(),
+		b.pathDestinationList(),
+		b.pathDestinations(),
 		b.pathRotate(),
 		b.pathRollback(),
 		b.pathVerify(),
@@ -192,6 +197,7 @@ func (b *backend) startWork() {
 		go b.sightings.run(b.engine.Context)
 		go b.drift.run(b.engine.Context)
 		go b.alerts.run(b.engine.Context)
+		go b.copies.run(b.engine.Context)
 	})
 }
 
@@ -208,6 +214,7 @@ func (b *backend) periodic(_ context.Context, req *logical.Request) error {
 	b.scheduler.tick()
 	b.sightings.tick()
 	b.alerts.tick()
+	b.copies.wake()
 	return nil
 }
 

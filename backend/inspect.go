@@ -18,10 +18,10 @@ import (
 // Names are those of the secrets that the operator asked about.
 type inspector func(ctx context.Context, r *rotation.Role, names []string, about preflight.Subject) preflight.Report
 
-// inspectors are all there are. What else a rotation depends on, such as a place
-// that values are copied to, is looked at by one more.
+// inspectors are all there are. What else a rotation depends on is looked at by one
+// more.
 func (b *backend) inspectors() []inspector {
-	return []inspector{b.inspectTargets, b.inspectPolicy, b.inspectChecks, b.inspectState}
+	return []inspector{b.inspectTargets, b.inspectPolicy, b.inspectChecks, b.copies.inspect, b.inspectState}
 }
 
 // inspectTimeout bounds all that is looked at together.

@@ -86,13 +86,14 @@ var (
 	descQueue     = describe("smvm_due", "Operations that are due and wait for a worker.")
 	descWorkers   = describe("smvm_workers_busy", "Workers that are doing automatic operations.")
 	descAlerts    = describe("smvm_alert_undelivered", "Roles that have something to tell that is not delivered.", "alert")
+	descCopies    = describe("smvm_destination_roles", "Roles whose copies at a destination are in_sync, pending, drifted or failed.", "destination", "state")
 )
 
 // Describe implements prometheus.Collector.
 func (roleCollector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		descInfo, descSubjects, descStates, descOmitted, descLast, descNext, descFailures, descAttention,
-		descOverdue, descOverlap, descQueue, descWorkers, descAlerts,
+		descOverdue, descOverlap, descQueue, descWorkers, descAlerts, descCopies,
 	} {
 		ch <- d
 	}
@@ -110,6 +111,9 @@ func (c roleCollector) Collect(ch chan<- prometheus.Metric) {
 	for name, courier := range c.b.alerts.all() {
 		waiting, _ := courier.state()
 		gauge(descAlerts, float64(waiting), name)
+	}
+	for copies, count := range c.b.copies.census() {
+		gauge(descCopies, float64(count), copies.destination, copies.state)
 	}
 	census := newCensus(c.b)
 	for subject, count := range census.subjects {

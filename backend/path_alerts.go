@@ -3,13 +3,13 @@ package backend
 import (
 	"context"
 	"fmt"
-	"net/url"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/alert"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/outbound"
 )
 
 func (b *backend) pathAlerts() *framework.Path {
@@ -62,7 +62,7 @@ func alertFields() map[string]*framework.FieldSchema {
 		"events":        field(framework.TypeCommaStringSlice, "Names of the events to tell; all if left out."),
 		"roles":         field(framework.TypeCommaStringSlice, "Names of the roles whose events are told; all if left out. A connection is connections/<name>."),
 		"authorization": sensitive("Value of the Authorization header."),
-		"key":           sensitive("webhook: key by which what is sent is signed, in the header " + alert.SignatureHeader + "."),
+		"key":           sensitive("webhook: key by which what is sent is signed, in the header " + outbound.SignatureHeader + "."),
 		"tls_ca":        field(framework.TypeString, "CA certificates in PEM; the system's if left out."),
 		"notice":        {Type: framework.TypeDurationSecond, Default: seconds(alert.DefaultNotice), Description: "How long before a rotation rotation_due_soon is told, to roles that rotate less often."},
 	}
@@ -124,7 +124,7 @@ func (b *backend) pathAlertRead(ctx context.Context, _ *logical.Request, d *fram
 		return nil, err
 	}
 	data := b.delivery(name)
-	data["type"], data["url"], data["events"], data["roles"] = c.Type, shownURL(c.URL), c.Events, c.Roles
+	data["type"], data["url"], data["events"], data["roles"] = c.Type, outbound.Host(c.URL), c.Events, c.Roles
 	data["tls_ca"], data["notice"] = c.TLSCA, seconds(c.Notice)
 	return &logical.Response{Data: data}, nil
 }
@@ -136,16 +136,6 @@ func (b *backend) delivery(name string) map[string]any {
 		data["waiting"], data["last_error"] = c.state()
 	}
 	return data
-}
-
-// shownURL leaves out all of an address that may be secret: that of a chat has its
-// token in the path.
-func shownURL(address string) string {
-	u, err := url.Parse(address)
-	if err != nil {
-		return ""
-	}
-	return u.Scheme + "://" + u.Host
 }
 
 // pathAlertDelete corresponds to DELETE on alerts/:name.

@@ -41,8 +41,8 @@ func (b *backend) recordPath(pattern, suffix, nameOf, prefix string) *framework.
 func recordFields() map[string]*framework.FieldSchema {
 	return map[string]*framework.FieldSchema{
 		"rotation_id":      field(framework.TypeString, "Id of the operation."),
-		"kind":             field(framework.TypeString, "create, import, rotate, rollback, retire, repair or delete."),
-		"trigger":          field(framework.TypeString, "manual, schedule or recovery."),
+		"kind":             field(framework.TypeString, "create, import, rotate, rollback, retire, repair, follow, publish or delete."),
+		"trigger":          field(framework.TypeString, "manual, schedule, recovery or check."),
 		"actor":            field(framework.TypeMap, "Who asked for it: display_name and entity_id."),
 		"reason":           field(framework.TypeString, "Why, as given."),
 		"vault_request_id": field(framework.TypeString, "Vault's id of the request, as its audit log has it."),
@@ -50,6 +50,9 @@ func recordFields() map[string]*framework.FieldSchema {
 		"secrets":          field(framework.TypeStringSlice, "Names of the secrets it was about."),
 		"revoke_previous":  field(framework.TypeBool, "Whether the replaced values got no overlap."),
 		"attempts":         field(framework.TypeInt, "How often recovery found a target unreachable."),
+		"tasks":            field(framework.TypeSlice, "What was to follow it, such as checks, or what came of that."),
+		"follows":          field(framework.TypeString, "Id of the operation whose tasks these were, or whose failed task this rolls back."),
+		"follows_kind":     field(framework.TypeString, "Kind of that operation."),
 		"role":             field(framework.TypeString, "Whose history this is."),
 		"environment":      field(framework.TypeString, "Label of the environment."),
 		"outcome":          field(framework.TypeString, "completed, rolled_back or failed."),

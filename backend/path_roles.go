@@ -9,6 +9,7 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/destination"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
@@ -36,6 +37,7 @@ func roleFields() map[string]*framework.FieldSchema {
 		"overlap":          field(framework.TypeDurationSecond, "How long previous values stay valid after a rotation; 24 h by default, but at most half the interval."),
 		"refresh_interval": field(framework.TypeDurationSecond, "How often applications are told to read again; 5 min by default, but at most half the overlap."),
 		"max_retries":      field(framework.TypeInt, "How many automatic rotations may fail in a row before the role needs attention; 8 by default."),
+		"destinations":     field(framework.TypeCommaStringSlice, "Names of the destinations that get copies of the role's values."),
 		"retry_interval":   field(framework.TypeDurationSecond, "Pause after the first failed automatic rotation; it doubles with each failure, up to an hour. 10 s by default."),
 	}
 	for name, f := range scheduleFields() {
@@ -70,24 +72,42 @@ func (b *backend) pathRoleExists(ctx context.Context, _ *logical.Request, d *fra
 
 // pathRoleWrite corresponds to CREATE and UPDATE on roles/:role.
 func (b *backend) pathRoleWrite(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	b.configuring.Lock()
+	defer b.configuring.Unlock()
 	r, err := b.registry.obtain(ctx, rolePrefix, d.Get("role").(string))
 	if err != nil {
 		return nil, err
 	}
-	return nil, r.Change(ctx, nil, func(s *rotation.State) error {
-		if s.Deleted {
-			s.Policy = rotation.Policy{AutoRotate: true}
-		}
-		before := s.Policy
-		if err := errorsFirst(b.takePolicy(d, &s.Policy, r.Key), b.checkLifetimes(s, r)); err != nil {
-			return err
-		}
-		s.Deleted = false
-		if s.Policy == before || s.Anchor.IsZero() {
-			return nil
-		}
-		return b.replan(s, r.Key, b.now())
-	})
+	known, err := b.destinations(ctx, append(d.Get("destinations").([]string), r.Snapshot().Destinations...))
+	if err != nil {
+		return nil, err
+	}
+	var gone []string
+	if err := r.Change(ctx, nil, func(s *rotation.State) error {
+		gone, err = b.takeRole(d, s, r, known)
+		return err
+	}); err != nil {
+		return nil, err
+	}
+	return b.leave(ctx, r.Name, gone, known, nil)
+}
+
+// takeRole applies a request to the state of a role, and returns the destinations
+// that it has no more.
+func (b *backend) takeRole(d *framework.FieldData, s *rotation.State, r *rotation.Role, known map[string]*destination.Config) ([]string, error) {
+	if s.Deleted {
+		s.Policy = rotation.Policy{AutoRotate: true}
+	}
+	before := s.Policy
+	if err := errorsFirst(b.takePolicy(d, &s.Policy, r.Key), b.checkLifetimes(s, r)); err != nil {
+		return nil, err
+	}
+	gone, err := b.takeDestinations(d, s, r.Key, known)
+	s.Deleted = false
+	if err != nil || s.Policy == before || s.Anchor.IsZero() {
+		return gone, err
+	}
+	return gone, b.replan(s, r.Key, b.now())
 }
 
 // replan works out the next rotation after a change of the policy: counted from
@@ -117,7 +137,7 @@ func (b *backend) pathRoleRead(ctx context.Context, _ *logical.Request, d *frame
 	data["refresh_interval"] = seconds(s.Terms.RefreshInterval)
 	data["max_retries"] = s.Terms.MaxRetries
 	data["retry_interval"] = seconds(s.Terms.RetryInterval)
-	data["secrets"] = s.Names()
+	data["secrets"], data["destinations"] = s.Names(), s.Destinations
 	return &logical.Response{Data: data}, nil
 }
 
@@ -136,10 +156,15 @@ func (b *backend) pathRoleDelete(ctx context.Context, req *logical.Request, d *f
 	for _, secret := range r.Snapshot().Secrets {
 		resp.Warnings = append(resp.Warnings, leftBehind(secret)...)
 	}
-	if err := r.Change(ctx, rec, buryState); err != nil || len(resp.Warnings) == 0 {
+	published := r.Snapshot().Destinations
+	known, err := b.destinations(ctx, published)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.Change(ctx, rec, buryState); err != nil {
 		return nil, unlessGone(err)
 	}
-	return resp, nil
+	return b.leave(ctx, r.Name, published, known, resp.Warnings)
 }
 
 // errGone ends a deletion that finds another request has done it meanwhile.

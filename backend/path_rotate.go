@@ -83,7 +83,7 @@ func (b *backend) dryRun(ctx context.Context, r *rotation.Role, names []string) 
 	if problems != nil {
 		return nil, preflightError(fmt.Errorf("a rotation would fail: %w", problems))
 	}
-	found, plan := b.inspect(ctx, r, names), b.ahead(r, names, users)
+	found, plan := b.inspect(ctx, r, names), b.ahead(ctx, r, names, users)
 	resp.Data = inspection(found)
 	maps.Copy(resp.Data, steps)
 	resp.Data["role"], resp.Data["status"], resp.Data["version"] = r.Name, "dry_run", s.Version

@@ -34,6 +34,9 @@ func (b *backend) pathStatusRead(ctx context.Context, _ *logical.Request, d *fra
 	data["secrets"] = b.stages(r)
 	data["overlap"] = b.overlap(r)
 	data["following"] = following(r.Snapshot())
+	if data["destinations"], err = b.copies.describe(ctx, r); err != nil {
+		return nil, err
+	}
 	return &logical.Response{Data: data}, nil
 }
 
@@ -191,6 +194,7 @@ func statusFields() map[string]*framework.FieldSchema {
 		later, since this Vault server became the active one, which is counted_since. A previous database login has sessions,
 		as seen at looked_at, and in last_used when it last had one; drain_until while the end of its overlap waits for them.`))
 	fields["overlap"] = field(framework.TypeString, "Who still uses previous values, and whether it would disturb somebody to end their overlap now; empty without any.")
+	fields["destinations"] = field(framework.TypeMap, "For each destination, whether it holds the current values: state in_sync, pending, drifted or failed, since when, the version that was published, and last_error.")
 	fields["following"] = field(framework.TypeMap, "What is left to be done after the latest rotation, such as checks; null if nothing is.")
 	return fields
 }

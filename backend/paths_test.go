@@ -8,6 +8,8 @@ import (
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/testenv"
 )
 
 // TestEveryPathIsDescribed is about what OpenAPI and vault path-help show.
@@ -99,6 +101,14 @@ func TestEveryPath(t *testing.T) {
 		{list, "alerts", nil},
 		{update, "alerts/ops/test", nil},
 		{remove, "alerts/ops", nil},
+		{create, "destinations/aws", m.inAWS(testenv.NewSecretsManager(t), "values", "pin={{pin_value}}")},
+		{update, "destinations/aws", d("required", true)},
+		{update, "roles/default", d("destinations", "aws")},
+		{read, "destinations/aws", nil},
+		{list, "destinations", nil},
+		{read, "status", nil},
+		{update, "roles/default", d("destinations", "")},
+		{remove, "destinations/aws", nil},
 		{update, "rotate", d("dry_run", true)},
 		{update, "rotate", d("reason", "test")},
 		{update, "rotate/default", d("secrets", "jwt,pin", "wait", "10s")},

@@ -20,6 +20,9 @@ const (
 	historyPrefix    = "history/"
 	alertPrefix      = "alert/"
 	cursorPrefix     = "alert-cursor/" // then the alert, and the role
+
+	destinationPrefix = "destination/"
+	copyPrefix        = "destination-copy/" // then the destination, and the role
 )
 
 // store keeps states and histories in Vault's storage. It implements

@@ -9,17 +9,24 @@ import (
 	"strings"
 	"time"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/alert"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/check"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
 )
 
-// surroundings are what rotations have around them here: the checks of the role.
-// They implement rotation.Surroundings.
+// surroundings are what rotations have around them here: the destinations that get
+// copies of the role's values, and then its checks, which may depend on those. They
+// implement rotation.Surroundings.
 type surroundings struct{ b *backend }
 
-// checkTask is what the names of tasks begin with that are checks.
-const checkTask = "check/"
+// What the names of tasks begin with, and the stages they are done in.
+const (
+	checkTask        = "check/"
+	destinationTask  = alert.DestinationTask
+	destinationStage = 0
+	checkStage       = 1
+)
 
 // Plan implements rotation.Surroundings. An emergency is not kept waiting by an
 // application that is sick because of it: before a rollback and before a rotation
@@ -29,12 +36,15 @@ func (s surroundings) Plan(ctx context.Context, r *rotation.Role, op rotation.Op
 		return nil, nil
 	}
 	snapshot := r.Snapshot()
+	urgent := op.Kind == rotation.KindRollback || op.RevokePrevious
+	tasks, err := s.b.copies.plan(ctx, r, urgent)
+	if err != nil {
+		return nil, err
+	}
 	values, err := s.b.checkValues(snapshot)
 	if err != nil {
 		return nil, err
 	}
-	urgent := op.Kind == rotation.KindRollback || op.RevokePrevious
-	var tasks []rotation.Task
 	for _, name := range checkNames(snapshot.State) {
 		c, err := check.Decode(snapshot.Checks[name])
 		if err != nil {
@@ -44,7 +54,7 @@ func (s surroundings) Plan(ctx context.Context, r *rotation.Role, op rotation.Op
 			continue
 		}
 		task, err := s.plan(ctx, c, values, urgent)
-		if task.Name = checkTask + name; err != nil && c.OnFailure == check.Rollback {
+		if task.Name, task.Stage = checkTask+name, checkStage; err != nil && c.OnFailure == check.Rollback {
 			return nil, fmt.Errorf("check %s before the rotation: %w", name, err)
 		}
 		tasks = append(tasks, task)
@@ -72,6 +82,9 @@ func (s surroundings) plan(ctx context.Context, c check.Config, values map[strin
 
 // Do implements rotation.Surroundings.
 func (s surroundings) Do(ctx context.Context, r *rotation.Role, t rotation.Task) rotation.Task {
+	if name, ok := strings.CutPrefix(t.Name, destinationTask); ok {
+		return s.b.copies.step(ctx, r, name, t)
+	}
 	if err := s.look(ctx, r, &t); err != nil {
 		t.Done, t.Detail = true, err.Error()
 	}
@@ -124,9 +137,26 @@ func checkNames(s *rotation.State) []string {
 	return names
 }
 
-// checkValues are what the placeholders of a role's checks stand for: the fields
-// of creds, of the current stage, and for each JWT key a token signed with it.
+// checkValues are what the placeholders of a role's checks stand for: fieldValues,
+// and for each JWT key a token signed with it.
 func (b *backend) checkValues(s *rotation.Snapshot) (map[string]string, error) {
+	values, err := b.fieldValues(s.State)
+	if err != nil {
+		return nil, err
+	}
+	for name, stored := range s.Secrets {
+		if stored.Current == nil || stored.Type != jwtType {
+			continue
+		}
+		if values[name+"_token"], err = b.testToken(s, stored); err != nil {
+			return nil, fmt.Errorf("sign a token with secret %s: %w", name, err)
+		}
+	}
+	return values, nil
+}
+
+// fieldValues are the fields of creds, of the current stage.
+func (b *backend) fieldValues(s *rotation.State) (map[string]string, error) {
 	values := map[string]string{}
 	for name, stored := range s.Secrets {
 		if stored.Current == nil {
@@ -138,11 +168,6 @@ func (b *backend) checkValues(s *rotation.Snapshot) (map[string]string, error) {
 		}
 		for field, value := range fields {
 			values[name+"_"+field] = value
-		}
-		if stored.Type == jwtType {
-			if values[name+"_token"], err = b.testToken(s, stored); err != nil {
-				return nil, fmt.Errorf("sign a token with secret %s: %w", name, err)
-			}
 		}
 	}
 	return values, nil

@@ -51,7 +51,7 @@ func isCreds(path string) bool {
 }
 
 // secretFields are those that carry secrets in requests.
-var secretFields = []string{"password", "secret", "private_key", "key", "value", "tls_key", "token"}
+var secretFields = []string{"password", "secret", "private_key", "key", "value", "tls_key", "token", "secret_id", "secret_access_key"}
 
 // rememberSent notes the secrets that a request carries: what is imported, and
 // the administrator's passwords.

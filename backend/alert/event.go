@@ -8,6 +8,7 @@ package alert
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
@@ -23,6 +24,9 @@ const (
 	RotationDueSoon     = "rotation_due_soon"
 	RotationOverdue     = "rotation_overdue"
 	NeedsAttention      = "needs_attention"
+	DestinationFailed   = "destination_failed"
+	DestinationDrifted  = "destination_drifted"
+	DestinationRestored = "destination_restored"
 	// Test is sent by hand, to try a sink.
 	Test = "test"
 )
@@ -38,13 +42,24 @@ const (
 var severities = map[string]string{
 	RotationStarted: Info, RotationCompleted: Info, RotationFailed: Critical, RotationRolledBack: Warning,
 	ApplicationDegraded: Warning, RotationDueSoon: Info, RotationOverdue: Warning, NeedsAttention: Critical,
+	DestinationFailed: Warning, DestinationDrifted: Warning, DestinationRestored: Info,
 }
+
+const (
+	// DestinationTask is what the names of tasks begin with that publish.
+	DestinationTask = "destination/"
+	// Drifted is what the details of those begin with that found something else than
+	// was published.
+	Drifted = "drifted: "
+	// Restored is the same for those that mended what had failed or drifted.
+	Restored = "restored: "
+)
 
 // Names lists the events that can be subscribed to, in the order of a rotation.
 func Names() []string {
 	return []string{
 		RotationDueSoon, RotationStarted, RotationCompleted, RotationFailed, RotationRolledBack,
-		ApplicationDegraded, RotationOverdue, NeedsAttention,
+		ApplicationDegraded, RotationOverdue, NeedsAttention, DestinationFailed, DestinationDrifted, DestinationRestored,
 	}
 }
 
@@ -63,6 +78,8 @@ type Event struct {
 	RotationID string `json:"rotation_id,omitempty"`
 	Trigger    string `json:"trigger,omitempty"`
 	Version    int    `json:"version,omitempty"`
+	// Destination is the one that it is about, if it is about one.
+	Destination string `json:"destination,omitempty"`
 	// Message is for people.
 	Message string `json:"message"`
 }
@@ -71,11 +88,12 @@ type Event struct {
 // Attention says that the role needs a person since.
 func FromRecord(rec rotation.Record, attention bool) []Event {
 	var events []Event
-	add := func(name, format string, args ...any) {
+	add := func(name, format string, args ...any) *Event {
 		e := New(name, rec.ID, fmt.Sprintf(format, args...))
 		e.Time = rec.Started.Add(time.Duration(rec.DurationMS) * time.Millisecond)
 		e.RotationID, e.Trigger, e.Version, e.Environment = rec.ID, string(rec.Trigger), rec.Version, rec.Environment
 		events = append(events, e)
+		return &events[len(events)-1]
 	}
 	switch rec.Kind {
 	case rotation.KindRotate:
@@ -85,6 +103,8 @@ func FromRecord(rec rotation.Record, attention bool) []Event {
 		fromRollback(rec, add)
 	case rotation.KindFollow:
 		fromFollow(rec, add)
+	case rotation.KindPublish:
+		fromPublish(rec, add)
 	}
 	if attention && rec.Outcome != rotation.OutcomeCompleted {
 		add(NeedsAttention, "The role needs a person: automatic rotation has stopped. Read status for what to do")
@@ -99,8 +119,15 @@ func Started(op rotation.Operation) Event {
 	return e
 }
 
-// adder makes an event.
-type adder func(name, format string, args ...any)
+// adder makes an event, which may be amended before the next one is made.
+type adder func(name, format string, args ...any) *Event
+
+// about makes an event that is about a destination, with an id of its own.
+func (add adder) about(name, task, format string, args ...any) {
+	e := add(name, format, args...)
+	e.Destination = strings.TrimPrefix(task, DestinationTask)
+	e.ID += "-" + e.Destination
+}
 
 func fromRotate(rec rotation.Record, add adder) {
 	switch rec.Outcome {
@@ -119,6 +146,10 @@ func fromRollback(rec rotation.Record, add adder) {
 	switch {
 	case rec.Outcome != rotation.OutcomeCompleted:
 		add(RotationFailed, "A rollback failed - manual intervention required: %s", last(rec.Issues))
+	case rec.Trigger == rotation.TriggerCheck && strings.HasPrefix(rec.Reason, DestinationTask):
+		task, _, _ := strings.Cut(rec.Reason, ":")
+		add.about(DestinationFailed, task, "A required destination did not take the new values: %s", rec.Reason)
+		add(RotationRolledBack, "The role is back on its previous values, version %d", rec.Version)
 	case rec.Trigger == rotation.TriggerCheck:
 		add(ApplicationDegraded, "Application degraded after rotation: %s", rec.Reason)
 		fallthrough
@@ -130,13 +161,29 @@ func fromRollback(rec rotation.Record, add adder) {
 func fromFollow(rec rotation.Record, add adder) {
 	degraded := false
 	for _, t := range rec.Tasks {
-		if t.Failed {
+		switch {
+		case t.Failed && strings.HasPrefix(t.Name, DestinationTask):
+			add.about(DestinationFailed, t.Name, "%s did not take the new values: %s", t.Name, t.Detail)
+		case t.Failed:
 			degraded = true
 			add(ApplicationDegraded, "Application degraded after rotation: %s: %s", t.Name, t.Detail)
 		}
 	}
 	if !degraded && rec.Outcome == rotation.OutcomeCompleted && rec.FollowsKind == rotation.KindRotate {
 		add(RotationCompleted, "Secret rotation completed successfully: version %d, and what followed it", rec.Version)
+	}
+}
+
+func fromPublish(rec rotation.Record, add adder) {
+	for _, t := range rec.Tasks {
+		switch {
+		case strings.HasPrefix(t.Detail, Drifted):
+			add.about(DestinationDrifted, t.Name, "%s does not hold what was published: %s", t.Name, strings.TrimPrefix(t.Detail, Drifted))
+		case t.Failed:
+			add.about(DestinationFailed, t.Name, "%s does not take the values: %s", t.Name, t.Detail)
+		case strings.HasPrefix(t.Detail, Restored):
+			add.about(DestinationRestored, t.Name, "%s holds the values again: %s", t.Name, strings.TrimPrefix(t.Detail, Restored))
+		}
 	}
 }
 

@@ -66,6 +66,11 @@ func (e Event) alerts(now time.Time) []alert {
 			all = append(all, alert{Labels: e.labels(name), StartsAt: e.Time, EndsAt: e.Time})
 		}
 	}
+	if e.Event == DestinationRestored {
+		for _, name := range []string{DestinationFailed, DestinationDrifted} {
+			all = append(all, alert{Labels: e.labels(name), StartsAt: e.Time, EndsAt: e.Time})
+		}
+	}
 	return all
 }
 
@@ -73,6 +78,9 @@ func (e Event) labels(name string) map[string]string {
 	labels := map[string]string{"alertname": name, "role": e.Role, "mount": e.Mount, "severity": severities[name], "service": "smvm"}
 	if e.Environment != "" {
 		labels["environment"] = e.Environment
+	}
+	if e.Destination != "" {
+		labels["destination"] = e.Destination
 	}
 	if labels["severity"] == "" {
 		labels["severity"] = e.Severity

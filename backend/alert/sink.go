@@ -1,16 +1,8 @@
 package alert
 
 import (
-	"bytes"
 	"context"
-	"crypto/hmac"
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
-	"net/http"
 	"slices"
 	"strings"
 	"time"
@@ -97,37 +89,14 @@ const sendTimeout = 10 * time.Second
 func (c Config) Send(ctx context.Context, e Event, now time.Time) error {
 	ctx, cancel := context.WithTimeout(ctx, sendTimeout)
 	defer cancel()
-	body, err := json.Marshal(c.payload(e, now))
-	if err != nil {
-		return fmt.Errorf("encode event: %w", err)
+	status, err := outbound.Post(ctx, outbound.Message{
+		URL: c.address(), TLSCA: c.TLSCA, ID: e.ID, Body: c.payload(e, now),
+		Authorization: c.Authorization, Key: c.Key, Time: now,
+	})
+	if err == nil && (status < 200 || status > 299) {
+		return fmt.Errorf("answered with status %d", status)
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.address(), bytes.NewReader(body))
-	if err != nil {
-		return errors.New("the request cannot be made")
-	}
-	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set("X-Smvm-Event-Id", e.ID)
-	if c.Authorization != "" {
-		req.Header.Set("Authorization", c.Authorization)
-	}
-	if c.Key != "" {
-		req.Header.Set(SignatureHeader, Sign(c.Key, now, body))
-	}
-	client, err := outbound.Client(c.TLSCA)
-	if err != nil {
-		return err
-	}
-	defer client.CloseIdleConnections()
-	resp, err := client.Do(req)
-	if err != nil {
-		return outbound.Reason(err)
-	}
-	defer resp.Body.Close() //nolint:errcheck // read only
-	_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, 64<<10))
-	if resp.StatusCode < 200 || resp.StatusCode > 299 {
-		return fmt.Errorf("answered with status %d", resp.StatusCode)
-	}
-	return nil
+	return err
 }
 
 func (c Config) address() string {
@@ -135,17 +104,4 @@ func (c Config) address() string {
 		return strings.TrimSuffix(c.URL, "/") + "/api/v2/alerts"
 	}
 	return c.URL
-}
-
-// SignatureHeader carries the signature of what a webhook gets: t=<seconds since
-// 1970>,v1=<HMAC-SHA-256 of the seconds, a dot and the body, in hex>. Whoever
-// checks it refuses times that are more than some minutes off, and ids that were
-// seen within them, so that nothing can be replayed.
-const SignatureHeader = "X-Smvm-Signature"
-
-// Sign makes the value of SignatureHeader.
-func Sign(key string, now time.Time, body []byte) string {
-	mac := hmac.New(sha256.New, []byte(key))
-	fmt.Fprintf(mac, "%d.%s", now.Unix(), body) //nolint:errcheck // a hash takes everything
-	return fmt.Sprintf("t=%d,v1=%s", now.Unix(), hex.EncodeToString(mac.Sum(nil)))
 }

@@ -7,12 +7,12 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/outbound"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/placeholder"
 )
 
 // maxBody is how much of an answer is looked at.
@@ -53,14 +53,14 @@ func (c Config) Reach(ctx context.Context) error {
 func (c Config) ask(ctx context.Context, client *http.Client, values map[string]string) error {
 	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()
-	body := fill(c.Body, values)
+	body := placeholder.Fill(c.Body, values)
 	req, err := http.NewRequestWithContext(ctx, c.Method, c.URL, bytes.NewReader([]byte(body)))
 	if err != nil {
 		return errors.New("the request cannot be made")
 	}
 	for _, header := range c.Headers {
 		name, value, _ := strings.Cut(header, ":")
-		req.Header.Set(name, strings.TrimSpace(fill(value, values)))
+		req.Header.Set(name, strings.TrimSpace(placeholder.Fill(value, values)))
 	}
 	if host := req.Header.Get("Host"); host != "" {
 		req.Host = host
@@ -96,22 +96,9 @@ func (c Config) wanted() string {
 	return strings.Trim(strings.Join(strings.Fields(fmt.Sprint(c.ExpectedStatus)), " or "), "[]")
 }
 
-// placeholder stands for a value in a header or body.
-var placeholder = regexp.MustCompile(`\{\{([^{}]*)\}\}`)
-
-// fill puts values in for placeholders. One for which there is no value any more
-// becomes empty.
-func fill(text string, values map[string]string) string {
-	return placeholder.ReplaceAllStringFunc(text, func(hole string) string {
-		return values[strings.TrimSpace(hole[2:len(hole)-2])]
-	})
-}
-
 func checkPlaceholders(field, text string, names []string) error {
-	for _, hole := range placeholder.FindAllStringSubmatch(text, -1) {
-		if !slices.Contains(names, strings.TrimSpace(hole[1])) {
-			return invalid(field, "%s is not known; the role has: %s", hole[0], strings.Join(names, ", "))
-		}
+	if err := placeholder.Check(text, names); err != nil {
+		return invalid(field, "%v", err)
 	}
 	return nil
 }

@@ -61,3 +61,24 @@ func Reason(err error) error {
 	}
 	return errors.New("no answer that is HTTP")
 }
+
+// Private reports whether nobody on the way to an address can read what is sent
+// there: it is encrypted, or stays on this machine.
+func Private(address string) bool {
+	u, err := url.Parse(address)
+	if err != nil {
+		return false
+	}
+	ip := net.ParseIP(u.Hostname())
+	return u.Scheme == "https" || u.Hostname() == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// Host leaves out all of an address that may be secret: that of a chat has its
+// token in the path.
+func Host(address string) string {
+	u, err := url.Parse(address)
+	if err != nil {
+		return ""
+	}
+	return u.Scheme + "://" + u.Host
+}

@@ -20,6 +20,8 @@ type Task struct {
 	Name string `json:"name"`
 	// Required says that the operation is rolled back when the task fails.
 	Required bool `json:"required,omitempty"`
+	// Stage puts tasks in order: one is done when all of lower stages are.
+	Stage int `json:"stage,omitempty"`
 	// Next is when to do the next step; zero means at once.
 	Next time.Time `json:"next,omitzero"`
 	// Done says that there is no next step, Failed that it went wrong.
@@ -65,7 +67,7 @@ func (run *Run) following(version int) *Following {
 // at is when the next step of any task is to be done.
 func (f *Following) at() time.Time {
 	var at time.Time
-	for i, t := range f.open() {
+	for i, t := range f.ready() {
 		if i == 0 || t.Next.Before(at) {
 			at = t.Next
 		}
@@ -76,6 +78,14 @@ func (f *Following) at() time.Time {
 // open lists the tasks that are not done.
 func (f *Following) open() []Task {
 	return slices.DeleteFunc(slices.Clone(f.Tasks), func(t Task) bool { return t.Done })
+}
+
+// ready lists the open tasks whose turn it is: those of the lowest stage.
+func (f *Following) ready() []Task {
+	open := f.open()
+	return slices.DeleteFunc(slices.Clone(open), func(t Task) bool {
+		return slices.ContainsFunc(open, func(other Task) bool { return other.Stage < t.Stage })
+	})
 }
 
 // failure says which required tasks failed, and how; empty if none did.
@@ -136,12 +146,13 @@ func (run *Run) follow(ctx context.Context) error {
 	return nil
 }
 
-// advance does the next step of every task that is due, side by side.
+// advance does the next step of every task that is due and whose turn it is, side
+// by side.
 func (run *Run) advance(ctx context.Context, f *Following) []Task {
-	tasks, now := slices.Clone(f.Tasks), run.role.engine.Now()
+	tasks, now, ready := slices.Clone(f.Tasks), run.role.engine.Now(), f.ready()
 	var doing sync.WaitGroup
 	for i, t := range tasks {
-		if t.Done || t.Next.After(now) {
+		if t.Next.After(now) || !slices.ContainsFunc(ready, func(r Task) bool { return r.Name == t.Name }) {
 			continue
 		}
 		doing.Go(func() { tasks[i] = run.role.engine.Surroundings.Do(ctx, run.role, t) })

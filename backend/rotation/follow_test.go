@@ -23,9 +23,16 @@ func (a *around) Plan(context.Context, *Role, Operation) ([]Task, error) {
 // steps is how many steps a task takes, by what its data counts.
 const steps = 2
 
-func (a *around) Do(_ context.Context, _ *Role, t Task) Task {
+func (a *around) Do(_ context.Context, r *Role, t Task) Task {
 	w := (*world)(a)
 	err := w.call("around.do", func() error { return nil })
+	for _, other := range r.Snapshot().Following.Tasks {
+		if !other.Done && other.Stage < t.Stage {
+			w.mu.Lock()
+			w.breakf("%s is done before %s, which is open", t.Name, other.Name)
+			w.mu.Unlock()
+		}
+	}
 	now := w.now()
 	switch {
 	case err != nil:
@@ -44,6 +51,44 @@ func watched(sick bool, p func(*testing.T, *world)) func(*testing.T, *world) {
 		t.Helper()
 		p(t, w)
 		w.tasks, w.sick = []Task{{Name: "check/health", Required: true}, {Name: "destination/copy"}}, sick
+	}
+}
+
+// copied is the same with an application that is watched once it has been given a
+// copy, which the target takes or not.
+func copied(sick bool, p func(*testing.T, *world)) func(*testing.T, *world) {
+	return func(t *testing.T, w *world) {
+		t.Helper()
+		p(t, w)
+		w.tasks = []Task{{Name: "check/health", Required: true, Stage: 1}, {Name: "destination/copy", Required: true}}
+		w.sick = sick
+	}
+}
+
+// TestStagesFollowEachOther fails in the first stage: the second is not begun.
+func TestStagesFollowEachOther(t *testing.T) {
+	t.Parallel()
+	for _, sick := range []bool{false, true} {
+		w := newWorld()
+		copied(sick, prepare("db"))(t, w)
+		version := w.role.Snapshot().Version
+		_, err := w.do(rotate())
+		must(t, err)
+		if ready := w.role.Snapshot().Following.ready(); len(ready) != 1 || ready[0].Name != "destination/copy" {
+			t.Errorf("ready is %+v", ready)
+		}
+		if !w.idle(t, time.Hour, 20) {
+			t.Fatal("it does not come to rest")
+		}
+		s := w.role.Snapshot()
+		back, _ := s.latestOf(KindRollback)
+		if (back != nil) != sick || s.Version-version == 1 == sick {
+			t.Errorf("sick %t: version %d became %d, rolled back by %+v", sick, version, s.Version, back)
+		}
+		if sick && strings.Contains(back.Reason, "check/") {
+			t.Errorf("what was not begun is among the reasons: %s", back.Reason)
+		}
+		w.settled(t)
 	}
 }
 

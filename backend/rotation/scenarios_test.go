@@ -54,6 +54,8 @@ func scenarios() []scenario {
 		{"rotate what went astray", astray(rotated(0, "db", "app")), manual(KindRotate)},
 		{"rotate and watch", watched(false, prepare("db", "jwt", "app")), manual(KindRotate)},
 		{"rotate and watch what fails", watched(true, prepare("db", "jwt", "app")), manual(KindRotate)},
+		{"rotate, copy and watch", copied(false, prepare("db", "jwt")), manual(KindRotate)},
+		{"rotate and copy to what refuses", copied(true, prepare("db", "app")), manual(KindRotate)},
 		{"roll back and watch", watched(false, rotated(0, "db", "app")), manual(KindRollback)},
 		{"rotate and prune history", pruning(rotated(0, "db", "app")), manual(KindRotate)},
 	}

@@ -32,8 +32,10 @@ type State struct {
 	// NextRotation is the stored time of the next automatic rotation. Zero means
 	// that none is planned, never that one is due.
 	NextRotation time.Time `json:"next_rotation,omitzero"`
-	// Checks belong to Surroundings.
-	Checks map[string]json.RawMessage `json:"checks,omitempty"`
+	// Checks and Destinations belong to Surroundings. The list is never changed in
+	// place.
+	Checks       map[string]json.RawMessage `json:"checks,omitempty"`
+	Destinations []string                   `json:"destinations,omitempty"`
 	// Following is what is left to be done after the latest commit.
 	Following *Following `json:"following,omitempty"`
 	// InFlight is the operation whose intent was saved and whose end was not.
@@ -130,6 +132,7 @@ const (
 	KindRetire   Kind = "retire"   // end of an overlap
 	KindRepair   Kind = "repair"   // what a target refuses is set again
 	KindFollow   Kind = "follow"   // what comes after a commit
+	KindPublish  Kind = "publish"  // copies at destinations, apart from any rotation
 	KindDelete   Kind = "delete"   // the secret or the role is forgotten
 )
 

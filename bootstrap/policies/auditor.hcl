@@ -27,6 +27,10 @@ path "smvm/alerts/*" {
   capabilities = ["read", "list"]
 }
 
+path "smvm/destinations/*" {
+  capabilities = ["read", "list"]
+}
+
 path "smvm/metrics" {
   capabilities = ["read"]
 }

@@ -34,6 +34,12 @@ path "smvm/alerts/*" {
   capabilities = ["create", "read", "update", "delete", "list"]
 }
 
+# Whoever may write destinations/ decides who gets values: leave this block out for
+# people who are not to read them.
+path "smvm/destinations/*" {
+  capabilities = ["create", "read", "update", "delete", "list"]
+}
+
 path "smvm/metrics" {
   capabilities = ["read"]
 }

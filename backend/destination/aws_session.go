@@ -1,0 +1,128 @@
+package destination
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/credentials/stscreds"
+	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
+	"github.com/aws/aws-sdk-go-v2/service/sts"
+	"github.com/aws/smithy-go"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/outbound"
+)
+
+// awsSession is a use of Secrets Manager, with credentials that were found, and if
+// there is a role assumed, for this use.
+type awsSession struct {
+	client *secretsmanager.Client
+	http   *http.Client
+}
+
+// open finds the credentials. Attempts are repeated by whoever publishes, and not
+// by the SDK.
+func (a *AWSSecretsManager) open(ctx context.Context) (*awsSession, error) {
+	client, err := outbound.Client(a.TLSCA)
+	if err != nil {
+		return nil, err
+	}
+	used := aws.Config{Region: a.Region, HTTPClient: client, Retryer: func() aws.Retryer { return aws.NopRetryer{} }}
+	if used.Credentials, err = a.credentials(ctx); err != nil {
+		return nil, err
+	}
+	if a.RoleARN != "" {
+		used.Credentials = aws.NewCredentialsCache(a.assume(used))
+	}
+	if _, err := used.Credentials.Retrieve(ctx); err != nil {
+		client.CloseIdleConnections()
+		return nil, a.explainLogin(err)
+	}
+	return &awsSession{http: client, client: secretsmanager.NewFromConfig(used, func(o *secretsmanager.Options) {
+		o.BaseEndpoint = endpoint(a.Endpoint)
+	})}, nil
+}
+
+// credentials are those that were given, or what the machine has.
+func (a *AWSSecretsManager) credentials(ctx context.Context) (aws.CredentialsProvider, error) {
+	if a.AccessKeyID != "" {
+		return credentials.NewStaticCredentialsProvider(a.AccessKeyID, a.SecretAccessKey, ""), nil
+	}
+	found, err := config.LoadDefaultConfig(ctx, config.WithRegion(a.Region))
+	if err != nil {
+		return nil, errors.New("the configuration for AWS of the machine that Vault runs on cannot be read")
+	}
+	return found.Credentials, nil
+}
+
+func (s *awsSession) close() { s.http.CloseIdleConnections() }
+
+// sessionLife is how long an assumed role lasts, the shortest that AWS gives.
+const sessionLife = 15 * time.Minute
+
+// assume exchanges credentials for those of the role.
+func (a *AWSSecretsManager) assume(found aws.Config) aws.CredentialsProvider {
+	client := sts.NewFromConfig(found, func(o *sts.Options) { o.BaseEndpoint = endpoint(a.STSEndpoint) })
+	return stscreds.NewAssumeRoleProvider(client, a.RoleARN, func(o *stscreds.AssumeRoleOptions) {
+		o.RoleSessionName, o.Duration = "smvm", sessionLife
+		if a.ExternalID != "" {
+			o.ExternalID = &a.ExternalID
+		}
+	})
+}
+
+// endpoint is an override, nil for AWS's own.
+func endpoint(address string) *string {
+	if address == "" {
+		return nil
+	}
+	return &address
+}
+
+func (a *AWSSecretsManager) explainLogin(err error) error {
+	var answered smithy.APIError
+	switch {
+	case errors.As(err, &answered):
+		return explainAWS(err, "sts:AssumeRole on "+a.RoleARN)
+	case a.RoleARN == "":
+		return errors.New("the machine that Vault runs on has no credentials for AWS: give access_key_id and secret_access_key, or a role to the machine")
+	}
+	return outbound.Reason(err)
+}
+
+// explainAWS is the error for a call of AWS, nil if there is none: what it means
+// here, and whether trying again may help. What AWS says about it may quote the
+// request, so only the name of the error is repeated.
+func explainAWS(err error, action string) error {
+	var answered smithy.APIError
+	if err == nil {
+		return nil
+	}
+	if !errors.As(err, &answered) {
+		return outbound.Reason(err)
+	}
+	switch code := answered.ErrorCode(); code {
+	case "AccessDeniedException", "AccessDenied", "UnrecognizedClientException", "InvalidClientTokenId",
+		"SignatureDoesNotMatch", "InvalidSignatureException", "ExpiredTokenException", "ExpiredToken":
+		return refused("AWS denies %s (%s): permission denied; check the credentials, and give them bootstrap/destinations/aws-secrets-manager.json", action, code)
+	case "ResourceExistsException":
+		return errContended
+	case "LimitExceededException":
+		return fmt.Errorf("AWS has no room (%s): a quota is used up; raise it, or delete secrets that are not needed", code)
+	case "InvalidParameterException", "InvalidRequestException", "ValidationException":
+		return refused("AWS refuses %s (%s)", action, code)
+	case "DecryptionFailure", "EncryptionFailure":
+		return fmt.Errorf("AWS cannot use the KMS key (%s)", code)
+	default:
+		if !strings.HasSuffix(code, "Exception") && !strings.HasSuffix(code, "Failure") {
+			code = "an error of another name"
+		}
+		return fmt.Errorf("AWS answered %s with %s", action, code)
+	}
+}

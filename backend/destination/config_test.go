@@ -1,0 +1,75 @@
+package destination
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
+)
+
+// TestStamps are what the order of copies rests on.
+func TestStamps(t *testing.T) {
+	t.Parallel()
+	at := func(version, minute int) Stamp {
+		return Stamp{version, time.Date(2026, time.March, 1, 12, minute, 0, 0, time.UTC)}
+	}
+	for _, c := range []struct {
+		one, other Stamp
+		older      bool
+	}{
+		{at(1, 1), at(2, 2), true},
+		{at(2, 2), at(1, 1), false},
+		{at(2, 2), at(2, 2), false},
+		{at(2, 9), at(3, 3), false}, // restored, and rotated since
+		{at(3, 1), at(2, 9), false}, // by a node whose clock is behind
+		{at(1, 1), Stamp{}, false},
+	} {
+		if got := c.one.older(c.other); got != c.older {
+			t.Errorf("%v older than %v: %t", c.one, c.other, got)
+		}
+		if got := parseStamp(c.one.String()); got != c.one {
+			t.Errorf("%v became %v", c.one, got)
+		}
+	}
+	for _, text := range []string{"", "x", "1", "1-", "-1", "1-x"} {
+		if got := parseStamp(text); got != (Stamp{}) {
+			t.Errorf("%q is %v", text, got)
+		}
+	}
+}
+
+// TestInvalid is about what no destination can be.
+func TestInvalid(t *testing.T) {
+	t.Parallel()
+	for word, change := range map[string]func(*Config){
+		"values: are missing": func(c *Config) { c.Values = nil },
+		"no value, because":   func(c *Config) { c.Values = []string{"{{db_password}}={{db_password}}"} },
+		"is no name":          func(c *Config) { c.Values = []string{"../x={{db_password}}"} },
+		"a placeholder":       func(c *Config) { c.Values = []string{"x=literal"} },
+		"timeout":             func(c *Config) { c.Timeout = time.Minute },
+		"deadline":            func(c *Config) { c.Deadline = time.Second },
+		"on_drift":            func(c *Config) { c.OnDrift = "ignore" },
+		"in clear":            func(c *Config) { c.Target = &Webhook{URL: "http://hooks.example.com", Key: strings.Repeat("k", 16)} },
+		"key":                 func(c *Config) { c.Target = &Webhook{URL: "https://hooks.example.com", Key: "short"} },
+		"region":              func(c *Config) { c.Target = &AWSSecretsManager{Region: "europe"} },
+		"go together":         func(c *Config) { c.Target = &AWSSecretsManager{Region: "eu-central-1", AccessKeyID: "x"} },
+		"role_arn":            func(c *Config) { c.Target = &AWSSecretsManager{Region: "eu-central-1", RoleARN: "x"} },
+		"role_id, secret_id":  func(c *Config) { c.Target = &VaultKV{Address: "https://vault.example.com"} },
+		"one way to log in":   func(c *Config) { c.Target = &VaultKV{Address: "https://vault.example.com", Token: "x", RoleID: "y"} },
+		"no path of a mount": func(c *Config) {
+			c.Target = &VaultKV{Address: "https://vault.example.com", Token: "x", Mount: "a/../b"}
+		},
+	} {
+		c := described()
+		c.Target = &Webhook{URL: "https://hooks.example.com", Key: strings.Repeat("k", 16)}
+		if err := c.Validate(); err != nil {
+			t.Fatal(err)
+		}
+		change(c)
+		if err := c.Validate(); !errors.Is(err, rotation.ErrInvalid) || !strings.Contains(err.Error(), word) {
+			t.Errorf("want a word about %q, got %v", word, err)
+		}
+	}
+}

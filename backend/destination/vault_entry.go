@@ -1,0 +1,155 @@
+package destination
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// kvEntry is what a KV engine has under one name.
+type kvEntry struct {
+	exists bool
+	// custom is its custom_metadata.
+	custom map[string]string
+	// version is the latest, data what it has, nil if it was deleted or destroyed.
+	version int
+	data    map[string]any
+}
+
+// The keys of data, and the one of custom_metadata.
+const (
+	valueKey   = "value"
+	versionKey = "version"
+	rotatedKey = "rotated"
+	ownerKey   = "smvm-owner"
+)
+
+// same reports whether it has the value of an item.
+func (e kvEntry) same(item Item) bool { return e.data[valueKey] == item.Value }
+
+// holds reports whether it is exactly this item, which nobody else could have
+// written.
+func (e kvEntry) holds(c Copy, item Item) bool {
+	for key, want := range kvData(c, item) {
+		if e.data[key] != want {
+			return false
+		}
+	}
+	return true
+}
+
+func kvData(c Copy, item Item) map[string]any {
+	return map[string]any{
+		valueKey: item.Value, versionKey: fmt.Sprint(c.Stamp.Version), rotatedKey: c.Stamp.Time.UTC().Format(time.RFC3339),
+	}
+}
+
+func (e kvEntry) foreign(c Copy) bool {
+	return e.exists && e.custom[ownerKey] != c.Owner && !c.Adopt
+}
+
+func (e kvEntry) stamp() Stamp {
+	version, _ := e.data[versionKey].(string)
+	rotated, _ := e.data[rotatedKey].(string)
+	at, err := time.Parse(time.RFC3339, rotated)
+	if err != nil {
+		return Stamp{}
+	}
+	return parseStamp(fmt.Sprintf("%s-%d", version, at.Unix()))
+}
+
+func (e kvEntry) difference(c Copy, item Item) string {
+	switch {
+	case !e.exists || e.version == 0:
+		return "is missing"
+	case e.custom[ownerKey] != c.Owner:
+		return "is not this engine's"
+	case e.data == nil:
+		return "was deleted"
+	case !e.same(item):
+		return "has another value"
+	}
+	return ""
+}
+
+// publishAttempts is how often a write is tried that somebody else's has beaten.
+const publishAttempts = 3
+
+// publish makes the engine hold one item.
+func (s *kvSession) publish(ctx context.Context, c Copy, item Item) error {
+	for range publishAttempts {
+		e, err := s.read(ctx, item.Name)
+		if err != nil {
+			return err
+		}
+		switch ours := e.custom[ownerKey] == c.Owner; {
+		case ours && e.same(item):
+			return nil
+		case e.holds(c, item):
+			return s.claim(ctx, item.Name, e, c.Owner) // a crash came between the two writes
+		case e.foreign(c):
+			return foreign()
+		case ours && c.Stamp.older(e.stamp()):
+			return superseded(e.stamp())
+		}
+		if err := s.write(ctx, c, item, e); !errors.Is(err, errContended) {
+			return err
+		}
+	}
+	return errContended
+}
+
+// write puts one item in place of what was read, and reads it back. Keys that
+// others have added stay.
+func (s *kvSession) write(ctx context.Context, c Copy, item Item, e kvEntry) error {
+	data := map[string]any{}
+	maps.Copy(data, e.data)
+	maps.Copy(data, kvData(c, item))
+	var answer struct {
+		Errors []string `json:"errors"`
+	}
+	status, err := s.call(ctx, http.MethodPost, s.path("data", item.Name), map[string]any{
+		"data": data, "options": map[string]any{"cas": e.version},
+	}, &answer)
+	if status == http.StatusBadRequest && strings.Contains(strings.Join(answer.Errors, " "), "check-and-set") {
+		return errContended
+	}
+	if err := explain(status, err, "Vault"); err != nil {
+		return err
+	}
+	if e.custom[ownerKey] != c.Owner {
+		if err := s.claim(ctx, item.Name, e, c.Owner); err != nil {
+			return err
+		}
+	}
+	now, err := s.read(ctx, item.Name)
+	if err == nil && !now.same(item) {
+		err = errLying
+	}
+	return err
+}
+
+// claim marks an entry as this engine's own.
+func (s *kvSession) claim(ctx context.Context, name string, e kvEntry, owner string) error {
+	custom := map[string]string{}
+	maps.Copy(custom, e.custom)
+	custom[ownerKey] = owner
+	status, err := s.call(ctx, http.MethodPost, s.path("metadata", name), map[string]any{"custom_metadata": custom}, nil)
+	return explain(status, err, "Vault")
+}
+
+// probe tries whether a name may be published under.
+func (s *kvSession) probe(ctx context.Context, c Copy, name string) error {
+	if err := s.allowed(ctx, name); err != nil {
+		return err
+	}
+	e, err := s.read(ctx, name)
+	if err == nil && e.foreign(c) {
+		return foreign()
+	}
+	return err
+}

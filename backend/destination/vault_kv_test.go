@@ -1,0 +1,180 @@
+package destination
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/hashicorp/vault/api"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/testenv"
+)
+
+// shared is the Vault of all tests, each of which has a KV engine of its own.
+var shared *testenv.Vault
+
+func TestMain(m *testing.M) { os.Exit(run(m)) }
+
+func run(m *testing.M) int {
+	var err error
+	shared, err = testenv.StartVault(context.Background(), testenv.VaultOptions{})
+	if err == nil {
+		err = shared.Client.Sys().EnableAuthWithOptions("approle", &api.EnableAuthOptions{Type: "approle"})
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer func() {
+		if err := shared.Stop(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+		}
+	}()
+	return m.Run()
+}
+
+// kv is a KV engine of a real Vault, with the policy that is shipped and an AppRole
+// that has it.
+type kv struct {
+	mount            string
+	roleID, secretID string
+}
+
+var mounts atomic.Int64
+
+func newKV(t *testing.T) held {
+	t.Helper()
+	k := &kv{mount: fmt.Sprintf("kv-%d", mounts.Add(1))}
+	k.check(t, shared.Client.Sys().MountWithContext(t.Context(), k.mount, &api.MountInput{Type: "kv", Options: map[string]string{"version": "2"}}))
+	policy, err := os.ReadFile("../../bootstrap/destinations/vault-kv.hcl")
+	k.check(t, err)
+	text := strings.NewReplacer(`"secret/`, `"`+k.mount+"/", "/smvm/", "/orders/").Replace(string(policy))
+	k.check(t, shared.Client.Sys().PutPolicyWithContext(t.Context(), k.mount, text))
+	k.call(t, "auth/approle/role/"+k.mount, map[string]any{"token_policies": k.mount, "token_ttl": "1m"})
+	id, err := shared.Client.Logical().ReadWithContext(t.Context(), "auth/approle/role/"+k.mount+"/role-id")
+	k.check(t, err)
+	k.roleID = id.Data["role_id"].(string)
+	k.secretID = k.call(t, "auth/approle/role/"+k.mount+"/secret-id", nil).Data["secret_id"].(string)
+	return k
+}
+
+func (k *kv) check(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (k *kv) call(t *testing.T, path string, data map[string]any) *api.Secret {
+	t.Helper()
+	secret, err := shared.Client.Logical().WriteWithContext(t.Context(), path, data)
+	k.check(t, err)
+	return secret
+}
+
+func (k *kv) address() string { return shared.Address }
+
+func (k *kv) target(_ *testing.T, address string) Target {
+	return &VaultKV{Address: address, Mount: k.mount, RoleID: k.roleID, SecretID: k.secretID}
+}
+
+func (k *kv) value(t *testing.T, name string) (string, int) {
+	t.Helper()
+	found, err := shared.Client.KVv2(k.mount).Get(t.Context(), name)
+	if err != nil {
+		return "", 0
+	}
+	value, _ := found.Data["value"].(string)
+	return value, found.VersionMetadata.Version
+}
+
+func (k *kv) put(t *testing.T, name, value string) {
+	t.Helper()
+	_, err := shared.Client.KVv2(k.mount).Put(t.Context(), name, map[string]any{"value": value})
+	k.check(t, err)
+}
+
+func (k *kv) secrets() []string { return []string{k.secretID} }
+
+func (k *kv) full() answer {
+	return answer{status: 507, body: `{"errors":["no space left on device"]}`}
+}
+
+func (k *kv) denied() answer {
+	return answer{status: 403, body: `{"errors":["1 error occurred: permission denied"]}`}
+}
+
+func (k *kv) reads() bool { return true }
+
+// TestKVDeleted deletes and destroys what was published: that is drift, and is
+// published again.
+func TestKVDeleted(t *testing.T) {
+	t.Parallel()
+	k := newKV(t).(*kv)
+	s := &suite{T: t, held: k, to: k.target(t, shared.Address)}
+	s.must(copyAt(1))
+	kv := shared.Client.KVv2(k.mount)
+	for i, remove := range []func() error{
+		func() error { return kv.Delete(t.Context(), password) },
+		func() error { return kv.Destroy(t.Context(), password, []int{2}) },
+		func() error { return kv.DeleteMetadata(t.Context(), password) },
+	} {
+		k.check(t, remove())
+		s.differs(copyAt(1), []string{"was deleted", "was deleted", "is missing"}[i])
+		s.must(copyAt(1))
+		s.differs(copyAt(1), "")
+	}
+}
+
+// TestKVKeepsWhatOthersAdd leaves other keys and other custom metadata in place.
+func TestKVKeepsWhatOthersAdd(t *testing.T) {
+	t.Parallel()
+	k := newKV(t).(*kv)
+	s := &suite{T: t, held: k, to: k.target(t, shared.Address)}
+	s.must(copyAt(1))
+	kv := shared.Client.KVv2(k.mount)
+	_, err := kv.Patch(t.Context(), password, map[string]any{"comment": "the team's"})
+	k.check(t, err)
+	k.check(t, kv.PatchMetadata(t.Context(), password, api.KVMetadataPatchInput{CustomMetadata: map[string]any{"team": "orders"}}))
+	s.must(copyAt(2))
+	found, err := kv.Get(t.Context(), password)
+	k.check(t, err)
+	if found.Data["comment"] != "the team's" || found.CustomMetadata["team"] != "orders" || found.CustomMetadata[ownerKey] != "mount/orders" || found.Data["version"] != "2" {
+		t.Errorf("there is %v, %v", found.Data, found.CustomMetadata)
+	}
+}
+
+// TestKVTokens are revoked after each use, and what the policy lacks is named.
+func TestKVTokens(t *testing.T) {
+	t.Parallel()
+	k := newKV(t).(*kv)
+	s := &suite{T: t, held: k, to: k.target(t, shared.Address)}
+	s.must(copyAt(1))
+	if open := k.accessors(t); open != 0 {
+		t.Errorf("%d tokens of the destination are left", open)
+	}
+	k.check(t, shared.Client.Sys().PutPolicyWithContext(t.Context(), k.mount, `path "`+k.mount+`/data/*" { capabilities = ["create", "read"] }`))
+	if err := s.to.Preflight(t.Context(), names()); err == nil || !strings.Contains(err.Error(), `path "`+k.mount+`/data/orders/database-password" { capabilities = ["create", "read", "update"] }`) {
+		t.Errorf("the preflight says %v", err)
+	}
+	k.secretID = "gone"
+	s.to = k.target(t, shared.Address)
+	s.fails(copyAt(2), true, "role_id and secret_id")
+}
+
+// accessors counts the tokens that there are of the AppRole.
+func (k *kv) accessors(t *testing.T) (n int) {
+	t.Helper()
+	all, err := shared.Client.Logical().ListWithContext(t.Context(), "auth/token/accessors")
+	k.check(t, err)
+	for _, accessor := range all.Data["keys"].([]any) {
+		token, err := shared.Client.Auth().Token().LookupAccessorWithContext(t.Context(), accessor.(string))
+		if err == nil && strings.Contains(fmt.Sprint(token.Data["policies"]), k.mount+"]") {
+			n++
+		}
+	}
+	return n
+}

@@ -1,0 +1,215 @@
+package backend
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/destination"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
+)
+
+// draftDestination returns what is stored, nil for a new destination, what the
+// request makes of it, and the roles that have to get on with that.
+func (b *backend) draftDestination(ctx context.Context, name string, d *framework.FieldData) (stored, c *destination.Config, roles []*rotation.Role, err error) {
+	if stored, err = b.destination(ctx, name); err != nil {
+		return nil, nil, nil, err
+	}
+	if c, err = takeDestination(d, stored); err != nil {
+		return nil, nil, nil, err
+	}
+	if roles, err = b.rolesWith(ctx, name); err != nil {
+		return nil, nil, nil, err
+	}
+	for _, r := range roles {
+		if err := b.checkPublished(r.Snapshot().State, r.Snapshot().Terms.Overlap, name, c); err != nil {
+			return nil, nil, nil, err
+		}
+	}
+	return stored, c, roles, nil
+}
+
+// takeDestination applies the request to what is stored, nil for a new one.
+func takeDestination(d *framework.FieldData, stored *destination.Config) (*destination.Config, error) {
+	c := destination.New(d.Get("type").(string))
+	if stored != nil {
+		if v, ok := d.GetOk("type"); ok && v != stored.Type {
+			return nil, invalid("type", "of an existing destination cannot be changed from %s to %s; write another destination", stored.Type, v)
+		}
+		c = stored.Clone()
+	}
+	if c == nil {
+		return nil, invalid("type", "%q is not a type of destination; the types are: %s", d.Get("type"), strings.Join(destination.Types(), ", "))
+	}
+	if err := takeTarget(d, c, stored != nil); err != nil {
+		return nil, err
+	}
+	takeStrings(d, "values", &c.Values)
+	takeBool(d, "required", &c.Required)
+	takeBool(d, "adopt", &c.Adopt)
+	takeString(d, "on_drift", &c.OnDrift)
+	for field, target := range map[string]*time.Duration{"timeout": &c.Timeout, "deadline": &c.Deadline} {
+		if v, ok := d.GetOk(field); ok {
+			*target = time.Duration(v.(int)) * time.Second
+		}
+	}
+	return c, c.Validate()
+}
+
+// wayFields say where the credentials of a destination are sent to.
+var wayFields = []string{"address", "endpoint", "namespace", "auth_mount", "sts_endpoint", "tls_ca", "url"}
+
+// takeTarget takes over the settings of the target. Whoever sends them another way
+// has to know the secrets among them: the stored ones are not for them.
+func takeTarget(d *framework.FieldData, c *destination.Config, exists bool) error {
+	own := c.Target.Fields()
+	rerouted := ""
+	for _, name := range slices.Sorted(maps.Keys(targetFields)) {
+		v, named := d.GetOk(name)
+		target := own[name]
+		switch {
+		case !named:
+		case target == nil:
+			return invalid(name, "is not a field of type %s, which has: %s", c.Type, strings.Join(slices.Sorted(maps.Keys(own)), ", "))
+		case *target != v.(string):
+			if slices.Contains(wayFields, name) {
+				rerouted = name
+			}
+			*target = v.(string)
+		}
+	}
+	for _, name := range destination.SecretFields {
+		_, named := d.GetOk(name)
+		if target := own[name]; exists && rerouted != "" && !named && target != nil && *target != "" {
+			return invalid(name, "is needed again, because %s changes where it is sent", rerouted)
+		}
+	}
+	return nil
+}
+
+// probeRole stands for the roles of a destination that none names yet.
+const probeRole = defaultRole
+
+// verifyDestination tries, without changing anything, whether the values of the
+// roles may be published.
+func (b *backend) verifyDestination(ctx context.Context, c *destination.Config, roles []*rotation.Role) error {
+	names := roleNames(roles)
+	if len(names) == 0 {
+		names = []string{probeRole}
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
+	defer cancel()
+	for _, role := range names {
+		probe, err := c.Names(b.copies.owner(role), role)
+		if err != nil {
+			return err
+		}
+		if err := c.Target.Preflight(ctx, probe); err != nil {
+			return invalid("type", "the target was asked and %v. Nothing was stored; verify=false stores without asking", err)
+		}
+	}
+	return nil
+}
+
+// checkPublished refuses a destination that a role with that state could not use.
+// While the role has no secrets at all, they are yet to come.
+func (b *backend) checkPublished(s *rotation.State, overlap time.Duration, name string, c *destination.Config) error {
+	if c.Required && c.Deadline >= overlap {
+		return invalid("deadline", "of destination %s is %s, and the previous values are kept for %s only, so nothing could be rolled back: lower it, or give the role a longer overlap", name, c.Deadline, overlap)
+	}
+	if len(s.Secrets) == 0 {
+		return nil
+	}
+	values, err := b.fieldValues(s)
+	if err != nil {
+		return err
+	}
+	return c.CheckPlaceholders(valueNames(values))
+}
+
+// valueNames are what placeholders may name.
+func valueNames(values map[string]string) []string { return slices.Sorted(maps.Keys(values)) }
+
+func roleNames(roles []*rotation.Role) []string {
+	names := make([]string, 0, len(roles))
+	for _, r := range roles {
+		names = append(names, r.Name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// dropped warns of what a change of a destination leaves behind.
+func dropped(name string, before, after *destination.Config, roles []*rotation.Role) *logical.Response {
+	resp := &logical.Response{}
+	for _, r := range roles {
+		if before.Target.Where() != after.Target.Where() || publishedNames(before, r.Name) != publishedNames(after, r.Name) {
+			resp.AddWarning("changed: " + remains(name, before, r.Name))
+		}
+	}
+	if len(resp.Warnings) == 0 {
+		return nil
+	}
+	return resp
+}
+
+// takeDestinations takes over which destinations a role has. What it returns are
+// those that it has no more.
+func (b *backend) takeDestinations(d *framework.FieldData, s *rotation.State, key string, known map[string]*destination.Config) (gone []string, err error) {
+	before := s.Destinations
+	takeStrings(d, "destinations", &s.Destinations)
+	terms, err := s.Policy.Resolve(b.rotationSettings().Defaults, parseCron, key)
+	if err != nil {
+		return nil, err
+	}
+	for i, name := range s.Destinations {
+		switch c := known[name]; {
+		case c == nil:
+			return nil, invalid("destinations", "there is no destination %q; write destinations/%s first", name, name)
+		case slices.Contains(s.Destinations[:i], name):
+			return nil, invalid("destinations", "%q is named twice", name)
+		default:
+			if err := b.checkPublished(s, terms.Overlap, name, c); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return slices.DeleteFunc(slices.Clone(before), func(name string) bool { return slices.Contains(s.Destinations, name) }), nil
+}
+
+// destinations reads those of that name. What is not there is left out.
+func (b *backend) destinations(ctx context.Context, names []string) (map[string]*destination.Config, error) {
+	known := map[string]*destination.Config{}
+	for _, name := range names {
+		c, err := b.destination(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		if c != nil {
+			known[name] = c
+		}
+	}
+	return known, nil
+}
+
+// leave forgets the copies of a role at destinations that it names no more, and
+// answers with a warning of what stays there, beside others.
+func (b *backend) leave(ctx context.Context, role string, gone []string, known map[string]*destination.Config, warnings []string) (*logical.Response, error) {
+	for _, name := range gone {
+		if err := b.copies.forget(ctx, copyKey{name, role}); err != nil {
+			return nil, err
+		}
+		if c := known[name]; c != nil {
+			warnings = append(warnings, remains(name, c, role))
+		}
+	}
+	if len(warnings) == 0 {
+		return nil, nil
+	}
+	return &logical.Response{Warnings: warnings}, nil
+}

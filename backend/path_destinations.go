@@ -1,0 +1,209 @@
+package backend
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/destination"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/outbound"
+)
+
+func (b *backend) pathDestinations() *framework.Path {
+	return &framework.Path{
+		Pattern:        "destinations/" + framework.GenericNameRegex("name"),
+		DisplayAttrs:   attributes("", "destination"),
+		Fields:         destinationFields(),
+		ExistenceCheck: b.pathDestinationExists,
+		Operations: map[logical.Operation]framework.OperationHandler{
+			logical.CreateOperation: mutation(b.pathDestinationWrite, "Tell where copies of values are to be published.", nil),
+			logical.UpdateOperation: mutation(b.pathDestinationWrite, "Change where and what is published.", nil),
+			logical.ReadOperation:   operation(b.pathDestinationRead, "Read a destination, without its secrets.", destinationAnswer()),
+			logical.DeleteOperation: mutation(b.pathDestinationDelete, "Forget a destination that no role names.", nil),
+		},
+		HelpSynopsis:    "Manage the destinations: other systems that get copies of values.",
+		HelpDescription: oneLine(destinationHelp),
+	}
+}
+
+func (b *backend) pathDestinationList() *framework.Path {
+	return &framework.Path{
+		Pattern:      "destinations/?$",
+		DisplayAttrs: attributes("list", "destinations"),
+		Operations: map[logical.Operation]framework.OperationHandler{
+			logical.ListOperation: operation(b.pathDestinationListRead, "List the destinations.", listFields()),
+		},
+		HelpSynopsis:    "List the destinations.",
+		HelpDescription: "Lists the names of the destinations, with their type, where that is, and the roles that name them.",
+	}
+}
+
+// targetFields are the settings of the types of targets.
+var targetFields = map[string]*framework.FieldSchema{
+	"region":            field(framework.TypeString, "aws_secrets_manager: region, such as eu-central-1."),
+	"endpoint":          field(framework.TypeString, "aws_secrets_manager: address instead of AWS's own, such as a VPC endpoint."),
+	"sts_endpoint":      field(framework.TypeString, "aws_secrets_manager: the same for STS."),
+	"access_key_id":     field(framework.TypeString, "aws_secrets_manager: access key; without it, what the machine that Vault runs on has."),
+	"secret_access_key": sensitive("aws_secrets_manager: secret of the access key."),
+	"role_arn":          field(framework.TypeString, "aws_secrets_manager: role to assume, so that credentials last a quarter of an hour."),
+	"external_id":       field(framework.TypeString, "aws_secrets_manager: external id that the role asks for."),
+	"address":           field(framework.TypeString, "vault_kv: address of the Vault, this or another one."),
+	"mount":             field(framework.TypeString, "vault_kv: where the KV engine of version 2 is mounted; secret if left out."),
+	"namespace":         field(framework.TypeString, "vault_kv: namespace, with Vault Enterprise."),
+	"role_id":           field(framework.TypeString, "vault_kv: role_id of an AppRole, for a token that is revoked after each use."),
+	"secret_id":         sensitive("vault_kv: secret_id of that AppRole."),
+	"auth_mount":        field(framework.TypeString, "vault_kv: where AppRole is mounted; approle if left out."),
+	"token":             sensitive("vault_kv: token to use as it is, instead of an AppRole."),
+	"url":               field(framework.TypeString, "webhook: address to post to. Only its host is shown when read."),
+	"key":               sensitive("webhook: key by which what is sent is signed, of 16 characters or more."),
+	"tls_ca":            field(framework.TypeString, "CA certificates in PEM; the system's if left out."),
+}
+
+func destinationFields() map[string]*framework.FieldSchema {
+	def := destination.New(destination.TypeWebhook)
+	fields := map[string]*framework.FieldSchema{
+		"name":     nameField("Name of the destination."),
+		"type":     field(framework.TypeString, strings.Join(destination.Types(), ", ")+". It can't be changed."),
+		"values":   field(framework.TypeStringSlice, "What is published under which name, each like '{{role}}/database-password={{db_password}}'. Placeholders of values are the fields of creds."),
+		"required": field(framework.TypeBool, "Whether a rotation that can't be published by its deadline is rolled back; otherwise that is told, and mended later."),
+		"timeout":  {Type: framework.TypeDurationSecond, Default: seconds(def.Timeout), Description: "How long one attempt may take, at most 25 s."},
+		"deadline": {Type: framework.TypeDurationSecond, Default: seconds(def.Deadline), Description: "How long after a rotation attempts go on before it counts as failed."},
+		"on_drift": {Type: framework.TypeString, Default: def.OnDrift, AllowedValues: []any{destination.Repair, destination.Report}, Description: "What to do when the target holds something else: repair what is this engine's own, or report."},
+		"adopt":    field(framework.TypeBool, "Whether what exists already under a name and is not this engine's may be overwritten."),
+		"verify":   {Type: framework.TypeBool, Default: true, Description: "Log in and try the permissions before the destination is stored."},
+	}
+	maps.Copy(fields, targetFields)
+	return fields
+}
+
+// destinationAnswer is what reading a destination shows: all but the secrets.
+func destinationAnswer() map[string]*framework.FieldSchema {
+	fields := destinationFields()
+	for _, name := range append([]string{"name", "verify"}, destination.SecretFields...) {
+		delete(fields, name)
+	}
+	for _, name := range destination.SecretFields {
+		fields[name+"_set"] = field(framework.TypeBool, "Whether there is a "+name+".")
+	}
+	fields["where"] = field(framework.TypeString, "The place, for people.")
+	fields["roles"] = field(framework.TypeStringSlice, "Names of the roles that name it.")
+	return fields
+}
+
+func (b *backend) pathDestinationExists(ctx context.Context, _ *logical.Request, d *framework.FieldData) (bool, error) {
+	c, err := b.destination(ctx, d.Get("name").(string))
+	return c != nil, err
+}
+
+// pathDestinationWrite corresponds to CREATE and UPDATE on destinations/:name. The
+// target is asked before anything is locked: it may take its time.
+func (b *backend) pathDestinationWrite(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	name := d.Get("name").(string)
+	if d.Get("verify").(bool) {
+		_, c, roles, err := b.draftDestination(ctx, name, d)
+		if err != nil {
+			return nil, err
+		}
+		if err := b.verifyDestination(ctx, c, roles); err != nil {
+			return nil, err
+		}
+	}
+	b.configuring.Lock()
+	defer b.configuring.Unlock()
+	stored, c, roles, err := b.draftDestination(ctx, name, d)
+	if err != nil {
+		return nil, err
+	}
+	if err := (&store{b}).put(ctx, destinationPrefix+name, c); err != nil {
+		return nil, fmt.Errorf("save destination: %w", err)
+	}
+	b.copies.stir(name)
+	return dropped(name, stored, c, roles), nil
+}
+
+// pathDestinationRead corresponds to READ on destinations/:name.
+func (b *backend) pathDestinationRead(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	name := d.Get("name").(string)
+	c, err := b.destination(ctx, name)
+	if err != nil || c == nil {
+		return nil, err
+	}
+	roles, err := b.rolesWith(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	data := map[string]any{
+		"type": c.Type, "values": shownValues(c.Values), "required": c.Required, "timeout": seconds(c.Timeout),
+		"deadline": seconds(c.Deadline), "on_drift": c.OnDrift, "adopt": c.Adopt, "where": c.Target.Where(), "roles": roleNames(roles),
+	}
+	for field, value := range c.Target.Fields() {
+		switch {
+		case slices.Contains(destination.SecretFields, field):
+			data[field+"_set"] = *value != ""
+		case field == "url":
+			data[field] = outbound.Host(*value)
+		default:
+			data[field] = *value
+		}
+	}
+	return &logical.Response{Data: data}, nil
+}
+
+// shownValues hides what might be a secret.
+func shownValues(values []string) []string {
+	shown := make([]string, 0, len(values))
+	for _, value := range values {
+		name, text, _ := strings.Cut(value, "=")
+		shown = append(shown, name+"="+shownText(text))
+	}
+	return shown
+}
+
+// pathDestinationDelete corresponds to DELETE on destinations/:name.
+func (b *backend) pathDestinationDelete(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	b.configuring.Lock()
+	defer b.configuring.Unlock()
+	name := d.Get("name").(string)
+	roles, err := b.rolesWith(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	if len(roles) > 0 {
+		return nil, invalid("name", "destination %s is named by the roles %s; take it out of their destinations first", name, sample(roleNames(roles)))
+	}
+	return nil, req.Storage.Delete(ctx, destinationPrefix+name)
+}
+
+// pathDestinationListRead corresponds to LIST on destinations.
+func (b *backend) pathDestinationListRead(ctx context.Context, _ *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
+	names, err := (&store{b}).list(ctx, destinationPrefix)
+	if err != nil {
+		return nil, err
+	}
+	info := map[string]any{}
+	for _, name := range names {
+		c, err := b.destination(ctx, name)
+		if err != nil {
+			info[name] = map[string]any{"error": err.Error()}
+		} else if c != nil {
+			info[name] = map[string]any{"type": c.Type, "where": c.Target.Where(), "required": c.Required}
+		}
+	}
+	return listResponse(names, info), nil
+}
+
+const destinationHelp = `
+A destination is another system that gets copies of the values of the roles that
+name it in their destinations: AWS Secrets Manager, a KV secrets engine of this or
+another Vault, or a webhook. They are published right after each rotation and
+rollback, before the checks; whenever a role or the destination is changed; and
+again when the target turns out to hold something else. If it is required, a
+rotation that can't be published by its deadline is rolled back. What exists already
+at the target and is not this engine's is not overwritten, unless adopt says so; and
+nothing is ever deleted there. Whoever may write destinations decides who gets
+values.`
