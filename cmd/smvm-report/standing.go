@@ -27,7 +27,7 @@ type state string
 // The states, from good to bad.
 const (
 	byHand    state = "by hand"
-	inPolicy   state = "within policy"
+	inPolicy  state = "within policy"
 	dueSoon   state = "due soon"
 	older     state = "older than policy"
 	overdue   state = "overdue"
