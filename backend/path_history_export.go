@@ -50,8 +50,8 @@ func takeExport(d *framework.FieldData) (*export, error) {
 // answer is text, not JSON: one line for each entry. An entry that is not there
 // has no line, which whoever verifies the chain finds out.
 func (e *export) answer(ctx context.Context, r *rotation.Role) (*logical.Response, error) {
-	var text bytes.Buffer
-	encoder, after := json.NewEncoder(&text), e.after
+	text := bytes.NewBuffer([]byte{}) // nil would be no text to Vault, but an error
+	encoder, after := json.NewEncoder(text), e.after
 	for lines := 0; lines < e.limit && text.Len() < maxExportBytes; lines++ {
 		entries, err := r.Since(ctx, after, 1)
 		if err != nil {

@@ -1,7 +1,9 @@
 package acceptance
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"net/url"
 	"os"
@@ -146,9 +148,7 @@ func TestDashboard(t *testing.T) {
 				t.Errorf("%s is asked for, and the engine has no such metric", name)
 			}
 		}
-		if e.answered(prometheus, query) == 0 && !strings.HasSuffix(query, "> 0") {
-			t.Errorf("there is no answer to %s", query)
-		}
+		e.answered(prometheus, query)
 	}
 	for name := range exposed {
 		if !strings.Contains(strings.Join(queries, "\n"), strings.TrimSuffix(name, "_bucket")) {
@@ -169,17 +169,25 @@ func exposedMetrics(e *engine) map[string]bool {
 	return names
 }
 
-// answered is how many series Prometheus answers with; an error fails the test.
-func (e *engine) answered(prometheus, query string) int {
+// mayBeEmpty recognizes the query that is answered only when something is wrong.
+func mayBeEmpty(query string) bool { return strings.HasSuffix(query, "> 0") }
+
+// answered waits until Prometheus, which needs two scrapes for a rate, answers with
+// a series. An error fails the test.
+func (e *engine) answered(prometheus, query string) {
 	e.Helper()
-	var answer struct {
-		Status, Error string
-		Data          struct{ Result []json.RawMessage }
-	}
-	at := url.Values{"query": {query}, "time": {time.Now().UTC().Format(time.RFC3339)}}
-	e.fetch(prometheus+"/api/v1/query?"+at.Encode(), &answer)
-	if answer.Status != "success" {
-		e.Errorf("%s: %s", query, answer.Error)
-	}
-	return len(answer.Data.Result)
+	e.eventually("an answer to "+query, 30*time.Second, func(context.Context) error {
+		var answer struct {
+			Status, Error string
+			Data          struct{ Result []json.RawMessage }
+		}
+		e.fetch(prometheus+"/api/v1/query?"+url.Values{"query": {query}}.Encode(), &answer)
+		if answer.Status != "success" {
+			e.Fatalf("%s: %s", query, answer.Error)
+		}
+		if len(answer.Data.Result) == 0 && !mayBeEmpty(query) {
+			return errors.New("there is none")
+		}
+		return nil
+	})
 }
