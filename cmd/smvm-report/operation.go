@@ -92,6 +92,9 @@ type stepTimes struct {
 // order is how the steps follow each other.
 var order = []string{"create", "set", "test", "undo", "probe", "look", "retire", "terminate"}
 
+// instant is what a step has to take once to be listed, unless it failed.
+const instant = 5 * time.Millisecond
+
 // stepsOf gathers the times of the steps of all operations.
 func stepsOf(operations []operation) []stepTimes {
 	took, failed := map[[2]string][]time.Duration{}, map[[2]string]int{}
@@ -113,6 +116,9 @@ func stepsOf(operations []operation) []stepTimes {
 	}
 	var found []stepTimes
 	for of, times := range took {
+		if times[len(times)-1] < instant && failed[of] == 0 {
+			continue
+		}
 		share := func(d time.Duration) float64 { return 100 * float64(d) / float64(max(1, longest)) }
 		found = append(found, stepTimes{
 			Step: of[0], Type: of[1], Count: len(times), Failed: failed[of],

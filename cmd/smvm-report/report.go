@@ -111,24 +111,33 @@ func headline(r *report) string {
 			within++
 		}
 	}
+	text := fmt.Sprintf("%d of %s within policy", within, are(judged))
 	switch {
 	case len(r.Secrets) == 0:
 		return "There are no secrets yet."
-	case len(r.Troubles) > 0:
-		return fmt.Sprintf("%d of %s within policy, and %s somebody.", within, count(judged, "secret"), need(len(r.Troubles)))
-	case within < judged:
-		return fmt.Sprintf("%d of %s within policy.", within, count(judged, "secret"))
 	case judged == 0:
-		return "Everything here is rotated by hand, and nothing is wrong."
+		text = "Everything here is rotated by hand"
+	case within == judged:
+		text = "All of " + are(judged) + " within policy"
 	}
-	return fmt.Sprintf("All %s within policy, and nothing needs somebody.", count(judged, "secret"))
+	return text + need(len(r.Troubles))
 }
 
-func need(n int) string {
-	if n == 1 {
-		return "one thing needs"
+func are(secrets int) string {
+	if secrets == 1 {
+		return "one secret is"
 	}
-	return fmt.Sprintf("%d things need", n)
+	return fmt.Sprintf("%d secrets are", secrets)
+}
+
+func need(things int) string {
+	switch things {
+	case 0:
+		return ", and nothing needs somebody."
+	case 1:
+		return ", and one thing needs somebody."
+	}
+	return fmt.Sprintf(", and %d things need somebody.", things)
 }
 
 // figures are the summary.

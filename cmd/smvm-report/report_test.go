@@ -42,6 +42,8 @@ func TestStandings(t *testing.T) {
 	overdueRole, sick, hand, cron, request := role("a", 31), role("b", 3), role("c", 400), role("d", 6), role("e", 400)
 	overdueRole.Status.Overdue = true
 	sick.Status.Attention = true
+	struggling := role("s", 3)
+	struggling.Status.Failures = 1
 	hand.Policy.AutoRotate, hand.Status.Next = false, time.Time{}
 	cron.Policy.Period, cron.Policy.Schedule, cron.Status.Next = 0, "0 3 * * 0", now.Add(24*time.Hour)
 	request.Status.Secrets["db"] = secretState{Type: "api_key", ByRequestOnly: true, Current: &stage{Version: 1, Created: days(400)}}
@@ -60,6 +62,7 @@ func TestStandings(t *testing.T) {
 		{first, dueSoon, 93.3, "never rotated"},
 		{overdueRole, overdue, 100, ""},
 		{sick, attention, 100, ""},
+		{struggling, failing, 10, ""},
 		{hand, byHand, -1, ""},
 		{cron, inPolicy, 85.7, ""},
 		{request, byHand, -1, ""},
@@ -90,7 +93,7 @@ func TestFigures(t *testing.T) {
 			t.Errorf("%s lacks %s", text, want)
 		}
 	}
-	if r.Headline != "All 1 secret within policy, and nothing needs somebody." {
+	if r.Headline != "All of one secret is within policy, and nothing needs somebody." {
 		t.Errorf("the headline is %q", r.Headline)
 	}
 	shapes := ""
@@ -99,6 +102,9 @@ func TestFigures(t *testing.T) {
 	}
 	if shapes != "rotation failure rotation rollback " || len(r.Lanes[0].Bars) != 2 {
 		t.Errorf("the timeline has %s, and %d overlaps", shapes, len(r.Lanes[0].Bars))
+	}
+	if shapes, whole := r.Lanes[0].Summary, r.Lanes[0].Entries; shapes != "2 rotations, 1 rollback, 1 failure" || whole != "4 entries" {
+		t.Errorf("beside the timeline stands %q, %q", shapes, whole)
 	}
 	if len(r.Steps) != 2 || r.Steps[1].Failed != 1 || r.Steps[1].Median != "30 ms" {
 		t.Errorf("the steps are %+v", r.Steps)

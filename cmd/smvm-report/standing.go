@@ -11,7 +11,9 @@ import (
 // standing is how old a secret is, against what its policy says.
 type standing struct {
 	Subject, Secret, Type string
-	Age, Policy, Next     string
+	Age, Policy           string
+	// Next is how long it is to the next rotation, Due when that is.
+	Next, Due string
 	// Share is how much of the time that the policy allows has passed, in percent,
 	// at most 100; negative if it allows any.
 	Share    float64
@@ -29,6 +31,7 @@ const (
 	byHand    state = "by hand"
 	inPolicy  state = "within policy"
 	dueSoon   state = "due soon"
+	failing   state = "failing"
 	older     state = "older than policy"
 	overdue   state = "overdue"
 	attention state = "needs attention"
@@ -36,12 +39,12 @@ const (
 
 // rank orders states: what is worse comes first on the page.
 func (s state) rank() int {
-	return map[state]int{byHand: 0, inPolicy: 1, dueSoon: 2, older: 3, overdue: 4, attention: 5}[s]
+	return map[state]int{byHand: 0, inPolicy: 1, dueSoon: 2, failing: 3, older: 4, overdue: 5, attention: 6}[s]
 }
 
 // Class names the state for the style sheet.
 func (s state) Class() string {
-	return map[state]string{byHand: "idle", inPolicy: "good", dueSoon: "good", older: "warn", overdue: "bad", attention: "bad"}[s]
+	return map[state]string{byHand: "idle", inPolicy: "good", dueSoon: "good", failing: "warn", older: "warn", overdue: "bad", attention: "bad"}[s]
 }
 
 // standings judges all secrets of a subject.
@@ -52,8 +55,8 @@ func (s *subject) standings(now time.Time) []standing {
 		st := standing{Subject: s.title(), Secret: name, Type: secret.Type, Policy: s.Policy.describe(), Next: "not planned", Share: -1}
 		if secret.ByRequestOnly {
 			st.Policy = "on request only"
-		} else if !s.Status.Next.IsZero() {
-			st.Next = moment(s.Status.Next)
+		} else if next := s.Status.Next; !next.IsZero() {
+			st.Next, st.Due = until(next.Sub(now)), moment(next)
 		}
 		if secret.Current != nil {
 			st.Age, st.Note = span(now.Sub(secret.Current.Created)), s.origin(name, secret.Current.Version)
@@ -63,6 +66,13 @@ func (s *subject) standings(now time.Time) []standing {
 		found = append(found, st)
 	}
 	return found
+}
+
+func until(d time.Duration) string {
+	if d < 0 {
+		return span(-d) + " late"
+	}
+	return "in " + span(d)
 }
 
 // describe says when a subject rotates.
@@ -97,6 +107,8 @@ func (s *subject) judge(secret secretState, now time.Time) (state, float64) {
 		return overdue, 100
 	case now.After(limit.Add(time.Minute)):
 		return older, 100
+	case s.Status.Failures > 0:
+		return failing, share
 	case share >= soon:
 		return dueSoon, share
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
@@ -16,8 +17,10 @@ type lane struct {
 	Class   string
 	Bars    []bar
 	Marks   []mark
-	// Problem says what is wrong with the history, Whole how much of it was verified.
-	Problem, Whole string
+	// Entries says how much of the history was verified, Whole whether all of that
+	// is as it was written.
+	Entries string
+	Whole   bool
 }
 
 // bar is an overlap.
@@ -42,7 +45,7 @@ type tick struct {
 
 // lane draws what a subject's records say.
 func (s *subject) lane(from, to time.Time) lane {
-	l := lane{Title: s.title(), Bars: s.overlaps(from, to), Problem: s.Problem, Whole: count(s.Kept, "entry"), Class: "good"}
+	l := lane{Title: s.title(), Bars: s.overlaps(from, to), Entries: count(s.Kept, "entry"), Whole: s.Problem == "", Class: "good"}
 	if len(s.troubles()) > 0 {
 		l.Class = "bad"
 	}
@@ -56,8 +59,22 @@ func (s *subject) lane(from, to time.Time) lane {
 		title := fmt.Sprintf("%s: %s %s, %s", moment(op.Started), op.Kind, op.Result(), op.By())
 		l.Marks = append(l.Marks, mark{At: place(op.Started, from, to), Shape: shape, Title: title})
 	}
-	l.Summary = fmt.Sprintf("%s, %s, %s", count(drawn["rotation"], "rotation"), count(drawn["rollback"], "rollback"), count(drawn["failure"], "failure"))
+	l.Summary = summary(drawn)
 	return l
+}
+
+// summary says in words what is drawn.
+func summary(drawn map[string]int) string {
+	var parts []string
+	for _, shape := range []string{"rotation", "rollback", "failure"} {
+		if drawn[shape] > 0 {
+			parts = append(parts, count(drawn[shape], shape))
+		}
+	}
+	if len(parts) == 0 {
+		return "not rotated"
+	}
+	return strings.Join(parts, ", ")
 }
 
 // shape is how an operation is drawn, empty if it is not.
