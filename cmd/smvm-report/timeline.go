@@ -36,11 +36,13 @@ type mark struct {
 	Shape, Title string
 }
 
-// tick is a line across all lanes. Minor ones have no label on small screens.
+// tick is a line across all lanes.
 type tick struct {
 	At    float64
 	Label string
-	Minor bool
+	// Class is early or late near an edge, and minor if small screens have no room
+	// for the label.
+	Class string
 }
 
 // lane draws what a subject's records say.
@@ -181,8 +183,21 @@ func ticks(from, to time.Time) []tick {
 	var found []tick
 	for at := from.UTC().Truncate(scale.step); at.Before(to); at = at.Add(scale.step) {
 		if at.After(from) {
-			found = append(found, tick{place(at, from, to), at.Format(scale.format), len(found)%2 == 1})
+			found = append(found, newTick(place(at, from, to), at.Format(scale.format), len(found)))
 		}
 	}
 	return found
+}
+
+func newTick(at float64, label string, number int) tick {
+	const edge = 8
+	classes := []string{"", "minor"}
+	t := tick{at, label, classes[number%2]}
+	switch {
+	case at < edge:
+		t.Class += " early"
+	case at > 100-edge:
+		t.Class += " late"
+	}
+	return t
 }
