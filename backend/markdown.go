@@ -12,7 +12,7 @@ import (
 // paper is what a record is written into, line by line.
 type paper struct{ strings.Builder }
 
-func (d *paper) line(format string, args ...any) { fmt.Fprintf(d, format+"\n", args...) }
+func (d *paper) line(format string, args ...any) { _, _ = fmt.Fprintf(d, format+"\n", args...) }
 
 // markdown renders a story as the record that the manual procedure asks for.
 func (s *story) markdown() string {
