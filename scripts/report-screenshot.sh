@@ -64,7 +64,7 @@ put smvm/rotate/orders reason='quarterly rotation'
 at 35
 put smvm/rotate/orders reason='the laptop of a developer was stolen' revoke_previous=true
 put smvm/rotate/payments reason='new terms of the bank'
-at 45
+at 40
 put smvm/rollback/payments reason='the bank has not loaded the new key yet'
 vault delete sys/policies/password/partners >/dev/null # by mistake
 at 55

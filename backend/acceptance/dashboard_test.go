@@ -27,7 +27,7 @@ type dashboard struct {
 		}
 	}
 	Annotations struct {
-		List []struct{ Expr string }
+		List []struct{ Target struct{ Expr string } }
 	}
 	Panels []panel
 }
@@ -112,7 +112,7 @@ func (d *dashboard) queries() []string {
 		}
 	}
 	for _, a := range d.Annotations.List {
-		all = append(all, chosen.Replace(a.Expr))
+		all = append(all, chosen.Replace(a.Target.Expr))
 	}
 	for _, v := range d.Templating.List {
 		var query struct{ Query string }
