@@ -109,12 +109,16 @@ func (s *story) follows(rec rotation.Record) bool {
 }
 
 // ends reports whether a record ends the life of a replaced value: it is retired,
-// it is current again, or another one takes its place as the previous one.
+// it is current again, another one takes its place as the previous one, or the
+// secret is forgotten.
 func (s *story) ends(rec rotation.Record) bool {
-	retired := rec.Kind == rotation.KindRetire || rec.Kind == rotation.KindDelete
+	ending := []rotation.Kind{rotation.KindRetire, rotation.KindDelete}
+	if !replaces(rec) && !slices.Contains(ending, rec.Kind) {
+		return false
+	}
 	ended := false
 	for _, secret := range rec.Secrets {
-		if s.replaced[secret] == 0 || !retired && !replaces(rec) {
+		if s.replaced[secret] == 0 {
 			continue
 		}
 		ended = true

@@ -94,3 +94,12 @@ func TestAStoryEnds(t *testing.T) {
 		t.Errorf("a later rotation became part of the record:\n%s", again)
 	}
 }
+
+// TestAStoryOfAnAdministrator is whole at once, because that password has no overlap.
+func TestAStoryOfAnAdministrator(t *testing.T) {
+	m := newMount(t)
+	m.connect()
+	id := m.write("rotate-root/main", nil)["rotation_id"].(string)
+	record := m.read("connections/main/history/"+id, d("format", "markdown"))["markdown"].(string)
+	m.tells(record, "- admin (connection): ✅ version 1 → 2", "- Security testing: ✅ passed", "  - admin: version 1: retire: ✅ passed")
+}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -153,5 +154,5 @@ func percentage(n, of int) string {
 	if of == 0 {
 		return "–"
 	}
-	return fmt.Sprintf("%.4g %%", float64(1000*n/of)/10)
+	return fmt.Sprintf("%.4g %%", math.Round(1000*float64(n)/float64(of))/10)
 }
