@@ -101,5 +101,5 @@ func TestAStoryOfAnAdministrator(t *testing.T) {
 	m.connect()
 	id := m.write("rotate-root/main", nil)["rotation_id"].(string)
 	record := m.read("connections/main/history/"+id, d("format", "markdown"))["markdown"].(string)
-	m.tells(record, "- admin (connection): ✅ version 1 → 2", "- Security testing: ✅ passed", "  - admin: version 1: retire: ✅ passed")
+	m.tells(record, "- Next rotation: not scheduled", "- Responsible: whoever rotates it by hand", "- admin (connection): ✅ version 1 → 2", "- Security testing: ✅ passed", "  - admin: version 1: retire: ✅ passed")
 }
