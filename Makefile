@@ -4,7 +4,7 @@ PLUGIN  := vault-plugin-secrets-smvm
 LDFLAGS := $(if $(VERSION),-X github.com/smvm/$(PLUGIN)/backend.version=$(VERSION))
 
 .DEFAULT_GOAL := help
-.PHONY: help build test lint fmt demo dev cluster load chaos mutants bench bench-report clean
+.PHONY: help build report test lint fmt demo dev cluster load chaos mutants bench bench-report clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,6 +23,10 @@ load: ## Prove under load that an application notices nothing of rotations
 
 build: ## Build the plugin into bin/ (VERSION=v1.2.3 sets what it reports)
 	go build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)' -o bin/$(PLUGIN) ./cmd/$(PLUGIN)
+
+report: ## Write bin/report.html about the engine at VAULT_ADDR, with VAULT_TOKEN
+	go build -trimpath -buildvcs=false -o bin/smvm-report ./cmd/smvm-report
+	@bin/smvm-report -out bin/report.html
 
 test: ## Set up what the tests need, then run them all with the race detector
 	@scripts/test.sh

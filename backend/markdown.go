@@ -9,41 +9,102 @@ import (
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
-// markdown renders a record as the one that the manual procedure asks for.
-func markdown(rec rotation.Record, e rotation.Entry) string {
-	var b strings.Builder
-	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
-	line("# Secret Rotation Audit\n")
-	line("## Rotation Event")
-	line("- Date: %s", rec.Started.UTC().Format(time.RFC3339))
-	line("- Operation: %s of role %s: %s", rec.Kind, plain(rec.Role), outcomeText(rec.Outcome))
-	line("- Rotation ID: %s", rec.ID)
-	line("- Performed by: %s", performer(rec))
-	line("- Reason: %s", orText(plain(rec.Reason), "none given"))
-	line("- Environment: %s", orText(plain(rec.Environment), "not labelled"))
-	line("- Duration: %s", time.Duration(rec.DurationMS)*time.Millisecond)
-	line("- Version after: %d\n", rec.Version)
-	line("## Secrets")
-	for _, r := range rec.Results {
-		line("- %s (%s): %s", r.Secret, r.Type, versionText(r))
+// paper is what a record is written into, line by line.
+type paper struct{ strings.Builder }
+
+func (d *paper) line(format string, args ...any) { _, _ = fmt.Fprintf(d, format+"\n", args...) }
+
+// markdown renders a story as the record that the manual procedure asks for.
+func (s *story) markdown() string {
+	var d paper
+	d.line("# Secret Rotation Audit\n")
+	s.event(&d)
+	d.line("\n## Secrets Rotated")
+	for _, r := range s.Results {
+		d.line("- %s (%s): %s", r.Secret, r.Type, versionText(r))
 	}
-	line("\n## Verification Results")
-	for _, r := range rec.Results {
-		for _, step := range r.Steps {
-			line("- %s: %s: %s", r.Secret, step.Name, stepText(step))
+	d.line("\n## Verification Results")
+	s.verification(&d)
+	d.line("\n## Issues and Resolutions")
+	s.issues(&d)
+	if len(s.later) > 0 {
+		d.line("\n## What Followed")
+		for _, rec := range s.later {
+			d.line("- %s: %s", rec.Started.UTC().Format(time.RFC3339), followedText(rec))
 		}
 	}
-	line("\n## Issues and Resolutions")
+	d.line("\n## Next Steps")
+	s.nextSteps(&d)
+	d.line("\nEntry %d of this role's history, SHA-256 %s", s.entry.Sequence, s.entry.Hash)
+	return d.String()
+}
+
+func (s *story) event(d *paper) {
+	d.line("## Rotation Event")
+	d.line("- Date: %s", s.Started.UTC().Format(time.RFC3339))
+	d.line("- Operation: %s of role %s: %s", s.Kind, plain(s.Role), outcomeText(s.Outcome))
+	d.line("- Rotation ID: %s", s.ID)
+	d.line("- Performed by: %s", performer(s.Record))
+	d.line("- Vault request: %s", orText(plain(s.RequestID), "none"))
+	d.line("- Reason: %s", orText(plain(s.Reason), "none given"))
+	d.line("- Environment: %s", orText(plain(s.Environment), "not labelled"))
+	d.line("- Duration: %s", time.Duration(s.DurationMS)*time.Millisecond)
+	d.line("- Version after: %d", s.Version)
+}
+
+// issues tells what went wrong, and what was done about it.
+func (s *story) issues(d *paper) {
+	for _, issue := range s.Issues {
+		d.line("- %s", plain(issue))
+	}
+	switch {
+	case s.Outcome == rotation.OutcomeRolledBack:
+		d.line("- Resolution: what had been changed was put back and checked; readers kept the values from before")
+	case s.Outcome == rotation.OutcomeFailed:
+		d.line("- Resolution: readers kept the values from before; the entries that follow tell what was done next")
+	case s.undone() != nil:
+		d.line("- Resolution: went back to the values from before, as version %d", s.undone().Version)
+	case len(s.Issues) == 0:
+		d.line("- none")
+	}
+}
+
+// undone is the rollback that took back what the operation did, nil if none has.
+func (s *story) undone() *rotation.Record {
+	for i := range s.later {
+		if rec := &s.later[i]; rec.Kind == rotation.KindRollback && rec.Outcome == rotation.OutcomeCompleted {
+			return rec
+		}
+	}
+	return nil
+}
+
+// followedText tells a later record in a line.
+func followedText(rec rotation.Record) string {
+	text := fmt.Sprintf("%s %s by %s: %s", rec.Kind, rec.ID, performer(rec), outcomeText(rec.Outcome))
+	if replaces(rec) {
+		text += fmt.Sprintf(", version %d", rec.Version)
+	}
+	if rec.Reason != "" {
+		text += "; " + plain(rec.Reason)
+	}
 	for _, issue := range rec.Issues {
-		line("- %s", plain(issue))
+		text += "; " + plain(issue)
 	}
-	if len(rec.Issues) == 0 {
-		line("- none")
+	return text
+}
+
+// nextSteps tells when the next rotation is and whose it is. The last two lines
+// of the procedure's record are for people.
+func (s *story) nextSteps(d *paper) {
+	d.line("- Next rotation: %s", nextText(s.NextRotation))
+	if s.NextRotation.IsZero() {
+		d.line("- Responsible: whoever rotates it by hand")
+	} else {
+		d.line("- Responsible: the engine itself (schedule)")
 	}
-	line("\n## Next Steps")
-	line("- Next rotation: %s\n", nextText(rec.NextRotation))
-	line("Entry %d of this role's history, SHA-256 %s", e.Sequence, e.Hash)
-	return b.String()
+	d.line("- Update rotation procedures: (for a person to fill in)")
+	d.line("- Team training: (for a person to fill in)")
 }
 
 // plain keeps what people wrote from changing the shape of the document.
@@ -93,13 +154,6 @@ func versionText(r rotation.SecretResult) string {
 		return fmt.Sprintf("✅ version %d", r.To)
 	}
 	return fmt.Sprintf("✅ version %d → %d", r.From, r.To)
-}
-
-func stepText(step rotation.Step) string {
-	if step.OK {
-		return fmt.Sprintf("✅ passed (%d ms)", step.DurationMS)
-	}
-	return fmt.Sprintf("❌ %s (%d ms)", plain(step.Detail), step.DurationMS)
 }
 
 func nextText(next time.Time) string {

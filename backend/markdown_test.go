@@ -45,7 +45,7 @@ func records() map[string]rotation.Record {
 
 func TestMarkdown(t *testing.T) {
 	for name, rec := range records() {
-		got := markdown(rec, rotation.Entry{Sequence: 12, Hash: strings.Repeat("ab", 32)})
+		got := newStory(rec, rotation.Entry{Sequence: 12, Hash: strings.Repeat("ab", 32)}).markdown()
 		golden := filepath.Join("testdata", name+".md")
 		if *update {
 			if err := os.WriteFile(golden, []byte(got), 0o600); err != nil {
@@ -71,6 +71,7 @@ func TestHostileText(t *testing.T) {
 	m.write("secrets/r/jwt", d("type", "jwt"))
 	plainRecord := m.write("rotate/r", d("reason", "none"))
 	forged := m.write("rotate/r", d("reason", text))
+	m.write("rotate/r", nil) // so that both were followed by another
 	lines := func(id any) int {
 		document := m.read("history/r/"+id.(string), d("format", "markdown"))["markdown"].(string)
 		for _, r := range "\r\x1b\u2028\u202e" {

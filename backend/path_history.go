@@ -24,13 +24,22 @@ func (b *backend) historyPath(pattern, suffix, nameOf, prefix string) *framework
 	return &framework.Path{
 		Pattern:      pattern,
 		DisplayAttrs: attributes("", suffix),
-		Fields:       map[string]*framework.FieldSchema{nameOf: nameField("Whose history.")},
+		Fields:       historyQuery(nameOf),
 		Operations: map[logical.Operation]framework.OperationHandler{
 			logical.ListOperation: operation(b.historyList(prefix, nameOf), "List the operations, oldest first.", listFields()),
-			logical.ReadOperation: operation(b.historyRead(prefix, nameOf), "Read how long the history is and whether it is complete.", historyFields()),
+			logical.ReadOperation: operation(b.historyRead(prefix, nameOf), "Read how long the history is and whether it is complete, or, with format=jsonl, its entries.", historyFields()),
 		},
 		HelpSynopsis:    "Read what was done, when, by whom and why.",
 		HelpDescription: oneLine(historyHelp),
+	}
+}
+
+func historyQuery(nameOf string) map[string]*framework.FieldSchema {
+	return map[string]*framework.FieldSchema{
+		nameOf:   nameField("Whose history."),
+		"format": {Type: framework.TypeString, Default: "json", Query: true, Description: "json, or jsonl for the entries, oldest first, each as a line of JSON: what history/:role/:id answers."},
+		"after":  {Type: framework.TypeInt, Query: true, Description: "With jsonl: begin after the entry with this sequence number; with the oldest that is kept by default."},
+		"limit":  {Type: framework.TypeInt, Default: maxExport, Query: true, Description: "With jsonl: number of lines, at most 1000. There may be fewer; the export is at its end when there are none."},
 	}
 }
 
@@ -62,9 +71,16 @@ func (b *backend) findHistory(ctx context.Context, prefix, name string) (*rotati
 // historyRead corresponds to READ on history/:role.
 func (b *backend) historyRead(prefix, nameOf string) framework.OperationFunc {
 	return func(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+		export, err := takeExport(d)
+		if err != nil {
+			return nil, err
+		}
 		r, err := b.findHistory(ctx, prefix, d.Get(nameOf).(string))
 		if err != nil {
 			return nil, err
+		}
+		if export != nil {
+			return export.answer(ctx, r)
 		}
 		h, entries, err := r.Entries(ctx)
 		if err != nil {
@@ -83,6 +99,9 @@ func (b *backend) historyRead(prefix, nameOf string) framework.OperationFunc {
 // historyList corresponds to LIST on history/:role.
 func (b *backend) historyList(prefix, nameOf string) framework.OperationFunc {
 	return func(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+		if export, err := takeExport(d); err != nil || export != nil {
+			return nil, errorsFirst(err, invalid("format", "is jsonl, which is for reading, not for listing"))
+		}
 		r, err := b.findHistory(ctx, prefix, d.Get(nameOf).(string))
 		if err != nil {
 			return nil, err
@@ -112,4 +131,6 @@ Every creation, rotation, rollback, retirement and deletion has an entry, whethe
 it succeeded or not. Each entry holds the hash of the one before, and the newest
 hash is part of the role's state, so chain_valid tells whether any was changed,
 dropped or reordered. The same hashes are in Vault's log. The history of a deleted
-role stays.`
+role stays. format=jsonl answers the entries themselves as text, to keep and to
+verify elsewhere: read on with after= the sequence of the last line until nothing
+comes.`

@@ -84,15 +84,29 @@ func (b *backend) recordRead(prefix, nameOf string) framework.OperationFunc {
 		if err != nil || e == nil {
 			return nil, err
 		}
-		return recordResponse(rec, *e, format)
+		if format == "markdown" {
+			return recordToFile(ctx, r, rec, *e)
+		}
+		data, err := recordData(*e)
+		return &logical.Response{Data: data}, err
 	}
 }
 
-// recordResponse answers a record. The canonical text is what the hash covers,
-// after the previous hash and a newline, so that anybody can check it.
-func recordResponse(rec rotation.Record, e rotation.Entry, format string) (*logical.Response, error) {
-	if format == "markdown" {
-		return &logical.Response{Data: map[string]any{"markdown": markdown(rec, e)}}, nil
+// recordToFile answers the record as markdown, with what came of it since.
+func recordToFile(ctx context.Context, r *rotation.Role, rec rotation.Record, e rotation.Entry) (*logical.Response, error) {
+	s, err := tell(ctx, r, rec, e)
+	if err != nil {
+		return nil, err
+	}
+	return &logical.Response{Data: map[string]any{"markdown": s.markdown()}}, nil
+}
+
+// recordData is an entry as it is answered. The canonical text is what the hash
+// covers, after the previous hash and a newline, so that anybody can check it.
+func recordData(e rotation.Entry) (map[string]any, error) {
+	rec, err := e.Decode()
+	if err != nil {
+		return nil, err
 	}
 	data := map[string]any{}
 	if err := json.Unmarshal(e.Record, &data); err != nil {
@@ -104,10 +118,11 @@ func recordResponse(rec rotation.Record, e rotation.Entry, format string) (*logi
 	delete(data, "request_id")
 	data["sequence"], data["hash"], data["previous_hash"] = e.Sequence, e.Hash, e.PreviousHash
 	data["canonical"] = string(e.Record)
-	return &logical.Response{Data: data}, nil
+	return data, nil
 }
 
 const recordHelp = `
 Answers who did what, when, for how long and why, with each secret's versions and
 steps, what was proven, and what went wrong. format=markdown renders it as the
-record that a rotation procedure asks for.`
+record that a rotation procedure asks for, with what came of it since: checks after
+the cut-over, a rollback, and the end of the replaced values.`

@@ -78,7 +78,9 @@ func faultyRequests(id string) []faulty {
 		{read, "status/r", nil, nil},
 		{read, "history/r", nil, nil},
 		{list, "history/r", nil, nil},
+		{read, "history/r", d("format", "jsonl"), nil},
 		{read, "history/r/" + id, nil, nil},
+		{read, "history/r/" + id, d("format", "markdown"), nil},
 	}
 }
 

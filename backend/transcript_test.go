@@ -11,6 +11,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/helper/testhelpers/schema"
 	"github.com/hashicorp/vault/sdk/logical"
 
@@ -203,6 +204,10 @@ func (m *mount) declared(req *logical.Request, resp *logical.Response) {
 	if strings.HasPrefix(kind, "text/plain") {
 		return
 	}
+	if kind == "application/x-ndjson" {
+		m.declaredLines(resp.Data[logical.HTTPRawBody].([]byte))
+		return
+	}
 	if body, ok := resp.Data[logical.HTTPRawBody].([]byte); ok {
 		resp = &logical.Response{Data: map[string]any{}}
 		if err := json.Unmarshal(body, &resp.Data); err != nil {
@@ -211,6 +216,18 @@ func (m *mount) declared(req *logical.Request, resp *logical.Response) {
 	}
 	strict := !isCreds(req.Path) || strings.Count(req.Path, "/") == 2
 	schema.ValidateResponse(m.T, &declared[0], withoutSteps(resp), strict)
+}
+
+// declaredLines checks the lines of an export: each is a record.
+func (m *mount) declaredLines(text []byte) {
+	m.Helper()
+	for line := range bytes.Lines(text) {
+		resp := &logical.Response{Data: map[string]any{}}
+		if err := json.Unmarshal(line, &resp.Data); err != nil {
+			m.Errorf("a line of an export is no JSON: %v", err)
+		}
+		schema.ValidateResponse(m.T, &framework.Response{Fields: recordFields()}, resp, true)
+	}
 }
 
 // withoutSteps leaves out the fields whose names the secrets decide.

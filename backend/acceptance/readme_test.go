@@ -29,9 +29,9 @@ func TestReadme(t *testing.T) {
 	if out := shell.run(install); strings.Contains(out, "changed   ") {
 		t.Errorf("run again, configure.sh said\n%s", out)
 	}
-	commands := readmeCommands(t, shell.dir, "Quick start", "Tokens", "Policies", "Audit")
+	commands := readmeCommands(t, shell.dir, "Quick start", "Tokens", "Policies", "Audit", "Records and report")
 	out := shell.run("set -euo pipefail\nset -x\n" + commands)
-	for _, words := range []string{"db_username", "dry_run", "completed", "stage", "# Secret Rotation Audit"} {
+	for _, words := range []string{"db_username", "dry_run", "completed", "stage", "# Secret Rotation Audit", "wrote bin/report.html", "all of it, and nothing was changed"} {
 		if !strings.Contains(out, words) {
 			t.Errorf("the commands of the README never showed %q:\n%s", words, out)
 		}

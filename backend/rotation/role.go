@@ -295,7 +295,10 @@ func (r *Role) change(ctx context.Context, rec *Record, change func(*State) erro
 // complete fills in what every record has and adds it to the state.
 func (r *Role) complete(s *State, rec *Record) error {
 	rec.Role, rec.Environment = r.Name, r.engine.Settings().Environment
-	rec.Version, rec.NextRotation = s.Version, s.NextRotation
+	rec.Version = s.Version
+	if s.RotatesItself() {
+		rec.NextRotation = s.NextRotation
+	}
 	rec.DurationMS = r.engine.Now().Sub(rec.Started).Milliseconds()
 	return s.append(*rec)
 }

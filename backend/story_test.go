@@ -1,0 +1,109 @@
+package backend
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/logical"
+)
+
+// told returns the record to file of an operation.
+func (m *mount) told(role string, id any) string {
+	m.Helper()
+	return m.read("history/"+role+"/"+id.(string), d("format", "markdown"))["markdown"].(string)
+}
+
+// tells fails the test unless the record has all of the lines.
+func (m *mount) tells(record string, lines ...string) {
+	m.Helper()
+	for _, line := range lines {
+		if !strings.Contains(record, line) {
+			m.Errorf("the record lacks %q:\n%s", line, record)
+		}
+	}
+}
+
+// newest returns the id of the newest operation of that kind.
+func (m *mount) newest(role, kind string) (id string) {
+	m.Helper()
+	resp, err := m.try(logical.ListOperation, "history/"+role, nil)
+	data := m.must(resp, err)
+	for _, each := range data["keys"].([]string) {
+		if data["key_info"].(map[string]any)[each].(map[string]any)["kind"] == kind {
+			id = each
+		}
+	}
+	return id
+}
+
+// TestARecordTellsTheWholeStory reads the record of one rotation again and again:
+// while it is watched, when the watch has ended, and when the overlap has.
+func TestARecordTellsTheWholeStory(t *testing.T) {
+	m, a := newMount(t), newApplication(t)
+	watchedRole(m, a, "samples", 10, "max_latency_increase", 10000, "watch_period", 60, "interval", 10)
+	m.write("checks/default/door", d("url", a.URL, "phase", "before"))
+	m.write("roles/default", d("rotation_period", "24h", "overlap", "2h"))
+	id := m.write("rotate", d("wait", 0, "reason", "quarterly"))["rotation_id"]
+	m.eventually("the commit", func() bool { return m.newest("default", "rotate") == id })
+	m.tells(m.told("default", id),
+		"- Performed by: token-test (entity entity-test) (manual)", "- Reason: quarterly",
+		"- Functional testing: ✅ passed", "  - api: test: ✅ passed", "- Security testing: ⏳ not ended", "  - api: version 1: stays valid for the overlap",
+		"- Performance testing: ⏳ not ended", "  - check/health: before the rotation ", ", not measured after it",
+		"- Integration testing: ⏳ not ended", "  - check/door: ✅ passed: as expected before the rotation", "  - check/health: ⏳ not ended: ",
+		"- Next rotation: scheduled for ", "- Responsible: the engine itself")
+	m.eventually("the end of the watch", func() bool { m.tick(10 * time.Second); return m.read("status", nil)["following"] == nil })
+	m.tells(m.told("default", id),
+		"- Performance testing: ✅ passed", ", after it ", "- Integration testing: ✅ passed", "  - check/health: ✅ passed: ", " requests as expected; percentile 95 of the latency ",
+		"## What Followed", "follow "+m.newest("default", "follow")+" by the engine itself (schedule): ✅ completed", "- Security testing: ⏳ not ended")
+	m.eventually("the end of the overlap", func() bool { m.tick(time.Hour); return m.newest("default", "retire") != "" })
+	m.tells(m.told("default", id), "- Security testing: ✅ passed", "  - api: version 1: retire: ✅ passed", "  - jwt: version 2: retire: ✅ passed",
+		"retire "+m.newest("default", "retire")+" by the engine itself (schedule): ✅ completed")
+}
+
+// TestARecordTellsWhyItWasRolledBack is about a check that fails after the
+// cut-over, which the record of the rotation itself can't know.
+func TestARecordTellsWhyItWasRolledBack(t *testing.T) {
+	m, a := newMount(t), newApplication(t)
+	watchedRole(m, a, "headers", "X-API-Key: {{api_key}}", "attempts", 1)
+	old := m.read("creds", nil)["api_key"].(string)
+	a.accepts.Store(&old)
+	m.fails(http.StatusUnprocessableEntity, logical.UpdateOperation, "rotate", nil, "rolled back")
+	id := m.newest("default", "rotate")
+	m.tells(m.told("default", id), "- Integration testing: ❌ failed", "  - check/health: ❌ failed", "- Security testing: ended by the rollback",
+		"  - api: version 1: is current again", "- Resolution: went back to the values from before, as version 4",
+		"rollback "+m.newest("default", "rollback")+" by the engine itself (check): ✅ completed, version 4; check/health: 0 of 1 requests as expected; the latest failure: status 401, want 200 to 299, after rotate "+id)
+}
+
+// TestAStoryEnds is about what ends it early: another rotation, and that it does
+// not reach into the stories of others.
+func TestAStoryEnds(t *testing.T) {
+	m, a := newMount(t), newApplication(t)
+	watchedRole(m, a, "watch_period", 60)
+	first := m.write("rotate", d("wait", 0))["rotation_id"]
+	m.eventually("the first look", func() bool {
+		following, _ := m.read("status", nil)["following"].(map[string]any)
+		return following != nil && strings.Contains(fmt.Sprint(following["tasks"]), "1 of 1 requests")
+	})
+	m.delete("checks/default/health")
+	second := m.write("rotate", d("secrets", "api,jwt", "revoke_previous", true))["rotation_id"]
+	m.tells(m.told("default", first), "- Integration testing: ended by another operation", "- Security testing: ended by another operation",
+		"rotate "+second.(string)+" by token-test (entity entity-test) (manual): ✅ completed, version 4")
+	record := m.told("default", second)
+	m.tells(record, "- Security testing: ✅ passed", "  - api: version 3: retire: ✅ passed", "- Integration testing: nothing took part")
+	m.write("rotate", nil)
+	if again := m.told("default", second); again != record {
+		t.Errorf("a later rotation became part of the record:\n%s", again)
+	}
+}
+
+// TestAStoryOfAnAdministrator is whole at once, because that password has no overlap.
+func TestAStoryOfAnAdministrator(t *testing.T) {
+	m := newMount(t)
+	m.connect()
+	id := m.write("rotate-root/main", nil)["rotation_id"].(string)
+	record := m.read("connections/main/history/"+id, d("format", "markdown"))["markdown"].(string)
+	m.tells(record, "- Next rotation: not scheduled", "- Responsible: whoever rotates it by hand", "- admin (connection): ✅ version 1 → 2", "- Security testing: ✅ passed", "  - admin: version 1: retire: ✅ passed")
+}

@@ -1,0 +1,72 @@
+// Command smvm-report writes what an auditor wants to see as one HTML file, which
+// needs nothing else: a timeline of every role, how old every secret is against
+// its policy, how long things took, and the records of what was done. It talks to
+// Vault as any client does, by VAULT_ADDR and VAULT_TOKEN, and a token with the
+// policy bootstrap/policies/auditor.hcl is enough. No value is in it, because it
+// reads none.
+//
+// With -verify it checks a history that was exported as JSON Lines, without Vault.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+)
+
+// settings are the command line.
+type settings struct {
+	mount, out, since, verify string
+}
+
+func main() {
+	var s settings
+	flag.StringVar(&s.mount, "mount", "smvm", "`path` where the engine is mounted")
+	flag.StringVar(&s.out, "out", "report.html", "`file` to write")
+	flag.StringVar(&s.since, "since", "90d", "how far back to look, such as 90d or 12h")
+	flag.StringVar(&s.verify, "verify", "", "check this `file`, an exported history, and write no report")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, s); err != nil {
+		fmt.Fprintln(os.Stderr, "smvm-report:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, s settings) error {
+	if s.verify != "" {
+		return verifyFile(s.verify, os.Stdout)
+	}
+	period, err := parsePeriod(s.since)
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	e, err := readEngine(ctx, s.mount, now.Add(-period))
+	if err != nil {
+		return err
+	}
+	if err := write(s.out, newReport(e, now)); err != nil {
+		return err
+	}
+	fmt.Println("wrote", s.out)
+	return nil
+}
+
+// parsePeriod reads a duration as Go has it, or a number of days.
+func parsePeriod(text string) (time.Duration, error) {
+	var days int
+	if n, err := fmt.Sscanf(text+"\n", "%dd\n", &days); err == nil && n == 1 && days > 0 && days < 36500 {
+		return time.Duration(days) * 24 * time.Hour, nil
+	}
+	period, err := time.ParseDuration(text)
+	if err != nil || period <= 0 {
+		return 0, fmt.Errorf("-since is %q; it must be a duration such as 90d or 12h", text)
+	}
+	return period, nil
+}

@@ -1,0 +1,158 @@
+package main
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
+)
+
+// operation is a record, with what only the records around it tell.
+type operation struct {
+	rotation.Record
+	Subject  string
+	Duration time.Duration
+	// Reversed says that a check failed after the commit and the role went back.
+	Reversed bool
+}
+
+// operations are those of a subject in the period.
+func (s *subject) operations() []operation {
+	reversed := map[string]bool{}
+	for _, rec := range s.Records {
+		if rec.Kind == rotation.KindRollback && rec.Outcome == rotation.OutcomeCompleted && rec.Follows != "" {
+			reversed[rec.Follows] = true
+		}
+	}
+	operations := make([]operation, 0, len(s.Records))
+	for _, rec := range s.Records {
+		operations = append(operations, operation{
+			Record: rec, Subject: s.title(), Duration: time.Duration(rec.DurationMS) * time.Millisecond, Reversed: reversed[rec.ID],
+		})
+	}
+	return operations
+}
+
+// Result says how an operation ended, in the words of the page.
+func (op operation) Result() string {
+	if op.Reversed {
+		return "completed, then rolled back"
+	}
+	return strings.ReplaceAll(string(op.Outcome), "_", " ")
+}
+
+// Class names the result for the style sheet.
+func (op operation) Class() string {
+	switch {
+	case op.Outcome == rotation.OutcomeFailed:
+		return "bad"
+	case op.Outcome == rotation.OutcomeRolledBack || op.Reversed:
+		return "warn"
+	}
+	return "good"
+}
+
+// By says who did it.
+func (op operation) By() string {
+	switch {
+	case op.Actor.DisplayName != "":
+		return op.Actor.DisplayName
+	case op.Trigger == rotation.TriggerManual:
+		return "somebody"
+	}
+	return "the engine (" + string(op.Trigger) + ")"
+}
+
+// Gist is what people want to know first: why it was done, and what went wrong.
+func (op operation) Gist() string {
+	parts := []string{}
+	if op.Reason != "" {
+		parts = append(parts, op.Reason)
+	}
+	if op.Outcome != rotation.OutcomeCompleted {
+		parts = append(parts, op.Issues...)
+	}
+	if len(parts) == 0 {
+		return strings.Join(op.Secrets, ", ")
+	}
+	return strings.Join(parts, "; ")
+}
+
+// stepTimes are how long one step took on one type of secret.
+type stepTimes struct {
+	Step, Type           string
+	Count, Failed        int
+	Median, P95, Longest string
+	// MedianShare and P95Share are in percent of the longest 95th percentile.
+	MedianShare, P95Share float64
+}
+
+// order is how the steps follow each other.
+var order = []string{"create", "set", "test", "undo", "probe", "look", "retire", "terminate"}
+
+// instant is what a step has to take once to be listed, unless it failed.
+const instant = 5 * time.Millisecond
+
+// stepsOf gathers the times of the steps of all operations.
+func stepsOf(operations []operation) []stepTimes {
+	took, failed := map[[2]string][]time.Duration{}, map[[2]string]int{}
+	for _, op := range operations {
+		for _, r := range op.Results {
+			for _, step := range r.Steps {
+				of := [2]string{step.Name, r.Type}
+				took[of] = append(took[of], time.Duration(step.DurationMS)*time.Millisecond)
+				if !step.OK {
+					failed[of]++
+				}
+			}
+		}
+	}
+	var longest time.Duration
+	for _, times := range took {
+		slices.Sort(times)
+		longest = max(longest, at(times, 95))
+	}
+	var found []stepTimes
+	for of, times := range took {
+		if times[len(times)-1] < instant && failed[of] == 0 {
+			continue
+		}
+		share := func(d time.Duration) float64 { return 100 * float64(d) / float64(max(1, longest)) }
+		found = append(found, stepTimes{
+			Step: of[0], Type: of[1], Count: len(times), Failed: failed[of],
+			Median: span(at(times, 50)), P95: span(at(times, 95)), Longest: span(times[len(times)-1]),
+			MedianShare: share(at(times, 50)), P95Share: share(at(times, 95)),
+		})
+	}
+	slices.SortFunc(found, func(a, b stepTimes) int {
+		if a.Type != b.Type {
+			return strings.Compare(a.Type, b.Type)
+		}
+		return slices.Index(order, a.Step) - slices.Index(order, b.Step)
+	})
+	return found
+}
+
+// at is a percentile of times in ascending order.
+func at(times []time.Duration, percentile int) time.Duration {
+	return times[(len(times)*percentile+99)/100-1]
+}
+
+// quantile writes a percentile of times; a dash if there are none.
+func quantile(times []time.Duration, percentile int) string {
+	if len(times) == 0 {
+		return "–"
+	}
+	slices.Sort(times)
+	return span(at(times, percentile))
+}
+
+func percentage(n, of int) string {
+	if of == 0 {
+		return "–"
+	}
+	return fmt.Sprintf("%.4g %%", math.Round(1000*float64(n)/float64(of))/10)
+}

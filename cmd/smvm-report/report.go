@@ -1,0 +1,186 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
+)
+
+// report is what the page shows, in its order.
+type report struct {
+	Mount, Environment string
+	Since, Until       time.Time
+	// Headline says in a sentence how things are, Troubles what somebody has to do.
+	Headline   string
+	Troubles   []trouble
+	Figures    []figure
+	Ticks      []tick
+	Lanes      []lane
+	Secrets    []standing
+	Steps      []stepTimes
+	Operations []operation
+	// Omitted is the number of older operations that are not listed.
+	Omitted int
+}
+
+// trouble is something that somebody has to do.
+type trouble struct{ Subject, Text string }
+
+// figure is one number of the summary, with what it is and what to know about it.
+type figure struct{ Label, Value, Note string }
+
+// maxOperations is how many operations are listed, the newest.
+const maxOperations = 50
+
+// newReport makes the report of what was read at that time.
+func newReport(e *engine, now time.Time) *report {
+	r := &report{Mount: e.Mount, Environment: e.Environment, Since: e.Since, Until: now}
+	for _, s := range e.Subjects {
+		r.Troubles = append(r.Troubles, s.troubles()...)
+		r.Secrets = append(r.Secrets, s.standings(now)...)
+		r.Operations = append(r.Operations, s.operations()...)
+	}
+	slices.SortStableFunc(r.Secrets, func(a, b standing) int { return cmp.Compare(b.State.rank(), a.State.rank()) })
+	slices.SortStableFunc(r.Operations, func(a, b operation) int { return b.Started.Compare(a.Started) })
+	r.Steps = stepsOf(r.Operations)
+	r.Figures = figures(e, r.Operations)
+	r.Headline = headline(r)
+	from := r.begin()
+	r.Ticks = ticks(from, now)
+	for _, s := range e.Subjects {
+		r.Lanes = append(r.Lanes, s.lane(from, now))
+	}
+	r.Omitted = max(0, len(r.Operations)-maxOperations)
+	r.Operations = r.Operations[:len(r.Operations)-r.Omitted]
+	return r
+}
+
+// begin is where the timeline begins: with the first operation in the period, so
+// that what is there has room.
+func (r *report) begin() time.Time {
+	if len(r.Operations) == 0 {
+		return r.Since
+	}
+	first := r.Operations[len(r.Operations)-1].Started
+	lead := first.Add(-r.Until.Sub(first) / 40)
+	if lead.Before(r.Since) {
+		return r.Since
+	}
+	return lead
+}
+
+// troubles are what a person has to do about a subject.
+func (s *subject) troubles() []trouble {
+	var found []trouble
+	add := func(text string) { found = append(found, trouble{s.title(), text}) }
+	if s.Problem != "" {
+		add("the history is not whole: " + s.Problem)
+	}
+	switch {
+	case s.Status.Attention:
+		add(cmp.Or(s.Status.Advice, "automatic rotation has stopped") + ": " + cmp.Or(s.Status.LastError, "see its history"))
+	case s.Status.Advice != "":
+		add(s.Status.Advice)
+	case s.Status.Overdue:
+		add("the rotation that was planned for " + moment(s.Status.Next) + " has not begun")
+	case s.Status.Failures > 0:
+		add(fmt.Sprintf("%s in a row: %s", count(s.Status.Failures, "failed attempt"), s.Status.LastError))
+	}
+	return found
+}
+
+// title names a subject. Roles are what people think of first.
+func (s *subject) title() string {
+	if s.Kind == "role" {
+		return s.Name
+	}
+	return "connection " + s.Name
+}
+
+// headline says how things are.
+func headline(r *report) string {
+	within, judged := 0, 0
+	for _, s := range r.Secrets {
+		if s.State != byHand {
+			judged++
+		}
+		if s.State == inPolicy || s.State == dueSoon {
+			within++
+		}
+	}
+	text := fmt.Sprintf("%d of %s within policy", within, are(judged))
+	switch {
+	case len(r.Secrets) == 0:
+		return "There are no secrets yet."
+	case judged == 0:
+		text = "Everything here is rotated by hand"
+	case within == judged:
+		text = "All of " + are(judged) + " within policy"
+	}
+	return text + need(len(r.Troubles))
+}
+
+func are(secrets int) string {
+	if secrets == 1 {
+		return "one secret is"
+	}
+	return fmt.Sprintf("%d secrets are", secrets)
+}
+
+func need(things int) string {
+	switch things {
+	case 0:
+		return ", and nothing needs somebody."
+	case 1:
+		return ", and one thing needs somebody."
+	}
+	return fmt.Sprintf(", and %d things need somebody.", things)
+}
+
+// figures are the summary.
+func figures(e *engine, operations []operation) []figure {
+	var took []time.Duration
+	completed, ended, reversed, byHand, scheduled := 0, 0, 0, 0, 0
+	for _, op := range operations {
+		switch op.Kind {
+		case rotation.KindRotate:
+			ended++
+			if op.Trigger == rotation.TriggerManual {
+				byHand++
+			} else {
+				scheduled++
+			}
+			if op.Outcome == rotation.OutcomeCompleted {
+				took = append(took, op.Duration)
+			}
+			if op.Outcome == rotation.OutcomeCompleted && !op.Reversed {
+				completed++
+			}
+		case rotation.KindRollback:
+			if op.Outcome == rotation.OutcomeCompleted {
+				reversed++
+			}
+		}
+	}
+	whole, entries, roles := 0, 0, 0
+	for _, s := range e.Subjects {
+		entries += s.Kept
+		if s.Problem == "" {
+			whole++
+		}
+		if s.Kind == "role" {
+			roles++
+		}
+	}
+	return []figure{
+		{"Roles", fmt.Sprint(roles), count(len(e.Subjects)-roles, "connection") + " besides"},
+		{"Rotations", fmt.Sprint(ended), fmt.Sprintf("%d by schedule, %d by hand", scheduled, byHand)},
+		{"Succeeded", percentage(completed, ended), fmt.Sprintf("%d of %s", completed, count(ended, "rotation"))},
+		{"Rollbacks", fmt.Sprint(reversed), "back to values that work"},
+		{"Median time", quantile(took, 50), "95 % within " + quantile(took, 95)},
+		{"Histories whole", fmt.Sprintf("%d of %d", whole, len(e.Subjects)), count(entries, "entry") + " verified"},
+	}
+}

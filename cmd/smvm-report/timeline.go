@@ -1,0 +1,203 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
+)
+
+// lane is the timeline of one subject. Places are in percent of the width, so
+// that the drawing fits every screen.
+type lane struct {
+	Title string
+	// Summary says in words what is drawn.
+	Summary string
+	Class   string
+	Bars    []bar
+	Marks   []mark
+	// Entries says how much of the history was verified, Whole whether all of that
+	// is as it was written.
+	Entries string
+	Whole   bool
+}
+
+// bar is an overlap.
+type bar struct {
+	From, Width float64
+	Title       string
+}
+
+// mark is an operation.
+type mark struct {
+	At float64
+	// Shape is rotation, rollback, failure or first.
+	Shape, Title string
+}
+
+// tick is a line across all lanes.
+type tick struct {
+	At    float64
+	Label string
+	// Class is early or late near an edge, and minor if small screens have no room
+	// for the label.
+	Class string
+}
+
+// lane draws what a subject's records say.
+func (s *subject) lane(from, to time.Time) lane {
+	l := lane{Title: s.title(), Bars: s.overlaps(from, to), Entries: count(s.Kept, "entry"), Whole: s.Problem == "", Class: "good"}
+	if len(s.troubles()) > 0 {
+		l.Class = "bad"
+	}
+	drawn := map[string]int{}
+	for _, op := range s.operations() {
+		shape := op.shape()
+		if shape == "" {
+			continue
+		}
+		drawn[shape]++
+		title := fmt.Sprintf("%s: %s %s, %s", moment(op.Started), op.Kind, op.Result(), op.By())
+		l.Marks = append(l.Marks, mark{At: place(op.Started, from, to), Shape: shape, Title: title})
+	}
+	l.Summary = summary(drawn)
+	return l
+}
+
+// summary says in words what is drawn.
+func summary(drawn map[string]int) string {
+	var parts []string
+	for _, shape := range []string{"rotation", "rollback", "failure"} {
+		if drawn[shape] > 0 {
+			parts = append(parts, count(drawn[shape], shape))
+		}
+	}
+	if len(parts) == 0 {
+		return "not rotated"
+	}
+	return strings.Join(parts, ", ")
+}
+
+// shape is how an operation is drawn, empty if it is not.
+func (op operation) shape() string {
+	switch op.Kind {
+	case rotation.KindCreate, rotation.KindImport, rotation.KindRotate, rotation.KindRollback, rotation.KindRepair:
+	default:
+		if op.Outcome == rotation.OutcomeCompleted {
+			return ""
+		}
+		return "failure"
+	}
+	switch {
+	case op.Outcome != rotation.OutcomeCompleted:
+		return "failure"
+	case op.Kind == rotation.KindRollback:
+		return "rollback"
+	case op.Kind == rotation.KindRotate:
+		return "rotation"
+	}
+	return "first"
+}
+
+// overlaps are the times in which a previous value of any secret was valid: from
+// the commit that replaced it to a retirement, or to the next commit.
+func (s *subject) overlaps(from, to time.Time) []bar {
+	var bars []bar
+	var began time.Time
+	end := func(at time.Time) {
+		if !began.IsZero() && at.After(began) {
+			left := place(began, from, to)
+			bars = append(bars, bar{left, place(at, from, to) - left, "overlap, " + span(at.Sub(began))})
+		}
+		began = time.Time{}
+	}
+	for _, rec := range s.Records {
+		committed := rec.Started.Add(time.Duration(rec.DurationMS) * time.Millisecond)
+		switch {
+		case rec.Outcome != rotation.OutcomeCompleted:
+		case rec.Kind == rotation.KindRotate || rec.Kind == rotation.KindRollback:
+			end(committed)
+			if !rec.RevokePrevious {
+				began = committed
+			}
+		case rec.Kind == rotation.KindRetire:
+			end(committed)
+		}
+	}
+	if s.overlapping() {
+		end(to)
+	}
+	return bars
+}
+
+// overlapping reports whether a previous value is valid now.
+func (s *subject) overlapping() bool {
+	for _, secret := range s.Status.Secrets {
+		if secret.Previous != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// place is where a time is drawn, in percent.
+func place(t, from, to time.Time) float64 {
+	share := 100 * float64(t.Sub(from)) / float64(max(1, to.Sub(from)))
+	return float64(int(max(0, min(100, share))*100)) / 100
+}
+
+// scales are the distances between ticks, and how their labels are written.
+var scales = []struct {
+	step   time.Duration
+	format string
+}{
+	{10 * time.Second, "15:04:05"},
+	{30 * time.Second, "15:04:05"},
+	{time.Minute, "15:04"},
+	{5 * time.Minute, "15:04"},
+	{15 * time.Minute, "15:04"},
+	{time.Hour, "15:04"},
+	{3 * time.Hour, "2 Jan 15:04"},
+	{12 * time.Hour, "2 Jan 15:04"},
+	{24 * time.Hour, "2 Jan"},
+	{7 * 24 * time.Hour, "2 Jan"},
+	{14 * 24 * time.Hour, "2 Jan"},
+	{30 * 24 * time.Hour, "2 Jan 2006"},
+	{91 * 24 * time.Hour, "2 Jan 2006"},
+	{365 * 24 * time.Hour, "2006"},
+}
+
+// maxTicks is how many labels fit beside each other.
+const maxTicks = 8
+
+// ticks divides the time between from and to into at most maxTicks parts.
+func ticks(from, to time.Time) []tick {
+	scale := scales[len(scales)-1]
+	for _, s := range scales {
+		if to.Sub(from) <= maxTicks*s.step {
+			scale = s
+			break
+		}
+	}
+	var found []tick
+	for at := from.UTC().Truncate(scale.step); at.Before(to); at = at.Add(scale.step) {
+		if at.After(from) {
+			found = append(found, newTick(place(at, from, to), at.Format(scale.format), len(found)))
+		}
+	}
+	return found
+}
+
+func newTick(at float64, label string, number int) tick {
+	const edge = 8
+	classes := []string{"", "minor"}
+	t := tick{at, label, classes[number%2]}
+	switch {
+	case at < edge:
+		t.Class += " early"
+	case at > 100-edge:
+		t.Class += " late"
+	}
+	return t
+}

@@ -1,0 +1,104 @@
+package main
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// exported is a history of n entries as the engine exports it.
+func exported(n int) []string {
+	var lines []string
+	previous := ""
+	for i := 1; i <= n; i++ {
+		canonical := fmt.Sprintf(`{"id":"id-%d","kind":"rotate","trigger":"manual","started":"2026-03-01T12:00:00Z","secrets":["db"],"reason":"why <&>","role":"orders","outcome":"completed","duration_ms":5,"version":%d,"results":null}`, i, i)
+		sum := sha256.Sum256([]byte(previous + "\n" + canonical))
+		line := map[string]any{}
+		_ = json.Unmarshal([]byte(canonical), &line)
+		line["rotation_id"], line["vault_request_id"] = line["id"], ""
+		delete(line, "id")
+		line["sequence"], line["previous_hash"], line["hash"], line["canonical"] = i, previous, hex.EncodeToString(sum[:]), canonical
+		previous = hex.EncodeToString(sum[:])
+		text, _ := json.Marshal(line)
+		lines = append(lines, string(text))
+	}
+	return lines
+}
+
+// verified runs -verify on lines.
+func verified(t *testing.T, lines []string) (string, error) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "export.jsonl")
+	if err := os.WriteFile(path, []byte(strings.Join(lines, "\n")+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var out strings.Builder
+	err := verifyFile(path, &out)
+	return out.String(), err
+}
+
+func TestAWholeExportVerifies(t *testing.T) {
+	t.Parallel()
+	lines := exported(5)
+	out, err := verified(t, lines)
+	if err != nil || !strings.Contains(out, "orders: entries 1 to 5 are whole") || strings.Contains(out, "base_hash") {
+		t.Errorf("%s, %v", out, err)
+	}
+	out, err = verified(t, lines[2:])
+	if err != nil || !strings.Contains(out, "entries 3 to 5 are whole") || !strings.Contains(out, "base_hash ") {
+		t.Errorf("what retention left: %s, %v", out, err)
+	}
+}
+
+func TestATamperedExportIsFound(t *testing.T) {
+	t.Parallel()
+	edit := func(i int, before, after string) func([]string) []string {
+		return func(l []string) []string {
+			l[i] = strings.Replace(l[i], before, after, 1)
+			return l
+		}
+	}
+	for name, c := range map[string]struct {
+		tamper func([]string) []string
+		want   string
+	}{
+		"a field":            {edit(2, `"reason":"why`, `"reason":"not`), "line 3: entry 3 does not say what its canonical text says"},
+		"a field more":       {edit(2, `{`, `{"more":1,`), "line 3: entry 3 does not say what its canonical text says"},
+		"the canonical text": {edit(2, `\"version\":3`, `\"version\":4`), "line 3: entry 3 does not say what its canonical text says"},
+		"both": {func(l []string) []string {
+			return edit(2, `\"version\":3`, `\"version\":4`)(edit(2, `"version":3`, `"version":4`)(l))
+		}, "line 3: entry 3 was changed"},
+		"the hash":             {edit(4, `"hash":"`, `"hash":"0`), "line 5: entry 5 was changed"},
+		"the link":             {edit(4, `"previous_hash":"`, `"previous_hash":"0`), "line 5: entry 5 does not follow entry 4"},
+		"an invented past":     {edit(0, `"previous_hash":"`, `"previous_hash":"0`), "line 1: entry 1 does not follow entry 0"},
+		"a dropped line":       {func(l []string) []string { return slices.Delete(l, 1, 2) }, "line 2: entry 2 is missing"},
+		"a doubled line":       {func(l []string) []string { return slices.Insert(l, 1, l[0]) }, "line 2: entry 2 is missing"},
+		"another order":        {func(l []string) []string { l[1], l[2] = l[2], l[1]; return l }, "line 2: entry 2 is missing"},
+		"a line cut short":     {func(l []string) []string { l[4] = l[4][:50]; return l }, "line 5: decode line"},
+		"two histories in one": {func(l []string) []string { l[4] = strings.ReplaceAll(l[4], "orders", "others"); return l }, "line 5: entry 5 is of others"},
+		"nothing":              {func([]string) []string { return nil }, "line 1: decode line"},
+	} {
+		if out, err := verified(t, c.tamper(exported(5))); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %s, %v; want %q", name, out, err, c.want)
+		}
+	}
+	if err := verifyFile(os.DevNull, os.Stdout); err == nil || !strings.Contains(err.Error(), "there is no entry") {
+		t.Errorf("an empty file: %v", err)
+	}
+}
+
+func TestPeriods(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{"90d": "2160h0m0s", "1d": "24h0m0s", "12h": "12h0m0s", "90": "", "-1d": "", "0d": "", "1d2": "", "1h d": "", "": ""} {
+		got, err := parsePeriod(text)
+		if (err == nil) != (want != "") || err == nil && got.String() != want {
+			t.Errorf("%q is %v, %v", text, got, err)
+		}
+	}
+}
