@@ -73,6 +73,7 @@ func newRunbook(t *testing.T) *runbook {
 	e.write("roles/default", map[string]any{"refresh_interval": "1s"})
 	alertmanager := e.alertmanager((&pager{}).listen(t))
 	e.write("alerts/ops", map[string]any{"type": "alertmanager", "url": alertmanager})
+	e.library(map[string]any{"timeout": 5, "deadline": 60})
 	r := &runbook{engine: e, shell: shell, service: e.approleService()}
 	r.doomed()
 	shell.env = append(shell.env, "VAULT_TOKEN="+r.operator(), "API=http://"+r.service.address, "BACKUPS="+t.TempDir(),
