@@ -41,6 +41,9 @@ func (s surroundings) Plan(ctx context.Context, r *rotation.Role, op rotation.Op
 	if err != nil {
 		return nil, err
 	}
+	if len(snapshot.Checks) == 0 {
+		return tasks, nil
+	}
 	values, err := s.b.checkValues(snapshot)
 	if err != nil {
 		return nil, err

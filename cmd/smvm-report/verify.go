@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -82,6 +83,9 @@ func scan(export io.Reader, found func(rotation.Entry, rotation.Record) error) e
 		}
 		if len(line) == 0 {
 			return nil
+		}
+		if len(bytes.TrimSpace(line)) == 0 {
+			continue // the vault command ends a raw answer with one
 		}
 		e, rec, wrong := parseLine(line)
 		if wrong == nil {

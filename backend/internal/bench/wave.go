@@ -61,7 +61,7 @@ func measureWaves(ctx context.Context, w *world, s settings) ([]row, error) {
 		atLeast(fmt.Sprintf("%d roles due at once, a database secret each, proven by login", s.wave), "roles/s against the built-in engine, unproven", 2, values[0], values[2]),
 		atLeast("the same with three secrets each", "secrets/s against the built-in engine", 5, secrets, values[2]),
 		atLeast("the same, one secret", "roles/s against `ALTER ROLE` and login by pgx alone, 8 at a time", 0.7, values[0], values[3]),
-		below("connections to PostgreSQL", "the administrator's, and all, at most, during such a wave", 9, float64(peak.admin.Load()), fmt.Sprintf("(%d with the logins that prove)", peak.all.Load())),
+		below("connections to PostgreSQL", "at most, during such a wave, with the logins that prove", 9, float64(peak.all.Load()), fmt.Sprintf("(%d of them the administrator's)", peak.admin.Load())),
 	}, nil
 }
 

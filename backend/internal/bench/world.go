@@ -121,12 +121,12 @@ func (w *world) prepare(ctx context.Context) error {
 		{"sys/mounts/" + keys, map[string]any{"type": "kv", "options": map[string]any{"version": "2"}}},
 		{ours + "/connections/main", map[string]any{
 			"host": w.postgres.Host, "port": w.postgres.Port, "database": "postgres", "sslmode": "disable",
-			"username": ourAdmin, "password": adminPassword, "max_open_connections": 8,
+			"username": ourAdmin, "password": adminPassword,
 		}},
 		{builtin + "/config/main", map[string]any{
 			"plugin_name": "postgresql-database-plugin", "allowed_roles": "*", "username": builtinAdmin, "password": adminPassword,
 			"connection_url":          fmt.Sprintf("postgresql://{{username}}:{{password}}@%s/postgres?sslmode=disable", w.postgres.Address()),
-			"password_authentication": "scram-sha-256", "max_open_connections": 8,
+			"password_authentication": "scram-sha-256",
 		}},
 	})
 }
@@ -167,5 +167,5 @@ func (w *world) machine(ctx context.Context) string {
 	var server string
 	_ = w.admin.QueryRow(ctx, "SHOW server_version").Scan(&server)
 	return fmt.Sprintf("Measured %s on %d processors (%s), Vault with raft on disk, PostgreSQL %s, by `make bench-report`.",
-		time.Now().UTC().Format(time.DateOnly), runtime.NumCPU(), cpu, strings.Fields(server + " ?")[0])
+		time.Now().UTC().Format(time.DateOnly), runtime.NumCPU(), cpu, strings.Fields(server+" ?")[0])
 }
