@@ -45,8 +45,8 @@ func verified(t *testing.T, lines []string) (string, error) {
 
 func TestAWholeExportVerifies(t *testing.T) {
 	t.Parallel()
-	lines := append(exported(5), "") // the vault command ends with an empty line
-	out, err := verified(t, lines)
+	lines := exported(5)
+	out, err := verified(t, append(lines, "")) // the vault command ends with an empty line
 	if err != nil || !strings.Contains(out, "orders: entries 1 to 5 are whole") || strings.Contains(out, "base_hash") {
 		t.Errorf("%s, %v", out, err)
 	}

@@ -167,5 +167,5 @@ func (w *world) machine(ctx context.Context) string {
 	var server string
 	_ = w.admin.QueryRow(ctx, "SHOW server_version").Scan(&server)
 	return fmt.Sprintf("Measured %s on %d processors (%s), Vault with raft on disk, PostgreSQL %s, by `make bench-report`.",
-		time.Now().UTC().Format(time.DateOnly), runtime.NumCPU(), cpu, strings.Fields(server+" ?")[0])
+		time.Now().UTC().Format(time.DateOnly), runtime.NumCPU(), cpu, strings.Fields(server + " ?")[0])
 }
