@@ -82,7 +82,7 @@ func TestATamperedExportIsFound(t *testing.T) {
 		"another order":        {func(l []string) []string { l[1], l[2] = l[2], l[1]; return l }, "line 2: entry 2 is missing"},
 		"a line cut short":     {func(l []string) []string { l[4] = l[4][:50]; return l }, "line 5: decode line"},
 		"two histories in one": {func(l []string) []string { l[4] = strings.ReplaceAll(l[4], "orders", "others"); return l }, "line 5: entry 5 is of others"},
-		"nothing":              {func([]string) []string { return nil }, "line 1: decode line"},
+		"nothing":              {func([]string) []string { return nil }, "there is no entry in it"},
 	} {
 		if out, err := verified(t, c.tamper(exported(5))); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %s, %v; want %q", name, out, err, c.want)
