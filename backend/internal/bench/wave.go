@@ -19,9 +19,14 @@ const (
 	// builtinShare is how many of the built-in engine's roles there are for one of
 	// ours: it does one at a time, so its rate is known from fewer.
 	builtinShare = 4
-	// spreadTime is by how much the engine moves apart roles that share a schedule: it
-	// is paused that long, so that all of them are due at once.
-	spreadTime = 31 * time.Second
+	// spreadTime is by how much the engine moves apart roles that share a schedule of
+	// every minute: it is paused that long, so that all of them are due at once.
+	spreadTime = 4 * time.Second
+	// setting is how long it takes at most to give all roles another schedule.
+	setting = 15 * time.Second
+	// everyMinute and never are the schedules of a wave, and before and after it.
+	everyMinute = "* * * * *"
+	never       = "0 0 1 1 *"
 )
 
 // wave is roles that are due at the same moment.
@@ -105,7 +110,7 @@ func (w *world) newBuiltinWave(ctx context.Context, size int) (*wave, error) {
 	v := &wave{w: w, name: name, size: size, path: builtin + "/static-roles/"}
 	return v, parallel(0, size, func(i int) error {
 		role := fmt.Sprintf("%s%d", name, i)
-		return w.post(ctx, v.path+role, map[string]any{"db_name": "main", "username": role, "rotation_schedule": "0 0 1 1 *"})
+		return w.post(ctx, v.path+role, map[string]any{"db_name": "main", "username": role, "rotation_schedule": never})
 	})
 }
 
@@ -132,9 +137,11 @@ func parallel(from, to int, do func(i int) error) error {
 // rotate is a figure: it has all roles become due at the same time, and returns how
 // many per second are rotated from the first to the last.
 func (v *wave) rotate(ctx context.Context) (float64, error) {
-	due := time.Now().UTC().Add(45 * time.Second).Truncate(time.Minute).Add(time.Minute)
-	schedule := fmt.Sprintf("%d %d %d %d *", due.Minute(), due.Hour(), due.Day(), int(due.Month()))
-	if err := v.schedule(ctx, schedule); err != nil {
+	due := time.Now().Add(setting).Truncate(time.Minute).Add(time.Minute)
+	if err := v.await(ctx, due.Add(-setting)); err != nil {
+		return 0, err
+	}
+	if err := v.schedule(ctx, everyMinute); err != nil {
 		return 0, err
 	}
 	watcher, err := v.look(ctx)
@@ -147,8 +154,18 @@ func (v *wave) rotate(ctx context.Context) (float64, error) {
 	if err != nil {
 		return 0, err
 	}
-	defer func() { _ = v.schedule(ctx, "0 0 1 1 *") }()
-	return watcher.await(ctx, v.size)
+	rate, err := watcher.await(ctx, v.size)
+	return rate, errors.Join(err, v.schedule(ctx, never))
+}
+
+// await waits until a time.
+func (v *wave) await(ctx context.Context, at time.Time) error {
+	select {
+	case <-time.After(time.Until(at)):
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
 
 // schedule gives all roles the same one.
@@ -165,14 +182,13 @@ func (v *wave) schedule(ctx context.Context, expression string) error {
 
 // hold pauses the plugin while its roles become due.
 func (v *wave) hold(ctx context.Context, due time.Time) error {
+	if err := v.await(ctx, due.Add(-time.Second)); err != nil {
+		return err
+	}
 	if err := v.w.vault.PausePlugins(); err != nil {
 		return err
 	}
-	select {
-	case <-time.After(time.Until(due.Add(spreadTime))):
-	case <-ctx.Done():
-	}
-	return errors.Join(ctx.Err(), v.w.vault.ContinuePlugins())
+	return errors.Join(v.await(ctx, due.Add(spreadTime)), v.w.vault.ContinuePlugins())
 }
 
 // watcher counts the users of a wave whose password is another one than before.
@@ -195,6 +211,9 @@ func (v *wave) look(ctx context.Context) (*watcher, error) {
 	return &watcher{admin: v.w.admin, name: v.name}, nil
 }
 
+// waveTimeout bounds one wave.
+const waveTimeout = 5 * time.Minute
+
 // pollPause is how often a wave is looked at, which itself takes a little time.
 const pollPause = 50 * time.Millisecond
 
@@ -202,6 +221,8 @@ const pollPause = 50 * time.Millisecond
 func (x *watcher) await(ctx context.Context, size int) (float64, error) {
 	var began time.Time
 	ahead := 0
+	ctx, cancel := context.WithTimeout(ctx, waveTimeout)
+	defer cancel()
 	err := testenv.Eventually(ctx, "wave "+x.name, func(ctx context.Context) error {
 		var changed int
 		if err := x.admin.QueryRow(ctx, countChanged).Scan(&changed); err != nil {

@@ -134,6 +134,8 @@ func (w *world) prepare(ctx context.Context) error {
 // write sends the requests one after the other; a mount that was just enabled may
 // need a moment.
 func (w *world) write(ctx context.Context, steps []step) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
 	for _, s := range steps {
 		err := testenv.Eventually(ctx, "write "+s.path, func(ctx context.Context) error {
 			return w.post(ctx, s.path, s.data)
