@@ -177,8 +177,8 @@ func TestCostsDoNotGrow(t *testing.T) {
 		work func(c *crowd, n int)
 	}{
 		{"tick", 20, func(c *crowd, _ int) { c.tick() }},
-		{"read", 66, func(c *crowd, n int) { c.must(logical.ReadOperation, "creds/"+c.role(n), nil) }},
-		{"key set", 50, func(c *crowd, n int) { c.must(logical.ReadOperation, "jwks/"+c.role(n)+"/jwt", nil) }},
+		{"read", 75, func(c *crowd, n int) { c.must(logical.ReadOperation, "creds/"+c.role(n), nil) }},
+		{"key set", 60, func(c *crowd, n int) { c.must(logical.ReadOperation, "jwks/"+c.role(n)+"/jwt", nil) }},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			allocations, calls := few.cost(test.work)
