@@ -34,7 +34,7 @@ func measureReads(ctx context.Context, w *world, s settings) ([]row, error) {
 		reading(builtin+"/static-creds/read", keys+"/data/jwt", keys+"/data/api"),
 		reading(nothing+"/framework"),
 		reading(nothing+"/direct"),
-		reading(ours+"/jwks/read/jwt"),
+		reading(ours+"/jwks/public/jwt"),
 		posting(ours+"/jwt/read/jwt/verify", map[string]any{"token": token}),
 		posting(ours+"/api-key/read/api/verify", map[string]any{"key": key}),
 		posting(nothing+"/framework", map[string]any{}),
@@ -48,7 +48,7 @@ func measureReads(ctx context.Context, w *world, s settings) ([]row, error) {
 		atLeast("read at the limit", "`creds/:role` against a plugin that does nothing, on the SDK's framework", 1.3, creds, framework),
 		atLeast("", "against one that answers before the framework", 0.95, creds, direct),
 		atLeast("key set", "`jwks` against the plugin that does nothing, on the framework", 1.2, jwks, framework),
-		atLeast("verify a JWT", "against the plugin that does nothing, on the framework, written to", 0.9, verifyJWT, posted),
+		atLeast("verify a JWT (HS256)", "against the plugin that does nothing, on the framework, written to", 0.9, verifyJWT, posted),
 		atLeast("verify an API key", "the same", 0.9, verifyKey, posted),
 	}, nil
 }
@@ -61,11 +61,13 @@ func (w *world) prepareReads(ctx context.Context) error {
 	return w.write(ctx, []step{
 		{ours + "/roles/read", map[string]any{"rotation_period": "24h"}},
 		{ours + "/secrets/read/db", map[string]any{"type": "database", "connection": "main", "usernames": "read0"}},
-		{ours + "/secrets/read/jwt", map[string]any{"type": "jwt", "algorithm": "ES256"}},
+		{ours + "/secrets/read/jwt", map[string]any{"type": "jwt"}},
 		{ours + "/secrets/read/api", map[string]any{"type": "api_key"}},
+		{ours + "/roles/public", map[string]any{"rotation_period": "24h"}},
+		{ours + "/secrets/public/jwt", map[string]any{"type": "jwt", "algorithm": "ES256"}},
 		{builtin + "/static-roles/read", map[string]any{"db_name": "main", "username": "read1", "rotation_period": "24h"}},
-		{keys + "/data/jwt", map[string]any{"data": map[string]any{"algorithm": "ES256", "kid": "a-key-id-of-some-length", "secret": fmt.Sprintf("%0128d", 7)}}},
-		{keys + "/data/api", map[string]any{"data": map[string]any{"key": fmt.Sprintf("%064d", 7)}}},
+		{keys + "/data/jwt", map[string]any{"data": map[string]any{"algorithm": "HS256", "kid": "a-key-id-of-some-length", "secret": fmt.Sprintf("%088d", 7)}}},
+		{keys + "/data/api", map[string]any{"data": map[string]any{"key": fmt.Sprintf("%043d", 7)}}},
 	})
 }
 
