@@ -34,6 +34,7 @@ func measureReads(ctx context.Context, w *world, s settings) ([]row, error) {
 		reading(builtin+"/static-creds/read", keys+"/data/jwt", keys+"/data/api"),
 		reading(nothing+"/framework"),
 		reading(nothing+"/direct"),
+		reading(nothing+"/large"),
 		reading(ours+"/jwks/public/jwt"),
 		posting(ours+"/jwt/read/jwt/verify", map[string]any{"token": token}),
 		posting(ours+"/api-key/read/api/verify", map[string]any{"key": key}),
@@ -42,11 +43,12 @@ func measureReads(ctx context.Context, w *world, s settings) ([]row, error) {
 	if err != nil {
 		return nil, err
 	}
-	creds, bundle, framework, direct, jwks, verifyJWT, verifyKey, posted := values[0], values[1], values[2], values[3], values[4], values[5], values[6], values[7]
+	creds, bundle, framework, direct, large, jwks, verifyJWT, verifyKey, posted := values[0], values[1], values[2], values[3], values[4], values[5], values[6], values[7], values[8]
 	return []row{
 		atLeast("read all secrets of a role in one consistent answer", "bundles/s against one `static-creds` and two KV v2 reads", 1.6, creds, bundle),
 		atLeast("read at the limit", "`creds/:role` against a plugin that does nothing, on the SDK's framework", 1.3, creds, framework),
 		atLeast("", "against one that answers before the framework", 0.95, creds, direct),
+		atLeast("", "against one that answers before the framework, and as much", 0.95, creds, large),
 		atLeast("key set", "`jwks` against the plugin that does nothing, on the framework", 1.2, jwks, framework),
 		atLeast("verify a JWT (HS256)", "against the plugin that does nothing, on the framework, written to", 0.9, verifyJWT, posted),
 		atLeast("verify an API key", "the same", 0.9, verifyKey, posted),

@@ -1,11 +1,13 @@
 // Command noop is a plugin that does nothing, to measure what any plugin costs:
-// reads of its path framework go through the SDK's framework, reads of its path
-// direct are answered before it.
+// reads of its path framework go through the SDK's framework, reads of its paths
+// direct and large are answered before it, the latter with as much as an application
+// is told of its role.
 package main
 
 import (
 	"context"
 	"os"
+	"strings"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/vault/api"
@@ -48,10 +50,24 @@ func factory(ctx context.Context, conf *logical.BackendConfig) (logical.Backend,
 
 // HandleRequest implements logical.Backend.
 func (b *backend) HandleRequest(ctx context.Context, req *logical.Request) (*logical.Response, error) {
-	if req.Path == "direct" && req.Operation != logical.HelpOperation {
+	switch {
+	case req.Operation == logical.HelpOperation:
+	case req.Path == "direct":
 		return answer(ctx, req, nil)
+	case req.Path == "large":
+		return &logical.Response{Data: large}, nil
 	}
 	return b.Backend.HandleRequest(ctx, req)
+}
+
+// large is as large as what creds answers for a database, a JWT and an API key.
+var large = map[string]any{
+	"version": 1, "rotation_period": 86400, "ttl": 300,
+	"last_vault_rotation": "2026-01-01T00:00:00Z", "next_vault_rotation": "2026-01-02T00:00:00Z",
+	"db_username": "read0", "db_password": strings.Repeat("p", 44), "db_host": "127.0.0.1", "db_port": "5432", "db_database": "postgres",
+	"db_connection_string": strings.Repeat("c", 110),
+	"jwt_algorithm":        "HS256", "jwt_kid": strings.Repeat("k", 16), "jwt_secret": strings.Repeat("s", 88),
+	"api_key": strings.Repeat("a", 43),
 }
 
 func answer(context.Context, *logical.Request, *framework.FieldData) (*logical.Response, error) {
