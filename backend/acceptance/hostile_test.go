@@ -27,7 +27,7 @@ const attackers = 4
 // should: nothing fails but the request, nothing is slow, and what is there stays.
 func TestHostileInput(t *testing.T) {
 	t.Parallel()
-	e := newEngine(t)
+	e := newOwnEngine(t) // whose plugin it may reload
 	e.write("roles/witness", map[string]any{"rotation_period": "24h", "overlap": "6h", "refresh_interval": "1h"})
 	e.write("secrets/witness/jwt", map[string]any{"type": "jwt"})
 	e.write("secrets/witness/pin", map[string]any{"type": "random"})
