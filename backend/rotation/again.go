@@ -1,6 +1,7 @@
 package rotation
 
 import (
+	"context"
 	"slices"
 	"time"
 )
@@ -45,10 +46,12 @@ func (r *Role) lostLocked(rec *Record, sequence int) bool {
 		return false
 	case rec.Trigger == TriggerRecovery:
 		return true
-	case sequence <= r.appended:
+	case sequence <= max(r.appended, r.Snapshot().History.Base):
 		return false
 	}
-	appended, err := r.engine.Store.Entry(r.engine.Context, r.Key, sequence)
+	ctx, cancel := context.WithTimeout(r.engine.Context, saveTimeout)
+	defer cancel()
+	appended, err := r.engine.Store.Entry(ctx, r.Key, sequence)
 	return err == nil && appended == nil
 }
 
