@@ -167,8 +167,8 @@ func BenchmarkLoad(b *testing.B) {
 }
 
 // TestCostsDoNotGrow counts allocations and storage calls, which say the same on
-// every machine: with a hundred times as many roles, a read, a key set, a tick and
-// a rotation take no more of them, and a read or a tick asks nothing of storage.
+// every machine: with a hundred times as many roles, a tick, a read and a key set
+// take no more of them, and ask nothing of storage.
 func TestCostsDoNotGrow(t *testing.T) {
 	few, many := newCrowd(t, 10), newCrowd(t, 1000)
 	for _, test := range []struct {
