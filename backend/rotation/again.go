@@ -17,7 +17,7 @@ const againWithin = time.Minute
 // first one left. So the newest operation is not done again when its answer was
 // lost, it was the same, for the same caller, and only just now. That answers it: who
 // asks once more means it.
-func (run *Run) unansweredLocked() *Record {
+func (run *Run) unansweredLocked(ctx context.Context) *Record {
 	s := run.role.Snapshot()
 	rec, sequence := s.answer("")
 	if rec == nil || rec.Outcome != OutcomeCompleted || rec.Version != s.Version || !run.op.repeats(rec.Operation) {
@@ -29,7 +29,7 @@ func (run *Run) unansweredLocked() *Record {
 		}
 	}
 	ended := rec.Started.Add(time.Duration(rec.DurationMS) * time.Millisecond)
-	if run.role.engine.Now().Sub(ended) > againWithin || !run.role.lostLocked(rec, sequence) {
+	if run.role.engine.Now().Sub(ended) > againWithin || !run.role.lostLocked(ctx, rec, sequence) {
 		return nil
 	}
 	run.role.answered = rec.ID
@@ -40,7 +40,7 @@ func (run *Run) unansweredLocked() *Record {
 // lostLocked reports whether a process died before it answered who had asked for an
 // operation: it died before the commit, or between that and the entry in the history,
 // which the answer follows.
-func (r *Role) lostLocked(rec *Record, sequence int) bool {
+func (r *Role) lostLocked(ctx context.Context, rec *Record, sequence int) bool {
 	switch {
 	case rec.ID == r.answered:
 		return false
@@ -49,7 +49,7 @@ func (r *Role) lostLocked(rec *Record, sequence int) bool {
 	case sequence <= max(r.appended, r.Snapshot().History.Base):
 		return false
 	}
-	ctx, cancel := context.WithTimeout(r.engine.Context, saveTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveTimeout)
 	defer cancel()
 	appended, err := r.engine.Store.Entry(ctx, r.Key, sequence)
 	return err == nil && appended == nil

@@ -95,7 +95,7 @@ func (run *Run) Result() (Record, error) { return run.record, run.err }
 // ErrInvalid, and then nothing has happened.
 func (r *Role) Start(ctx context.Context, req Request) (*Run, error) {
 	for {
-		run, own, err := r.begin(req)
+		run, own, err := r.begin(ctx, req)
 		if own == nil {
 			return run, err
 		}
@@ -109,7 +109,7 @@ func (r *Role) Start(ctx context.Context, req Request) (*Run, error) {
 
 // begin claims the role for a new run. When one of the engine's own runs is in
 // the way it is returned too, so that the caller can wait for it.
-func (r *Role) begin(req Request) (run, own *Run, err error) {
+func (r *Role) begin(ctx context.Context, req Request) (run, own *Run, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if busy := r.run.Load(); busy != nil {
@@ -130,7 +130,7 @@ func (r *Role) begin(req Request) (run, own *Run, err error) {
 		if err := run.plan(now.State); err != nil {
 			return nil, nil, err
 		}
-		if rec := run.unansweredLocked(); rec != nil {
+		if rec := run.unansweredLocked(ctx); rec != nil {
 			return r.ended(*rec), nil, nil
 		}
 	}
@@ -140,7 +140,7 @@ func (r *Role) begin(req Request) (run, own *Run, err error) {
 	run.since = r.saves
 	run.describe()
 	r.run.Store(run)
-	go run.execute(r.engine.Context)
+	go run.execute(r.engine.Context) //nolint:contextcheck // a run outlives the request that begins it
 	return run, nil, nil
 }
 
@@ -208,7 +208,7 @@ func (run *Run) perform(ctx context.Context) error {
 		run.record = repeated.record
 		return nil
 	}
-	answered, err := run.planAgain()
+	answered, err := run.planAgain(ctx)
 	if err != nil {
 		return err
 	}
@@ -245,14 +245,14 @@ func (run *Run) overtaken() bool {
 
 // planAgain plans on the state as it is after settling, and returns the record of
 // what need not be done, because settling has.
-func (run *Run) planAgain() (*Record, error) {
+func (run *Run) planAgain(ctx context.Context) (*Record, error) {
 	run.role.mu.Lock()
 	defer run.role.mu.Unlock()
 	defer run.describe()
 	if err := run.plan(run.role.Snapshot().State); err != nil {
 		return nil, err
 	}
-	return run.unansweredLocked(), nil
+	return run.unansweredLocked(ctx), nil
 }
 
 // plan checks the request against the state and lists the secrets it works on.
