@@ -5,12 +5,13 @@ import (
 	"errors"
 )
 
-// Fence is what a driver calls last before a change takes effect at a target,
-// when all that is left is to say so: it proves that this node may still decide,
-// by a write to storage. On an error the change must not take effect. A node that
-// was paused, and has been replaced meanwhile, is stopped here. The target itself
-// must give up a change for which nothing more is heard within a few seconds, or
-// the pause could come between the fence and the effect.
+// Fence is what a driver calls before a change takes effect at a target, and as
+// early as when the target keeps everybody else from the same change until this one
+// has ended: it proves that this node may still decide, by a write to storage. On an
+// error the change must not take effect. A node that was paused, and has been
+// replaced meanwhile, is stopped here. The target itself must give up a change for
+// which nothing more is heard within a few seconds, or the pause could come between
+// the fence and the effect.
 type Fence func(ctx context.Context) error
 
 // Driver is what a type of secret knows how to do. Every method gets the secret

@@ -16,7 +16,7 @@ import (
 // says. It neither looks at nor changes whether the user may log in.
 func (d *database) alter(ctx context.Context, c databaseSettings, l Login, end ending) error {
 	return d.postgres.administer(ctx, c.Connection, end, func(conn *pgx.Conn, at server) error {
-		return alter(ctx, conn, at, c, l)
+		return alter(ctx, conn, at, c, l, end)
 	})
 }
 
@@ -27,7 +27,7 @@ func (d *database) clear(ctx context.Context, c databaseSettings, username strin
 		return d.alter(ctx, c, Login{Username: username, Password: randomPassword()}, commit(fence))
 	}
 	err := d.postgres.administer(ctx, c.Connection, commit(fence), func(conn *pgx.Conn, _ server) error {
-		return execute(ctx, conn, "ALTER ROLE "+quoteName(username)+" WITH PASSWORD NULL")
+		return execute(ctx, conn, removePassword(username))
 	})
 	if err != nil {
 		err = fmt.Errorf("remove password of %q: %w", username, err)
@@ -38,8 +38,8 @@ func (d *database) clear(ctx context.Context, c databaseSettings, username strin
 	return err
 }
 
-// alter is run within a transaction of the administrator.
-func alter(ctx context.Context, conn *pgx.Conn, at server, c databaseSettings, l Login) error {
+// alter is run within a transaction of the administrator, which ends as end says.
+func alter(ctx context.Context, conn *pgx.Conn, at server, c databaseSettings, l Login, end ending) error {
 	if conn.Config().User == l.Username {
 		return invalid("usernames", "%q is the administrator of connection %q: the engine would lock itself out; use another user", l.Username, c.Connection)
 	}
@@ -48,8 +48,14 @@ func alter(ctx context.Context, conn *pgx.Conn, at server, c databaseSettings, l
 		return err
 	}
 	if len(c.rotation) == 0 {
-		sql := alterRole(l.Username, password)
-		return settingPassword(l, execute(ctx, conn, sql, l.Password, password))
+		// Setting a password takes the server long, for it computes whether it is the
+		// empty one. Removing it takes hold of the user in no time.
+		err := execute(ctx, conn, removePassword(l.Username))
+		if err == nil {
+			end.ask(ctx)
+			err = execute(ctx, conn, alterRole(l.Username, password), l.Password, password)
+		}
+		return settingPassword(l, err)
 	}
 	conn.PgConn().CustomData()[altered] = true
 	for i, s := range c.rotation {
@@ -86,6 +92,11 @@ func (s server) passwordFor(l Login) (string, error) {
 // alterRole is the statement that sets a password, or the verifier of one.
 func alterRole(username, password string) string {
 	return "ALTER ROLE " + quoteName(username) + " WITH PASSWORD " + quoteLiteral(password)
+}
+
+// removePassword is the statement that leaves a user without any.
+func removePassword(username string) string {
+	return "ALTER ROLE " + quoteName(username) + " WITH PASSWORD NULL"
 }
 
 // randomPassword is one that nobody knows.

@@ -84,7 +84,7 @@ func (b *bench) wantSessions(d *database, s rotation.Secret, want int) {
 	}
 }
 
-func alive(t *testing.T, conn *pgx.Conn, want bool) {
+func alive(t testing.TB, conn *pgx.Conn, want bool) {
 	t.Helper()
 	if _, err := conn.Exec(t.Context(), "SELECT 1"); (err == nil) != want {
 		t.Errorf("the session answers %v", err)

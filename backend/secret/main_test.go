@@ -56,7 +56,7 @@ func unique(name string) string { return fmt.Sprintf("%s_%d", name, counter.Add(
 // bench is a server with an administrator who has no privileges, and a Postgres
 // that knows it as connection "main".
 type bench struct {
-	t          *testing.T
+	t          testing.TB
 	pg         *testenv.Postgres
 	postgres   *Postgres
 	admin      Login
@@ -64,7 +64,7 @@ type bench struct {
 	now        time.Time
 }
 
-func newBench(t *testing.T, pg *testenv.Postgres) *bench {
+func newBench(t testing.TB, pg *testenv.Postgres) *bench {
 	t.Helper()
 	b := &bench{t: t, pg: pg, admin: Login{unique("admin"), randomPassword()}, now: time.Now()}
 	b.sql("CREATE ROLE %s LOGIN PASSWORD %s", quoteName(b.admin.Username), quoteLiteral(b.admin.Password))
@@ -118,7 +118,7 @@ func (b *bench) version() (v int) {
 	return v
 }
 
-func connect(t *testing.T, pg *testenv.Postgres) *pgx.Conn {
+func connect(t testing.TB, pg *testenv.Postgres) *pgx.Conn {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), pg.SuperuserDSN())
 	if err != nil {
@@ -134,7 +134,7 @@ func (b *bench) database(c DatabaseConfig) (*database, rotation.Secret) {
 	return &database{postgres: b.postgres, passwords: policies{}}, secretOf(b.t, "database", c)
 }
 
-func secretOf(t *testing.T, name string, config any) rotation.Secret {
+func secretOf(t testing.TB, name string, config any) rotation.Secret {
 	t.Helper()
 	data, err := json.Marshal(config)
 	if err != nil {
@@ -158,14 +158,14 @@ func (policies) Generate(ctx context.Context, policy string) (string, error) {
 	return fmt.Sprintf("%s%d", policy, counter.Add(1)), ctx.Err()
 }
 
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
 	}
 }
 
-func wantRefused(t *testing.T, err error) {
+func wantRefused(t testing.TB, err error) {
 	t.Helper()
 	if !errors.Is(err, rotation.ErrRefused) {
 		t.Fatalf("got %v, want a refusal", err)
@@ -173,7 +173,7 @@ func wantRefused(t *testing.T, err error) {
 }
 
 // wantInvalid checks that the request is called invalid, with these words.
-func wantInvalid(t *testing.T, err error, words ...string) {
+func wantInvalid(t testing.TB, err error, words ...string) {
 	t.Helper()
 	if !errors.Is(err, rotation.ErrInvalid) {
 		t.Fatalf("got %v, want an invalid request", err)
@@ -186,7 +186,7 @@ func wantInvalid(t *testing.T, err error, words ...string) {
 }
 
 // wantSecretFree checks that a text shows nothing of the materials.
-func wantSecretFree(t *testing.T, text string, materials ...rotation.Material) {
+func wantSecretFree(t testing.TB, text string, materials ...rotation.Material) {
 	t.Helper()
 	for _, m := range materials {
 		for field, content := range maps.All(m) {

@@ -1,6 +1,9 @@
 package secret
 
-import "testing"
+import (
+	"context"
+	"testing"
+)
 
 // TestSetWaitsForOthers sets a value that the server accepts already, while a
 // transaction of another node that takes it away again is open. What is set last
@@ -26,6 +29,36 @@ func TestSetWaitsForOthers(t *testing.T) {
 				s.set(two)
 			}
 			s.accepted(two)
+		})
+	}
+}
+
+// TestFenceIsAskedWhileOthersWait tries to change the user when the fence is asked.
+// Whoever is to decide next must not be able to, before this transaction has ended.
+func TestFenceIsAskedWhileOthersWait(t *testing.T) {
+	for _, name := range []string{"single user", "alternating users", "connection", "rotation statements"} {
+		t.Run(name, func(t *testing.T) {
+			s := subjects[name](t)
+			s.first()
+			two := s.create()
+			s.secret.Pending = s.value(two)
+			other := connect(t, shared)
+			_, err := other.Exec(t.Context(), "SET lock_timeout = 100")
+			must(t, err)
+			asked := 0
+			fence := func(ctx context.Context) error {
+				asked++
+				_, err := other.Exec(ctx, "ALTER ROLE "+quoteName(two["username"])+" CONNECTION LIMIT 5")
+				if !isCode(err, "55P03") { // lock_not_available
+					t.Errorf("the user can be changed when the fence is asked: %v", err)
+				}
+				return nil
+			}
+			must(t, s.Set(t.Context(), s.secret, two, fence))
+			must(t, s.Undo(t.Context(), s.secret, fence))
+			if asked != 2 {
+				t.Errorf("the fence was asked %d times, want once by each change", asked)
+			}
 		})
 	}
 }

@@ -169,7 +169,7 @@ func TestPreflightSeesABrokenLogin(t *testing.T) {
 	wantSecretFree(t, findings[0], s.Current.Material)
 }
 
-func mustConfig(t *testing.T, s rotation.Secret) databaseSettings {
+func mustConfig(t testing.TB, s rotation.Secret) databaseSettings {
 	t.Helper()
 	c, err := databaseConfig(s.Config)
 	must(t, err)

@@ -30,16 +30,56 @@ SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synch
 // ending says how a transaction ends when its work succeeded.
 type ending struct {
 	statement string
-	// fence is asked right before; nil if nothing takes effect.
-	fence rotation.Fence
+	// fence is asked before the statement is sent; nil if nothing takes effect.
+	fence *question
 }
 
 // commit lets the work take effect if the fence allows it. When this process is
 // paused after that, the server rolls back before anybody else has decided.
-func commit(fence rotation.Fence) ending { return ending{"COMMIT", fence} }
+func commit(fence rotation.Fence) ending {
+	return ending{"COMMIT", &question{fence: fence, answer: make(chan error, 1)}}
+}
 
 // rollback lets nothing take effect.
 var rollback = ending{statement: "ROLLBACK"}
+
+// question is a fence that is asked once.
+type question struct {
+	fence  rotation.Fence
+	asked  bool
+	answer chan error
+}
+
+// ask asks the fence and does not wait for its answer. That may be done as soon as
+// the transaction has changed the row that all of its work is about, in whatever
+// way: who is to decide next cannot change that row before this transaction has
+// ended, so that what this node was allowed to do never comes after what that one did.
+func (e ending) ask(ctx context.Context) {
+	if e.fence == nil || e.fence.asked {
+		return
+	}
+	e.fence.asked = true
+	go func() { e.fence.answer <- e.fence.fence(ctx) }()
+}
+
+// allowed returns the answer of the fence, which is asked if it was not yet.
+func (e ending) allowed(ctx context.Context) error {
+	e.ask(ctx)
+	return e.answered(ctx)
+}
+
+// answered waits until nothing is asked any more.
+func (e ending) answered(ctx context.Context) error {
+	if e.fence == nil || !e.fence.asked {
+		return nil
+	}
+	select {
+	case err := <-e.fence.answer:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
 
 // within runs work in one transaction on conn. The transaction ends as end says,
 // or is rolled back when work returns an error, which is returned as it is.
@@ -49,13 +89,12 @@ func within(ctx context.Context, conn *pgx.Conn, end ending, work func() error) 
 	}
 	if err := work(); err != nil {
 		abandon(ctx, conn)
+		_ = end.answered(ctx) // what work has returned says more
 		return err
 	}
-	if end.fence != nil {
-		if err := end.fence(ctx); err != nil {
-			abandon(ctx, conn)
-			return fmt.Errorf("before the commit: %w", err)
-		}
+	if err := end.allowed(ctx); err != nil {
+		abandon(ctx, conn)
+		return fmt.Errorf("before the commit: %w", err)
 	}
 	if err := execute(ctx, conn, end.statement); err != nil {
 		return fmt.Errorf("end transaction: %w", err)

@@ -17,8 +17,9 @@ const turn = 2 * time.Second
 // work is what is measured; worker tells the connections apart.
 type work func(ctx context.Context, worker int) error
 
-// rate returns how often per second work is done by all clients together.
-func rate(ctx context.Context, do work) (float64, error) {
+// rate returns how often per second work is done by all clients together, and how
+// often it was done.
+func rate(ctx context.Context, do work) (perSecond float64, times int, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	began, counts, errs := time.Now(), make([]int, clients), make([]error, clients)
@@ -35,51 +36,79 @@ func rate(ctx context.Context, do work) (float64, error) {
 		})
 	}
 	working.Wait()
-	elapsed, sum := time.Since(began).Seconds(), 0
+	elapsed := time.Since(began).Seconds()
 	for i, n := range counts {
 		if errs[i] != nil {
-			return 0, errs[i]
+			return 0, 0, errs[i]
 		}
-		sum += n
+		times += n
 	}
-	return float64(sum) / elapsed, nil
+	return float64(times) / elapsed, times, nil
 }
 
-// median returns how long work takes, done n times one after the other.
-func median(ctx context.Context, n int, do work) (time.Duration, error) {
-	durations := make([]time.Duration, n)
+// median returns how many milliseconds work takes, done n times one after the other.
+func median(ctx context.Context, n int, do work) (float64, error) {
+	durations := make([]float64, n)
 	for i := range durations {
 		began := time.Now()
 		if err := do(ctx, 0); err != nil {
 			return 0, err
 		}
-		durations[i] = time.Since(began)
+		durations[i] = milliseconds(time.Since(began))
 	}
-	slices.Sort(durations)
-	return durations[n/2], nil
+	return middle(durations), nil
 }
 
-// figure is one thing that is measured: a function that gives its value once.
-type figure func(ctx context.Context) (float64, error)
+func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
+
+// figure is one thing that is measured.
+type figure struct {
+	name string
+	// measure returns the value once, and how often the work was done for it.
+	measure func(ctx context.Context) (value float64, times int, err error)
+}
 
 // rateOf is the figure of a rate.
-func rateOf(do work) figure {
-	return func(ctx context.Context) (float64, error) { return rate(ctx, do) }
+func rateOf(name string, do work) figure {
+	return figure{name, func(ctx context.Context) (float64, int, error) { return rate(ctx, do) }}
 }
 
-// compare measures figures in turns and returns the values of each.
-func compare(ctx context.Context, rounds int, figures ...figure) ([][]float64, error) {
-	values := make([][]float64, len(figures))
-	for range rounds {
-		for i, measure := range figures {
-			value, err := measure(ctx)
+// durationOf is the figure of how long work takes, done n times in a turn.
+func durationOf(name string, n int, do work) figure {
+	return figure{name, func(ctx context.Context) (float64, int, error) {
+		value, err := median(ctx, n, do)
+		return value, n, err
+	}}
+}
+
+// series is what was measured of a figure, in each round.
+type series struct {
+	name   string
+	values []float64
+	// used is the processor time of doing the work once.
+	used []usage
+}
+
+// compare measures figures in turns. Each round begins with another one, so that
+// none always follows the same.
+func (w *world) compare(ctx context.Context, rounds int, figures ...figure) ([]series, error) {
+	all := make([]series, len(figures))
+	for round := range rounds {
+		for turn := range figures {
+			i := (round + turn) % len(figures)
+			before := w.usage()
+			value, times, err := figures[i].measure(ctx)
 			if err != nil {
-				return nil, err
+				return nil, fmt.Errorf("%s: %w", figures[i].name, err)
 			}
-			values[i] = append(values[i], value)
+			used := w.usage().since(before, times)
+			say("round %d: %s: %s; processors per piece of work: %s", round+1, figures[i].name, brief(value), used)
+			all[i].name = figures[i].name
+			all[i].values, all[i].used = append(all[i].values, value), append(all[i].used, used)
 		}
 	}
-	return values, nil
+	w.compared = append(w.compared, all...)
+	return all, nil
 }
 
 // ratios divides the values of each round.

@@ -35,7 +35,7 @@ func measureGrowth(ctx context.Context, w *world, s settings) ([]row, error) {
 	if err != nil {
 		return nil, err
 	}
-	values, err := compare(ctx, s.rounds,
+	found, err := w.compare(ctx, s.rounds,
 		w.readingOf(small, small, fewRoles), w.readingOf(ours, "many", s.roles),
 		w.rotating(ours, "many", s.roles), w.rotating(small, small, fewRoles))
 	if err != nil {
@@ -53,15 +53,15 @@ func measureGrowth(ctx context.Context, w *world, s settings) ([]row, error) {
 	perRole := (last.bytes - first.bytes) / float64(last.roles-first.roles)
 	return append([]row{
 		atMost(fmt.Sprintf("%d roles, restart", s.roles), "unseal to the first creds served, against an empty mount", 1.2, full.served, empty.served, "ms"),
-		below("", "all schedules loaded", 5, middle(full.loaded)/1000, "s"),
+		below("", "all schedules loaded", 5, middle(full.loaded.values)/1000, "s"),
 		below(fmt.Sprintf("%d roles, three secrets each", s.roles), "resident memory of the plugin", 150, last.bytes/(1<<20), fmt.Sprintf("MiB (%.1f kB per role; %s)", perRole/1000, describe(memory))),
-		flat(fmt.Sprintf("%d roles against %d", s.roles, fewRoles), "reads per second with few, by those with many", values[0], values[1], "per second"),
-		flat("", "cost of a rotation", values[2], values[3], "ms"),
+		flat(fmt.Sprintf("%d roles against %d", s.roles, fewRoles), "reads per second with few, by those with many", found[0], found[1], "per second"),
+		flat("", "cost of a rotation", found[2], found[3], "ms"),
 	}, idle...), nil
 }
 
 // flat makes the row of a cost that may not grow by more than 15 %.
-func flat(what, measure string, many, few []float64, unit string) row {
+func flat(what, measure string, many, few series, unit string) row {
 	return atMost(what, measure, 1.15, many, few, unit)
 }
 
@@ -146,7 +146,7 @@ func (w *world) resident(name string) (float64, error) {
 
 // restarted is how long restarts took, in milliseconds: until creds were served,
 // and until all roles had their schedules.
-type restarted struct{ served, loaded []float64 }
+type restarted struct{ served, loaded series }
 
 // restarts seals and unseals Vault, and asks for creds until they come.
 func (w *world) restarts(ctx context.Context, count int, path string, roles int) (r restarted, err error) {
@@ -161,18 +161,14 @@ func (w *world) restarts(ctx context.Context, count int, path string, roles int)
 		if err := w.until(ctx, "creds", func() error { return w.get(ctx, path) }); err != nil {
 			return r, err
 		}
-		r.served = append(r.served, milliseconds(began))
+		r.served.values = append(r.served.values, milliseconds(time.Since(began)))
 		mount, _, _ := strings.Cut(path, "/")
 		if err := w.until(ctx, "schedules", func() error { return w.scheduled(ctx, mount, roles) }); err != nil {
 			return r, err
 		}
-		r.loaded = append(r.loaded, milliseconds(began))
+		r.loaded.values = append(r.loaded.values, milliseconds(time.Since(began)))
 	}
 	return r, nil
-}
-
-func milliseconds(since time.Time) float64 {
-	return float64(time.Since(since)) / float64(time.Millisecond)
 }
 
 // until tries again every few milliseconds.
@@ -210,7 +206,7 @@ func (w *world) scheduled(ctx context.Context, mount string, roles int) error {
 // readingOf is the figure of reads spread over all roles of a mount.
 func (w *world) readingOf(mount, name string, roles int) figure {
 	counts := make([]int, clients)
-	return rateOf(func(ctx context.Context, worker int) error {
+	return rateOf(fmt.Sprintf("read of one of %d roles", roles), func(ctx context.Context, worker int) error {
 		counts[worker]++
 		role := (counts[worker]*clients + worker) * 7919 % roles
 		return w.get(ctx, fmt.Sprintf("%s/creds/%s%d", mount, name, role))
@@ -220,11 +216,8 @@ func (w *world) readingOf(mount, name string, roles int) figure {
 // rotating is the figure of rotations, one after the other, of different roles.
 func (w *world) rotating(mount, name string, roles int) figure {
 	count := 0
-	return func(ctx context.Context) (float64, error) {
-		d, err := median(ctx, singles, func(ctx context.Context, _ int) error {
-			count++
-			return w.post(ctx, fmt.Sprintf("%s/rotate/%s%d", mount, name, count*7919%roles), nil)
-		})
-		return float64(d) / float64(time.Millisecond), err
-	}
+	return durationOf(fmt.Sprintf("rotation of one of %d roles", roles), singles, func(ctx context.Context, _ int) error {
+		count++
+		return w.post(ctx, fmt.Sprintf("%s/rotate/%s%d", mount, name, count*7919%roles), nil)
+	})
 }

@@ -47,7 +47,6 @@ type group struct {
 	measure func(ctx context.Context, w *world, s settings) ([]row, error)
 }
 
-// groups are in the order in which they are measured; the last one fills the mount.
 var groups = []group{
 	{"reads", measureReads},
 	{"rotation", measureRotation},
@@ -55,26 +54,44 @@ var groups = []group{
 	{"growth", measureGrowth},
 }
 
-// run measures all groups, prints the table, and writes the report.
-func run(ctx context.Context, s settings) (err error) {
+// report is what was measured so far.
+type report struct {
+	machine  string
+	rows     []row
+	compared []series
+	costs    map[string]map[int]cost
+}
+
+// run measures all groups, prints the tables, and writes the report.
+func run(ctx context.Context, s settings) error {
+	var r report
+	for _, g := range groups {
+		if !strings.Contains(g.name, s.only) {
+			continue
+		}
+		if err := r.add(ctx, g, s); err != nil {
+			fmt.Print(r.text())
+			return fmt.Errorf("measure %s: %w", g.name, err)
+		}
+	}
+	return r.publish(s)
+}
+
+// add measures a group in a world of its own, so that nothing is in its way that
+// another one has left.
+func (r *report) add(ctx context.Context, g group, s settings) (err error) {
 	w, err := newWorld(ctx)
 	defer func() { err = errors.Join(err, w.stop(context.WithoutCancel(ctx))) }()
 	if err != nil {
 		return err
 	}
-	var rows []row
-	for _, g := range groups {
-		if !strings.Contains(g.name, s.only) {
-			continue
-		}
-		measured, failure := g.measure(ctx, w, s)
-		rows = append(rows, measured...)
-		if failure != nil {
-			err = fmt.Errorf("measure %s: %w", g.name, failure)
-			break
-		}
+	r.machine = w.machine(ctx)
+	rows, err := g.measure(ctx, w, s)
+	r.rows, r.compared = append(r.rows, rows...), append(r.compared, w.compared...)
+	if w.costs != nil {
+		r.costs = w.costs
 	}
-	return errors.Join(err, publish(ctx, s, w, rows))
+	return err
 }
 
 func say(format string, args ...any) { fmt.Fprintf(os.Stderr, "bench: "+format+"\n", args...) }

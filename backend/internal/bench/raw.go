@@ -17,26 +17,26 @@ const rawSize = 300
 
 // raw is a figure: how many users per second get a password, and log in with it,
 // when nothing else is done, by as many connections as there are clients.
-func (w *world) raw(ctx context.Context) (float64, error) {
+func (w *world) raw(ctx context.Context) (perSecond float64, times int, err error) {
 	if err := w.ensureRaw(ctx); err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	admins := make(chan *pgx.Conn, clients)
 	for range clients {
 		conn, err := pgx.Connect(ctx, w.postgres.DSN(builtinAdmin, adminPassword, "postgres"))
 		if err != nil {
-			return 0, fmt.Errorf("log in as administrator: %w", err)
+			return 0, 0, fmt.Errorf("log in as administrator: %w", err)
 		}
 		defer conn.Close(context.WithoutCancel(ctx)) //nolint:errcheck // there is nothing to lose
 		admins <- conn
 	}
 	began := time.Now()
-	err := parallel(0, rawSize, func(i int) error {
+	err = parallel(0, rawSize, func(i int) error {
 		admin := <-admins
 		defer func() { admins <- admin }()
 		return w.alterAndLogIn(ctx, admin, fmt.Sprintf("raw%d", i))
 	})
-	return rawSize / time.Since(began).Seconds(), err
+	return rawSize / time.Since(began).Seconds(), rawSize, err
 }
 
 // ensureRaw makes the users once.
@@ -96,11 +96,11 @@ func scramVerifier(password string) (string, error) {
 type peak struct{ admin, all atomic.Int64 }
 
 // watch makes a figure of a figure, and looks at the connections meanwhile.
-func (p *peak) watch(w *world, measure figure) figure {
-	return func(ctx context.Context) (float64, error) {
+func (p *peak) watch(w *world, measured figure) figure {
+	return figure{measured.name, func(ctx context.Context) (float64, int, error) {
 		conn, err := pgx.Connect(ctx, w.postgres.SuperuserDSN())
 		if err != nil {
-			return 0, fmt.Errorf("log in to PostgreSQL: %w", err)
+			return 0, 0, fmt.Errorf("log in to PostgreSQL: %w", err)
 		}
 		watching, stop := context.WithCancel(ctx)
 		done := make(chan struct{})
@@ -108,12 +108,12 @@ func (p *peak) watch(w *world, measure figure) figure {
 			defer close(done)
 			p.run(watching, conn)
 		}()
-		value, err := measure(ctx)
+		value, times, err := measured.measure(ctx)
 		stop()
 		<-done
 		_ = conn.Close(ctx)
-		return value, err
-	}
+		return value, times, err
+	}}
 }
 
 func (p *peak) run(ctx context.Context, conn *pgx.Conn) {

@@ -16,8 +16,8 @@ func measureReads(ctx context.Context, w *world, s settings) ([]row, error) {
 	if err != nil {
 		return nil, err
 	}
-	reading := func(paths ...string) figure {
-		return rateOf(func(ctx context.Context, _ int) error {
+	reading := func(name string, paths ...string) figure {
+		return rateOf(name, func(ctx context.Context, _ int) error {
 			for _, path := range paths {
 				if err := w.get(ctx, path); err != nil {
 					return err
@@ -26,24 +26,24 @@ func measureReads(ctx context.Context, w *world, s settings) ([]row, error) {
 			return nil
 		})
 	}
-	posting := func(path string, data map[string]any) figure {
-		return rateOf(func(ctx context.Context, _ int) error { return w.post(ctx, path, data) })
+	posting := func(name, path string, data map[string]any) figure {
+		return rateOf(name, func(ctx context.Context, _ int) error { return w.post(ctx, path, data) })
 	}
-	values, err := compare(ctx, s.rounds,
-		reading(ours+"/creds/read"),
-		reading(builtin+"/static-creds/read", keys+"/data/jwt", keys+"/data/api"),
-		reading(nothing+"/framework"),
-		reading(nothing+"/direct"),
-		reading(nothing+"/large"),
-		reading(ours+"/jwks/public/jwt"),
-		posting(ours+"/jwt/read/jwt/verify", map[string]any{"token": token}),
-		posting(ours+"/api-key/read/api/verify", map[string]any{"key": key}),
-		posting(nothing+"/framework", map[string]any{}),
+	found, err := w.compare(ctx, s.rounds,
+		reading("`creds/:role` with three secrets", ours+"/creds/read"),
+		reading("one `static-creds` and two KV v2 reads", builtin+"/static-creds/read", keys+"/data/jwt", keys+"/data/api"),
+		reading("nothing, on the framework", nothing+"/framework"),
+		reading("nothing, before the framework", nothing+"/direct"),
+		reading("nothing, before the framework, as large as creds", nothing+"/large"),
+		reading("`jwks`", ours+"/jwks/public/jwt"),
+		posting("`jwt/…/verify`", ours+"/jwt/read/jwt/verify", map[string]any{"token": token}),
+		posting("`api-key/…/verify`", ours+"/api-key/read/api/verify", map[string]any{"key": key}),
+		posting("nothing, on the framework, written to", nothing+"/framework", map[string]any{}),
 	)
 	if err != nil {
 		return nil, err
 	}
-	creds, bundle, framework, direct, large, jwks, verifyJWT, verifyKey, posted := values[0], values[1], values[2], values[3], values[4], values[5], values[6], values[7], values[8]
+	creds, bundle, framework, direct, large, jwks, verifyJWT, verifyKey, posted := found[0], found[1], found[2], found[3], found[4], found[5], found[6], found[7], found[8]
 	return []row{
 		atLeast("read all secrets of a role in one consistent answer", "bundles/s against one `static-creds` and two KV v2 reads", 1.6, creds, bundle),
 		atLeast("read at the limit", "`creds/:role` against a plugin that does nothing, on the SDK's framework", 1.3, creds, framework),

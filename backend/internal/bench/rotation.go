@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"time"
 )
 
 // singles is how many rotations one turn times, one after the other.
@@ -24,16 +23,13 @@ func measureRotation(ctx context.Context, w *world, s settings) ([]row, error) {
 		return nil, err
 	}
 	timing := func(path string) figure {
-		return func(ctx context.Context) (float64, error) {
-			d, err := median(ctx, singles, func(ctx context.Context, _ int) error { return w.post(ctx, path, nil) })
-			return float64(d) / float64(time.Millisecond), err
-		}
+		return durationOf("`"+path+"`", singles, func(ctx context.Context, _ int) error { return w.post(ctx, path, nil) })
 	}
-	values, err := compare(ctx, s.rounds, timing(ours+"/rotate/single"), timing(builtin+"/rotate-role/single"))
+	found, err := w.compare(ctx, s.rounds, timing(ours+"/rotate/single"), timing(builtin+"/rotate-role/single"))
 	if err != nil {
 		return nil, err
 	}
 	return []row{
-		atMost("one rotation by hand: database, JWT and API key, proven and recorded", "median against one `rotate-role`: one secret, unproven, unrecorded", 2, values[0], values[1], "ms"),
+		atMost("one rotation by hand: database, JWT and API key, proven and recorded", "median against one `rotate-role`: one secret, unproven, unrecorded", 2, found[0], found[1], "ms"),
 	}, nil
 }

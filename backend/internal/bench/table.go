@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"os"
 	"regexp"
@@ -19,21 +18,21 @@ type row struct {
 }
 
 // atLeast makes the row of a ratio of rates that is to be a bound or more.
-func atLeast(what, measure string, bound float64, ours, theirs []float64) row {
+func atLeast(what, measure string, bound float64, ours, theirs series) row {
 	return ratioRow(what, measure, fmt.Sprintf("≥ %g ×", bound), ours, theirs, "per second", func(m float64) bool { return m >= bound })
 }
 
 // atMost makes the row of a ratio that is to be a bound or less.
-func atMost(what, measure string, bound float64, ours, theirs []float64, unit string) row {
+func atMost(what, measure string, bound float64, ours, theirs series, unit string) row {
 	return ratioRow(what, measure, fmt.Sprintf("≤ %g ×", bound), ours, theirs, unit, func(m float64) bool { return m <= bound })
 }
 
-func ratioRow(what, measure, reach string, ours, theirs []float64, unit string, reached func(float64) bool) row {
-	quotients := ratios(ours, theirs)
+func ratioRow(what, measure, reach string, ours, theirs series, unit string, reached func(float64) bool) row {
+	quotients := ratios(ours.values, theirs.values)
 	return row{
 		work: what, measure: measure, reach: reach,
 		value:   fmt.Sprintf("%.2f × (%s)", middle(quotients), spread(quotients)),
-		seen:    fmt.Sprintf("%s to %s %s", brief(middle(ours)), brief(middle(theirs)), unit),
+		seen:    fmt.Sprintf("%s to %s %s", brief(middle(ours.values)), brief(middle(theirs.values)), unit),
 		reached: reached(middle(quotients)),
 	}
 }
@@ -56,7 +55,7 @@ func brief(v float64) string {
 	return fmt.Sprintf("%.3f", v)
 }
 
-// table is the report, in markdown.
+// table shows the rows, in markdown.
 func table(rows []row) string {
 	var out strings.Builder
 	out.WriteString("| work | measure | at least | measured: median (spread) | behind it | reached |\n|---|---|---|---|---|---|\n")
@@ -69,16 +68,21 @@ func table(rows []row) string {
 // marked is where the report's table stands in a markdown file.
 var marked = regexp.MustCompile(`(?s)(<!-- bench -->\n).*?(<!-- /bench -->)`)
 
-// publish prints the table, and writes it and the picture where they are wanted.
-func publish(ctx context.Context, s settings, w *world, rows []row) error {
-	text := w.machine(ctx) + "\n\n" + table(rows)
+// text is the report, in markdown.
+func (r *report) text() string {
+	return r.machine + "\n\n" + table(r.rows) + "\nWhere the processors' time went:\n\n" + usages(r.compared)
+}
+
+// publish prints the report, and writes it and the picture where they are wanted.
+func (r *report) publish(s settings) error {
+	text := r.text()
 	fmt.Print(text)
-	if s.picture != "" && w.costs != nil {
-		if err := os.WriteFile(s.picture, []byte(draw(w.costs)), 0o644); err != nil { //nolint:gosec // for everybody to see
+	if s.picture != "" && r.costs != nil {
+		if err := os.WriteFile(s.picture, []byte(draw(r.costs)), 0o644); err != nil { //nolint:gosec // for everybody to see
 			return fmt.Errorf("write picture: %w", err)
 		}
 	}
-	if s.report == "" || len(rows) == 0 {
+	if s.report == "" || len(r.rows) == 0 {
 		return nil
 	}
 	before, err := os.ReadFile(s.report)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -54,18 +55,21 @@ func measureWaves(ctx context.Context, w *world, s settings) ([]row, error) {
 		return nil, err
 	}
 	peak := &peak{}
-	values, err := compare(ctx, min(s.rounds, waveRounds), peak.watch(w, one.rotate), three.rotate, theirs.rotate, w.raw)
+	found, err := w.compare(ctx, min(s.rounds, waveRounds),
+		peak.watch(w, one.due("rotation that is due, one secret")), three.due("the same, three secrets"),
+		theirs.due("rotation that is due, of the built-in engine"), figure{"`ALTER ROLE` and login by pgx", w.raw})
 	if err != nil {
 		return nil, err
 	}
-	secrets := make([]float64, len(values[1]))
-	for i, rate := range values[1] {
-		secrets[i] = 3 * rate
+	secrets := found[1]
+	secrets.values = slices.Clone(secrets.values)
+	for i := range secrets.values {
+		secrets.values[i] *= 3
 	}
 	return []row{
-		atLeast(fmt.Sprintf("%d roles due at once, a database secret each, proven by login", s.wave), "roles/s against the built-in engine, unproven", 2, values[0], values[2]),
-		atLeast("the same with three secrets each", "secrets/s against the built-in engine", 5, secrets, values[2]),
-		atLeast("the same, one secret", "roles/s against `ALTER ROLE` and login by pgx alone, 8 at a time", 0.7, values[0], values[3]),
+		atLeast(fmt.Sprintf("%d roles due at once, a database secret each, proven by login", s.wave), "roles/s against the built-in engine, unproven", 2, found[0], found[2]),
+		atLeast("the same with three secrets each", "secrets/s against the built-in engine", 5, secrets, found[2]),
+		atLeast("the same, one secret", "roles/s against `ALTER ROLE` and login by pgx alone, 8 at a time", 0.7, found[0], found[3]),
 		below("connections to PostgreSQL", "at most, during such a wave, with the logins that prove", 9, float64(peak.all.Load()), fmt.Sprintf("(%d of them the administrator's)", peak.admin.Load())),
 	}, nil
 }
@@ -134,8 +138,15 @@ func parallel(from, to int, do func(i int) error) error {
 	return errors.Join(errs...)
 }
 
-// rotate is a figure: it has all roles become due at the same time, and returns how
-// many per second are rotated from the first to the last.
+// due is the figure of how many per second are rotated, from the first to the last,
+// when all roles become due at the same time.
+func (v *wave) due(name string) figure {
+	return figure{name, func(ctx context.Context) (float64, int, error) {
+		rate, err := v.rotate(ctx)
+		return rate, v.size, err
+	}}
+}
+
 func (v *wave) rotate(ctx context.Context) (float64, error) {
 	due := time.Now().Add(setting).Truncate(time.Minute).Add(time.Minute)
 	if err := v.await(ctx, due.Add(-setting)); err != nil {

@@ -25,6 +25,7 @@ type world struct {
 	postgres *testenv.Postgres
 	admin    *pgx.Conn               // the superuser, to prepare and to look
 	costs    map[string]map[int]cost // of the Go benchmarks, by name and number of roles
+	compared []series                // so far
 	*caller
 }
 

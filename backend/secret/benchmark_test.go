@@ -1,0 +1,44 @@
+package secret
+
+import (
+	"context"
+	"testing"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
+)
+
+// BenchmarkSet gives a user another password, on a real PostgreSQL.
+func BenchmarkSet(b *testing.B) {
+	d, s := benchmarked(b)
+	for b.Loop() {
+		v, err := d.Create(context.Background(), s)
+		must(b, err)
+		must(b, d.Set(context.Background(), s, v, unfenced))
+	}
+}
+
+// BenchmarkTest proves a password by a login, on a real PostgreSQL.
+func BenchmarkTest(b *testing.B) {
+	d, s := benchmarked(b)
+	v, err := d.Create(context.Background(), s)
+	must(b, err)
+	must(b, d.Set(context.Background(), s, v, unfenced))
+	for b.Loop() {
+		must(b, d.Test(context.Background(), s, v))
+	}
+}
+
+func benchmarked(b *testing.B) (*database, rotation.Secret) {
+	bench := newBench(b, shared)
+	b.ReportAllocs()
+	return bench.database(DatabaseConfig{Usernames: []string{bench.user(unique("app"))}})
+}
+
+// BenchmarkVerifier makes what PostgreSQL stores of a password.
+func BenchmarkVerifier(b *testing.B) {
+	b.ReportAllocs()
+	for b.Loop() {
+		_, err := scramVerifier("a password of some length")
+		must(b, err)
+	}
+}
