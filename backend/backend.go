@@ -47,6 +47,7 @@ type backend struct {
 	types     map[string]secret.Type
 	admin     secret.Type
 	claims    claims
+	managed   *managedUsers
 	direct    direct
 	// settings is the mount's configuration, replaced as a whole.
 	settings atomic.Pointer[settings]
@@ -76,7 +77,7 @@ func Factory(ctx context.Context, conf *logical.BackendConfig) (logical.Backend,
 }
 
 func newBackend(now func() time.Time) *backend {
-	b := &backend{now: now, usage: newUsage(now), claims: claims{reserved: map[string]string{}}}
+	b := &backend{now: now, usage: newUsage(now), claims: claims{reserved: map[string]string{}}, managed: newManagedUsers()}
 	b.settings.Store(&settings{})
 	ctx, stop := context.WithCancel(context.Background())
 	b.stop = stop
@@ -130,6 +131,7 @@ func (b *backend) newEngine(ctx context.Context) *rotation.Engine {
 
 // changed is called after each change of a role, and when one was loaded.
 func (b *backend) changed(r *rotation.Role) {
+	b.managed.note(r)
 	b.usage.follow(r)
 	b.scheduler.plan(r)
 	b.alerts.note(r)
@@ -230,6 +232,7 @@ func (b *backend) invalidate(_ context.Context, key string) {
 	if key == configKey {
 		b.settings.Store(&settings{})
 	}
+	b.managed.forget(key)
 	b.registry.drop(key)
 }
 

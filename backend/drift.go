@@ -44,8 +44,13 @@ const (
 	checkAgain = time.Minute
 )
 
-// run drift everything, and what could not be asked again and again.
+// run tries everything once it is loaded, and what could not be asked again and again.
 func (c *drift) run(ctx context.Context) {
+	select {
+	case <-c.b.scheduler.loaded:
+	case <-ctx.Done():
+		return
+	}
 	left := c.round(ctx, c.all(ctx))
 	for len(left) > 0 && pause(ctx, checkAgain) {
 		left = c.round(ctx, left)

@@ -164,12 +164,22 @@ func (b *backend) pathCredsSecretRead(ctx context.Context, _ *logical.Request, d
 // header is what every answer has. Nothing in it but ttl may change between two
 // rotations: Vault Secrets Operator restarts pods when anything else does.
 func (rd *reading) header() map[string]any {
+	data := make(map[string]any, answerSize)
+	maps.Copy(data, rd.s.Memo("header", func() any { return rd.lasting() }).(map[string]any))
+	data["ttl"] = seconds(rd.s.TTL(rd.now))
+	return data
+}
+
+// answerSize is how many fields most answers have room for.
+const answerSize = 32
+
+// lasting is what of the header is the same until the next rotation.
+func (rd *reading) lasting() map[string]any {
 	data := map[string]any{
 		"version":             rd.s.Version,
 		"last_vault_rotation": timestamp(rd.s.LastRotation),
 		"next_vault_rotation": nil,
 		"rotation_period":     seconds(rd.s.Terms.IntervalAt(rd.s.Anchor)),
-		"ttl":                 seconds(rd.s.TTL(rd.now)),
 	}
 	if rd.s.RotatesItself() {
 		data["next_vault_rotation"] = timestamp(rd.s.Planned())
@@ -191,7 +201,7 @@ func (rd *reading) unchanged(data map[string]any) bool {
 func (rd *reading) values(s *rotation.Secret) (map[string]string, error) {
 	t := rd.b.types[s.Type]
 	previous := s.PreviousAt(rd.now)
-	if !t.OffersPrevious(*s) {
+	if previous != nil && !rd.s.Memo("offers/"+s.Name, func() any { return t.OffersPrevious(*s) }).(bool) {
 		previous = nil
 	}
 	value := s.Current
@@ -201,7 +211,10 @@ func (rd *reading) values(s *rotation.Secret) (map[string]string, error) {
 	if value == nil {
 		return nil, nil
 	}
-	key := fmt.Sprintf("creds/%s/%s/%t", s.Name, rd.stage, previous != nil)
+	key := "creds/" + s.Name + "/" + rd.stage
+	if previous != nil {
+		key += "/in overlap"
+	}
 	made := rd.s.Memo(key, func() any { return rd.fields(t, s, value, previous) }).(madeFields)
 	return made.fields, made.err
 }

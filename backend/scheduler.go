@@ -18,6 +18,8 @@ type scheduler struct {
 	b *backend
 	// signal makes run look at the plans again.
 	signal chan struct{}
+	// loaded is closed when everything has been read once, as far as it can be.
+	loaded chan struct{}
 	// missing says that some entries could not be read, complaint why; retry asks
 	// run to try again.
 	retry     atomic.Bool
@@ -38,12 +40,13 @@ type plan struct {
 }
 
 func newScheduler(b *backend) *scheduler {
-	return &scheduler{b: b, signal: make(chan struct{}, 1), byKey: map[string]*plan{}, lanes: map[string]*lane{}}
+	return &scheduler{b: b, signal: make(chan struct{}, 1), loaded: make(chan struct{}), byKey: map[string]*plan{}, lanes: map[string]*lane{}}
 }
 
 // run loads all roles and then starts what is due, until ctx ends.
 func (s *scheduler) run(ctx context.Context) {
 	s.loadAll(ctx)
+	close(s.loaded)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {

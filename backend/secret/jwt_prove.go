@@ -117,7 +117,7 @@ var confusion = map[string]string{
 	"HS256": "HS512", "HS384": "HS256", "HS512": "HS256",
 	"RS256": "PS256", "RS384": "PS384", "RS512": "PS512",
 	"PS256": "RS256", "PS384": "RS384", "PS512": "RS512",
-	"ES256": "ES384", "ES384": "ES256", "ES512": "ES256", "EdDSA": "ES256",
+	"ES256": "EdDSA", "ES384": "ES256", "ES512": "ES256", "EdDSA": "ES256",
 }
 
 // otherKey is a key of the same kind as key, for its algorithm. One that takes long to

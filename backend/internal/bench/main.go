@@ -52,6 +52,7 @@ var groups = []group{
 	{"rotation", measureRotation},
 	{"wave", measureWaves},
 	{"growth", measureGrowth},
+	{"costs", measureCosts},
 }
 
 // report is what was measured so far.

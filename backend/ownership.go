@@ -1,0 +1,220 @@
+package backend
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
+)
+
+// claims keeps a database user from being managed twice: two owners would
+// overwrite each other's passwords. Users belong to a server, not to a database,
+// so a claim is the server's address and the user's name.
+type claims struct {
+	mu sync.Mutex
+	// reserved are the claims of secrets that are being created.
+	reserved map[string]string
+}
+
+func claim(e secret.Endpoint, username string) string { return e.String() + "/" + username }
+
+// reserve claims the users of a new database secret for owner, until release is
+// called. By then the secret is part of a role's state, or was not created.
+func (b *backend) reserve(ctx context.Context, owner string, config secret.DatabaseConfig) (release func(), err error) {
+	endpoint, admin, err := b.server(ctx, config.Connection)
+	if err != nil {
+		return nil, err
+	}
+	if slices.Contains(config.Usernames, admin) {
+		return nil, invalid("usernames", "%q is the administrator of connection %s; rotate it by rotate-root/%s, and manage a user of the application here", admin, config.Connection, config.Connection)
+	}
+	b.claims.mu.Lock()
+	defer b.claims.mu.Unlock()
+	for _, username := range config.Usernames {
+		other, err := b.owner(ctx, endpoint, username)
+		if err != nil {
+			return nil, err
+		}
+		if other != "" && other != owner {
+			return nil, invalid("usernames", "%q at %s is managed by %s already", username, endpoint, other)
+		}
+	}
+	for _, username := range config.Usernames {
+		b.claims.reserved[claim(endpoint, username)] = owner
+	}
+	return func() { b.release(endpoint, config.Usernames) }, nil
+}
+
+func (b *backend) release(endpoint secret.Endpoint, usernames []string) {
+	b.claims.mu.Lock()
+	defer b.claims.mu.Unlock()
+	for _, username := range usernames {
+		delete(b.claims.reserved, claim(endpoint, username))
+	}
+}
+
+// claimedAt lists who is creating a secret at a server. The caller holds the lock
+// on claims.
+func (b *backend) claimedAt(e secret.Endpoint) []string {
+	var owners []string
+	for claim, owner := range b.claims.reserved {
+		if strings.HasPrefix(claim, e.String()+"/") && !slices.Contains(owners, owner) {
+			owners = append(owners, owner)
+		}
+	}
+	return owners
+}
+
+// owner says who owns a user of a server, administrators included; nobody is "".
+// The caller holds the lock on claims.
+func (b *backend) owner(ctx context.Context, e secret.Endpoint, username string) (string, error) {
+	connections, err := b.registry.all(ctx, connectionPrefix)
+	if err != nil {
+		return "", fmt.Errorf("find out who the administrators are: %w", err)
+	}
+	for _, c := range connections {
+		if endpoint, admin, err := b.server(ctx, c.Name); err == nil && claim(endpoint, admin) == claim(e, username) {
+			return fmt.Sprintf("connection %s, as its administrator,", c.Name), nil
+		}
+	}
+	return b.manager(ctx, e, username)
+}
+
+// manager says which secret manages a user of a server, or is about to. A role that
+// can't be read might manage any user, so then nothing new may be claimed.
+func (b *backend) manager(ctx context.Context, e secret.Endpoint, username string) (string, error) {
+	if !b.registry.complete.Load() {
+		if _, err := b.registry.all(ctx, rolePrefix); err != nil {
+			return "", fmt.Errorf("find out which users are managed: %w", err)
+		}
+	}
+	managed, err := b.managed.named(username)
+	if err != nil {
+		return "", err
+	}
+	for _, user := range managed {
+		endpoint, _, err := b.server(ctx, user.connection)
+		if err != nil {
+			return "", err
+		}
+		if claim(endpoint, username) == claim(e, username) {
+			return user.by, nil
+		}
+	}
+	return b.claims.reserved[claim(e, username)], nil
+}
+
+// checkAdminUnmanaged refuses an administrator that a role manages: rotating one
+// of the two would lock out the other.
+func (b *backend) checkAdminUnmanaged(ctx context.Context, admin rotation.Secret) error {
+	config, err := connectionConfig(&admin)
+	if err != nil {
+		return err
+	}
+	endpoint, err := config.Endpoint()
+	if err != nil {
+		return err
+	}
+	v := admin.Pending
+	if v == nil {
+		v = admin.Current
+	}
+	b.claims.mu.Lock()
+	defer b.claims.mu.Unlock()
+	username := login(v).Username
+	by, err := b.manager(ctx, endpoint, username)
+	if err != nil {
+		return err
+	}
+	if by != "" {
+		return invalid("username", "%q at %s is managed by %s; the engine needs a user of its own", username, endpoint, by)
+	}
+	return nil
+}
+
+// managedUsers are the users of databases that secrets manage, by name, so that
+// nobody has to go through all roles to find one.
+type managedUsers struct {
+	mu     sync.Mutex
+	byName map[string][]managedUser
+	byRole map[string][]managedUser // by the role's key
+	unread map[string]error         // by the role's key: why its users are not known
+}
+
+// managedUser is a user, and the secret that manages it, in words.
+type managedUser struct{ name, connection, by string }
+
+func newManagedUsers() *managedUsers {
+	return &managedUsers{byName: map[string][]managedUser{}, byRole: map[string][]managedUser{}, unread: map[string]error{}}
+}
+
+// note takes down whose users a role manages now.
+func (m *managedUsers) note(r *rotation.Role) {
+	users, err := usersOf(r)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err == nil && m.unread[r.Key] == nil && slices.Equal(users, m.byRole[r.Key]) {
+		return
+	}
+	m.forgetLocked(r.Key)
+	if err != nil {
+		m.unread[r.Key] = err
+		return
+	}
+	m.byRole[r.Key] = users
+	for _, user := range users {
+		m.byName[user.name] = append(m.byName[user.name], user)
+	}
+}
+
+// forget drops what is known of a role.
+func (m *managedUsers) forget(key string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.forgetLocked(key)
+}
+
+func (m *managedUsers) forgetLocked(key string) {
+	for _, user := range m.byRole[key] {
+		m.byName[user.name] = slices.DeleteFunc(m.byName[user.name], func(other managedUser) bool { return other == user })
+		if len(m.byName[user.name]) == 0 {
+			delete(m.byName, user.name)
+		}
+	}
+	delete(m.byRole, key)
+	delete(m.unread, key)
+}
+
+// named returns the managed users of that name, of any server.
+func (m *managedUsers) named(name string) ([]managedUser, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, key := range slices.Sorted(maps.Keys(m.unread)) {
+		return nil, m.unread[key]
+	}
+	return slices.Clone(m.byName[name]), nil
+}
+
+// usersOf lists the users that a role manages, in the order of its secrets.
+func usersOf(r *rotation.Role) ([]managedUser, error) {
+	var users []managedUser
+	s := r.Snapshot()
+	for _, name := range s.Names() {
+		if s.Secrets[name].Type != databaseType {
+			continue
+		}
+		config, err := databaseConfig(s.Secrets[name])
+		if err != nil {
+			return nil, err
+		}
+		for _, username := range config.Usernames {
+			users = append(users, managedUser{username, config.Connection, fmt.Sprintf("secret %s of role %s", name, r.Name)})
+		}
+	}
+	return users, nil
+}

@@ -1,0 +1,61 @@
+package backend
+
+import (
+	"encoding/json"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
+)
+
+// TestManagedUsers follows roles as they come, change, cannot be read, and go.
+func TestManagedUsers(t *testing.T) {
+	b := newBackend(time.Now)
+	t.Cleanup(b.stop)
+	note := func(name, config string) {
+		t.Helper()
+		state := &rotation.State{Schema: rotation.Schema, Secrets: map[string]*rotation.Secret{}}
+		if config != "" {
+			state.Secrets["db"] = &rotation.Secret{Name: "db", Type: databaseType, Config: json.RawMessage(config)}
+		}
+		r, err := b.engine.NewRole(rolePrefix+name, name, state)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.managed.note(r)
+	}
+	managed := func(user string, want ...string) {
+		t.Helper()
+		found, err := b.managed.named(user)
+		var got []string
+		for _, f := range found {
+			got = append(got, f.connection+": "+f.by)
+		}
+		if err != nil || !slices.Equal(got, want) {
+			t.Errorf("user %s: got %q and %v, want %q", user, got, err, want)
+		}
+	}
+	note("one", `{"connection": "main", "usernames": ["a", "b"]}`)
+	note("two", `{"connection": "other", "usernames": ["b"]}`)
+	managed("a", "main: secret db of role one")
+	managed("b", "main: secret db of role one", "other: secret db of role two")
+	managed("c")
+
+	note("one", `{"connection": "main", "usernames": ["a", "c"]}`)
+	managed("b", "other: secret db of role two")
+	managed("c", "main: secret db of role one")
+
+	note("two", `{"connection": 7}`)
+	if _, err := b.managed.named("a"); err == nil {
+		t.Error("nobody is missed although the users of a role are not known")
+	}
+	b.managed.forget(rolePrefix + "two")
+	note("one", "")
+	for _, user := range []string{"a", "b", "c"} {
+		managed(user)
+	}
+	if n := len(b.managed.byName) + len(b.managed.unread); n != 0 {
+		t.Errorf("%d users are kept of roles that have none", n)
+	}
+}
