@@ -42,3 +42,18 @@ func BenchmarkVerifier(b *testing.B) {
 		must(b, err)
 	}
 }
+
+// BenchmarkProveKey proves a key by use: tokens of it are accepted, forgeries are not.
+func BenchmarkProveKey(b *testing.B) {
+	for _, algorithm := range []string{"HS256", "RS256", "ES256", "EdDSA"} {
+		b.Run(algorithm, func(b *testing.B) {
+			b.ReportAllocs()
+			s := secretOf(b, "jwt", JWTConfig{Algorithm: algorithm})
+			v, err := jwtType{}.Create(context.Background(), s)
+			must(b, err)
+			for b.Loop() {
+				must(b, jwtType{}.Test(context.Background(), s, v))
+			}
+		})
+	}
+}
