@@ -37,7 +37,7 @@ chaos: ## Run every fault at every point, and then random ones (SEED= DURATION=3
 mutants: ## Break the engine in many ways, and fail unless tests notice each (ONLY=regexp)
 	@scripts/mutants.sh -only "$(ONLY)"
 
-bench: ## Measure the engine beside Vault's own engines (ONLY=reads, rotation, wave or growth)
+bench: ## Measure the engine beside Vault's own engines (ONLY=reads, rotation, wave, growth or costs)
 	@scripts/bench.sh -only "$(ONLY)"
 
 bench-report: ## Measure all of it, and write the table and the picture into the README

@@ -239,7 +239,7 @@ func (m *mount) eventually(what string, check func() bool) {
 		}
 		return nil
 	}); err != nil {
-		m.Fatal(err)
+		m.Fatalf("%v; the log:\n%s", err, m.said.text())
 	}
 }
 

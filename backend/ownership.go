@@ -103,7 +103,7 @@ func (b *backend) manager(ctx context.Context, e secret.Endpoint, username strin
 			return "", err
 		}
 		if claim(endpoint, username) == claim(e, username) {
-			return user.by, nil
+			return user.manager(), nil
 		}
 	}
 	return b.claims.reserved[claim(e, username)], nil
@@ -146,8 +146,11 @@ type managedUsers struct {
 	unread map[string]error         // by the role's key: why its users are not known
 }
 
-// managedUser is a user, and the secret that manages it, in words.
-type managedUser struct{ name, connection, by string }
+// managedUser is a user, and the secret that manages it.
+type managedUser struct{ name, connection, secret, role string }
+
+// manager says it in words.
+func (u managedUser) manager() string { return fmt.Sprintf("secret %s of role %s", u.secret, u.role) }
 
 func newManagedUsers() *managedUsers {
 	return &managedUsers{byName: map[string][]managedUser{}, byRole: map[string][]managedUser{}, unread: map[string]error{}}
@@ -213,7 +216,7 @@ func usersOf(r *rotation.Role) ([]managedUser, error) {
 			return nil, err
 		}
 		for _, username := range config.Usernames {
-			users = append(users, managedUser{username, config.Connection, fmt.Sprintf("secret %s of role %s", name, r.Name)})
+			users = append(users, managedUser{username, config.Connection, name, r.Name})
 		}
 	}
 	return users, nil

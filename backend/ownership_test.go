@@ -30,7 +30,7 @@ func TestManagedUsers(t *testing.T) {
 		found, err := b.managed.named(user)
 		var got []string
 		for _, f := range found {
-			got = append(got, f.connection+": "+f.by)
+			got = append(got, f.connection+": "+f.manager())
 		}
 		if err != nil || !slices.Equal(got, want) {
 			t.Errorf("user %s: got %q and %v, want %q", user, got, err, want)

@@ -164,8 +164,10 @@ func (b *backend) pathCredsSecretRead(ctx context.Context, _ *logical.Request, d
 // header is what every answer has. Nothing in it but ttl may change between two
 // rotations: Vault Secrets Operator restarts pods when anything else does.
 func (rd *reading) header() map[string]any {
+	made := rd.s.Memo("header", func() any { return rd.lasting() }).(lasting)
 	data := make(map[string]any, answerSize)
-	maps.Copy(data, rd.s.Memo("header", func() any { return rd.lasting() }).(map[string]any))
+	data["version"], data["rotation_period"] = rd.s.Version, made.period
+	data["last_vault_rotation"], data["next_vault_rotation"] = made.last, made.next
 	data["ttl"] = seconds(rd.s.TTL(rd.now))
 	return data
 }
@@ -173,18 +175,19 @@ func (rd *reading) header() map[string]any {
 // answerSize is how many fields most answers have room for.
 const answerSize = 32
 
-// lasting is what of the header is the same until the next rotation.
-func (rd *reading) lasting() map[string]any {
-	data := map[string]any{
-		"version":             rd.s.Version,
-		"last_vault_rotation": timestamp(rd.s.LastRotation),
-		"next_vault_rotation": nil,
-		"rotation_period":     seconds(rd.s.Terms.IntervalAt(rd.s.Anchor)),
-	}
+// lasting is what of the header takes time to make, and is the same until the next
+// rotation.
+type lasting struct {
+	period     int64
+	last, next any
+}
+
+func (rd *reading) lasting() lasting {
+	made := lasting{period: seconds(rd.s.Terms.IntervalAt(rd.s.Anchor)), last: timestamp(rd.s.LastRotation)}
 	if rd.s.RotatesItself() {
-		data["next_vault_rotation"] = timestamp(rd.s.Planned())
+		made.next = timestamp(rd.s.Planned())
 	}
-	return data
+	return made
 }
 
 // unchanged completes the answer for a reader who says which version it has.

@@ -1,7 +1,7 @@
 package backend
 
 import (
-	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -28,11 +28,22 @@ type tenure struct {
 	version       int // of the secret's current value
 }
 
-// tenures are those that a role has now. The map is never changed.
-type tenures map[tenure]*uses
+// tenures are those that a role has now. The list is never changed.
+type tenures []*uses
+
+// find returns what is known about a tenure; nil if the role does not have it.
+func (known tenures) find(t tenure) *uses {
+	for _, one := range known {
+		if one.tenure == t {
+			return one
+		}
+	}
+	return nil
+}
 
 // uses is what is known about one tenure.
 type uses struct {
+	tenure
 	since time.Time
 	count atomic.Int64
 	last  atomic.Int64 // nanoseconds since 1970; zero if never
@@ -61,7 +72,7 @@ func (u *usage) of(r *rotation.Role, s *rotation.Secret, stage string) *uses {
 	if !ok || s.Current == nil {
 		return nil
 	}
-	return known.(tenures)[tenure{s.Name, stage, s.Current.Version}]
+	return known.(tenures).find(tenure{s.Name, stage, s.Current.Version})
 }
 
 // follow begins to count for the values that have come into a stage, and forgets
@@ -69,28 +80,31 @@ func (u *usage) of(r *rotation.Role, s *rotation.Secret, stage string) *uses {
 func (u *usage) follow(r *rotation.Role) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	before := tenures{}
+	var before, after tenures
 	if known, ok := u.roles.Load(r.Key); ok {
 		before = known.(tenures)
 	}
-	now, after := u.now(), tenures{}
+	now := u.now()
 	for _, t := range tenuresOf(r.Snapshot()) {
-		if after[t] = before[t]; after[t] == nil {
-			after[t] = &uses{since: now}
+		one := before.find(t)
+		if one == nil {
+			one = &uses{tenure: t, since: now}
 		}
+		after = append(after, one)
 	}
 	switch {
 	case len(after) == 0:
 		u.roles.Delete(r.Key)
-	case !maps.Equal(before, after):
-		u.roles.Store(r.Key, after)
+	case !slices.Equal(before, after):
+		u.roles.Store(r.Key, slices.Clip(after))
 	}
 }
 
 // tenuresOf lists the tenures of the values that can be used through this engine.
 func tenuresOf(s *rotation.Snapshot) []tenure {
 	var found []tenure
-	for name, secret := range s.Secrets {
+	for _, name := range s.Names() {
+		secret := s.Secrets[name]
 		if !countsUses(secret.Type) || secret.Current == nil {
 			continue
 		}

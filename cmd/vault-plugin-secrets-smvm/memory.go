@@ -11,8 +11,8 @@ import (
 // what is in use. Go's own rule is a share alone: with few roles it collects all the
 // time, and with many it lets garbage take as much as all roles do, which stay.
 const (
-	spareBytes   = 16 << 20
-	sharePercent = 20
+	spareBytes   = 8 << 20
+	sharePercent = 10
 	mostPercent  = 400
 )
 

@@ -26,7 +26,7 @@ type settings struct {
 
 func main() {
 	var s settings
-	flag.IntVar(&s.rounds, "rounds", 5, "how often each side is measured")
+	flag.IntVar(&s.rounds, "rounds", 7, "how often each side is measured")
 	flag.IntVar(&s.roles, "roles", 10000, "how many roles there are at the end of the measurements of growth")
 	flag.IntVar(&s.wave, "wave", 1000, "how many roles are due at once")
 	flag.StringVar(&s.only, "only", "", "measure only the groups whose names contain this `text`")

@@ -5,7 +5,7 @@ import (
 )
 
 // singles is how many rotations one turn times, one after the other.
-const singles = 15
+const singles = 40
 
 // measureRotation compares one rotation by hand.
 func measureRotation(ctx context.Context, w *world, s settings) ([]row, error) {

@@ -52,13 +52,13 @@ func brief(v float64) string {
 	case v >= 1:
 		return fmt.Sprintf("%.1f", v)
 	}
-	return fmt.Sprintf("%.3f", v)
+	return fmt.Sprintf("%.2g", v)
 }
 
 // table shows the rows, in markdown.
 func table(rows []row) string {
 	var out strings.Builder
-	out.WriteString("| work | measure | at least | measured: median (spread) | behind it | reached |\n|---|---|---|---|---|---|\n")
+	out.WriteString("| work | measure | to reach | measured: median (spread) | behind it | reached |\n|---|---|---|---|---|---|\n")
 	for _, r := range rows {
 		fmt.Fprintf(&out, "| %s | %s | %s | **%s** | %s | %s |\n", r.work, r.measure, r.reach, r.value, r.seen, map[bool]string{true: "yes", false: "no"}[r.reached])
 	}
