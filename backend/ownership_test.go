@@ -1,10 +1,14 @@
 package backend
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
@@ -57,5 +61,49 @@ func TestManagedUsers(t *testing.T) {
 	}
 	if n := len(b.managed.byName) + len(b.managed.unread); n != 0 {
 		t.Errorf("%d users are kept of roles that have none", n)
+	}
+}
+
+// silent is a store whose writes land, and are not answered.
+type silent struct {
+	rotation.Store
+	answers bool
+}
+
+// Save implements rotation.Store.
+func (s *silent) Save(ctx context.Context, key string, state *rotation.State) error {
+	if err := s.Store.Save(ctx, key, state); err != nil || s.answers {
+		return err
+	}
+	return errors.New("no answer")
+}
+
+// TestManagedUsersOfAStateInDoubt does not miss the users of a state of which it was
+// not known at first that it had been saved.
+func TestManagedUsersOfAStateInDoubt(t *testing.T) {
+	b := newBackend(time.Now)
+	t.Cleanup(b.stop)
+	var storage logical.Storage = newStorage()
+	b.storage.Store(&storage)
+	store := &silent{Store: b.engine.Store}
+	b.engine.Store = store
+	r, err := b.engine.NewRole(rolePrefix+"r", "r", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	add := func(s *rotation.State) error {
+		s.Secrets = map[string]*rotation.Secret{"db": {Name: "db", Type: databaseType, Config: json.RawMessage(`{"connection": "main", "usernames": ["a"]}`)}}
+		return nil
+	}
+	if err := r.Change(t.Context(), nil, add); err == nil {
+		t.Fatal("a write that was not answered went well")
+	}
+	store.answers = true
+	refused := errors.New("refused")
+	if err := r.Change(t.Context(), nil, func(*rotation.State) error { return refused }); !errors.Is(err, refused) {
+		t.Fatal(err)
+	}
+	if found, err := b.managed.named("a"); len(found) != 1 || err != nil {
+		t.Errorf("got %v and %v, want the user of the state that was saved", found, err)
 	}
 }

@@ -203,6 +203,7 @@ func (r *Role) reloadLocked(ctx context.Context) error {
 		return err
 	}
 	r.announce(r.Snapshot().State, known)
+	r.engine.Changed(r)
 	return nil
 }
 

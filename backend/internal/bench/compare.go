@@ -64,18 +64,20 @@ func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Mi
 // figure is one thing that is measured.
 type figure struct {
 	name string
+	// prepare and finish are done before and after it; nil if there is nothing to do.
+	prepare, finish func(ctx context.Context) error
 	// measure returns the value once, and how often the work was done for it.
 	measure func(ctx context.Context) (value float64, times int, err error)
 }
 
 // rateOf is the figure of a rate.
 func rateOf(name string, do work) figure {
-	return figure{name, func(ctx context.Context) (float64, int, error) { return rate(ctx, do) }}
+	return figure{name: name, measure: func(ctx context.Context) (float64, int, error) { return rate(ctx, do) }}
 }
 
 // durationOf is the figure of how long work takes, done n times in a turn.
 func durationOf(name string, n int, do work) figure {
-	return figure{name, func(ctx context.Context) (float64, int, error) {
+	return figure{name: name, measure: func(ctx context.Context) (float64, int, error) {
 		value, err := median(ctx, n, do)
 		return value, n, err
 	}}
@@ -96,12 +98,10 @@ func (w *world) compare(ctx context.Context, rounds int, figures ...figure) ([]s
 	for round := range rounds {
 		for turn := range figures {
 			i := (round + turn) % len(figures)
-			before := w.usage()
-			value, times, err := figures[i].measure(ctx)
+			value, used, err := w.once(ctx, figures[i])
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", figures[i].name, err)
 			}
-			used := w.usage().since(before, times)
 			say("round %d: %s: %s; processors per piece of work: %s", round+1, figures[i].name, brief(value), used)
 			all[i].name = figures[i].name
 			all[i].values, all[i].used = append(all[i].values, value), append(all[i].used, used)
@@ -109,6 +109,25 @@ func (w *world) compare(ctx context.Context, rounds int, figures ...figure) ([]s
 	}
 	w.compared = append(w.compared, all...)
 	return all, nil
+}
+
+// once measures a figure once, and returns what doing its work once used.
+func (w *world) once(ctx context.Context, f figure) (value float64, used usage, err error) {
+	if f.prepare != nil {
+		if err := f.prepare(ctx); err != nil {
+			return 0, used, err
+		}
+	}
+	before := w.usage()
+	value, times, err := f.measure(ctx)
+	if err != nil {
+		return 0, used, err
+	}
+	used = w.usage().since(before, times)
+	if f.finish != nil {
+		err = f.finish(ctx)
+	}
+	return value, used, err
 }
 
 // ratios divides the values of each round.

@@ -96,8 +96,9 @@ func scramVerifier(password string) (string, error) {
 type peak struct{ admin, all atomic.Int64 }
 
 // watch makes a figure of a figure, and looks at the connections meanwhile.
-func (p *peak) watch(w *world, measured figure) figure {
-	return figure{measured.name, func(ctx context.Context) (float64, int, error) {
+func (p *peak) watch(w *world, watched figure) figure {
+	measure := watched.measure
+	watched.measure = func(ctx context.Context) (float64, int, error) {
 		conn, err := pgx.Connect(ctx, w.postgres.SuperuserDSN())
 		if err != nil {
 			return 0, 0, fmt.Errorf("log in to PostgreSQL: %w", err)
@@ -108,12 +109,13 @@ func (p *peak) watch(w *world, measured figure) figure {
 			defer close(done)
 			p.run(watching, conn)
 		}()
-		value, times, err := measured.measure(ctx)
+		value, times, err := measure(ctx)
 		stop()
 		<-done
 		_ = conn.Close(ctx)
 		return value, times, err
-	}}
+	}
+	return watched
 }
 
 func (p *peak) run(ctx context.Context, conn *pgx.Conn) {

@@ -20,14 +20,13 @@ const (
 	// builtinShare is how many of the built-in engine's roles there are for one of
 	// ours: it does one at a time, so its rate is known from fewer.
 	builtinShare = 4
-	// spreadTime is by how much the engine moves apart roles that share a schedule of
-	// every minute: it is paused that long, so that all of them are due at once.
-	spreadTime = 4 * time.Second
+	// spreadTime is by how much the engine moves apart roles that share a schedule: it
+	// is paused that long, so that all of them are due at once.
+	spreadTime = 31 * time.Second
 	// setting is how long it takes at most to give all roles another schedule.
 	setting = 15 * time.Second
-	// everyMinute and never are the schedules of a wave, and before and after it.
-	everyMinute = "* * * * *"
-	never       = "0 0 1 1 *"
+	// never is the schedule before and after a wave.
+	never = "0 0 1 1 *"
 )
 
 // wave is roles that are due at the same moment.
@@ -57,7 +56,7 @@ func measureWaves(ctx context.Context, w *world, s settings) ([]row, error) {
 	peak := &peak{}
 	found, err := w.compare(ctx, min(s.rounds, waveRounds),
 		peak.watch(w, one.due("rotation that is due, one secret")), three.due("the same, three secrets"),
-		theirs.due("rotation that is due, of the built-in engine"), figure{"`ALTER ROLE` and login by pgx", w.raw})
+		theirs.due("rotation that is due, of the built-in engine"), figure{name: "`ALTER ROLE` and login by pgx", measure: w.raw})
 	if err != nil {
 		return nil, err
 	}
@@ -141,32 +140,36 @@ func parallel(from, to int, do func(i int) error) error {
 // due is the figure of how many per second are rotated, from the first to the last,
 // when all roles become due at the same time.
 func (v *wave) due(name string) figure {
-	return figure{name, func(ctx context.Context) (float64, int, error) {
-		rate, err := v.rotate(ctx)
-		return rate, v.size, err
-	}}
+	var watcher *watcher
+	return figure{
+		name: name,
+		prepare: func(ctx context.Context) (err error) {
+			watcher, err = v.begin(ctx)
+			return err
+		},
+		measure: func(ctx context.Context) (float64, int, error) {
+			rate, err := watcher.await(ctx, v.size)
+			return rate, v.size, err
+		},
+		finish: func(ctx context.Context) error { return v.schedule(ctx, never) },
+	}
 }
 
-func (v *wave) rotate(ctx context.Context) (float64, error) {
-	due := time.Now().Add(setting).Truncate(time.Minute).Add(time.Minute)
+// begin has all roles become due, once a day at the next minute: then the overlaps do
+// not end, which is work too, before everything has been measured.
+func (v *wave) begin(ctx context.Context) (*watcher, error) {
+	due := time.Now().UTC().Add(setting).Truncate(time.Minute).Add(time.Minute)
 	if err := v.await(ctx, due.Add(-setting)); err != nil {
-		return 0, err
+		return nil, err
 	}
-	if err := v.schedule(ctx, everyMinute); err != nil {
-		return 0, err
+	if err := v.schedule(ctx, fmt.Sprintf("%d %d * * *", due.Minute(), due.Hour())); err != nil {
+		return nil, err
 	}
 	watcher, err := v.look(ctx)
-	if err != nil {
-		return 0, err
-	}
-	if v.paused {
+	if err == nil && v.paused {
 		err = v.hold(ctx, due)
 	}
-	if err != nil {
-		return 0, err
-	}
-	rate, err := watcher.await(ctx, v.size)
-	return rate, errors.Join(err, v.schedule(ctx, never))
+	return watcher, err
 }
 
 // await waits until a time.
