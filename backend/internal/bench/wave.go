@@ -24,7 +24,7 @@ const (
 	// is paused that long, so that all of them are due at once.
 	spreadTime = 31 * time.Second
 	// setting is how long it takes at most to give all roles another schedule.
-	setting = 15 * time.Second
+	setting = 45 * time.Second
 	// never is the schedule before and after a wave.
 	never = "0 0 1 1 *"
 )
