@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -25,6 +26,10 @@ func publishedRole(m *mount, more ...any) *testenv.SecretsManager {
 	m.write("destinations/aws", m.inAWS(sm, more...))
 	m.write("roles/default", d("destinations", "aws"))
 	m.published("aws", copyInSync)
+	m.eventually("the record of the publication, which comes last", func() bool {
+		entry, err := m.storage.Get(context.Background(), entryKey(rolePrefix+"default", 3))
+		return entry != nil && err == nil
+	})
 	return sm
 }
 
@@ -243,8 +248,12 @@ func TestTwoDestinations(t *testing.T) {
 	down.Close()
 	m.write("roles/default", d("destinations", []string{"aws", "hook"}))
 	m.published("hook", copyFailed)
+	before := m.read("creds", nil)["version"]
 	m.write("rotate", d("wait", 0))
-	m.eventually("the one that is up", func() bool { return sm.Value(copiedName) == m.read("creds", nil)["api_key"] })
+	m.eventually("the one that is up", func() bool {
+		creds := m.read("creds", nil)
+		return creds["version"] != before && sm.Value(copiedName) == creds["api_key"]
+	})
 	m.eventually("the deadline of the other", func() bool {
 		m.tick(time.Minute)
 		return m.read("status", nil)["following"] == nil
