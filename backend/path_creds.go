@@ -172,7 +172,7 @@ func (rd *reading) header() map[string]any {
 	return data
 }
 
-// answerSize is how many fields most answers have room for.
+// answerSize is how many fields an answer has room for before it has to grow.
 const answerSize = 32
 
 // lasting is what of the header takes time to make, and is the same until the next

@@ -3,6 +3,8 @@ package secret
 import (
 	"context"
 	"testing"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
 // TestSetWaitsForOthers sets a value that the server accepts already, while a
@@ -58,6 +60,37 @@ func TestFenceIsAskedWhileOthersWait(t *testing.T) {
 			must(t, s.Undo(t.Context(), s.secret, fence))
 			if asked != 2 {
 				t.Errorf("the fence was asked %d times, want once by each change", asked)
+			}
+		})
+	}
+}
+
+// TestSetThatDiesWhileItHoldsTheUser ends the session after it has removed the password,
+// and before it has set another one, or the fence by a panic: the user keeps the password
+// there was.
+func TestSetThatDiesWhileItHoldsTheUser(t *testing.T) {
+	for _, name := range []string{"single user", "alternating users"} {
+		t.Run(name, func(t *testing.T) {
+			s := subjects[name](t)
+			one := s.first()
+			two := s.create()
+			s.secret.Pending = s.value(two)
+			other := connect(t, shared)
+			ended := 0
+			for what, fence := range map[string]rotation.Fence{
+				"session ended": func(ctx context.Context) error {
+					return other.QueryRow(ctx, "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = $1", s.admin.Username).Scan(&ended)
+				},
+				"panic": func(context.Context) error { panic("of a test") },
+			} {
+				if err := s.Set(t.Context(), s.secret, two, fence); err == nil {
+					t.Errorf("%s: want an error", what)
+				}
+				s.accepted(one)
+				s.refused(two)
+			}
+			if ended == 0 {
+				t.Error("no session was ended")
 			}
 		})
 	}

@@ -59,7 +59,14 @@ func (e ending) ask(ctx context.Context) {
 		return
 	}
 	e.fence.asked = true
-	go func() { e.fence.answer <- e.fence.fence(ctx) }()
+	go func() {
+		defer func() { // as of what runs in the run's own goroutine, a panic is an error
+			if p := recover(); p != nil {
+				e.fence.answer <- fmt.Errorf("internal error in the fence: %v", p)
+			}
+		}()
+		e.fence.answer <- e.fence.fence(ctx)
+	}()
 }
 
 // allowed returns the answer of the fence, which is asked if it was not yet.

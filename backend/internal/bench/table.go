@@ -40,8 +40,8 @@ func ratioRow(what, measure, reach string, ours, theirs series, unit string, rea
 // below makes the row of a value that is to stay below a bound.
 func below(what, measure string, bound, value float64, unit string) row {
 	return row{
-		work: what, measure: measure, reach: fmt.Sprintf("< %g %s", bound, unit),
-		value: brief(value) + " " + unit, reached: value < bound,
+		work: what, measure: measure, reach: strings.TrimSpace(fmt.Sprintf("< %g %s", bound, unit)),
+		value: strings.TrimSpace(brief(value) + " " + unit), reached: value < bound,
 	}
 }
 
