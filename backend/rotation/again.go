@@ -18,6 +18,9 @@ const againWithin = time.Minute
 // lost, it was the same, for the same caller, and only just now. That answers it: who
 // asks once more means it.
 func (run *Run) unansweredLocked(ctx context.Context) *Record {
+	if !run.op.repeatable() {
+		return nil
+	}
 	s := run.role.Snapshot()
 	rec, sequence := s.answer("")
 	if rec == nil || rec.Outcome != OutcomeCompleted || rec.Version != s.Version || !run.op.repeats(rec.Operation) {
@@ -55,11 +58,14 @@ func (r *Role) lostLocked(ctx context.Context, rec *Record, sequence int) bool {
 	return err == nil && appended == nil
 }
 
-// repeats reports whether op is what before was. To revoke is never left undone.
+// repeatable reports whether op need not be done if it has just been done. To revoke
+// is never left undone.
+func (op *Operation) repeatable() bool {
+	return (op.Kind == KindRotate || op.Kind == KindRollback) && op.RequestID != "" && !op.RevokePrevious
+}
+
+// repeats reports whether op, which is repeatable, is what before was.
 func (op *Operation) repeats(before Operation) bool {
-	if op.Kind != KindRotate && op.Kind != KindRollback || op.RequestID == "" || op.RevokePrevious {
-		return false
-	}
 	return op.Kind == before.Kind && !before.RevokePrevious && op.Actor == before.Actor && op.Reason == before.Reason &&
 		slices.Equal(slices.Sorted(slices.Values(op.Secrets)), slices.Sorted(slices.Values(before.Secrets)))
 }

@@ -1,6 +1,7 @@
 package rotation
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -124,6 +125,9 @@ func (s *State) latest() *Record {
 // and its sequence number, zero when the outbox has none.
 func (s *State) answer(requestID string) (*Record, int) {
 	for _, e := range slices.Backward(s.Outbox) {
+		if !bytes.Contains(e.Record, []byte(`"request_id":`)) {
+			continue // the engine's own operations are of no request
+		}
 		r, err := e.Decode()
 		if err == nil && r.RequestID != "" && (requestID == "" || r.RequestID == requestID) {
 			return &r, e.Sequence

@@ -162,7 +162,6 @@ func (r *Role) updateLocked(ctx context.Context, change func(*State) error) erro
 	}
 	next := r.Snapshot().Clone()
 	next.Schema = Schema
-	next.dropAppended(r.appended)
 	known := next.History.Count
 	if err := change(next); err != nil {
 		return err
@@ -301,6 +300,7 @@ func (r *Role) complete(s *State, rec *Record) error {
 		rec.NextRotation = s.NextRotation
 	}
 	rec.DurationMS = r.engine.Now().Sub(rec.Started).Milliseconds()
+	s.dropAppended(r.appended)
 	return s.append(*rec)
 }
 

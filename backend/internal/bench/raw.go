@@ -92,6 +92,9 @@ func scramVerifier(password string) (string, error) {
 	return fmt.Sprintf("SCRAM-SHA-256$4096:%s$%s:%s", b64([]byte(salt)), b64(keys.StoredKey), b64(keys.ServerKey)), nil
 }
 
+// peakPause is how often the connections are counted.
+const peakPause = 200 * time.Millisecond
+
 // peak remembers the most connections that PostgreSQL had at the same time.
 type peak struct{ admin, all atomic.Int64 }
 
@@ -127,6 +130,6 @@ func (p *peak) run(ctx context.Context, conn *pgx.Conn) {
 		}
 		p.admin.Store(max(p.admin.Load(), admin))
 		p.all.Store(max(p.all.Load(), all))
-		time.Sleep(pollPause)
+		time.Sleep(peakPause)
 	}
 }

@@ -10,8 +10,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-
-	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/testenv"
 )
 
 const (
@@ -159,7 +157,7 @@ func (v *wave) due(name string) figure {
 // not end, which is work too, before everything has been measured.
 func (v *wave) begin(ctx context.Context) (*watcher, error) {
 	due := time.Now().UTC().Add(setting).Truncate(time.Minute).Add(time.Minute)
-	if err := v.await(ctx, due.Add(-setting)); err != nil {
+	if err := pauseFor(ctx, time.Until(due.Add(-setting))); err != nil {
 		return nil, err
 	}
 	if err := v.schedule(ctx, fmt.Sprintf("%d %d * * *", due.Minute(), due.Hour())); err != nil {
@@ -170,16 +168,6 @@ func (v *wave) begin(ctx context.Context) (*watcher, error) {
 		err = v.hold(ctx, due)
 	}
 	return watcher, err
-}
-
-// await waits until a time.
-func (v *wave) await(ctx context.Context, at time.Time) error {
-	select {
-	case <-time.After(time.Until(at)):
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
 }
 
 // schedule gives all roles the same one.
@@ -196,13 +184,13 @@ func (v *wave) schedule(ctx context.Context, expression string) error {
 
 // hold pauses the plugin while its roles become due.
 func (v *wave) hold(ctx context.Context, due time.Time) error {
-	if err := v.await(ctx, due.Add(-time.Second)); err != nil {
+	if err := pauseFor(ctx, time.Until(due.Add(-time.Second))); err != nil {
 		return err
 	}
 	if err := v.w.vault.PausePlugins(); err != nil {
 		return err
 	}
-	return errors.Join(v.await(ctx, due.Add(spreadTime)), v.w.vault.ContinuePlugins())
+	return errors.Join(pauseFor(ctx, time.Until(due.Add(spreadTime))), v.w.vault.ContinuePlugins())
 }
 
 // watcher counts the users of a wave whose password is another one than before.
@@ -228,8 +216,12 @@ func (v *wave) look(ctx context.Context) (*watcher, error) {
 // waveTimeout bounds one wave.
 const waveTimeout = 5 * time.Minute
 
-// pollPause is how often a wave is looked at, which itself takes a little time.
-const pollPause = 50 * time.Millisecond
+// A look at a wave takes the server time too, so it is looked at rarely, but for
+// its beginning and its end.
+const (
+	shortPause = 20 * time.Millisecond
+	longPause  = 500 * time.Millisecond
+)
 
 // await waits until all have changed, and returns how many per second did.
 func (x *watcher) await(ctx context.Context, size int) (float64, error) {
@@ -237,18 +229,34 @@ func (x *watcher) await(ctx context.Context, size int) (float64, error) {
 	ahead := 0
 	ctx, cancel := context.WithTimeout(ctx, waveTimeout)
 	defer cancel()
-	err := testenv.Eventually(ctx, "wave "+x.name, func(ctx context.Context) error {
+	for {
 		var changed int
 		if err := x.admin.QueryRow(ctx, countChanged).Scan(&changed); err != nil {
-			return fmt.Errorf("count: %w", err)
+			return 0, fmt.Errorf("count what wave %s has changed: %w", x.name, err)
 		}
 		if changed > 0 && began.IsZero() {
 			began, ahead = time.Now(), changed
 		}
-		if changed < size {
-			return fmt.Errorf("%d of %d", changed, size)
+		taken := time.Since(began)
+		if changed >= size {
+			return float64(size-ahead) / taken.Seconds(), nil
 		}
+		pause := shortPause
+		if changed > ahead { // a quarter of the time that is left
+			pause = min(longPause, max(shortPause, taken*time.Duration(size-changed)/time.Duration(4*(changed-ahead))))
+		}
+		if err := pauseFor(ctx, pause); err != nil {
+			return 0, fmt.Errorf("wave %s has changed %d of %d: %w", x.name, changed, size, err)
+		}
+	}
+}
+
+// pauseFor does nothing for a while.
+func pauseFor(ctx context.Context, pause time.Duration) error {
+	select {
+	case <-time.After(pause):
 		return nil
-	})
-	return float64(size-ahead) / time.Since(began).Seconds(), err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
