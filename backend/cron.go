@@ -2,6 +2,7 @@ package backend
 
 import (
 	"strings"
+	"sync"
 	"time"
 
 	vaultrotation "github.com/hashicorp/vault/sdk/rotation"
@@ -9,8 +10,34 @@ import (
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
+// maxSchedules is how many different ones are kept; there are rarely more.
+const maxSchedules = 1024
+
+// schedules are those that were read before: thousands of roles may have the same.
+var schedules = struct {
+	sync.Mutex
+	read map[string]rotation.Schedule
+}{read: map[string]rotation.Schedule{}}
+
 // parseCron reads a schedule as Vault's own engines do: five fields, in UTC.
-func parseCron(expression string) (rotation.Cron, error) {
+func parseCron(expression string) (rotation.Schedule, error) {
+	schedules.Lock()
+	defer schedules.Unlock()
+	if known, ok := schedules.read[expression]; ok {
+		return known, nil
+	}
+	cron, err := readCron(expression)
+	if err != nil {
+		return rotation.Schedule{}, err
+	}
+	if len(schedules.read) >= maxSchedules {
+		clear(schedules.read)
+	}
+	schedules.read[expression] = rotation.NewSchedule(cron)
+	return schedules.read[expression], nil
+}
+
+func readCron(expression string) (rotation.Cron, error) {
 	const field = "rotation_schedule"
 	if n := len(strings.Fields(expression)); n != 5 || strings.Contains(expression, "=") {
 		return nil, invalid(field, "%q has %d fields; give the five of cron: minute, hour, day of month, month, day of week, in UTC", expression, n)

@@ -21,10 +21,11 @@ func FuzzCron(f *testing.F) {
 	}
 	now := time.Date(2026, 3, 1, 12, 0, 30, 0, time.UTC)
 	f.Fuzz(func(t *testing.T, expression string) {
-		cron, err := parseCron(expression)
+		schedule, err := parseCron(expression)
 		if err != nil {
 			return
 		}
+		cron := schedule.Cron
 		first := cron.Next(now)
 		second := cron.Next(first)
 		if !first.After(now) || second.Sub(first) < time.Minute || first.Second() != 0 || first.Location() != time.UTC {

@@ -10,6 +10,8 @@ import (
 	"github.com/google/uuid"
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
 // sizes are the numbers of roles at which costs are compared.
@@ -201,4 +203,23 @@ func (c *crowd) cost(work func(c *crowd, n int)) (allocations, calls float64) {
 	before := c.storage.calls.Load()
 	allocations = testing.AllocsPerRun(200, func() { n++; work(c, n) })
 	return allocations, float64(c.storage.calls.Load() - before)
+}
+
+// A schedule that thousands of roles have is read once, not for each of them.
+func TestKnownSchedulesCostNothing(t *testing.T) {
+	const expression = "17 3 * * *"
+	if _, err := parseCron(expression); err != nil {
+		t.Fatal(err)
+	}
+	if allocations := testing.AllocsPerRun(100, func() { _, _ = parseCron(expression) }); allocations > 0 {
+		t.Errorf("reading it again allocates %v times", allocations)
+	}
+	schedules.Lock()
+	for i := range maxSchedules {
+		schedules.read[fmt.Sprintf("an old one %d", i)] = rotation.Schedule{}
+	}
+	schedules.Unlock()
+	if _, err := parseCron("18 3 * * *"); err != nil || len(schedules.read) > maxSchedules {
+		t.Errorf("%d are kept, %v", len(schedules.read), err)
+	}
 }

@@ -17,8 +17,9 @@ type Engine struct {
 	Now func() time.Time
 	// NewID makes the id of an operation.
 	NewID func() string
-	// Cron parses a schedule; its error says what is wrong with it.
-	Cron func(expression string) (Cron, error)
+	// Cron reads a schedule, quickly where it was read before; its error says what is
+	// wrong with it.
+	Cron func(expression string) (Schedule, error)
 	// Settings returns the mount's configuration as it is now.
 	Settings func() Settings
 	// Changed is called after a role's state or run changed, so that the

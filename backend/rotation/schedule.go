@@ -36,6 +36,17 @@ type Cron interface {
 	Next(t time.Time) time.Time
 }
 
+// Schedule is a cron expression that was read, and what takes long to find out
+// about it.
+type Schedule struct {
+	Cron Cron
+	// Interval is the shortest time between two firings; zero if there are not two.
+	Interval time.Duration
+}
+
+// NewSchedule finds out about a schedule; it takes about a millisecond.
+func NewSchedule(cron Cron) Schedule { return Schedule{cron, shortestInterval(cron)} }
+
 // Defaults are the mount's values for what a role's policy leaves open.
 type Defaults struct {
 	Period, Overlap, RefreshInterval, RetryInterval time.Duration
@@ -60,14 +71,14 @@ type Terms struct {
 // Resolve fills in what p leaves open. A default overlap is at most half the
 // interval, a default refresh interval at most half the overlap. The key makes
 // the spread: the same role always gets the same.
-func (p Policy) Resolve(d Defaults, parse func(string) (Cron, error), key string) (Terms, error) {
+func (p Policy) Resolve(d Defaults, parse func(string) (Schedule, error), key string) (Terms, error) {
 	t := Terms{Period: p.Period, Overlap: p.Overlap, RefreshInterval: p.RefreshInterval}
 	if p.Schedule != "" {
-		cron, err := parse(p.Schedule)
+		schedule, err := parse(p.Schedule)
 		if err != nil {
 			return Terms{}, err
 		}
-		t.Cron, t.Interval = cron, first(shortestInterval(cron), DefaultPeriod)
+		t.Cron, t.Interval = schedule.Cron, first(schedule.Interval, DefaultPeriod)
 	} else {
 		t.Period = first(p.Period, d.Period, DefaultPeriod)
 		t.Interval = t.Period

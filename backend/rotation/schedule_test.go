@@ -152,7 +152,10 @@ func (e every) Next(t time.Time) time.Time {
 	return t.Truncate(time.Duration(e)).Add(time.Duration(e)).UTC()
 }
 
-func parseEvery(expression string) (Cron, error) {
+func parseEvery(expression string) (Schedule, error) {
 	d, err := time.ParseDuration(strings.TrimPrefix(expression, "@every "))
-	return every(d), err
+	if err != nil {
+		return Schedule{}, err
+	}
+	return NewSchedule(every(d)), nil
 }
