@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
 	"time"
 )
 
@@ -124,9 +125,13 @@ func (s *State) latest() *Record {
 // answer returns the newest record of that request, or of any when it is empty,
 // and its sequence number, zero when the outbox has none.
 func (s *State) answer(requestID string) (*Record, int) {
+	field := `"request_id":`
+	if requestID != "" {
+		field += strconv.Quote(requestID) // Vault's ids are the same in JSON
+	}
 	for _, e := range slices.Backward(s.Outbox) {
-		if !bytes.Contains(e.Record, []byte(`"request_id":`)) {
-			continue // the engine's own operations are of no request
+		if !bytes.Contains(e.Record, []byte(field)) {
+			continue // most records are of no request, and decoding takes long
 		}
 		r, err := e.Decode()
 		if err == nil && r.RequestID != "" && (requestID == "" || r.RequestID == requestID) {

@@ -108,15 +108,16 @@ func lostAdmin(l Login, err error) error {
 
 // changeOwn logs in as from and sets that user's password to the one of to.
 func (s server) changeOwn(ctx context.Context, from, to Login, end ending) error {
-	password, err := s.passwordFor(to)
-	if err != nil {
-		return err
-	}
+	verifier := startVerifier(to.Password)
 	conn, err := s.login(ctx, from)
 	if err != nil {
 		return err
 	}
 	defer hangUp(ctx, conn)
+	password, err := s.passwordFor(to, verifier)
+	if err != nil {
+		return err
+	}
 	return within(ctx, conn, end, func() error {
 		return settingPassword(to, execute(ctx, conn, alterRole(to.Username, password), to.Password, password))
 	})

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"strings"
+	"sync"
 
 	"github.com/jackc/pgx/v5"
 
@@ -15,8 +16,13 @@ import (
 // alter sets the password of l's user to l's, in a transaction that ends as end
 // says. It neither looks at nor changes whether the user may log in.
 func (d *database) alter(ctx context.Context, c databaseSettings, l Login, end ending) error {
+	verifier := startVerifier(l.Password)
 	return d.postgres.administer(ctx, c.Connection, end, func(conn *pgx.Conn, at server) error {
-		return alter(ctx, conn, at, c, l, end)
+		password, err := at.passwordFor(l, verifier)
+		if err != nil {
+			return err
+		}
+		return alter(ctx, conn, password, c, l, end)
 	})
 }
 
@@ -39,13 +45,10 @@ func (d *database) clear(ctx context.Context, c databaseSettings, username strin
 }
 
 // alter is run within a transaction of the administrator, which ends as end says.
-func alter(ctx context.Context, conn *pgx.Conn, at server, c databaseSettings, l Login, end ending) error {
+// Password is what the server is given as the one of l.
+func alter(ctx context.Context, conn *pgx.Conn, password string, c databaseSettings, l Login, end ending) error {
 	if conn.Config().User == l.Username {
 		return invalid("usernames", "%q is the administrator of connection %q: the engine would lock itself out; use another user", l.Username, c.Connection)
-	}
-	password, err := at.passwordFor(l)
-	if err != nil {
-		return err
 	}
 	if len(c.rotation) == 0 {
 		// Setting a password takes the server long, for it computes whether it is the
@@ -81,12 +84,23 @@ func settingPassword(l Login, err error) error {
 	return fmt.Errorf("set password of %q: %w", l.Username, err)
 }
 
+// startVerifier begins to compute what takes a millisecond, in which the server can
+// be reached, and returns how to get it.
+func startVerifier(password string) func() (string, error) {
+	verifier := sync.OnceValues(func() (string, error) { return scramVerifier(password) })
+	go func() {
+		defer func() { _ = recover() }() // whoever gets the verifier is told
+		_, _ = verifier()
+	}()
+	return verifier
+}
+
 // passwordFor returns what this server is given as the password of l.
-func (s server) passwordFor(l Login) (string, error) {
+func (s server) passwordFor(l Login, verifier func() (string, error)) (string, error) {
 	if s.config.PasswordAuthentication == AuthenticatePassword {
 		return l.Password, nil
 	}
-	return scramVerifier(l.Password)
+	return verifier()
 }
 
 // alterRole is the statement that sets a password, or the verifier of one.
