@@ -23,7 +23,7 @@ const (
 	spreadTime = 31 * time.Second
 	// setting is how long it takes at most to give all roles another schedule.
 	setting = 45 * time.Second
-	// never is the schedule before and after a wave.
+	// never is a schedule that does not come about while this runs.
 	never = "0 0 1 1 *"
 )
 
@@ -80,12 +80,17 @@ func (w *world) newWave(ctx context.Context, name string, size int, all bool) (*
 	return v, w.fill(ctx, ours, name, 0, size, all)
 }
 
-// fill makes roles from one number to another, several at a time.
+// fill makes roles from one number to another, several at a time. Every second one
+// has a schedule instead of a period.
 func (w *world) fill(ctx context.Context, mount, name string, from, to int, all bool) error {
 	return parallel(from, to, func(i int) error {
 		role := fmt.Sprintf("%s%d", name, i)
+		policy := map[string]any{"rotation_period": "720h"}
+		if i%2 == 1 {
+			policy = map[string]any{"rotation_schedule": never}
+		}
 		steps := []step{
-			{mount + "/roles/" + role, map[string]any{"rotation_period": "720h"}},
+			{mount + "/roles/" + role, policy},
 			{mount + "/secrets/" + role + "/db", map[string]any{"type": "database", "connection": "main", "usernames": role}},
 		}
 		if all {
