@@ -15,28 +15,51 @@ import (
 // rawSize is how many users the measurement without Vault changes.
 const rawSize = 300
 
-// raw is a figure: how many users per second get a password, and log in with it,
-// when nothing else is done, by as many connections as there are clients.
-func (w *world) raw(ctx context.Context) (perSecond float64, times int, err error) {
-	if err := w.ensureRaw(ctx); err != nil {
-		return 0, 0, err
+// raw is how fast users get a password, and log in with it, when nothing else is
+// done, by as many connections as there are clients.
+type raw struct {
+	w      *world
+	admins chan *pgx.Conn
+}
+
+// figure is how many per second do. The administrator's connections are made before
+// it and end after it, as those of the engines do.
+func (r *raw) figure() figure {
+	return figure{name: "`ALTER ROLE` and login by pgx", prepare: r.begin, measure: r.measure, finish: r.end}
+}
+
+func (r *raw) begin(ctx context.Context) error {
+	if err := r.w.ensureRaw(ctx); err != nil {
+		return err
 	}
-	admins := make(chan *pgx.Conn, clients)
+	r.admins = make(chan *pgx.Conn, clients)
 	for range clients {
-		conn, err := pgx.Connect(ctx, w.postgres.DSN(builtinAdmin, adminPassword, "postgres"))
+		conn, err := pgx.Connect(ctx, r.w.postgres.DSN(builtinAdmin, adminPassword, "postgres"))
 		if err != nil {
-			return 0, 0, fmt.Errorf("log in as administrator: %w", err)
+			return fmt.Errorf("log in as administrator: %w", err)
 		}
-		defer conn.Close(context.WithoutCancel(ctx)) //nolint:errcheck // there is nothing to lose
-		admins <- conn
+		r.admins <- conn
 	}
+	return nil
+}
+
+func (r *raw) measure(ctx context.Context) (perSecond float64, times int, err error) {
 	began := time.Now()
 	err = parallel(0, rawSize, func(i int) error {
-		admin := <-admins
-		defer func() { admins <- admin }()
-		return w.alterAndLogIn(ctx, admin, fmt.Sprintf("raw%d", i))
+		admin := <-r.admins
+		defer func() { r.admins <- admin }()
+		return r.w.alterAndLogIn(ctx, admin, fmt.Sprintf("raw%d", i))
 	})
 	return rawSize / time.Since(began).Seconds(), rawSize, err
+}
+
+func (r *raw) end(ctx context.Context) error {
+	for range clients {
+		if err := (<-r.admins).Close(ctx); err != nil {
+			return fmt.Errorf("log out: %w", err)
+		}
+	}
+	return nil
 }
 
 // ensureRaw makes the users once.

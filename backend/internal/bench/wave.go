@@ -4,12 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/testenv"
 )
 
 const (
@@ -22,7 +26,7 @@ const (
 	// is paused that long, so that all of them are due at once.
 	spreadTime = 31 * time.Second
 	// setting is how long it takes at most to give all roles another schedule.
-	setting = 45 * time.Second
+	setting = 20 * time.Second
 	// never is a schedule that does not come about while this runs.
 	never = "0 0 1 1 *"
 )
@@ -54,7 +58,7 @@ func measureWaves(ctx context.Context, w *world, s settings) ([]row, error) {
 	peak := &peak{}
 	found, err := w.compare(ctx, min(s.rounds, waveRounds),
 		peak.watch(w, one.due("rotation that is due, one secret")), three.due("the same, three secrets"),
-		theirs.due("rotation that is due, of the built-in engine"), figure{name: "`ALTER ROLE` and login by pgx", measure: w.raw})
+		theirs.due("rotation that is due, of the built-in engine"), (&raw{w: w}).figure())
 	if err != nil {
 		return nil, err
 	}
@@ -154,12 +158,15 @@ func (v *wave) due(name string) figure {
 			rate, err := watcher.await(ctx, v.size)
 			return rate, v.size, err
 		},
-		finish: func(ctx context.Context) error { return v.schedule(ctx, never) },
+		finish: v.end,
 	}
 }
 
-// begin has all roles become due, once a day at the next minute: then the overlaps do
-// not end, which is work too, before everything has been measured.
+// overlap is how long the engine keeps previous values: they are retired, which is
+// work too, when the wave is over, and before the next one.
+const overlap = 60 * time.Second
+
+// begin has all roles become due at the next minute.
 func (v *wave) begin(ctx context.Context) (*watcher, error) {
 	due := time.Now().UTC().Add(setting).Truncate(time.Minute).Add(time.Minute)
 	if err := pauseFor(ctx, time.Until(due.Add(-setting))); err != nil {
@@ -180,7 +187,9 @@ func (v *wave) schedule(ctx context.Context, expression string) error {
 	return parallel(0, v.size, func(i int) error {
 		role := fmt.Sprintf("%s%d", v.name, i)
 		data := map[string]any{"rotation_schedule": expression}
-		if !v.paused {
+		if v.paused {
+			data["overlap"], data["refresh_interval"] = overlap.String(), (overlap / 4).String()
+		} else {
 			data["db_name"], data["username"] = "main", role
 		}
 		return v.w.post(ctx, v.path+role, data)
@@ -196,6 +205,30 @@ func (v *wave) hold(ctx context.Context, due time.Time) error {
 		return err
 	}
 	return errors.Join(pauseFor(ctx, time.Until(due.Add(spreadTime))), v.w.vault.ContinuePlugins())
+}
+
+// end leaves the roles as they were before, with no overlap running: nothing rotates
+// by itself while one does.
+func (v *wave) end(ctx context.Context) error {
+	if err := v.schedule(ctx, never); err != nil || !v.paused {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, waveTimeout)
+	defer cancel()
+	for i := range v.size {
+		path := fmt.Sprintf("%s/status/%s%d", ours, v.name, i)
+		err := testenv.Eventually(ctx, "the end of the overlaps", func(ctx context.Context) error {
+			status, err := v.w.read(ctx, http.MethodGet, path, nil)
+			if err == nil && strings.Contains(fmt.Sprint(status["secrets"]), "retire_time:") {
+				err = fmt.Errorf("%s has a previous value", path)
+			}
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // watcher counts the users of a wave whose password is another one than before.
