@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -64,6 +65,8 @@ func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Mi
 // figure is one thing that is measured.
 type figure struct {
 	name string
+	// of is the world in which it is measured; nil if that is the one that compares.
+	of *world
 	// prepare and finish are done before and after it; nil if there is nothing to do.
 	prepare, finish func(ctx context.Context) error
 	// measure returns the value once, and how often the work was done for it.
@@ -118,12 +121,13 @@ func (w *world) once(ctx context.Context, f figure) (value float64, used usage, 
 			return 0, used, err
 		}
 	}
-	before := w.usage()
+	measured := cmp.Or(f.of, w)
+	before := measured.usage()
 	value, times, err := f.measure(ctx)
 	if err != nil {
 		return 0, used, err
 	}
-	used = w.usage().since(before, times)
+	used = measured.usage().since(before, times)
 	if f.finish != nil {
 		err = f.finish(ctx)
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -12,22 +13,28 @@ import (
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/testenv"
 )
 
-// small is a second mount, whose few roles are measured beside the many.
-const small = "few"
-
-// fewRoles is how many roles the small mount has.
+// fewRoles is how many roles there are in another world, which does not grow, and
+// is measured beside the one that does.
 const fewRoles = 10
 
 // sizes are the numbers of roles at which the plugin is looked at, as parts of all.
 var sizes = []int{10, 4, 2, 1}
 
 // measureGrowth fills the mount, and compares what things cost then.
-func measureGrowth(ctx context.Context, w *world, s settings) ([]row, error) {
+func measureGrowth(ctx context.Context, w *world, s settings) (rows []row, err error) {
 	say("growth to %d roles", s.roles)
-	if err := w.prepareSmall(ctx); err != nil {
+	small, err := newWorld(ctx)
+	defer func() { err = errors.Join(err, small.stop(context.WithoutCancel(ctx))) }()
+	if err != nil {
 		return nil, err
 	}
-	empty, err := w.restarts(ctx, s.rounds, small+"/creds/"+small+"0", 0)
+	if err := small.createUsers(ctx, "few", fewRoles); err != nil {
+		return nil, err
+	}
+	if err := small.fill(ctx, "few", 0, fewRoles, true); err != nil {
+		return nil, err
+	}
+	empty, err := small.restarts(ctx, s.rounds, ours+"/creds/few0", 0)
 	if err != nil {
 		return nil, err
 	}
@@ -39,16 +46,20 @@ func measureGrowth(ctx context.Context, w *world, s settings) ([]row, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := w.warmUp(ctx, s.roles); err != nil {
+	if err := errors.Join(w.warmUp(ctx, "many", s.roles), small.warmUp(ctx, "few", fewRoles)); err != nil {
 		return nil, err
 	}
-	read, err := w.resident(testenv.PluginName)
+	read, err := w.atRest(ctx)
 	if err != nil {
 		return nil, err
 	}
 	found, err := w.compare(ctx, s.rounds,
-		w.readingOf(small, small, fewRoles), w.readingOf(ours, "many", s.roles),
-		w.rotating(ours, "many", s.roles), w.rotating(small, small, fewRoles))
+		small.readingOf("few", fewRoles), w.readingOf("many", s.roles),
+		w.rotating("many", s.roles), small.rotating("few", fewRoles))
+	if err != nil {
+		return nil, err
+	}
+	busy, err := w.resident(testenv.PluginName)
 	if err != nil {
 		return nil, err
 	}
@@ -60,29 +71,24 @@ func measureGrowth(ctx context.Context, w *world, s settings) ([]row, error) {
 		{
 			work: fmt.Sprintf("%d roles, three secrets each", s.roles), measure: "resident memory of the plugin, all roles loaded",
 			reach: "< 150 MB", value: fmt.Sprintf("%.0f MB", last.bytes/1e6), reached: last.bytes < 150e6,
-			seen: fmt.Sprintf("%.1f kB per role (MB with so many: %s); %.0f MB when all have been read", perRole/1e3, describe(memory), read/1e6),
+			seen: fmt.Sprintf("%.1f kB per role (MB with so many: %s); %.0f MB when all have been read, %.0f under load", perRole/1e3, describe(memory), read/1e6, busy/1e6),
 		},
-		flat(fmt.Sprintf("%d roles against %d", s.roles, fewRoles), "reads per second with few, by those with many", found[0], found[1], "per second"),
+		flat(fmt.Sprintf("%d roles against %d in another Vault", s.roles, fewRoles), "reads per second with few, by those with many", found[0], found[1], "per second"),
 		flat("", "cost of a rotation", found[2], found[3], "ms"),
 	}, nil
 }
 
-// warmUp reads every role of the full mount once, and rotates those that will be, in
-// both mounts: the first time after a start costs more.
-func (w *world) warmUp(ctx context.Context, roles int) error {
-	err := parallel(0, roles, func(i int) error { return w.get(ctx, fmt.Sprintf("%s/creds/many%d", ours, i)) })
+// warmUp reads every role once, and rotates those that will be: the first time after
+// a start costs more.
+func (w *world) warmUp(ctx context.Context, name string, roles int) error {
+	err := parallel(0, roles, func(i int) error { return w.get(ctx, fmt.Sprintf("%s/creds/%s%d", ours, name, i)) })
 	if err != nil {
 		return err
 	}
-	for _, side := range []struct {
-		mount, name string
-		roles       int
-	}{{ours, "many", roles}, {small, small, fewRoles}} {
-		rotate := w.rotation(side.mount, side.name, side.roles)
-		for range min(side.roles, sample) {
-			if err := rotate(ctx, 0); err != nil {
-				return err
-			}
+	rotate := w.rotation(name, roles)
+	for range min(roles, sample) {
+		if err := rotate(ctx, 0); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -91,23 +97,6 @@ func (w *world) warmUp(ctx context.Context, roles int) error {
 // flat makes the row of a cost that may not grow by more than 15 %.
 func flat(what, measure string, many, few series, unit string) row {
 	return atMost(what, measure, 1.15, many, few, unit)
-}
-
-// prepareSmall makes the mount with few roles.
-func (w *world) prepareSmall(ctx context.Context) error {
-	if err := w.write(ctx, []step{
-		{"sys/mounts/" + small, map[string]any{"type": testenv.PluginName}},
-		{small + "/connections/main", map[string]any{
-			"host": w.postgres.Host, "port": w.postgres.Port, "database": "postgres", "sslmode": "disable",
-			"username": ourAdmin, "password": adminPassword,
-		}},
-	}); err != nil {
-		return err
-	}
-	if err := w.createUsers(ctx, small, fewRoles); err != nil {
-		return err
-	}
-	return w.fill(ctx, small, small, 0, fewRoles, true)
 }
 
 // use is how much memory the plugin has with so many roles.
@@ -134,14 +123,14 @@ func (w *world) grow(ctx context.Context, roles int) ([]use, error) {
 	from := 0
 	for _, part := range sizes {
 		to := roles / part
-		if err := w.fill(ctx, ours, "many", from, to, true); err != nil {
+		if err := w.fill(ctx, "many", from, to, true); err != nil {
 			return nil, err
 		}
 		from = to
 		if _, err := w.restarts(ctx, 1, ours+"/creds/many0", to); err != nil {
 			return nil, err
 		}
-		bytes, err := w.resident(testenv.PluginName)
+		bytes, err := w.atRest(ctx)
 		if err != nil {
 			return nil, err
 		}
@@ -149,6 +138,18 @@ func (w *world) grow(ctx context.Context, roles int) ([]use, error) {
 		memory = append(memory, use{to, bytes})
 	}
 	return memory, nil
+}
+
+// restTime is a little longer than the plugin takes to give back what it used.
+const restTime = 15 * time.Second
+
+// atRest returns the resident memory of the plugin when it has had little to do for
+// a while.
+func (w *world) atRest(ctx context.Context) (float64, error) {
+	if err := pauseFor(ctx, restTime); err != nil {
+		return 0, err
+	}
+	return w.resident(testenv.PluginName)
 }
 
 // resident returns the resident memory of the plugin process of that name.
@@ -232,29 +233,33 @@ func (w *world) scheduled(ctx context.Context, mount string, roles int) error {
 	return fmt.Errorf("there is no number of roles in the metrics")
 }
 
-// readingOf is the figure of reads spread over all roles of a mount.
-func (w *world) readingOf(mount, name string, roles int) figure {
+// readingOf is the figure of reads spread over all roles.
+func (w *world) readingOf(name string, roles int) figure {
 	counts := make([]int, clients)
-	return rateOf(fmt.Sprintf("read of one of %d roles", roles), func(ctx context.Context, worker int) error {
+	f := rateOf(fmt.Sprintf("read of one of %d roles", roles), func(ctx context.Context, worker int) error {
 		counts[worker]++
 		role := (counts[worker]*clients + worker) * 7919 % roles
-		return w.get(ctx, fmt.Sprintf("%s/creds/%s%d", mount, name, role))
+		return w.get(ctx, fmt.Sprintf("%s/creds/%s%d", ours, name, role))
 	})
+	f.of = w
+	return f
 }
 
-// sample is how many roles of a mount are rotated: some from everywhere.
+// sample is how many roles are rotated: some from everywhere.
 const sample = 100
 
 // rotation is the work of rotating one role after the other of the sample.
-func (w *world) rotation(mount, name string, roles int) work {
+func (w *world) rotation(name string, roles int) work {
 	count, sampled := 0, min(roles, sample)
 	return func(ctx context.Context, _ int) error {
 		count++
-		return w.post(ctx, fmt.Sprintf("%s/rotate/%s%d", mount, name, count%sampled*(roles/sampled)), nil)
+		return w.post(ctx, fmt.Sprintf("%s/rotate/%s%d", ours, name, count%sampled*(roles/sampled)), nil)
 	}
 }
 
 // rotating is the figure of that, one at a time.
-func (w *world) rotating(mount, name string, roles int) figure {
-	return durationOf(fmt.Sprintf("rotation of one of %d roles", roles), singles, w.rotation(mount, name, roles))
+func (w *world) rotating(name string, roles int) figure {
+	f := durationOf(fmt.Sprintf("rotation of one of %d roles", roles), singles, w.rotation(name, roles))
+	f.of = w
+	return f
 }

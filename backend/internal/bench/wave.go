@@ -81,12 +81,12 @@ func (w *world) newWave(ctx context.Context, name string, size int, all bool) (*
 		return nil, err
 	}
 	v := &wave{w: w, name: name, size: size, path: ours + "/roles/", paused: true}
-	return v, w.fill(ctx, ours, name, 0, size, all)
+	return v, w.fill(ctx, name, 0, size, all)
 }
 
 // fill makes roles from one number to another, several at a time. Every second one
 // has a schedule instead of a period.
-func (w *world) fill(ctx context.Context, mount, name string, from, to int, all bool) error {
+func (w *world) fill(ctx context.Context, name string, from, to int, all bool) error {
 	return parallel(from, to, func(i int) error {
 		role := fmt.Sprintf("%s%d", name, i)
 		policy := map[string]any{"rotation_period": "720h"}
@@ -94,13 +94,13 @@ func (w *world) fill(ctx context.Context, mount, name string, from, to int, all 
 			policy = map[string]any{"rotation_schedule": never}
 		}
 		steps := []step{
-			{mount + "/roles/" + role, policy},
-			{mount + "/secrets/" + role + "/db", map[string]any{"type": "database", "connection": "main", "usernames": role}},
+			{ours + "/roles/" + role, policy},
+			{ours + "/secrets/" + role + "/db", map[string]any{"type": "database", "connection": "main", "usernames": role}},
 		}
 		if all {
 			steps = append(steps,
-				step{mount + "/secrets/" + role + "/jwt", map[string]any{"type": "jwt", "algorithm": "ES256"}},
-				step{mount + "/secrets/" + role + "/api", map[string]any{"type": "api_key"}})
+				step{ours + "/secrets/" + role + "/jwt", map[string]any{"type": "jwt", "algorithm": "ES256"}},
+				step{ours + "/secrets/" + role + "/api", map[string]any{"type": "api_key"}})
 		}
 		for _, s := range steps {
 			if err := w.post(ctx, s.path, s.data); err != nil {
