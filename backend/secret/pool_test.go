@@ -131,6 +131,33 @@ func TestAdminRotationIsFollowed(t *testing.T) {
 	wantSecretFree(t, err.Error(), databaseMaterial("", b.admin.Password), databaseMaterial("", pending.Password))
 }
 
+// TestAdminRotationWhileItLogsIn rotates the administrator's password between the
+// moment when it is read and the moment when the server checks it.
+func TestAdminRotationWhileItLogsIn(t *testing.T) {
+	for name, later := range map[string]func(old, rotated Login) []Login{
+		"in flight": func(old, rotated Login) []Login { return []Login{old, rotated} },
+		"committed": func(_, rotated Login) []Login { return []Login{rotated} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t, shared)
+			rotated := Login{b.admin.Username, randomPassword()}
+			b.sql("ALTER ROLE %s PASSWORD %s", quoteName(b.admin.Username), quoteLiteral(rotated.Password))
+			lookup, lookups := b.postgres.lookup, 0
+			b.postgres.lookup = func(name string) (Connection, error) {
+				read, err := lookup(name)
+				if lookups++; lookups == 3 { // for the pool, to compare, to log in
+					b.connection.Logins = later(b.admin, rotated)
+				}
+				return read, err
+			}
+			must(t, b.postgres.administer(t.Context(), "main", rollback, func(*pgx.Conn, server) error { return nil }))
+			if lookups <= 3 {
+				t.Errorf("the login was looked up %d times only", lookups)
+			}
+		})
+	}
+}
+
 // pgEnd ends the administrator's sessions, so that the next use logs in again.
 func (b *bench) pgEnd() {
 	b.t.Helper()

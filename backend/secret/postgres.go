@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -117,7 +118,11 @@ func (p *Postgres) newPool(ctx context.Context, name string, config ConnectionCo
 	c := s.template.Copy()
 	c.ConnConfig = s.connConfig(Login{})
 	c.BeforeConnect = func(_ context.Context, config *pgx.ConnConfig) error {
-		l, _, err := p.adminLogin(made)
+		connection, err := p.lookup(made.name)
+		if err != nil {
+			return err
+		}
+		l, err := made.pick(connection.Logins)
 		config.User, config.Password = l.Username, prepare(l.Password)
 		return err
 	}
@@ -136,30 +141,30 @@ func (p *Postgres) newPool(ctx context.Context, name string, config ConnectionCo
 // have changed the role or settings of the session, so it is not used again.
 const altered = "altered"
 
-// adminLogin returns the login to use now, and how many there are.
-func (p *Postgres) adminLogin(from *pool) (Login, int, error) {
-	connection, err := p.lookup(from.name)
-	if err != nil {
-		return Login{}, 0, err
+// pick returns the login to use now, of those that there are.
+func (p *pool) pick(logins []Login) (Login, error) {
+	if len(logins) == 0 {
+		return Login{}, fmt.Errorf("connection %q has no login", p.name)
 	}
-	count := len(connection.Logins)
-	if count == 0 {
-		return Login{}, 0, fmt.Errorf("connection %q has no login", from.name)
-	}
-	return connection.Logins[int(from.login.Load())%count], count, nil
+	return logins[int(p.login.Load())%len(logins)], nil
 }
 
 // acquire returns an administrator's connection to be released, and its server.
-// When the server refuses a login and there is another one, it tries that; when
-// Forget closes the pool meanwhile, it goes on with the next one.
+// When the server refuses a login and there is another one, it tries that, also one
+// that there was not yet when it began: the administrator's password may be rotated
+// meanwhile. When Forget closes the pool, it goes on with the next one.
 func (p *Postgres) acquire(ctx context.Context, name string) (*pgxpool.Conn, server, error) {
 	for refused := 0; ; {
 		from, err := p.pool(ctx, name)
 		if err != nil {
 			return nil, server{}, err
 		}
+		connection, err := p.lookup(name)
+		if err != nil {
+			return nil, server{}, err
+		}
 		used := from.login.Load()
-		l, count, err := p.adminLogin(from)
+		l, err := from.pick(connection.Logins)
 		if err != nil {
 			return nil, server{}, err
 		}
@@ -168,13 +173,21 @@ func (p *Postgres) acquire(ctx context.Context, name string) (*pgxpool.Conn, ser
 		case err == nil:
 			return conn, from.server, nil
 		case p.interrupted(ctx, from, err):
-		case isCode(err, codeInvalidPassword) && refused+1 < count:
+		case isCode(err, codeInvalidPassword) && p.changed(name, connection.Logins):
+			refused = 0
+		case isCode(err, codeInvalidPassword) && refused+1 < len(connection.Logins):
 			refused++
 			from.login.CompareAndSwap(used, used+1) // unless another call did that already
 		default:
 			return nil, from.server, fmt.Errorf("use connection %q: %w", name, lostAdmin(l, from.loginError(l, err)))
 		}
 	}
+}
+
+// changed reports whether a connection has other logins than those.
+func (p *Postgres) changed(name string, logins []Login) bool {
+	now, err := p.lookup(name)
+	return err == nil && !slices.Equal(now.Logins, logins)
 }
 
 // interrupted reports whether err comes of Forget closing the pool, in which a
