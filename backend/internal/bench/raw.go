@@ -20,12 +20,19 @@ const rawSize = 300
 type raw struct {
 	w      *world
 	admins chan *pgx.Conn
+	// writes says that each also has a plugin, which does nothing else, write to
+	// Vault's storage what a rotation does.
+	writes bool
 }
 
 // figure is how many per second do. The administrator's connections are made before
 // it and end after it, as those of the engines do.
 func (r *raw) figure() figure {
-	return figure{name: "`ALTER ROLE` and login by pgx", prepare: r.begin, measure: r.measure, finish: r.end}
+	name := "`ALTER ROLE` and login by pgx"
+	if r.writes {
+		name += ", and four writes to Vault's storage"
+	}
+	return figure{name: name, prepare: r.begin, measure: r.measure, finish: r.end}
 }
 
 func (r *raw) begin(ctx context.Context) error {
@@ -48,7 +55,10 @@ func (r *raw) measure(ctx context.Context) (perSecond float64, times int, err er
 	err = parallel(0, rawSize, func(i int) error {
 		admin := <-r.admins
 		defer func() { r.admins <- admin }()
-		return r.w.alterAndLogIn(ctx, admin, fmt.Sprintf("raw%d", i))
+		if err := r.w.alterAndLogIn(ctx, admin, fmt.Sprintf("raw%d", i)); err != nil || !r.writes {
+			return err
+		}
+		return r.w.get(ctx, fmt.Sprintf("%s/writes/%d", nothing, i))
 	})
 	return rawSize / time.Since(began).Seconds(), rawSize, err
 }

@@ -58,7 +58,8 @@ func measureWaves(ctx context.Context, w *world, s settings) ([]row, error) {
 	peak := &peak{}
 	found, err := w.compare(ctx, min(s.rounds, waveRounds),
 		peak.watch(w, one.due("rotation that is due, one secret")), three.due("the same, three secrets"),
-		theirs.due("rotation that is due, of the built-in engine"), (&raw{w: w}).figure())
+		theirs.due("rotation that is due, of the built-in engine"),
+		(&raw{w: w}).figure(), (&raw{w: w, writes: true}).figure())
 	if err != nil {
 		return nil, err
 	}
@@ -71,6 +72,7 @@ func measureWaves(ctx context.Context, w *world, s settings) ([]row, error) {
 		atLeast(fmt.Sprintf("%d roles due at once, a database secret each, proven by login", s.wave), "roles/s against the built-in engine, unproven", 2, found[0], found[2]),
 		atLeast("the same with three secrets each", "secrets/s against the built-in engine", 5, secrets, found[2]),
 		atLeast("the same, one secret", "roles/s against `ALTER ROLE` and login by pgx alone, 8 at a time", 0.7, found[0], found[3]),
+		atLeast("", "and against that with the four writes to Vault's storage, by a plugin that does nothing else", 0.95, found[0], found[4]),
 		below("connections to PostgreSQL", "at most, during such a wave, with the logins that prove", 9, float64(peak.all.Load()), fmt.Sprintf("(%d of them the administrator's)", peak.admin.Load())),
 	}, nil
 }

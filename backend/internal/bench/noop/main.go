@@ -1,11 +1,14 @@
 // Command noop is a plugin that does nothing, to measure what any plugin costs:
 // reads of its path framework go through the SDK's framework, reads of its paths
 // direct and large are answered before it, the latter with as much as an application
-// is told of its role.
+// is told of its role. Reads below writes write as often, and as much, as a rotation
+// does, and that is all.
 package main
 
 import (
+	"bytes"
 	"context"
+	"fmt"
 	"os"
 	"strings"
 
@@ -56,6 +59,8 @@ func (b *backend) HandleRequest(ctx context.Context, req *logical.Request) (*log
 		return answer(ctx, req, nil)
 	case req.Path == "large":
 		return &logical.Response{Data: large}, nil
+	case strings.HasPrefix(req.Path, "writes/"):
+		return nil, write(ctx, req)
 	}
 	return b.Backend.HandleRequest(ctx, req)
 }
@@ -68,6 +73,18 @@ var large = map[string]any{
 	"db_connection_string": strings.Repeat("c", 110),
 	"jwt_algorithm":        "HS256", "jwt_kid": strings.Repeat("k", 16), "jwt_secret": strings.Repeat("s", 88),
 	"api_key": strings.Repeat("a", 43),
+}
+
+// write writes what a rotation does of a role with one secret: its state, when it is
+// intended, fenced and committed, and an entry of its history.
+func write(ctx context.Context, req *logical.Request) error {
+	for i, size := range []int{2 << 10, 2 << 10, 2 << 10, 700} {
+		entry := &logical.StorageEntry{Key: fmt.Sprintf("%s/%d", req.Path, size), Value: bytes.Repeat([]byte{byte('0' + i)}, size)}
+		if err := req.Storage.Put(ctx, entry); err != nil {
+			return fmt.Errorf("write %d: %w", i, err)
+		}
+	}
+	return nil
 }
 
 func answer(context.Context, *logical.Request, *framework.FieldData) (*logical.Response, error) {
