@@ -60,7 +60,10 @@ func (b *backend) HandleRequest(ctx context.Context, req *logical.Request) (*log
 	case req.Path == "large":
 		return &logical.Response{Data: large}, nil
 	case strings.HasPrefix(req.Path, "writes/"):
-		return nil, write(ctx, req)
+		if err := write(ctx, req); err != nil {
+			return nil, err
+		}
+		return answer(ctx, req, nil)
 	}
 	return b.Backend.HandleRequest(ctx, req)
 }
