@@ -146,6 +146,9 @@ func (p *Postgres) look(ctx context.Context, name string, work func(conn *pgx.Co
 		return err
 	}
 	conn, err := at.loginAsOne(ctx, connection.Logins)
+	if codeOf(err) == codeInvalidPassword && p.changed(name, connection.Logins) {
+		return p.look(ctx, name, work) // the administrator's password was rotated meanwhile
+	}
 	if err != nil {
 		return fmt.Errorf("use connection %q: %w", name, err)
 	}

@@ -191,8 +191,7 @@ func (w *world) restarts(ctx context.Context, count int, path string, roles int)
 			return r, err
 		}
 		r.served.values = append(r.served.values, milliseconds(time.Since(began)))
-		mount, _, _ := strings.Cut(path, "/")
-		if err := w.until(ctx, "schedules", func() error { return w.scheduled(ctx, mount, roles) }); err != nil {
+		if err := w.until(ctx, "schedules", func() error { return w.scheduled(ctx, roles) }); err != nil {
 			return r, err
 		}
 		r.loaded.values = append(r.loaded.values, milliseconds(time.Since(began)))
@@ -217,8 +216,8 @@ func (w *world) until(ctx context.Context, what string, check func() error) erro
 }
 
 // scheduled returns an error until the mount's plans are those of so many roles.
-func (w *world) scheduled(ctx context.Context, mount string, roles int) error {
-	text, err := w.send(ctx, "GET", mount+"/metrics", nil)
+func (w *world) scheduled(ctx context.Context, roles int) error {
+	text, err := w.send(ctx, "GET", ours+"/metrics", nil)
 	if err != nil {
 		return err
 	}
