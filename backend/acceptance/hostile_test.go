@@ -187,7 +187,7 @@ func (a *attacker) path(template string) (path string, decent bool) {
 // parameters makes a query.
 func (a *attacker) parameters(names []string, separator string) string {
 	values := url.Values{}
-	for _, name := range append(names, "unknown") {
+	for _, name := range slices.Concat(names, []string{"unknown"}) { // the names are every attacker's
 		if name != "list" && a.IntN(4) == 0 {
 			values.Set(name, a.text())
 		}
