@@ -73,7 +73,7 @@ func (d *database) Test(ctx context.Context, s rotation.Secret, v rotation.Mater
 	if err != nil {
 		return err
 	}
-	return d.tryOut(ctx, c.Connection, l, c.VerificationStatements)
+	return d.tryOut(ctx, c, l, c.VerificationStatements)
 }
 
 // Probe is Test without the verification statements.
@@ -82,11 +82,11 @@ func (d *database) Probe(ctx context.Context, s rotation.Secret, v rotation.Mate
 	if err != nil {
 		return err
 	}
-	return d.tryOut(ctx, c.Connection, l, nil)
+	return d.tryOut(ctx, c, l, nil)
 }
 
-func (d *database) tryOut(ctx context.Context, connection string, l Login, statements []string) error {
-	at, err := d.postgres.server(connection)
+func (d *database) tryOut(ctx context.Context, c databaseSettings, l Login, statements []string) error {
+	at, err := d.postgres.server(c.Connection)
 	if err != nil {
 		return err
 	}
@@ -97,8 +97,18 @@ func (d *database) tryOut(ctx context.Context, connection string, l Login, state
 	if err != nil {
 		return err
 	}
-	defer hangUp(ctx, conn)
+	defer c.hangUp(ctx, conn)
 	return verifyStatements(ctx, conn, statements, l)
+}
+
+// hangUp closes a connection that was only to prove a login. If sessions are
+// terminated that means waiting for the end of this one: it would be one of those
+// that are counted in the record.
+func (c databaseSettings) hangUp(ctx context.Context, conn *pgx.Conn) {
+	if c.end() == rotation.TerminateAtEnd {
+		awaitEnd(conn)
+	}
+	hangUp(ctx, conn)
 }
 
 // verifyStatements runs the statements in one transaction that is rolled back.

@@ -186,3 +186,21 @@ func TestTerminateAsMember(t *testing.T) {
 	alive(t, before, false)
 	alive(t, after, true)
 }
+
+// TestTerminateCountsNoProof has the engine's own logins gone when sessions are
+// counted: those within the second of the cut-over would count as old ones.
+func TestTerminateCountsNoProof(t *testing.T) {
+	b := newBench(t, shared)
+	user := b.user(unique("app"))
+	d, s := b.database(DatabaseConfig{Usernames: []string{user}, OnOverlapEnd: "terminate"})
+	s.Current = b.value(b.next(d, s))
+	super := connect(t, b.pg)
+	for range 100 {
+		must(t, d.Test(t.Context(), s, s.Current.Material))
+		var open int
+		must(t, queryRow(t.Context(), super, "SELECT count(*) FROM pg_stat_activity WHERE usename = $1", []any{user}, &open))
+		if open > 0 {
+			t.Fatalf("%d sessions of logins that proved the password are open", open)
+		}
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgproto3"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
@@ -155,6 +157,23 @@ func hangUp(ctx context.Context, conn *pgx.Conn) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
 	_ = conn.Close(ctx)
+}
+
+// awaitEnd asks the server to end the session of a connection, and returns when it
+// has, at most a second later. The server closes its side when nobody sees the
+// session any more.
+func awaitEnd(conn *pgx.Conn) {
+	if conn.IsClosed() {
+		return
+	}
+	c := conn.PgConn()
+	if c.Conn().SetDeadline(time.Now().Add(time.Second)) != nil {
+		return
+	}
+	c.Frontend().Send(&pgproto3.Terminate{})
+	if c.Frontend().Flush() == nil {
+		_, _ = io.Copy(io.Discard, c.Conn())
+	}
 }
 
 // execute sends one text to the server and waits at most callTimeout.

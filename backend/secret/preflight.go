@@ -85,7 +85,7 @@ func (d *database) tryCurrent(ctx context.Context, c databaseSettings, s rotatio
 	if err != nil {
 		return err
 	}
-	err = d.tryOut(ctx, c.Connection, l, c.VerificationStatements)
+	err = d.tryOut(ctx, c, l, c.VerificationStatements)
 	if errors.Is(err, rotation.ErrRefused) && !loginRefused(err) {
 		return invalid("verification_statements", "the current login cannot %v", err)
 	}
