@@ -126,15 +126,28 @@ func (p *Postgres) newPool(ctx context.Context, name string, config ConnectionCo
 		config.User, config.Password = l.Username, prepare(l.Password)
 		return err
 	}
-	// A connection that the server ended in the meantime is replaced, not used.
-	c.ShouldPing = func(context.Context, pgxpool.ShouldPingParams) bool { return true }
+	// A connection that the server ended in the meantime is replaced, not used:
+	// whether a transaction begins tells as much as a ping.
+	c.ShouldPing = func(context.Context, pgxpool.ShouldPingParams) bool { return false }
+	c.PrepareConn = s.prepareConn
 	c.AfterRelease = func(conn *pgx.Conn) bool { return conn.PgConn().CustomData()[altered] == nil }
 	c.MinConns, c.MinIdleConns = 0, 0
 	c.MaxConns = int32(s.config.MaxOpenConnections) //nolint:gosec // Validate keeps it small
 	c.MaxConnIdleTime, c.MaxConnLifetime, c.HealthCheckPeriod = idleTime, lifetime, idleTime/2
-	c.PingTimeout = s.config.ConnectTimeout
 	made.conns, err = pgxpool.NewWithConfig(context.WithoutCancel(ctx), c)
 	return made, err
+}
+
+// prepareConn begins a transaction on a connection of the pool. The pool takes
+// another one if the server is not there any more.
+func (s server) prepareConn(ctx context.Context, conn *pgx.Conn) (bool, error) {
+	within, cancel := context.WithTimeout(ctx, s.config.ConnectTimeout)
+	defer cancel()
+	err := beginOn(within, conn)
+	if err != nil && conn.IsClosed() && ctx.Err() == nil {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // altered marks a connection on which statements ran that others wrote: they may
@@ -149,7 +162,8 @@ func (p *pool) pick(logins []Login) (Login, error) {
 	return logins[int(p.login.Load())%len(logins)], nil
 }
 
-// acquire returns an administrator's connection to be released, and its server.
+// acquire returns an administrator's connection to be released, in a transaction
+// that has begun, and its server.
 // When the server refuses a login and there is another one, it tries that, also one
 // that there was not yet when it began: the administrator's password may be rotated
 // meanwhile. When Forget closes the pool, it goes on with the next one.

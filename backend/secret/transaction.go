@@ -88,12 +88,24 @@ func (e ending) answered(ctx context.Context) error {
 	}
 }
 
-// within runs work in one transaction on conn. The transaction ends as end says,
-// or is rolled back when work returns an error, which is returned as it is.
+// within runs work in one transaction on conn, which ends as finish says.
 func within(ctx context.Context, conn *pgx.Conn, end ending, work func() error) error {
+	if err := beginOn(ctx, conn); err != nil {
+		return err
+	}
+	return finish(ctx, conn, end, work)
+}
+
+func beginOn(ctx context.Context, conn *pgx.Conn) error {
 	if err := execute(ctx, conn, begin); err != nil {
 		return fmt.Errorf("begin transaction: %w", err)
 	}
+	return nil
+}
+
+// finish runs work in the transaction that has begun on conn. It ends as end says,
+// or is rolled back when work returns an error, which is returned as it is.
+func finish(ctx context.Context, conn *pgx.Conn, end ending, work func() error) error {
 	if err := work(); err != nil {
 		abandon(ctx, conn)
 		_ = end.answered(ctx) // what work has returned says more
@@ -126,7 +138,7 @@ func (p *Postgres) administer(ctx context.Context, name string, end ending, work
 		return err
 	}
 	defer conn.Release()
-	return within(ctx, conn.Conn(), end, func() error { return work(conn.Conn(), at) })
+	return finish(ctx, conn.Conn(), end, func() error { return work(conn.Conn(), at) })
 }
 
 // looking makes a transaction one that only looks, and in which the server tells
