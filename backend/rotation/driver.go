@@ -53,6 +53,15 @@ type Driver interface {
 	Preflight(ctx context.Context, s Secret, v Material) (findings []string, err error)
 }
 
+// Preparer is a Driver with something that takes time, and for which it needs no
+// target: it begins with that while others are waited for.
+type Preparer interface {
+	Driver
+	// Prepare begins with what Set and Test of v will need, and returns at once.
+	// What comes of it is kept until release is called.
+	Prepare(s Secret, v Material) (release func())
+}
+
 // Store keeps the states and histories of all roles. The key is the role's
 // storage key, for example "role/default".
 type Store interface {

@@ -19,6 +19,7 @@ func (run *Run) transact(ctx context.Context) error {
 	if err := run.create(ctx); err != nil {
 		return run.fail(ctx, err)
 	}
+	defer run.begin()()
 	if err := run.intend(ctx); err != nil {
 		return run.refuse(err)
 	}
@@ -59,6 +60,23 @@ func (run *Run) create(ctx context.Context) error {
 	}
 	run.order()
 	return nil
+}
+
+// begin lets drivers prepare what follows while the intent is saved, and returns how
+// to release all of that.
+func (run *Run) begin() (release func()) {
+	var prepared []func()
+	for _, name := range run.targets {
+		secret := run.secret(name)
+		if driver, ok := run.driver(secret).(Preparer); ok {
+			prepared = append(prepared, driver.Prepare(secret, run.pending[name].Material))
+		}
+	}
+	return func() {
+		for _, release := range prepared {
+			release()
+		}
+	}
 }
 
 // newValue is the value that is to become current.

@@ -108,7 +108,7 @@ func lostAdmin(l Login, err error) error {
 
 // changeOwn logs in as from and sets that user's password to the one of to.
 func (s server) changeOwn(ctx context.Context, from, to Login, end ending) error {
-	verifier := startVerifier(to.Password)
+	verifier := start(verifierOf(to.Password)) // while the server is reached
 	conn, err := s.login(ctx, from)
 	if err != nil {
 		return err

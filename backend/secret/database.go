@@ -9,7 +9,10 @@ import (
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
-var _ Type = (*database)(nil)
+var (
+	_ Type              = (*database)(nil)
+	_ rotation.Preparer = (*database)(nil)
+)
 
 // database is the type "database". Its material is "username" and "password".
 // Passwords reach PostgreSQL as SCRAM verifiers made here, so that the clear
@@ -18,6 +21,8 @@ type database struct {
 	unpublished
 	postgres  *Postgres
 	passwords Passwords
+	// verifiers are those of passwords that are to be set.
+	verifiers ahead[string]
 }
 
 // Create makes a password for the user that is not in use: the one there is, or

@@ -5,7 +5,6 @@ import (
 	"encoding/base64"
 	"fmt"
 	"strings"
-	"sync"
 
 	"github.com/jackc/pgx/v5"
 
@@ -16,7 +15,7 @@ import (
 // alter sets the password of l's user to l's, in a transaction that ends as end
 // says. It neither looks at nor changes whether the user may log in.
 func (d *database) alter(ctx context.Context, c databaseSettings, l Login, end ending) error {
-	verifier := startVerifier(l.Password)
+	verifier := d.verifiers.result(l.Password, verifierOf(l.Password))
 	return d.postgres.administer(ctx, c.Connection, end, func(conn *pgx.Conn, at server) error {
 		password, err := at.passwordFor(l, verifier)
 		if err != nil {
@@ -84,15 +83,14 @@ func settingPassword(l Login, err error) error {
 	return fmt.Errorf("set password of %q: %w", l.Username, err)
 }
 
-// startVerifier begins to compute what takes a millisecond, in which the server can
-// be reached, and returns how to get it.
-func startVerifier(password string) func() (string, error) {
-	verifier := sync.OnceValues(func() (string, error) { return scramVerifier(password) })
-	go func() {
-		defer func() { _ = recover() }() // whoever gets the verifier is told
-		_, _ = verifier()
-	}()
-	return verifier
+// verifierOf computes what takes a millisecond.
+func verifierOf(password string) func() (string, error) {
+	return func() (string, error) { return scramVerifier(password) }
+}
+
+// Prepare implements rotation.Preparer.
+func (d *database) Prepare(_ rotation.Secret, v rotation.Material) (release func()) {
+	return d.verifiers.prepare(v["password"], verifierOf(v["password"]))
 }
 
 // passwordFor returns what this server is given as the password of l.

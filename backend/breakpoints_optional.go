@@ -51,3 +51,11 @@ func (d breakingDriver) Conceal(v rotation.Material) rotation.Material {
 	}
 	return v
 }
+
+// Prepare implements rotation.Preparer.
+func (d breakingDriver) Prepare(s rotation.Secret, v rotation.Material) (release func()) {
+	if preparer, ok := d.Driver.(rotation.Preparer); ok {
+		return preparer.Prepare(s, v)
+	}
+	return func() {}
+}
