@@ -19,7 +19,7 @@ func (run *Run) transact(ctx context.Context) error {
 	if err := run.create(ctx); err != nil {
 		return run.fail(ctx, err)
 	}
-	defer run.begin()()
+	defer run.anticipate()()
 	if err := run.intend(ctx); err != nil {
 		return run.refuse(err)
 	}
@@ -62,9 +62,9 @@ func (run *Run) create(ctx context.Context) error {
 	return nil
 }
 
-// begin lets drivers prepare what follows while the intent is saved, and returns how
-// to release all of that.
-func (run *Run) begin() (release func()) {
+// anticipate lets drivers begin with what follows while the intent is saved, and
+// returns how to release all of that.
+func (run *Run) anticipate() (release func()) {
 	var prepared []func()
 	for _, name := range run.targets {
 		secret := run.secret(name)

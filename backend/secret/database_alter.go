@@ -83,7 +83,7 @@ func settingPassword(l Login, err error) error {
 	return fmt.Errorf("set password of %q: %w", l.Username, err)
 }
 
-// verifierOf computes what takes a millisecond.
+// verifierOf is how to compute the verifier of a password, which takes a millisecond.
 func verifierOf(password string) func() (string, error) {
 	return func() (string, error) { return scramVerifier(password) }
 }
