@@ -141,9 +141,9 @@ func (p *Postgres) newPool(ctx context.Context, name string, config ConnectionCo
 // prepareConn begins a transaction on a connection of the pool. The pool takes
 // another one if the server is not there any more.
 func (s server) prepareConn(ctx context.Context, conn *pgx.Conn) (bool, error) {
-	within, cancel := context.WithTimeout(ctx, s.config.ConnectTimeout)
+	limited, cancel := context.WithTimeout(ctx, s.config.ConnectTimeout)
 	defer cancel()
-	err := beginOn(within, conn)
+	err := beginOn(limited, conn)
 	if err != nil && conn.IsClosed() && ctx.Err() == nil {
 		return false, nil
 	}
