@@ -168,6 +168,47 @@ func TestAdminRotationWhileItLogsIn(t *testing.T) {
 	}
 }
 
+// TestAdminRotationBetweenAttempts lets the administrator's rotation go on between
+// two attempts to log in, so that both are refused though one password always works.
+func TestAdminRotationBetweenAttempts(t *testing.T) {
+	for name, test := range map[string]struct {
+		first int32 // the login that is tried first
+		then  func(b *bench, rotated Login)
+	}{
+		"the server takes the pending one": {1, func(b *bench, rotated Login) { b.accept(rotated) }},
+		"the next rotation begins": {0, func(b *bench, rotated Login) {
+			b.connection.Logins = []Login{rotated, {b.admin.Username, randomPassword()}}
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t, shared)
+			rotated := Login{b.admin.Username, randomPassword()}
+			b.connection.Logins = []Login{b.admin, rotated}
+			from, err := b.postgres.pool(t.Context(), "main")
+			must(t, err)
+			from.login.Store(test.first)
+			b.accept(b.connection.Logins[1-test.first])
+			lookup, lookups := b.postgres.lookup, 0
+			b.postgres.lookup = func(name string) (Connection, error) {
+				if lookups++; lookups == 5 { // 4 for the first attempt
+					test.then(b, rotated)
+				}
+				return lookup(name)
+			}
+			must(t, b.postgres.administer(t.Context(), "main", rollback, func(*pgx.Conn, server) error { return nil }))
+			if lookups < 11 { // 4 for each that is refused, 3 for the last
+				t.Errorf("the login was looked up %d times only, so there were not three attempts", lookups)
+			}
+		})
+	}
+}
+
+// accept makes the server accept that login of the administrator, and no other.
+func (b *bench) accept(l Login) {
+	b.t.Helper()
+	b.sql("ALTER ROLE %s PASSWORD %s", quoteName(l.Username), quoteLiteral(l.Password))
+}
+
 // pgEnd ends the administrator's sessions, so that the next use logs in again.
 func (b *bench) pgEnd() {
 	b.t.Helper()

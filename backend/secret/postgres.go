@@ -168,6 +168,7 @@ func (p *pool) pick(logins []Login) (Login, error) {
 // that there was not yet when it began: the administrator's password may be rotated
 // meanwhile. When Forget closes the pool, it goes on with the next one.
 func (p *Postgres) acquire(ctx context.Context, name string) (*pgxpool.Conn, server, error) {
+	var tried []Login
 	for refused := 0; ; {
 		from, err := p.pool(ctx, name)
 		if err != nil {
@@ -177,8 +178,11 @@ func (p *Postgres) acquire(ctx context.Context, name string) (*pgxpool.Conn, ser
 		if err != nil {
 			return nil, server{}, err
 		}
+		if !slices.Equal(tried, connection.Logins) {
+			tried, refused = connection.Logins, 0
+		}
 		used := from.login.Load()
-		l, err := from.pick(connection.Logins)
+		l, err := from.pick(tried)
 		if err != nil {
 			return nil, server{}, err
 		}
@@ -187,15 +191,24 @@ func (p *Postgres) acquire(ctx context.Context, name string) (*pgxpool.Conn, ser
 		case err == nil:
 			return conn, from.server, nil
 		case p.interrupted(ctx, from, err):
-		case isCode(err, codeInvalidPassword) && p.changed(name, connection.Logins):
-			refused = 0
-		case isCode(err, codeInvalidPassword) && refused+1 < len(connection.Logins):
+		case isCode(err, codeInvalidPassword) && p.changed(name, tried):
+		case isCode(err, codeInvalidPassword) && refused+1 < attempts(tried):
 			refused++
 			from.login.CompareAndSwap(used, used+1) // unless another call did that already
 		default:
 			return nil, from.server, fmt.Errorf("use connection %q: %w", name, lostAdmin(l, from.loginError(l, err)))
 		}
 	}
+}
+
+// attempts is how many refusals are final. With two logins a rotation is under way,
+// in which the server goes from the current password to the pending one and perhaps
+// back: it may do so between two attempts, so that each of them is refused.
+func attempts(logins []Login) int {
+	if len(logins) < 2 {
+		return 1
+	}
+	return 2 * len(logins)
 }
 
 // changed reports whether a connection has other logins than those.
