@@ -168,36 +168,45 @@ func TestAdminRotationWhileItLogsIn(t *testing.T) {
 	}
 }
 
-// TestAdminRotationBetweenAttempts lets the administrator's rotation go on between
-// two attempts to log in, so that both are refused though one password always works.
+// TestAdminRotationBetweenAttempts lets rotations of the administrator go on between
+// attempts to log in, so that each is refused though one password always works.
 func TestAdminRotationBetweenAttempts(t *testing.T) {
 	for name, test := range map[string]struct {
-		first int32 // the login that is tried first
-		then  func(b *bench, rotated Login)
+		first   int32                              // the login that is tried first; the server takes the other one
+		between []func(b *bench, rotated [3]Login) // what happens after each attempt
 	}{
-		"the server takes the pending one": {1, func(b *bench, rotated Login) { b.accept(rotated) }},
-		"the next rotation begins": {0, func(b *bench, rotated Login) {
-			b.connection.Logins = []Login{rotated, {b.admin.Username, randomPassword()}}
+		"one": {1, []func(*bench, [3]Login){
+			func(b *bench, rotated [3]Login) { b.accept(rotated[0]) },
+		}},
+		"three": {0, []func(*bench, [3]Login){
+			func(b *bench, rotated [3]Login) { b.connection.Logins = []Login{rotated[0], rotated[1]} },
+			func(b *bench, rotated [3]Login) { b.accept(rotated[1]) },
+			func(b *bench, rotated [3]Login) { b.connection.Logins = []Login{rotated[1], rotated[2]} },
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := newBench(t, shared)
-			rotated := Login{b.admin.Username, randomPassword()}
-			b.connection.Logins = []Login{b.admin, rotated}
+			var rotated [3]Login
+			for i := range rotated {
+				rotated[i] = Login{b.admin.Username, randomPassword()}
+			}
+			b.connection.Logins = []Login{b.admin, rotated[0]}
 			from, err := b.postgres.pool(t.Context(), "main")
 			must(t, err)
 			from.login.Store(test.first)
 			b.accept(b.connection.Logins[1-test.first])
 			lookup, lookups := b.postgres.lookup, 0
+			const perAttempt = 4
 			b.postgres.lookup = func(name string) (Connection, error) {
-				if lookups++; lookups == 5 { // 4 for the first attempt
-					test.then(b, rotated)
+				if attempt := lookups / perAttempt; attempt > 0 && lookups%perAttempt == 0 && attempt <= len(test.between) {
+					test.between[attempt-1](b, rotated)
 				}
+				lookups++
 				return lookup(name)
 			}
 			must(t, b.postgres.administer(t.Context(), "main", rollback, func(*pgx.Conn, server) error { return nil }))
-			if lookups < 11 { // 4 for each that is refused, 3 for the last
-				t.Errorf("the login was looked up %d times only, so there were not three attempts", lookups)
+			if refused := lookups / perAttempt; refused != len(test.between)+1 {
+				t.Errorf("%d attempts were refused", refused)
 			}
 		})
 	}
