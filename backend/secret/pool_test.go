@@ -118,7 +118,7 @@ func TestAdminRotationIsFollowed(t *testing.T) {
 	b.connection.Logins = []Login{b.admin, pending}
 	nothing := func(*pgx.Conn, server) error { return nil }
 	for _, accepted := range []Login{b.admin, pending, b.admin} {
-		b.sql("ALTER ROLE %s PASSWORD %s", quoteName(b.admin.Username), quoteLiteral(accepted.Password))
+		b.accept(accepted)
 		b.pgEnd()
 		must(t, b.postgres.administer(t.Context(), "main", rollback, nothing))
 	}
@@ -150,7 +150,7 @@ func TestAdminRotationWhileItLogsIn(t *testing.T) {
 			t.Run(purpose+", "+name, func(t *testing.T) {
 				b := newBench(t, shared)
 				rotated := Login{b.admin.Username, randomPassword()}
-				b.sql("ALTER ROLE %s PASSWORD %s", quoteName(b.admin.Username), quoteLiteral(rotated.Password))
+				b.accept(rotated)
 				lookup, lookups := b.postgres.lookup, 0
 				b.postgres.lookup = func(name string) (Connection, error) {
 					read, err := lookup(name)
