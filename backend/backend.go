@@ -89,7 +89,7 @@ func newBackend(now func() time.Time) *backend {
 	b.registry = &registry{engine: b.engine, store: &store{b}, roles: map[string]*rotation.Role{}}
 	b.scheduler = newScheduler(b)
 	b.sightings = newSightings(b)
-	b.drift = &drift{b: b}
+	b.drift = newDrift(b)
 	b.alerts = &alerts{b: b}
 	b.copies = newCopies(b)
 	b.metrics = newMetrics(b)

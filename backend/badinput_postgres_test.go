@@ -72,7 +72,7 @@ func TestUnreachable(t *testing.T) {
 	}
 	port := silent.Addr().(*net.TCPAddr).Port
 	data := d("host", "127.0.0.1", "port", port, "database", "postgres", "sslmode", "disable",
-		"username", "u", "password", "never-sent-anywhere", "connect_timeout", 1)
+		"username", "u", "password", "never-sent-anywhere", "connect_timeout", 1, "allowed_roles", "r")
 	started := time.Now()
 	m.refused(logical.UpdateOperation, "connections/c", data, "connection_url", fmt.Sprintf("127.0.0.1:%d", port), "no answer in time", "verify_connection=false")
 	if took := time.Since(started); took > 3*time.Second {

@@ -17,31 +17,34 @@ type connectionDraft struct {
 	policy rotation.Policy
 	// based is the version the draft was made from; another write in between
 	// must not be overwritten.
-	based int
+	based    int
+	settings secret.ConnectionSettings
+	// moves says that applications are to be told another way, and regrants that the
+	// connection is for others than before.
+	moves, regrants bool
 }
 
 // draftConnection applies the request to what is stored.
 func (b *backend) draftConnection(ctx context.Context, r *rotation.Role, d *framework.FieldData) (*connectionDraft, error) {
 	s := r.Snapshot()
 	draft := &connectionDraft{admin: rotation.Secret{Name: adminSecret, Type: connectionType}, based: s.Version, policy: s.Policy}
-	var config secret.ConnectionConfig
-	if stored := s.Secrets[adminSecret]; stored != nil {
-		draft.admin = *stored
+	stored, err := storedSettings(s)
+	if err != nil {
+		return nil, err
+	}
+	if s.Secrets[adminSecret] != nil {
+		draft.admin = *s.Secrets[adminSecret]
 		// What is in flight is not the login that this request supplies.
 		draft.admin.Pending = nil
-		var err error
-		if config, err = connectionConfig(stored); err != nil {
-			return nil, err
-		}
 	}
-	if err := takeConnection(d, &config); err != nil {
+	if draft.settings, err = b.draftSettings(ctx, r, d, stored); err != nil {
 		return nil, err
 	}
-	var err error
-	if err := b.checkClearText(ctx, r, d, config); err != nil {
-		return nil, err
+	if stored != nil {
+		draft.moves = draft.settings.WayNumber != stored.WayNumber
+		draft.regrants = !draft.settings.Access.Equal(stored.Access)
 	}
-	if draft.admin.Config, err = json.Marshal(config); err != nil {
+	if draft.admin.Config, err = json.Marshal(draft.settings); err != nil {
 		return nil, err
 	}
 	if err := takeAdmin(d, &draft.admin); err != nil {
@@ -56,9 +59,72 @@ func (b *backend) draftConnection(ctx context.Context, r *rotation.Role, d *fram
 	return draft, nil
 }
 
+// storedSettings are those of an existing connection, nil if it is a new one.
+func storedSettings(s *rotation.Snapshot) (*secret.ConnectionSettings, error) {
+	admin := s.Secrets[adminSecret]
+	if admin == nil {
+		return nil, nil
+	}
+	settings, err := connectionSettings(admin)
+	return &settings, err
+}
+
+// draftSettings applies the request to the settings of a connection; stored is nil
+// for a new one.
+func (b *backend) draftSettings(ctx context.Context, r *rotation.Role, d *framework.FieldData, stored *secret.ConnectionSettings) (settings secret.ConnectionSettings, err error) {
+	if stored != nil {
+		settings = *stored
+	} else {
+		settings.AllowedRoles = []string{}
+	}
+	takeConnection(d, &settings.ConnectionConfig)
+	takeAccess(d, &settings.Access)
+	takeApplication(d, &settings.Application)
+	if err := settings.Validate(); err != nil || stored == nil {
+		return settings, err
+	}
+	users, err := b.users(ctx, r.Name)
+	if err != nil {
+		return settings, err
+	}
+	if err := checkClearText(d, *stored, settings, users); err != nil {
+		return settings, err
+	}
+	return settings.Moved(*stored, waysOf(users))
+}
+
+// waysOf are the numbers of the ways that values of the secrets have.
+func waysOf(users []connectionUser) map[int]bool {
+	ways := map[int]bool{}
+	for _, user := range users {
+		for _, v := range []*rotation.Value{user.secret.Current, user.secret.Previous, user.secret.Pending} {
+			if v != nil {
+				ways[secret.WayOf(v.Material)] = true
+			}
+		}
+	}
+	return ways
+}
+
+// takeAccess takes over the fields that say for whom the connection is.
+func takeAccess(d *framework.FieldData, a *secret.Access) {
+	takeStrings(d, "allowed_roles", &a.AllowedRoles)
+	takeStrings(d, "allowed_usernames", &a.AllowedUsernames)
+	takeBool(d, "allow_rotation_statements", &a.AllowRotationStatements)
+}
+
+// takeApplication takes over the fields that say how applications reach the server.
+func takeApplication(d *framework.FieldData, a *secret.Application) {
+	takeString(d, "application_host", &a.ApplicationHost)
+	takeNumber(d, "application_port", &a.ApplicationPort)
+	if v, ok := d.GetOk("application_parameters"); ok {
+		a.ApplicationParameters = v.(map[string]string)
+	}
+}
+
 // takeConnection takes over the fields that say how to reach the server. Naming
 // a URL replaces the parts, and naming a part replaces the URL.
-func takeConnection(d *framework.FieldData, c *secret.ConnectionConfig) error {
+func takeConnection(d *framework.FieldData, c *secret.ConnectionConfig) {
 	_, byURL := d.GetOk("connection_url")
 	byParts := false
 	for name, target := range map[string]*string{"host": &c.Host, "database": &c.Database, "sslmode": &c.SSLMode} {
@@ -90,30 +156,23 @@ func takeConnection(d *framework.FieldData, c *secret.ConnectionConfig) error {
 	if v, ok := d.GetOk("connect_timeout"); ok {
 		c.ConnectTimeout = time.Duration(v.(int)) * time.Second
 	}
-	return c.Validate()
 }
 
 // checkClearText keeps passwords from being shown to a server of somebody's
 // choice. With password_authentication=password they are sent in clear, so then
 // the way to the server cannot be changed while secrets use it, nor without
 // knowing the administrator's password.
-func (b *backend) checkClearText(ctx context.Context, r *rotation.Role, d *framework.FieldData, changed secret.ConnectionConfig) error {
-	admin := r.Snapshot().Secrets[adminSecret]
-	if admin == nil || changed.PasswordAuthentication != secret.AuthenticatePassword {
+func checkClearText(d *framework.FieldData, stored, changed secret.ConnectionSettings, users []connectionUser) error {
+	if changed.PasswordAuthentication != secret.AuthenticatePassword || stored.SameServer(changed.ConnectionConfig) {
 		return nil
-	}
-	stored, err := connectionConfig(admin)
-	if err != nil || stored.SameServer(changed) {
-		return err
 	}
 	if _, ok := d.GetOk("password"); !ok {
 		return invalid("password", "is needed again: with password_authentication=password it would be sent in clear by the new way")
 	}
-	users, err := b.users(ctx, r.Name)
-	if err == nil && len(users) > 0 {
-		err = invalid("password_authentication", "the way to the server cannot be changed while it is password and %s use it, whose passwords would be sent in clear; make another connection", sample(users))
+	if len(users) > 0 {
+		return invalid("password_authentication", "the way to the server cannot be changed while it is password and %s use it, whose passwords would be sent in clear; make another connection", sample(named(users)))
 	}
-	return err
+	return nil
 }
 
 // takeAdmin takes over the login. The password of another user is of no use, so

@@ -61,7 +61,7 @@ func (b *backend) connection(name string) (secret.Connection, error) {
 	if admin == nil || admin.Current == nil {
 		return secret.Connection{}, fmt.Errorf("connection %s has no administrator", name)
 	}
-	config, err := connectionConfig(admin)
+	config, err := connectionSettings(admin)
 	if err != nil {
 		return secret.Connection{}, err
 	}
@@ -76,12 +76,12 @@ func login(v *rotation.Value) secret.Login {
 	return secret.Login{Username: v.Material["username"], Password: v.Material["password"]}
 }
 
-func connectionConfig(admin *rotation.Secret) (secret.ConnectionConfig, error) {
-	var config secret.ConnectionConfig
-	if err := json.Unmarshal(admin.Config, &config); err != nil {
-		return config, fmt.Errorf("decode connection: %w", err)
+func connectionSettings(admin *rotation.Secret) (secret.ConnectionSettings, error) {
+	var settings secret.ConnectionSettings
+	if err := json.Unmarshal(admin.Config, &settings); err != nil {
+		return settings, fmt.Errorf("decode connection: %w", err)
 	}
-	return config, nil
+	return settings, nil
 }
 
 // databaseConfig reads the configuration of a database secret.
@@ -103,7 +103,7 @@ func (b *backend) server(ctx context.Context, name string) (secret.Endpoint, str
 	if admin == nil || admin.Current == nil {
 		return secret.Endpoint{}, "", errors.New("connection " + name + " has no administrator")
 	}
-	config, err := connectionConfig(admin)
+	config, err := connectionSettings(admin)
 	if err != nil {
 		return secret.Endpoint{}, "", err
 	}
@@ -111,20 +111,45 @@ func (b *backend) server(ctx context.Context, name string) (secret.Endpoint, str
 	return endpoint, login(admin.Current).Username, err
 }
 
+// connectionUser is a database secret that uses a connection.
+type connectionUser struct {
+	role   *rotation.Role
+	secret *rotation.Secret
+	config secret.DatabaseConfig
+}
+
+func (u connectionUser) String() string { return u.role.Name + "/" + u.secret.Name }
+
 // users lists the secrets that use a connection.
-func (b *backend) users(ctx context.Context, connection string) ([]string, error) {
+func (b *backend) users(ctx context.Context, connection string) ([]connectionUser, error) {
 	roles, err := b.registry.all(ctx, rolePrefix)
 	if err != nil {
 		return nil, err
 	}
-	var users []string
+	var users []connectionUser
 	for _, role := range roles {
-		for _, name := range role.Snapshot().Names() {
-			s := role.Snapshot().Secrets[name]
-			if config, err := databaseConfig(s); s.Type == databaseType && err == nil && config.Connection == connection {
-				users = append(users, role.Name+"/"+name)
+		s := role.Snapshot()
+		for _, name := range s.Names() {
+			if s.Secrets[name].Type != databaseType {
+				continue
+			}
+			config, err := databaseConfig(s.Secrets[name])
+			if err != nil {
+				return nil, err
+			}
+			if config.Connection == connection {
+				users = append(users, connectionUser{role, s.Secrets[name], config})
 			}
 		}
 	}
 	return users, nil
+}
+
+// named are the users as a person is told them.
+func named(users []connectionUser) []string {
+	names := make([]string, 0, len(users))
+	for _, user := range users {
+		names = append(names, user.String())
+	}
+	return names
 }

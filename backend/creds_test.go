@@ -56,7 +56,7 @@ func TestCredsBody(t *testing.T) {
 	m.write("secrets/default/jwt", d("type", "jwt", "algorithm", "HS512"))
 	m.write("secrets/default/key", d("type", "api_key"))
 	m.write("secrets/default/pin", d("type", "random"))
-	login := []string{"connection_string", "database", "host", "password", "port", "username"}
+	login := []string{"connection_string", "database", "host", "password", "port", "ssl_root_certificate", "sslmode", "username"}
 	before := map[string][]string{
 		"one": login, "two": login, "jwt": {"algorithm", "kid", "secret"}, "key": {"key"}, "pin": {"value"},
 	}

@@ -128,7 +128,7 @@ func TestSessionsGoOn(t *testing.T) {
 	s := m.connect()
 	s.orders()
 	old := s.sessionAs(m.read("creds/r", d("stage", "previous")), "two")
-	m.clock.advance(time.Hour)
+	m.clock.advance(45 * time.Minute) // after the overlap, before the next rotation
 	m.tick(0)
 	m.eventually("the retirement", func() bool { return m.stage("two", "previous") == nil })
 	m.eventually("its record", func() bool { return m.lastRecord()["kind"] == "retire" })

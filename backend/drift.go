@@ -2,6 +2,7 @@ package backend
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -20,8 +21,17 @@ import (
 type drift struct {
 	b *backend
 
+	// moved wakes the looking when a connection was changed.
+	moved chan struct{}
+
 	mu    sync.Mutex
 	found map[string]map[string]finding // by key of the role and name of the secret
+	// changed are the connections whose logins have to be tried again.
+	changed map[string]bool
+}
+
+func newDrift(b *backend) *drift {
+	return &drift{b: b, moved: make(chan struct{}, 1), changed: map[string]bool{}}
 }
 
 // finding is what the server of a secret refused.
@@ -52,9 +62,47 @@ func (c *drift) run(ctx context.Context) {
 		return
 	}
 	left := c.round(ctx, c.all(ctx))
-	for len(left) > 0 && pause(ctx, checkAgain) {
-		left = c.round(ctx, left)
+	for {
+		var again <-chan time.Time
+		if len(left) > 0 {
+			again = time.After(checkAgain)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-c.moved:
+			left = c.round(ctx, c.movedToo(ctx, left))
+		case <-again:
+			left = c.round(ctx, left)
+		}
 	}
+}
+
+// connectionMoved has every login of a connection tried where that leads now: those
+// that work there are what readers are told next.
+func (c *drift) connectionMoved(name string) {
+	c.mu.Lock()
+	c.changed[name] = true
+	c.mu.Unlock()
+	select {
+	case c.moved <- struct{}{}:
+	default: // it is going to look already
+	}
+}
+
+// movedToo adds the logins of the connections that were changed.
+func (c *drift) movedToo(ctx context.Context, left []checked) []checked {
+	c.mu.Lock()
+	changed := c.changed
+	c.changed = map[string]bool{}
+	c.mu.Unlock()
+	left = slices.DeleteFunc(left, func(one checked) bool { return changed[one.connection] })
+	for _, one := range c.all(ctx) {
+		if changed[one.connection] {
+			left = append(left, one)
+		}
+	}
+	return left
 }
 
 // all lists the logins that are stored. What can't be read is the scheduler's to
@@ -91,9 +139,10 @@ func (c *drift) round(ctx context.Context, all []checked) (left []checked) {
 		if !pause(ctx, checkPause) {
 			return nil
 		}
-		if err := c.check(ctx, one); err != nil {
-			silent[one.connection] = true
+		err := c.check(ctx, one)
+		if err != nil {
 			left = append(left, one)
+			silent[one.connection] = !errors.Is(err, rotation.ErrInFlight)
 		}
 	}
 	return left
@@ -109,13 +158,14 @@ func pause(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// check tries one login. An operation that is under way, or came in between, uses
-// the values itself, and while it does they may well be refused.
+// check tries one login, and where it works has readers told how. An operation that is
+// under way, or came in between, uses the values itself, and while it does they may
+// well be refused.
 func (c *drift) check(ctx context.Context, one checked) error {
 	before := one.role.Snapshot()
 	s := before.Secrets[one.secret]
 	if s == nil || s.Current == nil || before.InFlight != nil {
-		return nil
+		return c.later(one)
 	}
 	refused, err := c.b.engine.Refused(ctx, *s)
 	if err != nil {
@@ -124,13 +174,41 @@ func (c *drift) check(ctx context.Context, one checked) error {
 	after := one.role.Snapshot()
 	now := after.Secrets[one.secret]
 	if one.role.Busy() || after.InFlight != nil || now == nil || now.Current != s.Current || now.Previous != s.Previous {
-		return nil
+		return c.later(one)
 	}
 	if len(refused) > 0 {
 		c.note(one.role.Key, one.secret, finding{s.Current.Version, refused})
 		c.b.log().Error("a server refuses what is stored", "subject", one.role.Key, "secret", one.secret, "refused", refused, "advice", c.advice(one.role))
+		return nil
 	}
-	return nil
+	return c.move(ctx, one)
+}
+
+func (c *drift) misplaced(one checked) bool {
+	return slices.Contains(c.b.engine.Misplaced(one.role.Snapshot().State), one.secret)
+}
+
+// later is nil unless readers of a login that could not be tried now are to be told
+// another way.
+func (c *drift) later(one checked) error {
+	if !c.misplaced(one) {
+		return nil
+	}
+	return fmt.Errorf("%w: %s", rotation.ErrInFlight, one.role.Key)
+}
+
+// move tells readers the way by which a login was proven, if they are told another.
+func (c *drift) move(ctx context.Context, one checked) error {
+	if !c.misplaced(one) {
+		return nil
+	}
+	run, err := one.role.Start(ctx, rotation.Request{Kind: rotation.KindMove, Trigger: rotation.TriggerConnection, Secrets: []string{one.secret}})
+	if err != nil {
+		return err
+	}
+	<-run.Done()
+	_, err = run.Result()
+	return err
 }
 
 func (c *drift) note(key, secret string, f finding) {

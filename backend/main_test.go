@@ -60,7 +60,7 @@ func (m *mount) connect() *server {
 func (s *server) described() map[string]any {
 	return map[string]any{
 		"host": shared.Host, "port": shared.Port, "database": "postgres", "sslmode": "disable",
-		"username": s.admin, "password": s.password,
+		"username": s.admin, "password": s.password, "allowed_roles": "*", "allow_rotation_statements": true,
 	}
 }
 

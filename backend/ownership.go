@@ -23,9 +23,9 @@ type claims struct {
 
 func claim(e secret.Endpoint, username string) string { return e.String() + "/" + username }
 
-// reserve claims the users of a new database secret for owner, until release is
-// called. By then the secret is part of a role's state, or was not created.
-func (b *backend) reserve(ctx context.Context, owner string, config secret.DatabaseConfig) (release func(), err error) {
+// reserve claims the users of a new database secret, until release is called. By then
+// the secret is part of a role's state, or was not created.
+func (b *backend) reserve(ctx context.Context, role, name string, config secret.DatabaseConfig) (release func(), err error) {
 	endpoint, admin, err := b.server(ctx, config.Connection)
 	if err != nil {
 		return nil, err
@@ -35,6 +35,10 @@ func (b *backend) reserve(ctx context.Context, owner string, config secret.Datab
 	}
 	b.claims.mu.Lock()
 	defer b.claims.mu.Unlock()
+	if err := b.checkAllowed(ctx, role, config); err != nil {
+		return nil, err
+	}
+	owner := managedUser{role: role, secret: name}.manager()
 	for _, username := range config.Usernames {
 		other, err := b.owner(ctx, endpoint, username)
 		if err != nil {
@@ -112,7 +116,7 @@ func (b *backend) manager(ctx context.Context, e secret.Endpoint, username strin
 // checkAdminUnmanaged refuses an administrator that a role manages: rotating one
 // of the two would lock out the other.
 func (b *backend) checkAdminUnmanaged(ctx context.Context, admin rotation.Secret) error {
-	config, err := connectionConfig(&admin)
+	config, err := connectionSettings(&admin)
 	if err != nil {
 		return err
 	}

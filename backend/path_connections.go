@@ -47,6 +47,14 @@ func connectionFields() map[string]*framework.FieldSchema {
 		"max_open_connections":    field(framework.TypeInt, "Connections the engine holds open at most; 4 by default."),
 		"connect_timeout":         field(framework.TypeDurationSecond, "Time to reach the server and log in; 5 s by default, at most 30 s."),
 		"password_authentication": field(framework.TypeString, "scram-sha-256 by default, so that no password reaches the server in clear; password for servers that can't."),
+
+		"allowed_roles":             field(framework.TypeCommaStringSlice, "The roles whose secrets may use the connection; none unless said. * in a name stands for any text, and alone for all roles."),
+		"allowed_usernames":         field(framework.TypeCommaStringSlice, "The users of the server that secrets may manage, with * for any text; all but the connection's own if left out."),
+		"allow_rotation_statements": field(framework.TypeBool, "Whether secrets may have rotation_statements, which run as the connection's own user; false by default."),
+
+		"application_host":       field(framework.TypeString, "Name or address by which applications reach the server, if it is not host."),
+		"application_port":       field(framework.TypeInt, "Port for applications, such as that of a pooler, if it is not port."),
+		"application_parameters": field(framework.TypeKVPairs, "Parameters of libpq for connection_string, such as target_session_attrs=read-write; sslmode among them is that of applications."),
 	}
 	for name, f := range scheduleFields() {
 		fields[name] = f
@@ -98,7 +106,26 @@ func (b *backend) pathConnectionWrite(ctx context.Context, req *logical.Request,
 			return nil, err
 		}
 	}
-	return nil, b.saveConnection(ctx, req, r, draft)
+	if err := b.saveConnection(ctx, req, r, draft); err != nil {
+		return nil, err
+	}
+	return b.moving(ctx, r, draft)
+}
+
+// moving has the logins of a connection tried that leads elsewhere now, and says what
+// readers get until then.
+func (b *backend) moving(ctx context.Context, r *rotation.Role, draft *connectionDraft) (*logical.Response, error) {
+	if !draft.moves {
+		return nil, nil
+	}
+	b.drift.connectionMoved(r.Name)
+	users, err := b.users(ctx, r.Name)
+	if err != nil || len(users) == 0 {
+		return nil, err
+	}
+	resp := &logical.Response{}
+	resp.AddWarning(fmt.Sprintf("readers of %s are told the new way, as a new version of their role, as soon as their logins were proven there; until then they get the earlier one. Read status/<role> for what the server refuses", sample(named(users))))
+	return resp, nil
 }
 
 // verifyConnection logs in with the login that is about to be stored. When that
@@ -117,6 +144,11 @@ func (b *backend) verifyConnection(ctx context.Context, admin rotation.Secret) e
 // saveConnection stores the draft, with a history record: who reaches the
 // database as its administrator is worth an entry.
 func (b *backend) saveConnection(ctx context.Context, req *logical.Request, r *rotation.Role, draft *connectionDraft) error {
+	b.claims.mu.Lock()
+	defer b.claims.mu.Unlock()
+	if err := b.checkUsers(ctx, r, draft); err != nil {
+		return err
+	}
 	rec := b.newRecord(req, rotation.KindImport, adminSecret, connectionType)
 	rec.Results[0].From = draft.based
 	err := r.Change(ctx, rec, func(s *rotation.State) error {
@@ -142,6 +174,31 @@ func (b *backend) saveConnection(ctx context.Context, req *logical.Request, r *r
 	return err
 }
 
+// checkUsers refuses a draft that the secrets which use the connection, or are about
+// to, could not live with. The caller holds the lock on claims.
+func (b *backend) checkUsers(ctx context.Context, r *rotation.Role, draft *connectionDraft) error {
+	users, err := b.users(ctx, r.Name)
+	if err != nil {
+		return err
+	}
+	if err := checkNarrowed(draft.settings.Access, users); err != nil {
+		return err
+	}
+	endpoint, err := draft.settings.Endpoint()
+	if err != nil {
+		return err
+	}
+	if owners := b.claimedAt(endpoint); len(owners) > 0 && (draft.moves || draft.regrants) {
+		return fmt.Errorf("%w: %s is being created; try again", rotation.ErrInFlight, sample(owners))
+	}
+	for _, user := range users {
+		if draft.moves && user.role.Busy() {
+			return fmt.Errorf("%w: an operation of role %s, which uses connection %s, is under way; try again", rotation.ErrInFlight, user.role.Name, r.Name)
+		}
+	}
+	return nil
+}
+
 // pathConnectionRead corresponds to READ on connections/:name.
 func (b *backend) pathConnectionRead(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 	r, err := b.registry.get(ctx, connectionPrefix, d.Get("name").(string))
@@ -150,19 +207,21 @@ func (b *backend) pathConnectionRead(ctx context.Context, _ *logical.Request, d 
 	}
 	s := r.Snapshot()
 	admin := s.Secrets[adminSecret]
-	config, err := connectionConfig(admin)
+	config, err := connectionSettings(admin)
 	if err != nil {
 		return nil, err
 	}
 	return &logical.Response{Data: connectionData(s, config, b.rotationStatus(r))}, nil
 }
 
-func connectionData(s *rotation.Snapshot, c secret.ConnectionConfig, status map[string]any) map[string]any {
-	c = c.WithDefaults()
+func connectionData(s *rotation.Snapshot, settings secret.ConnectionSettings, status map[string]any) map[string]any {
+	c := settings.WithDefaults()
 	data := map[string]any{
 		"username": s.Secrets[adminSecret].Current.Material["username"], "tls_ca": c.TLSCA, "tls_certificate": c.TLSCertificate,
 		"tls_key_set": c.TLSKey != "", "tls_server_name": c.TLSServerName, "max_open_connections": c.MaxOpenConnections,
 		"connect_timeout": seconds(c.ConnectTimeout), "password_authentication": c.PasswordAuthentication,
+		"allowed_roles": settings.AllowedRoles, "allowed_usernames": settings.AllowedUsernames, "allow_rotation_statements": settings.AllowRotationStatements,
+		"application_host": settings.ApplicationHost, "application_port": settings.ApplicationPort, "application_parameters": settings.ApplicationParameters,
 	}
 	if c.ConnectionURL != "" {
 		data["connection_url"] = c.ConnectionURL
@@ -193,11 +252,12 @@ func (b *backend) pathConnectionDelete(ctx context.Context, req *logical.Request
 	if err != nil {
 		return nil, err
 	}
+	using := named(users)
 	if endpoint, _, err := b.server(ctx, name); err == nil {
-		users = append(users, b.claimedAt(endpoint)...)
+		using = append(using, b.claimedAt(endpoint)...)
 	}
-	if len(users) > 0 {
-		return nil, invalid("name", "connection %s is used by %s; delete those secrets first", name, sample(users))
+	if len(using) > 0 {
+		return nil, invalid("name", "connection %s is used by %s; delete those secrets first", name, sample(using))
 	}
 	err = r.Change(ctx, b.newRecord(req, rotation.KindDelete, adminSecret, connectionType), buryState)
 	b.postgres.Forget(name)
@@ -210,4 +270,6 @@ the passwords of the users it manages. Give either connection_url with the
 placeholders {{username}} and {{password}}, or host, port, database and sslmode.
 The login is tried before anything is stored. The password is never shown again;
 rotate it by rotate-root/<name>, or by itself with rotation_period or
-rotation_schedule.`
+rotation_schedule. allowed_roles says which roles may use the connection; no role
+may unless it is said. A connection that is changed to lead elsewhere is told to
+applications when the logins of their role were proven there, as a new version.`

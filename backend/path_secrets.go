@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
@@ -106,7 +107,7 @@ func (b *backend) pathSecretCreate(ctx context.Context, req *logical.Request, d 
 		if err != nil {
 			return nil, err
 		}
-		release, err := b.reserve(ctx, fmt.Sprintf("secret %s of role %s", added.Name, r.Name), config)
+		release, err := b.reserve(ctx, r.Name, added.Name, config)
 		if err != nil {
 			return nil, err
 		}
@@ -200,7 +201,7 @@ func (b *backend) pathSecretUpdate(ctx context.Context, _ *logical.Request, d *f
 	if err := b.checkPolicy(ctx, d); err != nil {
 		return nil, err
 	}
-	if err := b.checkOverlapEnd(ctx, r, d); err != nil {
+	if err := errorsFirst(b.checkOverlapEnd(ctx, r, d), b.checkNewStatements(r, d)); err != nil {
 		return nil, err
 	}
 	next, err := b.nextFor(ctx, r, d)
@@ -259,6 +260,26 @@ func (b *backend) checkOverlapEnd(ctx context.Context, r *rotation.Role, d *fram
 		return preflightError(err)
 	}
 	return nil
+}
+
+// checkNewStatements refuses statements that would run as the administrator of a
+// connection that does not allow any.
+func (b *backend) checkNewStatements(r *rotation.Role, d *framework.FieldData) error {
+	stored := r.Snapshot().Secrets[d.Get("name").(string)]
+	statements, named := d.GetOk("rotation_statements")
+	if !named || stored == nil || stored.Type != databaseType {
+		return nil
+	}
+	config, err := databaseConfig(stored)
+	if err != nil || slices.Equal(config.RotationStatements, statements.([]string)) {
+		return err
+	}
+	connection, err := b.connection(config.Connection)
+	if err != nil {
+		return err
+	}
+	config.RotationStatements = statements.([]string)
+	return b.checkStatementsAllowed(connection.Config.Access, config)
 }
 
 // checkSecretUpdate refuses what an update cannot do.

@@ -58,6 +58,9 @@ func (b *backend) rotationStatus(r *rotation.Role) map[string]any {
 	if data["advice"] == "" {
 		data["advice"] = b.drift.advice(r)
 	}
+	if data["advice"] == "" && !isConnection(r) {
+		data["advice"] = b.legacyAdvice(r)
+	}
 	if s.RotatesItself() {
 		data["next_vault_rotation"] = timestamp(s.Planned())
 	}

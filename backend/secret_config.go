@@ -44,7 +44,7 @@ var typeSchemas = map[string]typeSchema{
 	databaseType: {
 		fields:      []string{"connection", "rotation_strategy", "usernames", "verification_statements", "rotation_statements", "password_policy", "on_overlap_end", "drain_timeout"},
 		importField: "password",
-		answers:     []string{"username", "password", "host", "port", "database", "connection_string"},
+		answers:     []string{"username", "password", "host", "port", "database", "sslmode", "ssl_root_certificate", "connection_string"},
 	},
 	jwtType: {
 		fields: []string{

@@ -62,6 +62,15 @@ type Preparer interface {
 	Prepare(s Secret, v Material) (release func())
 }
 
+// Placer is a Driver whose values say where they are used, which may change while
+// their targets accept them as before.
+type Placer interface {
+	Driver
+	// Place returns v as a value that is used where those of s are now: v itself if
+	// it is one.
+	Place(s Secret, v Material) (Material, error)
+}
+
 // Store keeps the states and histories of all roles. The key is the role's
 // storage key, for example "role/default".
 type Store interface {

@@ -76,6 +76,9 @@ func (run *Run) endRepair(s *State, cause error) error {
 	if s.Failures == 0 && !s.NeedsAttention {
 		s.LastError = ""
 	}
+	if err := run.place(s); err != nil {
+		return err
+	}
 	return run.conclude(s, OutcomeCompleted, results)
 }
 

@@ -311,7 +311,9 @@ func (e *Engine) NewOperation(kind Kind, trigger Trigger) Operation {
 }
 
 // own reports whether the engine does this by itself and others wait for it.
-func (k Kind) own() bool { return k == KindRetire || k == KindFollow || k == KindRecover }
+func (k Kind) own() bool {
+	return k == KindRetire || k == KindFollow || k == KindRecover || k == KindMove
+}
 
 // busy is the error for whoever finds this operation in the way.
 func (op Operation) busy(role string) error {

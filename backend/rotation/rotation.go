@@ -198,8 +198,29 @@ func (run *Run) setAndTest(ctx context.Context, name string) error {
 		}
 	}
 	return run.step(ctx, name, "test", func(ctx context.Context) error {
-		return driver.Test(ctx, secret, material)
+		return run.prove(ctx, secret)
 	})
+}
+
+// prove uses the pending value of a secret where its target is now. Where it is used
+// belongs to the value: it is committed with the way on which it was proven.
+func (run *Run) prove(ctx context.Context, secret Secret) error {
+	engine := run.role.engine
+	at, err := engine.place(secret, secret.Pending)
+	if err != nil {
+		return err
+	}
+	if err := run.driver(secret).Test(ctx, secret, at.Material); err != nil {
+		return err
+	}
+	if now, err := engine.place(secret, at); err != nil || now != at {
+		return errors.Join(err, fmt.Errorf("%w: how the target is reached was changed meanwhile", ErrRefused))
+	}
+	if run.proven == nil {
+		run.proven = map[string]*Value{}
+	}
+	run.proven[secret.Name] = at
+	return nil
 }
 
 // fence writes the state once more, which only the node that may write can do,
@@ -259,7 +280,7 @@ func (run *Run) promote(s *State) error {
 	s.Version++
 	for _, name := range run.op.Secrets {
 		run.publish(s.Secrets[name], now)
-		s.Secrets[name].promote(s.Version, now, run.retireTime(now, terms))
+		s.Secrets[name].promote(run.proven[name], s.Version, now, run.retireTime(now, terms))
 	}
 	run.warnUnwatched(s)
 	s.LastRotation, s.InFlight, s.Following = now, nil, run.following(s.Version)
@@ -279,9 +300,9 @@ func (run *Run) retireTime(now time.Time, terms Terms) time.Time {
 	return now.Add(terms.Overlap)
 }
 
-// promote moves the values of a secret one stage on. Who uses a value that is
-// revoked is not waited for.
-func (s *Secret) promote(version int, now, retire time.Time) {
+// promote moves the values of a secret one stage on, with pending as it was proven. Who
+// uses a value that is revoked is not waited for.
+func (s *Secret) promote(pending *Value, version int, now, retire time.Time) {
 	if s.Current != nil {
 		previous := *s.Current
 		previous.RetireTime, previous.Replaced = retire, now
@@ -290,7 +311,7 @@ func (s *Secret) promote(version int, now, retire time.Time) {
 		}
 		s.Previous = &previous
 	}
-	current := *s.Pending
+	current := *pending
 	current.Version, current.Published = version, time.Time{}
 	s.Current, s.Pending = &current, nil
 }

@@ -51,6 +51,7 @@ type Run struct {
 	targets []string          // the secrets, in the order in which they are set
 	pending map[string]*Value // made by create, saved by intend
 	next    map[string]*Value // made by create, saved by commit
+	proven  map[string]*Value // pending as it was proven, saved by commit
 	touched []string          // the secrets whose target may have been changed
 	steps   map[string][]Step
 	issues  []string
@@ -228,6 +229,8 @@ func (run *Run) perform(ctx context.Context) error {
 		return run.follow(ctx)
 	case KindRepair:
 		return run.repair(ctx)
+	case KindMove:
+		return run.move(ctx)
 	}
 	return run.transact(ctx)
 }

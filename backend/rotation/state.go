@@ -131,6 +131,7 @@ const (
 	KindRollback Kind = "rollback" // back to the previous values
 	KindRetire   Kind = "retire"   // end of an overlap
 	KindRepair   Kind = "repair"   // what a target refuses is set again
+	KindMove     Kind = "move"     // the same values, used elsewhere
 	KindFollow   Kind = "follow"   // what comes after a commit
 	KindPublish  Kind = "publish"  // copies at destinations, apart from any rotation
 	KindDelete   Kind = "delete"   // the secret or the role is forgotten
@@ -145,6 +146,8 @@ const (
 	TriggerSchedule Trigger = "schedule"
 	TriggerRecovery Trigger = "recovery"
 	TriggerCheck    Trigger = "check" // what followed a commit has failed
+	// TriggerConnection: how a target is reached was changed.
+	TriggerConnection Trigger = "connection"
 )
 
 // Actor is who asked for an operation, as Vault names them; zero when it was the

@@ -193,9 +193,9 @@ func hostPort(host string, port int) string {
 
 // connectionOf decodes and checks the configuration of an administrator.
 func connectionOf(s rotation.Secret) (ConnectionConfig, error) {
-	c, err := decode[ConnectionConfig](s.Config)
+	c, err := decode[ConnectionSettings](s.Config)
 	if err != nil {
-		return c, err
+		return c.ConnectionConfig, err
 	}
 	return c.WithDefaults(), c.Validate()
 }

@@ -112,7 +112,7 @@ func TestConnectionPrintsNothing(t *testing.T) {
 func TestConnectionString(t *testing.T) {
 	for _, e := range []Endpoint{{"::1", 5432, "a/b?c#d %", "disable"}, {"db", 1, "orders", "verify-full"}} {
 		l := Login{`Robert"; DROP@:/`, "p@ss:w/o?r d%+#&é'"}
-		u, err := url.Parse(connectionString(e, l))
+		u, err := url.Parse(wayTo(e).connectionString(l))
 		must(t, err)
 		password, _ := u.User.Password()
 		got := Endpoint{u.Hostname(), e.Port, strings.TrimPrefix(u.Path, "/"), u.Query().Get("sslmode")}
@@ -120,6 +120,10 @@ func TestConnectionString(t *testing.T) {
 			t.Errorf("%+v came back as %+v", e, got)
 		}
 	}
+}
+
+func wayTo(e Endpoint) Way {
+	return Way{Host: e.Host, Port: e.Port, Database: e.Database, SSLMode: e.SSLMode}
 }
 
 func FuzzParseURL(f *testing.F) {
@@ -135,7 +139,7 @@ func FuzzParseURL(f *testing.F) {
 			}
 			return
 		}
-		parsed, err := url.Parse(connectionString(e, Login{"u", "p"}))
+		parsed, err := url.Parse(wayTo(e).connectionString(Login{"u", "p"}))
 		if err != nil || parsed.Hostname() != e.Host || parsed.Path != "/"+e.Database {
 			t.Errorf("%+v makes %v (%v)", e, parsed, err)
 		}

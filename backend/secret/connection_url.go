@@ -77,14 +77,6 @@ func parseQuery(raw string) (sslmode string, err error) {
 	return sslmode, nil
 }
 
-// connectionString returns the URL with which an application logs in (libpq's
-// syntax). All but RFC 3986's unreserved characters are percent-encoded in the
-// parts, because drivers differ in which others they take as they are.
-func connectionString(e Endpoint, l Login) string {
-	return "postgresql://" + encode(l.Username) + ":" + encode(l.Password) + "@" + e.String() +
-		"/" + encode(e.Database) + "?sslmode=" + e.SSLMode
-}
-
 // encode is url.QueryEscape with %20 for the space, which is a plus only in
 // queries.
 func encode(s string) string { return strings.ReplaceAll(url.QueryEscape(s), "+", "%20") }

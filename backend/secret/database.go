@@ -12,6 +12,7 @@ import (
 var (
 	_ Type              = (*database)(nil)
 	_ rotation.Preparer = (*database)(nil)
+	_ rotation.Placer   = (*database)(nil)
 )
 
 // database is the type "database". Its material is "username" and "password".
@@ -79,6 +80,19 @@ func (d *database) Test(ctx context.Context, s rotation.Secret, v rotation.Mater
 		return err
 	}
 	return d.tryOut(ctx, c, l, c.VerificationStatements)
+}
+
+// Place implements rotation.Placer: values are used by the way of their connection.
+func (d *database) Place(s rotation.Secret, v rotation.Material) (rotation.Material, error) {
+	c, err := databaseConfig(s.Config)
+	if err != nil {
+		return nil, err
+	}
+	connection, err := d.postgres.lookup(c.Connection)
+	if err != nil {
+		return nil, err
+	}
+	return onWay(v, connection.Config.WayNumber), nil
 }
 
 // Probe is Test without the verification statements.
@@ -203,15 +217,13 @@ func (d *database) Fields(s rotation.Secret, v rotation.Material) (map[string]st
 	if err != nil {
 		return nil, err
 	}
-	e, err := connection.Config.Endpoint()
+	way, err := connection.Config.wayOf(v)
 	if err != nil {
 		return nil, fmt.Errorf("read connection %q: %w", c.Connection, err)
 	}
-	return map[string]string{
-		"username": l.Username, "password": l.Password,
-		"host": e.Host, "port": fmt.Sprint(e.Port), "database": e.Database,
-		"connection_string": connectionString(e, l),
-	}, nil
+	fields := way.fields()
+	fields["username"], fields["password"], fields["connection_string"] = l.Username, l.Password, way.connectionString(l)
+	return fields, nil
 }
 
 // PreviousFields is empty: a login is one user and one password, and readers

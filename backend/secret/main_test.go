@@ -68,7 +68,7 @@ func newBench(t testing.TB, pg *testenv.Postgres) *bench {
 	t.Helper()
 	b := &bench{t: t, pg: pg, admin: Login{unique("admin"), randomPassword()}, now: time.Now()}
 	b.sql("CREATE ROLE %s LOGIN PASSWORD %s", quoteName(b.admin.Username), quoteLiteral(b.admin.Password))
-	b.connection = Connection{Config: b.config(), Logins: []Login{b.admin}}
+	b.connection = Connection{Config: ConnectionSettings{ConnectionConfig: b.config()}, Logins: []Login{b.admin}}
 	b.postgres = NewPostgres(func(name string) (Connection, error) {
 		if name != "main" {
 			return Connection{}, errors.New("no such connection")

@@ -16,7 +16,7 @@ import (
 
 // Connection is one PostgreSQL as the engine reaches it for administration.
 type Connection struct {
-	Config ConnectionConfig
+	Config ConnectionSettings
 	// Logins are the administrator's, best first: current, then pending while a
 	// rotation of its own password is in flight, when nobody knows which of the
 	// two the server accepts.
@@ -100,7 +100,7 @@ func (p *Postgres) pool(ctx context.Context, name string) (*pool, error) {
 		return found, nil
 	}
 	p.forgetLocked(name)
-	made, err := p.newPool(ctx, name, connection.Config)
+	made, err := p.newPool(ctx, name, connection.Config.ConnectionConfig)
 	if err != nil {
 		return nil, fmt.Errorf("use connection %q: %w", name, err)
 	}

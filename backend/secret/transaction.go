@@ -192,7 +192,7 @@ func (p *Postgres) server(name string) (server, error) {
 	if err != nil {
 		return server{}, err
 	}
-	s, err := newServer(connection.Config)
+	s, err := newServer(connection.Config.ConnectionConfig)
 	if err != nil {
 		return server{}, fmt.Errorf("use connection %q: %w", name, err)
 	}

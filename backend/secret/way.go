@@ -1,0 +1,217 @@
+package secret
+
+import (
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
+)
+
+// Way is where and how applications reach a database. It belongs to a value: it
+// is handed out beside the value that was proven there, and beside no other.
+type Way struct {
+	Host     string `json:"host"`
+	Port     int    `json:"port"`
+	Database string `json:"database"`
+	// SSLMode is disable, require, verify-ca or verify-full.
+	SSLMode string `json:"sslmode"`
+	// RootCertificate is the PEM text of the authorities that the server's certificate
+	// must descend from; empty means those of the operating system.
+	RootCertificate string `json:"ssl_root_certificate,omitempty"`
+	// Parameters are further ones of libpq, by name.
+	Parameters map[string]string `json:"parameters,omitempty"`
+}
+
+func (w Way) equal(other Way) bool {
+	return w.Host == other.Host && w.Port == other.Port && w.Database == other.Database && w.SSLMode == other.SSLMode &&
+		w.RootCertificate == other.RootCertificate && maps.Equal(w.Parameters, other.Parameters)
+}
+
+// fields are what creds answers of the way.
+func (w Way) fields() map[string]string {
+	return map[string]string{
+		"host": w.Host, "port": strconv.Itoa(w.Port), "database": w.Database,
+		"sslmode": w.SSLMode, "ssl_root_certificate": w.RootCertificate,
+	}
+}
+
+// connectionString returns the URL with which an application logs in (libpq's
+// syntax). All but RFC 3986's unreserved characters are percent-encoded in the
+// parts, because drivers differ in which others they take as they are.
+func (w Way) connectionString(l Login) string {
+	var url strings.Builder
+	url.WriteString("postgresql://" + encode(l.Username) + ":" + encode(l.Password) + "@" + hostPort(w.Host, w.Port) +
+		"/" + encode(w.Database) + "?sslmode=" + w.SSLMode)
+	for _, name := range slices.Sorted(maps.Keys(w.Parameters)) {
+		url.WriteString("&" + name + "=" + encode(w.Parameters[name]))
+	}
+	return url.String()
+}
+
+// Application says how applications reach the server, where that is not the way of
+// the engine. What is left out is as it is for the engine.
+type Application struct {
+	// ApplicationHost is a name or an address.
+	ApplicationHost string `json:"application_host,omitempty"`
+	// ApplicationPort is 1 to 65535.
+	ApplicationPort int `json:"application_port,omitempty"`
+	// ApplicationParameters are those of libpq
+	// (https://www.postgresql.org/docs/current/libpq-connect.html, section 34.1.2)
+	// that say neither who logs in nor where.
+	ApplicationParameters map[string]string `json:"application_parameters,omitempty"`
+}
+
+// ConnectionSettings is all that is stored about a connection, but for its login.
+type ConnectionSettings struct {
+	ConnectionConfig
+	Application
+	Access
+	// WayNumber is the number of the way that values are given from now on; zero is
+	// the first.
+	WayNumber int `json:"way_number,omitempty"`
+	// EarlierWays are the ones before, by number, as long as a value may have them.
+	EarlierWays map[int]Way `json:"earlier_ways,omitempty"`
+}
+
+// Validate returns an error that wraps rotation.ErrInvalid and names the field and
+// the fix, if the connection cannot work as described. It reaches for no server.
+func (c ConnectionSettings) Validate() error {
+	if err := c.ConnectionConfig.Validate(); err != nil {
+		return err
+	}
+	if err := c.Access.validate(); err != nil {
+		return err
+	}
+	_, err := c.Way()
+	return err
+}
+
+// Way returns the way that values are given from now on. Its errors wrap
+// rotation.ErrInvalid.
+func (c ConnectionSettings) Way() (Way, error) {
+	e, err := c.Endpoint()
+	if err != nil {
+		return Way{}, err
+	}
+	way := Way{Host: e.Host, Port: e.Port, Database: e.Database, SSLMode: e.SSLMode, RootCertificate: c.TLSCA}
+	if c.ApplicationHost != "" {
+		if way.Host, err = checkHost("application_host", c.ApplicationHost); err != nil {
+			return Way{}, err
+		}
+	}
+	if c.ApplicationPort != 0 {
+		way.Port = c.ApplicationPort
+	}
+	if way.Port < 1 || way.Port > 65535 {
+		return Way{}, invalid("application_port", "%d is not within 1 and 65535", way.Port)
+	}
+	return way.with(c.ApplicationParameters)
+}
+
+// with adds the parameters of applications. Of TLS they may say the mode only.
+func (w Way) with(parameters map[string]string) (Way, error) {
+	const field = "application_parameters"
+	for _, name := range slices.Sorted(maps.Keys(parameters)) {
+		value := parameters[name]
+		switch {
+		case !parameterName.MatchString(name):
+			return Way{}, invalid(field, "names a parameter that libpq cannot have; write for example target_session_attrs=read-write")
+		case ownParameters[name] != "":
+			return Way{}, invalid(field, "%s is not for applications to be told here: %s", name, ownParameters[name])
+		case name == "sslmode":
+			checked, err := Endpoint{Host: w.Host, Port: w.Port, Database: w.Database, SSLMode: value}.checked(field)
+			if err != nil {
+				return Way{}, err
+			}
+			w.SSLMode = checked.SSLMode
+			continue
+		}
+		if err := checkPrintable(field, value, 1024); err != nil {
+			return Way{}, err
+		}
+		if w.Parameters == nil {
+			w.Parameters = map[string]string{}
+		}
+		w.Parameters[name] = value
+	}
+	return w, nil
+}
+
+var parameterName = regexp.MustCompile(`^[a-z][a-z_]{0,62}$`)
+
+// ownParameters are the parameters of libpq that say who logs in and where, each
+// with what says so here.
+var ownParameters = map[string]string{
+	"host": "use application_host", "hostaddr": "use application_host", "port": "use application_port", "dbname": "it is the connection's database",
+	"user": "it belongs to the value", "password": "it belongs to the value", "passfile": "the password belongs to the value",
+	"service": "it would say another server", "servicefile": "it would say another server",
+	"sslrootcert": "creds answers ssl_root_certificate, from tls_ca", "sslcert": "it is a file of the application's own", "sslkey": "it is a file of the application's own",
+	"sslpassword": "it is the application's own", "requiressl": "use sslmode", "sslnegotiation": "it is the application's own",
+}
+
+// Moved returns the settings as they follow earlier ones: with another number if the
+// way is another one, and with those of the earlier ways that are in use, and the
+// last one, which a value that is being made may have.
+func (c ConnectionSettings) Moved(earlier ConnectionSettings, inUse map[int]bool) (ConnectionSettings, error) {
+	before, err := earlier.Way()
+	if err != nil {
+		return c, err
+	}
+	now, err := c.Way()
+	if err != nil || now.equal(before) {
+		return c, err
+	}
+	c.WayNumber = earlier.WayNumber + 1
+	c.EarlierWays = map[int]Way{earlier.WayNumber: before}
+	returned := -1
+	for number, way := range earlier.EarlierWays {
+		c.WayNumber = max(c.WayNumber, number+1)
+		switch {
+		case way.equal(now):
+			returned = number
+		case inUse[number]:
+			c.EarlierWays[number] = way
+		}
+	}
+	if returned >= 0 {
+		c.WayNumber = returned
+	}
+	return c, nil
+}
+
+// wayField is the field of a database value that numbers its way. A value that has
+// none is of a time before there was a second one: its number is zero.
+const wayField = "way"
+
+// WayOf returns the number of the way of a database value.
+func WayOf(v rotation.Material) int {
+	number, _ := strconv.Atoi(v[wayField])
+	return number
+}
+
+// wayOf returns the way of a value.
+func (c ConnectionSettings) wayOf(v rotation.Material) (Way, error) {
+	number := WayOf(v)
+	if number == c.WayNumber {
+		return c.Way()
+	}
+	way, known := c.EarlierWays[number]
+	if !known {
+		return Way{}, fmt.Errorf("way %d is not kept", number)
+	}
+	return way, nil
+}
+
+// onWay returns v as a value of that way.
+func onWay(v rotation.Material, number int) rotation.Material {
+	if WayOf(v) == number {
+		return v
+	}
+	moved := maps.Clone(v)
+	moved[wayField] = strconv.Itoa(number)
+	return moved
+}
