@@ -78,33 +78,6 @@ func (c *drift) run(ctx context.Context) {
 	}
 }
 
-// connectionMoved has every login of a connection tried where that leads now: those
-// that work there are what readers are told next.
-func (c *drift) connectionMoved(name string) {
-	c.mu.Lock()
-	c.changed[name] = true
-	c.mu.Unlock()
-	select {
-	case c.moved <- struct{}{}:
-	default: // it is going to look already
-	}
-}
-
-// movedToo adds the logins of the connections that were changed.
-func (c *drift) movedToo(ctx context.Context, left []checked) []checked {
-	c.mu.Lock()
-	changed := c.changed
-	c.changed = map[string]bool{}
-	c.mu.Unlock()
-	left = slices.DeleteFunc(left, func(one checked) bool { return changed[one.connection] })
-	for _, one := range c.all(ctx) {
-		if changed[one.connection] {
-			left = append(left, one)
-		}
-	}
-	return left
-}
-
 // all lists the logins that are stored. What can't be read is the scheduler's to
 // report.
 func (c *drift) all(ctx context.Context) []checked {
@@ -182,33 +155,6 @@ func (c *drift) check(ctx context.Context, one checked) error {
 		return nil
 	}
 	return c.move(ctx, one)
-}
-
-func (c *drift) misplaced(one checked) bool {
-	return slices.Contains(c.b.engine.Misplaced(one.role.Snapshot().State), one.secret)
-}
-
-// later is nil unless readers of a login that could not be tried now are to be told
-// another way.
-func (c *drift) later(one checked) error {
-	if !c.misplaced(one) {
-		return nil
-	}
-	return fmt.Errorf("%w: %s", rotation.ErrInFlight, one.role.Key)
-}
-
-// move tells readers the way by which a login was proven, if they are told another.
-func (c *drift) move(ctx context.Context, one checked) error {
-	if !c.misplaced(one) {
-		return nil
-	}
-	run, err := one.role.Start(ctx, rotation.Request{Kind: rotation.KindMove, Trigger: rotation.TriggerConnection, Secrets: []string{one.secret}})
-	if err != nil {
-		return err
-	}
-	<-run.Done()
-	_, err = run.Result()
-	return err
 }
 
 func (c *drift) note(key, secret string, f finding) {

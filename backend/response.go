@@ -105,7 +105,11 @@ func checkFields(path *framework.Path, data map[string]any) error {
 		if _, isList := value.([]any); isList && !slices.Contains(listTypes, field.Type) {
 			return invalid(name, "is a list; give one text or number")
 		}
-		if err := checkValue(name, value); err != nil {
+		check := checkValue
+		if field.Type == framework.TypeKVPairs {
+			check = checkTexts
+		}
+		if err := check(name, value); err != nil {
 			return err
 		}
 	}
@@ -113,7 +117,7 @@ func checkFields(path *framework.Path, data map[string]any) error {
 }
 
 // listTypes are the types of fields that take a list.
-var listTypes = []framework.FieldType{framework.TypeStringSlice, framework.TypeCommaStringSlice}
+var listTypes = []framework.FieldType{framework.TypeStringSlice, framework.TypeCommaStringSlice, framework.TypeKVPairs}
 
 func checkValue(name string, value any) error {
 	switch v := value.(type) {

@@ -133,7 +133,7 @@ run 'vault write smvm/config environment=demo'
 chapter 'A connection, and a password that only the engine knows'
 run "printf %s \"\$admin_password\" |
   vault write smvm/connections/main host=\$PGHOST port=\$PGPORT database=orders \\
-  sslmode=disable username=smvm_admin password=-"
+  sslmode=disable username=smvm_admin password=- allowed_roles=default,reports"
 run 'vault write -f smvm/rotate-root/main'
 say '' "The password that the operator knew is worth nothing any more:"
 refused "PGUSER=smvm_admin PGPASSWORD=\$admin_password psql -d orders -c 'SELECT 1'" 'password authentication failed'

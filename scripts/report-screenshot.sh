@@ -34,7 +34,7 @@ psql -qX -d shop -c 'CREATE TABLE salaries (employee text)'
 password=$(head -c 24 /dev/urandom | base64)
 printf '%s\n' "$password" "$password" | setsid -w psql -q -d shop -f bootstrap/sql/postgresql.sql
 put smvm/config environment=production
-printf %s "$password" | put smvm/connections/main host="$PGHOST" port="$PGPORT" database=shop sslmode=disable username=smvm_admin password=-
+printf %s "$password" | put smvm/connections/main host="$PGHOST" port="$PGPORT" database=shop sslmode=disable username=smvm_admin password=- allowed_roles='*'
 put -f smvm/rotate-root/main
 
 put smvm/roles/orders rotation_period=30d overlap=50s refresh_interval=10s

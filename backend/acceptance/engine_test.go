@@ -115,6 +115,7 @@ func (e *engine) connection(password string) map[string]any {
 	return map[string]any{
 		"connection_url": fmt.Sprintf("postgresql://{{username}}:{{password}}@%s:%d/postgres?sslmode=%s", e.postgres.Host, e.postgres.Port, sslmode),
 		"username":       e.user("admin"), "password": password, "tls_ca": e.postgres.CAPEM,
+		"allowed_roles": "*",
 	}
 }
 

@@ -50,7 +50,7 @@ func (l *lab) newApp(ctx context.Context, id, strategy string) (*app, error) {
 	}{
 		{"connections/" + id, map[string]any{
 			"host": proxy.Host, "port": proxy.Port, "database": "postgres", "sslmode": "disable",
-			"username": id + "_admin", "password": "first-" + id + "-0123456789",
+			"username": id + "_admin", "password": "first-" + id + "-0123456789", "allowed_roles": id,
 		}},
 		{"roles/" + id, map[string]any{"rotation_period": "24h", "retry_interval": 1}},
 		{"secrets/" + id + "/" + id + "_db", map[string]any{

@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 )
+
+var _, _ Placer = (*single)(nil), (*alternating)(nil)
 
 // alternating models two database users of which one is idle.
 type alternating struct{ w *world }
@@ -100,6 +103,22 @@ func (d *single) Fits(Secret, Material) bool { return false }
 func (d *single) CutsOver(Secret) bool { return true }
 
 func (d *single) Preflight(context.Context, Secret, Material) ([]string, error) { return nil, nil }
+
+// Place implements Placer.
+func (d *single) Place(_ Secret, v Material) (Material, error) { return d.w.placed(v), nil }
+
+// Place implements Placer.
+func (d *alternating) Place(_ Secret, v Material) (Material, error) { return d.w.placed(v), nil }
+
+// placed returns v as it is used where the one database is reached now.
+func (w *world) placed(v Material) Material {
+	if v["place"] == w.place {
+		return v
+	}
+	placed := maps.Clone(v)
+	placed["place"] = w.place
+	return placed
+}
 
 // key models a signing key: it lives in storage only, and whoever has it can use
 // it until it is destroyed.

@@ -3,6 +3,8 @@ package rotation
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"testing"
 )
 
@@ -40,7 +42,7 @@ func (w *world) watchReaders(where string, s *State) {
 // worksOrAdrift is login, but for values that stopped working by themselves: once
 // they work again they have to stay so.
 func (w *world) worksOrAdrift(v Material) error {
-	err, id := w.login(v), fmt.Sprint(map[string]string(v))
+	err, id := w.login(v), identity(v)
 	if err == nil {
 		delete(w.adrift, id)
 	} else if w.adrift[id] {
@@ -69,6 +71,13 @@ func (w *world) watchSave(old, next *State) {
 	}
 }
 
+// identity is what a value is, wherever it is used.
+func identity(v Material) string {
+	rest := maps.Clone(v)
+	delete(rest, "place")
+	return fmt.Sprint(map[string]string(rest))
+}
+
 // watchValues checks that a version of a secret is one value for ever, and that
 // no stage outlives its operation.
 func (w *world) watchValues(s *State, secret *Secret) {
@@ -77,7 +86,7 @@ func (w *world) watchValues(s *State, secret *Secret) {
 			continue
 		}
 		id := fmt.Sprintf("%d/%s", v.Version, secret.Name)
-		is := fmt.Sprint(map[string]string(v.Material))
+		is := identity(v.Material)
 		if was, ok := w.used[id]; ok && was != is {
 			w.breakf("version %s was used for two values", id)
 		}
@@ -98,6 +107,10 @@ func (w *world) watchValues(s *State, secret *Secret) {
 
 // watchCommit checks that a version is never split.
 func (w *world) watchCommit(old, next *State) {
+	if rec := next.latest(); rec != nil && (rec.Kind == KindMove || rec.Kind == KindRepair) && rec.Version == next.Version {
+		w.watchMove(old, next, rec)
+		return
+	}
 	if old.InFlight == nil || next.InFlight != nil {
 		w.breakf("version %d was committed outside of an operation", next.Version)
 		return
@@ -108,6 +121,18 @@ func (w *world) watchCommit(old, next *State) {
 		}
 		w.watchHandover(old.InFlight, next.Secrets[name])
 		w.watchPublished(old.InFlight, old.Secrets[name], next.Secrets[name])
+	}
+}
+
+// watchMove checks that what becomes a new version without new values is used at
+// another place, and that this is all that changes.
+func (w *world) watchMove(old, next *State, rec *Record) {
+	for _, name := range next.Names() {
+		was, is := old.Secrets[name].Current, next.Secrets[name].Current
+		moved := was.Material["place"] != is.Material["place"]
+		if identity(was.Material) != identity(is.Material) || moved && (is.Version != next.Version || !slices.Contains(rec.Secrets, name)) || !moved && is.Version != was.Version {
+			w.breakf("a %s to version %d changed version %d of %s to %d", rec.Kind, next.Version, was.Version, name, is.Version)
+		}
 	}
 }
 

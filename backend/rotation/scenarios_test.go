@@ -1,7 +1,6 @@
 package rotation
 
 import (
-	"fmt"
 	"testing"
 	"time"
 )
@@ -51,6 +50,9 @@ func scenarios() []scenario {
 		{"roll back hidden", rotated(0, "api", "jwt"), manual(KindRollback)},
 		{"rotate beside hidden", rotated(25*time.Hour, "db", "api"), manual(KindRotate, "db")},
 		{"repair", astray(rotated(0, "db", "jwt", "app")), manual(KindRepair)},
+		{"move", elsewhere(rotated(0, "db", "app")), move("app", "db")},
+		{"repair elsewhere", elsewhere(astray(rotated(0, "db", "jwt", "app"))), manual(KindRepair)},
+		{"roll back elsewhere", elsewhere(rotated(0, "db", "app")), manual(KindRollback)},
 		{"rotate what went astray", astray(rotated(0, "db", "app")), manual(KindRotate)},
 		{"rotate and watch", watched(false, prepare("db", "jwt", "app")), manual(KindRotate)},
 		{"rotate and watch what fails", watched(true, prepare("db", "jwt", "app")), manual(KindRotate)},
@@ -107,10 +109,19 @@ func astray(p func(*testing.T, *world)) func(*testing.T, *world) {
 			for _, v := range w.engine.offered(*secret) {
 				if user := v.Material["username"]; user != "" {
 					w.users[user] = strayed
-					w.adrift[fmt.Sprint(map[string]string(v.Material))] = true
+					w.adrift[identity(v.Material)] = true
 				}
 			}
 		}
+	}
+}
+
+// elsewhere is the same with a database that is reached elsewhere since.
+func elsewhere(p func(*testing.T, *world)) func(*testing.T, *world) {
+	return func(t *testing.T, w *world) {
+		t.Helper()
+		p(t, w)
+		w.place = "elsewhere"
 	}
 }
 
@@ -184,7 +195,7 @@ func (c cell) answered(t testing.TB, w *world, start int, err error) {
 	t.Helper()
 	grown := w.role.Snapshot().Version - start
 	want := 1
-	if kind := c.scenario.request.Kind; kind == KindRetire || kind == KindRepair {
+	if kind := c.scenario.request.Kind; kind == KindRetire || kind == KindRepair && w.place == "" {
 		want = 0
 	}
 	switch {

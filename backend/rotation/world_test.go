@@ -18,6 +18,7 @@ type world struct {
 	clock   time.Time
 	made    int               // materials and ids made so far, so that each is new
 	users   map[string]string // what the database accepts: user to password
+	place   string            // where the database is reached; "" at first
 	gone    map[string]bool   // keys that were destroyed
 	open    map[string]int    // sessions by the password that opened them
 	state   []byte            // what storage holds under the role's key
@@ -105,7 +106,7 @@ func (w *world) clone() *world {
 	c := newWorld()
 	c.clock, c.made, c.state, c.stored, c.settings = w.clock, w.made, w.state, w.stored, w.settings
 	c.adrift, c.open, c.known = maps.Clone(w.adrift), maps.Clone(w.open), maps.Clone(w.known)
-	c.tasks, c.sick = w.tasks, w.sick
+	c.tasks, c.sick, c.place = w.tasks, w.sick, w.place
 	c.users, c.gone, c.entries, c.used = maps.Clone(w.users), maps.Clone(w.gone), maps.Clone(w.entries), maps.Clone(w.used)
 	return c
 }

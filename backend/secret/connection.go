@@ -156,13 +156,18 @@ func (e Endpoint) checked(field string) (Endpoint, error) {
 	if err := checkName("database", e.Database); err != nil {
 		return Endpoint{}, err
 	}
-	switch e.SSLMode {
+	return e, checkSSLMode("sslmode", e.SSLMode)
+}
+
+// checkSSLMode refuses what libpq knows and does not keep to, and what it does not know.
+func checkSSLMode(field, mode string) error {
+	switch mode {
 	case "disable", "require", "verify-ca", "verify-full":
-		return e, nil
+		return nil
 	case "allow", "prefer":
-		return Endpoint{}, invalid("sslmode", "%s would fall back to no TLS without telling anybody: use verify-full, verify-ca or require, or disable on a trusted network", e.SSLMode)
+		return invalid(field, "sslmode=%s would fall back to no TLS without telling anybody: use verify-full, verify-ca or require, or disable on a trusted network", mode)
 	}
-	return Endpoint{}, invalid("sslmode", "is not known: use verify-full, verify-ca, require or disable")
+	return invalid(field, "sslmode is not known: use verify-full, verify-ca, require or disable")
 }
 
 // checkHost refuses everything but one host name or address. It is not quoted:

@@ -123,11 +123,10 @@ func (w Way) with(parameters map[string]string) (Way, error) {
 		case ownParameters[name] != "":
 			return Way{}, invalid(field, "%s is not for applications to be told here: %s", name, ownParameters[name])
 		case name == "sslmode":
-			checked, err := Endpoint{Host: w.Host, Port: w.Port, Database: w.Database, SSLMode: value}.checked(field)
-			if err != nil {
+			if err := checkSSLMode(field, value); err != nil {
 				return Way{}, err
 			}
-			w.SSLMode = checked.SSLMode
+			w.SSLMode = value
 			continue
 		}
 		if err := checkPrintable(field, value, 1024); err != nil {

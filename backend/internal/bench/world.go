@@ -122,7 +122,7 @@ func (w *world) prepare(ctx context.Context) error {
 		{"sys/mounts/" + keys, map[string]any{"type": "kv", "options": map[string]any{"version": "2"}}},
 		{ours + "/connections/main", map[string]any{
 			"host": w.postgres.Host, "port": w.postgres.Port, "database": "postgres", "sslmode": "disable",
-			"username": ourAdmin, "password": adminPassword,
+			"username": ourAdmin, "password": adminPassword, "allowed_roles": "*",
 		}},
 		{builtin + "/config/main", map[string]any{
 			"plugin_name": "postgresql-database-plugin", "allowed_roles": "*", "username": builtinAdmin, "password": adminPassword,

@@ -124,7 +124,7 @@ func (w *world) newMount(ctx context.Context, sc scenario) (*mount, error) {
 	}{
 		{"connections/main", map[string]any{
 			"host": w.postgres.Host, "port": w.postgres.Port, "database": sc.database(), "sslmode": "disable",
-			"username": sc.user("admin"), "password": adminPassword,
+			"username": sc.user("admin"), "password": adminPassword, "allowed_roles": "default",
 		}},
 		{"rotate-root/main", nil},
 		{"roles/default", map[string]any{"rotation_period": "24h", "overlap": "30s", "refresh_interval": "1s"}},

@@ -1,0 +1,85 @@
+package backend
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
+)
+
+// connectionMoved has every login of a connection tried where that leads now: those
+// that work there are what readers are told next.
+func (c *drift) connectionMoved(name string) {
+	c.mu.Lock()
+	c.changed[name] = true
+	c.mu.Unlock()
+	select {
+	case c.moved <- struct{}{}:
+	default: // it is going to look already
+	}
+}
+
+// movedToo adds the logins of the connections that were changed.
+func (c *drift) movedToo(ctx context.Context, left []checked) []checked {
+	c.mu.Lock()
+	changed := c.changed
+	c.changed = map[string]bool{}
+	c.mu.Unlock()
+	left = slices.DeleteFunc(left, func(one checked) bool { return changed[one.connection] })
+	for _, one := range c.all(ctx) {
+		if changed[one.connection] {
+			left = append(left, one)
+		}
+	}
+	return left
+}
+
+// misplaced lists the secrets whose readers are to be told another way together with
+// that of a login; none if that one's are not.
+func (c *drift) misplaced(one checked) []string {
+	s := one.role.Snapshot()
+	names := c.b.engine.Misplaced(s.State)
+	if !slices.Contains(names, one.secret) {
+		return nil
+	}
+	return slices.DeleteFunc(names, func(name string) bool {
+		config, err := databaseConfig(s.Secrets[name])
+		return err != nil || config.Connection != one.connection
+	})
+}
+
+// later is nil unless readers of a login that could not be tried now are to be told
+// another way.
+func (c *drift) later(one checked) error {
+	if len(c.misplaced(one)) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%w: %s", rotation.ErrInFlight, one.role.Key)
+}
+
+// move tells readers the way by which a login was proven, if they are told another:
+// of all logins of the role that lead there, or where one of these is refused, of
+// this one alone.
+func (c *drift) move(ctx context.Context, one checked) error {
+	names := c.misplaced(one)
+	if len(names) == 0 {
+		return nil
+	}
+	err := c.start(ctx, one.role, names)
+	if errors.Is(err, rotation.ErrRefused) && len(names) > 1 {
+		err = c.start(ctx, one.role, []string{one.secret})
+	}
+	return err
+}
+
+func (c *drift) start(ctx context.Context, r *rotation.Role, names []string) error {
+	run, err := r.Start(ctx, rotation.Request{Kind: rotation.KindMove, Trigger: rotation.TriggerConnection, Secrets: names})
+	if err != nil {
+		return err
+	}
+	<-run.Done()
+	_, err = run.Result()
+	return err
+}
