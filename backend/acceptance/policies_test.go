@@ -22,6 +22,7 @@ const (
 	application = "application"
 	orders      = "orders"
 	personal    = "personal"
+	admin       = "administrator"
 	operator    = "operator"
 	auditor     = "auditor"
 	installer   = "installer"
@@ -30,7 +31,7 @@ const (
 )
 
 // everybody is who may read what takes no token at all.
-var everybody = []string{application, orders, personal, operator, auditor, installer, verifying, monitoring}
+var everybody = []string{application, orders, personal, admin, operator, auditor, installer, verifying, monitoring}
 
 // access is what may be done by whom; nobody else may.
 type access struct {
@@ -50,23 +51,23 @@ var accesses = []access{
 	{http.MethodGet, "creds/", nil},
 	{http.MethodGet, "creds/default/jwt/x", nil},
 	{http.MethodGet, "creds/defaultx", nil},
-	{http.MethodGet, "config", []string{operator, auditor, installer}},
-	{http.MethodPost, "config", []string{operator}},
-	{list, "connections/", []string{operator, auditor}},
-	{http.MethodPost, "connections/main", []string{operator}},
-	{http.MethodGet, "connections/main", []string{operator, auditor}},
-	{http.MethodGet, "connections/main/history", []string{operator, auditor}},
-	{http.MethodGet, "connections/main/history?format=jsonl", []string{operator, auditor}},
-	{list, "connections/main/history/", []string{operator, auditor}},
-	{http.MethodGet, "connections/main/history/x", []string{operator, auditor}},
-	{http.MethodPost, "rotate-root/main", []string{operator}},
-	{http.MethodDelete, "connections/main", []string{operator}},
-	{list, "roles/", []string{operator, auditor}},
+	{http.MethodGet, "config", []string{admin, operator, auditor, installer}},
+	{http.MethodPost, "config", []string{admin}},
+	{list, "connections/", []string{admin, operator, auditor}},
+	{http.MethodPost, "connections/main", []string{admin}},
+	{http.MethodGet, "connections/main", []string{admin, operator, auditor}},
+	{http.MethodGet, "connections/main/history", []string{admin, operator, auditor}},
+	{http.MethodGet, "connections/main/history?format=jsonl", []string{admin, operator, auditor}},
+	{list, "connections/main/history/", []string{admin, operator, auditor}},
+	{http.MethodGet, "connections/main/history/x", []string{admin, operator, auditor}},
+	{http.MethodPost, "rotate-root/main", []string{admin, operator}},
+	{http.MethodDelete, "connections/main", []string{admin}},
+	{list, "roles/", []string{admin, operator, auditor}},
 	{http.MethodPost, "roles/default", []string{operator}},
-	{http.MethodGet, "roles/default", []string{operator, auditor}},
-	{list, "secrets/default/", []string{operator, auditor}},
+	{http.MethodGet, "roles/default", []string{admin, operator, auditor}},
+	{list, "secrets/default/", []string{admin, operator, auditor}},
 	{http.MethodPost, "secrets/default/new", []string{operator}},
-	{http.MethodGet, "secrets/default/jwt", []string{operator, auditor}},
+	{http.MethodGet, "secrets/default/jwt", []string{admin, operator, auditor}},
 	{http.MethodPost, "checks/default/health", []string{operator}},
 	{http.MethodGet, "checks/default/health", []string{operator, auditor}},
 	{list, "checks/default/", []string{operator, auditor}},
@@ -76,10 +77,10 @@ var accesses = []access{
 	{http.MethodGet, "alerts/ops", []string{operator, auditor}},
 	{list, "alerts/", []string{operator, auditor}},
 	{http.MethodDelete, "alerts/ops", []string{operator}},
-	{http.MethodPost, "destinations/kv", []string{operator}},
-	{http.MethodGet, "destinations/kv", []string{operator, auditor}},
-	{list, "destinations/", []string{operator, auditor}},
-	{http.MethodDelete, "destinations/kv", []string{operator}},
+	{http.MethodPost, "destinations/kv", []string{admin}},
+	{http.MethodGet, "destinations/kv", []string{admin, operator, auditor}},
+	{list, "destinations/", []string{admin, operator, auditor}},
+	{http.MethodDelete, "destinations/kv", []string{admin}},
 	{http.MethodGet, "metrics", []string{operator, auditor, monitoring}},
 	{http.MethodPost, "rotate", []string{operator}},
 	{http.MethodPost, "rotate/orders", []string{operator}},
@@ -98,12 +99,12 @@ var accesses = []access{
 	{http.MethodPost, "jwt/orders/jwt/verify", []string{orders}},
 	{http.MethodGet, "jwks/default/jwt", everybody},
 	{http.MethodGet, "jwks/default/jwt/.well-known/openid-configuration", everybody},
-	{http.MethodGet, "status", []string{operator, auditor}},
-	{http.MethodGet, "status/orders", []string{operator, auditor}},
-	{http.MethodGet, "history/default", []string{operator, auditor}},
-	{http.MethodGet, "history/default?format=jsonl", []string{operator, auditor}},
-	{list, "history/orders/", []string{operator, auditor}},
-	{http.MethodGet, "history/orders/x", []string{operator, auditor}},
+	{http.MethodGet, "status", []string{admin, operator, auditor}},
+	{http.MethodGet, "status/orders", []string{admin, operator, auditor}},
+	{http.MethodGet, "history/default", []string{admin, operator, auditor}},
+	{http.MethodGet, "history/default?format=jsonl", []string{admin, operator, auditor}},
+	{list, "history/orders/", []string{admin, operator, auditor}},
+	{http.MethodGet, "history/orders/x", []string{admin, operator, auditor}},
 	{http.MethodDelete, "secrets/default/jwt", []string{operator}},
 	{http.MethodDelete, "roles/orders", []string{operator}},
 }
@@ -179,7 +180,7 @@ func (e *engine) covers(table []access) {
 func (e *engine) tokens() map[string]string {
 	e.Helper()
 	policies := map[string]string{}
-	for _, name := range []string{application, operator, auditor, installer, verifying, monitoring} {
+	for _, name := range []string{application, admin, operator, auditor, installer, verifying, monitoring} {
 		policies[name] = e.policy(name)
 	}
 	policies[orders] = e.sed(policies[application], `/^path "smvm\/creds" {/,/^}/d`, "s/default/orders/")

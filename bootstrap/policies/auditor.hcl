@@ -6,6 +6,10 @@ path "smvm/config" {
   capabilities = ["read"]
 }
 
+path "smvm/config/*" {
+  capabilities = ["read", "list"]
+}
+
 # Reading a connection or a secret shows its configuration only.
 path "smvm/connections/*" {
   capabilities = ["read", "list"]

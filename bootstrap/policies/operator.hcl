@@ -1,16 +1,21 @@
-# An operator describes connections, roles and secrets, rotates, rolls back and
-# verifies, and reads no value: only creds answers values, and it is not here.
+# An operator describes roles and secrets within what connections allow, rotates,
+# rolls back and verifies, and reads no value: creds is not here, and where values
+# may go is said by an administrator of the mount (administrator.hcl). The one value
+# that an operator is given is an API key with hash_only, by the request that makes it.
 #
-# Whoever may write connections/ decides where the engine logs in. Leave out the
-# blocks of connections, roles and secrets for people who only have to rotate and
-# roll back.
+# Leave out the blocks of roles, secrets and checks for people who only have to
+# rotate and roll back.
 
 path "smvm/config" {
-  capabilities = ["read", "update"]
+  capabilities = ["read"]
+}
+
+path "smvm/config/*" {
+  capabilities = ["read", "list"]
 }
 
 path "smvm/connections/*" {
-  capabilities = ["create", "read", "update", "delete", "list"]
+  capabilities = ["read", "list"]
 }
 
 path "smvm/rotate-root/+" {
@@ -29,15 +34,13 @@ path "smvm/checks/*" {
   capabilities = ["create", "read", "update", "delete", "list"]
 }
 
-# Whoever may write alerts/ decides who hears of rotations.
+# Whoever may write alerts/ decides who hears of rotations; alerts carry no value.
 path "smvm/alerts/*" {
   capabilities = ["create", "read", "update", "delete", "list"]
 }
 
-# Whoever may write destinations/ decides who gets values: leave this block out for
-# people who are not to read them.
 path "smvm/destinations/*" {
-  capabilities = ["create", "read", "update", "delete", "list"]
+  capabilities = ["read", "list"]
 }
 
 path "smvm/metrics" {
