@@ -6,6 +6,7 @@ import (
 	"maps"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/alert"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
@@ -94,6 +95,15 @@ func (b *backend) alertConfig(ctx context.Context, name string) (*alert.Config, 
 		return nil, fmt.Errorf("decode alert %s: %w", name, err)
 	}
 	return &c, nil
+}
+
+// send delivers an event, by the rule of now.
+func (b *backend) send(ctx context.Context, config alert.Config, e alert.Event, now time.Time) error {
+	rule, err := b.outboundRule(ctx)
+	if err != nil {
+		return err
+	}
+	return config.Send(ctx, rule, e, now)
 }
 
 // told is how a role is called in events.

@@ -166,6 +166,7 @@ func TestAlertsOfTime(t *testing.T) {
 // what is secret.
 func TestAlertKinds(t *testing.T) {
 	m := newMount(t)
+	m.listed("127.0.0.1")
 	var mu sync.Mutex
 	got := map[string]string{}
 	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, req *http.Request) {

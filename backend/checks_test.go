@@ -38,9 +38,16 @@ func newApplication(t *testing.T) *application {
 	return a
 }
 
+// listed says who may get values and credentials.
+func (m *mount) listed(hosts ...string) {
+	m.Helper()
+	m.write("config", d("outbound_hosts", hosts))
+}
+
 // watchedRole is a role with keys, and one check.
 func watchedRole(m *mount, a *application, check ...any) {
 	m.Helper()
+	m.listed("127.0.0.1")
 	m.write("roles/default", d("rotation_period", "24h"))
 	m.write("secrets/default/api", d("type", "api_key"))
 	m.write("secrets/default/jwt", d("type", "jwt"))
@@ -194,7 +201,7 @@ func TestBadChecks(t *testing.T) {
 	}
 	m.refused(logical.UpdateOperation, "checks/default/new", nil, "url")
 	m.refused(logical.UpdateOperation, "checks/nobody/new", d("url", a.URL), "role")
-	m.write("checks/default/health", d("headers", []string{"X-Token: literal-secret-0123", "X-API-Key: literal-{{api_key}}"}, "body", "{\"a\": \"literal\", \"key\": \"{{api_key}}\"}"))
+	m.write("checks/default/health", d("url", a.URL, "headers", []string{"X-Token: literal-secret-0123", "X-API-Key: literal-{{api_key}}"}, "body", "{\"a\": \"literal\", \"key\": \"{{api_key}}\"}"))
 	shown := m.read("checks/default/health", nil)
 	if text := fmt.Sprintf("%v %v", shown["headers"], shown["body"]); strings.Contains(text, "literal") || text != "[X-Token: … X-API-Key: …{{api_key}}] …{{api_key}}…" {
 		t.Errorf("reading a check shows %s", text)

@@ -134,11 +134,12 @@ func (c *copies) forget(ctx context.Context, p copyKey) error {
 	return err
 }
 
-// stir makes the copies at a destination be looked at now: it was changed.
+// stir makes the copies at a destination be looked at now: it was changed. Without
+// a name, it is those at all.
 func (c *copies) stir(name string) {
 	c.mu.Lock()
 	for p, t := range c.known {
-		if p.destination == name {
+		if name == "" || p.destination == name {
 			stirred := *t
 			stirred.next, stirred.failures = time.Time{}, 0
 			c.known[p] = &stirred

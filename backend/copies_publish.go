@@ -51,7 +51,11 @@ func (c *copies) preflight(ctx context.Context, r *rotation.Role, config *destin
 	if err != nil {
 		return err
 	}
-	return config.Target.Preflight(ctx, names)
+	rule, err := c.b.outboundRule(ctx)
+	if err != nil {
+		return err
+	}
+	return config.Preflight(ctx, rule, names)
 }
 
 // owner marks what is published for a role by this mount.
@@ -131,6 +135,10 @@ func (c *copies) publish(ctx context.Context, p copyKey, r *rotation.Role, confi
 	if err != nil {
 		return c.failed(ctx, p, r.Snapshot().Version, err)
 	}
+	rule, err := c.b.outboundRule(ctx)
+	if err != nil {
+		return err
+	}
 	before, err := c.of(ctx, p)
 	if err != nil {
 		return err
@@ -144,7 +152,7 @@ func (c *copies) publish(ctx context.Context, p copyKey, r *rotation.Role, confi
 	}
 	bounded, cancel := context.WithTimeout(ctx, config.Timeout)
 	defer cancel()
-	if err := config.Target.Publish(bounded, wanted); err != nil {
+	if err := config.Publish(bounded, rule, wanted); err != nil {
 		return c.failed(ctx, p, wanted.Stamp.Version, err)
 	}
 	now := c.b.now()

@@ -174,7 +174,11 @@ func (c *copies) tend(ctx context.Context, p copyKey, r *rotation.Role, config *
 func (c *copies) compare(ctx context.Context, p copyKey, r *rotation.Role, config *destination.Config, wanted destination.Copy) error {
 	bounded, cancel := context.WithTimeout(ctx, config.Timeout)
 	defer cancel()
-	differences, err := config.Target.Compare(bounded, wanted)
+	rule, err := c.b.outboundRule(ctx)
+	if err != nil {
+		return err
+	}
+	differences, err := config.Compare(bounded, rule, wanted)
 	if err != nil && !errors.Is(err, destination.ErrNoReading) {
 		return err
 	}

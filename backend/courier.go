@@ -141,7 +141,7 @@ func (c *courier) tell(r *rotation.Role) error {
 			return err
 		}
 		for _, e := range events {
-			if err := c.config.Send(c.ctx, e, time.Now()); err != nil {
+			if err := c.b.send(c.ctx, c.config, e, time.Now()); err != nil {
 				return err
 			}
 		}

@@ -23,6 +23,13 @@ func (b *backend) draftDestination(ctx context.Context, name string, d *framewor
 	if c, err = takeDestination(d, stored); err != nil {
 		return nil, nil, nil, err
 	}
+	rule, err := b.outboundRule(ctx)
+	if err == nil {
+		err = c.Admit(ctx, rule)
+	}
+	if err != nil {
+		return nil, nil, nil, err
+	}
 	if roles, err = b.rolesWith(ctx, name); err != nil {
 		return nil, nil, nil, err
 	}
@@ -36,17 +43,17 @@ func (b *backend) draftDestination(ctx context.Context, name string, d *framewor
 
 // takeDestination applies the request to what is stored, nil for a new one.
 func takeDestination(d *framework.FieldData, stored *destination.Config) (*destination.Config, error) {
-	c := destination.New(d.Get("type").(string))
+	c, before := destination.New(d.Get("type").(string)), way{}
 	if stored != nil {
 		if v, ok := d.GetOk("type"); ok && v != stored.Type {
 			return nil, invalid("type", "of an existing destination cannot be changed from %s to %s; write another destination", stored.Type, v)
 		}
-		c = stored.Clone()
+		c, before = stored.Clone(), destinationWay(stored)
 	}
 	if c == nil {
 		return nil, invalid("type", "%q is not a type of destination; the types are: %s", d.Get("type"), strings.Join(destination.Types(), ", "))
 	}
-	if err := takeTarget(d, c, stored != nil); err != nil {
+	if err := takeTarget(d, c); err != nil {
 		return nil, err
 	}
 	takeStrings(d, "values", &c.Values)
@@ -58,35 +65,44 @@ func takeDestination(d *framework.FieldData, stored *destination.Config) (*desti
 			*target = time.Duration(v.(int)) * time.Second
 		}
 	}
-	return c, c.Validate()
+	c.Checked = true
+	return c, errorsFirst(before.stays(d, destinationWay(c)), c.Validate())
 }
 
-// wayFields say where the credentials of a destination are sent to.
-var wayFields = []string{"address", "endpoint", "namespace", "auth_mount", "sts_endpoint", "tls_ca", "url"}
+// wayFields say where the credentials of a destination and the values are sent to.
+var wayFields = []string{
+	"address", "auth_mount", "endpoint", "mount", "namespace", "region", "role_arn", "sts_endpoint", "tls_ca", "url",
+}
 
-// takeTarget takes over the settings of the target. Whoever sends them another way
-// has to know the secrets among them: the stored ones are not for them.
-func takeTarget(d *framework.FieldData, c *destination.Config, exists bool) error {
+// destinationWay is how what a destination publishes is sent. What is not a
+// placeholder in its values is not shown, and so may be a secret.
+func destinationWay(c *destination.Config) way {
+	w := way{to: map[string]string{}, along: map[string]string{}}
+	for name, value := range c.Target.Fields() {
+		if slices.Contains(wayFields, name) {
+			w.to[name] = *value
+		}
+		if slices.Contains(destination.SecretFields, name) {
+			w.along[name] = *value
+		}
+	}
+	if !slices.Equal(c.Values, shownValues(c.Values)) {
+		w.along["values"] = strings.Join(c.Values, "\n")
+	}
+	return w
+}
+
+// takeTarget takes over the settings of the target.
+func takeTarget(d *framework.FieldData, c *destination.Config) error {
 	own := c.Target.Fields()
-	rerouted := ""
 	for _, name := range slices.Sorted(maps.Keys(targetFields)) {
 		v, named := d.GetOk(name)
-		target := own[name]
-		switch {
+		switch target := own[name]; {
 		case !named:
 		case target == nil:
 			return invalid(name, "is not a field of type %s, which has: %s", c.Type, strings.Join(slices.Sorted(maps.Keys(own)), ", "))
-		case *target != v.(string):
-			if slices.Contains(wayFields, name) {
-				rerouted = name
-			}
+		default:
 			*target = v.(string)
-		}
-	}
-	for _, name := range destination.SecretFields {
-		_, named := d.GetOk(name)
-		if target := own[name]; exists && rerouted != "" && !named && target != nil && *target != "" {
-			return invalid(name, "is needed again, because %s changes where it is sent", rerouted)
 		}
 	}
 	return nil
@@ -102,6 +118,10 @@ func (b *backend) verifyDestination(ctx context.Context, c *destination.Config, 
 	if len(names) == 0 {
 		names = []string{probeRole}
 	}
+	rule, err := b.outboundRule(ctx)
+	if err != nil {
+		return err
+	}
 	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()
 	for _, role := range names {
@@ -109,7 +129,7 @@ func (b *backend) verifyDestination(ctx context.Context, c *destination.Config, 
 		if err != nil {
 			return err
 		}
-		if err := c.Target.Preflight(ctx, probe); err != nil {
+		if err := c.Preflight(ctx, rule, probe); err != nil {
 			return invalid("type", "the target was asked and %v. Nothing was stored; verify=false stores without asking", err)
 		}
 	}

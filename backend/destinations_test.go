@@ -19,6 +19,7 @@ import (
 func publishedRole(m *mount, more ...any) *testenv.SecretsManager {
 	m.Helper()
 	sm := testenv.NewSecretsManager(m.T)
+	m.listed("127.0.0.1")
 	m.write("roles/default", d("rotation_period", "24h"))
 	m.write("secrets/default/api", d("type", "api_key"))
 	m.write("secrets/default/pin", d("type", "random"))

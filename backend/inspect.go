@@ -2,6 +2,7 @@ package backend
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -79,10 +80,11 @@ func (b *backend) inspectTargets(ctx context.Context, r *rotation.Role, names []
 // inspectChecks asks, once, whether anything answers where checks ask.
 func (b *backend) inspectChecks(ctx context.Context, r *rotation.Role, _ []string, _ preflight.Subject) preflight.Report {
 	s, found := r.Snapshot(), preflight.Report{}
+	rule, ruleErr := b.outboundRule(ctx)
 	for _, name := range checkNames(s.State) {
 		c, err := check.Decode(s.Checks[name])
-		if err == nil {
-			err = c.Reach(ctx)
+		if err = errors.Join(err, ruleErr); err == nil {
+			err = c.Reach(ctx, rule)
 		}
 		severity := preflight.Error
 		if c.OnFailure == check.Alert {

@@ -3,6 +3,7 @@ package backend
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
@@ -74,6 +75,7 @@ func alertAnswer() map[string]*framework.FieldSchema {
 		delete(fields, name)
 	}
 	fields["url"] = field(framework.TypeString, "Address, without what may be secret in it.")
+	fields["outbound"] = standingField()
 	fields["waiting"] = field(framework.TypeInt, "How many roles have something to tell that is not delivered.")
 	fields["last_error"] = field(framework.TypeString, "Why the latest delivery failed; empty after a success.")
 	return fields
@@ -93,8 +95,15 @@ func (b *backend) pathAlertWrite(ctx context.Context, _ *logical.Request, d *fra
 	if err != nil {
 		return nil, err
 	}
+	rule, err := b.outboundRule(ctx)
+	if err != nil {
+		return nil, err
+	}
+	before := way{}
 	if c == nil {
 		c = &alert.Config{Notice: alert.DefaultNotice, Created: b.now().UTC()}
+	} else {
+		before = alertWay(c)
 	}
 	for field, target := range map[string]*string{
 		"type": &c.Type, "url": &c.URL, "authorization": &c.Authorization, "key": &c.Key, "tls_ca": &c.TLSCA,
@@ -106,7 +115,8 @@ func (b *backend) pathAlertWrite(ctx context.Context, _ *logical.Request, d *fra
 	if v, ok := d.GetOk("notice"); ok {
 		c.Notice = time.Duration(v.(int)) * time.Second
 	}
-	if err := c.Validate(); err != nil {
+	c.Checked = true
+	if err := errorsFirst(before.stays(d, alertWay(c)), c.Validate(), c.Admit(ctx, rule)); err != nil {
 		return nil, err
 	}
 	if err := (&store{b}).put(ctx, alertPrefix+name, c); err != nil {
@@ -116,6 +126,19 @@ func (b *backend) pathAlertWrite(ctx context.Context, _ *logical.Request, d *fra
 	return nil, nil
 }
 
+// alertWay is how the events of an alert are sent. An address of which only the host
+// is shown goes along, as what gets it.
+func alertWay(c *alert.Config) way {
+	w := way{
+		to:    map[string]string{"type": c.Type, "url": c.URL, "tls_ca": c.TLSCA},
+		along: map[string]string{"authorization": c.Authorization, "key": c.Key},
+	}
+	if strings.TrimSuffix(c.URL, "/") != outbound.Host(c.URL) {
+		w.along["url"] = c.URL
+	}
+	return w
+}
+
 // pathAlertRead corresponds to READ on alerts/:name.
 func (b *backend) pathAlertRead(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 	name := d.Get("name").(string)
@@ -123,10 +146,14 @@ func (b *backend) pathAlertRead(ctx context.Context, _ *logical.Request, d *fram
 	if err != nil || c == nil {
 		return nil, err
 	}
+	rule, err := b.outboundRule(ctx)
+	if err != nil {
+		return nil, err
+	}
 	data := b.delivery(name)
 	data["type"], data["url"], data["events"], data["roles"] = c.Type, outbound.Host(c.URL), c.Events, c.Roles
 	data["tls_ca"], data["notice"] = c.TLSCA, seconds(c.Notice)
-	return &logical.Response{Data: data}, nil
+	return shown(data, c.Standing(rule)), nil
 }
 
 // delivery tells how the delivery of an alert goes.
@@ -191,7 +218,7 @@ func (b *backend) pathAlertTestWrite(ctx context.Context, req *logical.Request, 
 	now := b.now().UTC()
 	e := alert.New(alert.Test, req.ID, "This is a test of alerts/"+name)
 	e.Time, e.Mount, e.Role, e.Environment = now, b.mountPath(), defaultRole, b.rotationSettings().Environment
-	if err := c.Send(ctx, e, now); err != nil {
+	if err := b.send(ctx, *c, e, now); err != nil {
 		return nil, invalid("url", "the test was not taken: %v", err)
 	}
 	return nil, nil
@@ -204,4 +231,7 @@ rotation_overdue and needs_attention. Each event is delivered at least once, wit
 an id that is the same when it is delivered again, those of a role in order, and
 again and again until it is taken; no rotation waits for it. type=webhook gets
 JSON, signed with key; slack a text; alertmanager alerts that a completed rotation
-resolves. What happened before the alert was created is not told.`
+resolves. What happened before the alert was created is not told. An alert with
+authorization or key is sent only to what outbound_hosts of config names, and by
+https unless that is this machine; whoever changes where it is sent, by url, type or
+tls_ca, gives them again.`

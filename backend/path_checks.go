@@ -5,9 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"regexp"
-	"slices"
 	"strings"
-	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
@@ -77,6 +75,7 @@ func checkAnswer() map[string]*framework.FieldSchema {
 	fields := checkSchema()
 	delete(fields, "role")
 	delete(fields, "name")
+	fields["outbound"] = standingField()
 	return fields
 }
 
@@ -93,14 +92,8 @@ func (b *backend) pathCheckWrite(ctx context.Context, _ *logical.Request, d *fra
 	}
 	name := d.Get("name").(string)
 	return nil, r.Change(ctx, nil, func(s *rotation.State) error {
-		c := check.Default()
-		if stored := s.Checks[name]; stored != nil {
-			if c, err = check.Decode(stored); err != nil {
-				return err
-			}
-		}
-		takeCheck(d, &c)
-		if err := b.validateCheck(r, s, c); err != nil {
+		c, err := b.draftCheck(ctx, r, s, name, d)
+		if err != nil {
 			return err
 		}
 		raw, err := json.Marshal(c)
@@ -110,55 +103,6 @@ func (b *backend) pathCheckWrite(ctx context.Context, _ *logical.Request, d *fra
 		s.Checks[name] = raw
 		return err
 	})
-}
-
-// takeCheck takes over the fields that the request names.
-func takeCheck(d *framework.FieldData, c *check.Config) {
-	for name, target := range map[string]*string{
-		"phase": &c.Phase, "url": &c.URL, "method": &c.Method, "body": &c.Body,
-		"expected_body": &c.ExpectedBody, "tls_ca": &c.TLSCA, "on_failure": &c.OnFailure,
-	} {
-		takeString(d, name, target)
-	}
-	for name, target := range map[string]*int{
-		"attempts": &c.Attempts, "success_threshold": &c.SuccessThreshold, "samples": &c.Samples,
-		"concurrency": &c.Concurrency, "percentile": &c.Percentile, "max_latency_increase": &c.MaxLatencyIncrease,
-	} {
-		takeNumber(d, name, target)
-	}
-	for name, target := range map[string]*time.Duration{
-		"timeout": &c.Timeout, "delay": &c.Delay, "interval": &c.Interval, "watch_period": &c.WatchPeriod,
-	} {
-		if v, ok := d.GetOk(name); ok {
-			*target = time.Duration(v.(int)) * time.Second
-		}
-	}
-	takeStrings(d, "headers", &c.Headers)
-	if v, ok := d.GetOk("expected_status"); ok {
-		c.ExpectedStatus = v.([]int)
-	}
-}
-
-// validateCheck refuses what could not work, or come too late: when the overlap
-// has ended there is nothing to go back to.
-func (b *backend) validateCheck(r *rotation.Role, s *rotation.State, c check.Config) error {
-	values, err := b.checkValues(&rotation.Snapshot{State: s, Terms: r.Snapshot().Terms})
-	if err != nil {
-		return err
-	}
-	names := make([]string, 0, len(values))
-	for name := range values {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	if err := c.Validate(names); err != nil {
-		return err
-	}
-	overlap := r.Snapshot().Terms.Overlap
-	if longest := c.Delay + c.WatchPeriod + time.Duration(c.Attempts)*(c.Timeout+c.Interval); c.Phase == check.After && longest >= overlap {
-		return invalid("watch_period", "with delay and attempts the check may take %s, and the previous values are kept for %s only: lower it, or give the role a longer overlap", longest, overlap)
-	}
-	return nil
 }
 
 // pathCheckRead corresponds to READ on checks/:role/:name.
@@ -175,14 +119,18 @@ func (b *backend) pathCheckRead(ctx context.Context, _ *logical.Request, d *fram
 	if err != nil {
 		return nil, fmt.Errorf("read check of %s: %w", r.Key, err)
 	}
-	return &logical.Response{Data: map[string]any{
+	rule, err := b.outboundRule(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return shown(map[string]any{
 		"phase": c.Phase, "url": c.URL, "method": c.Method, "headers": shownHeaders(c.Headers), "body": shownText(c.Body),
 		"expected_status": c.ExpectedStatus, "expected_body": c.ExpectedBody, "tls_ca": c.TLSCA,
 		"timeout": seconds(c.Timeout), "delay": seconds(c.Delay), "attempts": c.Attempts, "interval": seconds(c.Interval),
 		"watch_period": seconds(c.WatchPeriod), "success_threshold": c.SuccessThreshold,
 		"samples": c.Samples, "concurrency": c.Concurrency, "percentile": c.Percentile,
 		"max_latency_increase": c.MaxLatencyIncrease, "on_failure": c.OnFailure,
-	}}, nil
+	}, c.Standing(rule)), nil
 }
 
 // shownHeaders hides what might be a secret.
@@ -248,5 +196,7 @@ succeed, the role goes back to its previous values by itself, as a new version.
 With samples, latencies are measured before and after, and a percentile may not
 grow by more than max_latency_increase percent. Headers and body may contain the
 role's values by placeholders like {{api_key}}; write no secrets into them
-literally. A rollback and a rotation with revoke_previous ask nothing before, and
+literally. A check that has headers or a body is sent only to what outbound_hosts
+of config names, and by https unless that is this machine; whoever changes where it
+is sent, by url or tls_ca, gives headers and body again. A rollback and a rotation with revoke_previous ask nothing before, and
 are not rolled back.`

@@ -3,6 +3,7 @@ package backend
 import (
 	"context"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
@@ -30,6 +31,9 @@ type settings struct {
 	MaxRetries      int           `json:"max_retries,omitempty"`
 	MaxWorkers      int           `json:"max_workers,omitempty"`
 	Retention       int           `json:"history_retention,omitempty"`
+	// OutboundHosts is nil as long as nobody has said.
+	OutboundHosts []string `json:"outbound_hosts,omitzero"`
+	OutboundProxy string   `json:"outbound_proxy,omitempty"`
 	// loaded tells what storage says from what is assumed until it was read.
 	loaded bool
 }
@@ -49,7 +53,7 @@ func (b *backend) pathConfig() *framework.Path {
 }
 
 func configFields() map[string]*framework.FieldSchema {
-	return map[string]*framework.FieldSchema{
+	fields := map[string]*framework.FieldSchema{
 		"environment":       field(framework.TypeString, "Label that goes into every history record, such as production."),
 		"rotation_period":   field(framework.TypeDurationSecond, "Period of roles that set neither a period nor a schedule; 90 days by default, at least 60 s."),
 		"overlap":           field(framework.TypeDurationSecond, "Overlap of roles that set none; 24 h by default. A role never gets more than half its interval by default."),
@@ -59,6 +63,8 @@ func configFields() map[string]*framework.FieldSchema {
 		"max_workers":       field(framework.TypeInt, "How many of the roles that need the same connections rotate by themselves at the same time; 8 by default, at most 64. A server that hangs takes no worker from the roles of another."),
 		"history_retention": field(framework.TypeInt, "How many history entries each role keeps; 1000 by default, at least 10."),
 	}
+	maps.Copy(fields, outboundFields())
+	return fields
 }
 
 // pathConfigRead corresponds to READ on config.
@@ -77,6 +83,8 @@ func (b *backend) pathConfigRead(ctx context.Context, _ *logical.Request, _ *fra
 		"max_retries":       d.Defaults.MaxRetries,
 		"max_workers":       b.workers(),
 		"history_retention": d.Retention,
+		"outbound_hosts":    append([]string{}, s.OutboundHosts...),
+		"outbound_proxy":    s.OutboundProxy,
 	}}, nil
 }
 
@@ -102,6 +110,7 @@ func (b *backend) pathConfigWrite(ctx context.Context, _ *logical.Request, d *fr
 		}
 		b.scheduler.plan(role)
 	}
+	b.copies.stir("")
 	return nil, nil
 }
 
@@ -125,6 +134,7 @@ func (s *settings) update(d *framework.FieldData) error {
 		return invalid("rotation_period", "must be 60 seconds or more")
 	}
 	return errorsFirst(
+		s.updateOutbound(d),
 		checkRetryInterval(s.RetryInterval),
 		takeInt(d, "max_retries", &s.MaxRetries, 1, 1000),
 		takeInt(d, "max_workers", &s.MaxWorkers, 1, maxWorkers),
@@ -221,5 +231,6 @@ func seconds(d time.Duration) int64 { return int64(d / time.Second) }
 
 const configHelp = `
 Holds the label of the environment, the defaults of roles, how many roles rotate
-at the same time, and how much history is kept. Every field is optional; a write
+at the same time, how much history is kept, and where values and credentials may
+go: nowhere, unless outbound_hosts say so. Every field is optional; a write
 changes only the fields it names.`

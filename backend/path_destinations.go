@@ -90,6 +90,7 @@ func destinationAnswer() map[string]*framework.FieldSchema {
 	for _, name := range destination.SecretFields {
 		fields[name+"_set"] = field(framework.TypeBool, "Whether there is a "+name+".")
 	}
+	fields["outbound"] = standingField()
 	fields["where"] = field(framework.TypeString, "The place, for people.")
 	fields["roles"] = field(framework.TypeStringSlice, "Names of the roles that name it.")
 	return fields
@@ -137,6 +138,10 @@ func (b *backend) pathDestinationRead(ctx context.Context, _ *logical.Request, d
 	if err != nil {
 		return nil, err
 	}
+	rule, err := b.outboundRule(ctx)
+	if err != nil {
+		return nil, err
+	}
 	data := map[string]any{
 		"type": c.Type, "values": shownValues(c.Values), "required": c.Required, "timeout": seconds(c.Timeout),
 		"deadline": seconds(c.Deadline), "on_drift": c.OnDrift, "adopt": c.Adopt, "where": c.Target.Where(), "roles": roleNames(roles),
@@ -151,7 +156,7 @@ func (b *backend) pathDestinationRead(ctx context.Context, _ *logical.Request, d
 			data[field] = *value
 		}
 	}
-	return &logical.Response{Data: data}, nil
+	return shown(data, c.Standing(rule)), nil
 }
 
 // shownValues hides what might be a secret.
@@ -205,5 +210,7 @@ rollback, before the checks; whenever a role or the destination is changed; and
 again when the target turns out to hold something else. If it is required, a
 rotation that can't be published by its deadline is rolled back. What exists already
 at the target and is not this engine's is not overwritten, unless adopt says so; and
-nothing is ever deleted there. Whoever may write destinations decides who gets
+nothing is ever deleted there. Values go only to what outbound_hosts of config names,
+and by https unless that is this machine; whoever changes where they are sent gives
+the credentials again. Whoever may write destinations decides who of those gets
 values.`

@@ -72,7 +72,7 @@ func TestEveryPath(t *testing.T) {
 		path string
 		data map[string]any
 	}{
-		{update, "config", d("environment", "test", "rotation_period", "24h")},
+		{update, "config", d("environment", "test", "rotation_period", "24h", "outbound_hosts", "127.0.0.1")},
 		{read, "config", nil},
 		{create, "connections/other", other},
 		{update, "connections/other", d("max_open_connections", 2)},

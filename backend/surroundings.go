@@ -11,6 +11,7 @@ import (
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/alert"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/check"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/outbound"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
 )
@@ -48,6 +49,10 @@ func (s surroundings) Plan(ctx context.Context, r *rotation.Role, op rotation.Op
 	if err != nil {
 		return nil, err
 	}
+	rule, err := s.b.outboundRule(ctx)
+	if err != nil {
+		return nil, err
+	}
 	for _, name := range checkNames(snapshot.State) {
 		c, err := check.Decode(snapshot.Checks[name])
 		if err != nil {
@@ -56,7 +61,7 @@ func (s surroundings) Plan(ctx context.Context, r *rotation.Role, op rotation.Op
 		if c.Phase == check.Before && urgent {
 			continue
 		}
-		task, err := s.plan(ctx, c, values, urgent)
+		task, err := planCheck(ctx, rule, c, values, urgent)
 		if task.Name, task.Stage = checkTask+name, checkStage; err != nil && c.OnFailure == check.Rollback {
 			return nil, fmt.Errorf("check %s before the rotation: %w", name, err)
 		}
@@ -65,20 +70,27 @@ func (s surroundings) Plan(ctx context.Context, r *rotation.Role, op rotation.Op
 	return tasks, nil
 }
 
-// plan does what a check does before the operation, and makes its task.
-func (s surroundings) plan(ctx context.Context, c check.Config, values map[string]string, urgent bool) (rotation.Task, error) {
+// planCheck does what a check does before the operation, and makes its task. What the rule
+// refuses would fail after the cut-over, so unless it is urgent that is an error
+// before it.
+func planCheck(ctx context.Context, rule outbound.Rule, c check.Config, values map[string]string, urgent bool) (rotation.Task, error) {
+	var err error
+	if !urgent {
+		err = c.Allowed(rule)
+	}
 	if c.Phase == check.Before {
 		task := rotation.Task{Done: true, Detail: "as expected before the rotation"}
-		err := c.Insist(ctx, values)
+		if err == nil {
+			err = c.Insist(ctx, rule, values)
+		}
 		if err != nil {
 			task.Failed, task.Detail = true, "before the rotation: "+err.Error()
 		}
 		return task, err
 	}
 	task, watch := rotation.Task{Required: c.OnFailure == check.Rollback}, check.Watch{}
-	var err error
-	if c.Samples > 0 && !urgent {
-		watch.Baseline, err = c.Measure(ctx, values)
+	if err == nil && c.Samples > 0 && !urgent {
+		watch.Baseline, err = c.Measure(ctx, rule, values)
 	}
 	return task, errors.Join(err, keepWatch(&task, watch))
 }
@@ -108,7 +120,8 @@ func (s surroundings) look(ctx context.Context, r *rotation.Role, t *rotation.Ta
 		err = json.Unmarshal(t.Data, &watch)
 	}
 	values, valuesErr := s.b.checkValues(snapshot)
-	if err := errors.Join(err, valuesErr); err != nil {
+	rule, ruleErr := s.b.outboundRule(ctx)
+	if err := errors.Join(err, valuesErr, ruleErr); err != nil {
 		return err
 	}
 	if watch.Until.IsZero() {
@@ -118,7 +131,7 @@ func (s surroundings) look(ctx context.Context, r *rotation.Role, t *rotation.Ta
 			return keepWatch(t, watch)
 		}
 	}
-	verdict := c.Look(ctx, &watch, now, values)
+	verdict := c.Look(ctx, rule, &watch, now, values)
 	t.Detail = c.Tell(&watch)
 	t.Done, t.Failed = verdict != check.Open, verdict == check.Sick
 	t.Next = now.Add(c.Interval)

@@ -40,6 +40,9 @@ type Config struct {
 	Notice time.Duration `json:"notice"`
 	// Created is when the alert was: what happened before is not told.
 	Created time.Time `json:"created"`
+	// Checked says that the rule for where credentials may go was asked when this was
+	// written; earlier versions had none.
+	Checked bool `json:"checked,omitempty"`
 }
 
 // DefaultNotice is the procedure's: five days.
@@ -47,7 +50,7 @@ const DefaultNotice = 5 * 24 * time.Hour
 
 // Validate returns an error that wraps rotation.ErrInvalid for what cannot be.
 func (c Config) Validate() error {
-	_, caErr := outbound.Client(c.TLSCA)
+	caErr := outbound.CheckCA(c.TLSCA)
 	urlErr := outbound.CheckURL(c.URL)
 	switch {
 	case !slices.Contains([]string{Webhook, Slack, Alertmanager}, c.Type):
@@ -75,6 +78,24 @@ func invalid(field, format string, args ...any) error {
 	return fmt.Errorf("%w: %s: %s", rotation.ErrInvalid, field, fmt.Sprintf(format, args...))
 }
 
+// Admit says why the rule does not let this be stored.
+func (c Config) Admit(ctx context.Context, rule outbound.Rule) error {
+	if err := rule.Admit(ctx, c.URL, c.message().Carries()); err != nil {
+		return invalid("url", "%v", err)
+	}
+	return nil
+}
+
+// Standing puts in a word what the rule says of the address.
+func (c Config) Standing(rule outbound.Rule) string {
+	return rule.For(c.Checked).Standing(c.URL, c.message().Carries())
+}
+
+// message is what is sent, but for what it says.
+func (c Config) message() outbound.Message {
+	return outbound.Message{URL: c.address(), TLSCA: c.TLSCA, Authorization: c.Authorization, Key: c.Key}
+}
+
 // Wants reports whether the sink gets that event.
 func (c Config) Wants(e Event) bool {
 	return e.Event == Test ||
@@ -84,15 +105,14 @@ func (c Config) Wants(e Event) bool {
 // sendTimeout bounds one delivery.
 const sendTimeout = 10 * time.Second
 
-// Send delivers an event. The error tells no secret, and not the address, which
-// may be one.
-func (c Config) Send(ctx context.Context, e Event, now time.Time) error {
+// Send delivers an event, where the rule lets it go. The error tells no
+// secret, and of the address, which may be one, no more than its host.
+func (c Config) Send(ctx context.Context, rule outbound.Rule, e Event, now time.Time) error {
 	ctx, cancel := context.WithTimeout(ctx, sendTimeout)
 	defer cancel()
-	status, err := outbound.Post(ctx, outbound.Message{
-		URL: c.address(), TLSCA: c.TLSCA, ID: e.ID, Body: c.payload(e, now),
-		Authorization: c.Authorization, Key: c.Key, Time: now,
-	})
+	m := c.message()
+	m.ID, m.Body, m.Time = e.ID, c.payload(e, now), now
+	status, err := outbound.Post(ctx, rule.For(c.Checked), m)
 	if err == nil && (status < 200 || status > 299) {
 		return fmt.Errorf("answered with status %d", status)
 	}

@@ -8,6 +8,7 @@
 package check
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -77,6 +78,24 @@ type Config struct {
 	MaxLatencyIncrease int `json:"max_latency_increase,omitempty"`
 	// OnFailure is Rollback or Alert.
 	OnFailure string `json:"on_failure"`
+	// Checked says that the rule for where values may go was asked when this was
+	// written; earlier versions had none.
+	Checked bool `json:"checked,omitempty"`
+}
+
+// Carries reports whether requests may have values or credentials in them: a
+// header or body without a placeholder is there for a reason too.
+func (c Config) Carries() bool { return len(c.Headers) > 0 || c.Body != "" }
+
+// Allowed says why requests may not be made, as far as that is known without asking
+// DNS.
+func (c Config) Allowed(rule outbound.Rule) error {
+	return rule.For(c.Checked).Check(c.URL, c.Carries())
+}
+
+// Standing puts in a word what the rule says of the address.
+func (c Config) Standing(rule outbound.Rule) string {
+	return rule.For(c.Checked).Standing(c.URL, c.Carries())
 }
 
 // Default is a check of which only the URL is missing.
@@ -143,16 +162,22 @@ func (c Config) validateRequest(names []string) error {
 	if err := outbound.CheckURL(c.URL); err != nil {
 		return invalid("url", "%v", err)
 	}
-	if _, err := outbound.Client(c.TLSCA); err != nil {
+	if err := outbound.CheckCA(c.TLSCA); err != nil {
 		return invalid("tls_ca", "%v", err)
 	}
 	if _, err := http.NewRequest(c.Method, c.URL, nil); err != nil || c.Method != strings.ToUpper(c.Method) { //nolint:noctx // only tried
 		return invalid("method", "%q is no method of HTTP", c.Method)
 	}
+	if c.Method == http.MethodConnect || c.Method == http.MethodTrace {
+		return invalid("method", "%s asks to pass on or to show what is sent; use another", c.Method)
+	}
 	for _, header := range c.Headers {
 		name, value, ok := strings.Cut(header, ":")
 		if !ok || !headerName.MatchString(name) || strings.ContainsAny(value, "\r\n\x00") {
 			return invalid("headers", "each must be like 'X-API-Key: {{api_key}}'")
+		}
+		if strings.EqualFold(name, "Host") && strings.Contains(value, "{{") {
+			return invalid("headers", "Host has a placeholder, and a value is no host")
 		}
 		if err := checkPlaceholders("headers", value, names); err != nil {
 			return err
@@ -164,6 +189,24 @@ func (c Config) validateRequest(names []string) error {
 		}
 	}
 	return checkPlaceholders("body", c.Body, names)
+}
+
+// Admit says why the rule does not let this be stored.
+func (c Config) Admit(ctx context.Context, rule outbound.Rule) error {
+	if err := rule.Admit(ctx, c.URL, c.Carries()); err != nil {
+		return invalid("url", "%v", err)
+	}
+	for _, header := range c.Headers {
+		name, value, _ := strings.Cut(header, ":")
+		if !strings.EqualFold(name, "Host") {
+			continue
+		}
+		scheme, _, _ := strings.Cut(c.URL, ":")
+		if err := rule.CheckHost(scheme, strings.TrimSpace(value), true); err != nil {
+			return invalid("headers", "Host: %v", err)
+		}
+	}
+	return nil
 }
 
 func oneOf(field, value string, allowed ...string) error {

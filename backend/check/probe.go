@@ -20,8 +20,8 @@ const maxBody = 64 << 10
 
 // Probe asks once. The error says what is not as expected, and shows nothing of
 // what was sent or answered.
-func (c Config) Probe(ctx context.Context, values map[string]string) error {
-	client, err := outbound.Client(c.TLSCA)
+func (c Config) Probe(ctx context.Context, rule outbound.Rule, values map[string]string) error {
+	client, err := c.client(rule)
 	if err != nil {
 		return err
 	}
@@ -29,10 +29,15 @@ func (c Config) Probe(ctx context.Context, values map[string]string) error {
 	return c.ask(ctx, client, values)
 }
 
+// client is what requests are made with.
+func (c Config) client(rule outbound.Rule) (*http.Client, error) {
+	return rule.For(c.Checked).Client(c.TLSCA, c.Carries())
+}
+
 // Reach asks whether anything answers at the address, whatever it answers. Nothing of
 // the request that the check makes is sent, and so no value either.
-func (c Config) Reach(ctx context.Context) error {
-	client, err := outbound.Client(c.TLSCA)
+func (c Config) Reach(ctx context.Context, rule outbound.Rule) error {
+	client, err := c.client(rule)
 	if err != nil {
 		return err
 	}
@@ -104,13 +109,13 @@ func checkPlaceholders(field, text string, names []string) error {
 }
 
 // Insist asks until an answer is as expected, at most Attempts times.
-func (c Config) Insist(ctx context.Context, values map[string]string) error {
+func (c Config) Insist(ctx context.Context, rule outbound.Rule, values map[string]string) error {
 	var err error
 	for i := range c.Attempts {
 		if i > 0 && !wait(ctx, c.Interval) {
 			return ctx.Err()
 		}
-		if err = c.Probe(ctx, values); err == nil {
+		if err = c.Probe(ctx, rule, values); err == nil {
 			return nil
 		}
 	}

@@ -37,8 +37,8 @@ const (
 )
 
 // Look asks once more and says what that comes to.
-func (c Config) Look(ctx context.Context, w *Watch, now time.Time, values map[string]string) Verdict {
-	if err := c.Probe(ctx, values); err != nil {
+func (c Config) Look(ctx context.Context, rule outbound.Rule, w *Watch, now time.Time, values map[string]string) Verdict {
+	if err := c.Probe(ctx, rule, values); err != nil {
 		w.Failed, w.InARow, w.Last = w.Failed+1, w.InARow+1, err.Error()
 	} else {
 		w.Passed, w.InARow = w.Passed+1, 0
@@ -53,15 +53,15 @@ func (c Config) Look(ctx context.Context, w *Watch, now time.Time, values map[st
 	case c.WatchPeriod > 0 && 100*w.Passed < c.SuccessThreshold*(w.Passed+w.Failed):
 		return Sick
 	}
-	return c.compare(ctx, w, values)
+	return c.compare(ctx, rule, w, values)
 }
 
 // compare measures as before the rotation.
-func (c Config) compare(ctx context.Context, w *Watch, values map[string]string) Verdict {
+func (c Config) compare(ctx context.Context, rule outbound.Rule, w *Watch, values map[string]string) Verdict {
 	if c.Samples == 0 || w.Baseline == 0 {
 		return Healthy
 	}
-	latency, err := c.Measure(ctx, values)
+	latency, err := c.Measure(ctx, rule, values)
 	switch {
 	case ctx.Err() != nil:
 		return Open
@@ -95,8 +95,8 @@ const maxMeasure = time.Minute
 
 // Measure makes Samples requests, Concurrency at a time, and returns the
 // configured percentile of their latencies.
-func (c Config) Measure(ctx context.Context, values map[string]string) (time.Duration, error) {
-	client, err := outbound.Client(c.TLSCA)
+func (c Config) Measure(ctx context.Context, rule outbound.Rule, values map[string]string) (time.Duration, error) {
+	client, err := c.client(rule)
 	if err != nil {
 		return 0, err
 	}

@@ -54,26 +54,19 @@ func (a *AWSSecretsManager) Validate() error {
 	case a.ExternalID != "" && a.RoleARN == "":
 		return invalid("external_id", "goes with role_arn")
 	}
-	if _, err := outbound.Client(a.TLSCA); err != nil {
-		return invalid("tls_ca", "%v", err)
+	addresses := a.Addresses()
+	if a.STSEndpoint != "" {
+		addresses["sts_endpoint"] = a.STSEndpoint // also where no role is assumed yet
 	}
-	for field, address := range map[string]string{"endpoint": a.Endpoint, "sts_endpoint": a.STSEndpoint} {
-		if address == "" {
-			continue
-		}
-		if err := checkAddress(field, address); err != nil {
-			return err
-		}
-	}
-	return nil
+	return checkWay(a.TLSCA, addresses)
 }
 
 // Where implements Target.
 func (a *AWSSecretsManager) Where() string { return "AWS Secrets Manager of " + a.Region }
 
 // Preflight implements Target. What may be written is not known before it is.
-func (a *AWSSecretsManager) Preflight(ctx context.Context, c Copy) error {
-	s, err := a.open(ctx)
+func (a *AWSSecretsManager) Preflight(ctx context.Context, rule outbound.Rule, c Copy) error {
+	s, err := a.open(ctx, rule)
 	if err != nil {
 		return err
 	}
@@ -89,8 +82,8 @@ func (a *AWSSecretsManager) Preflight(ctx context.Context, c Copy) error {
 }
 
 // Publish implements Target.
-func (a *AWSSecretsManager) Publish(ctx context.Context, c Copy) error {
-	s, err := a.open(ctx)
+func (a *AWSSecretsManager) Publish(ctx context.Context, rule outbound.Rule, c Copy) error {
+	s, err := a.open(ctx, rule)
 	if err != nil {
 		return err
 	}
@@ -104,8 +97,8 @@ func (a *AWSSecretsManager) Publish(ctx context.Context, c Copy) error {
 }
 
 // Compare implements Target.
-func (a *AWSSecretsManager) Compare(ctx context.Context, c Copy) (differences []string, err error) {
-	s, err := a.open(ctx)
+func (a *AWSSecretsManager) Compare(ctx context.Context, rule outbound.Rule, c Copy) (differences []string, err error) {
+	s, err := a.open(ctx, rule)
 	if err != nil {
 		return nil, err
 	}

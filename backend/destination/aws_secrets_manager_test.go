@@ -48,7 +48,7 @@ func (a *inAWS) target(_ *testing.T, address string) Target {
 // client goes straight to it.
 func (a *inAWS) client(t *testing.T) *secretsmanager.Client {
 	t.Helper()
-	s, err := a.target(t, a.url).(*AWSSecretsManager).open(t.Context())
+	s, err := a.target(t, a.url).(*AWSSecretsManager).open(t.Context(), here)
 	if err != nil {
 		t.Fatal(err)
 	}

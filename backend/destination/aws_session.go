@@ -28,8 +28,8 @@ type awsSession struct {
 
 // open finds the credentials. Attempts are repeated by whoever publishes, and not
 // by the SDK.
-func (a *AWSSecretsManager) open(ctx context.Context) (*awsSession, error) {
-	client, err := outbound.Client(a.TLSCA)
+func (a *AWSSecretsManager) open(ctx context.Context, rule outbound.Rule) (*awsSession, error) {
+	client, err := rule.Client(a.TLSCA, true)
 	if err != nil {
 		return nil, err
 	}
@@ -77,6 +77,30 @@ func (a *AWSSecretsManager) assume(found aws.Config) aws.CredentialsProvider {
 	})
 }
 
+// Addresses implements Target. Where no endpoint is given it is AWS's own, and the
+// setting that leads there is named.
+func (a *AWSSecretsManager) Addresses() map[string]string {
+	addresses, ctx := map[string]string{}, context.Background()
+	switch own, err := secretsmanager.NewDefaultEndpointResolverV2().ResolveEndpoint(ctx,
+		secretsmanager.EndpointParameters{Region: &a.Region}.WithDefaults()); {
+	case a.Endpoint != "":
+		addresses["endpoint"] = a.Endpoint
+	case err == nil:
+		addresses["region"] = own.URI.String()
+	}
+	if a.RoleARN == "" {
+		return addresses
+	}
+	switch own, err := sts.NewDefaultEndpointResolverV2().ResolveEndpoint(ctx,
+		sts.EndpointParameters{Region: &a.Region}.WithDefaults()); {
+	case a.STSEndpoint != "":
+		addresses["sts_endpoint"] = a.STSEndpoint
+	case err == nil:
+		addresses["role_arn"] = own.URI.String()
+	}
+	return addresses
+}
+
 // endpoint is an override, nil for AWS's own.
 func endpoint(address string) *string {
 	if address == "" {
@@ -93,7 +117,7 @@ func (a *AWSSecretsManager) explainLogin(err error) error {
 	case a.RoleARN == "":
 		return errors.New("the machine that Vault runs on has no credentials for AWS: give access_key_id and secret_access_key, or a role to the machine")
 	}
-	return outbound.Reason(err)
+	return ruled(outbound.Reason(err))
 }
 
 // explainAWS is the error for a call of AWS, nil if there is none: what it means
@@ -105,7 +129,7 @@ func explainAWS(err error, action string) error {
 		return nil
 	}
 	if !errors.As(err, &answered) {
-		return outbound.Reason(err)
+		return ruled(outbound.Reason(err))
 	}
 	switch code := answered.ErrorCode(); code {
 	case "AccessDeniedException", "AccessDenied", "UnrecognizedClientException", "InvalidClientTokenId",

@@ -44,6 +44,9 @@ type Config struct {
 	OnDrift string `json:"on_drift"`
 	// Adopt allows to overwrite what is not this engine's own.
 	Adopt bool `json:"adopt,omitempty"`
+	// Checked says that the rule for where values may go was asked when this was
+	// written; earlier versions had none.
+	Checked bool `json:"checked,omitempty"`
 	// Salt keeps the ids of copies from telling anything of the values.
 	Salt []byte `json:"salt"`
 }

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/outbound"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
@@ -43,6 +44,13 @@ func TestStamps(t *testing.T) {
 // TestInvalid is about what no destination can be.
 func TestInvalid(t *testing.T) {
 	t.Parallel()
+	hosts, err := outbound.ParseHosts([]string{"*.example.com"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wrong := func(c *Config) error {
+		return errors.Join(c.Validate(), c.Admit(t.Context(), outbound.Rule{Hosts: hosts}))
+	}
 	for word, change := range map[string]func(*Config){
 		"values: are missing": func(c *Config) { c.Values = nil },
 		"no value, because":   func(c *Config) { c.Values = []string{"{{db_password}}={{db_password}}"} },
@@ -51,24 +59,29 @@ func TestInvalid(t *testing.T) {
 		"timeout":             func(c *Config) { c.Timeout = time.Minute },
 		"deadline":            func(c *Config) { c.Deadline = time.Second },
 		"on_drift":            func(c *Config) { c.OnDrift = "ignore" },
-		"in clear":            func(c *Config) { c.Target = &Webhook{URL: "http://hooks.example.com", Key: strings.Repeat("k", 16)} },
-		"key":                 func(c *Config) { c.Target = &Webhook{URL: "https://hooks.example.com", Key: "short"} },
-		"region":              func(c *Config) { c.Target = &AWSSecretsManager{Region: "europe"} },
-		"go together":         func(c *Config) { c.Target = &AWSSecretsManager{Region: "eu-central-1", AccessKeyID: "x"} },
-		"role_arn":            func(c *Config) { c.Target = &AWSSecretsManager{Region: "eu-central-1", RoleARN: "x"} },
-		"role_id, secret_id":  func(c *Config) { c.Target = &VaultKV{Address: "https://vault.example.com"} },
-		"one way to log in":   func(c *Config) { c.Target = &VaultKV{Address: "https://vault.example.com", Token: "x", RoleID: "y"} },
+		"hooks.example.net":   func(c *Config) { c.Target = &Webhook{URL: "https://hooks.example.net", Key: strings.Repeat("k", 16)} },
+		"region: secretsmanager.eu-central-1.amazonaws.com": func(c *Config) { c.Target = &AWSSecretsManager{Region: "eu-central-1"} },
+		"role_arn: sts.eu-central-1.amazonaws.com": func(c *Config) {
+			c.Target = &AWSSecretsManager{Region: "eu-central-1", Endpoint: "https://vpce.example.com", RoleARN: "arn:aws:iam::123456789012:role/smvm"}
+		},
+		"in clear":           func(c *Config) { c.Target = &Webhook{URL: "http://hooks.example.com", Key: strings.Repeat("k", 16)} },
+		"key":                func(c *Config) { c.Target = &Webhook{URL: "https://hooks.example.com", Key: "short"} },
+		"region":             func(c *Config) { c.Target = &AWSSecretsManager{Region: "europe"} },
+		"go together":        func(c *Config) { c.Target = &AWSSecretsManager{Region: "eu-central-1", AccessKeyID: "x"} },
+		"role_arn":           func(c *Config) { c.Target = &AWSSecretsManager{Region: "eu-central-1", RoleARN: "x"} },
+		"role_id, secret_id": func(c *Config) { c.Target = &VaultKV{Address: "https://vault.example.com"} },
+		"one way to log in":  func(c *Config) { c.Target = &VaultKV{Address: "https://vault.example.com", Token: "x", RoleID: "y"} },
 		"no path of a mount": func(c *Config) {
 			c.Target = &VaultKV{Address: "https://vault.example.com", Token: "x", Mount: "a/../b"}
 		},
 	} {
 		c := described()
 		c.Target = &Webhook{URL: "https://hooks.example.com", Key: strings.Repeat("k", 16)}
-		if err := c.Validate(); err != nil {
+		if err := wrong(c); err != nil {
 			t.Fatal(err)
 		}
 		change(c)
-		if err := c.Validate(); !errors.Is(err, rotation.ErrInvalid) || !strings.Contains(err.Error(), word) {
+		if err := wrong(c); !errors.Is(err, rotation.ErrInvalid) || !strings.Contains(err.Error(), word) {
 			t.Errorf("want a word about %q, got %v", word, err)
 		}
 	}

@@ -62,7 +62,7 @@ type suite struct {
 	to    Target
 }
 
-func (s *suite) publish(c Copy) error { return s.to.Publish(s.Context(), c) }
+func (s *suite) publish(c Copy) error { return s.to.Publish(s.Context(), here, c) }
 
 func (s *suite) must(c Copy) {
 	s.Helper()
@@ -140,7 +140,7 @@ var conformance = map[string]func(*suite){
 		if !s.reads() {
 			return
 		}
-		if err := s.to.Preflight(s.Context(), names()); !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "adopt=true") {
+		if err := s.to.Preflight(s.Context(), here, names()); !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "adopt=true") {
 			s.Errorf("the preflight says %v", err)
 		}
 		adopting := copyAt(1)
@@ -207,7 +207,7 @@ var conformance = map[string]func(*suite){
 	},
 	"drift is found, and repaired": func(s *suite) {
 		if !s.reads() {
-			if _, err := s.to.Compare(s.Context(), copyAt(1)); !errors.Is(err, ErrNoReading) {
+			if _, err := s.to.Compare(s.Context(), here, copyAt(1)); !errors.Is(err, ErrNoReading) {
 				s.Errorf("comparing says %v", err)
 			}
 			return
@@ -224,7 +224,7 @@ var conformance = map[string]func(*suite){
 		}
 	},
 	"the preflight changes nothing": func(s *suite) {
-		if err := s.to.Preflight(s.Context(), names()); err != nil {
+		if err := s.to.Preflight(s.Context(), here, names()); err != nil {
 			s.Errorf("the preflight says %v", err)
 		}
 		if value, versions := s.value(s.T, password); value != "" || versions != 0 {
@@ -243,7 +243,7 @@ func names() Copy {
 
 func (s *suite) differs(c Copy, want string) {
 	s.Helper()
-	differences, err := s.to.Compare(s.Context(), c)
+	differences, err := s.to.Compare(s.Context(), here, c)
 	if got := strings.Join(differences, "; "); err != nil || !strings.Contains(got, want) || want == "" && got != "" {
 		s.Errorf("the differences are %q, %v, want %q", got, err, want)
 	}

@@ -13,6 +13,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -30,16 +31,19 @@ type Target interface {
 	Fields() map[string]*string
 	// Validate says what cannot be, as an error that wraps rotation.ErrInvalid.
 	Validate() error
+	// Addresses are all that values and credentials are sent to, by the names of the
+	// settings that say so.
+	Addresses() map[string]string
 	// Where names the place for people.
 	Where() string
 	// Preflight tries, without changing anything, whether the names of c may be
 	// published under.
-	Preflight(ctx context.Context, c Copy) error
+	Preflight(ctx context.Context, rule outbound.Rule, c Copy) error
 	// Publish makes the target hold c, and reads it back.
-	Publish(ctx context.Context, c Copy) error
+	Publish(ctx context.Context, rule outbound.Rule, c Copy) error
 	// Compare says what the target holds otherwise than c; nothing if it holds c.
 	// ErrNoReading says that it cannot be asked.
-	Compare(ctx context.Context, c Copy) (differences []string, err error)
+	Compare(ctx context.Context, rule outbound.Rule, c Copy) (differences []string, err error)
 }
 
 // The types of targets.
@@ -147,13 +151,24 @@ func parseStamp(text string) Stamp {
 	return Stamp{Version: v, Time: time.Unix(s, 0).UTC()}
 }
 
-// checkAddress refuses an address that values would be sent to in clear.
-func checkAddress(field, address string) error {
-	if err := outbound.CheckURL(address); err != nil {
-		return invalid(field, "%v", err)
+// checkWay refuses addresses and certificates that are none.
+func checkWay(ca string, addresses map[string]string) error {
+	for _, field := range slices.Sorted(maps.Keys(addresses)) {
+		if err := outbound.CheckURL(addresses[field]); err != nil {
+			return invalid(field, "%v", err)
+		}
 	}
-	if !outbound.Private(address) {
-		return invalid(field, "values would be sent in clear: it must begin with https://, unless it is of this machine")
+	if err := outbound.CheckCA(ca); err != nil {
+		return invalid("tls_ca", "%v", err)
 	}
 	return nil
+}
+
+// ruled marks what the rule has refused, and will refuse again.
+func ruled(err error) error {
+	var refusal *outbound.Refusal
+	if errors.As(err, &refusal) {
+		return fmt.Errorf("%w: %w", ErrRefused, refusal)
+	}
+	return err
 }

@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/outbound"
 )
 
 // front is what lies between a target and what it stands for: a proxy with a fault.
@@ -109,11 +111,20 @@ func changes(r *http.Request) bool {
 	}
 }
 
+// here is the rule that lets values go to this machine only.
+var here = func() outbound.Rule {
+	hosts, err := outbound.ParseHosts([]string{"127.0.0.1"})
+	if err != nil {
+		panic(err)
+	}
+	return outbound.Rule{Hosts: hosts}
+}()
+
 // bounded is a target with a deadline that fits tests.
 type bounded struct{ Target }
 
-func (b bounded) Publish(ctx context.Context, c Copy) error {
+func (b bounded) Publish(ctx context.Context, rule outbound.Rule, c Copy) error {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
-	return b.Target.Publish(ctx, c)
+	return b.Target.Publish(ctx, rule, c)
 }

@@ -11,7 +11,7 @@ import (
 func explain(status int, err error, who string) error {
 	switch {
 	case err != nil:
-		return err
+		return ruled(err)
 	case status >= 200 && status <= 299:
 		return nil
 	case status == http.StatusUnauthorized, status == http.StatusForbidden:

@@ -37,11 +37,8 @@ func (v *VaultKV) Fields() map[string]*string {
 
 // Validate implements Target.
 func (v *VaultKV) Validate() error {
-	if err := checkAddress("address", v.Address); err != nil {
+	if err := checkWay(v.TLSCA, v.Addresses()); err != nil {
 		return err
-	}
-	if _, err := outbound.Client(v.TLSCA); err != nil {
-		return invalid("tls_ca", "%v", err)
 	}
 	for field, path := range map[string]string{"mount": v.mount(), "auth_mount": v.authMount()} {
 		if !isName(path) {
@@ -79,6 +76,9 @@ func (v *VaultKV) authMount() string {
 	return v.AuthMount
 }
 
+// Addresses implements Target.
+func (v *VaultKV) Addresses() map[string]string { return map[string]string{"address": v.Address} }
+
 // Where implements Target.
 func (v *VaultKV) Where() string {
 	where := "KV " + v.mount() + " of " + outbound.Host(v.Address)
@@ -89,8 +89,8 @@ func (v *VaultKV) Where() string {
 }
 
 // Preflight implements Target.
-func (v *VaultKV) Preflight(ctx context.Context, c Copy) error {
-	return v.use(ctx, func(s *kvSession) (problems error) {
+func (v *VaultKV) Preflight(ctx context.Context, rule outbound.Rule, c Copy) error {
+	return v.use(ctx, rule, func(s *kvSession) (problems error) {
 		for _, item := range c.Items {
 			if err := s.probe(ctx, c, item.Name); err != nil {
 				problems = errors.Join(problems, fmt.Errorf("%s: %w", item.Name, err))
@@ -101,8 +101,8 @@ func (v *VaultKV) Preflight(ctx context.Context, c Copy) error {
 }
 
 // Publish implements Target.
-func (v *VaultKV) Publish(ctx context.Context, c Copy) error {
-	return v.use(ctx, func(s *kvSession) error {
+func (v *VaultKV) Publish(ctx context.Context, rule outbound.Rule, c Copy) error {
+	return v.use(ctx, rule, func(s *kvSession) error {
 		for _, item := range c.Items {
 			if err := s.publish(ctx, c, item); err != nil {
 				return fmt.Errorf("%s: %w", item.Name, err)
@@ -113,8 +113,8 @@ func (v *VaultKV) Publish(ctx context.Context, c Copy) error {
 }
 
 // Compare implements Target.
-func (v *VaultKV) Compare(ctx context.Context, c Copy) (differences []string, err error) {
-	err = v.use(ctx, func(s *kvSession) error {
+func (v *VaultKV) Compare(ctx context.Context, rule outbound.Rule, c Copy) (differences []string, err error) {
+	err = v.use(ctx, rule, func(s *kvSession) error {
 		differences = nil
 		for _, item := range c.Items {
 			e, err := s.read(ctx, item.Name)

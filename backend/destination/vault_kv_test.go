@@ -157,7 +157,7 @@ func TestKVTokens(t *testing.T) {
 		t.Errorf("%d tokens of the destination are left", open)
 	}
 	k.check(t, shared.Client.Sys().PutPolicyWithContext(t.Context(), k.mount, `path "`+k.mount+`/data/*" { capabilities = ["create", "read"] }`))
-	if err := s.to.Preflight(t.Context(), names()); err == nil || !strings.Contains(err.Error(), `path "`+k.mount+`/data/orders/database-password" { capabilities = ["create", "read", "update"] }`) {
+	if err := s.to.Preflight(t.Context(), here, names()); err == nil || !strings.Contains(err.Error(), `path "`+k.mount+`/data/orders/database-password" { capabilities = ["create", "read", "update"] }`) {
 		t.Errorf("the preflight says %v", err)
 	}
 	k.secretID = "gone"

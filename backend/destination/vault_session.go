@@ -28,16 +28,16 @@ var errStale = errors.New("the token of the login was not known to the Vault tha
 
 // use logs in, does something, and ends the session; once more with another token
 // if that is what it takes.
-func (v *VaultKV) use(ctx context.Context, do func(*kvSession) error) error {
-	err := v.once(ctx, do)
+func (v *VaultKV) use(ctx context.Context, rule outbound.Rule, do func(*kvSession) error) error {
+	err := v.once(ctx, rule, do)
 	if errors.Is(err, errStale) {
-		err = v.once(ctx, do)
+		err = v.once(ctx, rule, do)
 	}
 	return err
 }
 
-func (v *VaultKV) once(ctx context.Context, do func(*kvSession) error) error {
-	s, err := v.open(ctx)
+func (v *VaultKV) once(ctx context.Context, rule outbound.Rule, do func(*kvSession) error) error {
+	s, err := v.open(ctx, rule)
 	if err != nil {
 		return err
 	}
@@ -46,8 +46,8 @@ func (v *VaultKV) once(ctx context.Context, do func(*kvSession) error) error {
 }
 
 // open logs in.
-func (v *VaultKV) open(ctx context.Context) (*kvSession, error) {
-	client, err := outbound.Client(v.TLSCA)
+func (v *VaultKV) open(ctx context.Context, rule outbound.Rule) (*kvSession, error) {
+	client, err := rule.Client(v.TLSCA, true)
 	if err != nil {
 		return nil, err
 	}

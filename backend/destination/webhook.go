@@ -27,17 +27,17 @@ func (w *Webhook) Fields() map[string]*string {
 
 // Validate implements Target.
 func (w *Webhook) Validate() error {
-	if err := checkAddress("url", w.URL); err != nil {
+	if err := checkWay(w.TLSCA, w.Addresses()); err != nil {
 		return err
-	}
-	if _, err := outbound.Client(w.TLSCA); err != nil {
-		return invalid("tls_ca", "%v", err)
 	}
 	if len(w.Key) < minKey {
 		return invalid("key", "is missing or shorter than %d characters: what is sent is signed with it, so that the receiver can tell who it is from", minKey)
 	}
 	return nil
 }
+
+// Addresses implements Target.
+func (w *Webhook) Addresses() map[string]string { return map[string]string{"url": w.URL} }
 
 // Where implements Target. The path of an address may be a secret.
 func (w *Webhook) Where() string { return "webhook " + outbound.Host(w.URL) }
@@ -62,12 +62,12 @@ type notice struct {
 }
 
 // Preflight implements Target: it sends an event named test, which has no values.
-func (w *Webhook) Preflight(ctx context.Context, c Copy) error {
-	return w.post(ctx, notice{ID: "test-" + c.ID, Event: testEvent, Owner: c.Owner, Role: c.Role})
+func (w *Webhook) Preflight(ctx context.Context, rule outbound.Rule, c Copy) error {
+	return w.post(ctx, rule, notice{ID: "test-" + c.ID, Event: testEvent, Owner: c.Owner, Role: c.Role})
 }
 
 // Publish implements Target.
-func (w *Webhook) Publish(ctx context.Context, c Copy) error {
+func (w *Webhook) Publish(ctx context.Context, rule outbound.Rule, c Copy) error {
 	n := notice{
 		ID: c.ID, Event: publishEvent, Owner: c.Owner, Role: c.Role,
 		Version: c.Stamp.Version, Rotated: c.Stamp.Time, Values: map[string]string{},
@@ -75,14 +75,16 @@ func (w *Webhook) Publish(ctx context.Context, c Copy) error {
 	for _, item := range c.Items {
 		n.Values[item.Name] = item.Value
 	}
-	return w.post(ctx, n)
+	return w.post(ctx, rule, n)
 }
 
 // Compare implements Target.
-func (w *Webhook) Compare(context.Context, Copy) ([]string, error) { return nil, ErrNoReading }
+func (w *Webhook) Compare(context.Context, outbound.Rule, Copy) ([]string, error) {
+	return nil, ErrNoReading
+}
 
-func (w *Webhook) post(ctx context.Context, n notice) error {
-	status, err := outbound.Post(ctx, outbound.Message{
+func (w *Webhook) post(ctx context.Context, rule outbound.Rule, n notice) error {
+	status, err := outbound.Post(ctx, rule, outbound.Message{
 		URL: w.URL, TLSCA: w.TLSCA, ID: n.ID, Body: n, Key: w.Key, Time: time.Now(),
 	})
 	return explain(status, err, "the receiver")

@@ -28,9 +28,13 @@ type Message struct {
 	Time time.Time
 }
 
-// Post sends a message and returns the status of the answer. The error quotes
-// nothing of it, nor the address, which may be a secret.
-func Post(ctx context.Context, m Message) (status int, err error) {
+// Carries reports whether a credential goes along.
+func (m Message) Carries() bool { return m.Authorization != "" || m.Key != "" }
+
+// Post sends a message where the rule lets it go, and returns the status of the
+// answer. The error quotes nothing of it, nor more of the address than its host,
+// because the rest may be a secret.
+func Post(ctx context.Context, rule Rule, m Message) (status int, err error) {
 	body, err := json.Marshal(m.Body)
 	if err != nil {
 		return 0, errors.New("the message cannot be encoded")
@@ -47,7 +51,7 @@ func Post(ctx context.Context, m Message) (status int, err error) {
 	if m.Key != "" {
 		req.Header.Set(SignatureHeader, Sign(m.Key, m.Time, body))
 	}
-	client, err := Client(m.TLSCA)
+	client, err := rule.Client(m.TLSCA, m.Carries())
 	if err != nil {
 		return 0, err
 	}

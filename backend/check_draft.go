@@ -1,0 +1,83 @@
+package backend
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/framework"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/check"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
+)
+
+// draftCheck is what the request makes of a check, of a role with that state.
+func (b *backend) draftCheck(ctx context.Context, r *rotation.Role, s *rotation.State, name string, d *framework.FieldData) (check.Config, error) {
+	c, before := check.Default(), way{}
+	if stored := s.Checks[name]; stored != nil {
+		var err error
+		if c, err = check.Decode(stored); err != nil {
+			return c, err
+		}
+		before = checkWay(c)
+	}
+	takeCheck(d, &c)
+	rule, err := b.outboundRule(ctx)
+	if err != nil {
+		return c, err
+	}
+	c.Checked = true
+	return c, errorsFirst(before.stays(d, checkWay(c)), b.validateCheck(r, s, c), c.Admit(ctx, rule))
+}
+
+// checkWay is how the requests of a check are sent.
+func checkWay(c check.Config) way {
+	return way{
+		to:    map[string]string{"url": c.URL, "tls_ca": c.TLSCA},
+		along: map[string]string{"headers": strings.Join(c.Headers, "\n"), "body": c.Body},
+	}
+}
+
+// takeCheck takes over the fields that the request names.
+func takeCheck(d *framework.FieldData, c *check.Config) {
+	for name, target := range map[string]*string{
+		"phase": &c.Phase, "url": &c.URL, "method": &c.Method, "body": &c.Body,
+		"expected_body": &c.ExpectedBody, "tls_ca": &c.TLSCA, "on_failure": &c.OnFailure,
+	} {
+		takeString(d, name, target)
+	}
+	for name, target := range map[string]*int{
+		"attempts": &c.Attempts, "success_threshold": &c.SuccessThreshold, "samples": &c.Samples,
+		"concurrency": &c.Concurrency, "percentile": &c.Percentile, "max_latency_increase": &c.MaxLatencyIncrease,
+	} {
+		takeNumber(d, name, target)
+	}
+	for name, target := range map[string]*time.Duration{
+		"timeout": &c.Timeout, "delay": &c.Delay, "interval": &c.Interval, "watch_period": &c.WatchPeriod,
+	} {
+		if v, ok := d.GetOk(name); ok {
+			*target = time.Duration(v.(int)) * time.Second
+		}
+	}
+	takeStrings(d, "headers", &c.Headers)
+	if v, ok := d.GetOk("expected_status"); ok {
+		c.ExpectedStatus = v.([]int)
+	}
+}
+
+// validateCheck refuses what could not work, or come too late: when the overlap
+// has ended there is nothing to go back to.
+func (b *backend) validateCheck(r *rotation.Role, s *rotation.State, c check.Config) error {
+	values, err := b.checkValues(&rotation.Snapshot{State: s, Terms: r.Snapshot().Terms})
+	if err != nil {
+		return err
+	}
+	if err := c.Validate(valueNames(values)); err != nil {
+		return err
+	}
+	overlap := r.Snapshot().Terms.Overlap
+	if longest := c.Delay + c.WatchPeriod + time.Duration(c.Attempts)*(c.Timeout+c.Interval); c.Phase == check.After && longest >= overlap {
+		return invalid("watch_period", "with delay and attempts the check may take %s, and the previous values are kept for %s only: lower it, or give the role a longer overlap", longest, overlap)
+	}
+	return nil
+}

@@ -1,0 +1,48 @@
+package destination
+
+import (
+	"context"
+	"maps"
+	"slices"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/outbound"
+)
+
+// Admit says why the rule does not let this be stored. All that is sent to a target
+// carries credentials, or values.
+func (c *Config) Admit(ctx context.Context, rule outbound.Rule) error {
+	addresses := c.Target.Addresses()
+	for _, field := range slices.Sorted(maps.Keys(addresses)) {
+		if err := rule.Admit(ctx, addresses[field], true); err != nil {
+			return invalid(field, "%v", err)
+		}
+	}
+	return nil
+}
+
+// Standing puts in a word what the rule says of the addresses, the worst if it says
+// several.
+func (c *Config) Standing(rule outbound.Rule) string {
+	said := outbound.Listed
+	for _, address := range c.Target.Addresses() {
+		if s := rule.For(c.Checked).Standing(address, true); said != outbound.Refused {
+			said = s
+		}
+	}
+	return said
+}
+
+// Preflight is the target's, by the rule for this destination.
+func (c *Config) Preflight(ctx context.Context, rule outbound.Rule, names Copy) error {
+	return c.Target.Preflight(ctx, rule.For(c.Checked), names)
+}
+
+// Publish is the target's, by the rule for this destination.
+func (c *Config) Publish(ctx context.Context, rule outbound.Rule, wanted Copy) error {
+	return c.Target.Publish(ctx, rule.For(c.Checked), wanted)
+}
+
+// Compare is the target's, by the rule for this destination.
+func (c *Config) Compare(ctx context.Context, rule outbound.Rule, wanted Copy) (differences []string, err error) {
+	return c.Target.Compare(ctx, rule.For(c.Checked), wanted)
+}
