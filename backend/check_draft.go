@@ -26,8 +26,11 @@ func (b *backend) draftCheck(ctx context.Context, r *rotation.Role, s *rotation.
 	if err != nil {
 		return c, err
 	}
+	if err := errorsFirst(before.stays(d, checkWay(c)), b.validateCheck(r, s, c)); err != nil {
+		return c, err
+	}
 	c.Checked = true
-	return c, errorsFirst(before.stays(d, checkWay(c)), b.validateCheck(r, s, c), c.Admit(ctx, rule))
+	return c, c.Admit(ctx, rule)
 }
 
 // checkWay is how the requests of a check are sent.

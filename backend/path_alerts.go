@@ -115,10 +115,13 @@ func (b *backend) pathAlertWrite(ctx context.Context, _ *logical.Request, d *fra
 	if v, ok := d.GetOk("notice"); ok {
 		c.Notice = time.Duration(v.(int)) * time.Second
 	}
-	c.Checked = true
-	if err := errorsFirst(before.stays(d, alertWay(c)), c.Validate(), c.Admit(ctx, rule)); err != nil {
+	if err := errorsFirst(before.stays(d, alertWay(c)), c.Validate()); err != nil {
 		return nil, err
 	}
+	if err := c.Admit(ctx, rule); err != nil {
+		return nil, err
+	}
+	c.Checked = true
 	if err := (&store{b}).put(ctx, alertPrefix+name, c); err != nil {
 		return nil, fmt.Errorf("save alert: %w", err)
 	}

@@ -1,0 +1,223 @@
+package backend
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/logical"
+)
+
+// TestRuleOfNow takes somebody from the list who was on it: nothing is sent any more,
+// a rotation that depends on it does not begin, and all goes on when it is back.
+func TestRuleOfNow(t *testing.T) {
+	m, here, told := newMount(t), newParty(t, trusted), newParty(t, trusted)
+	m.listed(trusted)
+	keyedRole(m)
+	m.write("checks/default/c", d("url", here.URL+"/check", "headers", "X-API-Key: {{api_key}}", "attempts", 1))
+	m.write("alerts/a", d("type", "webhook", "url", told.URL+"/hook", "key", "signing-key-0123456789", "events", "rotation_completed,application_degraded"))
+	m.write("rotate", nil)
+	m.eventually("the alert", func() bool { return len(told.received()) == 1 })
+	asked := len(here.received())
+
+	m.listed("127.0.0.9")
+	m.fails(422, logical.UpdateOperation, "rotate", nil, "check c before the rotation", "outbound_hosts does not name it", "Nothing was changed")
+	m.warns(logical.ReadOperation, "checks/default/c", nil, "nothing is sent")
+	m.refused(logical.UpdateOperation, "alerts/a/test", nil, "not taken", "outbound_hosts does not name it")
+	if report := m.read("verify", nil); !strings.Contains(fmt.Sprint(report["findings"]), "outbound_hosts does not name it") {
+		t.Errorf("verify reports %v", report["findings"])
+	}
+	m.write("rotate", d("revoke_previous", true))
+	m.eventually("the alert that is not sent", func() bool {
+		return strings.Contains(fmt.Sprint(m.read("alerts/a", nil)["last_error"]), "outbound_hosts does not name it")
+	})
+	if len(here.received()) != asked || len(told.received()) != 1 {
+		t.Errorf("it got %q, and %q", here.received()[asked:], told.received()[1:])
+	}
+	m.listed(trusted)
+	if answer := m.write("rotate", nil); answer["status"] != "completed" {
+		t.Errorf("back on the list: %v", answer)
+	}
+	m.eventually("the alert that waited", func() bool { return len(told.received()) > 1 })
+}
+
+// TestPublishedByTheRuleOfNow does the same with a destination.
+func TestPublishedByTheRuleOfNow(t *testing.T) {
+	m := newMount(t)
+	sm := publishedRole(m, "required", true)
+	m.listed("127.0.0.9")
+	m.fails(422, logical.UpdateOperation, "rotate", nil, "destination aws before the rotation", "outbound_hosts does not name it", "Nothing was changed")
+	m.listed(trusted)
+	m.write("destinations/aws", d("required", false))
+	m.published("aws", copyInSync)
+	before := sm.Value(copiedName)
+	m.listed("127.0.0.9")
+	m.write("rotate", nil)
+	if about := m.published("aws", copyFailed); !strings.Contains(fmt.Sprint(about["last_error"]), "outbound_hosts does not name it") || sm.Value(copiedName) != before {
+		t.Errorf("of the destination it is said %v", about)
+	}
+	m.listed(trusted)
+	m.published("aws", copyInSync)
+	m.same(sm)
+}
+
+// TestStoredByEarlierVersions goes on with what a version stored that had no rule,
+// until there is one, says so, and lets nobody change it past the rule.
+func TestStoredByEarlierVersions(t *testing.T) {
+	m, here, told := newMount(t), newParty(t, trusted), newParty(t, trusted)
+	sm := publishedRole(m)
+	m.write("checks/default/c", d("url", here.URL, "headers", "X-API-Key: {{api_key}}"))
+	m.write("alerts/a", d("type", "webhook", "url", told.URL+"/hook", "key", "signing-key-0123456789", "events", "rotation_completed"))
+	m.ages()
+	kept := map[string]map[string]any{
+		"checks/default/c": d("timeout", 6),
+		"alerts/a":         d("notice", "48h"),
+		"destinations/aws": d("timeout", 6, "verify", false),
+	}
+	for path, change := range kept {
+		m.refused(logical.UpdateOperation, path, change, "outbound_hosts does not name it", "vault write smvm/config outbound_hosts=127.0.0.1:")
+		m.warns(logical.ReadOperation, path, nil, "an earlier version stored it")
+	}
+	if answer := m.write("rotate", nil); answer["status"] != "completed" {
+		t.Errorf("the rotation answered %v", answer)
+	}
+	m.same(sm)
+	m.eventually("the alert", func() bool { return len(told.received()) > 0 })
+	if len(here.received()) != 1 {
+		t.Errorf("the check asked %d times", len(here.received()))
+	}
+	m.refused(logical.UpdateOperation, "checks/default/new", d("url", here.URL, "headers", "X-API-Key: {{api_key}}"), "outbound_hosts")
+
+	m.listed()
+	m.boot()
+	m.fails(422, logical.UpdateOperation, "rotate", nil, "check c before the rotation", "outbound_hosts does not name it")
+	m.listed(trusted)
+	for path, change := range kept {
+		m.write(path, change)
+	}
+	m.unfollowed()
+	m.write("rotate", nil)
+	m.same(sm)
+}
+
+// ages makes the storage one of before there was a rule: neither the configuration
+// nor any entry has what belongs to it.
+func (m *mount) ages() {
+	m.Helper()
+	for key, value := range m.storage.contents(m.T) {
+		old := bytes.ReplaceAll([]byte(value), []byte(`,"checked":true`), nil)
+		if key == configKey {
+			var config map[string]any
+			if err := json.Unmarshal(old, &config); err != nil {
+				m.Fatal(err)
+			}
+			delete(config, "outbound_hosts")
+			old, _ = json.Marshal(config)
+		}
+		if bytes.Contains(old, []byte(`"checked"`)) {
+			m.Errorf("%s keeps %s", key, old)
+		}
+		if err := m.storage.Put(m.Context(), &logical.StorageEntry{Key: key, Value: old}); err != nil {
+			m.Fatal(err)
+		}
+	}
+	m.boot()
+	m.tick(0)
+}
+
+// TestNobodyIsFollowed has each of the three redirected, by each status that does.
+func TestNobodyIsFollowed(t *testing.T) {
+	eachCarrier(t, func(m *mount, c carrier, here, there *party) {
+		m.listed(trusted, foreign)
+		m.write(c.path, c.data)
+		if strings.HasPrefix(c.path, "destinations/") {
+			m.write("roles/default", d("destinations", "d"))
+		}
+		for _, status := range []int{301, 302, 303, 307, 308} {
+			here.mu.Lock()
+			here.got, here.answer = nil, func(w http.ResponseWriter) {
+				w.Header().Set("Location", there.URL)
+				w.WriteHeader(status)
+			}
+			here.mu.Unlock()
+			m.provoke(c)
+			m.eventually("a request that is redirected", func() bool { return len(here.received()) > 0 })
+		}
+	})
+}
+
+// provoke makes an entry send what it has, and lets it fail.
+func (m *mount) provoke(c carrier) {
+	m.Helper()
+	switch {
+	case strings.HasPrefix(c.path, "alerts/"):
+		m.refused(logical.UpdateOperation, c.path+"/test", nil, "not taken", "status 30")
+	case strings.HasPrefix(c.path, "checks/"):
+		m.write("rotate", nil)
+	default: // it publishes again after each change
+		m.write(c.path, d("verify", false))
+	}
+}
+
+// TestThroughAProxy sends all three through the proxy of the configuration.
+func TestThroughAProxy(t *testing.T) {
+	m, proxy := newMount(t), newParty(t, trusted)
+	keyedRole(m)
+	m.write("config", d("outbound_hosts", "192.0.2.0/24", "outbound_proxy", proxy.URL))
+	m.write("checks/default/c", d("url", "http://192.0.2.1/health"))
+	m.write("checks/default/k", d("url", "https://192.0.2.1/key", "headers", "X-API-Key: {{api_key}}", "attempts", 1, "on_failure", "alert"))
+	m.write("alerts/a", d("type", "webhook", "url", "http://192.0.2.2/hook", "events", "rotation_failed"))
+	m.write("alerts/a/test", nil)
+	m.write("destinations/d", d("type", "webhook", "url", "https://192.0.2.3/copy", "key", "signing-key-0123456789", "values", "x={{api_key}}", "verify", false))
+	m.write("roles/default", d("destinations", "d"))
+	m.published("d", copyFailed)
+	m.write("rotate", d("wait", 0))
+	for _, line := range []string{"GET http://192.0.2.1/health ", "CONNECT 192.0.2.1:443 ", "POST http://192.0.2.2/hook ", "CONNECT 192.0.2.3:443 "} {
+		m.eventually(line, func() bool {
+			m.tick(time.Minute)
+			return slices.ContainsFunc(proxy.received(), func(got string) bool { return strings.HasPrefix(got, line) })
+		})
+	}
+	if text := strings.Join(proxy.received(), "\n"); strings.Contains(text, fmt.Sprint(m.read("creds", nil)["api_key"])) || strings.Contains(text, "X-Api-Key") {
+		t.Errorf("the proxy saw %s", text)
+	}
+	if got := m.read("config", nil); got["outbound_proxy"] != proxy.URL || !slices.Equal(got["outbound_hosts"].([]string), []string{"192.0.2.0/24"}) {
+		t.Errorf("the configuration reads %v", got)
+	}
+}
+
+// TestTricksOfChecks tries what a check might be talked into.
+func TestTricksOfChecks(t *testing.T) {
+	m, here := newMount(t), newParty(t, trusted)
+	keyedRole(m)
+	m.write("secrets/default/lines", d("type", "random", "skip_import_rotation", true, "value", "a\r\nX-Evil: b\r\n\r\n"))
+	m.listed(trusted, "orders.example.com")
+	const key = "X-API-Key: {{api_key}}"
+	for _, c := range []struct {
+		data  map[string]any
+		words []string
+	}{
+		{d("headers", []string{key, "Host: evil.example"}), []string{"headers", "Host", "outbound_hosts=127.0.0.1,orders.example.com,evil.example"}},
+		{d("headers", []string{key, "host:evil.example"}), []string{"headers", "Host"}},
+		{d("headers", []string{key, "Host: {{api_key}}"}), []string{"headers", "Host", "placeholder"}},
+		{d("headers", []string{"{{api_key}}: x"}), []string{"headers"}},
+		{d("headers", []string{key + "\r\nHost: evil.example"}), []string{"headers"}},
+		{d("headers", key, "method", "CONNECT"), []string{"method", "CONNECT"}},
+		{d("headers", key, "method", "TRACE"), []string{"method", "TRACE"}},
+		{d("headers", key, "url", "http://127.0.0.1@127.0.0.2/"), []string{"url", "user name"}},
+		{d("headers", key, "url", "http://127.0.0.1/%7B%7Bapi_key}}{{"), []string{"url", "placeholder"}},
+	} {
+		c.data["url"] = or(c.data["url"], any(here.URL))
+		m.refused(logical.UpdateOperation, "checks/default/c", c.data, c.words...)
+	}
+	m.write("checks/default/c", d("url", here.URL, "headers", []string{key, "Host: orders.example.com", "X-Lines: {{lines_value}}"}, "attempts", 1, "on_failure", "alert"))
+	m.write("rotate", d("secrets", "api"))
+	if got := here.received(); len(got) != 0 {
+		t.Errorf("a value with line breaks was sent in a header: %q", got)
+	}
+}
