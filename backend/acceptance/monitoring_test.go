@@ -68,6 +68,7 @@ func TestSickApplication(t *testing.T) {
 	e.measures(prometheus, reversals, "0")
 	app := newKeyed(t)
 	app.accept(e.creds()["api_key"])
+	e.listed()
 	e.write("alerts/ops", map[string]any{"type": "alertmanager", "url": alertmanager})
 	e.write("checks/default/key", map[string]any{
 		"url": app.URL, "headers": "X-API-Key: {{api_key}}", "attempts": 2, "interval": 1,

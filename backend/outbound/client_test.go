@@ -73,7 +73,7 @@ func get(t *testing.T, rule Rule, carries bool, address string, headers ...strin
 func refusedFor(t *testing.T, err error, word string) {
 	t.Helper()
 	var refused *Refusal
-	if !errors.As(err, &refused) || !strings.Contains(refused.Error(), word) || Reason(err) != error(refused) {
+	if !errors.As(err, &refused) || !strings.Contains(refused.Error(), word) || Reason(err).Error() != refused.Error() {
 		t.Errorf("it is not refused for %q, but %v", word, err)
 	}
 }

@@ -80,7 +80,9 @@ func (n *names) answer(query []byte) []byte {
 			continue
 		}
 		packet[7]++
-		packet = append(packet, 0xc0, 12, 0, byte(kind), 0, 1, 0, 0, 0, 0, 0, byte(ip.BitLen()/8))
+		packet = append(packet, 0xc0, 12)
+		packet = binary.BigEndian.AppendUint16(packet, kind)
+		packet = append(packet, 0, 1, 0, 0, 0, 0, 0, map[uint16]byte{typeA: 4, typeAAAA: 16}[kind])
 		packet = append(packet, ip.AsSlice()...)
 	}
 	if packet[7] > 0 {
