@@ -129,6 +129,35 @@ func TestAWSDeleted(t *testing.T) {
 	s.differs(copyAt(1), "is scheduled for deletion")
 }
 
+// TestAWSNonsense is answered as no AWS answers. The engine shares its process with
+// others, so none of it may end that.
+func TestAWSNonsense(t *testing.T) {
+	t.Parallel()
+	var nonsense atomic.Pointer[string]
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, *nonsense.Load())
+	}))
+	t.Cleanup(server.Close)
+	a := newAWS(t).(*inAWS)
+	for _, text := range []string{
+		"", "{}", "null", "[]", "x", "<", "<a/>", "<AssumeRoleResponse/>", "<AssumeRoleResponse><AssumeRoleResult/></AssumeRoleResponse>",
+		"<AssumeRoleResponse><AssumeRoleResult><Credentials/></AssumeRoleResult></AssumeRoleResponse>",
+		"<AssumeRoleResponse><AssumeRoleResult><Credentials><AccessKeyId>A</AccessKeyId></Credentials></AssumeRoleResult></AssumeRoleResponse>",
+		`{"VersionIdsToStages":{"x":null},"Tags":[{},null],"DeletedDate":null}`, `{"SecretString":null}`,
+		strings.Repeat("[", 1<<20), strings.Repeat("<a>", 1<<18), strings.Repeat("x", 2<<20),
+	} {
+		nonsense.Store(&text)
+		for _, role := range []string{"", "arn:aws:iam::123456789012:role/smvm"} {
+			to := a.target(t, server.URL).(*AWSSecretsManager)
+			to.RoleARN, to.STSEndpoint = role, server.URL
+			if err := to.Publish(t.Context(), here, copyAt(1)); err == nil {
+				t.Errorf("with role %q, after %.80q it is published", role, text)
+			}
+			_, _ = to.Compare(t.Context(), here, copyAt(1)) // whatever it says
+		}
+	}
+}
+
 // TestAWSRole assumes a role, and uses what it is given for that.
 func TestAWSRole(t *testing.T) {
 	t.Parallel()

@@ -6,12 +6,10 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
-	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/credentials"
-	"github.com/aws/aws-sdk-go-v2/credentials/stscreds"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/aws/smithy-go"
@@ -63,20 +61,6 @@ func (a *AWSSecretsManager) credentials(ctx context.Context) (aws.CredentialsPro
 
 func (s *awsSession) close() { s.http.CloseIdleConnections() }
 
-// sessionLife is how long an assumed role lasts, the shortest that AWS gives.
-const sessionLife = 15 * time.Minute
-
-// assume exchanges credentials for those of the role.
-func (a *AWSSecretsManager) assume(found aws.Config) aws.CredentialsProvider {
-	client := sts.NewFromConfig(found, func(o *sts.Options) { o.BaseEndpoint = endpoint(a.STSEndpoint) })
-	return stscreds.NewAssumeRoleProvider(client, a.RoleARN, func(o *stscreds.AssumeRoleOptions) {
-		o.RoleSessionName, o.Duration = "smvm", sessionLife
-		if a.ExternalID != "" {
-			o.ExternalID = &a.ExternalID
-		}
-	})
-}
-
 // Addresses implements Target. Where no endpoint is given it is AWS's own, and the
 // setting that leads there is named.
 func (a *AWSSecretsManager) Addresses() map[string]string {
@@ -99,25 +83,6 @@ func (a *AWSSecretsManager) Addresses() map[string]string {
 		addresses["role_arn"] = own.URI.String()
 	}
 	return addresses
-}
-
-// endpoint is an override, nil for AWS's own.
-func endpoint(address string) *string {
-	if address == "" {
-		return nil
-	}
-	return &address
-}
-
-func (a *AWSSecretsManager) explainLogin(err error) error {
-	var answered smithy.APIError
-	switch {
-	case errors.As(err, &answered):
-		return explainAWS(err, "sts:AssumeRole on "+a.RoleARN)
-	case a.RoleARN == "":
-		return errors.New("the machine that Vault runs on has no credentials for AWS: give access_key_id and secret_access_key, or a role to the machine")
-	}
-	return ruled(outbound.Reason(err))
 }
 
 // explainAWS is the error for a call of AWS, nil if there is none: what it means
