@@ -34,6 +34,9 @@ func (b *backend) draftDestination(ctx context.Context, name string, d *framewor
 		return nil, nil, nil, err
 	}
 	for _, r := range roles {
+		if c.AllowedRoles != nil && !c.AllowsRole(r.Name) {
+			return nil, nil, nil, invalid("allowed_roles", "leaves out %s, which names the destination: name it as well, or take the destination out of that role first", r.Name)
+		}
 		if err := b.checkPublished(r.Snapshot().State, r.Snapshot().Terms.Overlap, name, c); err != nil {
 			return nil, nil, nil, err
 		}
@@ -56,6 +59,7 @@ func takeDestination(d *framework.FieldData, stored *destination.Config) (*desti
 	if err := takeTarget(d, c); err != nil {
 		return nil, err
 	}
+	takeStrings(d, "allowed_roles", &c.AllowedRoles)
 	takeStrings(d, "values", &c.Values)
 	takeBool(d, "required", &c.Required)
 	takeBool(d, "adopt", &c.Adopt)
@@ -180,10 +184,10 @@ func dropped(name string, before, after *destination.Config, roles []*rotation.R
 
 // takeDestinations takes over which destinations a role has. What it returns are
 // those that it has no more.
-func (b *backend) takeDestinations(d *framework.FieldData, s *rotation.State, key string, known map[string]*destination.Config) (gone []string, err error) {
+func (b *backend) takeDestinations(d *framework.FieldData, s *rotation.State, r *rotation.Role, known map[string]*destination.Config) (gone []string, err error) {
 	before := s.Destinations
 	takeStrings(d, "destinations", &s.Destinations)
-	terms, err := s.Policy.Resolve(b.rotationSettings().Defaults, parseCron, key)
+	terms, err := s.Policy.Resolve(b.rotationSettings().Defaults, parseCron, r.Key)
 	if err != nil {
 		return nil, err
 	}
@@ -193,6 +197,9 @@ func (b *backend) takeDestinations(d *framework.FieldData, s *rotation.State, ke
 			return nil, invalid("destinations", "there is no destination %q; write destinations/%s first", name, name)
 		case slices.Contains(s.Destinations[:i], name):
 			return nil, invalid("destinations", "%q is named twice", name)
+		case !slices.Contains(before, name) && !c.AllowsRole(r.Name):
+			return nil, invalid("destinations", "%q is not for role %s (allowed_roles); to allow it, an administrator of the mount runs: vault write %sdestinations/%s allowed_roles='%s'",
+				name, r.Name, b.mountPath(), name, strings.Join(append(slices.Clone(c.AllowedRoles), r.Name), ","))
 		default:
 			if err := b.checkPublished(s, terms.Overlap, name, c); err != nil {
 				return nil, err

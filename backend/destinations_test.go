@@ -36,7 +36,7 @@ func publishedRole(m *mount, more ...any) *testenv.SecretsManager {
 
 // inAWS is what a destination is written with.
 func (m *mount) inAWS(sm *testenv.SecretsManager, more ...any) map[string]any {
-	fields := d("type", "aws_secrets_manager", "region", "eu-central-1", "endpoint", sm.URL,
+	fields := d("type", "aws_secrets_manager", "allowed_roles", "*", "region", "eu-central-1", "endpoint", sm.URL,
 		"access_key_id", "AKIDEXAMPLE", "secret_access_key", "secret-access-key-0123456789",
 		"values", []string{"smvm/{{role}}/api-key={{api_key}}", "smvm/{{role}}/pin={{pin_value}}"})
 	for name, value := range d(more...) {
@@ -244,7 +244,7 @@ func TestTwoDestinations(t *testing.T) {
 	m := newMount(t)
 	sm := publishedRole(m)
 	down := httptest.NewServer(http.NotFoundHandler())
-	m.write("destinations/hook", d("type", "webhook", "url", down.URL, "key", "webhook-key-0123456789", "verify", false,
+	m.write("destinations/hook", d("type", "webhook", "url", down.URL, "key", "webhook-key-0123456789", "verify", false, "allowed_roles", "*",
 		"values", []string{"key={{api_key}}"}))
 	down.Close()
 	m.write("roles/default", d("destinations", []string{"aws", "hook"}))

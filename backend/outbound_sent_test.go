@@ -136,6 +136,7 @@ func TestNobodyIsFollowed(t *testing.T) {
 		m.listed(trusted, foreign)
 		m.write(c.path, c.data)
 		if strings.HasPrefix(c.path, "destinations/") {
+			m.write("destinations/d", d("allowed_roles", "*", "verify", false))
 			m.write("roles/default", d("destinations", "d"))
 		}
 		for _, status := range []int{301, 302, 303, 307, 308} {
@@ -173,7 +174,7 @@ func TestThroughAProxy(t *testing.T) {
 	m.write("checks/default/k", d("url", "https://192.0.2.1/key", "headers", "X-API-Key: {{api_key}}", "attempts", 1, "on_failure", "alert"))
 	m.write("alerts/a", d("type", "webhook", "url", "http://192.0.2.2/hook", "events", "rotation_failed"))
 	m.write("alerts/a/test", nil)
-	m.write("destinations/d", d("type", "webhook", "url", "https://192.0.2.3/copy", "key", "signing-key-0123456789", "values", "x={{api_key}}", "verify", false))
+	m.write("destinations/d", d("type", "webhook", "allowed_roles", "*", "url", "https://192.0.2.3/copy", "key", "signing-key-0123456789", "values", "x={{api_key}}", "verify", false))
 	m.write("roles/default", d("destinations", "d"))
 	m.published("d", copyFailed)
 	m.write("rotate", d("wait", 0))

@@ -67,8 +67,10 @@ var targetFields = map[string]*framework.FieldSchema{
 func destinationFields() map[string]*framework.FieldSchema {
 	def := destination.New(destination.TypeWebhook)
 	fields := map[string]*framework.FieldSchema{
-		"name":     nameField("Name of the destination."),
-		"type":     field(framework.TypeString, strings.Join(destination.Types(), ", ")+". It can't be changed."),
+		"name":          nameField("Name of the destination."),
+		"type":          field(framework.TypeString, strings.Join(destination.Types(), ", ")+". It can't be changed."),
+		"allowed_roles": field(framework.TypeCommaStringSlice, "The roles that may name it in their destinations; none unless said. * in a name stands for any text, and alone for all roles."),
+
 		"values":   field(framework.TypeStringSlice, "What is published under which name, each like '{{role}}/database-password={{db_password}}'. Placeholders of values are the fields of creds."),
 		"required": field(framework.TypeBool, "Whether a rotation that can't be published by its deadline is rolled back; otherwise that is told, and mended later."),
 		"timeout":  {Type: framework.TypeDurationSecond, Default: seconds(def.Timeout), Description: "How long one attempt may take, at most 25 s."},
@@ -144,7 +146,8 @@ func (b *backend) pathDestinationRead(ctx context.Context, _ *logical.Request, d
 	}
 	data := map[string]any{
 		"type": c.Type, "values": shownValues(c.Values), "required": c.Required, "timeout": seconds(c.Timeout),
-		"deadline": seconds(c.Deadline), "on_drift": c.OnDrift, "adopt": c.Adopt, "where": c.Target.Where(), "roles": roleNames(roles),
+		"allowed_roles": c.AllowedRoles,
+		"deadline":      seconds(c.Deadline), "on_drift": c.OnDrift, "adopt": c.Adopt, "where": c.Target.Where(), "roles": roleNames(roles),
 	}
 	for field, value := range c.Target.Fields() {
 		switch {
@@ -213,4 +216,4 @@ at the target and is not this engine's is not overwritten, unless adopt says so;
 nothing is ever deleted there. Values go only to what outbound_hosts of config names,
 and by https unless that is this machine; whoever changes where they are sent gives
 the credentials again. Whoever may write destinations decides who of those gets
-values.`
+values, and of which roles (allowed_roles).`

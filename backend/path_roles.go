@@ -102,7 +102,7 @@ func (b *backend) takeRole(d *framework.FieldData, s *rotation.State, r *rotatio
 	if err := errorsFirst(b.takePolicy(d, &s.Policy, r.Key), b.checkLifetimes(s, r)); err != nil {
 		return nil, err
 	}
-	gone, err := b.takeDestinations(d, s, r.Key, known)
+	gone, err := b.takeDestinations(d, s, r, known)
 	s.Deleted = false
 	if err != nil || s.Policy == before || s.Anchor.IsZero() {
 		return gone, err

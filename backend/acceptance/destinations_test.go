@@ -49,7 +49,7 @@ func (e *engine) library(fields map[string]any) *library {
 	}))
 	e.Cleanup(l.way.Close)
 	data := map[string]any{
-		"type": "vault_kv", "address": l.way.URL, "mount": l.mount, "timeout": 1, "deadline": 3,
+		"type": "vault_kv", "allowed_roles": "default", "address": l.way.URL, "mount": l.mount, "timeout": 1, "deadline": 3,
 		"values": []string{"smvm/database-password={{db_password}}", "smvm/api-key={{api_key}}"},
 	}
 	for name, value := range l.login() {
@@ -259,7 +259,7 @@ func TestPluginDiesWhilePublishing(t *testing.T) {
 	hook := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { posted.Add(1) }))
 	t.Cleanup(hook.Close)
 	e.write("destinations/hook", map[string]any{
-		"type": "webhook", "url": hook.URL, "key": "webhook-key-0123456789", "values": []string{"password={{db_password}}"},
+		"type": "webhook", "allowed_roles": "default", "url": hook.URL, "key": "webhook-key-0123456789", "values": []string{"password={{db_password}}"},
 	})
 	e.write("roles/default", map[string]any{"destinations": []string{"kv", "hook"}})
 	before := number(t, e.creds(), "version")

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/hashicorp/go-secure-stdlib/strutil"
+
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/placeholder"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
@@ -30,6 +32,10 @@ type Config struct {
 	Type string `json:"type"`
 	// Target has the settings of the type.
 	Target Target `json:"target"`
+	// AllowedRoles are the roles that may name the destination, with * for any text; nil
+	// in one that was stored before there was a choice, which the roles that name it go
+	// on to, and no others may.
+	AllowedRoles []string `json:"allowed_roles"`
 	// Values say what is published under which name, each like
 	// {{role}}/database-password={{db_password}}.
 	Values []string `json:"values"`
@@ -61,7 +67,7 @@ func New(typeName string) *Config {
 	salt := make([]byte, sha256.Size)
 	_, _ = rand.Read(salt) // never fails
 	return &Config{
-		Type: typeName, Target: target(), Timeout: 10 * time.Second, Deadline: 5 * time.Minute, OnDrift: Repair, Salt: salt,
+		Type: typeName, Target: target(), AllowedRoles: []string{}, Timeout: 10 * time.Second, Deadline: 5 * time.Minute, OnDrift: Repair, Salt: salt,
 	}
 }
 
@@ -77,6 +83,7 @@ func Decode(raw []byte) (*Config, error) {
 	if c == nil {
 		return nil, fmt.Errorf("decode destination: its type %q is not known to this version", kind.Type)
 	}
+	c.AllowedRoles = nil
 	if err := json.Unmarshal(raw, c); err != nil {
 		return nil, fmt.Errorf("decode destination: %w", err)
 	}
@@ -91,6 +98,11 @@ func (c *Config) Clone() *Config {
 	}
 	cloned, _ := Decode(raw)
 	return cloned
+}
+
+// AllowsRole reports whether the role may name the destination.
+func (c *Config) AllowsRole(role string) bool {
+	return strutil.StrListContainsGlob(c.AllowedRoles, role)
 }
 
 // invalid makes the error for a field: its name, what is wrong, and the fix.
