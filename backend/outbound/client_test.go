@@ -95,12 +95,12 @@ func TestConnections(t *testing.T) {
 		{[]string{"127.0.0.2"}, true, "outbound_hosts does not name it"},
 		{[]string{"127.0.0.2"}, false, ""},
 		{[]string{"::1"}, true, "outbound_hosts does not name it"},
-		{[]string{"169.254.169.254"}, true, "orders.test resolves to 169.254.169.254"},
-		{[]string{"169.254.169.254"}, false, "nothing is ever sent there"},
-		{[]string{"fd00:ec2::254"}, false, "nothing is ever sent there"},
-		{[]string{"64:ff9b::a9fe:a9fe"}, false, "nothing is ever sent there"},
+		{[]string{"169.254.1.1"}, true, "orders.test resolves to 169.254.1.1"},
+		{[]string{"169.254.1.1"}, false, "nothing is ever sent there"},
+		{[]string{"fd00:ec2::1"}, false, "nothing is ever sent there"},
+		{[]string{"64:ff9b::a9fe:101"}, false, "nothing is ever sent there"},
 		{[]string{"0.0.0.0"}, false, "nothing is ever sent there"},
-		{[]string{"::ffff:169.254.169.254"}, false, "nothing is ever sent there"},
+		{[]string{"::ffff:169.254.1.1"}, false, "nothing is ever sent there"},
 	} {
 		dns.set(c.answers...)
 		_, err := get(t, rule, c.carries, address)
@@ -125,7 +125,7 @@ func TestRebinding(t *testing.T) {
 	rule := listing(t, "127.0.0.1")
 	rule.Resolver = dns.resolver(t)
 	const address = "https://rebound.test:1"
-	dns.set("127.0.0.1", "127.0.0.2", "169.254.169.254")
+	dns.set("127.0.0.1", "127.0.0.2", "169.254.1.1")
 	if err := rule.Admit(t.Context(), address, true); err != nil {
 		t.Errorf("at first it is refused: %v", err)
 	}

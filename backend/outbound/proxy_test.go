@@ -55,13 +55,13 @@ func (c *connector) serve(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusBadGateway)
 		return
 	}
-	w.WriteHeader(http.StatusOK)
-	client, _, err := w.(http.Hijacker).Hijack()
+	client, buffered, err := w.(http.Hijacker).Hijack()
 	if err != nil {
 		return
 	}
+	_, _ = io.WriteString(client, "HTTP/1.1 200 Connected\r\n\r\n")
 	go func() {
-		_, _ = io.Copy(server, client)
+		_, _ = io.Copy(server, buffered)
 		_ = server.Close()
 	}()
 	_, _ = io.Copy(client, server)
@@ -113,7 +113,7 @@ func TestProxy(t *testing.T) {
 		_, err := Post(t.Context(), rule, Message{URL: address, Authorization: "Bearer secret"})
 		refusedFor(t, err, word)
 	}
-	dns.set("169.254.169.254")
+	dns.set("169.254.1.1")
 	_, err := Post(t.Context(), rule, Message{URL: "http://plain.test"})
 	refusedFor(t, err, "nothing is ever sent there")
 	if saw := proxy.saw(); len(saw) != 1 {
