@@ -53,6 +53,8 @@ type spy struct {
 	// values are all that readers were given, and credentials that are stored.
 	values map[string]bool
 	tried  map[string]bool
+	// answers are looked at when all values are known.
+	answers []struct{ to, text string }
 }
 
 // credential is what the administrator of the mount has stored.
@@ -68,17 +70,19 @@ func TestOperatorReadsNoValue(t *testing.T) {
 	t.Parallel()
 	s := newSpy(t)
 	s.sees()
+	s.lures()
+	s.follows()
 	endpoints := s.endpoints()
-	for _, write := range []bool{true, false} { // what deletes comes last
+	for _, deletes := range []bool{false, true} {
 		for _, at := range endpoints {
-			if (at.method != http.MethodDelete) == write {
+			if (at.method == http.MethodDelete) == deletes {
 				s.attempt(at)
 			}
 		}
 	}
-	s.lures()
-	s.sees()
-	s.follows()
+	for _, answer := range s.answers {
+		s.silent("in the answer of "+answer.to, answer.text)
+	}
 	for _, at := range endpoints {
 		if !s.tried[at.method+" "+at.path] {
 			t.Errorf("%s %s was not tried", at.method, at.path)
@@ -107,7 +111,7 @@ func newSpy(t *testing.T) *spy {
 	e.write("secrets/victim/pin", map[string]any{"type": "random"})
 	e.write("checks/default/meant", map[string]any{"url": s.listed.url, "headers": []string{"X-Key: {{api_key}}", "Authorization: " + credential}, "on_failure": "alert"})
 	e.write("alerts/meant", map[string]any{"type": "webhook", "url": s.listed.url, "authorization": credential})
-	e.write("destinations/meant", map[string]any{"type": "webhook", "url": s.listed.url, "authorization": credential, "values": `{"pin": "{{pin_value}}"}`, "allowed_roles": "victim"})
+	e.write("destinations/meant", map[string]any{"type": "webhook", "url": s.listed.url, "key": credential, "values": "pin={{pin_value}}", "allowed_roles": "victim"})
 	policy := strings.ReplaceAll(e.policy(operator), "smvm/", e.path+"/")
 	if err := e.vault.Client.Sys().PutPolicyWithContext(t.Context(), "smvm-"+operator, policy); err != nil {
 		t.Fatal(err)
@@ -151,15 +155,17 @@ func (s *spy) silent(where, text string) {
 	}
 }
 
-// send makes a request of the operator, whose answer may show nothing.
+// send makes a request of the operator, and keeps what readers are given after it.
 func (s *spy) send(method, path string, data map[string]any) reply {
 	s.Helper()
 	if method == list {
 		method, path = http.MethodGet, path+"?list=true"
 	}
 	answer := s.operator.do(method, path, data)
-	s.sees()
-	s.silent(fmt.Sprintf("in the answer of %s %s with %v", method, path, data), string(answer.body))
+	s.answers = append(s.answers, struct{ to, text string }{fmt.Sprintf("%s %s with %v", method, path, data), string(answer.body)})
+	if method == http.MethodPost && answer.status < http.StatusMultipleChoices && !strings.HasPrefix(path, "checks/") && !strings.HasPrefix(path, "alerts/") {
+		s.sees()
+	}
 	return answer
 }
 
@@ -177,7 +183,11 @@ func (s *spy) attempt(at endpoint) {
 		}
 		s.send(at.method, path, map[string]any{})
 		for _, field := range at.fields {
-			for _, value := range s.bait() {
+			bait := s.bait()
+			if slices.Contains(secretFields, field) { // the operator's own, and nobody else may see it
+				bait = []any{fmt.Sprintf("of-the-operator-%d", len(s.answers))}
+			}
+			for _, value := range bait {
 				s.send(at.method, path, s.with(path, field, value))
 			}
 		}
