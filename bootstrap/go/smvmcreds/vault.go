@@ -2,6 +2,7 @@ package smvmcreds
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -28,7 +29,8 @@ type Vault struct {
 	// Namespace is of Vault Enterprise; empty for none.
 	Namespace string
 	// HTTP is the client to use, for example one that trusts a private CA;
-	// http.DefaultClient by default.
+	// http.DefaultClient by default, which uses the proxy that the environment
+	// names. Redirects are never followed, whatever it says about them.
 	HTTP *http.Client
 }
 
@@ -138,11 +140,7 @@ func (v *Vault) call(ctx context.Context, method, path, token string, body io.Re
 	if v.Namespace != "" {
 		request.Header.Set("X-Vault-Namespace", v.Namespace)
 	}
-	client := v.HTTP
-	if client == nil {
-		client = http.DefaultClient
-	}
-	response, err := client.Do(request)
+	response, err := v.client().Do(request)
 	if err != nil {
 		return fmt.Errorf("ask Vault: %w", err)
 	}
@@ -150,11 +148,33 @@ func (v *Vault) call(ctx context.Context, method, path, token string, body io.Re
 	return decode(response, answer)
 }
 
+// client returns one that takes a redirect for the answer. A request has a token
+// or a login in it, and those are for the address that was configured.
+func (v *Vault) client() *http.Client {
+	client := *cmp.Or(v.HTTP, http.DefaultClient)
+	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	return &client
+}
+
+// redirected says where an answer points. Standby servers of Vault point at the
+// active one when they do not forward requests.
+func redirected(response *http.Response) error {
+	target := "another address"
+	if location, err := response.Location(); err == nil {
+		target = location.Scheme + "://" + location.Host
+	}
+	return fmt.Errorf("ask Vault: it answers %d and points at %s, which is not followed, because the request has a token or a login in it: "+
+		"set Address to the active server or to a load balancer before it, or let standby servers forward requests", response.StatusCode, target)
+}
+
 // decode reads an answer. Errors of Vault never hold a value of the engine.
 func decode(response *http.Response, answer any) error {
 	decoder := json.NewDecoder(io.LimitReader(response.Body, maxAnswer))
 	decoder.UseNumber()
-	if response.StatusCode >= http.StatusMultipleChoices {
+	if response.StatusCode >= http.StatusMultipleChoices && response.StatusCode < http.StatusBadRequest {
+		return redirected(response)
+	}
+	if response.StatusCode >= http.StatusBadRequest {
 		refusal := &StatusError{Code: response.StatusCode}
 		_ = decoder.Decode(refusal) // without a text, the code has to do
 		return refusal
