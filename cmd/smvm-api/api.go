@@ -5,9 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
-	"net/url"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -43,17 +41,7 @@ type api struct {
 
 // newAPI connects to the database and makes sure that its table is there.
 func newAPI(ctx context.Context, source *smvmcreds.Source, s settings) (*api, error) {
-	database := s.database
-	if database == "" {
-		c := source.Current()
-		server := net.JoinHostPort(c.Value(secretDatabase, "host"), c.Value(secretDatabase, "port"))
-		database = (&url.URL{Scheme: "postgres", Host: server, Path: "/" + c.Value(secretDatabase, "database")}).String()
-	}
-	config, err := pgxpool.ParseConfig(database)
-	if err != nil {
-		return nil, fmt.Errorf("read URL of the database: %w", err)
-	}
-	pool, err := source.NewPool(ctx, config, secretDatabase)
+	pool, err := newPool(ctx, source, s.database)
 	if err != nil {
 		return nil, err
 	}
@@ -63,6 +51,19 @@ func newAPI(ctx context.Context, source *smvmcreds.Source, s settings) (*api, er
 		return nil, fmt.Errorf("prepare database: %w", err)
 	}
 	return a, nil
+}
+
+// newPool goes where the credentials say, or with a URL to another server, such as
+// a PgBouncer.
+func newPool(ctx context.Context, source *smvmcreds.Source, url string) (*pgxpool.Pool, error) {
+	config, err := pgxpool.ParseConfig(url)
+	if err != nil {
+		return nil, fmt.Errorf("read URL of the database: %w", err)
+	}
+	if url == "" {
+		return source.NewPool(ctx, config, secretDatabase)
+	}
+	return source.NewPoolAt(ctx, config, secretDatabase)
 }
 
 func (a *api) prepare(ctx context.Context) error {

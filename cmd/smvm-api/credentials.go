@@ -22,14 +22,23 @@ const (
 )
 
 // variables are the procedure's names, and what they are called in creds. Those
-// of config/secrets.yaml are the same in lower case.
+// of config/secrets.yaml are the same in lower case. The certificate is text;
+// files have it in one of its own, which sslRootCert names.
 var variables = map[string]string{
 	"DB_HOST": "db_host", "DB_PORT": "db_port", "DB_NAME": "db_database", "DB_USER": "db_username",
-	"DATABASE_PASSWORD": "db_password",
-	"JWT_ALGORITHM":     "jwt_algorithm", "JWT_KID": "jwt_kid", "JWT_SECRET": "jwt_secret",
+	"DATABASE_PASSWORD": "db_password", "DB_SSLMODE": "db_sslmode", "DB_SSL_ROOT_CERTIFICATE": "db_ssl_root_certificate",
+	"JWT_ALGORITHM": "jwt_algorithm", "JWT_KID": "jwt_kid", "JWT_SECRET": "jwt_secret",
 	"JWT_PREVIOUS_KID": "jwt_previous_kid", "JWT_PREVIOUS_SECRET": "jwt_previous_secret",
 	"API_KEY": "api_key", "API_PREVIOUS_KEY": "api_previous_key",
 }
+
+// sslRootCert is the variable with the name of the file that has the authorities
+// of the database, in PEM. Those of the system, it calls systemAuthorities, as
+// libpq does.
+const (
+	sslRootCert       = "DB_SSLROOTCERT"
+	systemAuthorities = "system"
+)
 
 // newReader returns what reads the credentials.
 func newReader(s settings) (smvmcreds.Reader, error) {
@@ -67,11 +76,16 @@ func (f *files) Read(context.Context, *smvmcreds.Credentials) (*smvmcreds.Creden
 	for name := range variables {
 		settings[name] = os.Getenv(name)
 	}
-	settings["SMVM_VERSION"] = os.Getenv("SMVM_VERSION")
+	for _, name := range []string{"SMVM_VERSION", sslRootCert} {
+		settings[name] = os.Getenv(name)
+	}
 	if f.dir != "" {
 		if err := f.overlay(settings); err != nil {
 			return nil, err
 		}
+	}
+	if err := readAuthorities(settings); err != nil {
+		return nil, err
 	}
 	version, err := strconv.Atoi(cmp.Or(settings["SMVM_VERSION"], "1"))
 	if err != nil {
@@ -109,6 +123,28 @@ func (f *files) overlay(settings map[string]string) error {
 	for name, value := range secrets {
 		settings[strings.ToUpper(name)] = value
 	}
+	return nil
+}
+
+// readAuthorities reads the file that the settings name. An empty one is an error:
+// it would stand for the authorities of the system.
+func readAuthorities(settings map[string]string) error {
+	file := settings[sslRootCert]
+	if file == "" {
+		return nil
+	}
+	settings["DB_SSL_ROOT_CERTIFICATE"] = ""
+	if file == systemAuthorities {
+		return nil
+	}
+	text, err := os.ReadFile(file) //nolint:gosec // the service's own configuration
+	if err != nil {
+		return fmt.Errorf("read %s: %w", sslRootCert, err)
+	}
+	if len(text) == 0 {
+		return fmt.Errorf("read %s: %s is empty", sslRootCert, file)
+	}
+	settings["DB_SSL_ROOT_CERTIFICATE"] = string(text)
 	return nil
 }
 

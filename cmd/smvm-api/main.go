@@ -42,7 +42,7 @@ func main() {
 	flag.StringVar(&s.from, "from", "vault", "where the credentials are: vault, files or environment")
 	flag.StringVar(&s.dir, "dir", ".", "`directory` with .env and config/secrets.yaml, with -from files")
 	flag.StringVar(&s.path, "path", "smvm/creds/default", "`path` of the role's credentials, with -from vault")
-	flag.StringVar(&s.database, "database", "", "`URL` of the database without a user, such as that of a PgBouncer; by default what the credentials say")
+	flag.StringVar(&s.database, "database", "", "`URL` of another server than the credentials say, such as a PgBouncer, without a user and with its sslmode")
 	flag.DurationVar(&s.drain, "drain", 0, "how long to go on serving after SIGTERM with /health answering 503, so that a load balancer sends its requests elsewhere")
 	flag.BoolVar(&s.retry, "retry", true, "read the credentials again and repeat what PostgreSQL refused the login for; without it such a request fails")
 	flag.Parse()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -23,25 +24,50 @@ const (
 )
 
 // BeforeConnect is pgxpool.Config.BeforeConnect for a secret of type database:
-// each new connection logs in with the current username and password. Where the
-// server is, and which database, is left as configured.
+// each new connection goes where the current credentials say, by TLS as they say,
+// and logs in with their username and password. What libpq's environment
+// variables, its files in the home directory and the connection string say about
+// any of that counts for nothing, but for a client certificate.
 func (s *Source) BeforeConnect(secret string) func(context.Context, *pgx.ConnConfig) error {
 	return func(_ context.Context, config *pgx.ConnConfig) error {
 		c := s.Current()
-		config.User, config.Password = c.Value(secret, "username"), c.Value(secret, "password")
-		if config.User == "" {
-			return fmt.Errorf("connect to PostgreSQL: the credentials have no %s_username", secret)
+		if err := c.login(config, secret); err != nil {
+			return err
 		}
-		return nil
+		return c.place(config, secret)
 	}
 }
 
-// NewPool makes a pool that logs in with the current values of the secret, and
-// that moves to new ones as the package comment says. It sets BeforeConnect,
-// AfterRelease and ConnConfig.OnPgError of config, which is to leave them alone.
+// NewPool makes a pool that connects as BeforeConnect says, and that moves to new
+// values as the package comment says. It sets BeforeConnect, AfterRelease and
+// ConnConfig.OnPgError of config, which is to leave them alone.
 func (s *Source) NewPool(ctx context.Context, config *pgxpool.Config, secret string) (*pgxpool.Pool, error) {
-	d := &drain{source: s, secret: secret}
 	config.BeforeConnect = s.BeforeConnect(secret)
+	return s.newPool(ctx, config, secret)
+}
+
+// NewPoolAt is NewPool for a server that config names, such as a PgBouncer on the
+// same machine: only username and password are the credentials'. The connection
+// string of config has to name sslmode, so that no environment decides it, and
+// one that does not fall back to a connection without TLS.
+func (s *Source) NewPoolAt(ctx context.Context, config *pgxpool.Config, secret string) (*pgxpool.Pool, error) {
+	if !strings.Contains(config.ConnString(), "sslmode") || fallsBack(config.ConnConfig) {
+		return nil, errors.New("make pool: the connection string has to name sslmode: verify-full, verify-ca or require, or disable for a server on the same machine")
+	}
+	config.BeforeConnect = func(_ context.Context, at *pgx.ConnConfig) error { return s.Current().login(at, secret) }
+	return s.newPool(ctx, config, secret)
+}
+
+// fallsBack reports whether some connections would be with TLS and some without,
+// as with prefer and allow.
+func fallsBack(config *pgx.ConnConfig) bool {
+	return slices.ContainsFunc(config.Fallbacks, func(other *pgconn.FallbackConfig) bool {
+		return (other.TLSConfig == nil) != (config.TLSConfig == nil)
+	})
+}
+
+func (s *Source) newPool(ctx context.Context, config *pgxpool.Config, secret string) (*pgxpool.Pool, error) {
+	d := &drain{source: s, secret: secret}
 	config.AfterRelease = d.keep
 	standard := config.ConnConfig.OnPgError
 	config.ConnConfig.OnPgError = func(conn *pgconn.PgConn, err *pgconn.PgError) bool {
