@@ -3,6 +3,8 @@
 # copy the binary, register it, enable the mount or move it to the new version,
 # and check what runs in the end. Run a second time it changes nothing.
 set -euo pipefail
+# shellcheck source=bootstrap/rooted.sh
+. "$(dirname -- "${BASH_SOURCE[0]}")/rooted.sh"
 
 usage() {
 	cat <<'USAGE'
@@ -160,8 +162,8 @@ copy() {
 		return
 	fi
 	[ -w "$dir" ] || die "$dir is not writable for $(id -un); run this with sudo -E, or as the user that owns it"
-	install -m 0755 "$binary" "$target.part"
-	mv "$target.part" "$target"
+	rooted "$dir" || exit 1
+	put "$target" 0755 <"$binary"
 	installed=yes
 	did "copied to $target"
 }

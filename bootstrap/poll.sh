@@ -6,8 +6,11 @@
 #
 # It waits for what ttl says, asks by if_version, and keeps the file as it is
 # while Vault is away. The token is in a file, never in arguments; keeping it
-# valid is somebody else's job.
+# valid is somebody else's job. Run it as the user that reads the file; as root it
+# writes only where nobody else can.
 set -euo pipefail
+# shellcheck source=bootstrap/rooted.sh
+. "$(dirname -- "${BASH_SOURCE[0]}")/rooted.sh"
 
 [ $# -ge 2 ] || {
 	echo 'usage: poll.sh PATH FILE [COMMAND…]; VAULT_ADDR and VAULT_TOKEN_FILE are to be set' >&2
@@ -17,6 +20,7 @@ set -euo pipefail
 path=$1 file=$2
 shift 2
 umask 077
+rooted "$(dirname -- "$file")"
 
 # read_creds [VERSION] prints what creds answers, unless that is still the version.
 read_creds() {
@@ -33,8 +37,8 @@ while :; do
 		continue
 	fi
 	if [ "$(jq .changed <<<"$answer")" != false ]; then
-		jq . <<<"$answer" >"$file.part"
-		mv "$file.part" "$file"
+		rooted "$(dirname -- "$file")"
+		jq . <<<"$answer" | put "$file" 0600
 		overlap=$(jq -r 'keys[] | select(contains("_previous_"))' <<<"$answer")
 	fi
 	now=$(jq .version <<<"$answer")

@@ -38,8 +38,7 @@ func (e *engine) startAgent(mode, config string, replacements ...string) *agent 
 	if err := os.CopyFS(a.dir, os.DirFS(filepath.Dir(roleID))); err != nil {
 		e.Fatal(err)
 	}
-	env := []string{"VAULT_ADDR=" + e.vault.Address, "PGSSLMODE=" + e.sslmode(), "PGSSLROOTCERT=" + e.postgres.CAFile}
-	launch(e.T, env, e.vault.Binary, mode, "-log-level=debug", "-config="+filepath.Join(a.dir, config))
+	launch(e.T, []string{"VAULT_ADDR=" + e.vault.Address}, e.vault.Binary, mode, "-log-level=debug", "-config="+filepath.Join(a.dir, config))
 	return a
 }
 
@@ -54,7 +53,7 @@ func (e *engine) install(dir string, replacements ...string) {
 		e.Fatal(err)
 	}
 	source := filepath.Join(root, "bootstrap", "agent")
-	replace := strings.NewReplacer(append([]string{"/etc/smvm-api", dir, "/run/smvm-api", dir, "smvm/creds", e.path + "/creds"}, replacements...)...)
+	replace := strings.NewReplacer(append([]string{"/etc/smvm-api", dir, "/var/lib/smvm-api", dir, "/run/smvm-api", dir, "smvm/creds", e.path + "/creds"}, replacements...)...)
 	err = filepath.WalkDir(source, func(path string, entry fs.DirEntry, err error) error {
 		target := filepath.Join(dir, strings.TrimPrefix(path, source))
 		if err != nil || entry.IsDir() {
@@ -72,7 +71,7 @@ func (e *engine) install(dir string, replacements ...string) {
 // be whole, and readable by its owner only.
 func (a *agent) rendered() (version int64, at time.Time) {
 	a.Helper()
-	for _, name := range []string{".env", "config/secrets.yaml"} {
+	for _, name := range []string{".env", "config/secrets.yaml", "db-ca.pem"} {
 		info, err := os.Stat(filepath.Join(a.dir, name))
 		if errors.Is(err, fs.ErrNotExist) {
 			return 0, at

@@ -69,18 +69,11 @@ func serviceBinary(t *testing.T) string {
 func (e *engine) startService(env []string, args ...string) *service {
 	e.Helper()
 	s := &service{T: e.T, address: freeAddress(e.T)}
-	env = append([]string{"VAULT_ADDR=" + e.vault.Address, "PGSSLMODE=" + e.sslmode(), "PGSSLROOTCERT=" + e.postgres.CAFile}, env...)
+	env = append([]string{"VAULT_ADDR=" + e.vault.Address}, env...)
 	args = append([]string{"-listen", s.address, "-path", e.path + "/creds/default"}, args...)
 	s.Program = launch(e.T, env, serviceBinary(e.T), args...)
 	e.serving(s)
 	return s
-}
-
-func (e *engine) sslmode() string {
-	if e.postgres.CAFile == "" {
-		return "disable"
-	}
-	return "verify-full"
 }
 
 func (e *engine) serving(s *service) {

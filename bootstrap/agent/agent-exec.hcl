@@ -43,6 +43,16 @@ env_template "DB_NAME" {
   contents             = "{{ with secret \"smvm/creds/default\" }}{{ .Data.db_database }}{{ end }}"
   error_on_missing_key = true
 }
+# Engines that do not answer sslmode have it in connection_string.
+env_template "DB_SSLMODE" {
+  contents             = "{{ with secret \"smvm/creds/default\" }}{{ or (index .Data \"db_sslmode\") (.Data.db_connection_string | regexReplaceAll \"^.*[?&]sslmode=([a-z-]+).*$\" \"$1\") }}{{ end }}"
+  error_on_missing_key = true
+}
+# PEM; empty if the authorities are the system's. An application that needs a file
+# for it, as libpq does, takes agent.hcl: a supervising Agent writes none.
+env_template "DB_SSL_ROOT_CERTIFICATE" {
+  contents = "{{ with secret \"smvm/creds/default\" }}{{ with index .Data \"db_ssl_root_certificate\" }}{{ . }}{{ end }}{{ end }}"
+}
 env_template "DB_USER" {
   contents             = "{{ with secret \"smvm/creds/default\" }}{{ .Data.db_username }}{{ end }}"
   error_on_missing_key = true

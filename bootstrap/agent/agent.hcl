@@ -1,11 +1,14 @@
-# A Vault Agent that keeps .env and config/secrets.yaml of an application current.
+# A Vault Agent that keeps .env, config/secrets.yaml and db-ca.pem of an
+# application current.
 #
 #   vault agent -config=agent.hcl
 #
 # It logs in with the two files that enroll.sh writes, finds Vault by VAULT_ADDR
 # and VAULT_CACERT, and runs as the application's own user, so that what it
-# writes needs mode 0600 only. Files are replaced by a rename: nobody ever reads
-# half of one. While Vault is away they stay as they are.
+# writes needs mode 0600 only. It writes in /var/lib/smvm-api, which is that
+# user's; /etc/smvm-api is root's, and has what it reads (install.sh). Files are
+# replaced by a rename: nobody ever reads half of one. While Vault is away they
+# stay as they are.
 #
 # When: the engine answers rotation_period and ttl, so the Agent comes back one
 # second after ttl has passed. A rotation by period or by cron is in the files
@@ -28,11 +31,11 @@ template_config {
   exit_on_retry_failure = false
 }
 
-# Both are rendered from the same read, so they are of one version. The command
-# runs once, when both have been written: smvm-api-changed.path reacts to it.
+# All are rendered from the same read, so they are of one version. The command
+# runs once, when all have been written: smvm-api-changed.path reacts to it.
 template {
   source               = "/etc/smvm-api/templates/env.ctmpl"
-  destination          = "/etc/smvm-api/.env"
+  destination          = "/var/lib/smvm-api/.env"
   perms                = "0600"
   error_on_missing_key = true
   exec {
@@ -43,7 +46,20 @@ template {
 
 template {
   source               = "/etc/smvm-api/templates/secrets.yaml.ctmpl"
-  destination          = "/etc/smvm-api/config/secrets.yaml"
+  destination          = "/var/lib/smvm-api/config/secrets.yaml"
+  perms                = "0600"
+  error_on_missing_key = true
+  exec {
+    command = ["touch", "/run/smvm-api/changed"]
+    timeout = "10s"
+  }
+}
+
+# Where DB_SSLROOTCERT of .env points. A program that can't read a file gets the
+# same text by agent-exec.hcl.
+template {
+  source               = "/etc/smvm-api/templates/db-ca.pem.ctmpl"
+  destination          = "/var/lib/smvm-api/db-ca.pem"
   perms                = "0600"
   error_on_missing_key = true
   exec {

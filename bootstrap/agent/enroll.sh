@@ -4,7 +4,10 @@
 # the application logs in with. Run again, it makes a new secret id and leaves
 # the old one valid, so that nothing that runs is interrupted.
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+here=$(pwd -P)
+CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
+# shellcheck source=bootstrap/rooted.sh
+. ./rooted.sh
 
 usage() {
 	cat <<'USAGE'
@@ -13,7 +16,8 @@ usage: enroll.sh [options] ROLE
 Run it on the application's machine, with VAULT_ADDR set and a token that may
 write policies and AppRoles. ROLE is the engine's role, such as default.
 
-  -dir DIR      where to put role_id and secret_id; /etc/smvm-api by default
+  -dir DIR      where to put role_id and secret_id; /etc/smvm-api by default. When
+                root runs this, it has to be root's: the application only reads
   -owner USER   who is to own them; whoever runs this by default
   -name NAME    name of policy and AppRole; smvm-application-ROLE by default
   -path PATH    where the engine is mounted; smvm by default
@@ -46,8 +50,12 @@ while [ $# -gt 0 ]; do
 	esac
 	shift
 done
+[[ $dir == /* ]] || dir=$here/$dir
 [[ $role =~ ^[A-Za-z0-9._-]+$ ]] || die 'name one role of the engine; see -help'
 name=${name:-smvm-application-$role}
+
+# Before anything is made in Vault, and again below.
+rooted "$dir"
 
 # policy prints policies/application.hcl for this role and mount. Only the role
 # default has the bare path.
@@ -62,14 +70,11 @@ policy | vault policy write "$name" - >/dev/null
 vault write "auth/approle/role/$name" token_policies="$name" token_period=1h \
 	token_no_default_policy=false secret_id_bound_cidrs="$bound" token_bound_cidrs="$bound" >/dev/null
 
-umask 077
-mkdir -p "$dir"
-# put FILE writes standard input to a file of mode 0600, whole or not at all.
-put() {
-	cat >"$dir/$1.part"
-	[ -z "$owner" ] || chown "$owner" "$dir/$1.part"
-	mv "$dir/$1.part" "$dir/$1"
-}
-vault read -field=role_id "auth/approle/role/$name/role-id" | put role_id
-vault write -f -field=secret_id "auth/approle/role/$name/secret-id" | put secret_id
+role_id=$(vault read -field=role_id "auth/approle/role/$name/role-id")
+secret_id=$(vault write -f -field=secret_id "auth/approle/role/$name/secret-id")
+# The files are nobody's but the owner's, who has to reach them.
+(umask 022 && mkdir -p -- "$dir")
+rooted "$dir"
+put "$dir/role_id" 0600 "$owner" <<<"$role_id"
+put "$dir/secret_id" 0600 "$owner" <<<"$secret_id"
 printf '%s may read %s/creds/%s; its login is in %s.\n' "$name" "${path%/}" "$role" "$dir"

@@ -35,3 +35,29 @@ func TestFiles(t *testing.T) {
 		t.Errorf("the version is %d", c.Version)
 	}
 }
+
+// TestAuthorities reads the file that DB_SSLROOTCERT names. One that is missing or
+// empty must not stand for the authorities of the system.
+func TestAuthorities(t *testing.T) {
+	dir := t.TempDir()
+	full, empty := filepath.Join(dir, "full.pem"), filepath.Join(dir, "empty.pem")
+	for path, text := range map[string]string{full: "a certificate", empty: ""} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Setenv("DB_SSL_ROOT_CERTIFICATE", "another")
+	for file, want := range map[string]string{full: "a certificate", "system": "", "": "another"} {
+		t.Setenv("DB_SSLROOTCERT", file)
+		c, err := (&files{}).Read(t.Context(), nil)
+		if err != nil || c.Value("db", "ssl_root_certificate") != want {
+			t.Errorf("of %q it makes %q, %v", file, c.Value("db", "ssl_root_certificate"), err)
+		}
+	}
+	for _, file := range []string{empty, filepath.Join(dir, "missing"), dir} {
+		t.Setenv("DB_SSLROOTCERT", file)
+		if _, err := (&files{}).Read(t.Context(), nil); err == nil {
+			t.Errorf("it takes %s", file)
+		}
+	}
+}

@@ -123,7 +123,7 @@ func (w *world) startAgent(ctx context.Context, f *fleet, replace *strings.Repla
 		command += `, "` + port + `"`
 	}
 	if err := copyTree(filepath.Join(w.root, "bootstrap", "agent"), f.dir, func(text string) string {
-		text = strings.NewReplacer(`"touch", "/run/smvm-api/changed"`, command, `"10s"`, `"120s"`, "/etc/smvm-api", f.dir).Replace(text)
+		text = strings.NewReplacer(`"touch", "/run/smvm-api/changed"`, command, `"10s"`, `"120s"`, "/etc/smvm-api", f.dir, "/var/lib/smvm-api", f.dir).Replace(text)
 		return replace.Replace(text)
 	}); err != nil {
 		return err

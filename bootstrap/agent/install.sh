@@ -1,0 +1,64 @@
+#!/usr/bin/env bash
+# install.sh puts the configuration of a Vault Agent for smvm-api in place, with
+# its templates and the units of systemd. Run again, it replaces them.
+set -euo pipefail
+CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")"
+# shellcheck source=bootstrap/rooted.sh
+. ../rooted.sh
+
+usage() {
+	cat <<'USAGE'
+usage: install.sh [options]
+
+Run it as root on the application's machine, with VAULT_ADDR set, and
+VAULT_CACERT where the CA of Vault is a private one: the Agent gets a copy.
+
+  -dir DIR     where to put what the application's user only reads;
+               /etc/smvm-api by default. It is root's, and has to stay so.
+  -units DIR   where systemd looks for units; /etc/systemd/system by default
+USAGE
+}
+
+die() {
+	printf 'install.sh: %s\n' "$1" >&2
+	exit 1
+}
+
+dir=/etc/smvm-api units=/etc/systemd/system
+while [ $# -gt 0 ]; do
+	case $1 in
+	-h | -help | --help)
+		usage
+		exit
+		;;
+	-dir | -units)
+		[ $# -gt 1 ] || die "$1 needs a value"
+		printf -v "${1#-}" %s "$2"
+		shift 2
+		;;
+	*) die "$1 is no option; see -help" ;;
+	esac
+done
+[[ ${VAULT_ADDR-} =~ ^https?://[][A-Za-z0-9._:/-]+$ ]] || die 'VAULT_ADDR has to be the address of Vault, such as https://vault.example.com:8200'
+
+for target in "$dir" "$dir/templates" "$units"; do
+	rooted "$target"
+	(umask 022 && mkdir -p -- "$target")
+	rooted "$target"
+done
+for file in agent.hcl agent-exec.hcl proxy.hcl templates/*; do
+	put "$dir/$file" 0644 <"$file"
+done
+for file in systemd/*; do
+	put "$units/${file##*/}" 0644 <"$file"
+done
+environment=VAULT_ADDR=$VAULT_ADDR
+if [ -n "${VAULT_CACERT-}" ]; then
+	# Only what is a certificate, since everybody can read the copy.
+	certificates=$(sed -n '/^-----BEGIN CERTIFICATE-----/,/^-----END CERTIFICATE-----/p' -- "$VAULT_CACERT")
+	[ -n "$certificates" ] || die "VAULT_CACERT is $VAULT_CACERT, which has no certificate in PEM"
+	put "$dir/vault-ca.pem" 0644 <<<"$certificates"
+	environment+=$'\n'VAULT_CACERT=$(realpath -ms -- "$dir")/vault-ca.pem
+fi
+put "$dir/vault-agent.env" 0644 <<<"$environment"
+printf 'The Agent is configured in %s; enroll.sh gives it its login.\n' "$dir"
