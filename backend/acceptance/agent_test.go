@@ -24,7 +24,8 @@ const agentSlack = 2 * time.Second
 // agent is a real Vault Agent with the shipped configuration.
 type agent struct {
 	*engine
-	dir string
+	dir     string
+	program *testenv.Program
 }
 
 // startAgent installs bootstrap/agent for this test: with other directories and
@@ -38,7 +39,7 @@ func (e *engine) startAgent(mode, config string, replacements ...string) *agent 
 	if err := os.CopyFS(a.dir, os.DirFS(filepath.Dir(roleID))); err != nil {
 		e.Fatal(err)
 	}
-	launch(e.T, []string{"VAULT_ADDR=" + e.vault.Address}, e.vault.Binary, mode, "-log-level=debug", "-config="+filepath.Join(a.dir, config))
+	a.program = launch(e.T, []string{"VAULT_ADDR=" + e.vault.Address}, e.vault.Binary, mode, "-log-level=debug", "-config="+filepath.Join(a.dir, config))
 	return a
 }
 

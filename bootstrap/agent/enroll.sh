@@ -66,7 +66,9 @@ policy() {
 }
 
 policy | vault policy write "$name" - >/dev/null
-[[ $(vault auth list) == *approle/* ]] || vault auth enable approle >/dev/null
+# enabled is asked again, because somebody else may just have done it.
+enabled() { [[ $(vault auth list) == *approle/* ]]; }
+enabled || vault auth enable approle >/dev/null || enabled
 vault write "auth/approle/role/$name" token_policies="$name" token_period=1h \
 	token_no_default_policy=false secret_id_bound_cidrs="$bound" token_bound_cidrs="$bound" >/dev/null
 

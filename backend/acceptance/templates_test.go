@@ -1,0 +1,367 @@
+package acceptance
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"text/template"
+	"time"
+
+	"github.com/hashicorp/vault/api"
+	"gopkg.in/yaml.v3"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/testenv"
+)
+
+// answer is what creds of a role answers.
+type answer map[string]any
+
+// answerOf is an answer for the shared server, by the mode.
+func answerOf(mode, certificate string) answer {
+	password := shared.postgres.Password
+	return answer{
+		"version": 7, "ttl": 10, "rotation_period": 3600, "last_vault_rotation": "2026-11-29T00:00:00Z", "next_vault_rotation": "2026-11-29T01:00:00Z",
+		"db_host": shared.postgres.Host, "db_port": strconv.Itoa(shared.postgres.Port), "db_database": "postgres",
+		"db_username": testenv.Superuser, "db_password": password, "db_sslmode": mode, "db_ssl_root_certificate": certificate,
+		"db_connection_string": fmt.Sprintf("postgresql://%s:%s@%s/postgres?sslmode=%s&target_session_attrs=read-write", testenv.Superuser, password, shared.postgres.Address(), mode),
+		"jwt_algorithm":        "HS256", "jwt_kid": "1", "jwt_secret": "a secret", "api_key": "a key",
+	}
+}
+
+// before is the answer of an engine that knew no sslmode.
+func (a answer) before() answer {
+	a = maps.Clone(a)
+	delete(a, "db_sslmode")
+	delete(a, "db_ssl_root_certificate")
+	return a
+}
+
+// with is the answer with another value.
+func (a answer) with(name string, value any) answer {
+	a = maps.Clone(a)
+	a[name] = value
+	return a
+}
+
+// stored has Vault answer that at a path of its own, for Agents that log in with
+// the policy of applications.
+func stored(t *testing.T, a answer) *engine {
+	t.Helper()
+	name := strings.ToLower(strings.NewReplacer("/", "-", ",", "", " ", "-", "'", "").Replace(t.Name()))
+	e := &engine{T: t, vault: shared.vault, postgres: shared.postgres, path: name}
+	if err := shared.vault.Client.Sys().MountWithContext(t.Context(), name, &api.MountInput{Type: "kv"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := shared.vault.Client.Logical().WriteWithContext(t.Context(), name+"/creds/default", a); err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+// outcome is what a program gets of an answer: how it is to verify the server, and
+// against whom, in PEM.
+type outcome struct{ mode, certificate string }
+
+// renderers are the ways of bootstrap/ into a program, by file.
+var renderers = map[string]func(t *testing.T, a answer) outcome{
+	"agent/templates/env.ctmpl":              byFiles,
+	"agent/agent-exec.hcl":                   byEnvironment,
+	"kubernetes/external-secrets.yaml":       byExternalSecrets,
+	"kubernetes/vault-secrets-operator.yaml": bySecretsOperator,
+	"spring/application.yml":                 bySpring,
+}
+
+// TestTemplatesCarryTLS renders each, from what the engine answers and from what it
+// used to: a program is told how to verify the server, and never nothing.
+func TestTemplatesCarryTLS(t *testing.T) {
+	t.Parallel()
+	full := answerOf("verify-full", shared.postgres.CAPEM)
+	for file, render := range renderers {
+		for name, test := range map[string]struct {
+			a    answer
+			want outcome
+		}{
+			"now":             {full, outcome{"verify-full", shared.postgres.CAPEM}},
+			"by the system's": {answerOf("verify-full", ""), outcome{"verify-full", ""}},
+			"without TLS":     {answerOf("disable", ""), outcome{"disable", ""}},
+			"before":          {full.before(), outcome{"verify-full", ""}},
+			"before, require": {answerOf("require", "").before(), outcome{"require", ""}},
+		} {
+			t.Run(strings.NewReplacer("/", " ", ".", " ").Replace(file)+" "+name, func(t *testing.T) {
+				t.Parallel()
+				if file == "spring/application.yml" && name == "before, require" {
+					test.want.mode = "verify-full" // it can't look into a text, and takes the strictest
+				}
+				got := render(t, test.a)
+				if got.mode != test.want.mode || strings.TrimSpace(got.certificate) != strings.TrimSpace(test.want.certificate) {
+					t.Errorf("it makes sslmode %q and the certificate %q of that", got.mode, got.certificate)
+				}
+			})
+		}
+	}
+}
+
+// TestTemplatesAreAll finds what makes something of a database's login, and is not
+// rendered above.
+func TestTemplatesAreAll(t *testing.T) {
+	root, err := testenv.Root()
+	if err != nil {
+		t.Fatal(err)
+	}
+	uses := regexp.MustCompile(`db_host|DB_HOST|db_connection_string`)
+	found := 0
+	err = filepath.WalkDir(filepath.Join(root, "bootstrap"), func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() || slices.Contains([]string{".go", ".md"}, filepath.Ext(path)) {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		name, _ := filepath.Rel(filepath.Join(root, "bootstrap"), path)
+		if uses.Match(text) {
+			found++
+			if renderers[name] == nil {
+				t.Errorf("%s: add it to renderers", name)
+			}
+		}
+		return err
+	})
+	if err != nil || found != len(renderers) {
+		t.Errorf("%d files use a database's login, %d are rendered: %v", found, len(renderers), err)
+	}
+}
+
+// byFiles has an Agent render, and a shell read, what programs on a machine get.
+func byFiles(t *testing.T, a answer) outcome {
+	t.Helper()
+	g := stored(t, a).startAgent("agent", "agent.hcl")
+	g.eventually("files", 30*time.Second, func(context.Context) error {
+		_, changed := os.Stat(filepath.Join(g.dir, "changed"))
+		_, certificates := os.Stat(filepath.Join(g.dir, "db-ca.pem"))
+		return errors.Join(changed, certificates)
+	})
+	settings := g.sourced()
+	if got, want := settings["DATABASE_PASSWORD"], a["db_password"]; got != want {
+		t.Errorf("the password is not what it was")
+	}
+	file := settings["DB_SSLROOTCERT"]
+	if strings.HasPrefix(settings["DB_SSLMODE"], "verify-") != (file != "") {
+		t.Errorf("DB_SSLROOTCERT is %q with sslmode %s", file, settings["DB_SSLMODE"])
+	}
+	if file == "" || file == "system" {
+		return outcome{settings["DB_SSLMODE"], ""}
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.connects(settings)
+	return outcome{settings["DB_SSLMODE"], text2pem(string(text))}
+}
+
+// text2pem drops the comments before certificates.
+func text2pem(text string) string { return text[max(0, strings.Index(text, "-----BEGIN")):] }
+
+// sourced are the variables of .env, as a shell reads it.
+func (g *agent) sourced() map[string]string {
+	g.Helper()
+	out, err := exec.CommandContext(g.Context(), "env", "-i", "sh", "-c", `set -a; . "$0"; env -0`, filepath.Join(g.dir, ".env")).Output()
+	if err != nil {
+		g.Fatal(err)
+	}
+	return variablesOf(string(out))
+}
+
+func variablesOf(text string) map[string]string {
+	found := map[string]string{}
+	for line := range strings.SplitSeq(text, "\x00") {
+		name, value, _ := strings.Cut(line, "=")
+		found[name] = value
+	}
+	return found
+}
+
+// connects has libpq use what the files say: to the server, and to one with another
+// CA at its place.
+func (g *agent) connects(settings map[string]string) {
+	g.Helper()
+	other := testenv.NewPostgres(g.T, testenv.PostgresOptions{TLS: true})
+	for port, fine := range map[string]bool{settings["DB_PORT"]: true, strconv.Itoa(other.Port): false} {
+		cmd := exec.CommandContext(g.Context(), "psql", "-X", "-Atc", "SELECT 1", "-d", fmt.Sprintf("host=%s port=%s dbname=%s user=%s sslmode=%s sslrootcert=%s",
+			settings["DB_HOST"], port, settings["DB_NAME"], settings["DB_USER"], settings["DB_SSLMODE"], settings["DB_SSLROOTCERT"]))
+		cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "PGPASSWORD=" + settings["DATABASE_PASSWORD"]}
+		out, err := cmd.CombinedOutput()
+		if (err == nil) != fine || !fine && !strings.Contains(string(out), "SSL error") {
+			g.Errorf("at the server's own port %t, psql says %v: %s", fine, err, out)
+		}
+	}
+}
+
+// byEnvironment has an Agent start a program that shows what it is given.
+func byEnvironment(t *testing.T, a answer) outcome {
+	t.Helper()
+	shown := filepath.Join(t.TempDir(), "shown")
+	show := fmt.Sprintf(`"sh", "-c", "env -0 >%[1]s.part && mv %[1]s.part %[1]s && exec sleep 600"`, shown)
+	g := stored(t, a).startAgent("agent", "agent-exec.hcl", `"/usr/local/bin/smvm-api", "-listen", "127.0.0.1:8000", "-from", "environment"`, show)
+	var text []byte
+	g.eventually("the program", 30*time.Second, func(context.Context) (err error) {
+		text, err = os.ReadFile(shown)
+		return err
+	})
+	settings := variablesOf(string(text))
+	return outcome{settings["DB_SSLMODE"], settings["DB_SSL_ROOT_CERTIFICATE"]}
+}
+
+// manifest is the resource of a kind in a file.
+func manifest(t *testing.T, file, kind string) map[string]any {
+	t.Helper()
+	decoder := yaml.NewDecoder(strings.NewReader((&engine{T: t}).shipped(file)))
+	for {
+		var found map[string]any
+		if err := decoder.Decode(&found); err != nil {
+			t.Fatalf("%s has no %s: %v", file, kind, err)
+		}
+		if found["kind"] == kind {
+			return found["spec"].(map[string]any)
+		}
+	}
+}
+
+// byExternalSecrets renders as the operator does: text/template with functions of
+// sprig, on strings.
+func byExternalSecrets(t *testing.T, a answer) outcome {
+	t.Helper()
+	rendered := externalSecrets(t, a)
+	return outcome{rendered["DB_SSLMODE"], rendered["DB_SSL_ROOT_CERTIFICATE"]}
+}
+
+func externalSecrets(t *testing.T, a answer) map[string]string {
+	t.Helper()
+	values := map[string]string{}
+	for name, value := range a {
+		values[name] = fmt.Sprint(value)
+	}
+	functions := template.FuncMap{"regexReplaceAll": func(expression, text, replacement string) string {
+		return regexp.MustCompile(expression).ReplaceAllString(text, replacement)
+	}}
+	rendered := map[string]string{}
+	spec := manifest(t, "kubernetes/external-secrets.yaml", "ExternalSecret")
+	for name, text := range spec["target"].(map[string]any)["template"].(map[string]any)["data"].(map[string]any) {
+		var out strings.Builder
+		if err := template.Must(template.New(name).Funcs(functions).Parse(text.(string))).Execute(&out, values); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		rendered[name] = out.String()
+	}
+	return rendered
+}
+
+// bySecretsOperator copies the answer as it is, unless the manifest says otherwise.
+// Engines from before leave the program connection_string.
+func bySecretsOperator(t *testing.T, a answer) outcome {
+	t.Helper()
+	destination := manifest(t, "kubernetes/vault-secrets-operator.yaml", "VaultDynamicSecret")["destination"].(map[string]any)
+	if transformation := fmt.Sprint(destination["transformation"]); transformation != "map[excludeRaw:true]" {
+		t.Errorf("the Secret is not what creds answers: %s", transformation)
+	}
+	if a["db_sslmode"] == nil {
+		mode := regexp.MustCompile(`sslmode=([a-z-]+)`).FindStringSubmatch(text(a, "db_connection_string"))
+		return outcome{mode[1], ""}
+	}
+	return outcome{text(a, "db_sslmode"), text(a, "db_ssl_root_certificate")}
+}
+
+// bySpring expands the placeholders of the URL. The certificate is that of the file
+// that it names, which is the Agent's.
+func bySpring(t *testing.T, a answer) outcome {
+	t.Helper()
+	url := regexp.MustCompile(`(?m)^ +url: (jdbc:.*)$`).FindStringSubmatch((&engine{T: t}).shipped("spring/application.yml"))[1]
+	url = regexp.MustCompile(`\$\{(\w+):?([^}]*)\}`).ReplaceAllStringFunc(url, func(placeholder string) string {
+		name, other, _ := strings.Cut(strings.Trim(placeholder, "${}"), ":")
+		if value, ok := a[name]; ok {
+			return fmt.Sprint(value)
+		}
+		return other
+	})
+	parts := regexp.MustCompile(`\?sslmode=([a-z-]+)&sslrootcert=/var/lib/smvm-api/db-ca\.pem$`).FindStringSubmatch(url)
+	if parts == nil {
+		t.Fatalf("the URL is %s", url)
+	}
+	return outcome{parts[1], text(a, "db_ssl_root_certificate")}
+}
+
+// TestTemplatesOfHostileValues has values with all that means something to a shell,
+// to YAML, to systemd and to templates. They come out as they went in, or, where a
+// line feed would make another setting, nothing comes out.
+func TestTemplatesOfHostileValues(t *testing.T) {
+	t.Parallel()
+	const nasty = "a\"b\\c$(touch /tmp/x)`id`'#: {{ .Data.version }} - *&!%@\t$HOME ${HOME} \\n\\\""
+	remember(nasty)
+	for _, field := range []string{"db_password", "db_username", "db_database", "db_host"} {
+		t.Run(field, func(t *testing.T) {
+			t.Parallel()
+			a := answerOf("disable", "").with(field, nasty)
+			g := stored(t, a).startAgent("agent", "agent.hcl")
+			g.eventually("files", 30*time.Second, func(context.Context) error {
+				_, err := os.Stat(filepath.Join(g.dir, "changed"))
+				return err
+			})
+			name := map[string]string{"db_password": "DATABASE_PASSWORD", "db_username": "DB_USER", "db_database": "DB_NAME", "db_host": "DB_HOST"}[field]
+			if got := g.sourced()[name]; got != nasty {
+				t.Errorf("a shell makes %q of it", got)
+			}
+			if got := externalSecrets(t, a)[name]; got != nasty {
+				t.Errorf("External Secrets Operator makes %q of it", got)
+			}
+		})
+		t.Run(field+" with a line feed", func(t *testing.T) {
+			t.Parallel()
+			g := stored(t, answerOf("verify-full", "").with(field, "a\"\nDB_SSLMODE=disable\n#")).startAgent("agent", "agent.hcl")
+			g.eventually("the Agent to refuse", 30*time.Second, func(context.Context) error {
+				// It shows no text of the error, which may be a value.
+				if !strings.Contains(g.program.LogTail(), "templates/env.ctmpl: execute") {
+					return errors.New("it has said nothing")
+				}
+				return nil
+			})
+			if text, err := os.ReadFile(filepath.Join(g.dir, ".env")); !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("there is an .env: %q, %v", text, err)
+			}
+		})
+	}
+	t.Run("certificate", func(t *testing.T) {
+		t.Parallel()
+		hostile := shared.postgres.CAPEM + "\"\nDB_SSLMODE=disable\njwt_secret: \"x\"\n'$(touch /tmp/x)"
+		a := answerOf("verify-full", hostile)
+		got := byEnvironment(t, a)
+		if got.mode != "verify-full" || got.certificate != hostile {
+			t.Errorf("the environment is %v", got)
+		}
+		if rendered := externalSecrets(t, a); rendered["DB_SSLMODE"] != "verify-full" || rendered["DB_SSL_ROOT_CERTIFICATE"] != hostile {
+			t.Errorf("the Secret is %v", rendered)
+		}
+	})
+	t.Run("secrets.yaml", func(t *testing.T) {
+		t.Parallel()
+		a := answerOf("disable", "").with("jwt_secret", nasty+"\njwt_algorithm: none\n").with("api_key", nasty)
+		g := stored(t, a).startAgent("agent", "agent.hcl")
+		var found map[string]string
+		g.eventually("config/secrets.yaml", 30*time.Second, func(context.Context) error {
+			content, err := os.ReadFile(filepath.Join(g.dir, "config", "secrets.yaml"))
+			return errors.Join(err, yaml.Unmarshal(content, &found))
+		})
+		want := map[string]string{"jwt_algorithm": "HS256", "jwt_kid": "1", "jwt_secret": a["jwt_secret"].(string), "api_key": nasty}
+		if gotJSON, _ := json.Marshal(found); !maps.Equal(found, want) {
+			t.Errorf("it holds %s", gotJSON)
+		}
+	})
+}
