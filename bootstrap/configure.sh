@@ -144,6 +144,7 @@ check_directory() {
 	[ -n "$dir" ] || die "where does this Vault look for plugins? Run again with: -plugin-dir DIRECTORY" \
 		"It is plugin_directory in the configuration of the server, which has to be restarted if that is missing."
 	[ -d "$dir" ] || die "$dir is not a directory here; run this on the Vault server, or first: install -d -m 0755 $dir"
+	given=$dir
 	dir=$(realpath "$dir")
 	if [ -n "$configured" ] && [ -d "$configured" ] && [ "$dir" != "$(realpath "$configured")" ]; then
 		die "this Vault looks for plugins in $configured, not in $dir; run again with: -plugin-dir $configured"
@@ -162,7 +163,7 @@ copy() {
 		return
 	fi
 	[ -w "$dir" ] || die "$dir is not writable for $(id -un); run this with sudo -E, or as the user that owns it"
-	rooted "$dir" || exit 1
+	rooted "$given" || exit 1 # not only what it is a link to just now
 	put "$target" 0755 <"$binary"
 	installed=yes
 	did "copied to $target"
