@@ -2,173 +2,15 @@ package acceptance
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/testenv"
 )
-
-// nobody is the user and group of an application in these tests.
-const nobody = 65534
-
-// ground is a directory in which an application's user and root write.
-type ground struct {
-	*testing.T
-	// dir is the directory that root is told to write in, outside what must not
-	// change.
-	dir, outside string
-	before       string
-}
-
-// newGround makes a directory of root that holds both.
-func newGround(t *testing.T) *ground {
-	t.Helper()
-	if os.Getuid() != 0 {
-		t.Fatal("this plants links for root to follow; run as root: scripts/test.sh -run Rooted ./backend/acceptance/")
-	}
-	top, err := os.MkdirTemp("/tmp", "smvm-rooted-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(top) })
-	g := &ground{T: t, dir: filepath.Join(top, "application"), outside: filepath.Join(top, "outside")}
-	g.must(os.Chmod(top, 0o755), os.Mkdir(g.dir, 0o755), os.Mkdir(g.outside, 0o755))
-	for _, name := range []string{"passwd", "shadow"} {
-		g.must(os.WriteFile(filepath.Join(g.outside, name), []byte("root's own\n"), 0o644))
-	}
-	g.before = g.listing()
-	return g
-}
-
-func (g *ground) must(errs ...error) {
-	g.Helper()
-	if err := errors.Join(errs...); err != nil {
-		g.Fatal(err)
-	}
-}
-
-// listing is all that root has outside, with owners, modes and contents.
-func (g *ground) listing() string {
-	g.Helper()
-	var b strings.Builder
-	g.must(filepath.WalkDir(g.outside, func(path string, entry fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		info, err := entry.Info()
-		if err != nil {
-			return err
-		}
-		owner := info.Sys().(*syscall.Stat_t)
-		fmt.Fprintf(&b, "%s %s %d %d", path, info.Mode(), owner.Uid, owner.Gid)
-		if info.Mode().IsRegular() {
-			text, err := os.ReadFile(path)
-			fmt.Fprintf(&b, " %q %v", text, err)
-		}
-		b.WriteByte('\n')
-		return nil
-	}))
-	return b.String()
-}
-
-// unharmed fails the test if anything outside has changed.
-func (g *ground) unharmed() {
-	g.Helper()
-	if now := g.listing(); now != g.before {
-		g.Errorf("root wrote through it: there was\n%sand now is\n%s", g.before, now)
-	}
-}
-
-// plant is what an application's user may have put where root writes.
-type plant func(g *ground, at string) error
-
-// plants are all kinds of it.
-var plants = map[string]plant{
-	"nothing":        func(*ground, string) error { return nil },
-	"a link":         func(g *ground, at string) error { return os.Symlink(filepath.Join(g.outside, "passwd"), at) },
-	"a dangling one": func(g *ground, at string) error { return os.Symlink(filepath.Join(g.outside, "new"), at) },
-	"one to a directory": func(g *ground, at string) error {
-		return os.Symlink(g.outside, at)
-	},
-	"a hard link": func(g *ground, at string) error { return os.Link(filepath.Join(g.outside, "passwd"), at) },
-	"a directory": func(_ *ground, at string) error { return os.Mkdir(at, 0o777) },
-	"a FIFO":      func(_ *ground, at string) error { return syscall.Mkfifo(at, 0o666) },
-	"a file":      func(_ *ground, at string) error { return os.WriteFile(at, []byte("the application's"), 0o666) },
-}
-
-// writer is a script that root runs, with what it writes in its directory.
-type writer struct {
-	run   func(g *ground, dir string) ([]byte, error)
-	files []string
-}
-
-// writers are the scripts of bootstrap/ that write as root.
-func writers(t *testing.T) map[string]writer {
-	t.Helper()
-	plugin := filepath.Join(t.TempDir(), "plugin")
-	if err := os.WriteFile(plugin, []byte("#!/bin/sh\n"), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	script := func(g *ground, env []string, name string, args ...string) ([]byte, error) {
-		root, err := testenv.Root()
-		g.must(err)
-		ctx, cancel := context.WithTimeout(g.Context(), 20*time.Second)
-		defer cancel()
-		cmd := exec.CommandContext(ctx, filepath.Join(root, "bootstrap", name), args...)
-		cmd.Env = append(os.Environ(), append(env, "PATH="+filepath.Dir(shared.vault.Binary)+":"+os.Getenv("PATH"),
-			"VAULT_ADDR="+shared.vault.Address, "VAULT_TOKEN="+shared.vault.RootToken)...)
-		cmd.WaitDelay = time.Second
-		return cmd.CombinedOutput()
-	}
-	return map[string]writer{
-		"enroll.sh": {func(g *ground, dir string) ([]byte, error) {
-			return script(g, nil, "agent/enroll.sh", "-path", "rooted", "-name", "rooted", "-owner", "nobody", "-dir", dir, "default")
-		}, []string{"role_id", "secret_id"}},
-		"install.sh": {func(g *ground, dir string) ([]byte, error) {
-			ca := filepath.Join(g.TempDir(), "ca.pem")
-			g.must(os.WriteFile(ca, []byte(shared.postgres.CAPEM), 0o600))
-			return script(g, []string{"VAULT_CACERT=" + ca}, "agent/install.sh", "-dir", dir, "-units", dir)
-		}, []string{"agent.hcl", "templates/env.ctmpl", "vault-agent.env", "vault-ca.pem", "smvm-agent.service"}},
-		"configure.sh": {func(g *ground, dir string) ([]byte, error) {
-			return script(g, nil, "configure.sh", "-copy-only", "-version", "v0.1.0", "-plugin-dir", dir, plugin)
-		}, []string{"vault-plugin-secrets-smvm_v0.1.0"}},
-		"poll.sh": {func(g *ground, dir string) ([]byte, error) {
-			return polled(g, script, dir)
-		}, []string{"creds.json"}},
-	}
-}
-
-// polled runs poll.sh until it has run its command, which ends it.
-func polled(g *ground, script func(*ground, []string, string, ...string) ([]byte, error), dir string) ([]byte, error) {
-	token := filepath.Join(g.TempDir(), "token")
-	g.must(os.WriteFile(token, []byte(shared.vault.RootToken), 0o600))
-	return script(g, []string{"VAULT_TOKEN_FILE=" + token}, "poll.sh", "rooted/creds/default", filepath.Join(dir, "creds.json"),
-		"sh", "-c", "kill $PPID")
-}
-
-// rootedRole is what poll.sh reads.
-func rootedRole(t *testing.T) {
-	t.Helper()
-	e := &engine{T: t, vault: shared.vault, postgres: shared.postgres, path: "rooted"}
-	var err error
-	if e.client, err = recorded(shared.vault.Client); err != nil {
-		t.Fatal(err)
-	}
-	if err := shared.vault.Enable(t.Context(), e.path, ""); err != nil {
-		t.Fatal(err)
-	}
-	e.write("roles/default", map[string]any{"auto_rotate": false})
-	e.write("secrets/default/api", map[string]any{"type": "api_key"})
-	e.creds()
-}
 
 // TestRootedWrites has root write where only root can: that works, and whatever lies
 // there from before is replaced, not written through.
@@ -332,8 +174,13 @@ func TestRootedInstallRefuses(t *testing.T) {
 	link := filepath.Join(t.TempDir(), "ca.pem")
 	g.must(os.WriteFile(secret, []byte("root:hash\n"), 0o600), os.Symlink(secret, link))
 	for _, env := range [][]string{
-		nil, {"VAULT_ADDR="}, {"VAULT_ADDR=https://vault\nLD_PRELOAD=/tmp/x.so"}, {"VAULT_ADDR=https://vault VAULT_SKIP_VERIFY=1"},
-		{"VAULT_ADDR=https://\"vault"}, {"VAULT_ADDR=$(id)"}, {"VAULT_ADDR=https://vault:8200", "VAULT_CACERT=" + link},
+		nil,
+		{"VAULT_ADDR="},
+		{"VAULT_ADDR=https://vault\nLD_PRELOAD=/tmp/x.so"},
+		{"VAULT_ADDR=https://vault VAULT_SKIP_VERIFY=1"},
+		{"VAULT_ADDR=https://\"vault"},
+		{"VAULT_ADDR=$(id)"},
+		{"VAULT_ADDR=https://vault:8200", "VAULT_CACERT=" + link},
 		{"VAULT_ADDR=https://vault:8200", "VAULT_CACERT=/nowhere"},
 	} {
 		cmd := exec.CommandContext(t.Context(), filepath.Join(root, "bootstrap/agent/install.sh"), "-dir", g.dir, "-units", g.dir)

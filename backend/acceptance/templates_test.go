@@ -8,14 +8,12 @@ import (
 	"io/fs"
 	"maps"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
-	"text/template"
 	"time"
 
 	"github.com/hashicorp/vault/api"
@@ -138,165 +136,6 @@ func TestTemplatesAreAll(t *testing.T) {
 	if err != nil || found != len(renderers) {
 		t.Errorf("%d files use a database's login, %d are rendered: %v", found, len(renderers), err)
 	}
-}
-
-// byFiles has an Agent render, and a shell read, what programs on a machine get.
-func byFiles(t *testing.T, a answer) outcome {
-	t.Helper()
-	g := stored(t, a).startAgent("agent", "agent.hcl")
-	g.eventually("files", 30*time.Second, func(context.Context) error {
-		_, changed := os.Stat(filepath.Join(g.dir, "changed"))
-		_, certificates := os.Stat(filepath.Join(g.dir, "db-ca.pem"))
-		return errors.Join(changed, certificates)
-	})
-	settings := g.sourced()
-	if got, want := settings["DATABASE_PASSWORD"], a["db_password"]; got != want {
-		t.Errorf("the password is not what it was")
-	}
-	file := settings["DB_SSLROOTCERT"]
-	if strings.HasPrefix(settings["DB_SSLMODE"], "verify-") != (file != "") {
-		t.Errorf("DB_SSLROOTCERT is %q with sslmode %s", file, settings["DB_SSLMODE"])
-	}
-	if file == "" || file == "system" {
-		return outcome{settings["DB_SSLMODE"], ""}
-	}
-	text, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	g.connects(settings)
-	return outcome{settings["DB_SSLMODE"], text2pem(string(text))}
-}
-
-// text2pem drops the comments before certificates.
-func text2pem(text string) string { return text[max(0, strings.Index(text, "-----BEGIN")):] }
-
-// sourced are the variables of .env, as a shell reads it.
-func (g *agent) sourced() map[string]string {
-	g.Helper()
-	out, err := exec.CommandContext(g.Context(), "env", "-i", "sh", "-c", `set -a; . "$0"; env -0`, filepath.Join(g.dir, ".env")).Output()
-	if err != nil {
-		g.Fatal(err)
-	}
-	return variablesOf(string(out))
-}
-
-func variablesOf(text string) map[string]string {
-	found := map[string]string{}
-	for line := range strings.SplitSeq(text, "\x00") {
-		name, value, _ := strings.Cut(line, "=")
-		found[name] = value
-	}
-	return found
-}
-
-// connects has libpq use what the files say: to the server, and to one with another
-// CA at its place.
-func (g *agent) connects(settings map[string]string) {
-	g.Helper()
-	other := testenv.NewPostgres(g.T, testenv.PostgresOptions{TLS: true})
-	for port, fine := range map[string]bool{settings["DB_PORT"]: true, strconv.Itoa(other.Port): false} {
-		cmd := exec.CommandContext(g.Context(), "psql", "-X", "-Atc", "SELECT 1", "-d", fmt.Sprintf("host=%s port=%s dbname=%s user=%s sslmode=%s sslrootcert=%s",
-			settings["DB_HOST"], port, settings["DB_NAME"], settings["DB_USER"], settings["DB_SSLMODE"], settings["DB_SSLROOTCERT"]))
-		cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "PGPASSWORD=" + settings["DATABASE_PASSWORD"]}
-		out, err := cmd.CombinedOutput()
-		if (err == nil) != fine || !fine && !strings.Contains(string(out), "SSL error") {
-			g.Errorf("at the server's own port %t, psql says %v: %s", fine, err, out)
-		}
-	}
-}
-
-// byEnvironment has an Agent start a program that shows what it is given.
-func byEnvironment(t *testing.T, a answer) outcome {
-	t.Helper()
-	shown := filepath.Join(t.TempDir(), "shown")
-	show := fmt.Sprintf(`"sh", "-c", "env -0 >%[1]s.part && mv %[1]s.part %[1]s && exec sleep 600"`, shown)
-	g := stored(t, a).startAgent("agent", "agent-exec.hcl", `"/usr/local/bin/smvm-api", "-listen", "127.0.0.1:8000", "-from", "environment"`, show)
-	var text []byte
-	g.eventually("the program", 30*time.Second, func(context.Context) (err error) {
-		text, err = os.ReadFile(shown)
-		return err
-	})
-	settings := variablesOf(string(text))
-	return outcome{settings["DB_SSLMODE"], settings["DB_SSL_ROOT_CERTIFICATE"]}
-}
-
-// manifest is the resource of a kind in a file.
-func manifest(t *testing.T, file, kind string) map[string]any {
-	t.Helper()
-	decoder := yaml.NewDecoder(strings.NewReader((&engine{T: t}).shipped(file)))
-	for {
-		var found map[string]any
-		if err := decoder.Decode(&found); err != nil {
-			t.Fatalf("%s has no %s: %v", file, kind, err)
-		}
-		if found["kind"] == kind {
-			return found["spec"].(map[string]any)
-		}
-	}
-}
-
-// byExternalSecrets renders as the operator does: text/template with functions of
-// sprig, on strings.
-func byExternalSecrets(t *testing.T, a answer) outcome {
-	t.Helper()
-	rendered := externalSecrets(t, a)
-	return outcome{rendered["DB_SSLMODE"], rendered["DB_SSL_ROOT_CERTIFICATE"]}
-}
-
-func externalSecrets(t *testing.T, a answer) map[string]string {
-	t.Helper()
-	values := map[string]string{}
-	for name, value := range a {
-		values[name] = fmt.Sprint(value)
-	}
-	functions := template.FuncMap{"regexReplaceAll": func(expression, text, replacement string) string {
-		return regexp.MustCompile(expression).ReplaceAllString(text, replacement)
-	}}
-	rendered := map[string]string{}
-	spec := manifest(t, "kubernetes/external-secrets.yaml", "ExternalSecret")
-	for name, text := range spec["target"].(map[string]any)["template"].(map[string]any)["data"].(map[string]any) {
-		var out strings.Builder
-		if err := template.Must(template.New(name).Funcs(functions).Parse(text.(string))).Execute(&out, values); err != nil {
-			t.Errorf("%s: %v", name, err)
-		}
-		rendered[name] = out.String()
-	}
-	return rendered
-}
-
-// bySecretsOperator copies the answer as it is, unless the manifest says otherwise.
-// Engines from before leave the program connection_string.
-func bySecretsOperator(t *testing.T, a answer) outcome {
-	t.Helper()
-	destination := manifest(t, "kubernetes/vault-secrets-operator.yaml", "VaultDynamicSecret")["destination"].(map[string]any)
-	if transformation := fmt.Sprint(destination["transformation"]); transformation != "map[excludeRaw:true]" {
-		t.Errorf("the Secret is not what creds answers: %s", transformation)
-	}
-	if a["db_sslmode"] == nil {
-		mode := regexp.MustCompile(`sslmode=([a-z-]+)`).FindStringSubmatch(text(a, "db_connection_string"))
-		return outcome{mode[1], ""}
-	}
-	return outcome{text(a, "db_sslmode"), text(a, "db_ssl_root_certificate")}
-}
-
-// bySpring expands the placeholders of the URL. The certificate is that of the file
-// that it names, which is the Agent's.
-func bySpring(t *testing.T, a answer) outcome {
-	t.Helper()
-	url := regexp.MustCompile(`(?m)^ +url: (jdbc:.*)$`).FindStringSubmatch((&engine{T: t}).shipped("spring/application.yml"))[1]
-	url = regexp.MustCompile(`\$\{(\w+):?([^}]*)\}`).ReplaceAllStringFunc(url, func(placeholder string) string {
-		name, other, _ := strings.Cut(strings.Trim(placeholder, "${}"), ":")
-		if value, ok := a[name]; ok {
-			return fmt.Sprint(value)
-		}
-		return other
-	})
-	parts := regexp.MustCompile(`\?sslmode=([a-z-]+)&sslrootcert=/var/lib/smvm-api/db-ca\.pem$`).FindStringSubmatch(url)
-	if parts == nil {
-		t.Fatalf("the URL is %s", url)
-	}
-	return outcome{parts[1], text(a, "db_ssl_root_certificate")}
 }
 
 // TestTemplatesOfHostileValues has values with all that means something to a shell,

@@ -4,6 +4,9 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"log/slog"
+	"net/netip"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -44,13 +47,27 @@ const (
 func newReader(s settings) (smvmcreds.Reader, error) {
 	switch s.from {
 	case "vault":
-		return &smvmcreds.Vault{Address: cmp.Or(os.Getenv("VAULT_ADDR"), "https://127.0.0.1:8200"), Path: s.path, Auth: newAuth()}, nil
+		address := cmp.Or(os.Getenv("VAULT_ADDR"), "https://127.0.0.1:8200")
+		if inClear(address) {
+			slog.Warn("VAULT_ADDR is of http and another machine: tokens and values travel in clear, and whoever answers is believed")
+		}
+		return &smvmcreds.Vault{Address: address, Path: s.path, Auth: newAuth()}, nil
 	case "files":
 		return &files{dir: s.dir}, nil
 	case "environment":
 		return &files{}, nil
 	}
 	return nil, fmt.Errorf("-from is %q; it must be vault, files or environment", s.from)
+}
+
+// inClear reports whether what is sent to an address can be read on the way.
+func inClear(address string) bool {
+	u, err := url.Parse(address)
+	if err != nil || u.Scheme != "http" {
+		return false
+	}
+	ip, err := netip.ParseAddr(u.Hostname())
+	return u.Hostname() != "localhost" && (err != nil || !ip.IsLoopback())
 }
 
 // newAuth chooses the login by what the environment has. Without any of it the

@@ -61,3 +61,15 @@ func TestAuthorities(t *testing.T) {
 		}
 	}
 }
+
+// TestInClear tells addresses between machines without TLS from others.
+func TestInClear(t *testing.T) {
+	for address, want := range map[string]bool{
+		"http://vault.example.com:8200": true, "http://10.0.0.1:8200": true, "HTTP://vault": true, "http://localhost.example.com": true,
+		"https://vault.example.com:8200": false, "http://127.0.0.1:8100": false, "http://[::1]:8100": false, "http://localhost:8100": false,
+	} {
+		if got := inClear(address); got != want {
+			t.Errorf("%s: %t", address, got)
+		}
+	}
+}
