@@ -62,7 +62,7 @@ func alter(ctx context.Context, conn *pgx.Conn, password string, c databaseSetti
 	conn.PgConn().CustomData()[altered] = true
 	for i, s := range c.rotation {
 		if err := executeOne(ctx, conn, s.fill(l.Username, password), l.Password, password); err != nil {
-			return settingPassword(l, fmt.Errorf("run rotation statement %d: %w", i+1, withoutFragments(err, l.Password, password)))
+			return settingPassword(l, fmt.Errorf("run rotation statement %d: %w", i+1, withoutMessage(err)))
 		}
 	}
 	return nil

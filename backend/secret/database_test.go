@@ -119,8 +119,13 @@ func TestVerifyFindsTrust(t *testing.T) {
 	must(t, d.Set(t.Context(), s, v, unfenced))
 	s.Current = b.value(v)
 	proofs, err := d.Verify(t.Context(), s)
-	if err == nil || !strings.Contains(err.Error(), "pg_hba.conf") || len(proofs) == 0 {
+	if err == nil || !strings.Contains(err.Error(), "trust") || len(proofs) > 0 {
 		t.Errorf("got %v after %q", err, proofs)
+	}
+	b.connection.Config.PasswordAuthentication = AuthenticatePassword
+	proofs, err = d.Verify(t.Context(), s)
+	if err == nil || !strings.Contains(err.Error(), "pg_hba.conf trusts") || len(proofs) == 0 {
+		t.Errorf("with passwords in clear text: got %v after %q", err, proofs)
 	}
 	if err := d.Retire(t.Context(), s, databaseMaterial("trusted_user", "old"), unfenced); err == nil || !strings.Contains(err.Error(), "pg_hba.conf") {
 		t.Errorf("retiring: %v", err)

@@ -86,8 +86,9 @@ func (s server) connConfig(l Login) *pgx.ConnConfig {
 	c.RuntimeParams = map[string]string{"application_name": "smvm"}
 	c.ChannelBinding = "prefer"
 	if s.config.PasswordAuthentication == AuthenticateSCRAM {
-		c.RequireAuth = "!password"
+		c.RequireAuth = "scram-sha-256"
 	}
+	c.BuildFrontend = buildFrontend
 	// Statements are not prepared, so that a pooler in between may hand every
 	// transaction to another server connection.
 	c.DefaultQueryExecMode = pgx.QueryExecModeExec

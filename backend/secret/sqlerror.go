@@ -65,9 +65,11 @@ func loginRefused(err error) bool {
 // (locks), operator intervention (shutdown, timeout), system and internal error.
 var temporary = []string{"08", "40", "53", "55", "57", "58", "XX"}
 
-// refusedStatement wraps rotation.ErrRefused around what the server answered to
-// a statement, unless the answer may be another one a moment later.
+// refusedStatement wraps rotation.ErrRefused around the SQLSTATE that the server
+// answered to a statement of the operator, unless the answer may be another one a
+// moment later.
 func refusedStatement(err error) error {
+	err = withoutMessage(err)
 	code := codeOf(err)
 	if len(code) != 5 || slices.Contains(temporary, code[:2]) {
 		return err
@@ -102,6 +104,7 @@ func networkReason(err error) string {
 		alert   tls.AlertError
 		op      *net.OpError
 		timeout interface{ Timeout() bool }
+		sent    hostileError
 	)
 	switch {
 	case errors.As(err, &dns):
@@ -112,16 +115,31 @@ func networkReason(err error) string {
 		return "TLS: the server answered: " + alert.Error()
 	case errors.As(err, &record):
 		return "TLS: the server answered something else than TLS"
+	case errors.As(err, &sent):
+		return sent.Error()
 	case strings.Contains(err.Error(), "server refused TLS connection"):
 		return "the server offers no TLS: turn ssl on in its postgresql.conf; set sslmode=disable only on a trusted network"
 	case strings.Contains(err.Error(), "require_auth"):
-		return "the server asks for the password in clear text: use scram-sha-256 in its pg_hba.conf, or set password_authentication=password"
+		return methodReason(err)
 	case errors.As(err, &timeout) && timeout.Timeout():
 		return "no answer in time"
 	case errors.As(err, &op):
 		return op.Op + ": " + op.Err.Error()
 	}
 	return "the connection was lost, or its answer not understood"
+}
+
+// methodReason names what the server asked for instead of SCRAM.
+func methodReason(err error) string {
+	switch text := err.Error(); {
+	case strings.Contains(text, "did not complete"):
+		return "the server lets this user in without asking for a password, so that no login proves anything: its pg_hba.conf trusts this user; ask for scram-sha-256 there"
+	case strings.Contains(text, "requested md5"):
+		return "the server asks for MD5, from which the password can be guessed, because this user's is stored so or is none: set password_encryption = 'scram-sha-256' in its postgresql.conf, and set the password again"
+	case strings.Contains(text, "requested password"):
+		return "the server asks for the password in clear text: use scram-sha-256 in its pg_hba.conf, or set password_authentication=password"
+	}
+	return "the server asks for another method than a password: use scram-sha-256 in its pg_hba.conf"
 }
 
 // isCertificate recognizes what verifyChain returns.
@@ -161,25 +179,6 @@ func redact(text string, secrets []string) string {
 		}
 	}
 	return text
-}
-
-// withoutFragments gives up the server's message when it contains even a piece of
-// a secret: a statement that others wrote may make the server parse the secret,
-// and then quote the word that it stumbled over.
-func withoutFragments(err error, secrets ...string) error {
-	const piece = 4
-	var answer *serverError
-	if !errors.As(err, &answer) {
-		return err
-	}
-	for _, secret := range secrets {
-		for i := 0; i+piece <= len(secret); i++ {
-			if strings.Contains(answer.text, secret[i:i+piece]) {
-				return &serverError{code: answer.code, text: fmt.Sprintf("%s (SQLSTATE %s)", rotation.Redacted, answer.code)}
-			}
-		}
-	}
-	return err
 }
 
 // oneLine keeps a message of a server from forging log lines or filling them.

@@ -115,7 +115,7 @@ func finish(ctx context.Context, conn *pgx.Conn, end ending, work func() error) 
 		abandon(ctx, conn)
 		return fmt.Errorf("before the commit: %w", err)
 	}
-	if err := execute(ctx, conn, end.statement); err != nil {
+	if err := withoutMessage(execute(ctx, conn, end.statement)); err != nil { // a deferred trigger speaks here
 		return fmt.Errorf("end transaction: %w", err)
 	}
 	return nil
