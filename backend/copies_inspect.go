@@ -26,7 +26,7 @@ func (c *copies) inspect(ctx context.Context, r *rotation.Role, _ []string, _ pr
 		if config != nil && config.Required {
 			severity = preflight.Error
 		}
-		found.Expect(err == nil, "destination.permissions", severity, "", "nothing can be published to destination %s: %v", name, err)
+		found.Expect(err == nil, "destination.permissions", severity, preflight.Fix{}, "nothing can be published to destination %s: %v", name, err)
 	}
 	return found
 }

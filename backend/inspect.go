@@ -90,7 +90,7 @@ func (b *backend) inspectChecks(ctx context.Context, r *rotation.Role, _ []strin
 		if c.OnFailure == check.Alert {
 			severity = preflight.Warning
 		}
-		found.Expect(err == nil, "check.reachable", severity, "",
+		found.Expect(err == nil, "check.reachable", severity, preflight.Fix{},
 			"nothing answers at %s, where check %s asks %s a rotation (%v): start it, or write the right url to checks/%s/%s", c.URL, name, c.Phase, err, r.Name, name)
 	}
 	return found
@@ -99,13 +99,13 @@ func (b *backend) inspectChecks(ctx context.Context, r *rotation.Role, _ []strin
 // inspectState looks at how a role is doing, and whether its state can grow.
 func (b *backend) inspectState(_ context.Context, r *rotation.Role, _ []string, about preflight.Subject) preflight.Report {
 	s, found := r.Snapshot(), preflight.Report{}
-	found.Expect(!s.NeedsAttention, "role.attention", preflight.Error, about.Write("rotate", "reason='mended'"),
+	found.Expect(!s.NeedsAttention, "role.attention", preflight.Error, about.Write("rotate", "reason=mended"),
 		"automatic rotation has stopped after %d failures; mend first what the last one was: %s", s.Failures, s.LastError)
-	found.Expect(s.InFlight == nil || r.Busy(), "role.interrupted", preflight.Warning, about.Write("rotate", ""),
+	found.Expect(s.InFlight == nil || r.Busy(), "role.interrupted", preflight.Warning, about.Write("rotate"),
 		"an operation was interrupted, and waits to be finished")
 	size, limit := s.Room()
 	part, largest := largestPart(s.State)
-	found.Expect(size <= limit/4*3, "role.storage", preflight.Warning, "",
+	found.Expect(size <= limit/4*3, "role.storage", preflight.Warning, preflight.Fix{},
 		"the role takes %d bytes of storage, and nothing more can be written to it above %d; the largest part is %s, of %d bytes: make that shorter, or spread what it has over two roles", size, limit, part, largest)
 	return found
 }
@@ -130,7 +130,7 @@ func inspection(found preflight.Report) map[string]any {
 	findings := []map[string]any{}
 	for _, f := range found.Open() {
 		findings = append(findings, map[string]any{
-			"check": f.Check, "severity": string(f.Severity), "secret": f.Secret, "detail": f.Detail, "fix": f.Fix,
+			"check": f.Check, "severity": string(f.Severity), "secret": f.Secret, "detail": f.Detail, "fix": f.Fix.String(),
 		})
 	}
 	return map[string]any{"ready": found.Ready(), "findings": findings, "passed": found.Passed(), "report": found.Text()}

@@ -20,7 +20,7 @@ func (b *backend) inspectPolicy(_ context.Context, r *rotation.Role, names []str
 	overlap := min(terms.Overlap, half)
 	err := checkTerms(terms)
 	found.Expect(err == nil, "role.overlap", preflight.Error,
-		about.Write("roles", fmt.Sprintf("overlap=%d refresh_interval=%d", seconds(overlap), seconds(min(terms.RefreshInterval, overlap/2)))), "%s", plainReason(err))
+		about.Write("roles", fmt.Sprintf("overlap=%d", seconds(overlap)), fmt.Sprintf("refresh_interval=%d", seconds(min(terms.RefreshInterval, overlap/2)))), "%s", plainReason(err))
 	found.Expect(err != nil || terms.Overlap <= half, "role.overlap", preflight.Warning, about.Write("roles", fmt.Sprintf("overlap=%d", seconds(half))),
 		"the overlap of %s is more than half of the %s between two rotations: one that is late, or a rollback, makes the next one wait for it", terms.Overlap, terms.Interval)
 	for _, name := range names {
@@ -45,7 +45,7 @@ func plainReason(err error) string {
 func inspectTokens(s *rotation.Secret, terms rotation.Terms, about preflight.Subject) (found preflight.Report) {
 	c, err := secret.ReadJWTConfig(s.Config)
 	longest := time.Duration(c.MaxTTL) * time.Second
-	fix := strings.TrimSpace(about.Write("secrets", "")) + fmt.Sprintf("/%s max_ttl=%d", s.Name, seconds(terms.Overlap))
+	fix := about.WriteSecret(s.Name, fmt.Sprintf("max_ttl=%d", seconds(terms.Overlap)))
 	found.Expect(err != nil || longest <= terms.Overlap, "jwt.max_ttl", preflight.Warning, fix,
 		"tokens may live for %s (max_ttl), and their key verifies them for %s (overlap): to ask for more than that is refused", longest, terms.Overlap)
 	return found

@@ -72,7 +72,7 @@ func (b *backend) pathVerifyRead(ctx context.Context, _ *logical.Request, d *fra
 	for i, name := range names {
 		valid = valid && results[i]["valid"].(bool)
 		secrets[name] = results[i]
-		fix := ""
+		var fix preflight.Fix
 		if results[i]["valid"] == false {
 			if here := b.refused(ctx, *s.Secrets[name]); len(here) > 0 {
 				refused, fix = append(refused, here...), b.subjectOf(r).Write("verify", "repair=true")
@@ -103,7 +103,7 @@ func (b *backend) verifySecrets(ctx context.Context, s *rotation.Snapshot, names
 }
 
 // verified is the result of verifying a secret as a finding.
-func verified(result map[string]any, fix string) (found preflight.Report) {
+func verified(result map[string]any, fix preflight.Fix) (found preflight.Report) {
 	found.Expect(result["valid"] == true, "secret.valid", preflight.Error, fix, "%v", result["error"])
 	return found
 }

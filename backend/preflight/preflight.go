@@ -36,39 +36,29 @@ type Finding struct {
 	Severity Severity
 	// Secret is the name of the secret it is about, empty if it is the whole role.
 	Secret string
-	// Detail is what was seen, as a sentence without its full stop.
+	// Detail is what was seen, as a sentence without its full stop. It has no control
+	// characters.
 	Detail string
-	// Fix is what to run: statements for psql, or a command of the shell. Of what
-	// could not be looked at it is how a person can look. Empty if all is well, or if
-	// it is for a person to decide, which Detail then says.
-	Fix string
+	// Fix is what to run. Of what could not be looked at it is how a person can look.
+	// Nothing if all is well, or if it is for a person to decide, which Detail then says.
+	Fix Fix
 }
 
-// longestFix is how much of a fix fits into a line, in bytes.
-const longestFix = 400
-
-// String tells the finding in one line, without a fix that is too long for that.
-func (f Finding) String() string {
-	switch {
-	case f.Fix == "":
-		return f.Detail
-	case len(f.Fix) > longestFix:
-		return f.Detail + "; verify tells what to run"
-	}
-	return f.Detail + "; run: " + strings.ReplaceAll(f.Fix, "\n", " ")
-}
+// String tells the finding in one line, without a fix that does not fit into it.
+func (f Finding) String() string { return f.Detail + f.Fix.run() }
 
 // Report is all that was found.
 type Report []Finding
 
 // Expect notes whether something is as it should be, and returns that. If not, it is
-// found with that severity; the detail is made as by fmt.Sprintf.
-func (r *Report) Expect(fine bool, check string, severity Severity, fix, format string, args ...any) bool {
+// found with that severity; the detail is made as by fmt.Sprintf, and says so if the fix
+// is not told in full.
+func (r *Report) Expect(fine bool, check string, severity Severity, fix Fix, format string, args ...any) bool {
 	if fine {
 		r.Pass(check)
 		return true
 	}
-	*r = append(*r, Finding{Check: check, Severity: severity, Detail: fmt.Sprintf(format, args...), Fix: fix})
+	*r = append(*r, Finding{Check: check, Severity: severity, Detail: shown(fmt.Sprintf(format, args...)) + fix.note(), Fix: fix})
 	return false
 }
 
@@ -141,8 +131,8 @@ func (r Report) Text() string {
 		verdict, len(r.With(Error)), len(r.With(Warning)), len(r.With(Unknown)), len(r.Passed()))
 	for _, f := range r.Open() {
 		fmt.Fprintf(&b, "\n%s  %s\n%s\n", strings.ToUpper(string(f.Severity)), f.name(), f.Detail)
-		if f.Fix != "" {
-			fmt.Fprintf(&b, "%s\n", f.Fix)
+		if fix := f.Fix.String(); fix != "" {
+			fmt.Fprintln(&b, fix)
 		}
 	}
 	b.WriteString("\nPASSED")
@@ -172,9 +162,14 @@ type Subject struct {
 }
 
 // Write is the command that writes fields to a path that ends with the role.
-func (s Subject) Write(path, fields string) string {
-	return strings.TrimSpace("vault write " + s.Mount + path + "/" + s.Role + " " + fields)
+func (s Subject) Write(path string, fields ...string) Fix {
+	return Command(append([]string{"vault", "write", s.Mount + path + "/" + s.Role}, fields...)...)
+}
+
+// WriteSecret is the command that writes fields to a secret of the role.
+func (s Subject) WriteSecret(name string, fields ...string) Fix {
+	return Command(append([]string{"vault", "write", s.Mount + "secrets/" + s.Role + "/" + name}, fields...)...)
 }
 
 // Read is the command that reads a path that ends with the role.
-func (s Subject) Read(path string) string { return "vault read " + s.Mount + path + "/" + s.Role }
+func (s Subject) Read(path string) Fix { return Command("vault", "read", s.Mount+path+"/"+s.Role) }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/preflight"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
@@ -103,7 +104,11 @@ func lostAdmin(l Login, err error) error {
 	if codeOf(err) != codeInvalidPassword {
 		return err
 	}
-	return fmt.Errorf(`%w: the administrator's password was changed by hand, or Vault was restored from a snapshot that is older than it; as a superuser of PostgreSQL give it a new one (in psql: \password %s), and write that to this connection, as its password`, err, l.Username)
+	how := ""
+	if command := preflight.SQL(preflight.SetPassword(l.Username)).String(); command != "" {
+		how = " (in psql: " + command + ")"
+	}
+	return fmt.Errorf("%w: the administrator's password was changed by hand, or Vault was restored from a snapshot that is older than it; as a superuser of PostgreSQL give it a new one%s, and write that to this connection, as its password", err, how)
 }
 
 // changeOwn logs in as from and sets that user's password to the one of to.

@@ -76,7 +76,7 @@ func settingPassword(l Login, err error) error {
 			return nil
 		}
 	case codeUndefinedObject:
-		return fmt.Errorf("set password of %q: %w: create the user with CREATE ROLE %s LOGIN", l.Username, err, quoteName(l.Username))
+		return fmt.Errorf("set password of %q: %w: create the user%s", l.Username, err, makeUser(l.Username).Clause())
 	case codeReadOnly:
 		return fmt.Errorf("set password of %q: %w: this server is a standby, point the connection at the primary", l.Username, err)
 	}

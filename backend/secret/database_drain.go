@@ -4,11 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/preflight"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
@@ -192,12 +192,12 @@ func mayDrain(ctx context.Context, conn *pgx.Conn, c databaseSettings) error {
 	if err != nil || len(missing) == 0 {
 		return err
 	}
-	return invalid("on_overlap_end", "the administrator %q has no right to %s here; run: %s", admin.name, c.needs(), strings.Join(missing, "; run: "))
+	return invalid("on_overlap_end", "the administrator %q has no right to %s here%s", admin.name, c.needs(), preflight.SQL(missing...).Clause())
 }
 
 // lacksForDrain returns the administrator, and the statements that it lacks for what
 // on_overlap_end says.
-func lacksForDrain(ctx context.Context, conn *pgx.Conn, c databaseSettings) (admin administrator, missing []string, err error) {
+func lacksForDrain(ctx context.Context, conn *pgx.Conn, c databaseSettings) (admin administrator, missing []preflight.Statement, err error) {
 	if admin, err = inspectAdmin(ctx, conn); err != nil || c.end() == rotation.RetireAtEnd {
 		return admin, nil, err
 	}
@@ -211,13 +211,13 @@ func lacksForDrain(ctx context.Context, conn *pgx.Conn, c databaseSettings) (adm
 		return admin, nil, fmt.Errorf("inspect privileges over sessions: %w", err)
 	}
 	if c.end() == rotation.TerminateAtEnd && !signals {
-		missing = append(missing, grant(admin, "pg_signal_backend"))
+		missing = append(missing, grant(admin, preflight.Words("pg_signal_backend")))
 	}
 	if c.RotationStrategy == SingleUser && !sees {
-		missing = append(missing, grant(admin, "pg_read_all_stats"))
+		missing = append(missing, grant(admin, preflight.Words("pg_read_all_stats")))
 	}
 	if len(missing) > 0 && admin.version < 160000 && !inherits {
-		missing = append(missing, fmt.Sprintf("ALTER ROLE %s INHERIT;", quoteName(admin.name)))
+		missing = append(missing, preflight.Say("ALTER ROLE %s INHERIT", preflight.Name(admin.name)))
 	}
 	return admin, missing, nil
 }
@@ -232,10 +232,9 @@ func (c databaseSettings) needs() string {
 
 // grant is the statement that makes the administrator a member of one of
 // PostgreSQL's own roles.
-func grant(admin administrator, role string) string {
-	options := ""
+func grant(admin administrator, role preflight.Piece) preflight.Statement {
 	if admin.version >= 160000 {
-		options = " WITH INHERIT TRUE, SET FALSE"
+		return preflight.Say("GRANT %s TO %s WITH INHERIT TRUE, SET FALSE", role, preflight.Name(admin.name))
 	}
-	return fmt.Sprintf("GRANT %s TO %s%s;", role, quoteName(admin.name), options)
+	return preflight.Say("GRANT %s TO %s", role, preflight.Name(admin.name))
 }

@@ -28,7 +28,7 @@ func (d *database) Inspect(ctx context.Context, s rotation.Secret, about preflig
 		})
 	}
 	if !reached {
-		found.Expect(err == nil, "database.reachable", preflight.Error, "", "%v", err)
+		found.Expect(err == nil, "database.reachable", preflight.Error, preflight.Fix{}, "%v", err)
 		return found.Report
 	}
 	found.Pass("database.reachable")
@@ -55,7 +55,7 @@ func (d *database) inspect(ctx context.Context, conn *pgx.Conn, at server, i ins
 	if err != nil {
 		return err
 	}
-	i.Expect(len(missing) == 0, "database.on_overlap_end", preflight.Error, strings.Join(missing, "\n"),
+	i.Expect(len(missing) == 0, "database.on_overlap_end", preflight.Error, preflight.SQL(missing...),
 		"the administrator %q has no right to %s, as on_overlap_end asks", admin.name, i.config.needs())
 	self, err := inspectRole(ctx, conn, admin.name)
 	if err != nil {
@@ -78,7 +78,7 @@ func (d *database) inspect(ctx context.Context, conn *pgx.Conn, at server, i ins
 // to look at the server.
 func (i inspection) checkAdminLimit(self role, pool int) {
 	i.Expect(self.limit < 0 || self.limit > pool, "database.admin_connections", preflight.Warning,
-		fmt.Sprintf("ALTER ROLE %s CONNECTION LIMIT %d;", quoteName(self.name), pool+1),
+		limit(self.name, pool+1),
 		"the administrator %q may have %d connections, and the engine opens up to %d (max_open_connections, and one to look)", self.name, self.limit, pool+1)
 }
 
@@ -91,7 +91,7 @@ func (i inspection) checkCreating(users []role) {
 	for _, user := range users {
 		acts := strings.Contains("\n"+strings.Join(user.settings, "\n"), "\nrole=")
 		i.Expect(owner == "" || acts || !user.creates, "database.acts_as_owner", preflight.Warning,
-			fmt.Sprintf("ALTER ROLE %s SET role = %s;", quoteName(user.name), quoteLiteral(owner)),
+			preflight.SQL(preflight.Say("ALTER ROLE %s SET role = %s", preflight.Name(user.name), preflight.Literal(owner))),
 			"%q may create objects and would own them itself, so that they are out of reach for the other user", user.name)
 	}
 }
@@ -105,32 +105,38 @@ func (i inspection) checkRoom(admin administrator, user role, on instance) {
 		need += user.sessions
 	}
 	free := on.connections - on.reserved - on.used
-	i.Expect(free >= need, "database.max_connections", preflight.Warning, fmt.Sprintf("ALTER SYSTEM SET max_connections = %d;", on.connections+need),
+	i.Expect(free >= need, "database.max_connections", preflight.Warning, preflight.SQL(preflight.Say("ALTER SYSTEM SET max_connections = %s", preflight.Number(on.connections+need))),
 		"%d of %d connections are left, and an overlap needs %d more than there are now (max_connections changes when the server is started again)", max(free, 0), on.connections, need)
 	free = on.databaseLimit - on.databaseUsed
-	i.Expect(on.databaseLimit < 0 || free >= need, "database.database_limit", preflight.Warning, fmt.Sprintf("ALTER DATABASE %s CONNECTION LIMIT -1;", quoteName(admin.database)),
+	i.Expect(on.databaseLimit < 0 || free >= need, "database.database_limit", preflight.Warning, preflight.SQL(preflight.Say("ALTER DATABASE %s CONNECTION LIMIT -1", preflight.Name(admin.database))),
 		"database %q has a limit of %d connections, of which %d are left, and an overlap needs %d more than there are now", admin.database, on.databaseLimit, max(free, 0), need)
 }
 
 // checkWritable wants a server on which a password can be changed.
 func (i inspection) checkWritable(admin administrator, on instance) {
-	i.Expect(!on.standby, "database.primary", preflight.Error, "", "the server is a standby, on which nothing can be changed: give the connection the address of the primary")
+	i.Expect(!on.standby, "database.primary", preflight.Error, preflight.Fix{}, "the server is a standby, on which nothing can be changed: give the connection the address of the primary")
 	i.Expect(on.settings["default_transaction_read_only"] != "on", "database.read_only", preflight.Error,
-		fmt.Sprintf("ALTER ROLE %s SET default_transaction_read_only = off;", quoteName(admin.name)),
+		set(admin, preflight.Words("default_transaction_read_only = off")),
 		"transactions of the administrator %q are read only, so that it can change no password", admin.name)
+}
+
+// set gives the administrator a setting.
+func set(admin administrator, setting preflight.Piece) preflight.Fix {
+	return preflight.SQL(preflight.Say("ALTER ROLE %s SET %s", preflight.Name(admin.name), setting))
 }
 
 // leaks are the settings by which a server keeps the text of statements, with the
 // value at which it does not.
 var leaks = []struct {
-	name, safe string
-	kept       func(value string) bool
+	name string
+	safe preflight.Piece
+	kept func(value string) bool
 }{
-	{"log_statement", "'none'", func(v string) bool { return v != "none" }},
-	{"log_min_duration_statement", "-1", func(v string) bool { return v != "-1" }},
-	{"log_min_error_statement", "'panic'", func(v string) bool { return v != "panic" && v != "fatal" }},
-	{"pgaudit.log", "'none'", func(v string) bool { return v != "none" && v != "" }},
-	{"pg_stat_statements.track_utility", "off", func(v string) bool { return v == "on" }},
+	{"log_statement", preflight.Words("log_statement = 'none'"), func(v string) bool { return v != "none" }},
+	{"log_min_duration_statement", preflight.Words("log_min_duration_statement = -1"), func(v string) bool { return v != "-1" }},
+	{"log_min_error_statement", preflight.Words("log_min_error_statement = 'panic'"), func(v string) bool { return v != "panic" && v != "fatal" }},
+	{"pgaudit.log", preflight.Words("pgaudit.log = 'none'"), func(v string) bool { return v != "none" && v != "" }},
+	{"pg_stat_statements.track_utility", preflight.Words("pg_stat_statements.track_utility = off"), func(v string) bool { return v == "on" }},
 }
 
 // checkClearText is about what the server does with the passwords that it is sent.
@@ -139,12 +145,12 @@ var leaks = []struct {
 func (i inspection) checkClearText(admin administrator, on instance, clear bool) {
 	method := on.settings["password_encryption"]
 	i.Expect(!clear || method == "scram-sha-256", "database.password_encryption", preflight.Warning,
-		fmt.Sprintf("ALTER ROLE %s SET password_encryption = 'scram-sha-256';", quoteName(admin.name)),
+		set(admin, preflight.Words("password_encryption = 'scram-sha-256'")),
 		"the server is given passwords in clear text (password_authentication=password), and keeps them as %s (password_encryption)", method)
 	for _, leak := range leaks {
 		value, known := on.settings[leak.name]
 		i.Expect(!clear || !known || !leak.kept(value), "database.logging", preflight.Warning,
-			fmt.Sprintf("ALTER ROLE %s SET %s = %s;", quoteName(admin.name), leak.name, leak.safe),
+			set(admin, leak.safe),
 			"the server is given passwords in clear text (password_authentication=password), and keeps statements because %s is %s", leak.name, value)
 	}
 }
@@ -155,34 +161,38 @@ func (i inspection) checkAuthentication(ctx context.Context, conn *pgx.Conn, on 
 	const how = "only a superuser may look at %s: run this as one, it should show no row"
 	users := i.config.Usernames
 	if !on.seesVerifiers {
-		i.Expect(false, "database.verifiers", preflight.Unknown, ask("rolname", weakVerifiers, users), how, "how passwords are stored")
+		i.Expect(false, "database.verifiers", preflight.Unknown, preflight.SQL(askVerifiers(users)), how, "how passwords are stored")
 	} else if weak, err := tell(ctx, conn, "rolname::text", weakVerifiers, users); err != nil {
 		return fmt.Errorf("look at stored passwords: %w", err)
 	} else {
-		i.Expect(len(weak) == 0, "database.verifiers", preflight.Warning, i.about.Write("rotate", "reason='md5'"),
-			"the passwords of these users are stored as MD5: %s", strings.Join(weak, ", "))
+		i.Expect(len(weak) == 0, "database.verifiers", preflight.Warning, i.about.Write("rotate", "reason=md5"),
+			"the passwords of these users are stored as MD5: %q", weak)
 	}
 	if !on.seesRules {
-		i.Expect(false, "database.pg_hba", preflight.Unknown, ask("line_number, auth_method", openRules, users), how, "pg_hba.conf")
+		i.Expect(false, "database.pg_hba", preflight.Unknown, preflight.SQL(askRules(users)), how, "pg_hba.conf")
 		return nil
 	}
 	lines, err := tell(ctx, conn, "format('%s (%s)', line_number, auth_method)", openRules, users)
 	if err != nil {
 		return fmt.Errorf("look at pg_hba.conf: %w", err)
 	}
-	i.Expect(len(lines) == 0, "database.pg_hba", preflight.Warning, "SELECT pg_reload_conf();",
+	i.Expect(len(lines) == 0, "database.pg_hba", preflight.Warning, preflight.SQL(preflight.Say("SELECT pg_catalog.pg_reload_conf()")),
 		"pg_hba.conf lets these users in without a password, or asks for it in clear text, in line %s: write scram-sha-256 there first", strings.Join(lines, ", "))
 	return nil
 }
 
-// ask is the statement with which a person asks for the same.
-func ask(selected, rows string, users []string) string {
-	var quoted []string
-	for _, user := range users {
-		quoted = append(quoted, quoteLiteral(user))
-	}
-	rows = strings.ReplaceAll(rows, "$1", "ARRAY["+strings.Join(quoted, ", ")+"]")
-	return "SELECT " + selected + " " + strings.Join(strings.Fields(rows), " ") + ";"
+// askVerifiers is how a person asks for weakVerifiers.
+func askVerifiers(users []string) preflight.Statement {
+	return preflight.Say(`SELECT rolname FROM pg_catalog.pg_authid WHERE rolname OPERATOR(pg_catalog.=) ANY (ARRAY[%s]) AND rolpassword OPERATOR(pg_catalog.~~) 'md5%'`,
+		preflight.Literals(users...))
+}
+
+// askRules is how a person asks for openRules.
+func askRules(users []string) preflight.Statement {
+	return preflight.Say(`SELECT line_number, auth_method FROM pg_catalog.pg_hba_file_rules
+  WHERE auth_method OPERATOR(pg_catalog.=) ANY (ARRAY['trust', 'password']) AND type OPERATOR(pg_catalog.<>) 'local'
+  AND database OPERATOR(pg_catalog.&&) ARRAY['all', pg_catalog.current_database()::pg_catalog.text] AND user_name OPERATOR(pg_catalog.&&) ARRAY['all', %s]`,
+		preflight.Literals(users...))
 }
 
 // maxSkew is how far clocks may be apart before it matters.
@@ -194,12 +204,12 @@ func (i inspection) checkClock(ctx context.Context, conn *pgx.Conn, now func() t
 	var there time.Time
 	before := now()
 	if err := queryRow(ctx, conn, "SELECT clock_timestamp()", nil, &there); err != nil {
-		i.Expect(false, "database.clock", preflight.Unknown, "SELECT clock_timestamp();", "the server does not tell the time: %v", err)
+		i.Expect(false, "database.clock", preflight.Unknown, preflight.SQL(preflight.Say("SELECT pg_catalog.clock_timestamp()")), "the server does not tell the time: %v", err)
 		return
 	}
 	way := now().Sub(before) / 2
 	ahead := there.Sub(before.Add(way))
-	i.Expect(ahead.Abs() <= maxSkew+way, "database.clock", preflight.Warning, "chronyc makestep",
+	i.Expect(ahead.Abs() <= maxSkew+way, "database.clock", preflight.Warning, preflight.Command("chronyc", "makestep"),
 		"the clock of PostgreSQL is %s %s that of this Vault node, by which VALID UNTIL, overlaps and tokens end at another time than they should: set the one that is wrong",
 		ahead.Abs().Round(time.Second), direction(ahead))
 }

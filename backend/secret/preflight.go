@@ -90,7 +90,7 @@ func (d *database) tryCurrent(ctx context.Context, c databaseSettings, s rotatio
 		return invalid("verification_statements", "the current login cannot %v", err)
 	}
 	if loginRefused(err) {
-		found.Expect(false, "database.current", preflight.Warning, "", "the current password of %q does not work (%v): somebody else changed it", l.Username, err)
+		found.Expect(false, "database.current", preflight.Warning, preflight.Fix{}, "the current password of %q does not work (%v): somebody else changed it", l.Username, err)
 		return nil
 	}
 	return err
@@ -125,45 +125,57 @@ func (r *report) inspect(ctx context.Context, conn *pgx.Conn, c databaseSettings
 // checkUser checks one managed user. With custom rotation statements it is not
 // known what the administrator needs.
 func (r *report) checkUser(admin administrator, user role, custom bool, until horizon) {
-	name := quoteName(user.name)
-	alter := func(what string) string { return fmt.Sprintf("ALTER ROLE %s %s;", name, what) }
-	if !r.Expect(user.found, "database.user", preflight.Error, "CREATE ROLE "+name+" LOGIN;", "%q does not exist in PostgreSQL", user.name) {
+	name := preflight.Name(user.name)
+	alter := func(what preflight.Piece) preflight.Fix {
+		return preflight.SQL(preflight.Say("ALTER ROLE %s %s", name, what))
+	}
+	if !r.Expect(user.found, "database.user", preflight.Error, makeUser(user.name), "%q does not exist in PostgreSQL", user.name) {
 		return
 	}
-	if !r.Expect(user.name != admin.name, "database.user_is_admin", preflight.Error, "", "%q is the connection's administrator, the engine would lock itself out: use another user", user.name) {
+	if !r.Expect(user.name != admin.name, "database.user_is_admin", preflight.Error, preflight.Fix{}, "%q is the connection's administrator, the engine would lock itself out: use another user", user.name) {
 		return
 	}
 	if !custom {
 		r.checkAdmin(admin, user)
 	}
-	r.Expect(user.login, "database.login", preflight.Error, alter("LOGIN"), "%q may not log in", user.name)
-	r.Expect(user.connects, "database.connect", preflight.Error, fmt.Sprintf("GRANT CONNECT ON DATABASE %s TO %s;", quoteName(admin.database), name),
+	r.Expect(user.login, "database.login", preflight.Error, alter(preflight.Words("LOGIN")), "%q may not log in", user.name)
+	r.Expect(user.connects, "database.connect", preflight.Error, preflight.SQL(preflight.Say("GRANT CONNECT ON DATABASE %s TO %s", preflight.Name(admin.database), name)),
 		"%q may not connect to database %q", user.name, admin.database)
-	r.Expect(user.limit != 0, "database.connection_limit", preflight.Error, alter("CONNECTION LIMIT -1"), "%q has a connection limit of 0", user.name)
-	r.Expect(user.limit <= 0 || user.sessions < user.limit, "database.connection_limit", preflight.Warning, alter(fmt.Sprintf("CONNECTION LIMIT %d", 2*user.limit)),
+	r.Expect(user.limit != 0, "database.connection_limit", preflight.Error, alter(preflight.Words("CONNECTION LIMIT -1")), "%q has a connection limit of 0", user.name)
+	r.Expect(user.limit <= 0 || user.sessions < user.limit, "database.connection_limit", preflight.Warning, limit(user.name, 2*user.limit),
 		"%q uses all %d connections of its limit, so that its new password cannot be tried", user.name, user.limit)
-	expired := user.endsWithin(0)
-	r.Expect(!expired, "database.valid_until", preflight.Error, alter("VALID UNTIL 'infinity'"), "the password of %q is no longer valid (VALID UNTIL is past)", user.name)
-	r.Expect(expired || !user.endsWithin(until.left), "database.valid_until", preflight.Warning, alter("VALID UNTIL 'infinity'"), "logins of %q end %s (VALID UNTIL)", user.name, until.what)
-	r.Expect(!user.superuser || !admin.superuser, "database.superuser", preflight.Warning, alter("NOSUPERUSER"), "%q is a superuser, which no application should be", user.name)
+	expired, never := user.endsWithin(0), alter(preflight.Words("VALID UNTIL 'infinity'"))
+	r.Expect(!expired, "database.valid_until", preflight.Error, never, "the password of %q is no longer valid (VALID UNTIL is past)", user.name)
+	r.Expect(expired || !user.endsWithin(until.left), "database.valid_until", preflight.Warning, never, "logins of %q end %s (VALID UNTIL)", user.name, until.what)
+	r.Expect(!user.superuser || !admin.superuser, "database.superuser", preflight.Warning, alter(preflight.Words("NOSUPERUSER")), "%q is a superuser, which no application should be", user.name)
+}
+
+// makeUser makes a user who has no password yet.
+func makeUser(username string) preflight.Fix {
+	return preflight.SQL(preflight.Say("CREATE ROLE %s LOGIN", preflight.Name(username)))
+}
+
+// limit lets a role have so many connections.
+func limit(role string, connections int) preflight.Fix {
+	return preflight.SQL(preflight.Say("ALTER ROLE %s CONNECTION LIMIT %s", preflight.Name(role), preflight.Number(connections)))
 }
 
 // checkAdmin checks what the administrator needs to change the password of a user.
 func (r *report) checkAdmin(admin administrator, user role) {
-	name, self := quoteName(user.name), quoteName(admin.name)
-	r.Expect(admin.superuser || !user.superuser, "database.superuser", preflight.Error, "ALTER ROLE "+name+" NOSUPERUSER;",
+	name, self := preflight.Name(user.name), preflight.Name(admin.name)
+	r.Expect(admin.superuser || !user.superuser, "database.superuser", preflight.Error, preflight.SQL(preflight.Say("ALTER ROLE %s NOSUPERUSER", name)),
 		"%q is a superuser, whose password only a superuser may change", user.name)
-	r.Expect(admin.superuser || !user.replication || admin.version >= 160000, "database.replication", preflight.Error, "ALTER ROLE "+name+" NOREPLICATION;",
+	r.Expect(admin.superuser || !user.replication || admin.version >= 160000, "database.replication", preflight.Error, preflight.SQL(preflight.Say("ALTER ROLE %s NOREPLICATION", name)),
 		"%q has REPLICATION, so that before PostgreSQL 16 only a superuser may change its password", user.name)
-	r.Expect(admin.superuser || admin.createRole, "database.admin_createrole", preflight.Error, "ALTER ROLE "+self+" CREATEROLE;",
+	r.Expect(admin.superuser || admin.createRole, "database.admin_createrole", preflight.Error, preflight.SQL(preflight.Say("ALTER ROLE %s CREATEROLE", self)),
 		"the administrator %q may not change passwords of others", admin.name)
 	r.Expect(admin.superuser || admin.version < 160000 || user.adminOption, "database.admin_option", preflight.Error,
-		fmt.Sprintf("GRANT %s TO %s WITH ADMIN TRUE, INHERIT FALSE, SET FALSE;", name, self),
+		preflight.SQL(preflight.Say("GRANT %s TO %s WITH ADMIN TRUE, INHERIT FALSE, SET FALSE", name, self)),
 		"the administrator %q has no ADMIN OPTION on %q, which PostgreSQL 16 and later ask for", admin.name, user.name)
 }
 
 // checkAdminExpiry checks that the administrator can go on to log in.
 func (r *report) checkAdminExpiry(self role, until horizon) {
-	r.Expect(!self.endsWithin(until.left), "database.admin_valid_until", preflight.Warning, fmt.Sprintf("ALTER ROLE %s VALID UNTIL 'infinity';", quoteName(self.name)),
+	r.Expect(!self.endsWithin(until.left), "database.admin_valid_until", preflight.Warning, preflight.SQL(preflight.Say("ALTER ROLE %s VALID UNTIL 'infinity'", preflight.Name(self.name))),
 		"logins of the administrator %q end %s (VALID UNTIL)", self.name, until.what)
 }

@@ -4,8 +4,10 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5"
 
@@ -29,10 +31,10 @@ func (r *report) checkPair(admin administrator, used, idle role) {
 	r.Expect(len(apart) == 0, "database.attributes", preflight.Warning, copyAttributes(used, idle, apart),
 		"%q and %q differ in these attributes: %s", used.name, idle.name, strings.Join(apart, ", "))
 	apart = difference(used.settings, idle.settings)
-	r.Expect(len(apart) == 0, "database.settings", preflight.Warning, copySettings(used, idle, admin.database),
+	r.Expect(len(apart) == 0, "database.settings", preflight.Warning, preflight.SQL(copySettings(used, idle, admin.database)),
 		"%q and %q differ in these settings (ALTER ROLE … SET): %s", used.name, idle.name, strings.Join(settingNames(apart), ", "))
 	r.Expect(used.limit == idle.limit || used.limit == 0 || idle.limit == 0, "database.connection_limits", preflight.Warning,
-		fmt.Sprintf("ALTER ROLE %s CONNECTION LIMIT %d;", quoteName(idle.name), used.limit),
+		limit(idle.name, used.limit),
 		"%q may have %s connections and %q %s", used.name, limitText(used.limit), idle.name, limitText(idle.limit))
 }
 
@@ -47,7 +49,7 @@ func limitText(limit int) string {
 func (r *report) checkMembership(admin administrator, a, b role) {
 	for _, group := range a.memberOf {
 		if group != b.name {
-			r.Expect(slices.Contains(b.memberOf, group), "database.memberships", preflight.Error, admin.grants(group, quoteName(b.name)),
+			r.Expect(slices.Contains(b.memberOf, group), "database.memberships", preflight.Error, admin.grants(group, b.name),
 				"%q is a member of %q and %q is not", a.name, group, b.name)
 		}
 	}
@@ -58,19 +60,19 @@ func (r *report) checkMembership(admin administrator, a, b role) {
 func (r *report) checkOptions(admin administrator, a, b role) {
 	for i, group := range a.memberOf {
 		if slices.Contains(b.memberOf, group) {
-			r.Expect(slices.Contains(b.memberships, a.memberships[i]), "database.membership_options", preflight.Warning, admin.grants(group, quoteNames(a.name, b.name)),
+			r.Expect(slices.Contains(b.memberships, a.memberships[i]), "database.membership_options", preflight.Warning, admin.grants(group, a.name, b.name),
 				"%q and %q are members of %q with different options", a.name, b.name, group)
 		}
 	}
 }
 
 // grants is the statement that makes users a full member of a group.
-func (a administrator) grants(group, users string) string {
-	options := ""
+func (a administrator) grants(group string, users ...string) preflight.Fix {
+	statement := preflight.Say("GRANT %s TO %s", preflight.Name(group), preflight.Names(users...))
 	if a.version >= 160000 {
-		options = " WITH INHERIT TRUE, SET TRUE"
+		statement = preflight.Say("GRANT %s TO %s WITH INHERIT TRUE, SET TRUE", preflight.Name(group), preflight.Names(users...))
 	}
-	return fmt.Sprintf("GRANT %s TO %s%s;", quoteName(group), users, options)
+	return preflight.SQL(statement)
 }
 
 // checkOwned wants nothing to be owned by a user itself.
@@ -79,11 +81,11 @@ func (r *report) checkOwned(admin administrator, user role, owner string) {
 		r.Pass("database.owned_objects")
 	}
 	for i, database := range user.owned {
-		fix := fmt.Sprintf("REASSIGN OWNED BY %s TO %s;", quoteName(user.name), quoteName(owner))
+		fix := []preflight.Statement{preflight.Say("REASSIGN OWNED BY %s TO %s", preflight.Name(user.name), preflight.Name(owner))}
 		if database != admin.database {
-			fix = `\connect ` + quoteName(database) + "\n" + fix
+			fix = slices.Insert(fix, 0, preflight.Connect(database))
 		}
-		r.Expect(false, "database.owned_objects", preflight.Warning, fix,
+		r.Expect(false, "database.owned_objects", preflight.Warning, preflight.SQL(fix...),
 			"%q owns %d objects itself in database %q, which the other user does not own", user.name, user.ownedObjects[i], database)
 	}
 }
@@ -101,19 +103,32 @@ func (r *report) checkGrants(ctx context.Context, conn *pgx.Conn, used, idle rol
 	if err != nil {
 		return err
 	}
-	statements, told := slices.Concat(toIdle, toUsed), ""
-	if len(statements) > mostGrants {
-		statements, told = statements[:mostGrants], fmt.Sprintf(" (the first %d are told)", mostGrants)
+	lacking, told := slices.Concat(toIdle, toUsed), ""
+	if len(lacking) > mostGrants {
+		lacking, told = lacking[:mostGrants], fmt.Sprintf(" (the first %d are told)", mostGrants)
 	}
-	r.Expect(len(statements) == 0, "database.grants", preflight.Warning, strings.Join(statements, "\n"),
+	var fix []preflight.Statement
+	for _, statement := range lacking {
+		fix = append(fix, preflight.Granted(statement))
+	}
+	r.Expect(len(lacking) == 0, "database.grants", preflight.Warning, preflight.SQL(fix...),
 		"%q was granted %d privileges that %q was not, and %d the other way round: grant them to a role that both are members of, or to both%s",
 		used.name, len(toIdle), idle.name, len(toUsed), told)
 	databases, err := grantsElsewhere(ctx, conn, used, idle)
 	for _, database := range databases {
-		r.Expect(false, "database.grants_elsewhere", preflight.Unknown, `\connect `+quoteName(database)+"\n\\dp",
+		r.Expect(false, "database.grants_elsewhere", preflight.Unknown, preflight.SQL(preflight.Connect(database), granted(used.name, idle.name)),
 			"%q and %q have been granted different things in database %q, which can't be seen from here", used.name, idle.name, database)
 	}
 	return err
+}
+
+// granted shows what roles were granted by name in a database.
+func granted(roles ...string) preflight.Statement {
+	return preflight.Say(`SELECT r.rolname AS role, pg_catalog.pg_describe_object(d.classid, d.objid, d.objsubid) AS object
+  FROM pg_catalog.pg_shdepend d JOIN pg_catalog.pg_roles r ON r.oid OPERATOR(pg_catalog.=) d.refobjid
+  WHERE d.deptype OPERATOR(pg_catalog.=) 'a' AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_authid'::pg_catalog.regclass
+  AND d.dbid OPERATOR(pg_catalog.=) (SELECT b.oid FROM pg_catalog.pg_database b WHERE b.datname OPERATOR(pg_catalog.=) pg_catalog.current_database())
+  AND r.rolname OPERATOR(pg_catalog.=) ANY (ARRAY[%s]) ORDER BY 1, 2`, preflight.Literals(roles...))
 }
 
 // commonOwner is a role that both users are members of, "" if there is none.
@@ -126,43 +141,85 @@ func commonOwner(a, b role) string {
 	return ""
 }
 
-// ownerName is what a role is called that is to own what an application has.
-func ownerName(user role) string { return user.name + "_owner" }
-
-func makeOwner(a, b role) string {
-	owner := quoteName(ownerName(a))
-	return fmt.Sprintf("CREATE ROLE %s NOLOGIN;\nGRANT %s TO %s;", owner, owner, quoteNames(a.name, b.name))
+// ownerName is what a role is called that is to own what an application has, in the
+// length that a name may have.
+func ownerName(user role) string {
+	const suffix = "_owner"
+	name := user.name
+	for len(name)+len(suffix) > maxName {
+		_, last := utf8.DecodeLastRuneInString(name)
+		name = name[:len(name)-last]
+	}
+	return name + suffix
 }
 
-func quoteNames(a, b string) string { return quoteName(a) + ", " + quoteName(b) }
+// makeOwner is one statement: if there is such a role already, which may own what
+// others have, nobody becomes a member of it.
+func makeOwner(a, b role) preflight.Fix {
+	return preflight.SQL(preflight.Say("CREATE ROLE %s NOLOGIN ROLE %s", preflight.Name(ownerName(a)), preflight.Names(a.name, b.name)))
+}
+
+// attributes are those that two users should have in common, with how one lacks them.
+var attributes = []struct {
+	name     string
+	has, not preflight.Piece
+}{
+	{"INHERIT", preflight.Words(" INHERIT"), preflight.Words(" NOINHERIT")},
+	{"CREATEDB", preflight.Words(" CREATEDB"), preflight.Words(" NOCREATEDB")},
+	{"CREATEROLE", preflight.Words(" CREATEROLE"), preflight.Words(" NOCREATEROLE")},
+	{"REPLICATION", preflight.Words(" REPLICATION"), preflight.Words(" NOREPLICATION")},
+	{"BYPASSRLS", preflight.Words(" BYPASSRLS"), preflight.Words(" NOBYPASSRLS")},
+}
 
 // copyAttributes gives to the attributes that differ.
-func copyAttributes(from, to role, apart []string) string {
-	var changes []string
-	for _, attribute := range apart {
-		if !slices.Contains(from.attributes, attribute) {
-			attribute = "NO" + attribute
+func copyAttributes(from, to role, apart []string) preflight.Fix {
+	var changes []preflight.Statement
+	for _, attribute := range attributes {
+		change := attribute.not
+		if slices.Contains(from.attributes, attribute.name) {
+			change = attribute.has
 		}
-		changes = append(changes, attribute)
+		if slices.Contains(apart, attribute.name) {
+			changes = append(changes, preflight.Say("ALTER ROLE %s%s", preflight.Name(to.name), change))
+		}
 	}
-	return fmt.Sprintf("ALTER ROLE %s %s;", quoteName(to.name), strings.Join(changes, " "))
+	return preflight.SQL(changes...)
 }
 
+// listed are the settings that are lists of names, each of which is quoted where they
+// are stored. Text that is given for one would become one name.
+var listed = []string{"search_path", "temp_tablespaces", "local_preload_libraries", "session_preload_libraries"}
+
 // copySettings gives to the settings of from without saying what they are, because
-// those that applications define themselves may be secret. The names in those that
-// are lists are quoted already where they are stored.
-func copySettings(from, to role, database string) string {
-	user, place := quoteName(to.name), quoteName(database)
-	body := fmt.Sprintf(`DECLARE s text; BEGIN ALTER ROLE %s RESET ALL; ALTER ROLE %s IN DATABASE %s RESET ALL;
-FOR s IN SELECT format('ALTER ROLE %%I %%s SET %%s TO ', %s, CASE setdatabase WHEN 0 THEN '' ELSE format('IN DATABASE %%I', current_database()) END, split_part(c, '=', 1))
- || CASE WHEN split_part(c, '=', 1) IN ('search_path', 'temp_tablespaces', 'local_preload_libraries', 'session_preload_libraries') THEN substr(c, strpos(c, '=') + 1) ELSE quote_literal(substr(c, strpos(c, '=') + 1)) END
- FROM pg_catalog.pg_db_role_setting, unnest(setconfig) c WHERE setrole = (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = %s)
- AND setdatabase IN (0, (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database()))
-LOOP EXECUTE s; END LOOP; END`, user, user, place, quoteLiteral(to.name), quoteLiteral(from.name))
-	if strings.Contains(body, "$smvm$") {
-		return "DO " + quoteLiteral(body) + ";"
+// those that applications define themselves may be secret. They are read when it is
+// run, and may be others by then: each is quoted again, and a list name by name. It
+// is withheld if PostgreSQL has not written a list itself, which happens with SET …
+// FROM CURRENT: such a one can't be told from what it means.
+func copySettings(from, to role, database string) preflight.Statement {
+	if slices.ContainsFunc(from.settings, unusual) {
+		return preflight.Statement{}
 	}
-	return "DO $smvm$ " + body + " $smvm$;"
+	user, place := preflight.Name(to.name), preflight.Name(database)
+	return preflight.Say("DO LANGUAGE plpgsql %s", preflight.Body(preflight.Say(`DECLARE s pg_catalog.text; BEGIN SET LOCAL search_path = pg_catalog, pg_temp;
+ALTER ROLE %s RESET ALL; ALTER ROLE %s IN DATABASE %s RESET ALL;
+FOR s IN SELECT format('ALTER ROLE %1$I %2$s SET %3$I TO %4$s', %s, CASE WHEN setdatabase <> 0 THEN format('IN DATABASE %I', %s) END, name,
+ CASE WHEN name IN (%s) THEN (SELECT coalesce(string_agg(quote_literal(coalesce(replace(m[1], '""', '"'), m[2])), ', ' ORDER BY n), quote_literal(''))
+  FROM regexp_matches(value, '"((?:[^"]|"")*)"|([^", ]+)', 'g') WITH ORDINALITY AS listed (m, n)) ELSE quote_literal(value) END)
+ FROM (SELECT setdatabase, split_part(c, '=', 1) AS name, substr(c, strpos(c, '=') + 1) AS value FROM pg_db_role_setting, unnest(setconfig) c
+ WHERE setrole = (SELECT oid FROM pg_roles WHERE rolname = %s) AND setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = %s))) AS settings
+LOOP EXECUTE s; END LOOP; END`, user, user, place, preflight.Literal(to.name), preflight.Literal(database), preflight.Literals(listed...), preflight.Literal(from.name), preflight.Literal(database))))
+}
+
+// usual is a list as PostgreSQL writes it.
+var usual = func() *regexp.Regexp {
+	const name = `(?:[a-z_][a-z0-9_]*|"(?:[^"]|"")*")`
+	return regexp.MustCompile(`^` + name + `(?:, ` + name + `)*$`)
+}()
+
+// unusual reports whether a setting is a list that is written in another way.
+func unusual(setting string) bool {
+	name, value, _ := strings.Cut(setting, "=")
+	return slices.Contains(listed, name) && !usual.MatchString(value)
 }
 
 // difference returns what is in one list only, each once.
