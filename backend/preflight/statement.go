@@ -21,8 +21,8 @@ type Statement struct {
 // Piece is what goes into a statement for a %s, written so that it is what it is
 // whatever it holds.
 type Piece struct {
-	text       string
-	odd, alone bool
+	text string
+	odd  bool
 }
 
 // unsafe is a piece because of which a statement is withheld.
@@ -58,12 +58,14 @@ func Name(name string) Piece {
 func Names(names ...string) Piece { return list(Name, names) }
 
 // Literal is a text that means the same whatever standard_conforming_strings is.
-func Literal(text string) Piece {
+func Literal(text string) Piece { return quoted(text, literal(text)) }
+
+func literal(text string) string {
 	body := strings.NewReplacer(`'`, `''`, `\`, `\\`).Replace(text)
 	if strings.Contains(text, `\`) {
-		return quoted(text, ` E'`+body+`'`)
+		return ` E'` + body + `'`
 	}
-	return quoted(text, `'`+body+`'`)
+	return `'` + body + `'`
 }
 
 // Literals is texts in a list.
@@ -95,9 +97,7 @@ func Body(s Statement) Piece {
 	case s.text == "":
 		return unsafe
 	case strings.Contains(s.text, quote):
-		p := Literal(s.text)
-		p.odd = s.odd
-		return p
+		return Piece{text: literal(s.text), odd: s.odd}
 	}
 	return Piece{text: quote + " " + s.text + " " + quote, odd: s.odd}
 }

@@ -62,8 +62,13 @@ func hospital(t *testing.T, pg *testenv.Postgres, name string, admits func(fault
 // newPatient makes the database if it does not exist.
 func newPatient(t *testing.T, pg *testenv.Postgres, db, name string, f fault) *patient {
 	t.Helper()
+	return newPatientOf(t, pg, db, unique(name), unique("orders_b"), unique("Owner"), f)
+}
+
+// newPatientOf is newPatient with all names given.
+func newPatientOf(t *testing.T, pg *testenv.Postgres, db, a, other, owner string, f fault) *patient {
+	t.Helper()
 	b := newBench(t, pg)
-	a, other, owner := unique(name), unique("orders_b"), unique("Owner")
 	p := &patient{bench: b, psqlDir: shared.BinDir, databaseName: db, userPassword: randomPassword(), names: strings.NewReplacer(
 		"{a}", quoteName(a), "{b}", quoteName(other), "{owner}", quoteName(owner), "{admin}", quoteName(b.admin.Username), "{db}", quoteName(db), "{x}", unique("thing"))}
 	b.sql("ALTER ROLE %s CREATEROLE", quoteName(b.admin.Username))
@@ -86,7 +91,9 @@ func newPatient(t *testing.T, pg *testenv.Postgres, db, name string, f fault) *p
 // has reports whether there is a row.
 func (b *bench) has(rows string) (there bool) {
 	b.t.Helper()
-	must(b.t, connect(b.t, b.pg).QueryRow(b.t.Context(), "SELECT EXISTS (SELECT FROM "+rows+")").Scan(&there))
+	conn := connect(b.t, b.pg)
+	defer conn.Close(context.Background()) //nolint:errcheck // nothing depends on it
+	must(b.t, conn.QueryRow(b.t.Context(), "SELECT EXISTS (SELECT FROM "+rows+")").Scan(&there))
 	return there
 }
 
@@ -95,10 +102,13 @@ func (p *patient) psql(script string, args ...string) string {
 	p.t.Helper()
 	cmd := exec.CommandContext(context.WithoutCancel(p.t.Context()), filepath.Join(p.psqlDir, "psql"), append([]string{"-X", "-q", "-v", "ON_ERROR_STOP=1"}, args...)...)
 	cmd.Env = append(os.Environ(), "PGHOST="+p.pg.Host, fmt.Sprint("PGPORT=", p.pg.Port), "PGUSER="+testenv.Superuser, "PGPASSWORD="+p.pg.Password, "PGDATABASE="+p.databaseName)
-	cmd.Stdin = strings.NewReader(script + "\n")
+	cmd.Stdin, cmd.Dir = strings.NewReader(script+"\n"), p.t.TempDir()
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		p.t.Fatalf("psql: %v: %s\n%s", err, out, script)
+	}
+	if made, err := os.ReadDir(cmd.Dir); err != nil || len(made) > 0 {
+		p.t.Errorf("psql has made the files %v (%v) by\n%s", made, err, script)
 	}
 	return string(out)
 }
