@@ -67,7 +67,7 @@ func TestFailedRotation(t *testing.T) {
 		"verification_statements", []any{"SELECT * FROM " + table}))
 	before := m.read("creds/r", nil)
 	m.fails(422, logical.UpdateOperation, "rotate/r", nil, "rotate", "of r rolled back", "secret db: test", "verification statement 1",
-		"permission denied", "put back", "readers keep getting what they got before")
+		"insufficient_privilege (SQLSTATE 42501)", "put back", "readers keep getting what they got before")
 	if after := m.read("creds/r", nil); fmt.Sprint(after) != fmt.Sprint(before) {
 		t.Error("a rotation that was rolled back changes what is read")
 	}
@@ -76,10 +76,10 @@ func TestFailedRotation(t *testing.T) {
 	}
 	ids := m.list("history/r")
 	rec := m.read("history/r/"+ids[len(ids)-1], nil)
-	if rec["outcome"] != "rolled_back" || !strings.Contains(fmt.Sprint(rec["issues"]), "permission denied") {
+	if rec["outcome"] != "rolled_back" || !strings.Contains(fmt.Sprint(rec["issues"]), "insufficient_privilege (SQLSTATE 42501)") {
 		t.Errorf("the record is %v", rec)
 	}
-	if status := m.read("status/r", nil); status["failures"] != 0 || !strings.Contains(status["last_error"].(string), "permission denied") {
+	if status := m.read("status/r", nil); status["failures"] != 0 || !strings.Contains(status["last_error"].(string), "insufficient_privilege (SQLSTATE 42501)") {
 		t.Errorf("after a failed rotation by hand, the status is %v", status)
 	}
 	s.sql("GRANT SELECT ON %s TO %s", table, users[1])

@@ -190,7 +190,7 @@ say 'A check is added that the new login cannot pass: it may not read salaries.'
 run "vault write smvm/secrets/default/db verification_statements='SELECT count(*) FROM salaries'"
 before=$(vault read smvm/creds | grep -v '^ttl')
 refused "vault write smvm/rotate reason='quarterly rotation'" 'rolled back'
-claim 'the answer says why' contains "$out" 'permission denied for table salaries'
+claim 'the answer says why' contains "$out" 'insufficient_privilege (SQLSTATE 42501)'
 claim 'what applications read is what it was' same "$before" "$(vault read smvm/creds | grep -v '^ttl')"
 claim 'the current login works' same 4 "$(login "$second_user" "$second_password")"
 claim 'the previous login, whose password had been replaced, works again' same 4 "$(login "$first_user" "$first_password")"

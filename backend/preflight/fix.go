@@ -74,7 +74,7 @@ func Command(words ...string) Fix {
 // shellWord quotes a word where it has to be.
 func shellWord(word string) string {
 	special := func(r rune) bool { return !plain(r) && !strings.ContainsRune("/=:,@%+", r) || r == ' ' }
-	if word != "" && ascii(word) && !strings.ContainsFunc(word, special) {
+	if word != "" && word[0] != '=' && ascii(word) && !strings.ContainsFunc(word, special) {
 		return word
 	}
 	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"

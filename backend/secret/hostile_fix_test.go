@@ -328,6 +328,37 @@ func (v *victim) elsewhereFixes(name string) {
 	}
 }
 
+// TestRawLists stores a search path as SET … FROM CURRENT does: as it is. It is not
+// copied then, also not when that happens after the fix was printed.
+func TestRawLists(t *testing.T) {
+	c := newCourt(t, 15, &sync.Map{})
+	v := c.victim(t, []string{"victims", "a", "b", "ab"}, fault{spoil: `ALTER ROLE {a} SET search_path = public, "It's, one", ''`})
+	printed := of(v.look(), "database.settings")
+	if len(printed) != 1 {
+		t.Fatalf("found %+v", printed)
+	}
+	for _, raw := range []string{"a;ALTER/**/ROLE/**/mallory/**/SUPERUSER", `"a";ALTER/**/ROLE/**/mallory/**/SUPERUSER;--`, "a';ALTER/**/ROLE/**/mallory/**/SUPERUSER;--'", "Upper"} {
+		v.sql("SELECT set_config('search_path', %s, false); ALTER ROLE a SET search_path FROM CURRENT; RESET search_path", quoteLiteral(raw))
+		v.described("database.settings")
+		v.run(printed[0].Fix.String(), "-v", "ON_ERROR_STOP=0")
+	}
+	v.spoil(`ALTER ROLE {a} SET search_path = public, "It's, one", ''`)
+	v.mend("database.settings")
+}
+
+// TestOwnerExists is about a role that has by chance, or not by chance, the name that
+// the owner is to have: nobody becomes a member of it.
+func TestOwnerExists(t *testing.T) {
+	c := newCourt(t, 15, &sync.Map{})
+	v := c.victim(t, []string{"victims", "a", "b", "ab"}, fault{spoil: `REVOKE {owner} FROM {a}, {b}; CREATE ROLE a_owner`})
+	for _, f := range of(v.look(), "database.owner") {
+		v.run(f.Fix.String(), "-v", "ON_ERROR_STOP=0")
+	}
+	if v.has("pg_auth_members m JOIN pg_roles g ON g.oid = m.roleid WHERE g.rolname = 'a_owner'") {
+		t.Error("somebody is a member of a role that was there before")
+	}
+}
+
 // elsewhere runs statements as the superuser in a database.
 func (v *victim) elsewhere(database, statements string) {
 	v.t.Helper()
