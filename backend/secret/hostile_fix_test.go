@@ -337,7 +337,7 @@ func TestRawLists(t *testing.T) {
 	if len(printed) != 1 {
 		t.Fatalf("found %+v", printed)
 	}
-	for _, raw := range []string{"a;ALTER/**/ROLE/**/mallory/**/SUPERUSER", `"a";ALTER/**/ROLE/**/mallory/**/SUPERUSER;--`, "a';ALTER/**/ROLE/**/mallory/**/SUPERUSER;--'", "Upper"} {
+	for _, raw := range []string{"a;ALTER/**/ROLE/**/mallory/**/SUPERUSER", `a";ALTER/**/ROLE/**/mallory/**/SUPERUSER;--`, "a';ALTER/**/ROLE/**/mallory/**/SUPERUSER;--'", "Upper"} {
 		v.sql("SELECT set_config('search_path', %s, false); ALTER ROLE a SET search_path FROM CURRENT; RESET search_path", quoteLiteral(raw))
 		v.described("database.settings")
 		v.run(printed[0].Fix.String(), "-v", "ON_ERROR_STOP=0")
