@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/alert"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/outbound"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
@@ -99,7 +100,7 @@ func (b *backend) alertConfig(ctx context.Context, name string) (*alert.Config, 
 
 // send delivers an event, by the rule of now.
 func (b *backend) send(ctx context.Context, config alert.Config, e alert.Event, now time.Time) error {
-	rule, err := b.outboundRule(ctx)
+	rule, err := b.outboundRule(ctx, outbound.ForAlerts)
 	if err != nil {
 		return err
 	}

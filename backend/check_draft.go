@@ -8,6 +8,7 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/check"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/outbound"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
@@ -22,7 +23,7 @@ func (b *backend) draftCheck(ctx context.Context, r *rotation.Role, s *rotation.
 		before = checkWay(c)
 	}
 	takeCheck(d, &c)
-	rule, err := b.outboundRule(ctx)
+	rule, err := b.outboundRule(ctx, outbound.ForChecks)
 	if err != nil {
 		return c, err
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/destination"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/outbound"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
@@ -51,7 +52,7 @@ func (c *copies) preflight(ctx context.Context, r *rotation.Role, config *destin
 	if err != nil {
 		return err
 	}
-	rule, err := c.b.outboundRule(ctx)
+	rule, err := c.b.outboundRule(ctx, outbound.ForDestinations)
 	if err != nil {
 		return err
 	}
@@ -135,7 +136,7 @@ func (c *copies) publish(ctx context.Context, p copyKey, r *rotation.Role, confi
 	if err != nil {
 		return c.failed(ctx, p, r.Snapshot().Version, err)
 	}
-	rule, err := c.b.outboundRule(ctx)
+	rule, err := c.b.outboundRule(ctx, outbound.ForDestinations)
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/alert"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/destination"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/outbound"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
@@ -174,7 +175,7 @@ func (c *copies) tend(ctx context.Context, p copyKey, r *rotation.Role, config *
 func (c *copies) compare(ctx context.Context, p copyKey, r *rotation.Role, config *destination.Config, wanted destination.Copy) error {
 	bounded, cancel := context.WithTimeout(ctx, config.Timeout)
 	defer cancel()
-	rule, err := c.b.outboundRule(ctx)
+	rule, err := c.b.outboundRule(ctx, outbound.ForDestinations)
 	if err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/destination"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/outbound"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
@@ -23,7 +24,7 @@ func (b *backend) draftDestination(ctx context.Context, name string, d *framewor
 	if c, err = takeDestination(d, stored); err != nil {
 		return nil, nil, nil, err
 	}
-	rule, err := b.outboundRule(ctx)
+	rule, err := b.outboundRule(ctx, outbound.ForDestinations)
 	if err == nil {
 		err = c.Admit(ctx, rule)
 	}
@@ -122,7 +123,7 @@ func (b *backend) verifyDestination(ctx context.Context, c *destination.Config, 
 	if len(names) == 0 {
 		names = []string{probeRole}
 	}
-	rule, err := b.outboundRule(ctx)
+	rule, err := b.outboundRule(ctx, outbound.ForDestinations)
 	if err != nil {
 		return err
 	}

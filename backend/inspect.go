@@ -9,6 +9,7 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/check"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/outbound"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/preflight"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
@@ -80,7 +81,7 @@ func (b *backend) inspectTargets(ctx context.Context, r *rotation.Role, names []
 // inspectChecks asks, once, whether anything answers where checks ask.
 func (b *backend) inspectChecks(ctx context.Context, r *rotation.Role, _ []string, _ preflight.Subject) preflight.Report {
 	s, found := r.Snapshot(), preflight.Report{}
-	rule, ruleErr := b.outboundRule(ctx)
+	rule, ruleErr := b.outboundRule(ctx, outbound.ForChecks)
 	for _, name := range checkNames(s.State) {
 		c, err := check.Decode(s.Checks[name])
 		if err = errors.Join(err, ruleErr); err == nil {

@@ -15,7 +15,7 @@ import (
 // outboundFields are the settings that say where values and credentials may go.
 func outboundFields() map[string]*framework.FieldSchema {
 	return map[string]*framework.FieldSchema{
-		"outbound_hosts": field(framework.TypeCommaStringSlice, "Who may get values and credentials from checks, alerts and destinations: names, patterns like *.example.com, IP addresses, each with or without :port, and networks like 10.0.0.0/8; nobody by default. Others get only what carries neither, and link-local and metadata addresses nothing at all. A write replaces the list."),
+		"outbound_hosts": field(framework.TypeCommaStringSlice, "Who may get values and credentials from checks, alerts and destinations: names, patterns like *.example.com, IP addresses, each with or without :port, and networks like 10.0.0.0/8, each for all three or for one, like checks=orders.example.com; nobody by default. Others get only what carries neither, and link-local and metadata addresses nothing at all. A write replaces the list."),
 		"outbound_proxy": field(framework.TypeString, "Address of an HTTP proxy that checks, alerts and destinations go through, like http://proxy.example.com:3128; none by default. What is of the machine that Vault runs on does not. With a proxy, names are compared with names only."),
 	}
 }
@@ -38,10 +38,10 @@ func (s *settings) updateOutbound(d *framework.FieldData) error {
 }
 
 // outboundRule is what the administrator of the mount has said by now about where
-// requests may go. It is asked for again for each, and never guessed: as long as the
+// requests of that use may go. It is asked for again for each, and never guessed: as long as the
 // configuration can't be read, nothing is sent.
-func (b *backend) outboundRule(ctx context.Context) (outbound.Rule, error) {
-	rule := outbound.Rule{Mount: b.mountPath()}
+func (b *backend) outboundRule(ctx context.Context, use string) (outbound.Rule, error) {
+	rule := outbound.Rule{Use: use, Mount: b.mountPath()}
 	s, err := b.loadSettings(ctx)
 	if err == nil && s.OutboundHosts != nil {
 		rule.Hosts, err = outbound.ParseHosts(s.OutboundHosts)

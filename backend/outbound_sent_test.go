@@ -80,7 +80,7 @@ func TestStoredByEarlierVersions(t *testing.T) {
 		"destinations/aws": d("timeout", 6, "verify", false),
 	}
 	for path, change := range kept {
-		m.refused(logical.UpdateOperation, path, change, "outbound_hosts does not name it", "vault write smvm/config outbound_hosts=127.0.0.1:")
+		m.refused(logical.UpdateOperation, path, change, "outbound_hosts does not name it", "vault write smvm/config outbound_hosts=")
 		m.warns(logical.ReadOperation, path, nil, "an earlier version stored it")
 	}
 	if answer := m.write("rotate", nil); answer["status"] != "completed" {
@@ -192,6 +192,19 @@ func TestThroughAProxy(t *testing.T) {
 	}
 }
 
+// TestNoCheckOfADestination keeps values from who has an account where copies go: a
+// check could write them there under the operator's own name.
+func TestNoCheckOfADestination(t *testing.T) {
+	m, vault := newMount(t), newParty(t, trusted)
+	keyedRole(m)
+	m.listed("destinations=" + trusted)
+	m.write("destinations/kv", d("type", "vault_kv", "address", vault.URL, "token", "token-0123456789", "values", "x={{api_key}}", "verify", false))
+	m.refused(logical.UpdateOperation, "checks/default/c", d("url", vault.URL+"/v1/cubbyhole/mine", "method", "PUT", "phase", "before",
+		"headers", "X-Vault-Token: of-the-operator-0123456789", "body", `{"value":"{{api_key}}"}`), "url", "outbound_hosts=destinations=127.0.0.1,checks=127.0.0.1:")
+	m.refused(logical.UpdateOperation, "alerts/a", d("type", "webhook", "url", vault.URL+"/hook", "key", "signing-key-0123456789"), "url", "alerts=127.0.0.1:")
+	vault.nothing(m)
+}
+
 // TestTricksOfChecks tries what a check might be talked into.
 func TestTricksOfChecks(t *testing.T) {
 	m, here := newMount(t), newParty(t, trusted)
@@ -203,7 +216,7 @@ func TestTricksOfChecks(t *testing.T) {
 		data  map[string]any
 		words []string
 	}{
-		{d("headers", []string{key, "Host: evil.example"}), []string{"headers", "Host", "outbound_hosts=127.0.0.1,orders.example.com,evil.example"}},
+		{d("headers", []string{key, "Host: evil.example"}), []string{"headers", "Host", "outbound_hosts=127.0.0.1,orders.example.com,checks=evil.example"}},
 		{d("headers", []string{key, "host:evil.example"}), []string{"headers", "Host"}},
 		{d("headers", []string{key, "Host: {{api_key}}"}), []string{"headers", "Host", "placeholder"}},
 		{d("headers", []string{"{{api_key}}: x"}), []string{"headers"}},

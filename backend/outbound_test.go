@@ -134,6 +134,12 @@ func eachCarrier(t *testing.T, test func(m *mount, c carrier, here, there *party
 	}
 }
 
+// use is what a host may be limited to for it.
+func (c carrier) use() string {
+	use, _, _ := strings.Cut(c.path, "/")
+	return use
+}
+
 // with is the data with other fields.
 func (c carrier) with(more ...any) map[string]any {
 	data := d(more...)
@@ -154,9 +160,9 @@ func TestOnlyListedGetValues(t *testing.T) {
 		if c.way != "endpoint" && c.way != "sts_endpoint" {
 			delete(elsewhere, "endpoint")
 		}
-		m.refused(logical.UpdateOperation, c.path, elsewhere, "outbound_hosts", "vault write smvm/config outbound_hosts="+host)
+		m.refused(logical.UpdateOperation, c.path, elsewhere, "outbound_hosts", "vault write smvm/config outbound_hosts="+c.use()+"="+host)
 		m.listed(trusted, "example.com")
-		m.refused(logical.UpdateOperation, c.path, elsewhere, "outbound_hosts=127.0.0.1,example.com,"+host)
+		m.refused(logical.UpdateOperation, c.path, elsewhere, "outbound_hosts=127.0.0.1,example.com,"+c.use()+"="+host)
 		m.refused(logical.UpdateOperation, c.path, c.with(c.way, "http://example.com"), c.way, "in clear", "https://")
 		m.refused(logical.UpdateOperation, c.path, c.with(c.way, "https://169.254.169.254"), c.way, "nothing is ever sent there")
 		m.write(c.path, c.data)

@@ -95,7 +95,7 @@ func (b *backend) pathAlertWrite(ctx context.Context, _ *logical.Request, d *fra
 	if err != nil {
 		return nil, err
 	}
-	rule, err := b.outboundRule(ctx)
+	rule, err := b.outboundRule(ctx, outbound.ForAlerts)
 	if err != nil {
 		return nil, err
 	}
@@ -149,7 +149,7 @@ func (b *backend) pathAlertRead(ctx context.Context, _ *logical.Request, d *fram
 	if err != nil || c == nil {
 		return nil, err
 	}
-	rule, err := b.outboundRule(ctx)
+	rule, err := b.outboundRule(ctx, outbound.ForAlerts)
 	if err != nil {
 		return nil, err
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/check"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/outbound"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
@@ -119,7 +120,7 @@ func (b *backend) pathCheckRead(ctx context.Context, _ *logical.Request, d *fram
 	if err != nil {
 		return nil, fmt.Errorf("read check of %s: %w", r.Key, err)
 	}
-	rule, err := b.outboundRule(ctx)
+	rule, err := b.outboundRule(ctx, outbound.ForChecks)
 	if err != nil {
 		return nil, err
 	}

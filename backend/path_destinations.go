@@ -140,7 +140,7 @@ func (b *backend) pathDestinationRead(ctx context.Context, _ *logical.Request, d
 	if err != nil {
 		return nil, err
 	}
-	rule, err := b.outboundRule(ctx)
+	rule, err := b.outboundRule(ctx, outbound.ForDestinations)
 	if err != nil {
 		return nil, err
 	}

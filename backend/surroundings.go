@@ -49,7 +49,7 @@ func (s surroundings) Plan(ctx context.Context, r *rotation.Role, op rotation.Op
 	if err != nil {
 		return nil, err
 	}
-	rule, err := s.b.outboundRule(ctx)
+	rule, err := s.b.outboundRule(ctx, outbound.ForChecks)
 	if err != nil {
 		return nil, err
 	}
@@ -120,7 +120,7 @@ func (s surroundings) look(ctx context.Context, r *rotation.Role, t *rotation.Ta
 		err = json.Unmarshal(t.Data, &watch)
 	}
 	values, valuesErr := s.b.checkValues(snapshot)
-	rule, ruleErr := s.b.outboundRule(ctx)
+	rule, ruleErr := s.b.outboundRule(ctx, outbound.ForChecks)
 	if err := errors.Join(err, valuesErr, ruleErr); err != nil {
 		return err
 	}

@@ -108,7 +108,7 @@ func (r Rule) CheckHost(scheme, host string, carries bool) error {
 	switch {
 	case err != nil:
 		return refusal("the Host header %v", err)
-	case carries && !r.kept && !r.Hosts.have(t):
+	case carries && !r.kept && !r.Hosts.have(r.Use, t):
 		return r.unlisted(t)
 	}
 	return nil

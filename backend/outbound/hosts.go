@@ -6,15 +6,29 @@ import (
 	"fmt"
 	"net/netip"
 	"regexp"
+	"slices"
 	"strings"
 )
 
 // Hosts are who may get values and credentials.
 type Hosts []host
 
+// The uses that requests are for. What gets copies of values may show them to others
+// who have an account there, so a host need not be for all uses.
+const (
+	ForChecks       = "checks"
+	ForAlerts       = "alerts"
+	ForDestinations = "destinations"
+)
+
+// uses lists them.
+var uses = []string{ForChecks, ForAlerts, ForDestinations}
+
 // host is one of them: a name, all names below one, or the addresses of a network.
 type host struct {
 	text string
+	// use is what it is for; empty for all.
+	use string
 	// name begins with a dot if it stands for all below it.
 	name    string
 	network netip.Prefix
@@ -25,16 +39,26 @@ type host struct {
 const maxHosts = 256
 
 // ParseHosts reads names, patterns like *.example.com, IP addresses, each with or
-// without :port, and networks like 10.0.0.0/8.
+// without :port, and networks like 10.0.0.0/8; before each may stand the use that it
+// is for, like checks=orders.example.com.
 func ParseHosts(texts []string) (Hosts, error) {
 	if len(texts) > maxHosts {
 		return nil, fmt.Errorf("are %d; the limit is %d: use patterns or networks", len(texts), maxHosts)
 	}
 	hosts := make(Hosts, 0, len(texts))
 	for _, text := range texts {
-		h, err := parseHost(text)
+		use, named, limited := strings.Cut(text, "=")
+		if !limited {
+			use, named = "", text
+		} else if !slices.Contains(uses, use) {
+			return nil, fmt.Errorf("%q is for no use that there is; there are: %s", text, strings.Join(uses, "=, ")+"=")
+		}
+		h, err := parseHost(named)
 		if err != nil {
 			return nil, fmt.Errorf("%q %w", text, err)
+		}
+		if h.use = use; limited {
+			h.text = use + "=" + h.text
 		}
 		hosts = append(hosts, h)
 	}
@@ -107,10 +131,11 @@ func (h Hosts) Texts() []string {
 	return texts
 }
 
-// have reports whether a target is among them by what its address says.
-func (h Hosts) have(t target) bool {
+// have reports whether a target is among those for a use by what its address says.
+func (h Hosts) have(use string, t target) bool {
 	for _, one := range h {
 		switch {
+		case one.use != "" && one.use != use:
 		case one.port != "" && one.port != t.port:
 		case t.ip.IsValid():
 			if one.network.IsValid() && one.network.Contains(t.ip) {
@@ -124,9 +149,9 @@ func (h Hosts) have(t target) bool {
 }
 
 // resolvable reports whether the address that a name resolves to may be among them.
-func (h Hosts) resolvable(port string) bool {
+func (h Hosts) resolvable(use, port string) bool {
 	for _, one := range h {
-		if one.network.IsValid() && (one.port == "" || one.port == port) {
+		if one.network.IsValid() && (one.use == "" || one.use == use) && (one.port == "" || one.port == port) {
 			return true
 		}
 	}

@@ -6,7 +6,6 @@ import (
 	"net/netip"
 	"net/url"
 	"regexp"
-	"slices"
 	"strings"
 	"time"
 )
@@ -17,6 +16,8 @@ import (
 type Rule struct {
 	// Hosts are who may get values and credentials; nil as long as nobody has said.
 	Hosts Hosts
+	// Use is what the requests are for; empty is for no use that Hosts may be limited to.
+	Use string
 	// Proxy is what requests go through; nil for none. It resolves names by itself,
 	// so then Hosts that are networks stand for addresses that are written as such,
 	// and what a name resolves to is compared with what is never sent to as far as it
@@ -84,7 +85,7 @@ func (r Rule) Admit(ctx context.Context, address string, carries bool) error {
 	if err == nil {
 		err = r.admit(t, carries)
 	}
-	if err != nil || !carries || r.kept || r.Hosts.have(t) {
+	if err != nil || !carries || r.kept || r.Hosts.have(r.Use, t) {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, lookup)
@@ -121,7 +122,7 @@ func (r Rule) admit(t target, carries bool) error {
 		return nil
 	case t.scheme != "https" && !t.local():
 		return refusal("values or credentials would be sent in clear: it must begin with https://, unless it is of this machine")
-	case r.Hosts.have(t), !t.ip.IsValid() && r.Proxy == nil && r.Hosts.resolvable(t.port):
+	case r.Hosts.have(r.Use, t), !t.ip.IsValid() && r.Proxy == nil && r.Hosts.resolvable(r.Use, t.port):
 		return nil
 	}
 	return r.unlisted(t)
@@ -136,7 +137,7 @@ func (r Rule) reach(t target, ip netip.Addr, carries bool) error {
 		return refusal("%s resolves to %s, %s: nothing is ever sent there", t.name, ip, what)
 	case t.local() && !actual.ip.IsLoopback():
 		return refusal("%s resolves to %s, which is not of this machine", t.name, ip)
-	case !carries || r.kept || r.Hosts.have(t) || r.Hosts.have(actual):
+	case !carries || r.kept || r.Hosts.have(r.Use, t) || r.Hosts.have(r.Use, actual):
 		return nil
 	}
 	return r.unlisted(t)
@@ -159,15 +160,19 @@ func (r Rule) mount() string {
 const maxShown = 1000
 
 // plain is what a shell takes as it is.
-var plain = regexp.MustCompile(`^[A-Za-z0-9_.,:/-]+$`)
+var plain = regexp.MustCompile(`^[A-Za-z0-9_.,:/=-]+$`)
 
 // with is the list that has a target too, for a shell: a write replaces the list.
 // It holds nothing but names, numbers and the marks between them.
 func (r Rule) with(t target) string {
-	list := strings.Join(slices.Concat(r.Hosts.Texts(), []string{t.String()}), ",")
+	added := t.String()
+	if r.Use != "" {
+		added = r.Use + "=" + added
+	}
+	list := strings.Join(append(r.Hosts.Texts(), added), ",")
 	switch {
 	case len(list) > maxShown:
-		return "'…," + t.String() + "', with those there are in place of the dots"
+		return "'…," + added + "', with those there are in place of the dots"
 	case plain.MatchString(list):
 		return list
 	}

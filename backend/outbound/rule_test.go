@@ -189,6 +189,7 @@ func TestHosts(t *testing.T) {
 	for text, want := range map[string]string{
 		"Orders.Example.com.": "orders.example.com", "orders:8443": "orders:8443", "*.Example.com": "*.example.com",
 		"*.example.com:443": "*.example.com:443", "192.0.2.1": "192.0.2.1", "192.0.2.1:80": "192.0.2.1:80", "::1": "::1", "[::1]": "::1",
+		"checks=Orders:443": "checks=orders:443", "destinations=10.0.0.0/8": "destinations=10.0.0.0/8",
 		"[::1]:80": "[::1]:80", "10.0.0.0/8": "10.0.0.0/8", "2001:DB8::/32": "2001:db8::/32", "0.0.0.0/0": "0.0.0.0/0", "::ffff:192.0.2.1": "192.0.2.1",
 	} {
 		hosts, err := ParseHosts([]string{text})
@@ -204,6 +205,7 @@ func TestHosts(t *testing.T) {
 		"": "neither", "*": "neither", "*.": "neither", "a*.example.com": "neither", "*.*.example.com": "neither", "https://x": "neither",
 		"x/y": "neither", "user@x": "neither", "bücher.example": "neither", "x:0": "neither", "x:99999": "neither", "x:y": "neither", "*.192.0.2.1": "neither",
 		"1.2": "neither", "0x1": "neither", "[::1": "neither", "::1:x": "neither", "x y": "neither", "fe80::1%eth0": "neither", "::ffff:10.0.0.0/104": "neither",
+		"secrets=x": "there are: checks=, alerts=, destinations=", "=x": "there are", "checks=": "neither", "checks=alerts=x": "neither",
 		"10.0.0.1/8": "write 10.0.0.0/8", "169.254.169.254": "leave it out", "169.254.0.0/16": "leave it out", "fe80::/64": "leave it out", "fd00:ec2::254": "leave it out",
 	} {
 		if _, err := ParseHosts([]string{text}); err == nil || !strings.Contains(err.Error(), want) {
@@ -212,6 +214,30 @@ func TestHosts(t *testing.T) {
 	}
 	if _, err := ParseHosts(make([]string, maxHosts+1)); err == nil {
 		t.Error("there is no limit")
+	}
+}
+
+// TestUses are what a host may be limited to.
+func TestUses(t *testing.T) {
+	t.Parallel()
+	rule := listing(t, "all.example.com", "checks=orders.example.com", "destinations=192.0.2.0/24")
+	for use, want := range map[string][3]bool{
+		ForChecks: {true, true, false}, ForAlerts: {true, false, false}, ForDestinations: {true, false, true}, "": {true, false, false},
+	} {
+		rule.Use = use
+		for i, address := range []string{"https://all.example.com", "https://orders.example.com", "https://192.0.2.7"} {
+			rule.Proxy = &url.URL{Scheme: "http", Host: "127.0.0.1:1"} // where nothing is resolved
+			if err := rule.Check(address, true); (err == nil) != want[i] {
+				t.Errorf("for %q, %s: %v", use, address, err)
+			}
+		}
+		resolved, err := newTarget("192.0.2.7", "443")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := rule.reach(target{scheme: "https", name: "kv.example.com", port: "443"}, resolved.ip, true); (err == nil) != want[2] {
+			t.Errorf("for %q, a name at 192.0.2.7: %v", use, err)
+		}
 	}
 }
 
@@ -226,6 +252,7 @@ func TestCommand(t *testing.T) {
 		{Rule{}, "https://orders.example.com/path-secret?q", "vault write smvm/config outbound_hosts=orders.example.com"},
 		{listing(t, "a.example.com"), "https://orders.example.com:8443", "outbound_hosts=a.example.com,orders.example.com:8443"},
 		{listing(t, "*.a.example.com"), "https://[2001:db8::1]", "outbound_hosts='*.a.example.com,2001:db8::1'"},
+		{Rule{Use: ForChecks, Hosts: listing(t, "destinations=orders.example.com").Hosts}, "https://orders.example.com", "outbound_hosts=destinations=orders.example.com,checks=orders.example.com"},
 		{Rule{}, "https://[2001:db8::1]:8443", "outbound_hosts='[2001:db8::1]:8443'"},
 		{listing(t, strings.Fields(strings.Repeat("orders.example.com ", 60))...), "https://new.example.com", "outbound_hosts='…,new.example.com'"},
 	} {
