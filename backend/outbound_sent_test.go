@@ -74,6 +74,7 @@ func TestStoredByEarlierVersions(t *testing.T) {
 	m.write("checks/default/c", d("url", here.URL, "headers", "X-API-Key: {{api_key}}"))
 	m.write("alerts/a", d("type", "webhook", "url", told.URL+"/hook", "key", "signing-key-0123456789", "events", "rotation_completed"))
 	m.ages()
+	m.write("config", d("environment", "test")) // which says nothing of it
 	kept := map[string]map[string]any{
 		"checks/default/c": d("timeout", 6),
 		"alerts/a":         d("notice", "48h"),
@@ -189,6 +190,22 @@ func TestThroughAProxy(t *testing.T) {
 	}
 	if got := m.read("config", nil); got["outbound_proxy"] != proxy.URL || !slices.Equal(got["outbound_hosts"].([]string), []string{"192.0.2.0/24"}) {
 		t.Errorf("the configuration reads %v", got)
+	}
+}
+
+// TestFreeChecksOnlyAsk has a check of which nobody has heard change something where
+// Vault can reach it, and others cannot.
+func TestFreeChecksOnlyAsk(t *testing.T) {
+	m, inside := newMount(t), newParty(t, foreign)
+	keyedRole(m)
+	for _, method := range []string{"POST", "PUT", "PATCH", "DELETE", "PURGE"} {
+		m.refused(logical.UpdateOperation, "checks/default/c", d("url", inside.URL+"/shutdown", "method", method), "url", "outbound_hosts")
+	}
+	m.write("checks/default/c", d("url", inside.URL+"/health", "method", "HEAD"))
+	m.refused(logical.UpdateOperation, "checks/default/c", d("method", "DELETE"), "url", "outbound_hosts")
+	m.write("rotate", nil)
+	if got := inside.received(); len(got) != 1 || !strings.HasPrefix(got[0], "HEAD /health map[User-Agent:[Go-http-client/1.1]] ") {
+		t.Errorf("it received %q", got)
 	}
 }
 

@@ -197,7 +197,8 @@ succeed, the role goes back to its previous values by itself, as a new version.
 With samples, latencies are measured before and after, and a percentile may not
 grow by more than max_latency_increase percent. Headers and body may contain the
 role's values by placeholders like {{api_key}}; write no secrets into them
-literally. A check that has headers or a body is sent only to what outbound_hosts
-of config names, and by https unless that is this machine; whoever changes where it
-is sent, by url or tls_ca, gives headers and body again. A rollback and a rotation with revoke_previous ask nothing before, and
-are not rolled back.`
+literally. A check that has headers or a body, or another method than GET and HEAD,
+is sent only to what outbound_hosts of config names, and by https unless that is this
+machine; whoever changes where it is sent, by url or tls_ca, gives headers and body
+again. A rollback and a rotation with revoke_previous ask nothing before, and are not
+rolled back.`

@@ -83,9 +83,12 @@ type Config struct {
 	Checked bool `json:"checked,omitempty"`
 }
 
-// Carries reports whether requests may have values or credentials in them: a
-// header or body without a placeholder is there for a reason too.
-func (c Config) Carries() bool { return len(c.Headers) > 0 || c.Body != "" }
+// Carries reports whether requests may have values or credentials in them, or do more
+// than ask: a header or body without a placeholder is there for a reason too, and so
+// is a method that changes something.
+func (c Config) Carries() bool {
+	return len(c.Headers) > 0 || c.Body != "" || c.Method != http.MethodGet && c.Method != http.MethodHead
+}
 
 // Allowed says why requests may not be made, as far as that is known without asking
 // DNS.

@@ -75,7 +75,7 @@ func (r Rule) Check(address string, carries bool) error {
 	return r.admit(t, carries)
 }
 
-// lookup bounds how long a write waits for DNS.
+// lookup bounds how long is waited for DNS only to compare what it says.
 const lookup = 2 * time.Second
 
 // Admit is Check for what is about to be stored: a name that only its addresses can
@@ -88,8 +88,6 @@ func (r Rule) Admit(ctx context.Context, address string, carries bool) error {
 	if err != nil || !carries || r.kept || r.Hosts.have(r.Use, t) {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, lookup)
-	defer cancel()
 	for _, ip := range r.addresses(ctx, t) {
 		if r.reach(t, ip, carries) == nil {
 			return nil
@@ -100,6 +98,8 @@ func (r Rule) Admit(ctx context.Context, address string, carries bool) error {
 
 // addresses are what a name resolves to here and now, none if it does not.
 func (r Rule) addresses(ctx context.Context, t target) []netip.Addr {
+	ctx, cancel := context.WithTimeout(ctx, lookup)
+	defer cancel()
 	resolver := r.Resolver
 	if resolver == nil {
 		resolver = net.DefaultResolver
