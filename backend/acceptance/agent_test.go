@@ -50,9 +50,6 @@ func (e *engine) install(dir string, replacements ...string) {
 	if err != nil {
 		e.Fatal(err)
 	}
-	if err := os.Mkdir(filepath.Join(dir, "config"), 0o700); err != nil {
-		e.Fatal(err)
-	}
 	source := filepath.Join(root, "bootstrap", "agent")
 	replace := strings.NewReplacer(append([]string{"/etc/smvm-api", dir, "/var/lib/smvm-api", dir, "/run/smvm-api", dir, "smvm/creds", e.path + "/creds"}, replacements...)...)
 	err = filepath.WalkDir(source, func(path string, entry fs.DirEntry, err error) error {

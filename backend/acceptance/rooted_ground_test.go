@@ -117,13 +117,19 @@ func writers(t *testing.T) map[string]writer {
 	if err := os.WriteFile(plugin, []byte("#!/bin/sh\n"), 0o755); err != nil {
 		t.Fatal(err)
 	}
+	elsewhere := t.TempDir() // has directories of the same names
+	if err := os.MkdirAll(filepath.Join(elsewhere, "bootstrap", "agent"), 0o755); err != nil {
+		t.Fatal(err)
+	}
 	script := func(g *ground, env []string, name string, args ...string) ([]byte, error) {
 		root, err := testenv.Root()
 		g.must(err)
 		ctx, cancel := context.WithTimeout(g.Context(), 20*time.Second)
 		defer cancel()
-		cmd := exec.CommandContext(ctx, filepath.Join(root, "bootstrap", name), args...)
-		cmd.Env = append(os.Environ(), append(env, "PATH="+filepath.Dir(shared.vault.Binary)+":"+os.Getenv("PATH"),
+		// By a relative name, with what a careless environment may have.
+		cmd := exec.CommandContext(ctx, "sh", append([]string{"-c", `umask 0 && exec "$0" "$@"`, filepath.Join("bootstrap", name)}, args...)...)
+		cmd.Dir = root
+		cmd.Env = append(os.Environ(), append(env, "CDPATH="+elsewhere, "PATH="+filepath.Dir(shared.vault.Binary)+":"+os.Getenv("PATH"),
 			"VAULT_ADDR="+shared.vault.Address, "VAULT_TOKEN="+shared.vault.RootToken)...)
 		cmd.WaitDelay = time.Second
 		return cmd.CombinedOutput()
