@@ -61,6 +61,14 @@ func TestClaimsRefused(t *testing.T) {
 		{sign, d("claims", d("aud", []any{"shop", 7})), []string{"claims", "aud is not a string or a list"}},
 		{sign, d("claims", d("aud", []any{})), []string{"claims", "aud is not a string or a list"}},
 		{sign, d("claims", d("admin", true)), []string{"claims", "admin", "denied_claims"}},
+		{sign, d("claims", d("Admin", true)), []string{"claims", "Admin", "denied_claims"}},
+		{sign, d("claims", `{"ſub": "root"}`), []string{"claims", `"\u017fub"`, "take for sub"}},
+		{sign, d("claims", d("E-xp", 1)), []string{"claims", "take for exp"}},
+		{sign, d("claims", `{"sub": "a", "sub": "b"}`), []string{"claims", "name twice"}},
+		{sign, d("claims", `{"x": [{"y": 1, "y": 2}]}`), []string{"claims", "name twice"}},
+		{sign, d("claims", `{"a": 1}}`), []string{"claims", "JSON object"}},
+		{sign, d("claims", d("scope", "a", "Scope", "b")), []string{"claims", `"Scope" and "scope"`}},
+		{sign, d("claims", d("ad\u200bmin", true)), []string{"claims", "nobody sees"}},
 		{sign, d("claims", "[1]"), []string{"claims", "JSON object"}},
 		{sign, d("claims", "null"), []string{"claims", "JSON object"}},
 		{sign, d("claims", `{"a":1} {"b":2}`), []string{"claims", "JSON object"}},
@@ -100,7 +108,12 @@ func TestIdentityClaims(t *testing.T) {
 	if resp, err := m.send(req); err != nil || !resp.IsError() || !strings.Contains(resp.Error().Error(), "your token has none") {
 		t.Errorf("without an identity it is %v, %v", resp, err)
 	}
+	m.refused(logical.UpdateOperation, sign, d("claims", d("Sub", "root")), "claims", "Sub")
+	m.refused(logical.UpdateOperation, sign, d("claims", d("ſcope", "root")), "claims", "allowed_claims")
 	for template, words := range map[string][]string{
+		`{"Exp": 1}`: {"claims_template", "take for exp"},
+		`{"sub": "x", "sub": {{identity.entity.name}}}`: {"claims_template", "name twice"},
+		`{"Scope": "all"}`:                    {"claims_template", "allowed_claims"},
 		`{"exp": 1}`:                          {"claims_template", "exp"},
 		`{"aud": "x"}`:                        {"claims_template", "aud"},
 		`{"sub": {{identity.entity.name}`:     {"claims_template", "unbalanced"},
@@ -108,6 +121,21 @@ func TestIdentityClaims(t *testing.T) {
 		`["x"]`:                               {"claims_template", "JSON object"},
 	} {
 		m.refused(logical.UpdateOperation, "secrets/r/jwt", d("claims_template", template), words...)
+	}
+}
+
+// TestIdentityNamesNoClaims has a template of which identities name the claims: what
+// they name is held to the same rules, and no text of theirs ends the template's.
+func TestIdentityNamesNoClaims(t *testing.T) {
+	m := signer(t, d("denied_claims", "admin", "claims_template", `{{identity.entity.metadata}}`))
+	for _, metadata := range []map[string]string{{"Exp": "1"}, {"iſs": "evil"}, {"Admin": "true"}, {"sub\u200b": "x"}, {"team": "a", "Team": "b"}, {"nbf": "1"}} {
+		m.system.EntityVal = &logical.Entity{ID: "entity-test", Metadata: metadata}
+		m.refused(logical.UpdateOperation, sign, nil, "claims_template")
+	}
+	m.system.EntityVal = &logical.Entity{ID: "entity-test", Metadata: map[string]string{"team": "\",\"admin\":\"true", "x\",\"admin\":true,\"y": "z"}}
+	got := m.write(verify, d("token", m.token(nil, "")))["claims"].(map[string]any)
+	if _, has := got["admin"]; has || len(got) != 6 || got["team"] != "\",\"admin\":\"true" {
+		t.Errorf("the claims are %v", got)
 	}
 }
 
@@ -140,4 +168,15 @@ func jsonOf(t *testing.T, value any) string {
 		t.Fatal(err)
 	}
 	return string(text)
+}
+
+// TestHugeLifetimes are refused, and not taken for what is left of them when they
+// overflow.
+func TestHugeLifetimes(t *testing.T) {
+	m := signer(t, nil)
+	for _, huge := range []any{"18446744100", 18446744100, "18446744100s", "5124095576030431h", "9223372036854775807", json.Number("1e30"), "1e30", -18446744047, "-18446744047"} {
+		m.refused(logical.UpdateOperation, sign, d("ttl", huge), "ttl")
+		m.refused(logical.UpdateOperation, "secrets/r/jwt", d("max_ttl", huge), "max_ttl")
+		m.refused(logical.UpdateOperation, "config", d("overlap", huge), "overlap")
+	}
 }

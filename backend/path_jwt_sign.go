@@ -54,7 +54,7 @@ func (b *backend) pathJWTSignWrite(ctx context.Context, req *logical.Request, d 
 	if err != nil {
 		return nil, err
 	}
-	identity, err := b.callerClaims(req, ring.Config().ClaimsTemplate)
+	identity, err := b.callerClaims(req, ring.Config())
 	if err != nil {
 		return nil, err
 	}
@@ -75,7 +75,8 @@ func (b *backend) pathJWTSignWrite(ctx context.Context, req *logical.Request, d 
 const jwtSignHelp = `
 Makes a token of the claims, signed with the current key of a secret of type jwt.
 The engine sets exp from ttl, iat, nbf and jti, and iss and aud where the secret
-says what they are; a claim that may not be named is refused. A token lives for at
+says what they are; a claim that may not be named is refused, under every name
+that libraries take for it, in another case for example. A token lives for at
 most max_ttl, and never longer than the overlap of the role: so its key verifies
 it until it expires, whatever rotates meanwhile. Rotating twice within one overlap
 ends that early, and the answer of the rotation warns of it; so does

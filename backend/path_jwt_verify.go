@@ -68,5 +68,6 @@ const jwtVerifyHelp = `
 Verifies a token: that its signature is one of the current key, or of the previous
 one during its overlap, by the algorithm of that key and no other; that it has exp
 and has not expired, nor begins in the future, with 60 seconds of leeway; and that
-iss and aud are as the secret says, where it does. A token that is not valid is
+iss and aud are as the secret says, where it does; and that no claim can be taken
+for another one, as names in another case are, or stands in it twice. A token that is not valid is
 answered with valid=false and the reason, which shows nothing of the token.`

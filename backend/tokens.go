@@ -51,7 +51,7 @@ func checkTokens(typeName string, config json.RawMessage, terms rotation.Terms) 
 	if c.ClaimsTemplate == "" {
 		return nil
 	}
-	_, err = identityClaims(c.ClaimsTemplate, &logical.Entity{}, nil)
+	_, err = identityClaims(c, &logical.Entity{}, nil)
 	return err
 }
 
@@ -123,10 +123,10 @@ func keyring(snapshot *rotation.Snapshot, s *rotation.Secret) (*secret.Keyring, 
 	return kept.ring, kept.err
 }
 
-// identityClaims are the claims that a template makes of an identity.
-func identityClaims(template string, entity *logical.Entity, groups []*logical.Group) (map[string]any, error) {
+// identityClaims are the claims that the template of c makes of an identity.
+func identityClaims(c secret.JWTConfig, entity *logical.Entity, groups []*logical.Group) (map[string]any, error) {
 	_, text, err := identitytpl.PopulateString(identitytpl.PopulateStringInput{
-		Mode: identitytpl.JSONTemplating, String: template, Entity: entity, Groups: groups,
+		Mode: identitytpl.JSONTemplating, String: c.ClaimsTemplate, Entity: entity, Groups: groups,
 	})
 	if err != nil {
 		return nil, invalid("claims_template", "can't be filled in: %v", err)
@@ -135,12 +135,12 @@ func identityClaims(template string, entity *logical.Entity, groups []*logical.G
 	if err != nil {
 		return nil, err
 	}
-	return claims, secret.CheckIdentity(claims)
+	return claims, c.CheckIdentity(claims)
 }
 
-// callerClaims are the claims that the template makes of the caller's identity.
-func (b *backend) callerClaims(req *logical.Request, template string) (map[string]any, error) {
-	if template == "" {
+// callerClaims are the claims that the template of c makes of the caller's identity.
+func (b *backend) callerClaims(req *logical.Request, c secret.JWTConfig) (map[string]any, error) {
+	if c.ClaimsTemplate == "" {
 		return nil, nil
 	}
 	entity, err := b.entity(req)
@@ -154,7 +154,7 @@ func (b *backend) callerClaims(req *logical.Request, template string) (map[strin
 	if err != nil {
 		return nil, fmt.Errorf("read groups of the caller: %w", err)
 	}
-	return identityClaims(template, entity, groups)
+	return identityClaims(c, entity, groups)
 }
 
 // entity is the identity of who makes a request, nil if it has none.

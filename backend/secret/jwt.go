@@ -30,8 +30,11 @@ type jwtType struct {
 
 // Validate implements Type.
 func (jwtType) Validate(config json.RawMessage) error {
-	_, err := ReadJWTConfig(config)
-	return err
+	c, err := ReadJWTConfig(config)
+	if err != nil {
+		return err
+	}
+	return c.checkClaimNames()
 }
 
 // Create makes a key: 64 random bytes, written as 128 hexadecimal digits, for an

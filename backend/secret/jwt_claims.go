@@ -3,6 +3,7 @@ package secret
 import (
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -65,19 +66,23 @@ func (c JWTConfig) ttl(r TokenRequest) (time.Duration, error) {
 	return r.TTL, nil
 }
 
-// checkNamed refuses claims that the request may not name.
+// checkNamed refuses claims that the request may not name. What is denied or made
+// here is so under every name that is taken for it; what is allowed, under its own.
 func (c JWTConfig) checkNamed(r TokenRequest) error {
-	for name := range r.Claims {
-		_, templated := r.Identity[name]
+	names, templated := namesOf(r.Claims), namesOf(r.Identity)
+	if err := checkNames("claims", names); err != nil {
+		return err
+	}
+	for _, name := range names {
 		switch {
 		case name == "exp":
 			return invalid("claims", "exp follows from ttl: leave it out, and give ttl")
 		case slices.Contains(setClaims, name):
 			return invalid("claims", "%s is set by the engine: leave it out", name)
-		case templated:
-			return invalid("claims", "%q is made from your identity by claims_template: leave it out", name)
-		case slices.Contains(c.DeniedClaims, name):
-			return invalid("claims", "%q is one of denied_claims: leave it out", name)
+		case alike(templated, name) != "":
+			return invalid("claims", "%+q is taken for %q, which is made from your identity by claims_template: leave it out", name, alike(templated, name))
+		case alike(c.DeniedClaims, name) != "":
+			return invalid("claims", "%+q is taken for %q, which is one of denied_claims: leave it out", name, alike(c.DeniedClaims, name))
 		case len(c.AllowedClaims) > 0 && !slices.Contains(c.AllowedClaims, name) && !c.fixes(name):
 			return invalid("claims", "%q is not one of allowed_claims: leave it out", name)
 		}
@@ -150,11 +155,21 @@ func texts(value any) ([]string, bool) {
 }
 
 // CheckIdentity refuses a template that makes claims which it may not: those set
-// here, and those that the configuration fixes otherwise.
-func CheckIdentity(made map[string]any) error {
-	for name := range made {
+// here, those that the configuration fixes otherwise, and those that are taken for
+// one that applications may name.
+func (c JWTConfig) CheckIdentity(made map[string]any) error {
+	names := namesOf(made)
+	if err := checkNames("claims_template", names); err != nil {
+		return err
+	}
+	for _, name := range names {
 		if name == "iss" || name == "aud" || slices.Contains(setClaims, name) {
 			return invalid("claims_template", "makes %s, which the engine sets: leave it out", name)
+		}
+		for _, list := range [][]string{c.AllowedClaims, c.DeniedClaims} {
+			if other := alike(list, name); other != "" && !slices.Contains(list, name) {
+				return invalid("claims_template", "makes %+q, which libraries take for %+q of allowed_claims or denied_claims: write both the same", name, other)
+			}
 		}
 	}
 	return nil
@@ -165,7 +180,14 @@ func DecodeClaims(field, text string) (map[string]any, error) {
 	decoder := json.NewDecoder(strings.NewReader(text))
 	decoder.UseNumber()
 	var claims map[string]any
-	if err := decoder.Decode(&claims); err != nil || decoder.More() || claims == nil {
+	err := decoder.Decode(&claims)
+	if err == nil {
+		err = checkOnce(text)
+	}
+	switch {
+	case errors.Is(err, errTwice):
+		return nil, invalid(field, "has a name twice in one object: leave one of them out")
+	case err != nil || claims == nil:
 		return nil, invalid(field, `is not one JSON object, such as {"sub":"orders"}`)
 	}
 	return claims, nil

@@ -94,3 +94,21 @@ func (c JWTConfig) checkLimits() error {
 	}
 	return nil
 }
+
+// checkClaimNames refuses names in allowed_claims and denied_claims that are taken
+// for each other, or for a registered claim. A configuration that was stored before
+// this was checked is still read.
+func (c JWTConfig) checkClaimNames() error {
+	if err := checkNames("allowed_claims", c.AllowedClaims); err != nil {
+		return err
+	}
+	if err := checkNames("denied_claims", c.DeniedClaims); err != nil {
+		return err
+	}
+	for _, name := range c.AllowedClaims {
+		if denied := alike(c.DeniedClaims, name); denied != "" {
+			return invalid("denied_claims", "has %+q, which libraries take for %+q of allowed_claims: leave it out of one", denied, name)
+		}
+	}
+	return nil
+}

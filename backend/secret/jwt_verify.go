@@ -1,9 +1,11 @@
 package secret
 
 import (
+	"encoding/base64"
 	"errors"
 	"regexp"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
@@ -71,6 +73,9 @@ func (k *Keyring) Verify(token string, now time.Time) Verified {
 		}
 		found := Verified{Stage: key.stage, KID: key.kid, Refusal: reason(err)}
 		if err == nil {
+			found.Refusal = k.unclear(token, claims)
+		}
+		if found.Valid() {
 			found.Claims = claims
 		}
 		return found
@@ -85,6 +90,8 @@ const (
 	refusedKID       = "its kid is of no key that is current or in its overlap"
 	refusedAlgorithm = "its alg is not the algorithm of the key"
 	refusedSignature = "its signature does not verify"
+	refusedTwice     = "a name stands twice in an object of it, and some would read the first, some the last"
+	refusedNames     = "its claims have names that libraries take for each other, for registered ones, or for denied_claims"
 )
 
 // compact is the form of a token: three parts in base64url. It is checked because
@@ -129,6 +136,21 @@ func (k *Keyring) parse(token string, key staged, now time.Time) (jwt.MapClaims,
 	claims := jwt.MapClaims{}
 	_, err := jwt.ParseWithClaims(token, claims, func(*jwt.Token) (any, error) { return key.public, nil }, options...)
 	return claims, err
+}
+
+// unclear says why the claims of a verified token are not the same to everybody who
+// reads it; empty if they are.
+func (k *Keyring) unclear(token string, claims jwt.MapClaims) string {
+	for _, part := range strings.Split(token, ".")[:2] {
+		text, err := base64.RawURLEncoding.DecodeString(part)
+		if err != nil || checkOnce(string(text)) != nil {
+			return refusedTwice
+		}
+	}
+	if k.config.ambiguous(claims) {
+		return refusedNames
+	}
+	return ""
 }
 
 // reason says in words of its own why claims are refused: those of the library
