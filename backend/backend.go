@@ -43,6 +43,7 @@ type backend struct {
 	alerts    *alerts
 	copies    *copies
 	metrics   *metrics
+	ledger    *ledger
 	postgres  *secret.Postgres
 	types     map[string]secret.Type
 	admin     secret.Type
@@ -93,6 +94,7 @@ func newBackend(now func() time.Time) *backend {
 	b.alerts = &alerts{b: b}
 	b.copies = newCopies(b)
 	b.metrics = newMetrics(b)
+	b.ledger = newLedger(ctx, b)
 	busiest := b.busiest()
 	b.direct = newDirect(busiest...)
 	b.Backend = &framework.Backend{
@@ -153,6 +155,8 @@ func (b *backend) busiest() []*framework.Path {
 func (b *backend) paths() []*framework.Path {
 	return []*framework.Path{
 		b.pathConfig(),
+		b.pathConfigHistory(),
+		b.pathConfigHistoryRecord(),
 		b.pathConnectionList(),
 		b.pathConnections(),
 		b.pathConnectionHistory(),
@@ -231,6 +235,7 @@ func (b *backend) clean(context.Context) {
 func (b *backend) invalidate(_ context.Context, key string) {
 	if key == configKey {
 		b.settings.Store(&settings{})
+		b.ledger.forget()
 	}
 	b.managed.forget(key)
 	b.registry.drop(key)

@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"encoding/json"
 	"fmt"
 	"strings"
 	"time"
@@ -23,6 +24,7 @@ func (s *story) markdown() string {
 	for _, r := range s.Results {
 		d.line("- %s (%s): %s", r.Secret, r.Type, versionText(r))
 	}
+	s.changes(&d)
 	d.line("\n## Verification Results")
 	s.verification(&d)
 	d.line("\n## Issues and Resolutions")
@@ -50,6 +52,29 @@ func (s *story) event(d *paper) {
 	d.line("- Environment: %s", orText(plain(s.Environment), "not labelled"))
 	d.line("- Duration: %s", time.Duration(s.DurationMS)*time.Millisecond)
 	d.line("- Version after: %d", s.Version)
+}
+
+// changes tells what was configured otherwise.
+func (s *story) changes(d *paper) {
+	if len(s.Changes) == 0 {
+		return
+	}
+	d.line("\n## What Was Changed")
+	for _, c := range s.Changes {
+		d.line("- %s: %s → %s", plain(c.Field), valueText(c.From), valueText(c.To))
+	}
+}
+
+// valueText writes a value of a configuration.
+func valueText(value any) string {
+	if value == nil {
+		return "…"
+	}
+	text, err := json.Marshal(value)
+	if err != nil {
+		return "…"
+	}
+	return plain(string(text))
 }
 
 // issues tells what went wrong, and what was done about it.

@@ -18,6 +18,7 @@ const (
 	maxWorkers       = 64
 	defaultRetention = 1000
 	minRetention     = 10
+	minMaxAge        = 24 * time.Hour
 	maxEnvironment   = 128
 )
 
@@ -32,8 +33,9 @@ type settings struct {
 	MaxWorkers      int           `json:"max_workers,omitempty"`
 	Retention       int           `json:"history_retention,omitempty"`
 	// OutboundHosts is nil as long as nobody has said.
-	OutboundHosts []string `json:"outbound_hosts,omitzero"`
-	OutboundProxy string   `json:"outbound_proxy,omitempty"`
+	OutboundHosts []string      `json:"outbound_hosts,omitzero"`
+	OutboundProxy string        `json:"outbound_proxy,omitempty"`
+	MaxAge        time.Duration `json:"history_max_age,omitempty"`
 	// loaded tells what storage says from what is assumed until it was read.
 	loaded bool
 }
@@ -61,7 +63,8 @@ func configFields() map[string]*framework.FieldSchema {
 		"retry_interval":    field(framework.TypeDurationSecond, "Pause after a role's first failed automatic rotation; it doubles with each failure, up to an hour. 10 s by default."),
 		"max_retries":       field(framework.TypeInt, "How many automatic rotations of a role may fail in a row before it needs attention; 8 by default."),
 		"max_workers":       field(framework.TypeInt, "How many of the roles that need the same connections rotate by themselves at the same time; 8 by default, at most 64. A server that hangs takes no worker from the roles of another."),
-		"history_retention": field(framework.TypeInt, "How many history entries each role keeps; 1000 by default, at least 10."),
+		"history_retention": field(framework.TypeInt, "How many history entries each role keeps; 1000 by default, at least 10. What is above it is dropped a tenth at a time, which leaves an entry."),
+		"history_max_age":   field(framework.TypeDurationSecond, "For how long each role keeps them, apart from the newest ten; at least a day, 0, the default, for ever."),
 	}
 	maps.Copy(fields, outboundFields())
 	return fields
@@ -73,37 +76,37 @@ func (b *backend) pathConfigRead(ctx context.Context, _ *logical.Request, _ *fra
 	if err != nil {
 		return nil, err
 	}
-	d := b.rotationSettings()
-	return &logical.Response{Data: map[string]any{
+	return &logical.Response{Data: s.answer()}, nil
+}
+
+// answer is what the fields are, with the defaults in place. Its differences are
+// what is recorded of a change, so it has every field, and no secret.
+func (s *settings) answer() map[string]any {
+	d := s.forRotations()
+	return map[string]any{
 		"environment":       s.Environment,
 		"rotation_period":   seconds(d.Defaults.Period),
 		"overlap":           seconds(d.Defaults.Overlap),
 		"refresh_interval":  seconds(d.Defaults.RefreshInterval),
 		"retry_interval":    seconds(d.Defaults.RetryInterval),
 		"max_retries":       d.Defaults.MaxRetries,
-		"max_workers":       b.workers(),
+		"max_workers":       s.workers(),
 		"history_retention": d.Retention,
 		"outbound_hosts":    append([]string{}, s.OutboundHosts...),
 		"outbound_proxy":    s.OutboundProxy,
-	}}, nil
+		"history_max_age":   seconds(d.MaxAge),
+	}
 }
 
 // pathConfigWrite corresponds to UPDATE on config.
-func (b *backend) pathConfigWrite(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+func (b *backend) pathConfigWrite(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 	b.configuring.Lock()
 	defer b.configuring.Unlock()
-	current, err := b.loadSettings(ctx)
+	changed, err := b.ledger.change(ctx, req, func(s *settings) error { return s.update(d) })
 	if err != nil {
 		return nil, err
 	}
-	changed := *current
-	if err := changed.update(d); err != nil {
-		return nil, err
-	}
-	if err := (&store{b}).put(ctx, configKey, changed); err != nil {
-		return nil, fmt.Errorf("save configuration: %w", err)
-	}
-	b.settings.Store(&changed)
+	b.settings.Store(changed)
 	for _, role := range b.registry.loaded() {
 		if err := role.Refresh(); err != nil {
 			return nil, err
@@ -139,7 +142,22 @@ func (s *settings) update(d *framework.FieldData) error {
 		takeInt(d, "max_retries", &s.MaxRetries, 1, 1000),
 		takeInt(d, "max_workers", &s.MaxWorkers, 1, maxWorkers),
 		takeInt(d, "history_retention", &s.Retention, minRetention, 1_000_000),
+		takeMaxAge(d, &s.MaxAge),
 	)
+}
+
+// takeMaxAge takes over the age that history may have if the request names it.
+func takeMaxAge(d *framework.FieldData, target *time.Duration) error {
+	v, ok := d.GetOk("history_max_age")
+	if !ok {
+		return nil
+	}
+	age := time.Duration(v.(int)) * time.Second
+	if age != 0 && (age < minMaxAge || age > maxPeriod) {
+		return invalid("history_max_age", "is %d seconds; it must be a day, 86400 seconds, or more, at most a hundred years, or 0 to keep history for ever", v)
+	}
+	*target = age
+	return nil
 }
 
 // takeDuration takes over a duration, in whole seconds, if the request names it.
@@ -199,11 +217,14 @@ func (b *backend) loadSettings(ctx context.Context) (*settings, error) {
 }
 
 // rotationSettings is the part that rotations need, with the defaults in place.
-func (b *backend) rotationSettings() rotation.Settings {
-	s := b.settings.Load()
+func (b *backend) rotationSettings() rotation.Settings { return b.settings.Load().forRotations() }
+
+// forRotations is rotationSettings of s.
+func (s *settings) forRotations() rotation.Settings {
 	return rotation.Settings{
 		Environment: s.Environment,
 		Retention:   or(s.Retention, defaultRetention),
+		MaxAge:      s.MaxAge,
 		Defaults: rotation.Defaults{
 			Period:          or(s.RotationPeriod, rotation.DefaultPeriod),
 			Overlap:         or(s.Overlap, rotation.DefaultOverlap),
@@ -215,7 +236,9 @@ func (b *backend) rotationSettings() rotation.Settings {
 }
 
 // workers is how many roles of one lane may rotate by themselves at the same time.
-func (b *backend) workers() int { return or(b.settings.Load().MaxWorkers, defaultWorkers) }
+func (b *backend) workers() int { return b.settings.Load().workers() }
+
+func (s *settings) workers() int { return or(s.MaxWorkers, defaultWorkers) }
 
 // or returns v, or fallback when v is not set.
 func or[T comparable](v, fallback T) T {
@@ -233,4 +256,4 @@ const configHelp = `
 Holds the label of the environment, the defaults of roles, how many roles rotate
 at the same time, how much history is kept, and where values and credentials may
 go: nowhere, unless outbound_hosts say so. Every field is optional; a write
-changes only the fields it names.`
+changes only the fields it names, and is recorded in config/history.`

@@ -12,22 +12,42 @@ import (
 )
 
 func (b *backend) pathHistory() *framework.Path {
-	return b.historyPath("history/"+framework.GenericNameRegex("role")+"/?$", "role-history", "role", rolePrefix)
+	return historyPath("history/"+framework.GenericNameRegex("role")+"/?$", "role-history", "role", b.historyOf(rolePrefix, "role"))
 }
 
 func (b *backend) pathConnectionHistory() *framework.Path {
-	return b.historyPath("connections/"+framework.GenericNameRegex("name")+"/history/?$", "connection-history", "name", connectionPrefix)
+	return historyPath("connections/"+framework.GenericNameRegex("name")+"/history/?$", "connection-history", "name", b.historyOf(connectionPrefix, "name"))
 }
 
-// historyPath is the history of a role or of a connection.
-func (b *backend) historyPath(pattern, suffix, nameOf, prefix string) *framework.Path {
+func (b *backend) pathConfigHistory() *framework.Path {
+	return historyPath("config/history/?$", "configuration-history", "", b.configHistory)
+}
+
+// historian finds what a request wants to know the history of.
+type historian func(context.Context, *framework.FieldData) (*rotation.Role, error)
+
+// historyOf finds the role or connection that the field nameOf names.
+func (b *backend) historyOf(prefix, nameOf string) historian {
+	return func(ctx context.Context, d *framework.FieldData) (*rotation.Role, error) {
+		return b.findHistory(ctx, prefix, d.Get(nameOf).(string))
+	}
+}
+
+// configHistory finds the configuration of the mount.
+func (b *backend) configHistory(ctx context.Context, _ *framework.FieldData) (*rotation.Role, error) {
+	return b.ledger.configuration(ctx)
+}
+
+// historyPath is the history of a role, of a connection, or of the configuration,
+// which has no name.
+func historyPath(pattern, suffix, nameOf string, find historian) *framework.Path {
 	return &framework.Path{
 		Pattern:      pattern,
 		DisplayAttrs: attributes("", suffix),
 		Fields:       historyQuery(nameOf),
 		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.ListOperation: operation(b.historyList(prefix, nameOf), "List the operations, oldest first.", listFields()),
-			logical.ReadOperation: operation(b.historyRead(prefix, nameOf), "Read how long the history is and whether it is complete, or, with format=jsonl, its entries.", historyFields()),
+			logical.ListOperation: operation(historyList(find), "List the operations, oldest first.", listFields()),
+			logical.ReadOperation: operation(historyRead(find), "Read how long the history is and whether it is complete, or, with format=jsonl, its entries.", historyFields()),
 		},
 		HelpSynopsis:    "Read what was done, when, by whom and why.",
 		HelpDescription: oneLine(historyHelp),
@@ -35,18 +55,21 @@ func (b *backend) historyPath(pattern, suffix, nameOf, prefix string) *framework
 }
 
 func historyQuery(nameOf string) map[string]*framework.FieldSchema {
-	return map[string]*framework.FieldSchema{
-		nameOf:   nameField("Whose history."),
+	fields := map[string]*framework.FieldSchema{
 		"format": {Type: framework.TypeString, Default: "json", Query: true, Description: "json, or jsonl for the entries, oldest first, each as a line of JSON: what history/:role/:id answers."},
 		"after":  {Type: framework.TypeInt, Query: true, Description: "With jsonl: begin after the entry with this sequence number; with the oldest that is kept by default."},
 		"limit":  {Type: framework.TypeInt, Default: maxExport, Query: true, Description: "With jsonl: number of lines, at most 1000. There may be fewer; the export is at its end when there are none."},
 	}
+	if nameOf != "" {
+		fields[nameOf] = nameField("Whose history.")
+	}
+	return fields
 }
 
 func historyFields() map[string]*framework.FieldSchema {
 	return map[string]*framework.FieldSchema{
 		"count":       field(framework.TypeInt, "Number of entries ever written."),
-		"kept":        field(framework.TypeInt, "Number of entries kept; older ones were dropped by history_retention."),
+		"kept":        field(framework.TypeInt, "Number of entries kept; older ones were dropped by history_retention or history_max_age, which left an entry of kind prune."),
 		"head_hash":   field(framework.TypeString, "Hash of the newest entry, which vouches for all before it."),
 		"base_hash":   field(framework.TypeString, "Hash of the newest dropped entry; empty if none was."),
 		"chain_valid": field(framework.TypeBool, "Whether no entry was changed, dropped or reordered."),
@@ -69,13 +92,13 @@ func (b *backend) findHistory(ctx context.Context, prefix, name string) (*rotati
 }
 
 // historyRead corresponds to READ on history/:role.
-func (b *backend) historyRead(prefix, nameOf string) framework.OperationFunc {
+func historyRead(find historian) framework.OperationFunc {
 	return func(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 		export, err := takeExport(d)
 		if err != nil {
 			return nil, err
 		}
-		r, err := b.findHistory(ctx, prefix, d.Get(nameOf).(string))
+		r, err := find(ctx, d)
 		if err != nil {
 			return nil, err
 		}
@@ -97,12 +120,12 @@ func (b *backend) historyRead(prefix, nameOf string) framework.OperationFunc {
 }
 
 // historyList corresponds to LIST on history/:role.
-func (b *backend) historyList(prefix, nameOf string) framework.OperationFunc {
+func historyList(find historian) framework.OperationFunc {
 	return func(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 		if export, err := takeExport(d); err != nil || export != nil {
 			return nil, errorsFirst(err, invalid("format", "is jsonl, which is for reading, not for listing"))
 		}
-		r, err := b.findHistory(ctx, prefix, d.Get(nameOf).(string))
+		r, err := find(ctx, d)
 		if err != nil {
 			return nil, err
 		}
@@ -128,7 +151,9 @@ func (b *backend) historyList(prefix, nameOf string) framework.OperationFunc {
 
 const historyHelp = `
 Every creation, rotation, rollback, retirement and deletion has an entry, whether
-it succeeded or not. Each entry holds the hash of the one before, and the newest
+it succeeded or not, and so has every change of config. When history_retention or
+history_max_age lets old entries go, an entry of kind prune says which, and the hash
+of the last. Each entry holds the hash of the one before, and the newest
 hash is part of the role's state, so chain_valid tells whether any was changed,
 dropped or reordered. The same hashes are in Vault's log. The history of a deleted
 role stays. format=jsonl answers the entries themselves as text, to keep and to

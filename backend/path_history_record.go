@@ -12,25 +12,32 @@ import (
 )
 
 func (b *backend) pathHistoryRecord() *framework.Path {
-	return b.recordPath("history/"+framework.GenericNameRegex("role")+"/"+framework.GenericNameRegex("id"), "role-history-record", "role", rolePrefix)
+	return recordPath("history/"+framework.GenericNameRegex("role")+"/"+framework.GenericNameRegex("id"), "role-history-record", "role", b.historyOf(rolePrefix, "role"))
 }
 
 func (b *backend) pathConnectionHistoryRecord() *framework.Path {
-	return b.recordPath("connections/"+framework.GenericNameRegex("name")+"/history/"+framework.GenericNameRegex("id"), "connection-history-record", "name", connectionPrefix)
+	return recordPath("connections/"+framework.GenericNameRegex("name")+"/history/"+framework.GenericNameRegex("id"), "connection-history-record", "name", b.historyOf(connectionPrefix, "name"))
 }
 
-// recordPath is one entry of the history of a role or of a connection.
-func (b *backend) recordPath(pattern, suffix, nameOf, prefix string) *framework.Path {
+func (b *backend) pathConfigHistoryRecord() *framework.Path {
+	return recordPath("config/history/"+framework.GenericNameRegex("id"), "configuration-history-record", "", b.configHistory)
+}
+
+// recordPath is one entry of a history.
+func recordPath(pattern, suffix, nameOf string, find historian) *framework.Path {
+	fields := map[string]*framework.FieldSchema{
+		"id":     nameField("The rotation_id."),
+		"format": {Type: framework.TypeString, Default: "json", Query: true, Description: "json, or markdown for a record to file."},
+	}
+	if nameOf != "" {
+		fields[nameOf] = nameField("Whose history.")
+	}
 	return &framework.Path{
 		Pattern:      pattern,
 		DisplayAttrs: attributes("", suffix),
-		Fields: map[string]*framework.FieldSchema{
-			nameOf:   nameField("Whose history."),
-			"id":     nameField("The rotation_id."),
-			"format": {Type: framework.TypeString, Default: "json", Query: true, Description: "json, or markdown for a record to file."},
-		},
+		Fields:       fields,
 		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.ReadOperation: operation(b.recordRead(prefix, nameOf), "Read the record of one operation.", recordFields()),
+			logical.ReadOperation: operation(recordRead(find), "Read the record of one operation.", recordFields()),
 		},
 		HelpSynopsis:    "Read the record of one operation.",
 		HelpDescription: oneLine(recordHelp),
@@ -41,7 +48,7 @@ func (b *backend) recordPath(pattern, suffix, nameOf, prefix string) *framework.
 func recordFields() map[string]*framework.FieldSchema {
 	return map[string]*framework.FieldSchema{
 		"rotation_id":      field(framework.TypeString, "Id of the operation."),
-		"kind":             field(framework.TypeString, "create, import, rotate, rollback, retire, repair, follow, publish or delete."),
+		"kind":             field(framework.TypeString, "create, import, rotate, rollback, retire, repair, follow, publish, delete, configure or prune."),
 		"trigger":          field(framework.TypeString, "manual, schedule, recovery or check."),
 		"actor":            field(framework.TypeMap, "Who asked for it: display_name and entity_id."),
 		"reason":           field(framework.TypeString, "Why, as given."),
@@ -60,6 +67,8 @@ func recordFields() map[string]*framework.FieldSchema {
 		"version":          field(framework.TypeInt, "Version afterwards."),
 		"results":          field(framework.TypeSlice, "For each secret, its versions and steps."),
 		"issues":           field(framework.TypeStringSlice, "What a person should know."),
+		"changes":          field(framework.TypeSlice, "Of configure: each field that was changed, with its values from and to."),
+		"pruned":           field(framework.TypeMap, "Of prune: how many entries were dropped, their first_sequence and last_sequence, when the oldest and the newest of them started, and head_hash, the hash of the last."),
 		"next_rotation":    field(framework.TypeString, "When the next automatic rotation was to start."),
 		"sequence":         field(framework.TypeInt, "Number of the entry."),
 		"hash":             field(framework.TypeString, "SHA-256 of previous_hash, a newline and canonical."),
@@ -70,13 +79,13 @@ func recordFields() map[string]*framework.FieldSchema {
 }
 
 // recordRead corresponds to READ on history/:role/:id.
-func (b *backend) recordRead(prefix, nameOf string) framework.OperationFunc {
+func recordRead(find historian) framework.OperationFunc {
 	return func(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 		format := d.Get("format").(string)
 		if format != "json" && format != "markdown" {
 			return nil, invalid("format", "is %q; it must be json or markdown", format)
 		}
-		r, err := b.findHistory(ctx, prefix, d.Get(nameOf).(string))
+		r, err := find(ctx, d)
 		if err != nil {
 			return nil, err
 		}

@@ -74,6 +74,11 @@ func TestEveryPath(t *testing.T) {
 	}{
 		{update, "config", d("environment", "test", "rotation_period", "24h", "outbound_hosts", "127.0.0.1")},
 		{read, "config", nil},
+		{read, "config/history", nil},
+		{read, "config/history", d("format", "jsonl")},
+		{list, "config/history", nil},
+		{read, "config/history/ID", nil},
+		{read, "config/history/ID", d("format", "markdown")},
 		{create, "connections/other", other},
 		{update, "connections/other", d("max_open_connections", 2)},
 		{read, "connections/other", nil},

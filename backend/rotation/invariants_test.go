@@ -1,6 +1,7 @@
 package rotation
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"maps"
@@ -170,12 +171,16 @@ func (w *world) settled(t testing.TB) {
 	defer w.mu.Unlock()
 	w.watch("settled")
 	w.onlyOffered(s.State)
-	kept := map[string]bool{}
+	kept, pruned := map[string]bool{}, history.Base == 0
 	for _, e := range entries {
 		kept[e.Hash] = true
+		pruned = pruned || bytes.Contains(e.Record, []byte(`"pruned":{`))
+	}
+	if !pruned {
+		w.breakf("entries up to %d were dropped, and none says so", history.Base)
 	}
 	for id, hash := range w.recorded {
-		if !kept[hash] && w.settings.Retention == 0 {
+		if !kept[hash] && w.settings.Retention == 0 && w.settings.MaxAge == 0 {
 			w.breakf("operation %s has ended and is not in history", id)
 		}
 	}

@@ -42,10 +42,24 @@ type Record struct {
 	// a recovery, overlaps that ended early.
 	Issues       []string  `json:"issues,omitempty"`
 	NextRotation time.Time `json:"next_rotation,omitzero"`
+	// Changes are the fields that have other values since, where the operation was to
+	// change them.
+	Changes []Difference `json:"changes,omitempty"`
+	// Pruned is what was dropped from the history, nil unless that was the operation.
+	Pruned *Pruned `json:"pruned,omitempty"`
 }
 
 // Open reports whether tasks were to follow the operation.
 func (r Record) Open() bool { return len((&Following{Tasks: r.Tasks}).open()) > 0 }
+
+// Difference is a field of a configuration that was changed. From and To are values
+// as they are read, without secrets; nil where there was or is none, or where the
+// value is not for everybody.
+type Difference struct {
+	Field string `json:"field"`
+	From  any    `json:"from"`
+	To    any    `json:"to"`
+}
 
 // SecretResult is what an operation did to one secret.
 type SecretResult struct {
@@ -151,8 +165,17 @@ func (e Entry) Decode() (Record, error) {
 }
 
 // VerifyChain checks that entries are all of the history h, in order, each with
-// a right hash and linked to the one before. The error says what is wrong first.
+// a right hash and linked to the one before, and that what was dropped before them
+// is what they say. The error says what is wrong first.
 func (h History) VerifyChain(entries []Entry) error {
+	if err := h.verifyLinks(entries); err != nil {
+		return err
+	}
+	return h.verifyPruned(entries)
+}
+
+// verifyLinks is VerifyChain without a look at what the entries say.
+func (h History) verifyLinks(entries []Entry) error {
 	hash, sequence := h.BaseHash, h.Base
 	for _, e := range entries {
 		switch {

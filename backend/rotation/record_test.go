@@ -84,25 +84,6 @@ func TestAChainVerifiesFromWhereRetentionCutIt(t *testing.T) {
 	}
 }
 
-func TestHistoryIsPrunedToTheLimit(t *testing.T) {
-	t.Parallel()
-	w := newWorld()
-	w.settings.Retention = 3
-	prepare("jwt")(t, w)
-	defer w.stop()
-	for range 10 {
-		_, err := w.do(rotate())
-		must(t, err)
-		w.settled(t)
-	}
-	h, entries, err := w.role.Entries(t.Context())
-	must(t, err)
-	// The limit is applied before an operation adds its own entry.
-	if h.Count != 11 || len(entries) != 4 || h.Base != 7 || len(w.entries) != 4 {
-		t.Errorf("%+v, %d entries read, %d in storage", h, len(entries), len(w.entries))
-	}
-}
-
 func TestARecordSurvivesItsEntry(t *testing.T) {
 	t.Parallel()
 	_, entries := chain(t, 1)

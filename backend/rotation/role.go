@@ -39,8 +39,10 @@ type Settings struct {
 	Defaults Defaults
 	// Environment is the label that goes into every record.
 	Environment string
-	// Retention is how many history entries a role keeps; zero means all.
+	// Retention is how many history entries a role keeps, and MaxAge for how long;
+	// zero means all, and for ever. What exceeds either may be dropped.
 	Retention int
+	MaxAge    time.Duration
 }
 
 // Role is a role in memory: what storage holds, and the run under way.

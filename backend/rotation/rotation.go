@@ -125,7 +125,7 @@ func (run *Run) intend(ctx context.Context) error {
 	if err := run.role.flush(context.WithoutCancel(ctx)); err != nil {
 		return err
 	}
-	base, hash, err := run.role.prunable(ctx)
+	pruned, err := run.role.prunable(ctx)
 	if err != nil {
 		return err
 	}
@@ -144,7 +144,11 @@ func (run *Run) intend(ctx context.Context) error {
 			s.Secrets[name].Pending = value
 		}
 		s.InFlight = &run.op
-		s.History.Base, s.History.BaseHash = base, hash
+		if pruned != nil {
+			if err := run.role.cut(s, pruned); err != nil {
+				return err
+			}
+		}
 		limit := maxIntended
 		if run.added != nil {
 			limit = maxDescribed
@@ -156,7 +160,10 @@ func (run *Run) intend(ctx context.Context) error {
 	}
 	run.warnDisplaced()
 	run.warnUnseen()
-	if err := run.role.prune(ctx, base); err != nil {
+	if pruned == nil {
+		return nil
+	}
+	if err := run.role.prune(ctx, pruned.Last); err != nil {
 		run.issues = append(run.issues, err.Error())
 	}
 	return nil

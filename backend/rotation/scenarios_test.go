@@ -125,12 +125,16 @@ func elsewhere(p func(*testing.T, *world)) func(*testing.T, *world) {
 	}
 }
 
-// pruning is the same with a history of two entries at most.
+// pruning is the same with a history that is too long for its limit of two entries.
 func pruning(p func(*testing.T, *world)) func(*testing.T, *world) {
 	return func(t *testing.T, w *world) {
 		t.Helper()
-		w.settings.Retention = 2
 		p(t, w)
+		for range 8 {
+			_, err := w.do(Request{Kind: KindRotate, Trigger: TriggerManual})
+			must(t, err)
+		}
+		w.settings.Retention = 2
 	}
 }
 

@@ -135,6 +135,9 @@ const (
 	KindFollow   Kind = "follow"   // what comes after a commit
 	KindPublish  Kind = "publish"  // copies at destinations, apart from any rotation
 	KindDelete   Kind = "delete"   // the secret or the role is forgotten
+	KindPrune    Kind = "prune"    // the oldest entries of the history are dropped
+
+	KindConfigure Kind = "configure" // what is written about it is another
 )
 
 // Trigger says what started an operation.

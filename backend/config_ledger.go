@@ -1,0 +1,159 @@
+package backend
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"sync"
+
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
+)
+
+// ledger is the configuration of the mount with the history of its changes. They
+// are one entry in storage, so that no change is without its record, and none is in
+// force before that is saved. The history is never pruned: the mount's limits are
+// among what it tells of.
+type ledger struct {
+	b      *backend
+	engine *rotation.Engine
+	mu     sync.Mutex
+	role   *rotation.Role
+}
+
+func newLedger(ctx context.Context, b *backend) *ledger {
+	return &ledger{b: b, engine: &rotation.Engine{
+		Store: ledgerStore{&store{b}}, Now: b.now, NewID: newID, Cron: parseCron, Settings: b.rotationSettings,
+		Changed: func(*rotation.Role) {}, Recorded: b.recorded, Context: ctx,
+	}}
+}
+
+// configuration returns the ledger's only state.
+func (l *ledger) configuration(ctx context.Context) (*rotation.Role, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.role != nil {
+		return l.role, nil
+	}
+	state, err := l.engine.Store.Load(ctx, configKey)
+	if err != nil {
+		return nil, fmt.Errorf("read configuration: %w", err)
+	}
+	l.role, err = l.engine.NewRole(configKey, configKey, state)
+	return l.role, err
+}
+
+// forget makes the next to ask read storage.
+func (l *ledger) forget() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.role = nil
+}
+
+// change makes change of the configuration, with a record of who asked for it and
+// what has become of each field, and returns what is in force then.
+func (l *ledger) change(ctx context.Context, req *logical.Request, change func(*settings) error) (*settings, error) {
+	role, err := l.configuration(ctx)
+	if err != nil {
+		return nil, err
+	}
+	rec := l.b.newRecord(req, rotation.KindConfigure, "", "")
+	rec.Secrets, rec.Results = []string{}, []rotation.SecretResult{}
+	var changed settings
+	err = role.Change(ctx, rec, func(s *rotation.State) error {
+		var current settings
+		if err := json.Unmarshal(s.Secrets[configKey].Config, &current); err != nil {
+			return fmt.Errorf("decode configuration: %w", err)
+		}
+		changed = current
+		if err := change(&changed); err != nil {
+			return err
+		}
+		if reflect.DeepEqual(changed, current) {
+			return errUnchanged
+		}
+		rec.Changes = differences(current.answer(), changed.answer())
+		s.Version++
+		return keepSettings(s, changed)
+	})
+	if err != nil && !errors.Is(err, errUnchanged) {
+		return nil, fmt.Errorf("save configuration: %w", err)
+	}
+	changed.loaded = true
+	return &changed, nil
+}
+
+// errUnchanged ends a change that changes nothing.
+var errUnchanged = errors.New("nothing to change")
+
+// keepSettings puts the settings into a state, where a role has its secrets.
+func keepSettings(s *rotation.State, c settings) error {
+	raw, err := json.Marshal(c)
+	if err != nil {
+		return fmt.Errorf("encode configuration: %w", err)
+	}
+	s.Secrets = map[string]*rotation.Secret{configKey: {Name: configKey, Config: raw}}
+	return nil
+}
+
+// differences lists the fields whose values differ, in order.
+func differences(before, after map[string]any) []rotation.Difference {
+	var found []rotation.Difference
+	for _, name := range slices.Sorted(maps.Keys(after)) {
+		if !reflect.DeepEqual(before[name], after[name]) {
+			found = append(found, rotation.Difference{Field: name, From: before[name], To: after[name]})
+		}
+	}
+	return found
+}
+
+// ledgerStore keeps the state of the ledger in the entry of the configuration,
+// whose fields are as they were before it had a history.
+type ledgerStore struct{ *store }
+
+// storedLedger is that entry.
+type storedLedger struct {
+	settings
+	State json.RawMessage `json:"state,omitempty"`
+}
+
+// Load implements rotation.Store.
+func (s ledgerStore) Load(ctx context.Context, key string) (*rotation.State, error) {
+	entry, err := s.get(ctx, key)
+	if err != nil {
+		return nil, err
+	}
+	var stored storedLedger
+	if entry != nil {
+		if err := entry.DecodeJSON(&stored); err != nil {
+			return nil, fmt.Errorf("decode configuration: %w", err)
+		}
+	}
+	state := &rotation.State{Schema: rotation.Schema}
+	if len(stored.State) > 0 {
+		if state, err = rotation.Decode(stored.State); err != nil {
+			return nil, err
+		}
+	}
+	return state, keepSettings(state, stored.settings)
+}
+
+// Save implements rotation.Store.
+func (s ledgerStore) Save(ctx context.Context, key string, state *rotation.State) error {
+	var stored storedLedger
+	if err := json.Unmarshal(state.Secrets[configKey].Config, &stored.settings); err != nil {
+		return fmt.Errorf("decode configuration: %w", err)
+	}
+	without := *state
+	without.Secrets = nil
+	var err error
+	if stored.State, err = json.Marshal(without); err != nil {
+		return fmt.Errorf("encode history of the configuration: %w", err)
+	}
+	return s.put(ctx, key, stored)
+}
