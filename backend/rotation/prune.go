@@ -95,7 +95,7 @@ func (r *Role) link(ctx context.Context, s *State, base History) (*Entry, Record
 	}
 	next := History{Base: base.Base, BaseHash: base.BaseHash, Count: e.Sequence, Head: e.Hash}
 	rec, err := e.Decode()
-	if err != nil || next.verifyLinks([]Entry{*e}) != nil {
+	if err != nil || next.VerifyLinks([]Entry{*e}) != nil {
 		return nil, Record{}, nil //nolint:nilerr // it stays, for who verifies the chain to find
 	}
 	return e, rec, nil

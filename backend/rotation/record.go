@@ -168,14 +168,14 @@ func (e Entry) Decode() (Record, error) {
 // a right hash and linked to the one before, and that what was dropped before them
 // is what they say. The error says what is wrong first.
 func (h History) VerifyChain(entries []Entry) error {
-	if err := h.verifyLinks(entries); err != nil {
+	if err := h.VerifyLinks(entries); err != nil {
 		return err
 	}
 	return h.verifyPruned(entries)
 }
 
-// verifyLinks is VerifyChain without a look at what the entries say.
-func (h History) verifyLinks(entries []Entry) error {
+// VerifyLinks is VerifyChain without a look at what the entries say.
+func (h History) VerifyLinks(entries []Entry) error {
 	hash, sequence := h.BaseHash, h.Base
 	for _, e := range entries {
 		switch {

@@ -25,7 +25,11 @@ func (v *vault) history(ctx context.Context, path string, s *subject, since time
 	s.Entries, s.Problem = head.Count, head.Problem
 	var c chain
 	err := v.export(ctx, path, func(e rotation.Entry, rec rotation.Record) error {
-		if err := c.add(e); err != nil && s.Problem == "" {
+		err := c.add(e)
+		if err == nil && rec.Pruned != nil {
+			err = c.pruned(e, rec.Pruned)
+		}
+		if err != nil && s.Problem == "" {
 			s.Problem = err.Error()
 		}
 		if e.Sequence == head.Count && e.Hash != head.Head && s.Problem == "" {

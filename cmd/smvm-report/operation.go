@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"math"
 	"slices"
@@ -72,13 +73,28 @@ func (op operation) Gist() string {
 	if op.Reason != "" {
 		parts = append(parts, op.Reason)
 	}
-	if op.Outcome != rotation.OutcomeCompleted {
+	for _, c := range op.Changes {
+		parts = append(parts, fmt.Sprintf("%s: %s → %s", c.Field, value(c.From), value(c.To)))
+	}
+	if op.Outcome != rotation.OutcomeCompleted || op.Pruned != nil {
 		parts = append(parts, op.Issues...)
 	}
 	if len(parts) == 0 {
 		return strings.Join(op.Secrets, ", ")
 	}
 	return strings.Join(parts, "; ")
+}
+
+// value writes a value of a configuration.
+func value(v any) string {
+	if v == nil {
+		return "…"
+	}
+	text, err := json.Marshal(v)
+	if err != nil {
+		return "…"
+	}
+	return string(text)
 }
 
 // stepTimes are how long one step took on one type of secret.

@@ -22,7 +22,8 @@ type engine struct {
 	Subjects           []*subject
 }
 
-// subject is a role, or a connection, whose administrator's password rotates too.
+// subject is a role, or a connection, whose administrator's password rotates too, or
+// the configuration of the mount, which has a history only.
 type subject struct {
 	Kind, Name string
 	Policy     policy
@@ -98,6 +99,13 @@ func readEngine(ctx context.Context, mount string, since time.Time) (*engine, er
 		return nil, err
 	}
 	e.Environment = config.Environment
+	changes := &subject{Kind: "configuration"}
+	if err := v.history(ctx, "config/history", changes, since); err != nil {
+		return nil, err
+	}
+	if changes.Entries > 0 {
+		e.Subjects = append(e.Subjects, changes)
+	}
 	for _, kind := range []string{"role", "connection"} {
 		names, err := v.list(ctx, kind+"s")
 		if err != nil {

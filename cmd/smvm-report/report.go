@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
@@ -97,7 +98,7 @@ func (s *subject) title() string {
 	if s.Kind == "role" {
 		return s.Name
 	}
-	return "connection " + s.Name
+	return strings.TrimSpace(s.Kind + " " + s.Name)
 }
 
 // headline says how things are.

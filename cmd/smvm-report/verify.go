@@ -20,22 +20,38 @@ type chain struct {
 	first int
 	base  string
 	last  rotation.Entry
+	// hashes are those of the entries, by sequence number.
+	hashes map[int]string
 }
 
 // add checks that an entry is whole and follows the one before. The first may be
 // any: older ones may have been dropped by history_retention.
 func (c *chain) add(e rotation.Entry) error {
 	if c.first == 0 {
+		c.hashes = map[int]string{}
 		c.first, c.last.Sequence = e.Sequence, e.Sequence-1
 		if e.Sequence > 1 {
 			c.base, c.last.Hash = e.PreviousHash, e.PreviousHash
 		}
 	}
 	link := rotation.History{Base: c.last.Sequence, BaseHash: c.last.Hash, Count: e.Sequence, Head: e.Hash}
-	if err := link.VerifyChain([]rotation.Entry{e}); err != nil {
+	if err := link.VerifyLinks([]rotation.Entry{e}); err != nil {
 		return err
 	}
-	c.last = e
+	c.last, c.hashes[e.Sequence] = e, e.Hash
+	return nil
+}
+
+// pruned checks that what an entry says was dropped is what was there: an export may
+// have the entries from before that, or begin right behind them.
+func (c *chain) pruned(e rotation.Entry, p *rotation.Pruned) error {
+	known := c.hashes[p.Last]
+	if p.Last == c.first-1 {
+		known = c.base
+	}
+	if p.Last >= c.first-1 && known != p.HeadHash {
+		return fmt.Errorf("entry %d says that entries up to %d were dropped, and that is not the hash of the last", e.Sequence, p.Last)
+	}
 	return nil
 }
 
@@ -105,13 +121,17 @@ func verifyFile(path string, out io.Writer) error {
 	}
 	defer file.Close() //nolint:errcheck // read only
 	var c chain
-	name := ""
+	name, drops := "", []string{}
 	err = scan(file, func(e rotation.Entry, rec rotation.Record) error {
 		if c.first > 0 && rec.Role != name {
 			return fmt.Errorf("entry %d is of %s, and those before are of %s; export each history to a file of its own", e.Sequence, rec.Role, name)
 		}
 		name = rec.Role
-		return c.add(e)
+		if err := c.add(e); err != nil || rec.Pruned == nil {
+			return err
+		}
+		drops = append(drops, fmt.Sprintf("entry %d: %s", e.Sequence, rec.Pruned))
+		return c.pruned(e, rec.Pruned)
 	})
 	switch {
 	case err != nil:
@@ -122,6 +142,11 @@ func verifyFile(path string, out io.Writer) error {
 	_, err = fmt.Fprintf(out, "%s: entries %d to %d are whole, each follows the one before.\nhead_hash %s\n", name, c.first, c.last.Sequence, c.last.Hash)
 	if err == nil && c.base != "" {
 		_, err = fmt.Fprintf(out, "base_hash %s: older entries are not in the export\n", c.base)
+	}
+	for _, drop := range drops {
+		if err == nil {
+			_, err = fmt.Fprintln(out, drop)
+		}
 	}
 	return err
 }

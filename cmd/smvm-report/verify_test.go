@@ -56,6 +56,47 @@ func TestAWholeExportVerifies(t *testing.T) {
 	}
 }
 
+// pruning turns the last line of an export into one that says that the entries up to
+// another were dropped.
+func pruning(lines []string, last int, hash string) []string {
+	at := len(lines) - 1
+	line := map[string]any{}
+	_ = json.Unmarshal([]byte(lines[at]), &line)
+	canonical := fmt.Sprintf(`{"id":"p","kind":"prune","trigger":"schedule","started":"2026-03-01T12:00:00Z","secrets":[],"role":"orders","outcome":"completed","duration_ms":0,"version":5,"results":[],"pruned":{"entries":%d,"first_sequence":1,"last_sequence":%d,"head_hash":%q,"oldest":"2026-01-01T00:00:00Z","newest":"2026-02-01T00:00:00Z"}}`, last, last, hash)
+	sealed := map[string]any{}
+	_ = json.Unmarshal([]byte(canonical), &sealed)
+	delete(sealed, "id")
+	sum := sha256.Sum256([]byte(line["previous_hash"].(string) + "\n" + canonical))
+	sealed["rotation_id"], sealed["vault_request_id"], sealed["sequence"], sealed["previous_hash"] = "p", "", line["sequence"], line["previous_hash"]
+	sealed["hash"], sealed["canonical"] = hex.EncodeToString(sum[:]), canonical
+	text, _ := json.Marshal(sealed)
+	return append(slices.Clone(lines[:at]), string(text))
+}
+
+// TestAPrunedExportVerifies has one that begins behind what was dropped, one that has
+// it still, because it was kept from before, and one that begins later.
+func TestAPrunedExportVerifies(t *testing.T) {
+	t.Parallel()
+	lines := exported(8)
+	var third struct{ Hash string }
+	_ = json.Unmarshal([]byte(lines[2]), &third)
+	for _, from := range []int{0, 3, 5} {
+		out, err := verified(t, pruning(lines, 3, third.Hash)[from:])
+		if err != nil || !strings.Contains(out, "entry 8: entries 1 to 3, of 2026-01-01T00:00:00Z to 2026-02-01T00:00:00Z, were dropped; the hash of the last was "+third.Hash) {
+			t.Errorf("from %d: %s, %v", from, out, err)
+		}
+	}
+	for _, from := range []int{0, 2, 3} {
+		last := 3
+		if from == 2 {
+			last = 4 // more was dropped than is missing, and the rest is another
+		}
+		if out, err := verified(t, pruning(lines, last, strings.Repeat("0", 64))[from:]); err == nil || !strings.Contains(err.Error(), "entry 8 says that entries up to") {
+			t.Errorf("another past, from %d: %s, %v", from, out, err)
+		}
+	}
+}
+
 func TestATamperedExportIsFound(t *testing.T) {
 	t.Parallel()
 	edit := func(i int, before, after string) func([]string) []string {
