@@ -168,10 +168,10 @@ func TestShrunkAndRestored(t *testing.T) {
 		m.write("rotate/r", d("reason", "to be hidden"))
 	}
 	m.write("config", d("history_retention", 10))
-	if h := m.read("history/r", nil); h["kept"] != 31 {
+	if h := m.read("history/r", nil); h["kept"] != 32 {
 		t.Errorf("lowering the limit alone has dropped something: %v", h)
 	}
-	last := m.read("history/r/"+m.list("history/r")[20], nil)
+	last := m.read("history/r/"+m.list("history/r")[21], nil)
 	m.write("rotate/r", nil)
 	m.write("config", d("history_retention", 1000))
 	if got := m.configChanges(); len(got) != 2 || got[0]["changes"] != `[{"field":"history_retention","from":1000,"to":10}]` {
@@ -183,7 +183,7 @@ func TestShrunkAndRestored(t *testing.T) {
 			pruned = rec["pruned"].(map[string]any)
 		}
 	}
-	if pruned["head_hash"] != last["hash"] || fmt.Sprint(pruned["entries"]) != "21" || fmt.Sprint(pruned["last_sequence"]) != "21" {
+	if pruned["head_hash"] != last["hash"] || fmt.Sprint(pruned["entries"]) != "22" || fmt.Sprint(pruned["last_sequence"]) != "22" {
 		t.Errorf("what was dropped is %v, want up to %v", pruned, last["hash"])
 	}
 	h := m.read("history/r", nil)

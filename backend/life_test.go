@@ -27,11 +27,11 @@ func TestRoleLife(t *testing.T) {
 		t.Error("a rollback does not give the values from before, as a new version")
 	}
 	h := m.read("history/default", nil)
-	if h["chain_valid"] != true || h["count"] != 4 {
+	if h["chain_valid"] != true || h["count"] != 5 {
 		t.Errorf("history is %v", h)
 	}
-	if ids := m.list("history/default"); len(ids) != 4 {
-		t.Errorf("history lists %d entries, want 4", len(ids))
+	if ids := m.list("history/default"); len(ids) != 5 {
+		t.Errorf("history lists %d entries, want 5", len(ids))
 	}
 	rec := m.read("history/default/"+rotated["rotation_id"].(string), map[string]any{"format": "markdown"})
 	if text := rec["markdown"].(string); !strings.Contains(text, "Reason: test") {

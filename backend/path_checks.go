@@ -86,13 +86,13 @@ func (b *backend) pathCheckExists(ctx context.Context, _ *logical.Request, d *fr
 }
 
 // pathCheckWrite corresponds to CREATE and UPDATE on checks/:role/:name.
-func (b *backend) pathCheckWrite(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+func (b *backend) pathCheckWrite(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 	r, err := b.findRole(ctx, d.Get("role").(string))
 	if err != nil {
 		return nil, err
 	}
 	name := d.Get("name").(string)
-	return nil, r.Change(ctx, nil, func(s *rotation.State) error {
+	return nil, b.configure(ctx, req, r, func(s *rotation.State) error {
 		c, err := b.draftCheck(ctx, r, s, name, d)
 		if err != nil {
 			return err
@@ -159,13 +159,13 @@ func shownText(text string) string {
 }
 
 // pathCheckDelete corresponds to DELETE on checks/:role/:name.
-func (b *backend) pathCheckDelete(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+func (b *backend) pathCheckDelete(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 	r, err := b.registry.get(ctx, rolePrefix, d.Get("role").(string))
 	name := d.Get("name").(string)
 	if err != nil || r == nil || r.Snapshot().Checks[name] == nil {
 		return nil, err
 	}
-	return nil, r.Change(ctx, nil, func(s *rotation.State) error {
+	return nil, b.configure(ctx, req, r, func(s *rotation.State) error {
 		delete(s.Checks, name)
 		return nil
 	})

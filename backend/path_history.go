@@ -151,7 +151,8 @@ func historyList(find historian) framework.OperationFunc {
 
 const historyHelp = `
 Every creation, rotation, rollback, retirement and deletion has an entry, whether
-it succeeded or not, and so has every change of config. When history_retention or
+it succeeded or not, and so has every change of the policy, destinations, checks
+and secrets of a role, and of config. When history_retention or
 history_max_age lets old entries go, an entry of kind prune says which, and the hash
 of the last. Each entry holds the hash of the one before, and the newest
 hash is part of the role's state, so chain_valid tells whether any was changed,

@@ -71,7 +71,7 @@ func (b *backend) pathRoleExists(ctx context.Context, _ *logical.Request, d *fra
 }
 
 // pathRoleWrite corresponds to CREATE and UPDATE on roles/:role.
-func (b *backend) pathRoleWrite(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+func (b *backend) pathRoleWrite(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 	b.configuring.Lock()
 	defer b.configuring.Unlock()
 	r, err := b.registry.obtain(ctx, rolePrefix, d.Get("role").(string))
@@ -83,7 +83,7 @@ func (b *backend) pathRoleWrite(ctx context.Context, _ *logical.Request, d *fram
 		return nil, err
 	}
 	var gone []string
-	if err := r.Change(ctx, nil, func(s *rotation.State) error {
+	if err := b.configure(ctx, req, r, func(s *rotation.State) error {
 		gone, err = b.takeRole(d, s, r, known)
 		return err
 	}); err != nil {

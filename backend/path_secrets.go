@@ -193,7 +193,7 @@ func preflightError(err error) error {
 }
 
 // pathSecretUpdate corresponds to UPDATE on secrets/:role/:secret.
-func (b *backend) pathSecretUpdate(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+func (b *backend) pathSecretUpdate(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 	r, err := b.findRole(ctx, d.Get("role").(string))
 	if err != nil {
 		return nil, err
@@ -208,7 +208,7 @@ func (b *backend) pathSecretUpdate(ctx context.Context, _ *logical.Request, d *f
 	if err != nil {
 		return nil, err
 	}
-	return nil, r.Change(ctx, nil, func(s *rotation.State) error {
+	return nil, b.configure(ctx, req, r, func(s *rotation.State) error {
 		stored, err := b.reconfigured(r, s, d)
 		if err != nil {
 			return err

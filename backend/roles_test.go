@@ -107,7 +107,7 @@ func TestVersionIsNeverReused(t *testing.T) {
 		m.refused("read", "creds/r", nil, "unknown role")
 	}
 	history := m.read("history/r", nil)
-	if history["chain_valid"] != true || history["count"] != 3*(2*4+1) {
+	if history["chain_valid"] != true || history["count"] != 3*(1+2*4+1) {
 		t.Errorf("the history of a deleted role is %v", history)
 	}
 	ids := m.list("history/r")

@@ -79,7 +79,7 @@ func TestRotatesByItself(t *testing.T) {
 		m.eventually("the retirement", func() bool { return m.stages("r", "jwt")["previous"] == nil })
 	}
 	ids := m.list("history/r")
-	rotation, retirement := m.read("history/r/"+ids[1], nil), m.read("history/r/"+ids[2], nil)
+	rotation, retirement := m.read("history/r/"+ids[2], nil), m.read("history/r/"+ids[3], nil)
 	if rotation["kind"] != "rotate" || rotation["trigger"] != "schedule" || retirement["kind"] != "retire" || retirement["trigger"] != "schedule" {
 		t.Errorf("the history has %v by %v, %v by %v", rotation["kind"], rotation["trigger"], retirement["kind"], retirement["trigger"])
 	}

@@ -105,7 +105,7 @@ func TestExportIsVerifiedOffline(t *testing.T) {
 	r := e.raw()
 	r.token = a.token
 	export := r.do(http.MethodGet, "history/default?format=jsonl", nil)
-	if end := r.do(http.MethodGet, "history/default?format=jsonl&after=4", nil); export.status != http.StatusOK || end.status != http.StatusOK || len(end.body) != 0 {
+	if end := r.do(http.MethodGet, "history/default?format=jsonl&after=5", nil); export.status != http.StatusOK || end.status != http.StatusOK || len(end.body) != 0 {
 		t.Fatalf("the export is %d, and its end %d: %s", export.status, end.status, end.body)
 	}
 	path := filepath.Join(t.TempDir(), "default.jsonl")
@@ -113,7 +113,7 @@ func TestExportIsVerifiedOffline(t *testing.T) {
 		t.Fatal(err)
 	}
 	head := text(e.read("history/default"), "head_hash")
-	if out, err := a.run("", "-verify", path); err != nil || !strings.Contains(out, "entries 1 to 4 are whole") || !strings.Contains(out, "head_hash "+head) {
+	if out, err := a.run("", "-verify", path); err != nil || !strings.Contains(out, "entries 1 to 5 are whole") || !strings.Contains(out, "head_hash "+head) {
 		t.Errorf("%v: %s, want the head %s", err, out, head)
 	}
 	for _, wrong := range newScanner().report("the export", export.body) {
@@ -123,7 +123,7 @@ func TestExportIsVerifiedOffline(t *testing.T) {
 	if err := os.WriteFile(path, []byte(strings.Replace(changed, `"reason":"one"`, `"reason":"two"`, 1)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if out, err := a.run("", "-verify", path); err == nil || !strings.Contains(out, "entry 2 was changed") {
+	if out, err := a.run("", "-verify", path); err == nil || !strings.Contains(out, "entry 3 was changed") {
 		t.Errorf("a changed export: %v: %s", err, out)
 	}
 }

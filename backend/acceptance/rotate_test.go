@@ -53,8 +53,8 @@ func TestRotateAsOne(t *testing.T) {
 			t.Errorf("the record lacks %q:\n%s", words, record["markdown"])
 		}
 	}
-	if got := len(e.history()); got != 4 {
-		t.Errorf("history has %d entries, want 4", got)
+	if got := len(e.history()); got != 5 {
+		t.Errorf("history has %d entries, want 5", got)
 	}
 }
 
@@ -151,7 +151,7 @@ func TestOverlapEnds(t *testing.T) {
 	e.write("rotate", nil)
 	e.works(before)
 	e.eventually("retirement", 30*time.Second, func(context.Context) error {
-		if e.creds()["jwt_previous_secret"] != nil || len(e.history()) < 5 {
+		if e.creds()["jwt_previous_secret"] != nil || len(e.history()) < 6 {
 			return errors.New("the previous values are still there")
 		}
 		return nil
@@ -238,7 +238,7 @@ func TestDryRun(t *testing.T) {
 	if cause := e.refused(badRequest, "rotate", map[string]any{"dry_run": true}); !strings.Contains(cause, e.user("b")) {
 		t.Errorf("a dry run without the user says %s", cause)
 	}
-	if got := len(e.history()); got != 3 {
-		t.Errorf("history has %d entries, want 3", got)
+	if got := len(e.history()); got != 4 {
+		t.Errorf("history has %d entries, want 4", got)
 	}
 }

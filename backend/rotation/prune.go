@@ -123,7 +123,8 @@ func (s *State) opens(rec Record, retention int) bool {
 func (r *Role) cut(s *State, pruned *Pruned) error {
 	limits := r.engine.Settings()
 	rec := Record{Operation: r.engine.NewOperation(KindPrune, TriggerSchedule), Outcome: OutcomeCompleted, Results: []SecretResult{}, Pruned: pruned}
-	rec.Role, rec.Environment, rec.Version, rec.Secrets = r.Name, limits.Environment, s.Version, []string{}
+	rec.Secrets = []string{}
+	r.fill(s, &rec)
 	rec.Reason = fmt.Sprintf("the history keeps %d entries", limits.Retention)
 	if limits.MaxAge > 0 {
 		rec.Reason += fmt.Sprintf(", for %s", limits.MaxAge)

@@ -124,20 +124,18 @@ func (e Entry) sum() string {
 	return hex.EncodeToString(h.Sum(nil))
 }
 
-// latest returns the newest record, nil when there is none.
+// latest returns the newest record of an operation, nil when there is none.
 func (s *State) latest() *Record {
-	if len(s.Outbox) == 0 {
-		return nil
+	for _, e := range slices.Backward(s.Outbox) {
+		if r, err := e.Decode(); err == nil && r.Kind != KindConfigure {
+			return &r
+		}
 	}
-	r, err := s.Outbox[len(s.Outbox)-1].Decode()
-	if err != nil {
-		return nil
-	}
-	return &r
+	return nil
 }
 
-// answer returns the newest record of that request, or of any when it is empty,
-// and its sequence number, zero when the outbox has none.
+// answer returns the newest record of an operation of that request, or of any when it
+// is empty, and its sequence number, zero when the outbox has none.
 func (s *State) answer(requestID string) (*Record, int) {
 	field := `"request_id":`
 	if requestID != "" {
@@ -148,7 +146,7 @@ func (s *State) answer(requestID string) (*Record, int) {
 			continue // most records are of no request, and decoding takes long
 		}
 		r, err := e.Decode()
-		if err == nil && r.RequestID != "" && (requestID == "" || r.RequestID == requestID) {
+		if err == nil && r.RequestID != "" && r.Kind != KindConfigure && (requestID == "" || r.RequestID == requestID) {
 			return &r, e.Sequence
 		}
 	}

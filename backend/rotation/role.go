@@ -1,6 +1,7 @@
 package rotation
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"slices"
@@ -264,7 +265,8 @@ func (r *Role) flush(ctx context.Context) error {
 // Change applies a change that is not a transaction, such as a new policy or the
 // removal of a secret. A record, when given, is completed and appended; such a
 // change is refused while an operation runs, and also while one is interrupted
-// unless it settles that by clearing InFlight.
+// unless it settles that by clearing InFlight. A record of kind configure is only of
+// what people have written: nothing is in its way, and without Changes it is left out.
 func (r *Role) Change(ctx context.Context, rec *Record, change func(*State) error) error {
 	if err := r.change(ctx, rec, change); err != nil || rec == nil {
 		return err
@@ -278,7 +280,8 @@ func (r *Role) Change(ctx context.Context, rec *Record, change func(*State) erro
 func (r *Role) change(ctx context.Context, rec *Record, change func(*State) error) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if run := r.run.Load(); rec != nil && run != nil {
+	alone := rec != nil && rec.Kind != KindConfigure
+	if run := r.run.Load(); alone && run != nil {
 		return run.Operation().busy(r.Name)
 	}
 	return r.updateLocked(ctx, func(s *State) error {
@@ -288,23 +291,44 @@ func (r *Role) change(ctx context.Context, rec *Record, change func(*State) erro
 		if err := s.checkSize(r.Name, r.Snapshot().State, maxDescribed); err != nil || rec == nil {
 			return err
 		}
-		if s.InFlight != nil {
+		if alone && s.InFlight != nil {
 			return s.InFlight.busy(r.Name)
 		}
-		return r.complete(s, rec)
+		return r.note(s, rec)
 	})
+}
+
+// note adds a record of a change to the state. One of kind configure may come in the
+// midst of an operation, so it takes from the outbox only others of its kind.
+func (r *Role) note(s *State, rec *Record) error {
+	switch {
+	case rec.Kind != KindConfigure:
+		return r.complete(s, rec)
+	case len(rec.Changes) == 0:
+		return nil
+	}
+	s.Outbox = slices.DeleteFunc(s.Outbox, func(e Entry) bool {
+		return e.Sequence <= r.appended && bytes.Contains(e.Record, []byte(`"kind":"configure"`))
+	})
+	r.fill(s, rec)
+	return s.append(*rec)
 }
 
 // complete fills in what every record has and adds it to the state.
 func (r *Role) complete(s *State, rec *Record) error {
+	r.fill(s, rec)
+	s.dropAppended(r.appended)
+	return s.append(*rec)
+}
+
+// fill fills in what every record has.
+func (r *Role) fill(s *State, rec *Record) {
 	rec.Role, rec.Environment = r.Name, r.engine.Settings().Environment
 	rec.Version = s.Version
 	if s.RotatesItself() {
 		rec.NextRotation = s.NextRotation
 	}
 	rec.DurationMS = r.engine.Now().Sub(rec.Started).Milliseconds()
-	s.dropAppended(r.appended)
-	return s.append(*rec)
 }
 
 // NewOperation starts the description of an operation.
