@@ -42,8 +42,11 @@ func TestChangesAreRecorded(t *testing.T) {
 		{logical.UpdateOperation, "roles/r", d("overlap", "2h"), `[{"field":"overlap","from":0,"to":7200}]`},
 		{logical.UpdateOperation, "secrets/r/jwt", d("denied_claims", ""), `[{"field":"secrets/jwt.denied_claims","from":["admin"],"to":null}]`},
 		{logical.UpdateOperation, "checks/r/health", d("url", "http://127.0.0.1:1/"+marker, "headers", "X-Key: "+marker, "body", marker, "on_failure", "alert"), ""},
-		{logical.UpdateOperation, "checks/r/health", d("url", "http://127.0.0.1:2/"+marker, "headers", "X-Other: "+marker, "expected_body", marker, "delay", "10s", "on_failure", "rollback"),
-			`[{"field":"checks/health.delay","from":null,"to":10},{"field":"checks/health.expected_body","from":null,"to":null},{"field":"checks/health.headers","from":null,"to":null},{"field":"checks/health.on_failure","from":"alert","to":"rollback"},{"field":"checks/health.url","from":"http://127.0.0.1:1","to":"http://127.0.0.1:2"}]`},
+		{
+			logical.UpdateOperation, "checks/r/health",
+			d("url", "http://127.0.0.1:2/"+marker, "headers", "X-Other: "+marker, "expected_body", marker, "delay", "10s", "on_failure", "rollback"),
+			`[{"field":"checks/health.delay","from":null,"to":10},{"field":"checks/health.expected_body","from":null,"to":null},{"field":"checks/health.headers","from":null,"to":null},{"field":"checks/health.on_failure","from":"alert","to":"rollback"},{"field":"checks/health.url","from":"http://127.0.0.1:1","to":"http://127.0.0.1:2"}]`,
+		},
 		{logical.DeleteOperation, "checks/r/health", nil, ""},
 	} {
 		if _, err := m.try(c.op, c.path, c.data); err != nil {
@@ -65,7 +68,7 @@ func TestChangesAreRecorded(t *testing.T) {
 		t.Errorf("the history is %v", h)
 	}
 	for key, value := range m.storage.contents(t) {
-		if strings.HasPrefix(key, historyPrefix) && strings.Contains(string(value), marker) {
+		if strings.HasPrefix(key, historyPrefix) && strings.Contains(value, marker) {
 			t.Errorf("%s holds what may be secret: %s", key, value)
 		}
 	}

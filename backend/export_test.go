@@ -37,7 +37,17 @@ func TestExport(t *testing.T) {
 	m.write("roles/r", nil)
 	m.write("secrets/r/pin", d("type", "random"))
 	for i := range 6 {
-		m.write("rotate/r", d("reason", fmt.Sprintf("number %d\n<&>\u2028", i)))
+		m.write("rotate/r", d("reason", fmt.Sprintf("number %d <&>\u2028", i)))
+	}
+	// A reason had line breaks before they were refused.
+	r, err := m.b.findRole(t.Context(), "r")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rec := m.b.newRecord(m.request(logical.UpdateOperation, "rotate/r", nil), rotation.KindPublish, "pin", "random")
+	rec.Reason = "one\n<&>\u2028two"
+	if err := r.Change(t.Context(), rec, func(*rotation.State) error { return nil }); err != nil {
+		t.Fatal(err)
 	}
 	h := m.read("history/r", nil)
 	var all []map[string]any

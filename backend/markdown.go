@@ -132,8 +132,15 @@ func (s *story) nextSteps(d *paper) {
 	d.line("- Team training: (for a person to fill in)")
 }
 
-// plain keeps what people wrote from changing the shape of the document.
-func plain(text string) string {
+// markup is what makes HTML, links, images and code of a text.
+var markup = strings.NewReplacer(`\`, `\\`, "<", "&lt;", "[", `\[`, "`", "\\`")
+
+// plain keeps what people wrote from changing the shape of the document, and from
+// being more than text in it.
+func plain(text string) string { return markup.Replace(visible(text)) }
+
+// visible is a text without what nobody sees, in one line.
+func visible(text string) string {
 	text = strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) || unicode.Is(unicode.Cf, r) {
 			return ' '

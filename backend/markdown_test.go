@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hashicorp/vault/sdk/logical"
+
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
@@ -15,7 +17,7 @@ var update = flag.Bool("update", false, "write what is in testdata anew")
 
 // hostile is what somebody may write to forge a document, a terminal's output, or
 // a line of a log.
-const hostile = "line one\n## Secrets\r\n- forged: ✅ version 9\u2028- more\x1b[2J\u202Egnol\t| a | `code` <script> [x](javascript:y)\x00"
+const hostile = "line one\n## Secrets\r\n- forged: ✅ version 9\u2028- more\x1b[2J\u202Egnol\t| a | `code` <script> \\[x](javascript:y)\x00"
 
 func records() map[string]rotation.Record {
 	started := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
@@ -65,16 +67,23 @@ func TestMarkdown(t *testing.T) {
 // TestHostileText writes it where people may write, and reads it back.
 func TestHostileText(t *testing.T) {
 	m := newMount(t)
-	text := strings.ReplaceAll(hostile, "\x00", "")
+	for _, r := range "\n\r\t\x00\x01\x1b\x7f\u0085\u009b\u200e\u202e\u2066" {
+		for _, field := range []struct{ path, name string }{{"rotate/r", "reason"}, {"rollback/r", "reason"}, {"config", "environment"}} {
+			m.refused(logical.UpdateOperation, field.path, d(field.name, "one"+string(r)+"two"), field.name)
+		}
+	}
+	text := visible(hostile)
 	m.write("config", d("environment", text))
 	m.write("roles/r", nil)
 	m.write("secrets/r/jwt", d("type", "jwt"))
 	plainRecord := m.write("rotate/r", d("reason", "none"))
-	forged := m.write("rotate/r", d("reason", text))
+	req := m.request(logical.UpdateOperation, "rotate/r", d("reason", text+"\n"))
+	req.DisplayName = hostile
+	forged := m.must(m.send(req))
 	m.write("rotate/r", nil) // so that both were followed by another
 	lines := func(id any) int {
 		document := m.read("history/r/"+id.(string), d("format", "markdown"))["markdown"].(string)
-		for _, r := range "\r\x1b\u2028\u202e" {
+		for _, r := range "\r\x1b\u2028\u202e<" {
 			if strings.ContainsRune(document, r) {
 				t.Errorf("the record contains %q", r)
 			}
@@ -86,6 +95,8 @@ func TestHostileText(t *testing.T) {
 	}
 	if rec := m.read("history/r/"+forged["rotation_id"].(string), nil); rec["reason"] != text || rec["environment"] != text {
 		t.Error("the record does not keep what was written")
+	} else if who := rec["actor"].(map[string]any)["display_name"]; who != text {
+		t.Errorf("it was by %q", who)
 	}
 	for _, line := range strings.Split(m.said.text(), "\n") {
 		if strings.HasPrefix(line, "- forged") || strings.HasPrefix(line, "## Secrets") {

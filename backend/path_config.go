@@ -125,6 +125,11 @@ func (s *settings) update(d *framework.FieldData) error {
 	if len(s.Environment) > maxEnvironment {
 		return invalid("environment", "is %d bytes long; the limit is %d", len(s.Environment), maxEnvironment)
 	}
+	if v, ok := d.GetOk("environment"); ok {
+		if err := checkLine("environment", v.(string)); err != nil {
+			return err
+		}
+	}
 	for name, target := range map[string]*time.Duration{
 		"rotation_period": &s.RotationPeriod, "overlap": &s.Overlap,
 		"refresh_interval": &s.RefreshInterval, "retry_interval": &s.RetryInterval,

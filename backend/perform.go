@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
@@ -21,7 +22,7 @@ const (
 
 // actor is who makes a request, as Vault knows them.
 func actor(req *logical.Request) rotation.Actor {
-	return rotation.Actor{DisplayName: req.DisplayName, EntityID: req.EntityID}
+	return rotation.Actor{DisplayName: visible(req.DisplayName), EntityID: req.EntityID}
 }
 
 // newRequest asks for an operation on behalf of whoever made req.
@@ -169,11 +170,23 @@ func takeWait(d *framework.FieldData) (time.Duration, error) {
 
 // takeReason reads why the operation is done, for the history.
 func takeReason(d *framework.FieldData) (string, error) {
-	reason := d.Get("reason").(string)
+	reason := strings.TrimSpace(d.Get("reason").(string))
 	if len(reason) > maxReason {
 		return "", invalid("reason", "is %d bytes long; the limit is %d", len(reason), maxReason)
 	}
-	return reason, nil
+	return reason, checkLine("reason", reason)
+}
+
+// checkLine refuses what makes a line of text look otherwise than it is: people read
+// history on terminals, and line breaks, sequences that move the cursor and marks of
+// direction would forge what they see there.
+func checkLine(name, text string) error {
+	for _, r := range text {
+		if unicode.In(r, unicode.Cc, unicode.Bidi_Control) {
+			return invalid(name, "has the character U+%04X, a line break or a control: leave it out", r)
+		}
+	}
+	return nil
 }
 
 // operationFields declares the fields that rotate and rollback share.
@@ -181,7 +194,7 @@ func operationFields() map[string]*framework.FieldSchema {
 	return map[string]*framework.FieldSchema{
 		"role":            field(framework.TypeString, "Name of the role; default if the path ends before it."),
 		"secrets":         field(framework.TypeCommaStringSlice, "Names of the secrets; all if left out."),
-		"reason":          field(framework.TypeString, "Why, for the history. Do not put secrets into it."),
+		"reason":          field(framework.TypeString, "Why, for the history, in one line. Do not put secrets into it."),
 		"revoke_previous": field(framework.TypeBool, "Break-glass: the replaced values get no overlap, they are made unusable at once."),
 		"wait":            {Type: framework.TypeDurationSecond, Default: 5, Description: "How long to wait for the end, at most 60 s; the operation goes on by itself after that."},
 	}
