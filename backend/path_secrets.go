@@ -42,7 +42,7 @@ func secretFields() map[string]*framework.FieldSchema {
 		"rotation_strategy":       field(framework.TypeString, "database: single_user, the default, or alternating_users, during whose rotations no login ever fails."),
 		"usernames":               field(framework.TypeCommaStringSlice, "database: the user, or the two alternating users. They must exist."),
 		"verification_statements": field(framework.TypeStringSlice, "database: SQL that a new login must be able to run before it is handed out. It is rolled back."),
-		"rotation_statements":     field(framework.TypeStringSlice, "database: SQL that sets the password, instead of ALTER ROLE; with {{username}} and {{password}}."),
+		"rotation_statements":     field(framework.TypeStringSlice, "database: SQL that sets the password, instead of ALTER ROLE; with {{username}} and {{password}}. It runs with search_path = pg_catalog: names of your own need their schema."),
 		"on_overlap_end": {Type: framework.TypeString, AllowedValues: []any{"retire", "wait", "terminate"}, Description: oneLine(`database: what becomes
 			of sessions that logged in with the previous password, when its overlap ends. retire, the default: they go on, and history tells
 			how many. wait: the overlap goes on as long as there are any, at most for drain_timeout and to the next scheduled rotation.

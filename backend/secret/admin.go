@@ -262,5 +262,5 @@ func adminParts(s rotation.Secret, v rotation.Material) (server, Login, error) {
 		return server{}, Login{}, err
 	}
 	l, err := loginOf(v)
-	return at, l, err
+	return at.settled(), l, err
 }

@@ -138,7 +138,10 @@ func verifyStatements(ctx context.Context, conn *pgx.Conn, statements []string, 
 	if len(statements) == 0 {
 		return nil
 	}
-	return within(ctx, conn, rollback, func() error {
+	if err := execute(ctx, conn, trial); err != nil {
+		return fmt.Errorf("begin transaction as %q: %w", l.Username, err)
+	}
+	return finish(ctx, conn, rollback, func() error {
 		for i, sql := range statements {
 			if err := executeOne(ctx, conn, sql, l.Password); err != nil {
 				return fmt.Errorf("run verification statement %d as %q: %w", i+1, l.Username, refusedStatement(err))

@@ -62,10 +62,19 @@ func alter(ctx context.Context, conn *pgx.Conn, password string, c databaseSetti
 	conn.PgConn().CustomData()[altered] = true
 	for i, s := range c.rotation {
 		if err := executeOne(ctx, conn, s.fill(l.Username, password), l.Password, password); err != nil {
-			return settingPassword(l, fmt.Errorf("run rotation statement %d: %w", i+1, withoutMessage(err)))
+			return settingPassword(l, fmt.Errorf("run rotation statement %d: %w", i+1, unqualified(withoutMessage(err))))
 		}
 	}
 	return nil
+}
+
+// unqualified adds to what the server does not find how names have to be written.
+func unqualified(err error) error {
+	switch codeOf(err) {
+	case "42883", "42P01": // undefined function, undefined table
+		return fmt.Errorf("%w: write names with their schema, as in public.set_password(…): the search_path is pg_catalog", err)
+	}
+	return err
 }
 
 // settingPassword wraps err, if there is one, with whose password was to be set.
@@ -77,8 +86,6 @@ func settingPassword(l Login, err error) error {
 		}
 	case codeUndefinedObject:
 		return fmt.Errorf("set password of %q: %w: create the user%s", l.Username, err, makeUser(l.Username).Clause())
-	case codeReadOnly:
-		return fmt.Errorf("set password of %q: %w: this server is a standby, point the connection at the primary", l.Username, err)
 	}
 	return fmt.Errorf("set password of %q: %w", l.Username, err)
 }

@@ -21,7 +21,8 @@ type DatabaseConfig struct {
 	// transaction is rolled back. An error in any of them fails the rotation.
 	VerificationStatements []string `json:"verification_statements,omitempty"`
 	// RotationStatements set the password in place of ALTER ROLE, for example by
-	// a SECURITY DEFINER function. See parseStatement for the placeholders.
+	// a SECURITY DEFINER function. They run with the engine's own settings, so that
+	// names in them need their schema. See parseStatement for the placeholders.
 	RotationStatements []string `json:"rotation_statements,omitempty"`
 	// PasswordPolicy is the name of a Vault password policy; empty means 32
 	// random bytes in base64.

@@ -62,11 +62,11 @@ func (c DatabaseConfig) checkDrain() error {
 // those that began until $2, because the user is the current one as well and what
 // began later has logged in with the current password.
 const old = ` FROM pg_catalog.pg_stat_activity
-	WHERE usename = $1 AND coalesce(backend_type, '') <> 'parallel worker' AND pid <> pg_backend_pid()
+	WHERE usename = $1 AND coalesce(backend_type, '') <> 'parallel worker' AND pid <> pg_catalog.pg_backend_pid()
 		AND ($2::timestamptz IS NULL OR backend_start <= $2::timestamptz)`
 
 // hidden are the sessions of which the administrator may not see when they began.
-const hidden = `SELECT count(*) FROM pg_catalog.pg_stat_activity
+const hidden = `SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_activity
 	WHERE usename = $1 AND $2::timestamptz IS NOT NULL AND backend_start IS NULL`
 
 // Sessions implements rotation.Drainer.
@@ -129,7 +129,7 @@ const cutOverPrecision = time.Second
 // that: the server is asked first, so that the way to it makes no session older.
 func (d *database) byServer(ctx context.Context, conn *pgx.Conn, at time.Time) (time.Time, error) {
 	var now time.Time
-	if err := queryRow(ctx, conn, "SELECT clock_timestamp()", nil, &now); err != nil {
+	if err := queryRow(ctx, conn, "SELECT pg_catalog.clock_timestamp()", nil, &now); err != nil {
 		return now, fmt.Errorf("ask for the time: %w", err)
 	}
 	return now.Add(-d.postgres.Now().Sub(at)), nil
@@ -142,7 +142,7 @@ func countSessions(ctx context.Context, conn *pgx.Conn, username string, until *
 	if count > 0 {
 		return 0, fmt.Errorf("look at open sessions of %q: the administrator may not see when they began; make it a member of pg_read_all_stats", username)
 	}
-	if err := queryRow(ctx, conn, "SELECT count(*)"+old, []any{username, until}, &count); err != nil {
+	if err := queryRow(ctx, conn, "SELECT pg_catalog.count(*)"+old, []any{username, until}, &count); err != nil {
 		return 0, fmt.Errorf("look at open sessions of %q: %w", username, err)
 	}
 	return count, nil
@@ -151,13 +151,13 @@ func countSessions(ctx context.Context, conn *pgx.Conn, username string, until *
 // endSessions tells all sessions to end, waits for each a moment, and makes sure
 // that none is left.
 func endSessions(ctx context.Context, conn *pgx.Conn, username string, until *time.Time) error {
-	for _, end := range []string{"pg_terminate_backend(pid)", "pg_terminate_backend(pid, 1000)"} {
+	for _, end := range []string{"pg_catalog.pg_terminate_backend(pid)", "pg_catalog.pg_terminate_backend(pid, 1000::bigint)"} {
 		var told int
-		if err := queryRow(ctx, conn, "SELECT count("+end+")"+old, []any{username, until}, &told); err != nil {
+		if err := queryRow(ctx, conn, "SELECT pg_catalog.count("+end+")"+old, []any{username, until}, &told); err != nil {
 			return fmt.Errorf("terminate sessions of %q: %w", username, err)
 		}
 		// What a transaction has seen of the sessions is what it goes on to see.
-		if err := execute(ctx, conn, "SELECT pg_stat_clear_snapshot()"); err != nil {
+		if err := execute(ctx, conn, "SELECT pg_catalog.pg_stat_clear_snapshot()"); err != nil {
 			return fmt.Errorf("terminate sessions of %q: %w", username, err)
 		}
 	}
@@ -203,8 +203,8 @@ func lacksForDrain(ctx context.Context, conn *pgx.Conn, c databaseSettings) (adm
 	}
 	var signals, sees, inherits bool
 	err = queryRow(ctx, conn, `
-		SELECT bool_and(pg_has_role(current_user, oid, 'USAGE')) OR pg_has_role(current_user, 'pg_signal_backend', 'USAGE'),
-			bool_and(pg_has_role(current_user, oid, 'USAGE')) OR pg_has_role(current_user, 'pg_read_all_stats', 'USAGE'),
+		SELECT pg_catalog.bool_and(pg_catalog.pg_has_role(current_user, oid, 'USAGE')) OR pg_catalog.pg_has_role(current_user, 'pg_signal_backend', 'USAGE'),
+			pg_catalog.bool_and(pg_catalog.pg_has_role(current_user, oid, 'USAGE')) OR pg_catalog.pg_has_role(current_user, 'pg_read_all_stats', 'USAGE'),
 			(SELECT rolinherit FROM pg_catalog.pg_roles WHERE rolname = current_user)
 		FROM pg_catalog.pg_roles WHERE rolname = ANY ($1)`, []any{c.Usernames}, &signals, &sees, &inherits)
 	if err != nil {

@@ -69,7 +69,7 @@ func (d *database) inspect(ctx context.Context, conn *pgx.Conn, at server, i ins
 		return err
 	}
 	i.checkRoom(admin, users[0], on)
-	i.checkWritable(admin, on)
+	i.checkWritable(on)
 	i.checkClearText(admin, on, at.config.PasswordAuthentication == AuthenticatePassword)
 	return i.checkAuthentication(ctx, conn, on)
 }
@@ -113,11 +113,8 @@ func (i inspection) checkRoom(admin administrator, user role, on instance) {
 }
 
 // checkWritable wants a server on which a password can be changed.
-func (i inspection) checkWritable(admin administrator, on instance) {
+func (i inspection) checkWritable(on instance) {
 	i.Expect(!on.standby, "database.primary", preflight.Error, preflight.Fix{}, "the server is a standby, on which nothing can be changed: give the connection the address of the primary")
-	i.Expect(on.settings["default_transaction_read_only"] != "on", "database.read_only", preflight.Error,
-		set(admin, preflight.Words("default_transaction_read_only = off")),
-		"transactions of the administrator %q are read only, so that it can change no password", admin.name)
 }
 
 // set gives the administrator a setting.
@@ -140,13 +137,8 @@ var leaks = []struct {
 }
 
 // checkClearText is about what the server does with the passwords that it is sent.
-// It matters where they are sent in clear text; else it is verifiers that are logged,
-// and stored as they are.
+// It matters where they are sent in clear text; else it is verifiers that are logged.
 func (i inspection) checkClearText(admin administrator, on instance, clear bool) {
-	method := on.settings["password_encryption"]
-	i.Expect(!clear || method == "scram-sha-256", "database.password_encryption", preflight.Warning,
-		set(admin, preflight.Words("password_encryption = 'scram-sha-256'")),
-		"the server is given passwords in clear text (password_authentication=password), and keeps them as %s (password_encryption)", method)
 	for _, leak := range leaks {
 		value, known := on.settings[leak.name]
 		i.Expect(!clear || !known || !leak.kept(value), "database.logging", preflight.Warning,

@@ -147,15 +147,30 @@ func TestVerifyFindsIntruders(t *testing.T) {
 	}
 }
 
-func TestReadOnlyServer(t *testing.T) {
-	b := newBench(t, shared)
+// TestStandby tries to set a password where nothing can be changed.
+func TestStandby(t *testing.T) {
+	pg := testenv.NewPostgres(t, testenv.PostgresOptions{})
+	b := newBench(t, pg)
 	d, s := b.database(DatabaseConfig{Usernames: []string{b.user(unique("app"))}})
-	b.sql("ALTER ROLE %s SET default_transaction_read_only = on", b.admin.Username)
+	b.sql("COPY (SELECT '') TO PROGRAM 'touch standby.signal'")
+	must(t, pg.Restart(t.Context()))
 	v, err := d.Create(t.Context(), s)
 	must(t, err)
 	if err := d.Set(t.Context(), s, v, unfenced); err == nil || !strings.Contains(err.Error(), "primary") {
 		t.Errorf("got %v, want that the primary is asked for", err)
 	}
+}
+
+// TestReadOnlyByDefault sets a password where transactions are read only unless they
+// say otherwise.
+func TestReadOnlyByDefault(t *testing.T) {
+	b := newBench(t, shared)
+	d, s := b.database(DatabaseConfig{Usernames: []string{b.user(unique("app"))}})
+	b.sql("ALTER ROLE %s SET default_transaction_read_only = on", b.admin.Username)
+	v, err := d.Create(t.Context(), s)
+	must(t, err)
+	must(t, d.Set(t.Context(), s, v, unfenced))
+	must(t, d.Test(t.Context(), s, v))
 }
 
 // TestGivenUpSetNeverLands gives up while the server waits for a lock, and

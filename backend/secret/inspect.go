@@ -55,7 +55,7 @@ func (r role) endsWithin(left time.Duration) bool {
 func inspectAdmin(ctx context.Context, conn *pgx.Conn) (administrator, error) {
 	var a administrator
 	err := queryRow(ctx, conn, `
-		SELECT rolname::text, current_setting('server_version_num')::int, rolsuper, rolcreaterole, current_database()::text
+		SELECT rolname::text, pg_catalog.current_setting('server_version_num')::int, rolsuper, rolcreaterole, pg_catalog.current_database()::text
 		FROM pg_catalog.pg_roles WHERE rolname = current_user`, nil,
 		&a.name, &a.version, &a.superuser, &a.createRole, &a.database)
 	if err != nil {
@@ -69,31 +69,31 @@ func inspectAdmin(ctx context.Context, conn *pgx.Conn) (administrator, error) {
 const aboutRole = `
 	WITH self AS (SELECT * FROM pg_catalog.pg_roles WHERE rolname = $1),
 	owned AS (
-		SELECT coalesce(b.datname, current_database())::text AS place, count(*)::int AS objects
+		SELECT coalesce(b.datname, pg_catalog.current_database())::text AS place, pg_catalog.count(*)::int AS objects
 		FROM self JOIN pg_catalog.pg_shdepend d ON d.refclassid = 'pg_catalog.pg_authid'::regclass AND d.refobjid = self.oid
 			LEFT JOIN pg_catalog.pg_database b ON b.oid = d.dbid
 		WHERE d.deptype = 'o' GROUP BY 1),
 	member AS (
-		SELECT g.rolname::text AS name, format('%I inherit=%s set=%s', g.rolname,
-			bool_or(coalesce(to_jsonb(m) ->> 'inherit_option', 'true')::bool),
-			bool_or(coalesce(to_jsonb(m) ->> 'set_option', 'true')::bool)) AS described
+		SELECT g.rolname::text AS name, pg_catalog.format('%I inherit=%s set=%s', g.rolname,
+			pg_catalog.bool_or(coalesce(pg_catalog.to_jsonb(m) ->> 'inherit_option', 'true')::bool),
+			pg_catalog.bool_or(coalesce(pg_catalog.to_jsonb(m) ->> 'set_option', 'true')::bool)) AS described
 		FROM self JOIN pg_catalog.pg_auth_members m ON m.member = self.oid
 			JOIN pg_catalog.pg_roles g ON g.oid = m.roleid
 		GROUP BY g.rolname)
 	SELECT r.oid, r.rolcanlogin, r.rolsuper, r.rolreplication,
-		CASE WHEN r.rolvaliduntil < 'infinity' THEN greatest(r.rolvaliduntil, 'epoch') END, now(), r.rolconnlimit,
-		(SELECT count(*) FROM pg_catalog.pg_stat_activity a WHERE a.usesysid = r.oid),
-		has_database_privilege(r.oid, current_database(), 'CONNECT'),
+		CASE WHEN r.rolvaliduntil < 'infinity' THEN greatest(r.rolvaliduntil, 'epoch') END, pg_catalog.now(), r.rolconnlimit,
+		(SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_activity a WHERE a.usesysid = r.oid),
+		pg_catalog.has_database_privilege(r.oid, pg_catalog.current_database(), 'CONNECT'),
 		EXISTS (SELECT FROM pg_catalog.pg_namespace n WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
-			AND has_schema_privilege(r.oid, n.oid, 'CREATE')),
-		pg_has_role(current_user, r.oid, 'MEMBER WITH ADMIN OPTION'),
+			AND pg_catalog.has_schema_privilege(r.oid, n.oid, 'CREATE')),
+		pg_catalog.pg_has_role(current_user, r.oid, 'MEMBER WITH ADMIN OPTION'),
 		ARRAY(SELECT place FROM owned ORDER BY place), ARRAY(SELECT objects FROM owned ORDER BY place),
 		ARRAY(SELECT name FROM member ORDER BY name), ARRAY(SELECT described FROM member ORDER BY name),
-		array_remove(ARRAY[
+		pg_catalog.array_remove(ARRAY[
 			CASE WHEN r.rolinherit THEN 'INHERIT' END, CASE WHEN r.rolcreatedb THEN 'CREATEDB' END, CASE WHEN r.rolcreaterole THEN 'CREATEROLE' END, CASE WHEN r.rolreplication THEN 'REPLICATION' END, CASE WHEN r.rolbypassrls THEN 'BYPASSRLS' END], NULL),
-		ARRAY(SELECT DISTINCT c FROM pg_catalog.pg_db_role_setting s, unnest(s.setconfig) c
+		ARRAY(SELECT DISTINCT c FROM pg_catalog.pg_db_role_setting s, pg_catalog.unnest(s.setconfig) c
 			WHERE s.setrole = r.oid AND s.setdatabase IN (0,
-				(SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())) ORDER BY 1)
+				(SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())) ORDER BY 1)
 	FROM self r`
 
 func inspectRole(ctx context.Context, conn *pgx.Conn, name string) (role, error) {
@@ -127,26 +127,26 @@ const missingGrants = `
 		UNION ALL SELECT 'SCHEMA ' || oid::regnamespace, nspacl FROM pg_catalog.pg_namespace
 		UNION ALL SELECT 'ROUTINE ' || oid::regprocedure, proacl FROM pg_catalog.pg_proc
 		UNION ALL SELECT 'TYPE ' || oid::regtype, typacl FROM pg_catalog.pg_type
-		UNION ALL SELECT 'LANGUAGE ' || quote_ident(lanname), lanacl FROM pg_catalog.pg_language
-		UNION ALL SELECT 'FOREIGN SERVER ' || quote_ident(srvname), srvacl FROM pg_catalog.pg_foreign_server
-		UNION ALL SELECT 'FOREIGN DATA WRAPPER ' || quote_ident(fdwname), fdwacl FROM pg_catalog.pg_foreign_data_wrapper
-		UNION ALL SELECT 'TABLESPACE ' || quote_ident(spcname), spcacl FROM pg_catalog.pg_tablespace
+		UNION ALL SELECT 'LANGUAGE ' || pg_catalog.quote_ident(lanname), lanacl FROM pg_catalog.pg_language
+		UNION ALL SELECT 'FOREIGN SERVER ' || pg_catalog.quote_ident(srvname), srvacl FROM pg_catalog.pg_foreign_server
+		UNION ALL SELECT 'FOREIGN DATA WRAPPER ' || pg_catalog.quote_ident(fdwname), fdwacl FROM pg_catalog.pg_foreign_data_wrapper
+		UNION ALL SELECT 'TABLESPACE ' || pg_catalog.quote_ident(spcname), spcacl FROM pg_catalog.pg_tablespace
 		UNION ALL SELECT 'LARGE OBJECT ' || oid, lomacl FROM pg_catalog.pg_largeobject_metadata
-		UNION ALL SELECT 'DATABASE ' || quote_ident(datname), datacl FROM pg_catalog.pg_database),
+		UNION ALL SELECT 'DATABASE ' || pg_catalog.quote_ident(datname), datacl FROM pg_catalog.pg_database),
 	granted (role, before, after) AS (
-		SELECT e.grantee, format('GRANT %s ON %s TO ', e.privilege_type, object), CASE WHEN e.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END
-		FROM acls, aclexplode(acl) e
+		SELECT e.grantee, pg_catalog.format('GRANT %s ON %s TO ', e.privilege_type, object), CASE WHEN e.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END
+		FROM acls, pg_catalog.aclexplode(acl) e
 		UNION ALL
-		SELECT e.grantee, format('GRANT %s (%I) ON TABLE %s TO ', e.privilege_type, attname, attrelid::regclass), CASE WHEN e.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END
-		FROM pg_catalog.pg_attribute, aclexplode(attacl) e
+		SELECT e.grantee, pg_catalog.format('GRANT %s (%I) ON TABLE %s TO ', e.privilege_type, attname, attrelid::regclass), CASE WHEN e.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END
+		FROM pg_catalog.pg_attribute, pg_catalog.aclexplode(attacl) e
 		UNION ALL
-		SELECT e.grantee, format('ALTER DEFAULT PRIVILEGES FOR ROLE %s%s GRANT %s ON %s TO ', defaclrole::regrole, place, e.privilege_type, kind), ''
-		FROM defaults, aclexplode(defaclacl) e WHERE defaclrole NOT IN ($1::oid, $2::oid)
+		SELECT e.grantee, pg_catalog.format('ALTER DEFAULT PRIVILEGES FOR ROLE %s%s GRANT %s ON %s TO ', defaclrole::regrole, place, e.privilege_type, kind), ''
+		FROM defaults, pg_catalog.aclexplode(defaclacl) e WHERE defaclrole NOT IN ($1::oid, $2::oid)
 		UNION ALL
-		SELECT defaclrole, 'ALTER DEFAULT PRIVILEGES FOR ROLE ', format('%s GRANT %s ON %s TO %s', place, e.privilege_type, kind,
+		SELECT defaclrole, 'ALTER DEFAULT PRIVILEGES FOR ROLE ', pg_catalog.format('%s GRANT %s ON %s TO %s', place, e.privilege_type, kind,
 			CASE WHEN e.grantee = 0 THEN 'PUBLIC' ELSE e.grantee::regrole::text END)
-		FROM defaults, aclexplode(defaclacl) e WHERE e.grantee NOT IN ($1::oid, $2::oid))
-	SELECT coalesce(array_agg(before || $3::text || after || ';' ORDER BY before, after), '{}') FROM (
+		FROM defaults, pg_catalog.aclexplode(defaclacl) e WHERE e.grantee NOT IN ($1::oid, $2::oid))
+	SELECT coalesce(pg_catalog.array_agg(before || $3::text || after || ';' ORDER BY before, after), '{}') FROM (
 		SELECT before, after FROM granted WHERE role = $1::oid
 		EXCEPT SELECT before, after FROM granted WHERE role = $2::oid) missing
 	WHERE before || after !~ '[[:cntrl:]]'`
@@ -167,9 +167,9 @@ func grantsElsewhere(ctx context.Context, conn *pgx.Conn, a, b role) (databases 
 			SELECT d.refobjid, b.datname::text AS place, d.classid, d.objid, d.objsubid
 			FROM pg_catalog.pg_shdepend d JOIN pg_catalog.pg_database b ON b.oid = d.dbid
 			WHERE d.refclassid = 'pg_catalog.pg_authid'::regclass AND d.deptype = 'a'
-				AND d.refobjid IN ($1::oid, $2::oid) AND b.datname <> current_database())
+				AND d.refobjid IN ($1::oid, $2::oid) AND b.datname <> pg_catalog.current_database())
 		SELECT ARRAY(SELECT DISTINCT place FROM (
-			SELECT place FROM granted GROUP BY place, classid, objid, objsubid HAVING count(DISTINCT refobjid) = 1
+			SELECT place FROM granted GROUP BY place, classid, objid, objsubid HAVING pg_catalog.count(DISTINCT refobjid) = 1
 		) apart ORDER BY place)`, []any{a.oid, b.oid}, &databases)
 	if err != nil {
 		err = fmt.Errorf("compare privileges of %q and %q in other databases: %w", a.name, b.name, err)
@@ -194,22 +194,21 @@ type instance struct {
 
 // inspected are the settings that are looked at.
 var inspected = []string{
-	"default_transaction_read_only", "password_encryption", "log_statement", "log_min_duration_statement",
-	"log_min_error_statement", "pgaudit.log", "pg_stat_statements.track_utility",
+	"log_statement", "log_min_duration_statement", "log_min_error_statement", "pgaudit.log", "pg_stat_statements.track_utility",
 }
 
 func inspectInstance(ctx context.Context, conn *pgx.Conn) (instance, error) {
 	var i instance
 	err := queryRow(ctx, conn, `
-		SELECT pg_is_in_recovery(),
-			current_setting('max_connections')::int,
-			current_setting('superuser_reserved_connections')::int + coalesce(current_setting('reserved_connections', true)::int, 0),
-			(SELECT count(*) FROM pg_catalog.pg_stat_activity WHERE datid IS NOT NULL),
-			d.datconnlimit, (SELECT count(*) FROM pg_catalog.pg_stat_activity WHERE datid = d.oid),
-			(SELECT coalesce(jsonb_object_agg(name, setting), '{}') FROM pg_catalog.pg_settings WHERE name = ANY ($1)),
-			has_column_privilege('pg_catalog.pg_authid', 'rolpassword', 'SELECT'),
-			has_table_privilege('pg_catalog.pg_hba_file_rules', 'SELECT') AND has_function_privilege('pg_catalog.pg_hba_file_rules()', 'EXECUTE')
-		FROM pg_catalog.pg_database d WHERE d.datname = current_database()`, []any{inspected},
+		SELECT pg_catalog.pg_is_in_recovery(),
+			pg_catalog.current_setting('max_connections')::int,
+			pg_catalog.current_setting('superuser_reserved_connections')::int + coalesce(pg_catalog.current_setting('reserved_connections', true)::int, 0),
+			(SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_activity WHERE datid IS NOT NULL),
+			d.datconnlimit, (SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_activity WHERE datid = d.oid),
+			(SELECT coalesce(pg_catalog.jsonb_object_agg(name, setting), '{}') FROM pg_catalog.pg_settings WHERE name = ANY ($1)),
+			pg_catalog.has_column_privilege('pg_catalog.pg_authid', 'rolpassword', 'SELECT'),
+			pg_catalog.has_table_privilege('pg_catalog.pg_hba_file_rules', 'SELECT') AND pg_catalog.has_function_privilege('pg_catalog.pg_hba_file_rules()', 'EXECUTE')
+		FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()`, []any{inspected},
 		&i.standby, &i.connections, &i.reserved, &i.used, &i.databaseLimit, &i.databaseUsed, &i.settings, &i.seesVerifiers, &i.seesRules)
 	if err != nil {
 		return i, fmt.Errorf("inspect server: %w", err)
@@ -223,7 +222,7 @@ const weakVerifiers = `FROM pg_catalog.pg_authid WHERE rolname = ANY ($1) AND ro
 // openRules are the lines of pg_hba.conf that let one of the users in without a
 // password, or ask for it in clear text.
 const openRules = `FROM pg_catalog.pg_hba_file_rules WHERE auth_method IN ('trust', 'password') AND type <> 'local'
-	AND database && ARRAY['all', current_database()::text] AND user_name && ($1 || ARRAY['all'])`
+	AND database && ARRAY['all', pg_catalog.current_database()::text] AND user_name && ($1 || ARRAY['all'])`
 
 // tell returns what is selected from one of these rows, as texts.
 func tell(ctx context.Context, conn *pgx.Conn, selected, rows string, users []string) (told []string, err error) {

@@ -69,8 +69,6 @@ var faults = []fault{
 		c.OnOverlapEnd, c.Usernames = "wait", c.Usernames[:1]
 	}},
 	{name: "limit of the database", check: "database.database_limit", severity: preflight.Warning, spoil: `ALTER DATABASE {db} CONNECTION LIMIT 4`, sessions: 3},
-	{name: "read only", check: "database.read_only", severity: preflight.Error, spoil: `ALTER ROLE {admin} SET default_transaction_read_only = on`},
-	{name: "kept as MD5", differs: true, check: "database.password_encryption", severity: preflight.Warning, spoil: `ALTER ROLE {admin} SET password_encryption = md5`, configure: inClearText},
 	{name: "logged", check: "database.logging", severity: preflight.Warning, spoil: `ALTER ROLE {admin} SET log_min_duration_statement = 0; ALTER ROLE {admin} SET log_statement = ddl`, configure: inClearText},
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"os"
 	"strings"
@@ -32,6 +33,9 @@ type server struct {
 	endpoint Endpoint
 	tls      *tls.Config
 	template *pgxpool.Config
+	// administers says that sessions are the administrator's, which have settings that
+	// are the engine's own from the first moment on.
+	administers bool
 }
 
 func newServer(c ConnectionConfig) (server, error) {
@@ -46,6 +50,12 @@ func newServer(c ConnectionConfig) (server, error) {
 	}
 	template, err := template()
 	return server{config: c, endpoint: endpoint, tls: tlsConfig, template: template}, err
+}
+
+// settled returns the same server for logins of the administrator.
+func (s server) settled() server {
+	s.administers = true
+	return s
 }
 
 // template is the configuration that all others are copied from: pgx accepts
@@ -83,7 +93,10 @@ func (s server) connConfig(l Login) *pgx.ConnConfig {
 	c.ConnectTimeout = s.config.ConnectTimeout
 	c.DialFunc = (&net.Dialer{KeepAlive: 30 * time.Second}).DialContext
 	c.LookupFunc = net.DefaultResolver.LookupHost
-	c.RuntimeParams = map[string]string{"application_name": "smvm"}
+	c.RuntimeParams = maps.Clone(beginsWith)
+	if s.administers {
+		c.RuntimeParams = beginsSettled()
+	}
 	c.ChannelBinding = "prefer"
 	if s.config.PasswordAuthentication == AuthenticateSCRAM {
 		c.RequireAuth = "scram-sha-256"
@@ -96,6 +109,10 @@ func (s server) connConfig(l Login) *pgx.ConnConfig {
 	return c
 }
 
+// codeProtocolViolation is the SQLSTATE with which PgBouncer refuses parameters that it
+// does not know; what they say, every transaction says again.
+const codeProtocolViolation = "08P01"
+
 // login opens a connection of its own as l, within the connect timeout. The
 // caller closes it with hangUp.
 func (s server) login(ctx context.Context, l Login) (*pgx.Conn, error) {
@@ -103,6 +120,10 @@ func (s server) login(ctx context.Context, l Login) (*pgx.Conn, error) {
 	defer cancel()
 	config := s.connConfig(l)
 	conn, err := pgx.ConnectConfig(ctx, config)
+	if s.administers && isCode(err, codeProtocolViolation) {
+		config.RuntimeParams = maps.Clone(beginsWith)
+		conn, err = pgx.ConnectConfig(ctx, config)
+	}
 	if isCode(err, codeInvalidPassword) && config.Password != l.Password {
 		// MD5 hashes the password as it is typed.
 		config.Password = l.Password

@@ -58,16 +58,15 @@ func TestPasswordsWorkInLibpq(t *testing.T) {
 	}
 }
 
-// TestMD5 covers servers that still store MD5 hashes, of the password as typed.
+// TestMD5 covers users whose password was stored as an MD5 hash, of it as typed.
 func TestMD5(t *testing.T) {
 	b := newBench(t, shared)
 	user := b.user("md5_user")
-	b.sql("ALTER ROLE %s SET password_encryption = 'md5'", b.admin.Username)
 	b.connection.Config.PasswordAuthentication = AuthenticatePassword
 	for _, password := range odd {
 		d, s := b.database(DatabaseConfig{Usernames: []string{user}})
 		v := databaseMaterial(user, password)
-		must(t, d.Set(t.Context(), s, v, unfenced))
+		b.sql("SET password_encryption = 'md5'; ALTER ROLE %s PASSWORD %s", user, quoteLiteral(password))
 		must(t, d.Test(t.Context(), s, v))
 		must(t, psql(t, shared, user, password))
 		wantRefused(t, d.Test(t.Context(), s, databaseMaterial(user, "x"+password)))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -83,6 +84,8 @@ type pool struct {
 	// login is the index in Connection.Logins of the one that the server accepted
 	// last.
 	login atomic.Int32
+	// plain says that a pooler has refused the parameters that sessions began with.
+	plain atomic.Bool
 }
 
 // pool returns the pool of a connection as it is configured now.
@@ -114,6 +117,7 @@ func (p *Postgres) newPool(ctx context.Context, name string, config ConnectionCo
 	if err != nil {
 		return nil, err
 	}
+	s = s.settled()
 	made := &pool{server: s, name: name}
 	c := s.template.Copy()
 	c.ConnConfig = s.connConfig(Login{})
@@ -124,6 +128,9 @@ func (p *Postgres) newPool(ctx context.Context, name string, config ConnectionCo
 		}
 		l, err := made.pick(connection.Logins)
 		config.User, config.Password = l.Username, prepare(l.Password)
+		if made.plain.Load() {
+			config.RuntimeParams = maps.Clone(beginsWith)
+		}
 		return err
 	}
 	// A connection that the server ended in the meantime is replaced, not used:
@@ -143,7 +150,7 @@ func (p *Postgres) newPool(ctx context.Context, name string, config ConnectionCo
 func (s server) prepareConn(ctx context.Context, conn *pgx.Conn) (bool, error) {
 	limited, cancel := context.WithTimeout(ctx, s.config.ConnectTimeout)
 	defer cancel()
-	err := beginOn(limited, conn)
+	err := beginOn(limited, conn, readWrite)
 	if err != nil && conn.IsClosed() && ctx.Err() == nil {
 		return false, nil
 	}
@@ -186,10 +193,13 @@ func (p *Postgres) acquire(ctx context.Context, name string) (*pgxpool.Conn, ser
 		if err != nil {
 			return nil, server{}, err
 		}
+		plain := from.plain.Load()
 		conn, err := from.acquire(ctx)
 		switch {
 		case err == nil:
 			return conn, from.server, nil
+		case isCode(err, codeProtocolViolation) && !plain:
+			from.plain.Store(true)
 		case p.interrupted(ctx, from, err):
 		case isCode(err, codeInvalidPassword) && p.changed(name, tried):
 		case isCode(err, codeInvalidPassword) && refused+1 < attempts(tried):

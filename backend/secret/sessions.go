@@ -20,7 +20,7 @@ type Sessions struct {
 // there are; when they began is only for members of pg_read_all_stats, and NULL for
 // others. Parallel workers are part of a session that is counted already.
 const openSessions = `
-	SELECT usename::text, count(*), max(backend_start) FROM pg_catalog.pg_stat_activity
+	SELECT usename::text, pg_catalog.count(*), pg_catalog.max(backend_start) FROM pg_catalog.pg_stat_activity
 	WHERE usename = ANY ($1) AND coalesce(backend_type, '') <> 'parallel worker' GROUP BY usename`
 
 // Sessions returns the open sessions of these users, by one query as the

@@ -58,13 +58,13 @@ var subjects = map[string]func(t *testing.T) *subject{
 	}),
 	"rotation statements": databaseSubject(func(b *bench) DatabaseConfig {
 		setter := unique("setter")
-		b.sql(`CREATE FUNCTION %s(name text, password text) RETURNS void LANGUAGE plpgsql SECURITY DEFINER AS
+		b.sql(`CREATE FUNCTION %s(name text, password text) RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS
 			$$ BEGIN EXECUTE format('ALTER ROLE %%I PASSWORD %%L', name, password); END $$`, setter)
 		users := []string{unique("a"), unique(`b"\';`)}
 		owner := unique("owner")
 		b.sql("CREATE ROLE %s; CREATE ROLE %s LOGIN IN ROLE %s; CREATE ROLE %s LOGIN IN ROLE %s",
 			owner, quoteName(users[0]), owner, quoteName(users[1]), owner)
-		return DatabaseConfig{Usernames: users, RotationStatements: []string{"SELECT " + setter + "('{{username}}', {{password}})"}}
+		return DatabaseConfig{Usernames: users, RotationStatements: []string{"SELECT public." + setter + "('{{username}}', {{password}})"}}
 	}),
 	"password authentication": databaseSubject(func(b *bench) DatabaseConfig {
 		b.connection.Config.PasswordAuthentication = AuthenticatePassword

@@ -15,17 +15,15 @@ import (
 // a little longer than the server's own limit, whose error says more.
 const callTimeout = 11 * time.Second
 
-// begin opens a transaction that ends by itself. The server gives up on a
-// statement after 10 s and on a lock after 5 s. It rolls back when it hears
-// nothing for 5 s, so that an engine that was paused in between cannot commit a
-// password long after another one was decided upon. A commit is on disk before
-// it is acknowledged, whatever the administrator's default is.
-const begin = `BEGIN;
+// codeUnsupported is the SQLSTATE with which a standby answers to READ WRITE.
+const codeUnsupported = "0A000"
+
+// trial begins a transaction in which statements of the application run as its own
+// user, with its own settings but for what bounds the time.
+const trial = `BEGIN;
 SET LOCAL statement_timeout = 10000;
 SET LOCAL lock_timeout = 5000;
-SET LOCAL idle_in_transaction_session_timeout = 5000;
-SET LOCAL standard_conforming_strings = on;
-SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off'`
+SET LOCAL idle_in_transaction_session_timeout = 5000`
 
 // ending says how a transaction ends when its work succeeded.
 type ending struct {
@@ -88,19 +86,34 @@ func (e ending) answered(ctx context.Context) error {
 	}
 }
 
-// within runs work in one transaction on conn, which ends as finish says.
+// within runs work in one transaction of the administrator on conn, which ends as
+// finish says.
 func within(ctx context.Context, conn *pgx.Conn, end ending, work func() error) error {
-	if err := beginOn(ctx, conn); err != nil {
+	if err := beginOn(ctx, conn, readWrite); err != nil {
 		return err
 	}
 	return finish(ctx, conn, end, work)
 }
 
-func beginOn(ctx context.Context, conn *pgx.Conn) error {
-	if err := execute(ctx, conn, begin); err != nil {
-		return fmt.Errorf("begin transaction: %w", err)
+// What a transaction may do.
+const (
+	readWrite = "READ WRITE"
+	readOnly  = "READ ONLY"
+)
+
+// beginOn begins a transaction of the administrator, with the settings that are the
+// engine's own.
+func beginOn(ctx context.Context, conn *pgx.Conn, access string) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	results, err := conn.PgConn().Exec(ctx, opening(access, majorVersion(conn))).ReadAll()
+	switch {
+	case isCode(err, codeUnsupported) && access == readWrite:
+		return fmt.Errorf("begin transaction: %w: this server is a standby, point the connection at the primary", reduce(err))
+	case err != nil:
+		return fmt.Errorf("begin transaction: %w", reduce(err))
 	}
-	return nil
+	return durable(ctx, conn, results)
 }
 
 // finish runs work in the transaction that has begun on conn. It ends as end says,
@@ -141,10 +154,6 @@ func (p *Postgres) administer(ctx context.Context, name string, end ending, work
 	return finish(ctx, conn.Conn(), end, func() error { return work(conn.Conn(), at) })
 }
 
-// looking makes a transaction one that only looks, and in which the server tells
-// every name in full, and compiles no query that is run once.
-const looking = `SET TRANSACTION READ ONLY; SET LOCAL search_path = pg_catalog; SET LOCAL jit = off`
-
 // look runs work as a connection's administrator, in a transaction that can change
 // nothing. It is a session of its own: what a pooled one was given when it began,
 // such as settings, may not be what others are given now.
@@ -157,7 +166,7 @@ func (p *Postgres) look(ctx context.Context, name string, work func(conn *pgx.Co
 	if err != nil {
 		return err
 	}
-	conn, err := at.loginAsOne(ctx, connection.Logins)
+	conn, err := at.settled().loginAsOne(ctx, connection.Logins)
 	if codeOf(err) == codeInvalidPassword && p.changed(name, connection.Logins) {
 		return p.look(ctx, name, work) // the administrator's password was rotated meanwhile
 	}
@@ -165,12 +174,10 @@ func (p *Postgres) look(ctx context.Context, name string, work func(conn *pgx.Co
 		return fmt.Errorf("use connection %q: %w", name, err)
 	}
 	defer hangUp(ctx, conn)
-	return within(ctx, conn, rollback, func() error {
-		if err := execute(ctx, conn, looking); err != nil {
-			return fmt.Errorf("begin to look: %w", err)
-		}
-		return work(conn, at)
-	})
+	if err := beginOn(ctx, conn, readOnly); err != nil {
+		return err
+	}
+	return finish(ctx, conn, rollback, func() error { return work(conn, at) })
 }
 
 // loginAsOne logs in with the first login that is not refused.

@@ -12,7 +12,15 @@
 \set ON_ERROR_STOP on
 \if :{?owner} \else \set owner orders_owner \endif
 \if :{?bouncer} \else \set bouncer pgbouncer \endif
+-- Whoever owns the database may have made functions and operators of these names, and a
+-- schema of that name, in which it could replace the function below.
+SET search_path = pg_catalog, pg_temp;
 SET password_encryption = 'scram-sha-256';
+SELECT count(*) > 0 AS is_foreign FROM pg_catalog.pg_namespace n
+	JOIN pg_catalog.pg_roles r ON r.oid = n.nspowner WHERE n.nspname = :'bouncer' AND NOT r.rolsuper \gset
+\if :is_foreign
+DO $$ BEGIN RAISE 'there is a schema of that name, and it belongs to no superuser: give another name as bouncer'; END $$;
+\endif
 SELECT count(*) = 0 AS bouncer_is_new FROM pg_catalog.pg_roles WHERE rolname = :'bouncer' \gset
 
 BEGIN;
@@ -20,18 +28,17 @@ BEGIN;
 CREATE ROLE :"bouncer" LOGIN;
 \endif
 CREATE SCHEMA IF NOT EXISTS :"bouncer" AUTHORIZATION CURRENT_USER;
-SET LOCAL search_path = :"bouncer";
 SELECT format($$
-CREATE OR REPLACE FUNCTION get_auth(name text) RETURNS TABLE (username text, verifier text)
+CREATE OR REPLACE FUNCTION %I.get_auth(name text) RETURNS TABLE (username text, verifier text)
 	LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog AS
 $body$
 	SELECT rolname::text, rolpassword
 	FROM pg_authid
 	WHERE rolname = name AND rolcanlogin AND NOT rolsuper AND (rolvaliduntil IS NULL OR rolvaliduntil > now())
 		AND pg_has_role(oid, %L, 'MEMBER')
-$body$ $$, :'owner') \gexec
-REVOKE ALL ON FUNCTION get_auth(text) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION get_auth(text) TO :"bouncer";
+$body$ $$, :'bouncer', :'owner') \gexec
+REVOKE ALL ON FUNCTION :"bouncer".get_auth(text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION :"bouncer".get_auth(text) TO :"bouncer";
 GRANT USAGE ON SCHEMA :"bouncer" TO :"bouncer";
 COMMIT;
 

@@ -27,6 +27,8 @@
 \if :{?user_a} \else \set user_a orders_a \endif
 \if :{?user_b} \else \set user_b orders_b \endif
 \if :{?schema} \else \set schema public \endif
+-- Whoever owns the database may have made functions and operators of these names.
+SET search_path = pg_catalog, pg_temp;
 SET client_min_messages = warning;
 -- Also where the server's default is md5, \password has to make SCRAM.
 SET password_encryption = 'scram-sha-256';

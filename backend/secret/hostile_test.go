@@ -1,0 +1,295 @@
+package secret
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/testenv"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/preflight"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
+)
+
+// ambush is a bench whose database lies in wait for the administrator.
+type ambush struct {
+	*bench
+	hostile *testenv.Hostile
+	users   []string
+	// passwords are those that were set.
+	passwords *[]string
+}
+
+// lures are what every administrator says sooner or later.
+var lures = []string{
+	"SELECT pg_terminate_backend(0, 1000)",
+	"SELECT usename FROM pg_stat_activity WHERE usename = 'nobody'::text",
+	"SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off'",
+	"SELECT 'a'::text",
+}
+
+// TestHostileDatabase does everything that the engine does at PostgreSQL in a database
+// whose owner has shadowed all that a statement could mean: on each major version,
+// directly and through PgBouncer, where the owner has only made things, and where it has
+// also set whatever can be set. Not one shadow may be used.
+func TestHostileDatabase(t *testing.T) {
+	for major := 14; major <= 18; major++ {
+		t.Run(fmt.Sprint(major), func(t *testing.T) {
+			t.Parallel()
+			a := newAmbush(t, testenv.NewPostgres(t, testenv.PostgresOptions{Major: major, Settings: map[string]string{"log_statement": "none"}}))
+			direct, bouncer := a.pg.Port, testenv.NewBouncer(t, a.pg)
+			ways := func(name string) {
+				for way, port := range map[string]int{"direct": direct, "through PgBouncer": bouncer} {
+					a.connection.Config.Port = port
+					t.Run(name+", "+way, func(t *testing.T) { a.on(t).everything() })
+				}
+			}
+			a.control("made")
+			ways("made")
+			spoilt := a.hostile.Spoil(a.users, "local_preload_libraries")
+			a.decided(spoilt)
+			a.control("made and set")
+			ways("made and set")
+			a.quiet()
+		})
+	}
+}
+
+func newAmbush(t *testing.T, pg *testenv.Postgres) *ambush {
+	a := &ambush{bench: newBench(t, pg), passwords: new([]string)}
+	owner := unique("owner")
+	a.sql("CREATE ROLE %s", owner)
+	for _, name := range []string{unique("app"), unique(`Robert"; DROP ROLE x;--`), unique(`O'Brien \ é 表`), unique("set"), unique("clear")} {
+		a.users = append(a.users, a.user(name))
+		a.sql("GRANT %s TO %s", owner, quoteName(name))
+	}
+	a.sql("GRANT pg_signal_backend, pg_read_all_stats TO %s", quoteName(a.admin.Username))
+	a.hostile = testenv.NewHostile(t, pg, a.admin.Username, owner)
+	a.connection.Config.Database = a.hostile.Database
+	a.hostile.SQL(fmt.Sprintf(`CREATE SCHEMA genuine; GRANT USAGE ON SCHEMA genuine TO PUBLIC;
+		CREATE FUNCTION genuine.set_password(name text, password text) RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS
+		$$ BEGIN EXECUTE format('ALTER ROLE %%I PASSWORD %%L', name, password); END $$;
+		CREATE FUNCTION evil.set_password(name text, password text) RETURNS void LANGUAGE plpgsql AS $$ BEGIN PERFORM evil.called('set_password'); END $$;
+		CREATE FUNCTION public.set_password(name text, password text) RETURNS void LANGUAGE plpgsql AS $$ BEGIN PERFORM evil.called('set_password'); END $$;
+		CREATE FUNCTION %s.set_password(name text, password text) RETURNS void LANGUAGE plpgsql AS $$ BEGIN PERFORM evil.called('set_password'); END $$`, quoteName(a.admin.Username)))
+	return a
+}
+
+// on is the same for a subtest.
+func (a *ambush) on(t *testing.T) *ambush {
+	b := *a.bench
+	b.t = t
+	b.connection = a.connection
+	b.postgres = NewPostgres(func(string) (Connection, error) { return b.connection, nil })
+	b.postgres.Now = time.Now
+	t.Cleanup(b.postgres.Close)
+	return &ambush{&b, a.hostile, a.users, a.passwords}
+}
+
+// control sees that the shadows are used by a session without protection: without that
+// the test proves nothing.
+func (a *ambush) control(when string) {
+	a.t.Helper()
+	a.hostile.Lured(a.admin.Password, lures...)
+	if calls := a.hostile.Calls(); len(calls) < 2 || !slices.Contains(calls, "the sequence") {
+		a.t.Fatalf("%s: only %q was used by a session without protection", when, calls)
+	}
+}
+
+// refused is like unharmed for operations that end with a login that must be refused:
+// PgBouncer refuses it in a way that proves nothing.
+func (a *ambush) refused(operation string, err error) {
+	a.t.Helper()
+	if a.connection.Config.Port != a.pg.Port && codeOf(err) == codeProtocolViolation {
+		err = nil
+	}
+	a.unharmed(operation, err)
+}
+
+// unharmed expects an operation to work, and to use no shadow.
+func (a *ambush) unharmed(operation string, err error) {
+	a.t.Helper()
+	if err != nil {
+		a.t.Errorf("%s: %v", operation, err)
+	}
+	if calls := a.hostile.Calls(); len(calls) > 0 {
+		a.t.Errorf("%s has run, as the administrator: %q", operation, calls)
+	}
+}
+
+func (a *ambush) everything() {
+	a.settings()
+	a.life("single user", DatabaseConfig{Usernames: a.users[:1], OnOverlapEnd: "terminate", VerificationStatements: []string{"SELECT 1"}})
+	a.life("alternating users", DatabaseConfig{Usernames: a.users[1:3], OnOverlapEnd: "terminate"})
+	a.life("rotation statements", DatabaseConfig{Usernames: a.users[3:4], RotationStatements: []string{"SELECT genuine.set_password('{{username}}', {{password}})"}})
+	a.misnamed()
+	a.connection.Config.PasswordAuthentication = AuthenticatePassword
+	a.life("clear text", DatabaseConfig{Usernames: a.users[4:]})
+	if !a.has("pg_authid WHERE rolname = " + quoteLiteral(a.users[4]) + " AND rolpassword LIKE 'SCRAM-SHA-256$4096:%'") {
+		a.t.Error("a password in clear text was stored in another way")
+	}
+	a.connection.Config.PasswordAuthentication = ""
+	a.privileges()
+	a.root()
+}
+
+// life is that of a secret: it is created, imported, tried, rotated, taken back, drained,
+// retired.
+func (a *ambush) life(name string, c DatabaseConfig) {
+	a.t.Helper()
+	d, s := a.database(c)
+	s.Current = a.value(a.applied(name, d, s))
+	imported, err := d.Import(s, s.Current.Material["password"])
+	if err == nil && imported["username"] == s.Current.Material["username"] {
+		err = d.Test(a.t.Context(), s, imported)
+	}
+	a.unharmed(name+": import", err)
+	next, err := d.Create(a.t.Context(), s)
+	a.unharmed(name+": make a value", err)
+	_, err = d.Preflight(a.t.Context(), s, next)
+	a.unharmed(name+": dry run", err)
+	a.inspected(name, d, s)
+	session := a.open(s.Current.Material["username"], s.Current.Material["password"])
+	s.Pending = a.value(next)
+	a.unharmed(name+": rotate", d.Set(a.t.Context(), s, next, unfenced))
+	a.unharmed(name+": take back", d.Undo(a.t.Context(), s, unfenced))
+	a.unharmed(name+": probe", d.Probe(a.t.Context(), s, s.Current.Material))
+	s.Previous, s.Current, s.Pending = s.Current, a.value(a.applied(name, d, s)), nil
+	s.Previous.Replaced, s.Previous.RetireTime = time.Now(), time.Now().Add(time.Hour)
+	a.drained(name, d, s, c.OnOverlapEnd == "terminate")
+	_ = session.Close(context.Background())
+	a.refused(name+": retire", d.Retire(a.t.Context(), s, s.Previous.Material, unfenced))
+	s.Previous = nil
+	_, err = d.Verify(a.t.Context(), s)
+	a.refused(name+": verify", err)
+}
+
+// applied makes a value, sets it and logs in with it.
+func (a *ambush) applied(name string, d *database, s rotation.Secret) rotation.Material {
+	a.t.Helper()
+	v, err := d.Create(a.t.Context(), s)
+	must(a.t, err)
+	*a.passwords = append(*a.passwords, v["password"])
+	a.unharmed(name+": set", d.Set(a.t.Context(), s, v, unfenced))
+	a.unharmed(name+": test", d.Test(a.t.Context(), s, v))
+	return v
+}
+
+func (a *ambush) inspected(name string, d *database, s rotation.Secret) {
+	a.t.Helper()
+	found := d.Inspect(a.t.Context(), s, preflight.Subject{Mount: "smvm/", Role: "r", Until: time.Now()})
+	a.unharmed(name+": inspect", nil)
+	if !slices.Contains(found.Passed(), "database.inspected") || len(found.With(preflight.Error)) > 0 {
+		a.t.Errorf("%s: inspect found %+v", name, found.Open())
+	}
+}
+
+// open is a session of the application that it goes on using.
+func (a *ambush) open(username, password string) *pgx.Conn {
+	a.t.Helper()
+	config, err := pgx.ParseConfig(a.pg.DSN("x", "x", "x"))
+	must(a.t, err)
+	config.User, config.Password, config.Database = username, password, a.hostile.Database
+	conn, err := pgx.ConnectConfig(a.t.Context(), config)
+	must(a.t, err)
+	a.t.Cleanup(func() { _ = conn.Close(context.Background()) })
+	return conn
+}
+
+func (a *ambush) drained(name string, d *database, s rotation.Secret, terminates bool) {
+	a.t.Helper()
+	counted, err := a.postgres.Sessions(a.t.Context(), "main", []string{s.Previous.Material["username"]})
+	if err == nil && counted[s.Previous.Material["username"]].Count == 0 {
+		err = errors.New("the session is not seen")
+	}
+	a.unharmed(name+": who uses it", err)
+	n, err := d.Sessions(a.t.Context(), s)
+	if err == nil && n == 0 {
+		err = errors.New("the session is not seen")
+	}
+	a.unharmed(name+": wait", err)
+	if !terminates {
+		return
+	}
+	n, err = d.Terminate(a.t.Context(), s, unfenced)
+	if err == nil && n == 0 {
+		err = errors.New("no session was ended")
+	}
+	a.unharmed(name+": terminate", err)
+}
+
+// misnamed calls a function without saying which.
+func (a *ambush) misnamed() {
+	a.t.Helper()
+	d, s := a.database(DatabaseConfig{Usernames: a.users[3:4], RotationStatements: []string{"SELECT set_password('{{username}}', {{password}})"}})
+	v, err := d.Create(a.t.Context(), s)
+	must(a.t, err)
+	if err := d.Set(a.t.Context(), s, v, unfenced); err == nil || !strings.Contains(err.Error(), "with their schema") {
+		a.t.Errorf("an unqualified name: %v", err)
+	}
+	a.unharmed("an unqualified name", nil)
+}
+
+// privileges is what the engine explains when it lacks some.
+func (a *ambush) privileges() {
+	a.t.Helper()
+	user, admin := quoteName(a.users[0]), quoteName(a.admin.Username)
+	a.sql("ALTER ROLE %s SUPERUSER; REVOKE pg_signal_backend FROM %s", user, admin)
+	d, s := a.database(DatabaseConfig{Usernames: a.users[:1], OnOverlapEnd: "terminate"})
+	err := d.Set(a.t.Context(), s, databaseMaterial(a.users[0], "x"), unfenced)
+	if err == nil || !strings.Contains(err.Error(), "NOSUPERUSER") {
+		a.t.Errorf("without privileges: %v", err)
+	}
+	a.unharmed("explain a refusal", nil)
+	a.sql("ALTER ROLE %s NOSUPERUSER", user)
+	if _, err := d.Preflight(a.t.Context(), s, databaseMaterial(a.users[0], "x")); err == nil || !strings.Contains(err.Error(), "pg_signal_backend") {
+		a.t.Errorf("without pg_signal_backend: %v", err)
+	}
+	a.unharmed("explain what terminating needs", nil)
+	a.sql("GRANT pg_signal_backend TO %s", admin)
+}
+
+// root rotates the administrator.
+func (a *ambush) root() {
+	a.t.Helper()
+	root, s := NewAdmin(a.postgres), secretOf(a.t, "connection", a.connection.Config)
+	first, err := ImportAdmin(a.admin.Username, a.admin.Password)
+	must(a.t, err)
+	a.unharmed("connection: test", root.Test(a.t.Context(), s, first))
+	s.Current = a.value(first)
+	next, err := root.Create(a.t.Context(), s)
+	must(a.t, err)
+	_, err = root.Preflight(a.t.Context(), s, next)
+	a.unharmed("connection: dry run", err)
+	s.Pending = a.value(next)
+	a.unharmed("connection: rotate", root.Set(a.t.Context(), s, next, unfenced))
+	_, err = root.Verify(a.t.Context(), rotation.Secret{Type: s.Type, Config: s.Config, Current: s.Pending, Previous: s.Current})
+	a.refused("connection: verify", err)
+	a.refused("connection: take back", root.Undo(a.t.Context(), s, unfenced))
+	a.accept(a.admin) // again, where a refusal proves nothing
+	a.refused("connection: retire", root.Retire(a.t.Context(), s, next, unfenced))
+}
+
+// quiet looks for passwords in the server's log, where debug_print_parse and the like
+// write what statements are made of, and the server then adds the statement.
+func (a *ambush) quiet() {
+	a.t.Helper()
+	leaked := "leaked" + randomPassword()
+	a.hostile.Lured(a.admin.Password, alterRole(a.admin.Username, leaked))
+	log, err := os.ReadFile(a.pg.LogPath)
+	must(a.t, err)
+	for _, password := range *a.passwords {
+		if strings.Contains(string(log), password) {
+			a.t.Error("the log has a password that was set")
+		}
+	}
+	if !strings.Contains(string(log), leaked) || len(*a.passwords) == 0 {
+		a.t.Error("the log has not even the password of a session without protection")
+	}
+}

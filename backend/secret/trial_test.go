@@ -1,0 +1,39 @@
+package secret
+
+import (
+	"testing"
+	"time"
+)
+
+// TestTrialIsTheApplications runs verification statements with the settings of the user
+// that is tried, not with those of the administrator.
+func TestTrialIsTheApplications(t *testing.T) {
+	b := newBench(t, shared)
+	user, schema := b.user(unique("app")), unique("theirs")
+	b.sql(`CREATE SCHEMA %[2]s AUTHORIZATION %[1]s; CREATE TABLE %[2]s.orders (n int); ALTER TABLE %[2]s.orders OWNER TO %[1]s;
+		ALTER ROLE %[1]s SET search_path = %[2]s; ALTER ROLE %[1]s SET default_transaction_read_only = on`, user, schema)
+	d, s := b.database(DatabaseConfig{Usernames: []string{user}, VerificationStatements: []string{"SELECT n FROM orders"}})
+	v := b.next(d, s)
+	must(t, d.Test(t.Context(), s, v))
+	d, s = b.database(DatabaseConfig{Usernames: []string{user}, VerificationStatements: []string{"INSERT INTO orders VALUES (1)"}})
+	wantRefused(t, d.Test(t.Context(), s, v))
+}
+
+// TestTrialEnds lets the application do what it can so that the proof of its login does
+// not end: no limit of its own, and a statement that waits.
+func TestTrialEnds(t *testing.T) {
+	b := newBench(t, shared)
+	user := b.user(unique("app"))
+	for _, setting := range []string{"statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"} {
+		b.sql("ALTER ROLE %s SET %s = 0", user, setting)
+	}
+	d, s := b.database(DatabaseConfig{Usernames: []string{user}, VerificationStatements: []string{"SELECT pg_sleep(3600)"}})
+	v := b.next(d, s)
+	began := time.Now()
+	if err := d.Test(t.Context(), s, v); err == nil {
+		t.Error("a statement that waits for an hour is fine")
+	}
+	if took := time.Since(began); took > 2*callTimeout {
+		t.Errorf("the proof took %s", took)
+	}
+}
