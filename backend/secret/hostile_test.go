@@ -1,8 +1,6 @@
 package secret
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -13,7 +11,6 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/testenv"
-	"github.com/smvm/vault-plugin-secrets-smvm/backend/preflight"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
@@ -137,91 +134,22 @@ func (a *ambush) everything() {
 	a.connection.Config.PasswordAuthentication = ""
 	a.privileges()
 	a.root()
-}
-
-// life is that of a secret: it is created, imported, tried, rotated, taken back, drained,
-// retired.
-func (a *ambush) life(name string, c DatabaseConfig) {
-	a.t.Helper()
-	d, s := a.database(c)
-	s.Current = a.value(a.applied(name, d, s))
-	imported, err := d.Import(s, s.Current.Material["password"])
-	if err == nil && imported["username"] == s.Current.Material["username"] {
-		err = d.Test(a.t.Context(), s, imported)
-	}
-	a.unharmed(name+": import", err)
-	next, err := d.Create(a.t.Context(), s)
-	a.unharmed(name+": make a value", err)
-	_, err = d.Preflight(a.t.Context(), s, next)
-	a.unharmed(name+": dry run", err)
-	a.inspected(name, d, s)
-	session := a.open(s.Current.Material["username"], s.Current.Material["password"])
-	s.Pending = a.value(next)
-	a.unharmed(name+": rotate", d.Set(a.t.Context(), s, next, unfenced))
-	a.unharmed(name+": take back", d.Undo(a.t.Context(), s, unfenced))
-	a.unharmed(name+": probe", d.Probe(a.t.Context(), s, s.Current.Material))
-	s.Previous, s.Current, s.Pending = s.Current, a.value(a.applied(name, d, s)), nil
-	s.Previous.Replaced, s.Previous.RetireTime = time.Now(), time.Now().Add(time.Hour)
-	a.drained(name, d, s, c.OnOverlapEnd == "terminate")
-	_ = session.Close(context.Background())
-	a.refused(name+": retire", d.Retire(a.t.Context(), s, s.Previous.Material, unfenced))
-	s.Previous = nil
-	_, err = d.Verify(a.t.Context(), s)
-	a.refused(name+": verify", err)
-}
-
-// applied makes a value, sets it and logs in with it.
-func (a *ambush) applied(name string, d *database, s rotation.Secret) rotation.Material {
-	a.t.Helper()
-	v, err := d.Create(a.t.Context(), s)
-	must(a.t, err)
-	*a.passwords = append(*a.passwords, v["password"])
-	a.unharmed(name+": set", d.Set(a.t.Context(), s, v, unfenced))
-	a.unharmed(name+": test", d.Test(a.t.Context(), s, v))
-	return v
-}
-
-func (a *ambush) inspected(name string, d *database, s rotation.Secret) {
-	a.t.Helper()
-	found := d.Inspect(a.t.Context(), s, preflight.Subject{Mount: "smvm/", Role: "r", Until: time.Now()})
-	a.unharmed(name+": inspect", nil)
-	if !slices.Contains(found.Passed(), "database.inspected") || len(found.With(preflight.Error)) > 0 {
-		a.t.Errorf("%s: inspect found %+v", name, found.Open())
+	if a.connection.Config.Port == a.pg.Port {
+		a.preloaded()
 	}
 }
 
-// open is a session of the application that it goes on using.
-func (a *ambush) open(username, password string) *pgx.Conn {
+// preloaded has sessions begin with a library that is not there. Only who logs in
+// can do without it: through PgBouncer that is PgBouncer.
+func (a *ambush) preloaded() {
 	a.t.Helper()
-	config, err := pgx.ParseConfig(a.pg.DSN("x", "x", "x"))
-	must(a.t, err)
-	config.User, config.Password, config.Database = username, password, a.hostile.Database
-	conn, err := pgx.ConnectConfig(a.t.Context(), config)
-	must(a.t, err)
-	a.t.Cleanup(func() { _ = conn.Close(context.Background()) })
-	return conn
-}
-
-func (a *ambush) drained(name string, d *database, s rotation.Secret, terminates bool) {
-	a.t.Helper()
-	counted, err := a.postgres.Sessions(a.t.Context(), "main", []string{s.Previous.Material["username"]})
-	if err == nil && counted[s.Previous.Material["username"]].Count == 0 {
-		err = errors.New("the session is not seen")
-	}
-	a.unharmed(name+": who uses it", err)
-	n, err := d.Sessions(a.t.Context(), s)
-	if err == nil && n == 0 {
-		err = errors.New("the session is not seen")
-	}
-	a.unharmed(name+": wait", err)
-	if !terminates {
-		return
-	}
-	n, err = d.Terminate(a.t.Context(), s, unfenced)
-	if err == nil && n == 0 {
-		err = errors.New("no session was ended")
-	}
-	a.unharmed(name+": terminate", err)
+	admin := quoteName(a.admin.Username)
+	a.sql("ALTER ROLE %s SET local_preload_libraries = 'not_there'", admin)
+	a.postgres.Forget("main")
+	nothing := func(*pgx.Conn, server) error { return nil }
+	a.unharmed("a library of others", a.postgres.administer(a.t.Context(), "main", rollback, nothing))
+	a.unharmed("a library of others, to look", a.postgres.look(a.t.Context(), "main", nothing))
+	a.sql("ALTER ROLE %s RESET local_preload_libraries", admin)
 }
 
 // misnamed calls a function without saying which.
