@@ -8,8 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/testenv"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
@@ -72,6 +70,8 @@ func newAmbush(t *testing.T, pg *testenv.Postgres) *ambush {
 	a.hostile.SQL(fmt.Sprintf(`CREATE SCHEMA genuine; GRANT USAGE ON SCHEMA genuine TO PUBLIC;
 		CREATE FUNCTION genuine.set_password(name text, password text) RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS
 		$$ BEGIN EXECUTE format('ALTER ROLE %%I PASSWORD %%L', name, password); END $$;
+		CREATE FUNCTION genuine.guarded(name text, password text) RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog AS
+		$$ BEGIN ASSERT name = 'another'; PERFORM genuine.set_password(name, password); END $$;
 		CREATE FUNCTION evil.set_password(name text, password text) RETURNS void LANGUAGE plpgsql AS $$ BEGIN PERFORM evil.called('set_password'); END $$;
 		CREATE FUNCTION public.set_password(name text, password text) RETURNS void LANGUAGE plpgsql AS $$ BEGIN PERFORM evil.called('set_password'); END $$;
 		CREATE FUNCTION %s.set_password(name text, password text) RETURNS void LANGUAGE plpgsql AS $$ BEGIN PERFORM evil.called('set_password'); END $$`, quoteName(a.admin.Username)))
@@ -126,6 +126,7 @@ func (a *ambush) everything() {
 	a.life("alternating users", DatabaseConfig{Usernames: a.users[1:3], OnOverlapEnd: "terminate"})
 	a.life("rotation statements", DatabaseConfig{Usernames: a.users[3:4], RotationStatements: []string{"SELECT genuine.set_password('{{username}}', {{password}})"}})
 	a.misnamed()
+	a.guarded()
 	a.connection.Config.PasswordAuthentication = AuthenticatePassword
 	a.life("clear text", DatabaseConfig{Usernames: a.users[4:]})
 	if !a.has("pg_authid WHERE rolname = " + quoteLiteral(a.users[4]) + " AND rolpassword LIKE 'SCRAM-SHA-256$4096:%'") {
@@ -136,32 +137,8 @@ func (a *ambush) everything() {
 	a.root()
 	if a.connection.Config.Port == a.pg.Port {
 		a.preloaded()
+		a.greeted()
 	}
-}
-
-// preloaded has sessions begin with a library that is not there. Only who logs in
-// can do without it: through PgBouncer that is PgBouncer.
-func (a *ambush) preloaded() {
-	a.t.Helper()
-	admin := quoteName(a.admin.Username)
-	a.sql("ALTER ROLE %s SET local_preload_libraries = 'not_there'", admin)
-	a.postgres.Forget("main")
-	nothing := func(*pgx.Conn, server) error { return nil }
-	a.unharmed("a library of others", a.postgres.administer(a.t.Context(), "main", rollback, nothing))
-	a.unharmed("a library of others, to look", a.postgres.look(a.t.Context(), "main", nothing))
-	a.sql("ALTER ROLE %s RESET local_preload_libraries", admin)
-}
-
-// misnamed calls a function without saying which.
-func (a *ambush) misnamed() {
-	a.t.Helper()
-	d, s := a.database(DatabaseConfig{Usernames: a.users[3:4], RotationStatements: []string{"SELECT set_password('{{username}}', {{password}})"}})
-	v, err := d.Create(a.t.Context(), s)
-	must(a.t, err)
-	if err := d.Set(a.t.Context(), s, v, unfenced); err == nil || !strings.Contains(err.Error(), "with their schema") {
-		a.t.Errorf("an unqualified name: %v", err)
-	}
-	a.unharmed("an unqualified name", nil)
 }
 
 // privileges is what the engine explains when it lacks some.

@@ -85,9 +85,11 @@ var settled = []setting{
 	one("password_encryption", "scram-sha-256"),
 	from(16, "scram_iterations", "4096"),
 
-	// What a statement of others makes, and who gets it.
+	// What a statement of others makes, who gets it, and whether what guards it does.
 	from(16, "createrole_self_grant", ""),
 	one("check_function_bodies", "on"),
+	one("plpgsql.check_asserts", "on"),
+	one("plpgsql.extra_errors", "none"),
 	one("default_tablespace", ""),
 	one("temp_tablespaces", ""),
 

@@ -137,8 +137,11 @@ type harm struct{ harm, usual string }
 func (h *Hostile) harmful(conn *pgx.Conn) map[string]harm {
 	h.t.Helper()
 	all := map[string]harm{
-		"role":        {literal("trap of " + h.admin), "none"},
-		"search_path": {"evil, " + literal("$user") + ", public, pg_catalog", "pg_catalog"},
+		"role": {literal("trap of " + h.admin), "none"},
+		// PL/pgSQL's own, which the server knows of when it is first used.
+		"plpgsql.check_asserts": {"off", "on"},
+		"plpgsql.extra_errors":  {"'all'", "'none'"},
+		"search_path":           {"evil, " + literal("$user") + ", public, pg_catalog", "pg_catalog"},
 	}
 	rows, err := conn.Query(h.t.Context(), `SELECT name, vartype, reset_val, coalesce(enumvals, '{}'), coalesce(min_val, '') FROM pg_settings
 		WHERE context = 'user' AND name NOT IN ('search_path', 'transaction_isolation', 'transaction_read_only', 'transaction_deferrable')`)

@@ -2,6 +2,20 @@
 -- pg_catalog that a statement could mean, something of the same name that tells of
 -- being used. {schemas} are where, {admin} is who must not use it.
 
+-- The owner may put extensions that PostgreSQL trusts even into pg_catalog.
+DO $$
+DECLARE
+	extension text;
+BEGIN
+	FOR extension IN SELECT DISTINCT name FROM pg_catalog.pg_available_extension_versions WHERE trusted LOOP
+		BEGIN
+			EXECUTE pg_catalog.format('CREATE EXTENSION IF NOT EXISTS %I SCHEMA pg_catalog', extension);
+		EXCEPTION WHEN OTHERS THEN
+			NULL; -- not all work there, or are there
+		END;
+	END LOOP;
+END $$;
+
 CREATE SCHEMA evil;
 CREATE SCHEMA IF NOT EXISTS {admin};
 GRANT USAGE ON SCHEMA evil, {admin} TO PUBLIC;
