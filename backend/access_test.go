@@ -15,7 +15,7 @@ func TestAllowedRoles(t *testing.T) {
 	m.write("roles/orders", nil)
 	m.write("roles/shop", nil)
 	own, other := s.user(), s.user()
-	add := func(role string, more ...any) map[string]any {
+	add := func(more ...any) map[string]any {
 		return but(d("type", "database", "connection", "narrow", "usernames", own), more...)
 	}
 	described := s.described()
@@ -23,13 +23,13 @@ func TestAllowedRoles(t *testing.T) {
 	delete(described, "allow_rotation_statements")
 	m.write("connections/narrow", described)
 	const create = logical.UpdateOperation
-	m.refused(create, "secrets/orders/db", add("orders"), "connection", `"narrow" is not for role orders`, "vault write smvm/connections/narrow allowed_roles='orders'")
+	m.refused(create, "secrets/orders/db", add(), "connection", `"narrow" is not for role orders`, "vault write smvm/connections/narrow allowed_roles='orders'")
 	m.write("connections/narrow", d("allowed_roles", "shop,ord*", "allowed_usernames", own))
-	m.refused(create, "secrets/orders/db", add("orders", "usernames", other), "usernames", other, "allowed_usernames='"+own+","+other+"'")
-	m.refused(create, "secrets/orders/db", add("orders", "usernames", s.admin), "usernames")
+	m.refused(create, "secrets/orders/db", add("usernames", other), "usernames", other, "allowed_usernames='"+own+","+other+"'")
+	m.refused(create, "secrets/orders/db", add("usernames", s.admin), "usernames")
 	statement := []any{"ALTER ROLE {{username}} PASSWORD {{password}}"}
-	m.refused(create, "secrets/orders/db", add("orders", "rotation_statements", statement), "rotation_statements", "vault write smvm/connections/narrow allow_rotation_statements=true")
-	m.write("secrets/orders/db", add("orders"))
+	m.refused(create, "secrets/orders/db", add("rotation_statements", statement), "rotation_statements", "vault write smvm/connections/narrow allow_rotation_statements=true")
+	m.write("secrets/orders/db", add())
 	m.refused(create, "secrets/orders/db", d("rotation_statements", statement), "rotation_statements", "allow_rotation_statements=true")
 
 	m.refused(create, "connections/narrow", d("allowed_roles", "shop"), "allowed_roles", "leaves out orders", "orders/db")
@@ -46,7 +46,7 @@ func TestAllowedRoles(t *testing.T) {
 	if roles := read["allowed_roles"].([]string); len(roles) != 1 || roles[0] != "shop" || read["allow_rotation_statements"] != false {
 		t.Errorf("the connection is %v", read)
 	}
-	m.refused(create, "secrets/orders/db", add("orders"), "is not for role orders", "allowed_roles='shop,orders'")
+	m.refused(create, "secrets/orders/db", add(), "is not for role orders", "allowed_roles='shop,orders'")
 }
 
 // TestNoWayAroundAllowedRoles tries what might widen a connection without its

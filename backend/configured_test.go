@@ -30,6 +30,7 @@ func (m *mount) lastChanges() string {
 func TestChangesAreRecorded(t *testing.T) {
 	m := newMount(t)
 	const marker = "MARKER"
+	m.write("config", d("outbound_hosts", "127.0.0.1"))
 	for _, c := range []struct {
 		op   logical.Operation
 		path string
@@ -44,7 +45,7 @@ func TestChangesAreRecorded(t *testing.T) {
 		{logical.UpdateOperation, "checks/r/health", d("url", "http://127.0.0.1:1/"+marker, "headers", "X-Key: "+marker, "body", marker, "on_failure", "alert"), ""},
 		{
 			logical.UpdateOperation, "checks/r/health",
-			d("url", "http://127.0.0.1:2/"+marker, "headers", "X-Other: "+marker, "expected_body", marker, "delay", "10s", "on_failure", "rollback"),
+			d("url", "http://127.0.0.1:2/"+marker, "headers", "X-Other: "+marker, "body", marker, "expected_body", marker, "delay", "10s", "on_failure", "rollback"),
 			`[{"field":"checks/health.delay","from":null,"to":10},{"field":"checks/health.expected_body","from":null,"to":null},{"field":"checks/health.headers","from":null,"to":null},{"field":"checks/health.on_failure","from":"alert","to":"rollback"},{"field":"checks/health.url","from":"http://127.0.0.1:1","to":"http://127.0.0.1:2"}]`,
 		},
 		{logical.DeleteOperation, "checks/r/health", nil, ""},

@@ -42,7 +42,7 @@ func (b *backend) draftConnection(ctx context.Context, r *rotation.Role, d *fram
 	}
 	if stored != nil {
 		draft.moves = draft.settings.WayNumber != stored.WayNumber
-		draft.regrants = !draft.settings.Access.Equal(stored.Access)
+		draft.regrants = !draft.settings.Equal(stored.Access)
 	}
 	if draft.admin.Config, err = json.Marshal(draft.settings); err != nil {
 		return nil, err

@@ -95,7 +95,7 @@ func TestLostAdministrator(t *testing.T) {
 	m.storage = snapshot
 	m.boot()
 	const what = "was restored from a snapshot that is older"
-	do := `psql: \password ` + s.admin
+	do := `\password "` + s.admin + `"`
 	m.fails(422, logical.UpdateOperation, "verify/r", d("repair", true), `use connection "main"`, what, do, "No value was changed")
 	m.fails(422, logical.UpdateOperation, "rotate/r", nil, what, do)
 	m.fails(422, logical.UpdateOperation, "rotate-root/main", nil, what, do)

@@ -252,8 +252,11 @@ func (s *spy) lures() {
 	}
 	// What is stored follows no changed way, whatever is given along with it.
 	for _, way := range []map[string]any{
-		{"url": s.own.url}, {"url": s.own.url, "headers": []string{"X-Key: {{api_key}}"}}, {"url": s.own.url + "#" + s.listed.url},
-		{"url": strings.Replace(s.listed.url, "http://", "http://user@", 1)}, {"method": "POST", "body": "{{db_password}}", "url": s.own.url},
+		{"url": s.own.url},
+		{"url": s.own.url, "headers": []string{"X-Key: {{api_key}}"}},
+		{"url": s.own.url + "#" + s.listed.url},
+		{"url": strings.Replace(s.listed.url, "http://", "http://user@", 1)},
+		{"method": "POST", "body": "{{db_password}}", "url": s.own.url},
 	} {
 		s.send(http.MethodPost, "checks/default/meant", way)
 		s.send(http.MethodPost, "alerts/meant", way)

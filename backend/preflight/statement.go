@@ -36,7 +36,7 @@ func Say(text fixed, pieces ...Piece) Statement {
 	parts := strings.Split(string(text), "%s")
 	for i, part := range parts {
 		b.WriteString(part)
-		if i == len(parts)-1 {
+		if i >= len(pieces) {
 			break
 		}
 		if pieces[i] == unsafe {

@@ -83,7 +83,7 @@ func (c ConnectionSettings) Validate() error {
 	if err := c.ConnectionConfig.Validate(); err != nil {
 		return err
 	}
-	if err := c.Access.validate(); err != nil {
+	if err := c.validate(); err != nil {
 		return err
 	}
 	_, err := c.Way()
