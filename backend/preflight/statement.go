@@ -34,16 +34,18 @@ func Say(text fixed, pieces ...Piece) Statement {
 	var s Statement
 	var b strings.Builder
 	parts := strings.Split(string(text), "%s")
-	for i, part := range parts {
+	rest := pieces
+	for _, part := range parts {
 		b.WriteString(part)
-		if i >= len(pieces) {
+		if len(rest) == 0 {
 			break
 		}
-		if pieces[i] == unsafe {
+		if rest[0] == unsafe {
 			return Statement{}
 		}
-		s.odd = s.odd || pieces[i].odd
-		b.WriteString(pieces[i].text)
+		s.odd = s.odd || rest[0].odd
+		b.WriteString(rest[0].text)
+		rest = rest[1:]
 	}
 	s.text = b.String() + ";"
 	return s
