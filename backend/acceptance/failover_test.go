@@ -99,7 +99,7 @@ func (e *engine) serviceInOwnDatabase() *service {
 	if err := e.postgres.ExecIn(e.Context(), database, "CREATE SCHEMA "+e.prefix+" AUTHORIZATION "+e.user("owner")); err != nil {
 		e.Fatal(err)
 	}
-	s := e.approleService("-database", "postgres://"+e.postgres.Address()+"/"+database)
+	s := e.approleService("-database", "postgres://"+e.postgres.Address()+"/"+database+"?sslmode=disable")
 	if err := s.sick(); err == nil {
 		e.Fatal("the application suffers before anything was done")
 	}

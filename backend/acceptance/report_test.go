@@ -73,7 +73,7 @@ func TestReport(t *testing.T) {
 	}
 	for _, want := range []string{
 		"acceptance", "default / <b>db</b>", "byhand / <b>key</b>", "connection main / <b>admin</b>", "every 30 d", "brought back by a rollback", "never rotated",
-		"the quarterly one", "a release &lt;misbehaves&gt;", "rolled back", "cannot work", "nothing_there", "within policy", "1 rotation, 1 rollback, 1 failure", "3 of 3",
+		"the quarterly one", "a release &lt;misbehaves&gt;", "rolled back", "cannot work", "undefined_column", "within policy", "1 rotation, 1 rollback, 1 failure", "4 of 4",
 	} {
 		if !strings.Contains(string(text), want) {
 			t.Errorf("the report lacks %q", want)

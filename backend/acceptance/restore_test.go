@@ -117,7 +117,7 @@ func TestRestoreLosesAdministrator(t *testing.T) {
 	}
 	e.restore(snapshot)
 	const what = "the administrator's password was changed by hand, or Vault was restored from a snapshot that is older than it; " +
-		"as a superuser of PostgreSQL give it a new one (in psql: \\password restoreadmin_admin), and write that to this connection, as its password"
+		"as a superuser of PostgreSQL give it a new one (in psql: \\password \"restoreadmin_admin\"), and write that to this connection, as its password"
 	for path, data := range map[string]map[string]any{"verify": {"repair": true}, "rotate-root/main": nil} {
 		if cause := e.refused(unprocessable, path, data); !strings.Contains(cause, what) {
 			t.Errorf("%s says %s", path, cause)

@@ -120,6 +120,7 @@ func (r *runbook) putPolicy(name, text string) {
 func (r *runbook) doomed() {
 	r.Helper()
 	r.inOrders("CREATE ROLE reports LOGIN; GRANT reports TO smvm_admin WITH ADMIN OPTION; CREATE TABLE totals (id int); GRANT SELECT ON totals TO reports")
+	r.write("connections/main", map[string]any{"allowed_roles": "default,legacy,reports"})
 	r.write("roles/reports", map[string]any{"rotation_period": 60, "max_retries": 1})
 	r.write("secrets/reports/db", map[string]any{
 		"type": "database", "connection": "main", "usernames": "reports", "verification_statements": "SELECT count(*) FROM totals",
