@@ -82,7 +82,7 @@ func newRunbook(t *testing.T) *runbook {
 }
 
 // mayAlso is what an operator has to be allowed besides for the steps that are
-// marked as an administrator's.
+// marked as an administrator's, and are about Vault itself.
 const mayAlso = `
 path "sys/storage/raft/snapshot" { capabilities = ["read"] }
 path "sys/storage/raft/snapshot-force" { capabilities = ["update"] }
@@ -94,13 +94,13 @@ path "auth/token/create" { capabilities = ["update"] }
 // auditor denies every value.
 func (r *runbook) operator() string {
 	r.Helper()
-	names := []string{"operator", "auditor", "installer"}
+	names := []string{"operator", "administrator", "auditor", "installer"}
 	for i, name := range names {
 		names[i] = "smvm-" + name
 		r.putPolicy(names[i], r.policy(name))
 	}
-	r.putPolicy("smvm-administrator", mayAlso)
-	made, err := r.vault.Client.Auth().Token().CreateWithContext(r.Context(), &api.TokenCreateRequest{Policies: append(names, "smvm-administrator"), NoParent: true})
+	r.putPolicy("smvm-vault", mayAlso)
+	made, err := r.vault.Client.Auth().Token().CreateWithContext(r.Context(), &api.TokenCreateRequest{Policies: append(names, "smvm-vault"), NoParent: true})
 	if err != nil {
 		r.Fatal(err)
 	}

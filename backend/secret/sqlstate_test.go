@@ -41,7 +41,7 @@ var tellTales = []struct{ statement, want string }{
 // statements.
 func TestErrorsCarryNoData(t *testing.T) {
 	b := newBench(t, shared)
-	table, user := unique("cards"), b.user(unique("app"))
+	table, user := "public."+unique("cards"), b.user(unique("app"))
 	b.sql("CREATE TABLE %[1]s (number text PRIMARY KEY CHECK (length(number) < 17)); INSERT INTO %[1]s VALUES ('%[2]s'); GRANT ALL ON %[1]s TO %[3]s, %[4]s", table, card, user, quoteName(b.admin.Username))
 	for _, tale := range tellTales {
 		statement := strings.ReplaceAll(tale.statement, "{t}", table)
@@ -65,7 +65,7 @@ func tellsNothing(t *testing.T, statement string, err error, want string) {
 // TestCommitCarriesNoData has a trigger that speaks when the transaction commits.
 func TestCommitCarriesNoData(t *testing.T) {
 	b := newBench(t, shared)
-	table, user := unique("cards"), b.user(unique("app"))
+	table, user := "public."+unique("cards"), b.user(unique("app"))
 	b.sql(`CREATE TABLE %[1]s (number text); GRANT ALL ON %[1]s TO %[2]s;
 		CREATE FUNCTION %[1]s() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE ''%%'', NEW.number; END';
 		CREATE CONSTRAINT TRIGGER late AFTER INSERT ON %[1]s DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION %[1]s()`, table, quoteName(b.admin.Username))
