@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/vault/sdk/logical"
 
@@ -86,6 +87,9 @@ func TestChangesKeepWhatAnswers(t *testing.T) {
 	for i := range 50 {
 		m.write("roles/r", d("max_retries", i+1))
 	}
+	m.clock.advance(25 * time.Hour) // the end of the overlap, which adds an entry of no request
+	m.tick(0)
+	m.eventually("the retirement", func() bool { return m.stage("pin", "previous") == nil })
 	again := m.must(m.b.HandleRequest(t.Context(), req))
 	if again["rotation_id"] != first["rotation_id"] || m.read("status/r", nil)["version"] != 2 {
 		t.Errorf("delivered again it is %v, want %v", again, first)
