@@ -177,3 +177,23 @@ func TestImpostor(t *testing.T) {
 		})
 	}
 }
+
+// TestMoveAfterADeath has the process die between the write of the connection and the
+// looks at its logins: the next one looks, and tells readers.
+func TestMoveAfterADeath(t *testing.T) {
+	m := newMount(t)
+	s := m.connect()
+	s.orders()
+	door := doorTo(t)
+	door.Stall()
+	m.write("connections/main", d("port", door.Port, "verify_connection", false, "connect_timeout", 1))
+	m.b.stop()
+	if err := door.Heal(); err != nil {
+		t.Fatal(err)
+	}
+	if m.ways() == fmt.Sprint(door.Port, " ", door.Port) {
+		t.Error("readers are told a way that nobody has tried")
+	}
+	m.boot()
+	m.eventually("the new way", func() bool { return m.ways() == fmt.Sprint(door.Port, " ", door.Port) })
+}
