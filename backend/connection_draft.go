@@ -97,7 +97,7 @@ func (b *backend) draftSettings(ctx context.Context, r *rotation.Role, d *framew
 func waysOf(users []connectionUser) map[int]bool {
 	ways := map[int]bool{}
 	for _, user := range users {
-		for _, v := range []*rotation.Value{user.secret.Current, user.secret.Previous, user.secret.Pending} {
+		for _, v := range []*rotation.Value{user.secret.Current, user.secret.Previous, user.secret.Undecided()} {
 			if v != nil {
 				ways[secret.WayOf(v.Material)] = true
 			}

@@ -66,8 +66,8 @@ func (b *backend) connection(name string) (secret.Connection, error) {
 		return secret.Connection{}, err
 	}
 	logins := []secret.Login{login(admin.Current)}
-	if admin.Pending != nil {
-		logins = append(logins, login(admin.Pending))
+	if v := admin.Undecided(); v != nil {
+		logins = append(logins, login(v))
 	}
 	return secret.Connection{Config: config, Logins: logins}, nil
 }

@@ -164,7 +164,7 @@ func (b *backend) saveConnection(ctx context.Context, req *logical.Request, r *r
 		s.Version++
 		if draft.admin.Pending != nil {
 			draft.admin.Current = &rotation.Value{Material: draft.admin.Pending.Material, Version: s.Version, Created: now}
-			draft.admin.Pending, draft.admin.Previous = nil, nil
+			draft.admin.Pending, draft.admin.Previous, draft.admin.Unresolved = nil, nil, nil
 		}
 		s.Secrets = map[string]*rotation.Secret{adminSecret: &draft.admin}
 		rec.Results[0].To = draft.admin.Current.Version

@@ -3,6 +3,7 @@ package backend
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
@@ -78,10 +79,31 @@ func advice(r *rotation.Role, s *rotation.Snapshot) string {
 		return fmt.Sprintf("automatic rotation has stopped after %d failures; mend what last_error names, then write %s", s.Failures, again)
 	case s.InFlight != nil && !r.Busy() && isConnection(r):
 		return fmt.Sprintf("an interrupted rotation waits to be finished; it is tried again at retry_time, or now by writing %s. If the password was changed by hand, write the right one to connections/%s", again, r.Name)
+	case unresolvedAdvice(r, s) != "":
+		return unresolvedAdvice(r, s)
 	case s.InFlight != nil && !r.Busy():
 		return fmt.Sprintf("an interrupted operation waits to be finished; it is tried again at retry_time, or now by writing %s", again)
 	}
 	return ""
+}
+
+// unresolvedAdvice names the command for a role of which a secret is unresolved; "" if
+// none is.
+func unresolvedAdvice(r *rotation.Role, s *rotation.Snapshot) string {
+	var left []string
+	for _, name := range s.Names() {
+		if u := s.Secrets[name].Unresolved; u != nil {
+			left = append(left, fmt.Sprintf("secret %s since %s (%s)", name, timestamp(u.Since), u.Cause))
+		}
+	}
+	if len(left) == 0 {
+		return ""
+	}
+	again := "verify/" + r.Name + " with repair=true"
+	if isConnection(r) {
+		again = "rotate-root/" + r.Name
+	}
+	return fmt.Sprintf("what the target holds, the current value or the new one, is not known of %s. It is tried again every half minute or sooner, and ends by itself when the cause is gone; write %s to try now. Every other secret works as always", strings.Join(left, "; "), again)
 }
 
 // inFlight tells about the operation under way, null if there is none.
@@ -96,7 +118,7 @@ func inFlight(r *rotation.Role, s *rotation.Snapshot) any {
 	}
 	data := map[string]any{
 		"rotation_id": op.ID, "kind": string(op.Kind), "trigger": string(op.Trigger),
-		"started": timestamp(op.Started), "secrets": op.Secrets, "interrupted": run == nil, "attempts": op.Attempts,
+		"started": timestamp(op.Started), "secrets": op.Secrets, "interrupted": run == nil,
 	}
 	if run != nil {
 		if p := run.Progress(); p != nil {
@@ -137,6 +159,11 @@ func (b *backend) stages(r *rotation.Role) map[string]any {
 		}
 		if v := secret.Next; v != nil {
 			stages["next"] = map[string]any{"created": timestamp(v.Created), "published": timestamp(or(v.Published, v.Created))}
+		}
+		if u := secret.Unresolved; u != nil {
+			stages["unresolved"] = map[string]any{
+				"since": timestamp(u.Since), "cause": u.Cause, "attempts": u.Attempts, "retry_time": timestamp(u.RetryAt),
+			}
 		}
 		if secret.Pending != nil {
 			stages["pending"] = map[string]any{"created": timestamp(secret.Pending.Created)}

@@ -20,7 +20,7 @@ type Fence func(ctx context.Context) error
 //
 // Set, Undo and Retire are absolute and idempotent: doing one twice leaves the
 // target as doing it once, because after a crash nobody knows whether the first
-// attempt landed.
+// attempt landed. Their errors wrap ErrUnchanged when it certainly did not.
 type Driver interface {
 	// Create makes the material of a new value, without any side effect.
 	Create(ctx context.Context, s Secret) (Material, error)
@@ -91,6 +91,10 @@ var (
 	// ErrRefused says that a target answered and definitively refused a value,
 	// as opposed to not having been reached.
 	ErrRefused = errors.New("refused")
+	// ErrUnchanged says that a target is as it was: it answered that it will not make
+	// a change, or was never asked to let one take effect. Without it, what a failed
+	// change has left is not known. It has no text of its own.
+	ErrUnchanged error = unchanged{}
 	// ErrInvalid says that the request itself is wrong and that nothing was
 	// changed; its text names the field and the fix.
 	ErrInvalid = errors.New("invalid request")
@@ -99,3 +103,21 @@ var (
 	// ErrStorage says that Vault's storage refused a read or a write.
 	ErrStorage = errors.New("storage")
 )
+
+// Unchanged returns err as one that wraps ErrUnchanged too, and reads the same; nil
+// for nil.
+func Unchanged(err error) error {
+	if err == nil {
+		return nil
+	}
+	return unchanged{err}
+}
+
+// unchanged is an error after which its target is as it was.
+type unchanged struct{ error }
+
+// Unwrap gives access to what went wrong.
+func (u unchanged) Unwrap() error { return u.error }
+
+// Is recognizes ErrUnchanged.
+func (u unchanged) Is(target error) bool { return target == ErrUnchanged }

@@ -64,10 +64,18 @@ func faultsAt(at int, name string) []fault {
 	if strings.HasSuffix(name, ".set") {
 		faults = append(faults, fault{at, false, lies})
 	}
+	if changes(name) {
+		faults = append(faults, fault{at, false, refusal}, fault{at, false, refusals})
+	}
 	if strings.HasSuffix(name, ".set") || strings.HasSuffix(name, ".test") {
 		faults = append(faults, fault{at, false, refused}, fault{at, false, refuses})
 	}
 	return faults
+}
+
+// changes reports whether a call is to change a target, which may refuse that.
+func changes(name string) bool {
+	return strings.HasSuffix(name, ".set") || strings.HasSuffix(name, ".undo") || strings.HasSuffix(name, ".retire")
 }
 
 // lateness says whether the request that a death interrupted is delivered again

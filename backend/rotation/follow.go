@@ -190,7 +190,9 @@ func (run *Run) retreat(ctx context.Context, f *Following, cause string) error {
 	if err != nil {
 		return run.strand(ctx, f, cause, err)
 	}
-	err = back.transact(ctx)
+	if err = back.heldUp(ctx); err == nil {
+		err = back.transact(ctx)
+	}
 	run.record = back.record
 	return err
 }

@@ -26,12 +26,12 @@ func (w *world) watchReaders(where string, s *State) {
 		if secret.Current == nil {
 			continue
 		}
-		window := secret.Type == "single" && secret.Pending != nil
+		window := secret.Type == "single" && secret.Undecided() != nil
 		if err := w.worksOrAdrift(secret.Current.Material); err != nil && !window {
 			w.breakf("%s: current %s of version %d does not work: %v", where, name, secret.Current.Version, err)
 		}
 		previous := secret.PreviousAt(w.clock)
-		if previous == nil || secret.Type == "single" || s.InFlight != nil {
+		if previous == nil || secret.Type == "single" || s.InFlight != nil || secret.Unresolved != nil {
 			continue
 		}
 		if err := w.worksOrAdrift(previous.Material); err != nil {
@@ -95,7 +95,7 @@ func (w *world) watchValues(s *State, secret *Secret) {
 			w.breakf("value %s does not belong to version %d of the role", id, s.Version)
 		}
 	}
-	if s.InFlight == nil && (secret.Pending != nil || secret.Current == nil) {
+	if s.InFlight == nil && (secret.Pending != nil || secret.Current == nil && secret.Unresolved == nil) {
 		w.breakf("%s is left half made with nothing in flight", secret.Name)
 	}
 	if next := secret.Next; next != nil && secret.Current != nil && next.Material.Equal(secret.Current.Material) {
@@ -112,16 +112,22 @@ func (w *world) watchCommit(old, next *State) {
 		w.watchMove(old, next, rec)
 		return
 	}
-	if old.InFlight == nil || next.InFlight != nil {
+	op := old.InFlight
+	for name, secret := range old.Secrets {
+		if secret.Unresolved != nil && next.Secrets[name].Unresolved == nil && op == nil {
+			op = &secret.Unresolved.Operation
+		}
+	}
+	if op == nil || next.InFlight != nil {
 		w.breakf("version %d was committed outside of an operation", next.Version)
 		return
 	}
-	for _, name := range old.InFlight.Secrets {
+	for _, name := range op.Secrets {
 		if v := next.currentVersion(name); v != next.Version {
 			w.breakf("version %d is split: %s has %d", next.Version, name, v)
 		}
-		w.watchHandover(old.InFlight, next.Secrets[name])
-		w.watchPublished(old.InFlight, old.Secrets[name], next.Secrets[name])
+		w.watchHandover(op, next.Secrets[name])
+		w.watchPublished(op, old.Secrets[name], next.Secrets[name])
 	}
 }
 
@@ -159,6 +165,11 @@ func (w *world) settled(t testing.TB) {
 	s := w.role.Snapshot()
 	if s.InFlight != nil {
 		t.Fatalf("%s %s is still in flight: %s", s.InFlight.Kind, s.InFlight.ID, s.LastError)
+	}
+	for name, secret := range s.Secrets {
+		if secret.Unresolved != nil {
+			t.Fatalf("%s is still unresolved: %s", name, secret.Unresolved.Cause)
+		}
 	}
 	history, entries, err := w.role.Entries(context.Background())
 	if err != nil {

@@ -36,7 +36,7 @@ func TestEveryPairOfFaults(t *testing.T) {
 				base, calls := baseline(t, s)
 				for at := range calls {
 					for kind, first := range kindsAt(at) {
-						if (at*5+kind)%part.first == 0 {
+						if (at*7+kind)%part.first == 0 {
 							played.Add(playPairs(t, base, s, first, part.second))
 						}
 					}
@@ -49,7 +49,10 @@ func TestEveryPairOfFaults(t *testing.T) {
 
 // kindsAt lists the faults of which pairs are made.
 func kindsAt(at int) []fault {
-	return []fault{{at, false, once}, {at, true, once}, {at, false, forever}, {at, false, death}, {at, true, death}}
+	return []fault{
+		{at, false, once}, {at, true, once}, {at, false, forever}, {at, false, death}, {at, true, death},
+		{at, false, refusal}, {at, false, refusals},
+	}
 }
 
 // playPairs plays the first fault with one of so many second ones.

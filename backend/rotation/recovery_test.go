@@ -32,30 +32,6 @@ func TestARepeatedRequestJoinsWhatItsFirstDeliveryLeftOpen(t *testing.T) {
 	w.settled(t)
 }
 
-func TestATargetThatCannotBePutBackKeepsNoOtherFromIt(t *testing.T) {
-	t.Parallel()
-	w := made(t, "app", "db")
-	w.fail("app.set", 0, fault{landed: true, how: once})
-	w.always["app.undo"] = fault{how: forever}
-	_, err := w.do(rotate())
-	var f *Failure
-	if !errors.As(err, &f) || f.Record.Outcome != OutcomeFailed || f.Now != nowUnknown {
-		t.Fatalf("%v", err)
-	}
-	if w.users["app_b"] != "" {
-		t.Error("the idle user was left with the new password")
-	}
-	s := w.role.Snapshot()
-	if s.InFlight == nil || s.RetryAt.IsZero() || s.InFlight.ID == f.Record.ID {
-		t.Errorf("in flight %+v, retry at %v", s.InFlight, s.RetryAt)
-	}
-	w.heal()
-	if !w.idle(t, time.Hour, 10) || w.role.Snapshot().Version != 2 {
-		t.Errorf("not recovered: %+v", w.role.Snapshot())
-	}
-	w.settled(t)
-}
-
 func TestAnInterruptedRetirementDoesNotStandInTheWay(t *testing.T) {
 	t.Parallel()
 	w := made(t, "db", "jwt")
@@ -156,57 +132,6 @@ func TestNothingIsUndoneOverWhatAnotherNodeDecided(t *testing.T) {
 		t.Errorf("%v after %v", err, w.calls)
 	}
 	w.hooks = nil
-}
-
-// interrupted dies before the commit of a rotation, when every target accepts its
-// new value; the next process cannot ask db.
-func interrupted(t *testing.T, secrets ...string) *world {
-	t.Helper()
-	w := made(t, secrets...)
-	fences := 0
-	for _, name := range secrets {
-		if typeOf[name] != "jwt" {
-			fences++
-		}
-	}
-	w.fail("save", 1+fences, fault{how: death}) // after the intent and the fences
-	_, _ = w.do(rotate())
-	w.boot(t)
-	w.always["db.test"] = fault{how: forever}
-	return w
-}
-
-func TestRecoveryDecidesWhenEveryTargetHasAnswered(t *testing.T) {
-	t.Parallel()
-	w := interrupted(t, "db", "jwt")
-	for range 10 {
-		_, _ = w.do(Request{Kind: KindRecover, Trigger: TriggerSchedule})
-	}
-	s := w.role.Snapshot()
-	if s.InFlight == nil || s.Version != 2 {
-		t.Errorf("decided without an answer: version %d, %s", s.Version, s.LastError)
-	}
-	if pause := s.NextAction(w.now()).At.Sub(w.now()); pause <= 0 || pause > time.Minute {
-		t.Errorf("it asks again in %s", pause)
-	}
-	w.heal()
-	if w.idle(t, time.Hour, 10); w.role.Snapshot().Version != 3 {
-		t.Errorf("accepted everywhere, and not committed: %+v", w.role.Snapshot().State)
-	}
-	w.settled(t)
-}
-
-func TestReadersGetBackWhatRecoveryCannotDecideAbout(t *testing.T) {
-	t.Parallel()
-	w := interrupted(t, "app", "db")
-	_, err := w.do(Request{Kind: KindRecover, Trigger: TriggerSchedule})
-	s := w.role.Snapshot()
-	if s.InFlight == nil || w.users["app"] != s.Secrets["app"].Current.Material["password"] {
-		t.Errorf("the only user is left with a password that nobody reads: %v", err)
-	}
-	w.heal()
-	w.idle(t, time.Hour, 10)
-	w.settled(t)
 }
 
 func TestUnappendedHistoryIsKeptThroughAnyNumberOfFailures(t *testing.T) {

@@ -198,9 +198,13 @@ func (run *Run) setAndTest(ctx context.Context, name string) error {
 	driver, material := run.driver(secret), secret.Pending.Material
 	if run.op.Kind != KindImport {
 		run.touched = append(run.touched, name)
-		if err := run.step(ctx, name, "set", func(ctx context.Context) error {
+		err := run.step(ctx, name, "set", func(ctx context.Context) error {
 			return driver.Set(ctx, secret, material, run.fence)
-		}); err != nil {
+		})
+		if errors.Is(err, ErrUnchanged) {
+			run.touched = run.touched[:len(run.touched)-1]
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -234,11 +238,21 @@ func (run *Run) prove(ctx context.Context, secret Secret) error {
 // and only while the operation in flight is this one.
 func (run *Run) fence(ctx context.Context) error {
 	return run.role.update(ctx, func(s *State) error {
-		if s.InFlight == nil || s.InFlight.ID != run.op.ID {
+		if !run.owns(s) {
 			return errSuperseded
 		}
 		return nil
 	})
+}
+
+// owns reports whether the stored operation is the one of this run: in flight, or
+// what is left to be resolved of one.
+func (run *Run) owns(s *State) bool {
+	if run.resolving {
+		secret := s.Secrets[run.op.Secrets[0]]
+		return s.InFlight == nil && secret != nil && secret.Unresolved != nil && secret.Unresolved.Operation.ID == run.op.ID
+	}
+	return s.InFlight != nil && s.InFlight.ID == run.op.ID
 }
 
 // errSuperseded says that the stored operation is not the one of this run.
@@ -274,7 +288,7 @@ var errCommitted = errors.New("committed already")
 
 // promote is the change that commit saves.
 func (run *Run) promote(s *State) error {
-	if s.InFlight == nil || s.InFlight.ID != run.op.ID {
+	if !run.owns(s) {
 		if rec := s.latest(); rec != nil && rec.ID == run.op.ID && rec.Outcome == OutcomeCompleted {
 			return errCommitted
 		}
@@ -320,7 +334,7 @@ func (s *Secret) promote(pending *Value, version int, now, retire time.Time) {
 	}
 	current := *pending
 	current.Version, current.Published = version, time.Time{}
-	s.Current, s.Pending = &current, nil
+	s.Current, s.Pending, s.Unresolved = &current, nil, nil
 }
 
 // results describes the secrets of the operation before s is changed.
@@ -355,12 +369,18 @@ func (s *State) currentVersion(name string) int {
 	return 0
 }
 
-// secret returns the secret as the role's state has it now.
+// secret returns the secret as the role's state has it now. For a run that resolves
+// it, what its target may hold is what is pending.
 func (run *Run) secret(name string) Secret {
-	if secret := run.role.Snapshot().Secrets[name]; secret != nil {
-		return *secret
+	secret := run.role.Snapshot().Secrets[name]
+	if secret == nil {
+		return *run.added
 	}
-	return *run.added
+	seen := *secret
+	if run.resolving {
+		seen.Pending = secret.Undecided()
+	}
+	return seen
 }
 
 func (run *Run) driver(s Secret) Driver { return run.role.engine.Drivers[s.Type] }

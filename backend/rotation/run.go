@@ -46,6 +46,8 @@ type Run struct {
 	handover  handover
 	// since is Role.saves as it was when the run began.
 	since int
+	// resolving says that the run is about what is unresolved of its only secret.
+	resolving bool
 
 	// The following belong to the goroutine of the run until done is closed.
 	targets []string          // the secrets, in the order in which they are set
@@ -205,6 +207,9 @@ func (run *Run) perform(ctx context.Context) error {
 	if err := run.settle(ctx); err != nil {
 		return err
 	}
+	if err := run.resolve(ctx); err != nil {
+		return err
+	}
 	if repeated := run.role.repeated(Request{RequestID: run.op.RequestID}); repeated != nil {
 		run.record = repeated.record
 		return nil
@@ -219,6 +224,9 @@ func (run *Run) perform(ctx context.Context) error {
 	}
 	if run.overtaken() {
 		return nil
+	}
+	if err := run.heldUp(ctx); err != nil {
+		return err
 	}
 	switch run.op.Kind {
 	case KindRecover:

@@ -184,7 +184,8 @@ func (t Terms) IntervalAt(anchor time.Time) time.Duration {
 
 // Action is what a role does next by itself. The zero Action means nothing.
 type Action struct {
-	// Kind is KindRotate, KindRetire, KindFollow or KindRecover.
+	// Kind is KindRotate, KindRetire, KindFollow or KindRecover, which is also for what
+	// is unresolved.
 	Kind Kind
 	At   time.Time
 }
@@ -199,6 +200,9 @@ func (s *Snapshot) NextAction(now time.Time) Action {
 	}
 	next := Action{}
 	for _, secret := range s.Secrets {
+		if secret.Unresolved != nil {
+			next = earlier(next, Action{KindRecover, secret.Unresolved.RetryAt})
+		}
 		if secret.Previous != nil {
 			next = earlier(next, Action{KindRetire, later(secret.Previous.RetireTime, s.RetryAt)})
 		}

@@ -2,10 +2,8 @@ package rotation
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
-	"time"
 )
 
 // settle finishes an operation whose intent was saved and whose end was not: the
@@ -13,7 +11,8 @@ import (
 // guess. It asks every target whether it accepts the pending value; if all do,
 // little more than the commit was missing, and it goes forward; otherwise back.
 func (run *Run) settle(ctx context.Context) error {
-	if err := run.role.reload(ctx); err != nil {
+	err := run.role.reload(ctx)
+	if err != nil {
 		return run.refuse(err)
 	}
 	interrupted := run.role.Snapshot().InFlight
@@ -31,16 +30,18 @@ func (run *Run) settle(ctx context.Context) error {
 		recovery.found("interrupted; the new value was not kept, and nobody was given it: went back")
 		return recovery.settled(recovery.goBack(ctx, interrupted))
 	}
-	accepted, err := recovery.probe(ctx)
+	for _, name := range recovery.targets {
+		if err = recovery.accepts(ctx, name); err != nil {
+			break
+		}
+	}
 	switch {
 	case ctx.Err() != nil:
 		return errInterrupted
-	case err != nil:
-		return recovery.postpone(ctx, err, accepted)
-	case len(accepted) == len(recovery.targets):
+	case err == nil:
 		return recovery.goForward(ctx, interrupted)
 	}
-	recovery.found("interrupted; not every target accepts the pending value: went back")
+	recovery.found("interrupted; not every target is known to accept the pending value: went back")
 	return recovery.settled(recovery.goBack(ctx, interrupted))
 }
 
@@ -63,54 +64,13 @@ func (run *Run) takeOver(op *Operation) *Run {
 
 func (run *Run) found(what string) { run.issues = append(run.issues, what) }
 
-// probe uses every pending value at its target, and returns the secrets whose
-// targets accept it. The error is that of targets that could not be asked.
-func (run *Run) probe(ctx context.Context) (accepted []string, unknown error) {
-	for _, name := range run.targets {
-		secret := run.secret(name)
-		err := run.step(ctx, name, "probe", func(ctx context.Context) error {
-			return run.driver(secret).Test(ctx, secret, secret.Pending.Material)
-		})
-		if err == nil {
-			accepted = append(accepted, name)
-		} else if !errors.Is(err, ErrRefused) {
-			unknown = errors.Join(unknown, err)
-		}
-	}
-	return accepted, unknown
-}
-
-// postpone leaves the operation open until every target can be asked. Where a
-// target was cut over to its pending value, readers are without a working one, so
-// that one is put back meanwhile.
-func (run *Run) postpone(ctx context.Context, cause error, accepted []string) error {
-	for _, name := range accepted {
-		if secret := run.secret(name); run.driver(secret).CutsOver(secret) {
-			cause = errors.Join(cause, run.restore(ctx, name))
-		}
-	}
-	err := run.role.update(ctx, func(s *State) error {
-		s.LastError = cause.Error()
-		return run.recoverLater(s)
+// accepts uses the pending value of a secret. The error wraps ErrRefused if its target
+// refuses it.
+func (run *Run) accepts(ctx context.Context, name string) error {
+	secret := run.secret(name)
+	return run.step(ctx, name, "probe", func(ctx context.Context) error {
+		return run.driver(secret).Test(ctx, secret, secret.Pending.Material)
 	})
-	return run.failure(OutcomeFailed, errors.Join(cause, err), nowUnknown)
-}
-
-// maxRecoveryPause is how long recovery waits at most: readers may be without a
-// value that works until it has been done.
-const maxRecoveryPause = time.Minute
-
-// recoverLater plans the next attempt to recover the operation in flight.
-func (run *Run) recoverLater(s *State) error {
-	if s.InFlight == nil || s.InFlight.ID != run.op.ID {
-		return errSuperseded
-	}
-	op := *s.InFlight
-	op.Attempts++
-	s.InFlight = &op
-	pause := min(run.role.Snapshot().Terms.retryPause(run.role.Key, op.Attempts), maxRecoveryPause)
-	s.RetryAt = run.role.engine.Now().UTC().Add(pause).Truncate(time.Second)
-	return nil
 }
 
 // goForward commits what every target accepts. Before that it sets all of it once
@@ -122,15 +82,13 @@ func (run *Run) goForward(ctx context.Context, interrupted *Operation) error {
 		switch {
 		case ctx.Err() != nil:
 			return errInterrupted
-		case errors.Is(err, ErrRefused):
+		case err != nil:
 			run.found("interrupted; a target accepted the pending value and then did not: went back")
 			return run.settled(run.goBack(ctx, interrupted))
-		case err != nil:
-			return run.postpone(ctx, err, run.targets)
 		}
 	}
 	if err := run.createNextAgain(ctx); err != nil {
-		return run.postpone(ctx, err, run.targets)
+		return run.settled(run.goBack(ctx, interrupted))
 	}
 	run.found("interrupted; every target accepts the pending value: went forward")
 	return run.commit(ctx)

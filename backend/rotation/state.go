@@ -95,9 +95,30 @@ type Secret struct {
 	Previous *Value `json:"previous,omitempty"`
 	// Pending exists only while an operation is in flight.
 	Pending *Value `json:"pending,omitempty"`
+	// Unresolved is what an operation that has ended could neither make current nor
+	// put back.
+	Unresolved *Unresolved `json:"unresolved,omitempty"`
 	// Next is what the next rotation makes current, for secrets whose Driver
 	// publishes ahead. Nobody uses it before that.
 	Next *Value `json:"next,omitempty"`
+}
+
+// Unresolved says that the target of a secret may hold a value that is not its current
+// one. It holds up no other secret, and no operation of its own is done before it is
+// resolved.
+type Unresolved struct {
+	// Value is what the target may hold.
+	Value *Value `json:"value"`
+	// Operation is the recovery: what the operation that has left this was, for this
+	// secret alone, under an id of its own.
+	Operation Operation `json:"operation"`
+	Since     time.Time `json:"since"`
+	// Cause says why the target could not be put back, when that was last tried.
+	Cause string `json:"cause"`
+	// Attempts counts how often that was tried since.
+	Attempts int `json:"attempts,omitempty"`
+	// RetryAt is when it is tried again.
+	RetryAt time.Time `json:"retry_at"`
 }
 
 // Value is the material of a secret in one of its stages.
@@ -174,8 +195,6 @@ type Operation struct {
 	Secrets []string `json:"secrets"`
 	// RevokePrevious ends the overlap of the replaced values at once.
 	RevokePrevious bool `json:"revoke_previous,omitempty"`
-	// Attempts counts how often recovery has found a target unreachable.
-	Attempts int `json:"attempts,omitempty"`
 	// Tasks are what follows the commit.
 	Tasks []Task `json:"tasks,omitempty"`
 	// Follows is the id of the operation whose tasks these were, or whose failed
@@ -239,6 +258,15 @@ func (s *State) Names() []string {
 	}
 	slices.Sort(names)
 	return names
+}
+
+// Undecided is a value that the target of s may accept beside those that readers are
+// given, nil if there is none.
+func (s *Secret) Undecided() *Value {
+	if s.Unresolved != nil {
+		return s.Unresolved.Value
+	}
+	return s.Pending
 }
 
 // PreviousAt returns the previous value if it is still valid at that time.

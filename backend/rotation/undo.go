@@ -10,9 +10,9 @@ import (
 
 // What is true after a failure, for the person who asked.
 const (
-	nowUnchanged  = "Nothing was changed: readers keep getting what they got before."
+	nowUnchanged  = "Nothing was changed: readers keep getting what they got before, and it works as it did. Mend the cause, then run the same command again."
 	nowRestored   = "What had been changed at the target was put back and checked: readers keep getting what they got before, and it works."
-	nowUnknown    = "What the target holds now is not known; readers keep getting the committed values, which work unless the change had landed. The engine will find out by logging in, and go forward or back; rotate again to make it do so now."
+	nowUnknown    = "What had been changed at the target was put back and checked, and storage did not take the end of it; readers keep getting what they got before. The engine ends it as soon as storage answers; status tells."
 	nowIntended   = "No target was touched: readers keep getting what they got before. Whether storage took the intent is not known; the engine will find out as soon as storage answers, and then goes forward or back; status tells."
 	nowRetiring   = "The previous value is no longer offered to readers; whether it is retired will be found out as soon as storage answers."
 	nowRepaired   = "No value was changed. Whether all of them are accepted again will be found out as soon as storage answers; status tells."
@@ -51,11 +51,13 @@ func (run *Run) undo(ctx context.Context, cause error) error {
 	if ctx.Err() != nil {
 		return errInterrupted
 	}
-	var failed error
+	failed := map[string]error{}
 	for _, name := range slices.Backward(run.touched) {
-		failed = errors.Join(failed, run.restore(ctx, name))
+		if err := run.restore(ctx, name); err != nil {
+			failed[name] = err
+		}
 	}
-	if failed != nil {
+	if len(failed) > 0 {
 		return run.unresolved(ctx, cause, failed)
 	}
 	outcome, now := OutcomeFailed, nowUnchanged
@@ -73,16 +75,27 @@ func (run *Run) undo(ctx context.Context, cause error) error {
 }
 
 // restore undoes one secret at its target and makes sure that the target accepts
-// its current value, also where it had ceased to before the operation began.
+// its current value, also where it had ceased to before the operation began. A target
+// that will not be put back is as it was if it refuses the pending value.
 func (run *Run) restore(ctx context.Context, name string) error {
 	secret := run.secret(name)
 	driver := run.driver(secret)
-	if err := run.step(ctx, name, "undo", func(ctx context.Context) error {
+	err := run.step(ctx, name, "undo", func(ctx context.Context) error {
 		return driver.Undo(ctx, secret, run.fence)
-	}); err != nil || secret.Current == nil {
+	})
+	if errors.Is(err, ErrUnchanged) && errors.Is(run.refusesPending(ctx, secret), ErrRefused) {
+		err = nil
+	}
+	if err != nil || secret.Current == nil {
 		return err
 	}
 	return run.mend(ctx, secret, secret.Current)
+}
+
+func (run *Run) refusesPending(ctx context.Context, secret Secret) error {
+	return run.step(ctx, secret.Name, "probe", func(ctx context.Context) error {
+		return run.driver(secret).Probe(ctx, secret, secret.Pending.Material)
+	})
 }
 
 // drop is the change that ends an unsuccessful operation.
@@ -94,7 +107,7 @@ func (run *Run) drop(s *State, outcome Outcome, cause error) error {
 	for _, name := range run.op.Secrets {
 		if secret := s.Secrets[name]; secret != nil {
 			secret.Pending = nil
-			if secret.Current == nil {
+			if secret.Current == nil && secret.Unresolved == nil {
 				delete(s.Secrets, name)
 			}
 		}
@@ -102,34 +115,6 @@ func (run *Run) drop(s *State, outcome Outcome, cause error) error {
 	s.InFlight = nil
 	run.count(s, cause)
 	return run.note(s, outcome, results, cause)
-}
-
-// unresolved ends a run that could not put a target back: the pending values
-// stay, because one of them may be what the target accepts.
-func (run *Run) unresolved(ctx context.Context, cause, undo error) error {
-	if ctx.Err() != nil {
-		return errInterrupted
-	}
-	run.issues = append(run.issues, "could not be undone: "+undo.Error())
-	err := run.role.update(ctx, func(s *State) error {
-		if s.InFlight == nil || s.InFlight.ID != run.op.ID {
-			return errSuperseded
-		}
-		if run.op.Trigger == TriggerRecovery {
-			s.LastError = errors.Join(cause, undo).Error()
-			return run.recoverLater(s) // until it works, and then it is recorded, once
-		}
-		run.count(s, cause)
-		if err := errors.Join(run.note(s, OutcomeFailed, run.results(s), cause), run.recoverLater(s)); err != nil {
-			return err
-		}
-		// The operation that recovers has an id, and in time a record, of its own.
-		recovering := *s.InFlight
-		recovering.ID = run.role.engine.NewID()
-		s.InFlight = &recovering
-		return nil
-	})
-	return run.failure(OutcomeFailed, errors.Join(cause, undo, err), nowUnknown)
 }
 
 // inDoubt ends a run whose end storage did not answer for.

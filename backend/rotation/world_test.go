@@ -57,12 +57,14 @@ var (
 type how string
 
 const (
-	once    how = "error once"
-	forever how = "error for ever"
-	death   how = "death"
-	refused how = "refused"
-	refuses how = "refused for ever"
-	lies    how = "answered without being done"
+	once     how = "error once"
+	forever  how = "error for ever"
+	death    how = "death"
+	refused  how = "refused"
+	refuses  how = "refused for ever"
+	lies     how = "answered without being done"
+	refusal  how = "change refused once"
+	refusals how = "change refused for ever"
 )
 
 // fault strikes at the call with that number, before or after it has landed.
@@ -135,6 +137,8 @@ func (w *world) call(name string, effect func() error) error {
 		return errDead
 	case lies:
 		return nil
+	case refusal, refusals:
+		return Unchanged(fmt.Errorf("%s: %w", name, errFault))
 	case refused, refuses:
 		return fmt.Errorf("%s: %w", name, ErrRefused)
 	}
@@ -148,7 +152,7 @@ func (w *world) strikes(name string) (fault, bool) {
 		if f.at != at {
 			continue
 		}
-		if f.how == forever || f.how == refuses {
+		if f.how == forever || f.how == refuses || f.how == refusals {
 			w.always[name] = f
 		}
 		return f, true

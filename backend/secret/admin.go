@@ -116,16 +116,16 @@ func (s server) changeOwn(ctx context.Context, from, to Login, end ending) error
 	verifier := start(verifierOf(to.Password)) // while the server is reached
 	conn, err := s.login(ctx, from)
 	if err != nil {
-		return err
+		return rotation.Unchanged(err)
 	}
 	defer hangUp(ctx, conn)
 	password, err := s.passwordFor(to, verifier)
 	if err != nil {
-		return err
+		return rotation.Unchanged(err)
 	}
-	return within(ctx, conn, end, func() error {
+	return s.wantsClearText(within(ctx, conn, end, func() error {
 		return settingPassword(to, execute(ctx, conn, alterRole(to.Username, password), to.Password, password))
-	})
+	}))
 }
 
 // Probe is Test: a login is all that is asked of an administrator.

@@ -3,6 +3,7 @@ package secret
 import (
 	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -16,14 +17,36 @@ import (
 // says. It neither looks at nor changes whether the user may log in.
 func (d *database) alter(ctx context.Context, c databaseSettings, l Login, end ending) error {
 	verifier := d.verifiers.result(l.Password, verifierOf(l.Password))
-	return d.postgres.administer(ctx, c.Connection, end, func(conn *pgx.Conn, at server) error {
+	var used server
+	err := d.postgres.administer(ctx, c.Connection, end, func(conn *pgx.Conn, at server) error {
+		used = at
 		password, err := at.passwordFor(l, verifier)
 		if err != nil {
 			return err
 		}
 		return alter(ctx, conn, password, c, l, end)
 	})
+	return used.wantsClearText(err)
 }
+
+// wantsClearText adds the way out to a password that was refused, at once or when it
+// was to be committed, by a server that may want to see it.
+func (s server) wantsClearText(err error) error {
+	var commit *commitError
+	code := codeOf(err)
+	checked := code == codeInvalidAuthorization || code == codeInvalidPassword || code == codeInvalidParameter || code == codeRaised
+	if s.config.PasswordAuthentication == AuthenticatePassword || loginRefused(err) || !errors.As(err, &commit) && !checked {
+		return err
+	}
+	return fmt.Errorf("%w: if this server checks passwords, as some managed ones do, it needs them in clear text: set password_authentication=password on the connection", err)
+}
+
+// The SQLSTATEs with which hooks refuse a password that they can't check, beside those
+// of a refused login.
+const (
+	codeInvalidParameter = "22023"
+	codeRaised           = "P0001"
+)
 
 // clear makes every password of a user unusable: by removing it, or, where only
 // the rotation statements may touch the user, by one that nobody knows.

@@ -168,7 +168,9 @@ func (s server) refusal(ctx context.Context, l Login, what string) (string, erro
 // loginError says who could not log in where, and why.
 func (s server) loginError(l Login, err error) error {
 	if reduced := (*serverError)(nil); !errors.As(err, &reduced) {
-		err = reduce(err, l.Password)
+		answer := *reduce(err, l.Password).(*serverError)
+		answer.login = true
+		err = &answer
 	}
 	return fmt.Errorf("log in to %s, database %q, as %q: %w", s.endpoint, s.endpoint.Database, l.Username, err)
 }

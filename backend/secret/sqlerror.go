@@ -34,6 +34,8 @@ type serverError struct {
 	// code is the SQLSTATE, empty when it was not the server that answered.
 	code string
 	text string
+	// login says that the answer was to a login, and not to a statement.
+	login bool
 	// ended is context.Canceled where that is why, so that callers can tell.
 	ended error
 }
@@ -53,10 +55,11 @@ func codeOf(err error) string {
 }
 
 // loginRefused reports whether the server turned a login down because of who
-// asks, and not because of its own state or of the database.
+// asks, and not because of its own state or of the database. The same SQLSTATE in
+// answer to a statement says nothing about logins.
 func loginRefused(err error) bool {
-	code := codeOf(err)
-	return code == codeInvalidPassword || code == codeInvalidAuthorization
+	var e *serverError
+	return errors.As(err, &e) && e.login && (e.code == codeInvalidPassword || e.code == codeInvalidAuthorization)
 }
 
 // temporary lists the classes of SQLSTATEs which say something about the server

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -90,7 +91,7 @@ func (e ending) answered(ctx context.Context) error {
 // finish says.
 func within(ctx context.Context, conn *pgx.Conn, end ending, work func() error) error {
 	if err := beginOn(ctx, conn, readWrite); err != nil {
-		return err
+		return rotation.Unchanged(err)
 	}
 	return finish(ctx, conn, end, work)
 }
@@ -117,22 +118,70 @@ func beginOn(ctx context.Context, conn *pgx.Conn, access string) error {
 }
 
 // finish runs work in the transaction that has begun on conn. It ends as end says,
-// or is rolled back when work returns an error, which is returned as it is.
+// or is rolled back when work returns an error, which is returned as it is. Without a
+// COMMIT a server changes nothing, so that every error wraps rotation.ErrUnchanged
+// but the one of a COMMIT that was not answered.
 func finish(ctx context.Context, conn *pgx.Conn, end ending, work func() error) error {
 	if err := work(); err != nil {
 		abandon(ctx, conn)
 		_ = end.answered(ctx) // what work has returned says more
-		return err
+		return rotation.Unchanged(err)
 	}
 	if err := end.allowed(ctx); err != nil {
 		abandon(ctx, conn)
-		return fmt.Errorf("before the commit: %w", err)
+		return rotation.Unchanged(fmt.Errorf("before the commit: %w", err))
 	}
-	if err := withoutMessage(execute(ctx, conn, end.statement)); err != nil { // a deferred trigger speaks here
-		return fmt.Errorf("end transaction: %w", err)
-	}
-	return nil
+	return end.send(ctx, conn)
 }
+
+const (
+	// commitPatience is how long a COMMIT is waited for that a standby has to confirm.
+	commitPatience = 5 * time.Second
+	// codeCanceled is the SQLSTATE of a COMMIT that was given up, with its transaction.
+	codeCanceled = "57014"
+)
+
+// send ends the transaction. A COMMIT that takes long is on disk already and waits for
+// a standby, which may never come back: PostgreSQL is asked to wait no longer, and
+// answers that it has committed.
+func (e ending) send(ctx context.Context, conn *pgx.Conn) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	asked := make(chan struct{})
+	patience := time.AfterFunc(commitPatience, func() {
+		defer close(asked)
+		_ = conn.PgConn().CancelRequest(ctx) // or the answer comes too late, and is not known
+	})
+	tag, err := conn.Exec(ctx, e.statement)
+	if !patience.Stop() {
+		<-asked
+		conn.PgConn().CustomData()[altered] = true // what was asked may come late, and hit what follows
+	}
+	err = withoutMessage(reduce(err)) // a deferred trigger speaks here
+	switch code := codeOf(err); {
+	case err == nil && tag.String() != e.statement:
+		return rotation.Unchanged(errors.New("end transaction: the server has rolled it back"))
+	case err == nil:
+		return nil
+	case code == codeCanceled, code != "" && !slices.Contains(lost, code[:2]):
+		return rotation.Unchanged(&commitError{err})
+	}
+	return fmt.Errorf("end transaction: %w", err)
+}
+
+// lost are the classes of SQLSTATEs with which a pooler, or a server that is ending,
+// says that nobody knows what became of a COMMIT: connection exception, operator
+// intervention, system error, internal error.
+var lost = []string{"08", "57", "58", "XX"}
+
+// commitError is the answer of a server that refuses to commit.
+type commitError struct{ error }
+
+// Error implements error.
+func (e *commitError) Error() string { return "the server refused the COMMIT: " + e.error.Error() }
+
+// Unwrap gives access to the answer.
+func (e *commitError) Unwrap() error { return e.error }
 
 // abandon rolls back, also when ctx has ended. When that does not work in a
 // second the connection is closed, and the server rolls back by itself.
@@ -148,7 +197,7 @@ func abandon(ctx context.Context, conn *pgx.Conn) {
 func (p *Postgres) administer(ctx context.Context, name string, end ending, work func(conn *pgx.Conn, at server) error) error {
 	conn, at, err := p.acquire(ctx, name)
 	if err != nil {
-		return err
+		return rotation.Unchanged(err)
 	}
 	defer conn.Release()
 	return finish(ctx, conn.Conn(), end, func() error { return work(conn.Conn(), at) })
