@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
@@ -102,6 +103,8 @@ func (s server) connConfig(l Login) *pgx.ConnConfig {
 		c.RequireAuth = "scram-sha-256"
 	}
 	c.BuildFrontend = buildFrontend
+	// Nothing is listened to, and pgx would keep what comes nevertheless.
+	c.OnNotification = func(*pgconn.PgConn, *pgconn.Notification) {}
 	// Statements are not prepared, so that a pooler in between may hand every
 	// transaction to another server connection.
 	c.DefaultQueryExecMode = pgx.QueryExecModeExec

@@ -3,6 +3,7 @@ package secret
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -38,9 +39,12 @@ func (p *Postgres) Sessions(ctx context.Context, connection string, usernames []
 		var count int
 		var newest *time.Time
 		_, err = pgx.ForEachRow(rows, []any{&username, &count, &newest}, func() error {
-			found[username] = Sessions{Count: count}
+			of := Sessions{Count: count}
 			if newest != nil {
-				found[username] = Sessions{Count: count, Newest: *newest}
+				of.Newest = *newest
+			}
+			if slices.Contains(usernames, username) { // a hostile server may answer any number of others
+				found[username] = of
 			}
 			return nil
 		})

@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // setting is a setting of PostgreSQL that every session of the administrator has as
@@ -179,11 +178,12 @@ func majorVersion(conn *pgx.Conn) int {
 
 // durable makes a commit be on disk before it is acknowledged where that is not so
 // already, by what came last of the opening. More than that is left as it is.
-func durable(ctx context.Context, conn *pgx.Conn, opened []*pgconn.Result) error {
-	if len(opened) == 0 || len(opened[len(opened)-1].Rows) != 1 {
+func durable(ctx context.Context, conn *pgx.Conn, opened string) error {
+	switch opened {
+	case "":
 		return errors.New("begin transaction: the server does not tell its synchronous_commit")
-	}
-	if string(opened[len(opened)-1].Rows[0][0]) != "off" {
+	case "off":
+	default:
 		return nil
 	}
 	if err := execute(ctx, conn, "SET LOCAL synchronous_commit = on"); err != nil {

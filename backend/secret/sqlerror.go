@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"regexp"
 	"slices"
 	"strings"
 	"unicode"
@@ -24,7 +25,12 @@ const (
 	codeInsufficientPrivilege = "42501"
 	codeReadOnly              = "25006"
 	codeUndefinedObject       = "42704"
+	// codeInternalError also stands for what is no SQLSTATE: only a hostile server sends
+	// that, and it could be anything.
+	codeInternalError = "XX000"
 )
+
+var sqlstate = regexp.MustCompile(`^[0-9A-Z]{5}$`)
 
 // serverError is what is left of an error of pgx after everything that may hold
 // a secret was taken out. The original is not wrapped, so that nothing can dig
@@ -90,8 +96,11 @@ func reduce(err error, secrets ...string) error {
 	var answer *pgconn.PgError
 	switch {
 	case errors.As(err, &answer):
-		text := oneLine(redact(answer.Message, secrets))
-		return &serverError{code: answer.Code, text: fmt.Sprintf("%s (SQLSTATE %s)", text, answer.Code)}
+		text, code := oneLine(redact(answer.Message, secrets)), answer.Code
+		if !sqlstate.MatchString(code) {
+			code = codeInternalError
+		}
+		return &serverError{code: code, text: fmt.Sprintf("%s (SQLSTATE %s)", text, code)}
 	case errors.Is(err, context.Canceled):
 		return &serverError{text: context.Canceled.Error(), ended: context.Canceled}
 	}
@@ -184,14 +193,15 @@ func redact(text string, secrets []string) string {
 	return text
 }
 
-// oneLine keeps a message of a server from forging log lines or filling them.
+// oneLine keeps a message of a server from forging log lines or filling them, and from
+// looking like another one.
 func oneLine(text string) string {
 	const longest = 400
 	text = strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) {
-			return ' '
+		if unicode.IsPrint(r) {
+			return r
 		}
-		return r
+		return ' '
 	}, strings.ToValidUTF8(text, "?"))
 	if runes := []rune(text); len(runes) > longest {
 		text = string(runes[:longest]) + "…"

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
@@ -107,14 +108,28 @@ const (
 func beginOn(ctx context.Context, conn *pgx.Conn, access string) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	results, err := conn.PgConn().Exec(ctx, opening(access, majorVersion(conn))).ReadAll()
+	last, err := lastAnswer(conn.PgConn().Exec(ctx, opening(access, majorVersion(conn))))
 	switch {
 	case isCode(err, codeUnsupported) && access == readWrite:
 		return fmt.Errorf("begin transaction: %w: this server is a standby, point the connection at the primary", reduce(err))
 	case err != nil:
 		return fmt.Errorf("begin transaction: %w", reduce(err))
 	}
-	return durable(ctx, conn, results)
+	return durable(ctx, conn, last)
+}
+
+// lastAnswer is the row that the last statement of a message has answered, if it is one
+// value. Nothing else is kept, because a hostile server may answer for ever.
+func lastAnswer(results *pgconn.MultiResultReader) (last string, err error) {
+	for results.NextResult() {
+		last = ""
+		for answer := results.ResultReader(); answer.NextRow(); {
+			if values := answer.Values(); len(values) == 1 {
+				last = string(values[0])
+			}
+		}
+	}
+	return last, results.Close()
 }
 
 // finish runs work in the transaction that has begun on conn. It ends as end says,
