@@ -63,7 +63,9 @@ func (d *database) inspect(ctx context.Context, conn *pgx.Conn, at server, i ins
 	}
 	i.checkAdminExpiry(self, until)
 	i.checkAdminLimit(self, at.config.MaxOpenConnections)
-	i.checkCreating(users)
+	if err := i.checkCreating(ctx, conn, users); err != nil {
+		return err
+	}
 	on, err := inspectInstance(ctx, conn)
 	if err != nil {
 		return err
@@ -80,20 +82,6 @@ func (i inspection) checkAdminLimit(self role, pool int) {
 	i.Expect(self.limit < 0 || self.limit > pool, "database.admin_connections", preflight.Warning,
 		limit(self.name, pool+1),
 		"the administrator %q may have %d connections, and the engine opens up to %d (max_open_connections, and one to look)", self.name, self.limit, pool+1)
-}
-
-// checkCreating wants two users who can create objects to do so as their owner.
-func (i inspection) checkCreating(users []role) {
-	if len(users) < 2 || !users[0].found || !users[1].found {
-		return
-	}
-	owner := commonOwner(users[0], users[1])
-	for _, user := range users {
-		acts := strings.Contains("\n"+strings.Join(user.settings, "\n"), "\nrole=")
-		i.Expect(owner == "" || acts || !user.creates, "database.acts_as_owner", preflight.Warning,
-			preflight.SQL(preflight.Say("ALTER ROLE %s SET role = %s", preflight.Name(user.name), preflight.Literal(owner))),
-			"%q may create objects and would own them itself, so that they are out of reach for the other user", user.name)
-	}
 }
 
 // checkRoom wants room for the connections that an overlap needs: those who move to

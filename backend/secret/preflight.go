@@ -118,7 +118,11 @@ func (r *report) inspect(ctx context.Context, conn *pgx.Conn, c databaseSettings
 	if s.Current != nil && s.Current.Material["username"] == users[1].name {
 		users[0], users[1] = users[1], users[0]
 	}
-	r.checkPair(admin, users[0], users[1])
+	owner, err := inspectOwner(ctx, conn, users[0], users[1])
+	if err != nil {
+		return users, err
+	}
+	r.checkPair(admin, users[0], users[1], owner)
 	return users, r.checkGrants(ctx, conn, users[0], users[1])
 }
 

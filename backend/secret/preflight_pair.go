@@ -1,13 +1,11 @@
 package secret
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"regexp"
 	"slices"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5"
 
@@ -17,15 +15,14 @@ import (
 // checkPair checks what two alternating users must have in common: an application
 // must be able to do as one what it did as the other. What is in use works, so where
 // it has to be one or the other, the idle user is made like it.
-func (r *report) checkPair(admin administrator, used, idle role) {
+func (r *report) checkPair(admin administrator, used, idle role, owner owner) {
 	r.checkMembership(admin, used, idle)
 	r.checkMembership(admin, idle, used)
 	r.checkOptions(admin, used, idle)
-	owner := commonOwner(used, idle)
-	r.Expect(owner != "", "database.owner", preflight.Warning, makeOwner(used, idle),
+	r.Expect(owner.name != "", "database.owner", preflight.Warning, makeOwner(used, idle),
 		"%q and %q are members of no common role, so that what one creates the other does not own", used.name, idle.name)
 	for _, user := range []role{used, idle} {
-		r.checkOwned(admin, user, cmp.Or(owner, ownerName(used)))
+		r.checkOwned(admin, user, owner)
 	}
 	apart := difference(used.attributes, idle.attributes)
 	r.Expect(len(apart) == 0, "database.attributes", preflight.Warning, copyAttributes(used, idle, apart),
@@ -75,21 +72,6 @@ func (a administrator) grants(group string, users ...string) preflight.Fix {
 	return preflight.SQL(statement)
 }
 
-// checkOwned wants nothing to be owned by a user itself.
-func (r *report) checkOwned(admin administrator, user role, owner string) {
-	if len(user.owned) == 0 {
-		r.Pass("database.owned_objects")
-	}
-	for i, database := range user.owned {
-		fix := []preflight.Statement{preflight.Say("REASSIGN OWNED BY %s TO %s", preflight.Name(user.name), preflight.Name(owner))}
-		if database != admin.database {
-			fix = slices.Insert(fix, 0, preflight.Connect(database))
-		}
-		r.Expect(false, "database.owned_objects", preflight.Warning, preflight.SQL(fix...),
-			"%q owns %d objects itself in database %q, which the other user does not own", user.name, user.ownedObjects[i], database)
-	}
-}
-
 // mostGrants is how many statements one finding has at most.
 const mostGrants = 50
 
@@ -129,34 +111,6 @@ func granted(roles ...string) preflight.Statement {
   WHERE d.deptype OPERATOR(pg_catalog.=) 'a' AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_authid'::pg_catalog.regclass
   AND d.dbid OPERATOR(pg_catalog.=) (SELECT b.oid FROM pg_catalog.pg_database b WHERE b.datname OPERATOR(pg_catalog.=) pg_catalog.current_database())
   AND r.rolname OPERATOR(pg_catalog.=) ANY (ARRAY[%s]) ORDER BY 1, 2`, preflight.Literals(roles...))
-}
-
-// commonOwner is a role that both users are members of, "" if there is none.
-func commonOwner(a, b role) string {
-	for _, group := range a.memberOf {
-		if group != b.name && slices.Contains(b.memberOf, group) {
-			return group
-		}
-	}
-	return ""
-}
-
-// ownerName is what a role is called that is to own what an application has, in the
-// length that a name may have.
-func ownerName(user role) string {
-	const suffix = "_owner"
-	name := user.name
-	for len(name)+len(suffix) > maxName {
-		_, last := utf8.DecodeLastRuneInString(name)
-		name = name[:len(name)-last]
-	}
-	return name + suffix
-}
-
-// makeOwner is one statement: if there is such a role already, which may own what
-// others have, nobody becomes a member of it.
-func makeOwner(a, b role) preflight.Fix {
-	return preflight.SQL(preflight.Say("CREATE ROLE %s NOLOGIN ROLE %s", preflight.Name(ownerName(a)), preflight.Names(a.name, b.name)))
 }
 
 // attributes are those that two users should have in common, with how one lacks them.
