@@ -41,6 +41,11 @@ func TestWithheld(t *testing.T) {
 		"escape":                SQL(Say("ALTER ROLE %s LOGIN", Name("a\x1b[2J"))),
 		"tab":                   SQL(Say("ALTER ROLE %s LOGIN", Name("a\tb"))),
 		"from right to left":    SQL(Say("ALTER ROLE %s LOGIN", Name("a\u202eb"))),
+		"a blank letter":        SQL(Say("ALTER ROLE %s LOGIN", Name("a\u3164"))),
+		"a blank sign":          SQL(Say("ALTER ROLE %s LOGIN", Name("a\u2800"))),
+		"a blank mark":          SQL(Say("ALTER ROLE %s LOGIN", Name("a\u034f\ufe0fb"))),
+		"a blank in a grant":    SQL(Granted("GRANT SELECT ON TABLE \"x\u115f\" TO \"a\";")),
+		"a blank for a shell":   Command("vault", "read", "a\uffa0"),
 		"not UTF-8":             SQL(Say("ALTER ROLE %s LOGIN", Name("a\xff"))),
 		"swallows a quote":      SQL(Say("ALTER ROLE %s LOGIN", Name(`丁"; ALTER ROLE x SUPERUSER; --`))),
 		"swallows the next":     SQL(Say("GRANT %s TO %s", Name("丁"), Name(`"; ALTER ROLE x SUPERUSER; --`))),
@@ -68,8 +73,8 @@ func TestWithheld(t *testing.T) {
 // TestDetailShows that findings have no control characters, whoever named what.
 func TestDetailShows(t *testing.T) {
 	var r Report
-	r.Expect(false, "x", Warning, SQL(Say("ALTER ROLE %s LOGIN", Name("a\nb"))), "%s, %v", "a\x1b[2J\nb\u202e\xff", []string{"\r"})
-	if d := r[0].Detail; !strings.HasPrefix(d, `a\x1b[2J\nb\u202e?, [\r]; what mends it is not told in full`) {
+	r.Expect(false, "x", Warning, SQL(Say("ALTER ROLE %s LOGIN", Name("a\nb"))), "%s, %v", "a\x1b[2J\nb\u202e\u3164\xff", []string{"\r"})
+	if d := r[0].Detail; !strings.HasPrefix(d, `a\x1b[2J\nb\u202e\u3164?, [\r]; what mends it is not told in full`) {
 		t.Errorf("the detail is %q", d)
 	}
 }

@@ -148,7 +148,14 @@ func quoted(text, as string) Piece {
 // printable reports whether a text shows as what it is: no control characters, no
 // other line ends, nothing that changes the direction or is not seen.
 func printable(text string) bool {
-	return utf8.ValidString(text) && !strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) })
+	return utf8.ValidString(text) && !strings.ContainsFunc(text, func(r rune) bool { return !visible(r) })
+}
+
+// visible reports whether a character shows as what it is. Some letters and marks are
+// blank, or nothing at all.
+func visible(r rune) bool {
+	const brailleBlank = '\u2800'
+	return unicode.IsPrint(r) && r != brailleBlank && !unicode.In(r, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector)
 }
 
 // simple reports whether a text has nothing that means something to psql, to
@@ -172,10 +179,10 @@ func shown(text string) string {
 	}
 	var b strings.Builder
 	for _, r := range strings.ToValidUTF8(text, "?") {
-		if unicode.IsPrint(r) {
+		if visible(r) {
 			b.WriteRune(r)
 		} else {
-			b.WriteString(strings.Trim(strconv.QuoteRune(r), "'"))
+			b.WriteString(strings.Trim(strconv.QuoteRuneToASCII(r), "'"))
 		}
 	}
 	return b.String()

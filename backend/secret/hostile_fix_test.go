@@ -38,7 +38,7 @@ var foreign = []string{`naïve 丁 é`, strings.Repeat("ü", 31)}
 // hiding are those of which nothing may be printed. The last one breaks out of its
 // quotes where psql takes what it reads for Shift JIS.
 var hiding = []string{
-	"i\n\\! touch made\n", "j\r\\! touch made", "k\t\t\x1b[2J", "l\u202egnp", "m\u2028\\! touch made", "n\u0085\\! touch made",
+	"i\n\\! touch made\n", "j\r\\! touch made", "k\t\t\x1b[2J", "l\u202egnp", "m\u2028\\! touch made", "n\u0085\\! touch made", "o\u3164p",
 	`丁"; ALTER ROLE mallory SUPERUSER; --`,
 }
 

@@ -197,6 +197,8 @@ var inspected = []string{
 	"log_statement", "log_min_duration_statement", "log_min_error_statement", "pgaudit.log", "pg_stat_statements.track_utility",
 }
 
+// inspectInstance reads the settings from the function behind pg_settings, because every
+// user may lock that view, as long as it pleases.
 func inspectInstance(ctx context.Context, conn *pgx.Conn) (instance, error) {
 	var i instance
 	err := queryRow(ctx, conn, `
@@ -205,7 +207,7 @@ func inspectInstance(ctx context.Context, conn *pgx.Conn) (instance, error) {
 			pg_catalog.current_setting('superuser_reserved_connections')::int + coalesce(pg_catalog.current_setting('reserved_connections', true)::int, 0),
 			(SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_activity WHERE datid IS NOT NULL),
 			d.datconnlimit, (SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_activity WHERE datid = d.oid),
-			(SELECT coalesce(pg_catalog.jsonb_object_agg(name, setting), '{}') FROM pg_catalog.pg_settings WHERE name = ANY ($1)),
+			(SELECT coalesce(pg_catalog.jsonb_object_agg(name, setting), '{}') FROM pg_catalog.pg_show_all_settings() WHERE name = ANY ($1)),
 			pg_catalog.has_column_privilege('pg_catalog.pg_authid', 'rolpassword', 'SELECT'),
 			pg_catalog.has_table_privilege('pg_catalog.pg_hba_file_rules', 'SELECT') AND pg_catalog.has_function_privilege('pg_catalog.pg_hba_file_rules()', 'EXECUTE')
 		FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()`, []any{inspected},
