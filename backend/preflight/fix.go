@@ -46,7 +46,7 @@ func SQL(statements ...Statement) Fix {
 }
 
 // safe returns the statements that may be told: none if the way to their database may
-// not. Neither is any if a character of another script and a quote or the like are in
+// not, or if nothing but that may. Neither is any if a character of another script and a quote or the like are in
 // the names: a psql whose client_encoding is not UTF-8 may take the last byte of the
 // one together with the quote after it, and then what was quoted is not.
 func safe(statements []Statement) []Statement {
@@ -56,7 +56,11 @@ func safe(statements []Statement) []Statement {
 	if slices.ContainsFunc(statements, lost) || slices.ContainsFunc(statements, foreign) && slices.ContainsFunc(statements, odd) {
 		return nil
 	}
-	return slices.DeleteFunc(slices.Clone(statements), func(s Statement) bool { return s.text == "" })
+	told := slices.DeleteFunc(slices.Clone(statements), func(s Statement) bool { return s.text == "" })
+	if said := func(s Statement) bool { return !s.meta }; slices.ContainsFunc(statements, said) && !slices.ContainsFunc(told, said) {
+		return nil
+	}
+	return told
 }
 
 // Command is a command of the shell, of these words.

@@ -50,6 +50,7 @@ func TestWithheld(t *testing.T) {
 		"swallows a quote":      SQL(Say("ALTER ROLE %s LOGIN", Name(`丁"; ALTER ROLE x SUPERUSER; --`))),
 		"swallows the next":     SQL(Say("GRANT %s TO %s", Name("丁"), Name(`"; ALTER ROLE x SUPERUSER; --`))),
 		"swallows a granted":    SQL(Granted(`GRANT SELECT ON TABLE "丁"."x""; ALTER ROLE x SUPERUSER; --" TO "a";`)),
+		"the way alone":         SQL(Connect("x"), Granted("GRANT SELECT ON TABLE \"x\n\" TO \"a\";")),
 		"an address":            SQL(Connect("host=127.0.0.1 dbname=x"), Say("SELECT 1")),
 		"an address's URL":      SQL(Connect("postgresql://127.0.0.1/x"), Say("SELECT 1")),
 		"a program":             SQL(SetPassword("`touch made`")),

@@ -72,3 +72,29 @@ func TestOwnerOfOthers(t *testing.T) {
 		})
 	}
 }
+
+// TestPastedElsewhere pastes what is found where another database is connected to, in
+// which the same names are those of other things.
+func TestPastedElsewhere(t *testing.T) {
+	const things = `CREATE TABLE public.salaries (n int)`
+	p := newPatientOf(t, shared, unique("db"), unique("a"), unique("b"), unique("owner"),
+		fault{})
+	other := *p
+	other.databaseName = unique("another")
+	p.sql("CREATE DATABASE %s", other.databaseName)
+	other.psql(p.names.Replace(things + `; ALTER TABLE public.salaries OWNER TO {b}`))
+	p.psql(p.names.Replace(things + `; GRANT SELECT ON public.salaries TO {a}; CREATE TABLE public.own (n int); ALTER TABLE public.own OWNER TO {a}`))
+	for _, check := range inDatabase {
+		for _, f := range of(p.look(), check) {
+			if !strings.Contains(f.Detail, other.databaseName) {
+				other.psql(f.Fix.String())
+			}
+		}
+	}
+	if left := of(p.look(), "database.grants"); len(left) > 0 {
+		t.Errorf("there still is %+v", left)
+	}
+	if got := other.psql("SELECT relacl IS NULL, relowner::regrole FROM pg_class WHERE relname = 'salaries'", "-A", "-t"); strings.TrimSpace(got) != p.names.Replace("t|{b}") && strings.TrimSpace(got) != "t|"+strings.Trim(p.names.Replace("{b}"), `"`) {
+		t.Errorf("in the other database the table has other privileges, or another owner: %s", got)
+	}
+}

@@ -123,7 +123,7 @@ func (r *report) inspect(ctx context.Context, conn *pgx.Conn, c databaseSettings
 		return users, err
 	}
 	r.checkPair(admin, users[0], users[1], owner)
-	return users, r.checkGrants(ctx, conn, users[0], users[1])
+	return users, r.checkGrants(ctx, conn, admin, users[0], users[1])
 }
 
 // checkUser checks one managed user. With custom rotation statements it is not

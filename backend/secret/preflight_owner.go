@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -68,16 +67,13 @@ func (o owner) give(statements ...preflight.Statement) preflight.Fix {
 }
 
 // checkOwned wants nothing to be owned by a user itself.
-func (r *report) checkOwned(admin administrator, user role, owner owner) {
+func (r *report) checkOwned(user role, owner owner) {
 	if len(user.owned) == 0 {
 		r.Pass("database.owned_objects")
 	}
 	for i, database := range user.owned {
-		fix := []preflight.Statement{preflight.Say("REASSIGN OWNED BY %s TO %s", preflight.Name(user.name), preflight.Name(owner.name))}
-		if database != admin.database {
-			fix = slices.Insert(fix, 0, preflight.Connect(database))
-		}
-		r.Expect(false, "database.owned_objects", preflight.Warning, owner.give(fix...),
+		r.Expect(false, "database.owned_objects", preflight.Warning,
+			owner.give(preflight.Connect(database), preflight.Say("REASSIGN OWNED BY %s TO %s", preflight.Name(user.name), preflight.Name(owner.name))),
 			"%q owns %d objects itself in database %q, which the other user does not own%s", user.name, user.ownedObjects[i], database, owner.undecided())
 	}
 }

@@ -22,7 +22,7 @@ func (r *report) checkPair(admin administrator, used, idle role, owner owner) {
 	r.Expect(owner.name != "", "database.owner", preflight.Warning, makeOwner(used, idle),
 		"%q and %q are members of no common role, so that what one creates the other does not own", used.name, idle.name)
 	for _, user := range []role{used, idle} {
-		r.checkOwned(admin, user, owner)
+		r.checkOwned(user, owner)
 	}
 	apart := difference(used.attributes, idle.attributes)
 	r.Expect(len(apart) == 0, "database.attributes", preflight.Warning, copyAttributes(used, idle, apart),
@@ -75,8 +75,10 @@ func (a administrator) grants(group string, users ...string) preflight.Fix {
 // mostGrants is how many statements one finding has at most.
 const mostGrants = 50
 
-// checkGrants compares what both users were granted by name.
-func (r *report) checkGrants(ctx context.Context, conn *pgx.Conn, used, idle role) error {
+// checkGrants compares what both users were granted by name. In another database the
+// same names are those of other things, so that what is told begins with the way to
+// this one.
+func (r *report) checkGrants(ctx context.Context, conn *pgx.Conn, admin administrator, used, idle role) error {
 	toIdle, err := grantsMissing(ctx, conn, used, idle)
 	if err != nil {
 		return err
@@ -89,7 +91,7 @@ func (r *report) checkGrants(ctx context.Context, conn *pgx.Conn, used, idle rol
 	if len(lacking) > mostGrants {
 		lacking, told = lacking[:mostGrants], fmt.Sprintf(" (the first %d are told)", mostGrants)
 	}
-	var fix []preflight.Statement
+	fix := []preflight.Statement{preflight.Connect(admin.database)}
 	for _, statement := range lacking {
 		fix = append(fix, preflight.Granted(statement))
 	}
