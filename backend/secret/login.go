@@ -213,13 +213,21 @@ func execute(ctx context.Context, conn *pgx.Conn, sql string, secrets ...string)
 
 // executeOne is execute for text that others wrote. It goes through the extended
 // protocol, in which a text with more than one statement is an error, so that
-// none can end the transaction around it by a COMMIT at its end.
+// none can end the transaction around it by a COMMIT at its end. One that ends it
+// all the same is an error, so that no other statement follows it.
 func executeOne(ctx context.Context, conn *pgx.Conn, sql string, secrets ...string) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	_, err := conn.PgConn().ExecParams(ctx, sql, nil, nil, nil, nil).Close()
+	if err == nil && conn.PgConn().TxStatus() != inTransaction {
+		return errors.New("it ended the transaction in which the engine runs it: leave out what does so")
+	}
 	return reduce(err, secrets...)
 }
+
+// inTransaction is the status that the server tells inside of a transaction
+// (https://www.postgresql.org/docs/current/protocol-message-formats.html, ReadyForQuery).
+const inTransaction = 'T'
 
 // isCode reports whether the server answered err with that SQLSTATE.
 func isCode(err error, code string) bool {

@@ -202,7 +202,8 @@ var controls = map[string]bool{
 	"ABORT": true, "PREPARE": true, "SAVEPOINT": true, "RELEASE": true,
 }
 
-// firstKeyword returns the first word of sql in capitals, past any comments, or "".
+// firstKeyword returns the first word of sql in capitals, past any comments and empty
+// statements, which PostgreSQL passes over, or "".
 func firstKeyword(sql string) string {
 	for sql != "" {
 		piece, err := nextPiece(sql)
@@ -210,7 +211,7 @@ func firstKeyword(sql string) string {
 			return ""
 		}
 		sql = sql[len(piece):]
-		if strings.TrimSpace(piece) != "" && !strings.HasPrefix(piece, "--") && !strings.HasPrefix(piece, "/*") {
+		if strings.Trim(strings.TrimSpace(piece), ";") != "" && !strings.HasPrefix(piece, "--") && !strings.HasPrefix(piece, "/*") {
 			return strings.ToUpper(piece)
 		}
 	}

@@ -38,6 +38,8 @@ func TestStatementsRefused(t *testing.T) {
 		`SELECT E'abc\' , {{password}}`, `SELECT e'abc\' {{password}}`, `SELECT $$ {{password}}`, `SELECT /* {{password}}`, `SELECT {{name}}"x"`,
 		"SELECT -- x\r ' \n {{password}} --'",
 		`BEGIN`, ` commit `, "-- x\nROLLBACK", `/* x */ end`, `PREPARE TRANSACTION 'x'`, `savepoint x`, `Start transaction`, `ABORT`, `release x`,
+		`;COMMIT`, `/* x */ ;; -- y
+;end`,
 	} {
 		if s, err := parseStatement(sql); err == nil {
 			t.Errorf("%s: became %s", sql, s.fill(hostile, verifier))

@@ -1,8 +1,11 @@
 package secret
 
 import (
+	"context"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 )
 
 // TestTrialIsTheApplications runs verification statements with the settings of the user
@@ -35,5 +38,48 @@ func TestTrialEnds(t *testing.T) {
 	}
 	if took := time.Since(began); took > 2*callTimeout {
 		t.Errorf("the proof took %s", took)
+	}
+}
+
+// TestTrialKeepsNothing has statements try to end the transaction around them, so that
+// the next one would give the user a password that whoever wrote them knows.
+func TestTrialKeepsNothing(t *testing.T) {
+	b := newBench(t, shared)
+	user := b.user(unique("app"))
+	for _, end := range []string{
+		"COMMIT", ";COMMIT", "/* ; */;-- \n; COMMIT", "; ROLLBACK", ";END", ";ABORT", ";COMMIT AND CHAIN", "\ufeffCOMMIT", "\u00a0COMMIT", "\v;\fCOMMIT",
+		";PREPARE TRANSACTION 'x'", "DO $$ BEGIN COMMIT; END $$", "SELECT 1; COMMIT",
+	} {
+		change := "ALTER ROLE CURRENT_USER PASSWORD 'known'"
+		for _, statements := range [][]string{{end, change}, {change, end}} {
+			d, s := b.database(DatabaseConfig{Usernames: []string{user}})
+			v := b.next(d, s)
+			d, s = b.database(DatabaseConfig{Usernames: []string{user}, VerificationStatements: statements})
+			if d.Validate(s.Config) == nil && d.Test(t.Context(), s, v) == nil {
+				t.Errorf("%q: nothing is wrong with them", statements)
+			}
+			if conn, err := pgx.Connect(t.Context(), shared.DSN(user, "known", "postgres")); err == nil {
+				_ = conn.Close(context.Background())
+				t.Errorf("%q: the user has the password that they set", statements)
+			}
+		}
+	}
+}
+
+// TestStatementEndsTransaction tells when a text of others has ended the transaction that
+// it ran in, whatever was known of it before.
+func TestStatementEndsTransaction(t *testing.T) {
+	b := newBench(t, shared)
+	at, err := b.postgres.server("main")
+	must(t, err)
+	for _, sql := range []string{"COMMIT", "ROLLBACK"} {
+		conn, err := at.login(t.Context(), b.admin)
+		must(t, err)
+		must(t, execute(t.Context(), conn, "BEGIN"))
+		must(t, executeOne(t.Context(), conn, "SELECT 1"))
+		if executeOne(t.Context(), conn, sql) == nil {
+			t.Errorf("after %s all is well", sql)
+		}
+		hangUp(t.Context(), conn)
 	}
 }
