@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -63,6 +64,35 @@ func TestNoWayAroundAllowedRoles(t *testing.T) {
 	for _, users := range []any{s.user(), []any{"shop_a", s.user()}, "postgres", "shop", s.admin, "SHOP_a", " shop_a"} {
 		m.refused(logical.UpdateOperation, "secrets/shop/db", d("type", "database", "connection", "main", "usernames", users), "usernames")
 	}
+}
+
+// TestNoWayAroundByAnotherAddress tries the users that have an owner at a server by
+// another address of it: the administrators of connections, and those that secrets of
+// other roles manage.
+func TestNoWayAroundByAnotherAddress(t *testing.T) {
+	m := newMount(t)
+	s := m.connect()
+	managed := s.user()
+	m.write("roles/orders", nil)
+	m.write("secrets/orders/db", d("type", "database", "connection", "main", "usernames", managed))
+	m.write("roles/mallory", nil)
+	for i, host := range []string{"::ffff:127.0.0.1", "localhost", "LOCALHOST"} {
+		if host == shared.Host {
+			continue
+		}
+		alias, admin := unique("alias"), unique("admin")
+		s.sql("CREATE ROLE %s LOGIN SUPERUSER PASSWORD 'x'", admin)
+		m.write("connections/"+alias, but(s.described(), "host", host, "username", admin, "password", "x"))
+		path := fmt.Sprintf("secrets/mallory/db%d", i)
+		for _, username := range []string{s.admin, managed} {
+			m.refused(logical.UpdateOperation, path, d("type", "database", "connection", alias, "usernames", username), "usernames", username, "main")
+		}
+		m.write(path, d("type", "database", "connection", alias, "usernames", s.user()))
+	}
+	if report := m.read("verify/orders", nil); report["valid"] != true {
+		t.Errorf("the user that is managed already is %v", report)
+	}
+	m.write("rotate-root/main", nil)
 }
 
 // TestConnectionOfBefore keeps the roles of a connection that was made before it could

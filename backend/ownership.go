@@ -14,11 +14,12 @@ import (
 
 // claims keeps a database user from being managed twice: two owners would
 // overwrite each other's passwords. Users belong to a server, not to a database,
-// so a claim is the server's address and the user's name.
+// so a claim is the server's address and the user's name. A server may have more
+// than one address: see checkOtherAddresses.
 type claims struct {
 	mu sync.Mutex
 	// reserved are the claims of secrets that are being created.
-	reserved map[string]string
+	reserved map[string]managedUser
 }
 
 func claim(e secret.Endpoint, username string) string { return e.String() + "/" + username }
@@ -33,25 +34,37 @@ func (b *backend) reserve(ctx context.Context, role, name string, config secret.
 	if slices.Contains(config.Usernames, admin) {
 		return nil, invalid("usernames", "%q is the administrator of connection %s; rotate it by rotate-root/%s, and manage a user of the application here", admin, config.Connection, config.Connection)
 	}
+	if err := b.claimAll(ctx, role, name, config, endpoint); err != nil {
+		return nil, err
+	}
+	if err := b.checkOtherAddresses(ctx, role, name, config, endpoint); err != nil {
+		b.release(endpoint, config.Usernames)
+		return nil, err
+	}
+	return func() { b.release(endpoint, config.Usernames) }, nil
+}
+
+// claimAll reserves the users of a secret at the address of its connection.
+func (b *backend) claimAll(ctx context.Context, role, name string, config secret.DatabaseConfig, endpoint secret.Endpoint) error {
 	b.claims.mu.Lock()
 	defer b.claims.mu.Unlock()
 	if err := b.checkAllowed(ctx, role, config); err != nil {
-		return nil, err
+		return err
 	}
 	owner := managedUser{role: role, secret: name}.manager()
 	for _, username := range config.Usernames {
 		other, err := b.owner(ctx, endpoint, username)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		if other != "" && other != owner {
-			return nil, invalid("usernames", "%q at %s is managed by %s already", username, endpoint, other)
+			return invalid("usernames", "%q at %s is managed by %s already", username, endpoint, other)
 		}
 	}
 	for _, username := range config.Usernames {
-		b.claims.reserved[claim(endpoint, username)] = owner
+		b.claims.reserved[claim(endpoint, username)] = managedUser{username, config.Connection, name, role}
 	}
-	return func() { b.release(endpoint, config.Usernames) }, nil
+	return nil
 }
 
 func (b *backend) release(endpoint secret.Endpoint, usernames []string) {
@@ -66,9 +79,9 @@ func (b *backend) release(endpoint secret.Endpoint, usernames []string) {
 // on claims.
 func (b *backend) claimedAt(e secret.Endpoint) []string {
 	var owners []string
-	for claim, owner := range b.claims.reserved {
-		if strings.HasPrefix(claim, e.String()+"/") && !slices.Contains(owners, owner) {
-			owners = append(owners, owner)
+	for claim, user := range b.claims.reserved {
+		if strings.HasPrefix(claim, e.String()+"/") && !slices.Contains(owners, user.manager()) {
+			owners = append(owners, user.manager())
 		}
 	}
 	return owners
@@ -83,7 +96,7 @@ func (b *backend) owner(ctx context.Context, e secret.Endpoint, username string)
 	}
 	for _, c := range connections {
 		if endpoint, admin, err := b.server(ctx, c.Name); err == nil && claim(endpoint, admin) == claim(e, username) {
-			return fmt.Sprintf("connection %s, as its administrator,", c.Name), nil
+			return administratorOf(c.Name), nil
 		}
 	}
 	return b.manager(ctx, e, username)
@@ -110,7 +123,10 @@ func (b *backend) manager(ctx context.Context, e secret.Endpoint, username strin
 			return user.manager(), nil
 		}
 	}
-	return b.claims.reserved[claim(e, username)], nil
+	if user, reserved := b.claims.reserved[claim(e, username)]; reserved {
+		return user.manager(), nil
+	}
+	return "", nil
 }
 
 // checkAdminUnmanaged refuses an administrator that a role manages: rotating one
