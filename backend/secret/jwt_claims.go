@@ -41,6 +41,9 @@ func (c JWTConfig) Claims(r TokenRequest) (claims map[string]any, expires time.T
 			claims[name] = value
 		}
 	}
+	if inherits(claims) {
+		return nil, expires, invalid("claims", "has __proto__, or prototype in constructor, which JavaScript takes for what objects inherit from: choose another name")
+	}
 	if err := c.fix(claims); err != nil {
 		return nil, expires, err
 	}

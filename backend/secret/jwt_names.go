@@ -64,6 +64,9 @@ func variant(name string) string {
 // than to who made it: two that are taken for the same, one that is taken for a
 // registered claim, and what nobody sees.
 func checkNames(field string, names []string) error {
+	if len(names) > maxClaims {
+		return invalid(field, "has %d names, at most %d are taken", len(names), maxClaims)
+	}
 	known := map[string]string{}
 	for _, name := range names {
 		if !utf8.ValidString(name) || strings.ContainsRune(name, utf8.RuneError) || strings.ContainsFunc(name, isUnseen) {
@@ -90,7 +93,7 @@ func namesOf(claims map[string]any) []string { return slices.Sorted(maps.Keys(cl
 // for another, or for one that the configuration denies.
 func (c JWTConfig) ambiguous(claims map[string]any) bool {
 	names := namesOf(claims)
-	return checkNames("claims", names) != nil || slices.ContainsFunc(names, func(name string) bool {
+	return checkNames("claims", names) != nil || inherits(claims) || slices.ContainsFunc(names, func(name string) bool {
 		denied := alike(c.DeniedClaims, name)
 		return denied != "" && !slices.Contains(c.DeniedClaims, name)
 	})

@@ -86,12 +86,13 @@ func (k *Keyring) Verify(token string, now time.Time) Verified {
 // Why tokens are refused. Nothing here is taken from the token.
 const (
 	refusedForm      = "it is not a JSON Web Token in compact form"
+	refusedSize      = "it is longer than 64 KiB"
 	refusedCritical  = "its header has crit: extensions that must be understood, and none is"
 	refusedKID       = "its kid is of no key that is current or in its overlap"
 	refusedAlgorithm = "its alg is not the algorithm of the key"
 	refusedSignature = "its signature does not verify"
 	refusedTwice     = "a name stands twice in an object of it, and some would read the first, some the last"
-	refusedNames     = "its claims have names that libraries take for each other, for registered ones, or for denied_claims"
+	refusedNames     = "its claims are too many, or have names that libraries take for each other, for registered ones, for denied_claims, or for what objects inherit from"
 )
 
 // compact is the form of a token: three parts in base64url. It is checked because
@@ -100,7 +101,10 @@ var compact = regexp.MustCompile(`^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]
 
 // readHeader returns alg and kid of a token, unverified, or why it is refused.
 func readHeader(token string) (algorithm string, kid *string, refusal string) {
-	if !compact.MatchString(token) {
+	switch {
+	case len(token) > maxToken:
+		return "", nil, refusedSize
+	case !compact.MatchString(token):
 		return "", nil, refusedForm
 	}
 	parsed, _, err := jwt.NewParser(jwt.WithStrictDecoding(), jwt.WithJSONNumber()).ParseUnverified(token, jwt.MapClaims{})
