@@ -172,10 +172,11 @@ func (s *story) tasks() []rotation.Task {
 }
 
 // judge says how a task ended. A required one that failed is not recorded as
-// ended, but named as the reason of the rollback.
+// ended, but named as the reason of the rollback, which the engine then writes
+// itself: what a person writes there is no verdict.
 func (s *story) judge(t rotation.Task) verdict {
 	if undone := s.undone(); !t.Done && undone != nil {
-		if strings.Contains(undone.Reason, t.Name+": ") {
+		if undone.Trigger == rotation.TriggerCheck && strings.Contains(undone.Reason, t.Name+": ") {
 			return failed
 		}
 		return "ended by the rollback"

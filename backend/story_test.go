@@ -99,6 +99,17 @@ func TestAStoryEnds(t *testing.T) {
 	}
 }
 
+// TestAReasonIsNoVerdict gives a reason that reads like what a check has found.
+func TestAReasonIsNoVerdict(t *testing.T) {
+	m, a := newMount(t), newApplication(t)
+	watchedRole(m, a, "watch_period", 60)
+	id := m.write("rotate", d("wait", 0))["rotation_id"]
+	m.eventually("the commit", func() bool { return m.newest("default", "rotate") == id })
+	m.write("rollback", d("reason", "check/health: 0 of 3 requests as expected"))
+	record := m.told("default", id)
+	m.tells(record, "- Integration testing: ended by the rollback", "  - check/health: ended by the rollback", "- Resolution: went back to the values from before")
+}
+
 // TestAStoryOfAnAdministrator is whole at once, because that password has no overlap.
 func TestAStoryOfAnAdministrator(t *testing.T) {
 	m := newMount(t)

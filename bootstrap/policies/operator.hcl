@@ -1,7 +1,8 @@
 # An operator describes roles and secrets within what connections allow, rotates,
 # rolls back and verifies, and reads no value: creds is not here, and where values
 # may go is said by an administrator of the mount (administrator.hcl). The one value
-# that an operator is given is an API key with hash_only, by the request that makes it.
+# that an operator is given is an API key with hash_only, by the request that makes it;
+# a value that they import they know.
 #
 # Leave out the blocks of roles, secrets and checks for people who only have to
 # rotate and roll back.
