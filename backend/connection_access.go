@@ -1,7 +1,6 @@
 package backend
 
 import (
-	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -12,21 +11,13 @@ import (
 
 // checkAllowed refuses a new database secret that its connection is not for. What
 // the administrator of the mount would have to write is part of the error.
-func (b *backend) checkAllowed(ctx context.Context, role string, c secret.DatabaseConfig) error {
+func (b *backend) checkAllowed(role string, c secret.DatabaseConfig) error {
 	connection, err := b.connection(c.Connection)
 	if err != nil {
 		return err
 	}
 	a := connection.Config.Access
-	allowed := a.AllowsRole(role)
-	if a.Legacy() {
-		users, err := b.users(ctx, c.Connection)
-		if err != nil {
-			return err
-		}
-		allowed = slices.ContainsFunc(users, func(u connectionUser) bool { return u.role.Name == role })
-	}
-	if !allowed {
+	if !a.AllowsRole(role) {
 		return invalid("connection", "%q is not for role %s (allowed_roles); to allow it, an administrator of the mount runs: %s", c.Connection, role, b.allowing(c, "allowed_roles", a.AllowedRoles, role))
 	}
 	for _, username := range c.Usernames {

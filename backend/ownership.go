@@ -48,7 +48,7 @@ func (b *backend) reserve(ctx context.Context, role, name string, config secret.
 func (b *backend) claimAll(ctx context.Context, role, name string, config secret.DatabaseConfig, endpoint secret.Endpoint) error {
 	b.claims.mu.Lock()
 	defer b.claims.mu.Unlock()
-	if err := b.checkAllowed(ctx, role, config); err != nil {
+	if err := b.checkAllowed(role, config); err != nil {
 		return err
 	}
 	owner := managedUser{role: role, secret: name}.manager()
