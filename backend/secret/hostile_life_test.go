@@ -27,6 +27,8 @@ func (a *ambush) life(name string, c DatabaseConfig) {
 	a.unharmed(name+": make a value", err)
 	_, err = d.Preflight(a.t.Context(), s, next)
 	a.unharmed(name+": dry run", err)
+	_, err = a.postgres.Started(a.t.Context(), "main")
+	a.unharmed(name+": ask when the server was started", err)
 	a.inspected(name, d, s)
 	session := a.open(s.Current.Material["username"], s.Current.Material["password"])
 	s.Pending = a.value(next)
