@@ -83,15 +83,21 @@ func (a *AppRole) renewLocked(ctx context.Context, v *Vault) error {
 	if err := v.call(ctx, http.MethodPost, "auth/token/renew-self", a.token, nil, &answer); err != nil {
 		return err
 	}
-	a.keepLocked(answer)
+	if err := a.keepLocked(answer); err != nil {
+		return err
+	}
 	if !time.Now().Add(minTokenLife).Before(a.ends) {
 		return errors.New("renew token: it is at the end of its life")
 	}
 	return nil
 }
 
-// minTokenLife is what a renewed token must still live to be worth keeping.
-const minTokenLife = 5 * time.Second
+const (
+	// minTokenLife is what a renewed token must still live to be worth keeping.
+	minTokenLife = 5 * time.Second
+	// maxTokenLife stands for ever, in seconds.
+	maxTokenLife = 100 * 365 * 24 * 60 * 60
+)
 
 func (a *AppRole) loginLocked(ctx context.Context, v *Vault) error {
 	a.token = ""
@@ -112,21 +118,25 @@ func (a *AppRole) loginLocked(ctx context.Context, v *Vault) error {
 	if err := v.call(ctx, http.MethodPost, path, "", bytes.NewReader(body), &answer); err != nil {
 		return err
 	}
-	a.keepLocked(answer)
-	return nil
+	return a.keepLocked(answer)
 }
 
-// keepLocked takes over a token; one without an end is never renewed.
-func (a *AppRole) keepLocked(l login) {
-	life := time.Duration(l.Auth.Seconds) * time.Second
+// keepLocked takes over a token; one without an end is never renewed. An answer
+// without a token is what a login gets that Vault wants more factors for.
+func (a *AppRole) keepLocked(l login) error {
+	if l.Auth.Token == "" || l.Auth.Seconds < 0 {
+		return errors.New("the answer has no token that is valid; the login has to do without further factors")
+	}
+	life := time.Duration(min(l.Auth.Seconds, maxTokenLife)) * time.Second
 	if life == 0 {
-		life = 100 * 365 * 24 * time.Hour
+		life = maxTokenLife * time.Second
 	}
 	now := time.Now()
 	a.token, a.renew, a.ends = l.Auth.Token, now.Add(life*2/3), now.Add(life)
 	if !l.Auth.Renewable {
 		a.renew = a.ends
 	}
+	return nil
 }
 
 func readFile(path string) (string, error) {

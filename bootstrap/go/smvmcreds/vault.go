@@ -28,9 +28,10 @@ type Vault struct {
 	Auth Auth
 	// Namespace is of Vault Enterprise; empty for none.
 	Namespace string
-	// HTTP is the client to use, for example one that trusts a private CA;
-	// http.DefaultClient by default, which uses the proxy that the environment
-	// names. Redirects are never followed, whatever it says about them.
+	// HTTP is the client to use, for example one that trusts a private CA. By
+	// default it is http.DefaultClient, which uses the proxy that the environment
+	// names; for an Address of http it is one without, since a proxy would read
+	// tokens and values. Redirects are never followed, whatever it says about them.
 	HTTP *http.Client
 }
 
@@ -91,42 +92,6 @@ func (v *Vault) askOnce(ctx context.Context, method, path string, body []byte, a
 	return v.call(ctx, method, path, token, bytes.NewReader(body), answer)
 }
 
-// parse makes credentials of an answer of creds.
-func parse(data map[string]any, have *Credentials) (*Credentials, error) {
-	version, err := whole(data, "version")
-	if err != nil {
-		return nil, err
-	}
-	ttl, err := whole(data, "ttl")
-	if err != nil {
-		return nil, err
-	}
-	c := &Credentials{Version: version, values: map[string]string{}}
-	// The ttl is cut to whole seconds, so what it waits for comes within the next.
-	c.TTL = time.Duration(ttl+1) * time.Second
-	text, _ := data["last_vault_rotation"].(string)
-	c.LastRotation, _ = time.Parse(time.RFC3339, text)
-	if data["changed"] == false {
-		c.values = have.values
-		return c, nil
-	}
-	for name, value := range data {
-		if s, ok := value.(string); ok {
-			c.values[name] = s
-		}
-	}
-	return c, nil
-}
-
-func whole(data map[string]any, name string) (int, error) {
-	n, _ := data[name].(json.Number)
-	i, err := strconv.Atoi(n.String())
-	if err != nil {
-		return 0, fmt.Errorf("read %s of the answer: it is no whole number; is this the path of smvm/creds/<role>?", name)
-	}
-	return i, nil
-}
-
 // call sends one request to Vault's API and decodes the answer.
 func (v *Vault) call(ctx context.Context, method, path, token string, body io.Reader, answer any) error {
 	request, err := http.NewRequestWithContext(ctx, method, strings.TrimSuffix(v.Address, "/")+"/v1/"+path, body)
@@ -140,7 +105,7 @@ func (v *Vault) call(ctx context.Context, method, path, token string, body io.Re
 	if v.Namespace != "" {
 		request.Header.Set("X-Vault-Namespace", v.Namespace)
 	}
-	response, err := v.client().Do(request)
+	response, err := v.client(request.URL.Scheme).Do(request)
 	if err != nil {
 		return fmt.Errorf("ask Vault: %w", err)
 	}
@@ -148,10 +113,16 @@ func (v *Vault) call(ctx context.Context, method, path, token string, body io.Re
 	return decode(response, answer)
 }
 
+// unproxied connects to where it is told to, whatever the environment says.
+var unproxied = &http.Transport{IdleConnTimeout: time.Minute}
+
 // client returns one that takes a redirect for the answer. A request has a token
 // or a login in it, and those are for the address that was configured.
-func (v *Vault) client() *http.Client {
+func (v *Vault) client(scheme string) *http.Client {
 	client := *cmp.Or(v.HTTP, http.DefaultClient)
+	if v.HTTP == nil && scheme == "http" {
+		client = http.Client{Transport: unproxied}
+	}
 	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	return &client
 }
