@@ -22,10 +22,24 @@ shift 2
 umask 077
 rooted "$(dirname -- "$file")"
 
+# Over http, a proxy that the environment names would read token and values.
+direct=()
+[[ ${VAULT_ADDR,,} == https://* ]] || direct=(--noproxy '*')
+
+# What creds never answers, to a reader that has version $have or none, is no answer.
+# shellcheck disable=SC2016
+readonly sound='
+def whole($least): type == "number" and . == floor and . >= $least;
+def values: del(.last_vault_rotation, .next_vault_rotation) | map(select(type == "string"));
+.data | if type == "object" and (.version | whole(1)) and (.ttl | whole(0)) and
+	(if .changed == false then (.version | tostring) == $have else values != [] end)
+then . else error("this is no answer of creds") end'
+
 # read_creds [VERSION] prints what creds answers, unless that is still the version.
 read_creds() {
-	curl -fsS --max-time 20 -H @<(printf 'X-Vault-Token: %s\nX-Vault-Request: true\n' "$(<"$VAULT_TOKEN_FILE")") \
-		"$VAULT_ADDR/v1/$path${1:+?if_version=$1}" | jq -e .data
+	curl -fsS --max-time 20 "${direct[@]}" -H @<(printf 'X-Vault-Token: %s\nX-Vault-Request: true\n' "$(<"$VAULT_TOKEN_FILE")") \
+		"$VAULT_ADDR/v1/$path${1:+?if_version=$1}" |
+		head -c 1048576 | jq -e --arg have "$1" "$sound"
 }
 
 version='' overlap=''
@@ -46,5 +60,5 @@ while :; do
 		version=$now
 		[ $# -eq 0 ] || "$@" || echo "poll.sh: the command did not succeed" >&2
 	fi
-	sleep "$(jq '.ttl + 1' <<<"$answer")"
+	sleep "$(jq '[.ttl, 86399] | min + 1' <<<"$answer")"
 done

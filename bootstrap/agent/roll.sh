@@ -40,7 +40,8 @@ done
 for PORT in "$@"; do
 	eval "$restart"
 	deadline=$((SECONDS + timeout))
-	until curl -fsS -o /dev/null --max-time 5 "$(eval "echo \"$health\"")" 2>/dev/null; do
+	# What a proxy says tells nothing of the instance.
+	until curl -fsS -o /dev/null --noproxy '*' --max-time 5 "$(eval "echo \"$health\"")" 2>/dev/null; do
 		if [ "$SECONDS" -ge "$deadline" ]; then
 			echo "roll.sh: the instance at $PORT does not answer; the others were left alone" >&2
 			exit 1
