@@ -116,6 +116,7 @@ func (w *world) watchCommit(old, next *State) {
 	for name, secret := range old.Secrets {
 		if secret.Unresolved != nil && next.Secrets[name].Unresolved == nil && op == nil {
 			op = &secret.Unresolved.Operation
+			w.forward++
 		}
 	}
 	if op == nil || next.InFlight != nil {

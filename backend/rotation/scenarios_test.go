@@ -208,6 +208,7 @@ func (c cell) answered(t testing.TB, w *world, start int, err error) {
 	case w.sick && grown != 1:
 		want = 2 // one there and one back
 	}
+	want += w.forward // of a part, before or after the request was done
 	if c.scenario.request.Kind == KindRepair && err == nil && len(w.adrift) > 0 {
 		t.Fatalf("the repair succeeded, and the targets refuse %d values", len(w.adrift))
 	}

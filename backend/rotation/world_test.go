@@ -28,14 +28,15 @@ type world struct {
 	known   map[string]bool   // what is kept of values that were shown
 	adrift  map[string]bool   // materials that storage holds and that stopped working by themselves
 
-	calls  []string
-	faults []fault
-	named  []*namedFault
-	always map[string]fault
-	dead   bool
-	pauses int               // how often the process was paused for long
-	hooks  map[string]func() // run before the call of that name; set before use
-	broken []string          // invariants that did not hold, with the call they broke at
+	calls   []string
+	faults  []fault
+	named   []*namedFault
+	always  map[string]fault
+	dead    bool
+	pauses  int               // how often the process was paused for long
+	forward int               // how often what was unresolved became current
+	hooks   map[string]func() // run before the call of that name; set before use
+	broken  []string          // invariants that did not hold, with the call they broke at
 
 	tasks    []Task // what is planned around every operation
 	sick     bool   // the application does not get on with what is current
