@@ -16,7 +16,7 @@ type census struct {
 }
 
 // The states that are counted.
-var states = []string{"overdue", "needs_attention", "failing", "in_flight", "following", "overlap"}
+var states = []string{"overdue", "needs_attention", "unresolved", "failing", "in_flight", "following", "overlap"}
 
 func newCensus(b *backend) *census {
 	c := &census{subjects: map[string]int{"role": 0, "connection": 0}, states: map[[2]string]int{}}
@@ -32,7 +32,7 @@ func newCensus(b *backend) *census {
 			continue
 		}
 		is := map[string]bool{
-			"overdue": s.Overdue(now), "needs_attention": s.NeedsAttention, "failing": s.Failures > 0,
+			"overdue": s.Overdue(now), "needs_attention": s.NeedsAttention, "unresolved": len(s.Unresolved()) > 0, "failing": s.Failures > 0,
 			"in_flight": s.InFlight != nil, "following": s.Following != nil, "overlap": !overlapEnd(s, now).IsZero(),
 		}
 		c.subjects[subject(r)]++
@@ -41,7 +41,7 @@ func newCensus(b *backend) *census {
 				c.states[[2]string{subject(r), state}]++
 			}
 		}
-		urgent[r] = is["overdue"] || is["needs_attention"] || is["failing"]
+		urgent[r] = is["overdue"] || is["needs_attention"] || is["unresolved"] || is["failing"]
 		c.roles = append(c.roles, r)
 	}
 	slices.SortFunc(c.roles, func(x, y *rotation.Role) int {

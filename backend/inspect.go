@@ -104,6 +104,10 @@ func (b *backend) inspectState(_ context.Context, r *rotation.Role, _ []string, 
 		"automatic rotation has stopped after %d failures; mend first what the last one was: %s", s.Failures, s.LastError)
 	found.Expect(s.InFlight == nil || r.Busy(), "role.interrupted", preflight.Warning, about.Write("rotate"),
 		"an operation was interrupted, and waits to be finished")
+	for _, name := range s.Unresolved() {
+		found.Expect(false, "role.unresolved", preflight.Error, about.Write("verify", "repair=true"),
+			"secret %s is unresolved since %s: its target may hold another value than the current one, and could not be put back: %s", name, timestamp(s.Secrets[name].Unresolved.Since), s.Secrets[name].Unresolved.Cause)
+	}
 	size, limit := s.Room()
 	part, largest := largestPart(s.State)
 	found.Expect(size <= limit/4*3, "role.storage", preflight.Warning, preflight.Fix{},

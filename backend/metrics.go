@@ -75,12 +75,13 @@ func describe(name, help string, labels ...string) *prometheus.Desc {
 var (
 	descInfo      = describe("smvm_build_info", "Always 1; the version of the engine.", "version")
 	descSubjects  = describe("smvm_subjects", "Roles and connections that there are.", "subject")
-	descStates    = describe("smvm_subjects_in_state", "Roles and connections that are overdue, need attention, have failures, an operation in flight, something that follows one, or previous values.", "subject", "state")
+	descStates    = describe("smvm_subjects_in_state", "Roles and connections that are overdue, need attention, have unresolved secrets, have failures, an operation in flight, something that follows one, or previous values.", "subject", "state")
 	descOmitted   = describe("smvm_subjects_without_series", "Roles and connections that are too many to have series of their own.")
 	descLast      = describe("smvm_last_rotation_timestamp_seconds", "When the current version was committed.", "subject", "name")
 	descNext      = describe("smvm_next_rotation_timestamp_seconds", "When the next automatic rotation is planned; none if there is no such series.", "subject", "name")
 	descFailures  = describe("smvm_failures", "Automatic attempts that failed in a row.", "subject", "name")
 	descAttention = describe("smvm_needs_attention", "1 if automatic rotation has stopped until somebody rotates by hand.", "subject", "name")
+	descLeft      = describe("smvm_unresolved_secrets", "Secrets whose target may hold another value than the current one, and could not be put back.", "subject", "name")
 	descOverdue   = describe("smvm_overdue", "1 if an automatic rotation should have started more than a minute ago.", "subject", "name")
 	descOverlap   = describe("smvm_overlap_end_timestamp_seconds", "When the last previous value ends to be valid; none if there is no such series.", "subject", "name")
 	descQueue     = describe("smvm_due", "Operations that are due and wait for a worker.")
@@ -93,7 +94,7 @@ var (
 func (roleCollector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		descInfo, descSubjects, descStates, descOmitted, descLast, descNext, descFailures, descAttention,
-		descOverdue, descOverlap, descQueue, descWorkers, descAlerts, descCopies,
+		descLeft, descOverdue, descOverlap, descQueue, descWorkers, descAlerts, descCopies,
 	} {
 		ch <- d
 	}
@@ -143,6 +144,7 @@ func collectRole(gauge func(*prometheus.Desc, float64, ...string), r *rotation.R
 	}
 	gauge(descFailures, float64(s.Failures), of...)
 	gauge(descAttention, truth(s.NeedsAttention), of...)
+	gauge(descLeft, float64(len(s.Unresolved())), of...)
 	gauge(descOverdue, truth(s.Overdue(now)), of...)
 }
 

@@ -91,10 +91,9 @@ func advice(r *rotation.Role, s *rotation.Snapshot) string {
 // none is.
 func unresolvedAdvice(r *rotation.Role, s *rotation.Snapshot) string {
 	var left []string
-	for _, name := range s.Names() {
-		if u := s.Secrets[name].Unresolved; u != nil {
-			left = append(left, fmt.Sprintf("secret %s since %s (%s)", name, timestamp(u.Since), u.Cause))
-		}
+	for _, name := range s.Unresolved() {
+		u := s.Secrets[name].Unresolved
+		left = append(left, fmt.Sprintf("secret %s since %s (%s)", name, timestamp(u.Since), u.Cause))
 	}
 	if len(left) == 0 {
 		return ""

@@ -20,8 +20,8 @@ const (
 	OutcomeCompleted Outcome = "completed"
 	// OutcomeRolledBack: a target had been changed and was put back.
 	OutcomeRolledBack Outcome = "rolled_back"
-	// OutcomeFailed: nothing was changed, or what the target holds is not known
-	// and will be found out; the issues say which.
+	// OutcomeFailed: nothing was changed, or a secret is unresolved; the results and
+	// issues say which.
 	OutcomeFailed Outcome = "failed"
 	// OutcomeInProgress: not ended yet. It is never recorded.
 	OutcomeInProgress Outcome = "in_progress"
@@ -70,6 +70,10 @@ type SecretResult struct {
 	From  int    `json:"from_version"`
 	To    int    `json:"to_version"`
 	Steps []Step `json:"steps"`
+	// Unresolved says that the operation left the secret unresolved, Resolved that it
+	// made an end of that.
+	Unresolved bool `json:"unresolved,omitempty"`
+	Resolved   bool `json:"resolved,omitempty"`
 }
 
 // Step is one step of an operation on one secret.

@@ -24,6 +24,11 @@ import (
 // without a value that works until it has been resolved.
 const maxResolvePause = 30 * time.Second
 
+// Unresolved lists the secrets that are unresolved.
+func (s *State) Unresolved() []string {
+	return slices.DeleteFunc(s.Names(), func(name string) bool { return s.Secrets[name].Unresolved == nil })
+}
+
 // unresolved ends a run that could not put these targets back. All others are.
 func (run *Run) unresolved(ctx context.Context, cause error, failed map[string]error) error {
 	if ctx.Err() != nil {
