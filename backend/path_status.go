@@ -55,6 +55,7 @@ func (b *backend) rotationStatus(r *rotation.Role) map[string]any {
 		"needs_attention":     s.NeedsAttention,
 		"advice":              advice(r, s),
 		"in_flight":           inFlight(r, s),
+		"unresolved":          unresolved(s),
 	}
 	if data["advice"] == "" {
 		data["advice"] = b.drift.advice(r)
@@ -85,6 +86,22 @@ func advice(r *rotation.Role, s *rotation.Snapshot) string {
 		return fmt.Sprintf("an interrupted operation waits to be finished; it is tried again at retry_time, or now by writing %s", again)
 	}
 	return ""
+}
+
+// unresolved tells about the secrets whose target may hold another value than the
+// current one, null if there are none.
+func unresolved(s *rotation.Snapshot) any {
+	left := map[string]any{}
+	for _, name := range s.Unresolved() {
+		u := s.Secrets[name].Unresolved
+		left[name] = map[string]any{
+			"since": timestamp(u.Since), "cause": u.Cause, "attempts": u.Attempts, "retry_time": timestamp(u.RetryAt),
+		}
+	}
+	if len(left) == 0 {
+		return nil
+	}
+	return left
 }
 
 // unresolvedAdvice names the command for a role of which a secret is unresolved; "" if
@@ -159,11 +176,6 @@ func (b *backend) stages(r *rotation.Role) map[string]any {
 		if v := secret.Next; v != nil {
 			stages["next"] = map[string]any{"created": timestamp(v.Created), "published": timestamp(or(v.Published, v.Created))}
 		}
-		if u := secret.Unresolved; u != nil {
-			stages["unresolved"] = map[string]any{
-				"since": timestamp(u.Since), "cause": u.Cause, "attempts": u.Attempts, "retry_time": timestamp(u.RetryAt),
-			}
-		}
 		if secret.Pending != nil {
 			stages["pending"] = map[string]any{"created": timestamp(secret.Pending.Created)}
 		}
@@ -211,6 +223,7 @@ func rotationStatusFields() map[string]*framework.FieldSchema {
 		"needs_attention":     field(framework.TypeBool, "Whether automatic rotation has stopped until somebody rotates by hand."),
 		"advice":              field(framework.TypeString, "What to do, if something is to be done."),
 		"in_flight":           field(framework.TypeMap, "The operation under way; null if there is none."),
+		"unresolved":          field(framework.TypeMap, "The secrets whose target may hold another value than the current one and could not be put back: since when, why, how often that was tried since, and when it is next. They hold up no other secret. Null if there are none."),
 	}
 }
 

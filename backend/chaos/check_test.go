@@ -27,7 +27,7 @@ func (c *cell) check(ctx context.Context, col column) error {
 		c.checkAcknowledged(ctx),
 		c.app.checkHistory(ctx),
 		c.app.checkVerify(ctx),
-		c.app.checkStages(ctx, after.version, c.row.op != opRoot),
+		c.app.checkStages(ctx, after.version, c.row.op != opRoot && !col.alone),
 	)
 	return errors.Join(problems, c.app.checkNext(ctx, c.row.op == opRoot))
 }

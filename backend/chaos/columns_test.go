@@ -25,6 +25,8 @@ type column struct {
 	mend func(context.Context, *group) error
 	// completes says that the fault may not keep an operation from its end.
 	completes bool
+	// alone says that a secret which can't be put back may go forward alone.
+	alone bool
 	// slow keeps the column out of the cut that "make test" runs.
 	slow bool
 }
@@ -48,10 +50,16 @@ func columns() []column {
 		{name: "PostgreSQL stalled", wait: 1, strike: stallPostgres},
 		{name: "stalled for long", wait: 15, strike: stallForLong, slow: true},
 		{name: "answer cut", wait: 30, strike: cutAnswer, applies: sendsSQL},
+		{name: "refused", wait: 30, strike: refuseChanges, applies: isRefusable, alone: true},
+		{name: "read-only", wait: 30, strike: readOnly, mend: readWrite, completes: true, applies: unanswered},
+		{name: "terminated", wait: 30, strike: terminate},
 	}
 }
 
 func unanswered(r row) bool { return r.point != "" }
+
+// isRefusable leaves out the administrator's own password, which it may always change.
+func isRefusable(r row) bool { return r.op != opRoot }
 
 func sendsSQL(r row) bool { return r.next != "" }
 
@@ -193,6 +201,79 @@ func refuseWrite(_ context.Context, g *group) error {
 	err := g.release()
 	g.answered()
 	return err
+}
+
+// refuseChanges takes the administrators' rights away while the operations stand at
+// their points, and gives them back when all have been answered.
+func refuseChanges(ctx context.Context, g *group) error {
+	err := errors.Join(g.everyApp(ctx, revokeSQL), g.release())
+	g.answered()
+	return errors.Join(err, g.everyApp(ctx, grantSQL))
+}
+
+const (
+	revokeSQL = `
+DO $do$ BEGIN
+  IF current_setting('server_version_num')::int >= 160000 THEN
+    EXECUTE 'REVOKE ADMIN OPTION FOR $_a, $_b FROM $_admin';
+  ELSE
+    EXECUTE 'ALTER ROLE $_admin NOCREATEROLE';
+  END IF;
+END $do$;`
+	grantSQL = `
+DO $do$ BEGIN
+  IF current_setting('server_version_num')::int >= 160000 THEN
+    EXECUTE 'GRANT $_a, $_b TO $_admin WITH ADMIN TRUE, INHERIT FALSE, SET FALSE';
+  ELSE
+    EXECUTE 'ALTER ROLE $_admin CREATEROLE';
+  END IF;
+END $do$;`
+)
+
+// everyApp runs SQL as superuser for the app of each cell.
+func (g *group) everyApp(ctx context.Context, sql string) error {
+	var err error
+	for _, c := range g.cells {
+		err = errors.Join(err, g.postgres.Exec(ctx, c.app.expand(sql)))
+	}
+	return err
+}
+
+// readOnly makes every session begin read-only, those of the administrators too.
+func readOnly(ctx context.Context, g *group) error {
+	err := errors.Join(
+		g.postgres.Exec(ctx, "ALTER SYSTEM SET default_transaction_read_only = on"),
+		g.postgres.Exec(ctx, "SELECT pg_reload_conf()"),
+		g.release())
+	g.answered()
+	return err
+}
+
+func readWrite(ctx context.Context, g *group) error {
+	return errors.Join(
+		g.postgres.Exec(ctx, "ALTER SYSTEM RESET default_transaction_read_only"),
+		g.postgres.Exec(ctx, "SELECT pg_reload_conf()"))
+}
+
+// terminate ends every session of the administrators, over and over until all
+// operations have been answered.
+func terminate(ctx context.Context, g *group) error {
+	err := g.release()
+	answered := make(chan struct{})
+	go func() { defer close(answered); g.answered() }()
+	// Not to synchronise: the fault goes on for five seconds at most, as those of an
+	// operator who ends sessions would.
+	for limit := time.After(5 * time.Second); ; {
+		err = errors.Join(err, g.everyApp(ctx, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '$_admin'"))
+		select {
+		case <-answered:
+			return err
+		case <-limit:
+			<-answered
+			return err
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
 }
 
 func killPostgres(ctx context.Context, g *group) error {

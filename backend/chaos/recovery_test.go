@@ -105,14 +105,14 @@ func (a *app) tried(ctx context.Context, client *api.Client, op string) error {
 		if err != nil {
 			return err
 		}
-		if op, ok := status["in_flight"].(map[string]any); ok && (op["interrupted"] != true || number(op["attempts"]) == 0 && op["kind"] != "retire") {
+		if op, ok := status["in_flight"].(map[string]any); ok && (op["interrupted"] != true || op["kind"] != "retire") {
 			return fmt.Errorf("%s: %v", path, op)
 		}
 	}
 	return nil
 }
 
-// idle returns an error while something is in flight.
+// idle returns an error while something is in flight or unresolved.
 func (a *app) idle(ctx context.Context, client *api.Client, op string) error {
 	for _, path := range a.places(op) {
 		status, err := readWith(ctx, client, path)
@@ -121,6 +121,9 @@ func (a *app) idle(ctx context.Context, client *api.Client, op string) error {
 		}
 		if status["in_flight"] != nil {
 			return fmt.Errorf("%s: %v, last error %v", path, status["in_flight"], status["last_error"])
+		}
+		if status["unresolved"] != nil {
+			return fmt.Errorf("%s: unresolved: %v", path, status["unresolved"])
 		}
 	}
 	return nil
