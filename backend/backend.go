@@ -50,6 +50,7 @@ type backend struct {
 	claims    claims
 	managed   *managedUsers
 	direct    direct
+	loose     loosePaths
 	// settings is the mount's configuration, replaced as a whole.
 	settings atomic.Pointer[settings]
 	// configuring is held while settings are changed.
@@ -108,6 +109,7 @@ func newBackend(now func() time.Time) *backend {
 		Clean:          b.clean,
 		Invalidate:     b.invalidate,
 	}
+	b.loose = newLoosePaths(b.Paths)
 	return b
 }
 

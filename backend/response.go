@@ -77,6 +77,11 @@ func (b *backend) checkRequest(req *logical.Request) (*framework.Path, error) {
 		return nil, invalid("path", "is %d bytes long; the limit is %d", len(req.Path), maxPath)
 	}
 	path := b.Route(req.Path)
+	if path == nil || relative(req.Path) {
+		if err := b.loose.check(req.Path); err != nil {
+			return nil, err
+		}
+	}
 	if path == nil || req.Operation == logical.HelpOperation {
 		return path, nil
 	}

@@ -107,7 +107,12 @@ func entryKey(key string, sequence int) string {
 	return fmt.Sprintf("%s%s/%010d", historyPrefix, key, sequence)
 }
 
+// get reads what is under a key, nil if that is nothing. A request can name what no
+// key can be, such as a connection a..b: nothing is there.
 func (s *store) get(ctx context.Context, key string) (*logical.StorageEntry, error) {
+	if relative(key) {
+		return nil, nil
+	}
 	storage, err := s.storage()
 	if err != nil {
 		return nil, err

@@ -46,8 +46,19 @@ func (s *storage) takesPut() bool {
 	return s.puts < 0
 }
 
+// Get implements logical.Storage. Like Vault's, it takes no relative path.
+func (s *storage) Get(ctx context.Context, key string) (*logical.StorageEntry, error) {
+	if strings.Contains(key, "..") {
+		return nil, logical.ErrRelativePath
+	}
+	return s.InmemStorage.Get(ctx, key)
+}
+
 // Put implements logical.Storage.
 func (s *storage) Put(ctx context.Context, entry *logical.StorageEntry) error {
+	if strings.Contains(entry.Key, "..") {
+		return logical.ErrRelativePath
+	}
 	if !s.takesPut() {
 		return errors.New("no more puts are taken")
 	}

@@ -19,7 +19,7 @@ func newHostile(seed, stream uint64) *hostile {
 var texts = []string{
 	`""`, `" "`, `"'"`, `"\""`, `"\\"`, `"a'; DROP ROLE postgres; --"`, `"two\nlines"`, `"\r\n\r\n"`, `"nul\u0000byte"`, `"\u0000"`,
 	`"rоle"`, `"ﬁne"`, `"ＦＵＬＬ"`, `"İstanbul"`, `"e\u0301"`, `"\u202egnol"`, `"\u2028\u2029"`, `"\ufffd"`, `"\ud800"`, `"\udfff\ud800"`, `"\ufeffbom"`,
-	"\"\xff\xfe\"", "\"\xc0\x80\"", `"💥"`, `"\u001b[2J"`, `"../../etc/passwd"`, `"a/b"`, `"."`, `".."`, `"%2e%2e%2f"`, `"%00"`, `"%s%n%d"`,
+	"\"\xff\xfe\"", "\"\xc0\x80\"", `"💥"`, `"\u001b[2J"`, `"../../etc/passwd"`, `"a/b"`, `"."`, `".."`, `"a..b"`, `"%2e%2e%2f"`, `"%00"`, `"%s%n%d"`,
 	`"{{username}}"`, `"{{password}}{{"`, `"{{.}}"`, `"${jndi:ldap://x}"`, `"<script>"`, `"$(id)"`, `"-1"`, `"0"`, `"1e309"`, `"NaN"`, `"0x10"`,
 	`"true"`, `"null"`, `"9999999999999999999999"`, `"-9223372036854775808"`, `"1h1h"`, `"99999999h"`, `"1ns"`, `"* * * * *"`, `"@every 1ns"`,
 	`"*/0 0-99 31 2 8"`, `"postgresql://u:p@h/d?sslmode=none"`, `"postgresql:////"`, `"-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----"`, `"a,b,,c"`, `","`,
