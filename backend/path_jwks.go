@@ -8,7 +8,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/url"
-	"slices"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
@@ -27,11 +27,9 @@ func (b *backend) pathJWKS() *framework.Path {
 		Pattern:      keyPath("jwks", ""),
 		DisplayAttrs: attributes("read", "public-keys"),
 		Fields:       keyNames(),
-		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.ReadOperation: operation(b.pathJWKSRead, "Read the public keys that verify the tokens of a secret. No token is needed.", map[string]*framework.FieldSchema{
-				"keys": field(framework.TypeSlice, "The keys, as RFC 7517 has them."),
-			}),
-		},
+		Operations: readable(operation(b.pathJWKSRead, "Read the public keys that verify the tokens of a secret. No token is needed.", map[string]*framework.FieldSchema{
+			"keys": field(framework.TypeSlice, "The keys, as RFC 7517 has them."),
+		})),
 		HelpSynopsis:    "Read the public keys of a secret, as a JSON Web Key Set.",
 		HelpDescription: oneLine(jwksHelp),
 	}
@@ -39,12 +37,10 @@ func (b *backend) pathJWKS() *framework.Path {
 
 func (b *backend) pathJWKSDiscovery() *framework.Path {
 	return &framework.Path{
-		Pattern:      keyPath("jwks", `/\.well-known/openid-configuration`),
-		DisplayAttrs: attributes("read", "openid-configuration"),
-		Fields:       keyNames(),
-		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.ReadOperation: operation(b.pathJWKSDiscoveryRead, "Read where the public keys are, as OpenID Connect Discovery has it. No token is needed.", discoveryFields()),
-		},
+		Pattern:         keyPath("jwks", `/\.well-known/openid-configuration`),
+		DisplayAttrs:    attributes("read", "openid-configuration"),
+		Fields:          keyNames(),
+		Operations:      readable(operation(b.pathJWKSDiscoveryRead, "Read where the public keys are, as OpenID Connect Discovery has it. No token is needed.", discoveryFields())),
 		HelpSynopsis:    "Read the OpenID discovery document of a secret.",
 		HelpDescription: oneLine(jwksHelp),
 	}
@@ -87,22 +83,27 @@ func (b *backend) publicKeys(ctx context.Context, d *framework.FieldData) (*secr
 // what. Operators find the cause in status, and in Vault's log.
 var errUnreadable = errors.New("the keys can't be read now")
 
-// pathJWKSRead corresponds to READ on jwks/:role/:secret.
+// pathJWKSRead corresponds to READ and HEAD on jwks/:role/:secret. Each media type
+// has a tag of its own, since they are two representations.
 func (b *backend) pathJWKSRead(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 	_, set, fresh, err := b.publicKeys(ctx, d)
 	if err != nil || set.Document == nil {
 		return nil, err
 	}
-	resp := document("application/jwk-set+json", set.Document, fresh)
-	resp.Headers = map[string][]string{"ETag": {set.ETag}}
-	if slices.Contains(req.Headers["If-None-Match"], set.ETag) {
+	contentType, tag := keySetTypeFor(req.Headers["Accept"]), set.ETag
+	if contentType == jsonType {
+		tag = strings.TrimSuffix(tag, `"`) + `.json"`
+	}
+	resp := document(contentType, set.Document, fresh)
+	resp.Headers = map[string][]string{"ETag": {tag}, "Vary": {"Accept"}}
+	if noneMatch(req.Headers["If-None-Match"], tag) {
 		resp.Data[logical.HTTPStatusCode] = http.StatusNotModified
 		resp.Data[logical.HTTPRawBody] = []byte{}
 	}
 	return resp, nil
 }
 
-// pathJWKSDiscoveryRead corresponds to READ on
+// pathJWKSDiscoveryRead corresponds to READ and HEAD on
 // jwks/:role/:secret/.well-known/openid-configuration.
 func (b *backend) pathJWKSDiscoveryRead(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 	ring, set, fresh, err := b.publicKeys(ctx, d)
@@ -119,7 +120,7 @@ func (b *backend) pathJWKSDiscoveryRead(ctx context.Context, _ *logical.Request,
 	if err != nil {
 		return nil, fmt.Errorf("encode discovery document: %w", err)
 	}
-	return document("application/json", body, fresh), nil
+	return document(jsonType, body, fresh), nil
 }
 
 // isURL reports whether an issuer is a URL, as OpenID Connect Discovery wants it.

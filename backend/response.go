@@ -85,6 +85,10 @@ func (b *backend) checkRequest(req *logical.Request) (*framework.Path, error) {
 	if path == nil || req.Operation == logical.HelpOperation {
 		return path, nil
 	}
+	if public(path) {
+		req.Data = nil
+		return path, nil
+	}
 	return path, checkFields(path, req.Data)
 }
 

@@ -191,6 +191,27 @@ func TestNotModified(t *testing.T) {
 	}
 }
 
+// TestKeySetByHead answers HEAD as it does GET, also with a condition, another type
+// and a query.
+func TestKeySetByHead(t *testing.T) {
+	m := signer(t, d("algorithm", "EdDSA", "issuer", "https://vault.example/v1/smvm/"+keys))
+	for _, path := range []string{keys, keys + discoverySuffix} {
+		for _, headers := range []map[string][]string{nil, {"If-None-Match": {`"other", W/"one"`, "*"}}, {"Accept": {"application/json"}}} {
+			var got [2]string
+			for i, op := range []logical.Operation{logical.ReadOperation, logical.HeaderOperation} {
+				req := m.request(op, path, d("role", "other", "v", "1"))
+				req.Headers = headers
+				resp, err := m.b.HandleRequest(t.Context(), req)
+				data := m.must(resp, err)
+				got[i] = fmt.Sprint(data[logical.HTTPStatusCode], data[logical.HTTPContentType], data[logical.HTTPRawBody], resp.Headers)
+			}
+			if got[0] != got[1] || (path == keys) != strings.Contains(got[0], "ETag") {
+				t.Errorf("%s with %v is answered %s by GET, and %s by HEAD", path, headers, got[0], got[1])
+			}
+		}
+	}
+}
+
 // TestDiscovery has an issuer that is the URL of the key set.
 func TestDiscovery(t *testing.T) {
 	issuer := "https://vault.example:8200/v1/smvm/jwks/r/jwt"

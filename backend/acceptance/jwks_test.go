@@ -28,12 +28,19 @@ type public struct {
 // publicly reads a path as somebody without a token.
 func (e *engine) publicly(path string, headers ...string) public {
 	e.Helper()
-	req, err := http.NewRequestWithContext(e.Context(), http.MethodGet, e.client.Address()+"/v1/"+e.path+"/"+path, nil)
+	return e.publiclyBy(http.MethodGet, path, headers...)
+}
+
+// publiclyBy is publicly with another method. A header that is given twice is sent
+// twice.
+func (e *engine) publiclyBy(method, path string, headers ...string) public {
+	e.Helper()
+	req, err := http.NewRequestWithContext(e.Context(), method, e.client.Address()+"/v1/"+e.path+"/"+path, nil)
 	if err != nil {
 		e.Fatal(err)
 	}
 	for i := 0; i+1 < len(headers); i += 2 {
-		req.Header.Set(headers[i], headers[i+1])
+		req.Header.Add(headers[i], headers[i+1])
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
