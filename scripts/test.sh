@@ -21,6 +21,7 @@ for major in 14 15 16 17 18; do
 done
 
 "$root/scripts/get-node.sh" >/dev/null
+"$root/scripts/get-readers.sh" >/dev/null
 "$root/scripts/get-prometheus.sh"
 
 cd "$root"

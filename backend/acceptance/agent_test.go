@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -86,7 +87,7 @@ func (a *agent) rendered() (version int64, at time.Time) {
 	if err != nil {
 		a.Fatal(err)
 	}
-	if !strings.Contains(string(text), "\nDATABASE_PASSWORD=\"") || !strings.HasSuffix(string(text), "\"\n") {
+	if !regexp.MustCompile(`\nDATABASE_PASSWORD=.+\n$`).Match(text) {
 		a.Fatal("an .env is not whole")
 	}
 	if _, err := fmt.Sscanf(string(text), "# Written by Vault Agent; changes are lost.\nSMVM_VERSION=%d\n", &version); err != nil {

@@ -1,7 +1,9 @@
 package acceptance
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -11,7 +13,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"text/template"
 	"time"
 
 	"gopkg.in/yaml.v3"
@@ -115,33 +116,45 @@ func manifest(t *testing.T, file, kind string) map[string]any {
 	}
 }
 
-// byExternalSecrets renders as the operator does: text/template with functions of
-// sprig, on strings.
+// byExternalSecrets renders with the operator's own code.
 func byExternalSecrets(t *testing.T, a answer) outcome {
 	t.Helper()
 	rendered := externalSecrets(t, a)
 	return outcome{rendered["DB_SSLMODE"], rendered["DB_SSL_ROOT_CERTIFICATE"]}
 }
 
-func externalSecrets(t *testing.T, a answer) map[string]string {
+func externalSecrets(t *testing.T, a answer) (rendered map[string]string) {
 	t.Helper()
 	values := map[string]string{}
 	for name, value := range a {
 		values[name] = fmt.Sprint(value)
 	}
-	functions := template.FuncMap{"regexReplaceAll": func(expression, text, replacement string) string {
-		return regexp.MustCompile(expression).ReplaceAllString(text, replacement)
-	}}
-	rendered := map[string]string{}
 	spec := manifest(t, "kubernetes/external-secrets.yaml", "ExternalSecret")
-	for name, text := range spec["target"].(map[string]any)["template"].(map[string]any)["data"].(map[string]any) {
-		var out strings.Builder
-		if err := template.Must(template.New(name).Funcs(functions).Parse(text.(string))).Execute(&out, values); err != nil {
-			t.Errorf("%s: %v", name, err)
-		}
-		rendered[name] = out.String()
+	given, err := json.Marshal(map[string]any{
+		"templates": spec["target"].(map[string]any)["template"].(map[string]any)["data"], "values": values,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), reader(&engine{T: t}, "externalsecrets"))
+	cmd.Stdin = bytes.NewReader(given)
+	var said strings.Builder
+	cmd.Stderr = &said
+	out, err := cmd.Output()
+	if err := errors.Join(err, json.Unmarshal(out, &rendered)); err != nil {
+		t.Fatalf("the operator renders nothing: %v: %s", err, said.String())
 	}
 	return rendered
+}
+
+// reader is a program of readers/.
+func reader(e *engine, name string) string {
+	e.Helper()
+	dir, err := testenv.Readers(e.Context())
+	if err != nil {
+		e.Fatal(err)
+	}
+	return filepath.Join(dir, name)
 }
 
 // bySecretsOperator copies the answer as it is, unless the manifest says otherwise.

@@ -110,6 +110,40 @@ func TestTemplatesCarryTLS(t *testing.T) {
 	}
 }
 
+// TestTemplatesInAnOverlap renders what the operator makes a Secret of, with previous
+// values and without: it has all of them, and where there are none it has empty ones.
+func TestTemplatesInAnOverlap(t *testing.T) {
+	t.Parallel()
+	current := map[string]string{
+		"SMVM_VERSION": "7", "DB_NAME": "postgres", "DB_USER": testenv.Superuser, "DB_SSLMODE": "verify-full",
+		"JWT_ALGORITHM": "HS256", "JWT_KID": "1", "JWT_SECRET": "a secret", "API_KEY": "a key",
+	}
+	full := answerOf("verify-full", shared.postgres.CAPEM)
+	overlap := full.with("jwt_previous_kid", "0").with("jwt_previous_secret", "a previous secret").with("jwt_previous_algorithm", "HS256").with("api_previous_key", "a previous key")
+	for name, test := range map[string]struct {
+		a        answer
+		previous [3]string
+	}{
+		"without":            {full, [3]string{}},
+		"within":             {overlap, [3]string{"0", "a previous secret", "a previous key"}},
+		"without, by before": {full.before(), [3]string{}},
+		"within, by before":  {overlap.before(), [3]string{"0", "a previous secret", "a previous key"}},
+		"within, of one":     {full.with("api_previous_key", "a previous key"), [3]string{"", "", "a previous key"}},
+	} {
+		rendered := externalSecrets(t, test.a)
+		for variable, want := range current {
+			if rendered[variable] != want {
+				t.Errorf("%s: %s is %q, want %q", name, variable, rendered[variable], want)
+			}
+		}
+		for i, variable := range []string{"JWT_PREVIOUS_KID", "JWT_PREVIOUS_SECRET", "API_PREVIOUS_KEY"} {
+			if got, ok := rendered[variable]; !ok || got != test.previous[i] {
+				t.Errorf("%s: %s is %q, want %q", name, variable, got, test.previous[i])
+			}
+		}
+	}
+}
+
 // TestTemplatesAreAll finds what makes something of a database's login, and is not
 // rendered above.
 func TestTemplatesAreAll(t *testing.T) {

@@ -165,10 +165,18 @@ func readAuthorities(settings map[string]string) error {
 	return nil
 }
 
-// unquote undoes the quoting of a value as the shell and systemd know it.
+// unquote undoes the quoting of a value as the shell and systemd know it: none, or
+// all of it in one pair of quotes.
 func unquote(value string) string {
-	if len(value) < 2 || value[0] != '"' || value[len(value)-1] != '"' {
+	if len(value) < 2 || value[0] != value[len(value)-1] {
 		return value
 	}
-	return strings.NewReplacer(`\\`, `\`, `\"`, `"`, `\$`, `$`, "\\`", "`").Replace(value[1 : len(value)-1])
+	inside := value[1 : len(value)-1]
+	switch value[0] {
+	case '\'':
+		return inside
+	case '"':
+		return strings.NewReplacer(`\\`, `\`, `\"`, `"`, `\$`, `$`, "\\`", "`").Replace(inside)
+	}
+	return value
 }

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// TestFiles reads what the Agent's templates write: with quotes, and with the
+// TestFiles reads what the Agent's templates write: without quotes, and with the
 // characters that need them.
 func TestFiles(t *testing.T) {
 	dir := t.TempDir()
@@ -14,7 +14,7 @@ func TestFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, text := range map[string]string{
-		".env":                "# Written by Vault Agent; changes are lost.\nSMVM_VERSION=7\nDB_USER=\"orders_a\"\nDATABASE_PASSWORD=\"a\\\"b\\\\c\\$d\\`e=f\"\n",
+		".env":                "# Written by Vault Agent; changes are lost.\nSMVM_VERSION=7\nDB_USER=orders_a\n# docker would keep these='\nDB_HOST='a$b\\c d#'\nDB_NAME=\"it's\"\nDB_PORT=\nDATABASE_PASSWORD=\"a\\\"b\\\\c\\$d\\`e=f\"\n",
 		"config/secrets.yaml": "jwt_secret: \"\\u003csecret\\u003e\"\napi_key: \"key\"\n",
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
@@ -25,7 +25,7 @@ func TestFiles(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for field, want := range map[string]string{"db.username": "orders_a", "db.password": "a\"b\\c$d`e=f", "jwt.secret": "<secret>", "api.key": "key", "jwt.algorithm": "HS256"} {
+	for field, want := range map[string]string{"db.username": "orders_a", "db.host": `a$b\c d#`, "db.database": "it's", "db.port": "", "db.password": "a\"b\\c$d`e=f", "jwt.secret": "<secret>", "api.key": "key", "jwt.algorithm": "HS256"} {
 		secret, name := field[:len(field)-len(filepath.Ext(field))], filepath.Ext(field)[1:]
 		if got := c.Value(secret, name); got != want {
 			t.Errorf("%s is %q, want %q", field, got, want)

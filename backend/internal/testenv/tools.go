@@ -53,6 +53,10 @@ func NodeModules(ctx context.Context) (string, error) {
 	return script(ctx, "get-node.sh")
 }
 
+// Readers returns the directory with the programs that read our values as others do,
+// see scripts/get-readers.sh.
+func Readers(ctx context.Context) (string, error) { return script(ctx, "get-readers.sh") }
+
 // script runs one of the repository's scripts and returns the line it prints.
 // What it has to say to a person goes to the terminal and, for a test that
 // hides it, into the error.
