@@ -21,7 +21,9 @@ for major in 14 15 16 17 18; do
 done
 
 "$root/scripts/get-node.sh" >/dev/null
-"$root/scripts/get-readers.sh" >/dev/null
+"$root/scripts/get-reader.sh" dotenv >/dev/null
+"$root/scripts/get-reader.sh" externalsecrets >/dev/null
+/usr/bin/python3 -c 'import dotenv' 2>/dev/null || apt_install python3 python3-dotenv
 "$root/scripts/get-prometheus.sh"
 
 cd "$root"

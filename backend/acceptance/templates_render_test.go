@@ -150,11 +150,11 @@ func externalSecrets(t *testing.T, a answer) (rendered map[string]string) {
 // reader is a program of readers/.
 func reader(e *engine, name string) string {
 	e.Helper()
-	dir, err := testenv.Readers(e.Context())
+	program, err := testenv.Reader(e.Context(), name)
 	if err != nil {
 		e.Fatal(err)
 	}
-	return filepath.Join(dir, name)
+	return program
 }
 
 // bySecretsOperator copies the answer as it is, unless the manifest says otherwise.

@@ -1,5 +1,5 @@
 // What others read our values with, for the acceptance tests: a module of its own,
-// so that their dependencies never touch the plugin's. See scripts/get-readers.sh.
+// so that their dependencies never touch the plugin's. See scripts/get-reader.sh.
 module github.com/smvm/vault-plugin-secrets-smvm/backend/acceptance/readers
 
 go 1.26

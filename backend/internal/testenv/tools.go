@@ -53,9 +53,11 @@ func NodeModules(ctx context.Context) (string, error) {
 	return script(ctx, "get-node.sh")
 }
 
-// Readers returns the directory with the programs that read our values as others do,
-// see scripts/get-readers.sh.
-func Readers(ctx context.Context) (string, error) { return script(ctx, "get-readers.sh") }
+// Reader returns the path of a program that reads our values as others do, see
+// scripts/get-reader.sh.
+func Reader(ctx context.Context, name string) (string, error) {
+	return script(ctx, "get-reader.sh", name)
+}
 
 // script runs one of the repository's scripts and returns the line it prints.
 // What it has to say to a person goes to the terminal and, for a test that
