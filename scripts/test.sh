@@ -22,7 +22,6 @@ done
 
 "$root/scripts/get-node.sh" >/dev/null
 "$root/scripts/get-reader.sh" dotenv >/dev/null
-"$root/scripts/get-reader.sh" externalsecrets >/dev/null
 /usr/bin/python3 -c 'import dotenv' 2>/dev/null || apt_install python3 python3-dotenv
 "$root/scripts/get-prometheus.sh"
 
