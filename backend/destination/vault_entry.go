@@ -2,6 +2,7 @@ package destination
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -15,9 +16,10 @@ type kvEntry struct {
 	exists bool
 	// custom is its custom_metadata.
 	custom map[string]string
-	// version is the latest, data what it has, nil if it was deleted or destroyed.
+	// version is the latest, data what it has, nil if it was deleted or destroyed. It
+	// is JSON as it was answered, because numbers of others may fit no type of Go.
 	version int
-	data    map[string]any
+	data    map[string]json.RawMessage
 }
 
 // The keys of data, and the one of custom_metadata.
@@ -28,22 +30,34 @@ const (
 	ownerKey   = "smvm-owner"
 )
 
+// text is what it has under a key, if that is a text.
+func (e kvEntry) text(key string) (text string, ok bool) {
+	var found *string
+	if json.Unmarshal(e.data[key], &found) != nil || found == nil {
+		return "", false
+	}
+	return *found, true
+}
+
 // same reports whether it has the value of an item.
-func (e kvEntry) same(item Item) bool { return e.data[valueKey] == item.Value }
+func (e kvEntry) same(item Item) bool {
+	value, ok := e.text(valueKey)
+	return ok && value == item.Value
+}
 
 // holds reports whether it is exactly this item, which nobody else could have
 // written.
 func (e kvEntry) holds(c Copy, item Item) bool {
 	for key, want := range kvData(c, item) {
-		if e.data[key] != want {
+		if have, ok := e.text(key); !ok || have != want {
 			return false
 		}
 	}
 	return true
 }
 
-func kvData(c Copy, item Item) map[string]any {
-	return map[string]any{
+func kvData(c Copy, item Item) map[string]string {
+	return map[string]string{
 		valueKey: item.Value, versionKey: fmt.Sprint(c.Stamp.Version), rotatedKey: c.Stamp.Time.UTC().Format(time.RFC3339),
 	}
 }
@@ -53,8 +67,8 @@ func (e kvEntry) foreign(c Copy) bool {
 }
 
 func (e kvEntry) stamp() Stamp {
-	version, _ := e.data[versionKey].(string)
-	rotated, _ := e.data[rotatedKey].(string)
+	version, _ := e.text(versionKey)
+	rotated, _ := e.text(rotatedKey)
 	at, err := time.Parse(time.RFC3339, rotated)
 	if err != nil {
 		return Stamp{}
@@ -107,8 +121,12 @@ func (s *kvSession) publish(ctx context.Context, c Copy, item Item) error {
 // others have added stay.
 func (s *kvSession) write(ctx context.Context, c Copy, item Item, e kvEntry) error {
 	data := map[string]any{}
-	maps.Copy(data, e.data)
-	maps.Copy(data, kvData(c, item))
+	for key, theirs := range e.data {
+		data[key] = theirs
+	}
+	for key, ours := range kvData(c, item) {
+		data[key] = ours
+	}
 	var answer struct {
 		Errors []string `json:"errors"`
 	}

@@ -2,6 +2,7 @@ package destination
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"strings"
@@ -145,6 +146,48 @@ func TestKVKeepsWhatOthersAdd(t *testing.T) {
 	if found.Data["comment"] != "the team's" || found.CustomMetadata["team"] != "orders" || found.CustomMetadata[ownerKey] != "mount/orders" || found.Data["version"] != "2" {
 		t.Errorf("there is %v, %v", found.Data, found.CustomMetadata)
 	}
+}
+
+// TestKVKeepsWhatOthersHave publishes into secrets that others have made: what they
+// have there stays as they wrote it, digit for digit, whatever it is and however
+// deep.
+func TestKVKeepsWhatOthersHave(t *testing.T) {
+	t.Parallel()
+	k := newKV(t).(*kv)
+	s := &suite{T: t, held: k, to: k.target(t, shared.Address)}
+	for i, value := range []string{
+		`9007199254740993`, `-9223372036854775809`, `123456789012345678901234567890`, `1.10`, `0.1000000000000000055511151231257827`,
+		`1e300`, `1E+2`, `-0`, `true`, `null`, `""`, `[]`, `{}`, `[1,[9007199254740993,{"b":1.0,"a":[null]}]]`,
+		`{"z":{"account":9007199254740993},"a":1}`, `"\u003ca\u0026b\u003e"`, `"é \u2028 \ud83d\ude00 \" \\ \n"`, `"9007199254740993"`,
+	} {
+		raw := []byte(`{"data":{"account":` + value + `,"value":"theirs"}}`)
+		_, err := shared.Client.Logical().WriteBytesWithContext(t.Context(), k.mount+"/data/"+password, raw)
+		k.check(t, err)
+		before := k.raw(t, password)["account"]
+		for _, version := range []int{2*i + 1, 2*i + 2} {
+			c := copyWith(copyAt(version).Stamp, fmt.Sprintf("%s at %d", value, version))
+			c.Adopt = true
+			s.must(c)
+			if have := k.raw(t, password); string(have["account"]) != string(before) || string(have["version"]) != fmt.Sprintf("%q", fmt.Sprint(version)) {
+				t.Errorf("of %s, which Vault keeps as %s, version %d left %s", value, before, version, have["account"])
+			}
+		}
+	}
+}
+
+// raw is what a secret has, as Vault answers it.
+func (k *kv) raw(t *testing.T, name string) map[string]json.RawMessage {
+	t.Helper()
+	resp, err := shared.Client.Logical().ReadRawWithContext(t.Context(), k.mount+"/data/"+name)
+	k.check(t, err)
+	defer resp.Body.Close() //nolint:errcheck // read only
+	var answer struct {
+		Data struct {
+			Data map[string]json.RawMessage `json:"data"`
+		} `json:"data"`
+	}
+	k.check(t, json.NewDecoder(resp.Body).Decode(&answer))
+	return answer.Data.Data
 }
 
 // TestKVTokens are revoked after each use, and what the policy lacks is named.

@@ -141,7 +141,7 @@ func (s *kvSession) read(ctx context.Context, name string) (kvEntry, error) {
 	}
 	var data struct {
 		Data struct {
-			Data     map[string]any `json:"data"`
+			Data     map[string]json.RawMessage `json:"data"`
 			Metadata struct {
 				Version int `json:"version"`
 			} `json:"metadata"`
