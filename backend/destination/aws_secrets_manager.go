@@ -38,7 +38,9 @@ func (a *AWSSecretsManager) Fields() map[string]*string {
 }
 
 var (
-	regionForm = regexp.MustCompile(`^[a-z]{2}(-[a-z]+)+-[0-9]+$`)
+	// regionForm is a label of DNS, which a region becomes in addresses. Which regions
+	// there are, and in which partition, is for the SDK to know.
+	regionForm = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
 	roleForm   = regexp.MustCompile(`^arn:aws[a-z-]*:iam::[0-9]{12}:role/[\w+=,.@/-]+$`)
 )
 
@@ -46,7 +48,7 @@ var (
 func (a *AWSSecretsManager) Validate() error {
 	switch {
 	case !regionForm.MatchString(a.Region):
-		return invalid("region", "%q is no region of AWS; give one like eu-central-1", a.Region)
+		return invalid("region", "%q is no name of a region; give one like eu-central-1", a.Region)
 	case (a.AccessKeyID == "") != (a.SecretAccessKey == ""):
 		return invalid("access_key_id, secret_access_key", "go together; give both, or neither to use what the machine that Vault runs on has")
 	case a.RoleARN != "" && !roleForm.MatchString(a.RoleARN):

@@ -2,6 +2,7 @@ package destination
 
 import (
 	"errors"
+	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -66,7 +67,7 @@ func TestInvalid(t *testing.T) {
 		},
 		"in clear":           func(c *Config) { c.Target = &Webhook{URL: "http://hooks.example.com", Key: strings.Repeat("k", 16)} },
 		"key":                func(c *Config) { c.Target = &Webhook{URL: "https://hooks.example.com", Key: "short"} },
-		"region":             func(c *Config) { c.Target = &AWSSecretsManager{Region: "europe"} },
+		"region":             func(c *Config) { c.Target = &AWSSecretsManager{Region: "eu-central-1.example.com"} },
 		"go together":        func(c *Config) { c.Target = &AWSSecretsManager{Region: "eu-central-1", AccessKeyID: "x"} },
 		"role_arn":           func(c *Config) { c.Target = &AWSSecretsManager{Region: "eu-central-1", RoleARN: "x"} },
 		"role_id, secret_id": func(c *Config) { c.Target = &VaultKV{Address: "https://vault.example.com"} },
@@ -83,6 +84,27 @@ func TestInvalid(t *testing.T) {
 		change(c)
 		if err := wrong(c); !errors.Is(err, rotation.ErrInvalid) || !strings.Contains(err.Error(), word) {
 			t.Errorf("want a word about %q, got %v", word, err)
+		}
+	}
+}
+
+// TestAWSRegions takes the regions of every partition there is, and of those to come;
+// the SDK knows where each leads.
+func TestAWSRegions(t *testing.T) {
+	t.Parallel()
+	for region, suffix := range map[string]string{
+		"eu-central-1": "amazonaws.com", "us-gov-west-1": "amazonaws.com", "cn-north-1": "amazonaws.com.cn", "eusc-de-east-1": "amazonaws.eu",
+		"us-iso-east-1": "c2s.ic.gov", "us-isob-east-1": "sc2s.sgov.gov", "mars-north-1": "amazonaws.com", "x": "amazonaws.com",
+	} {
+		a := &AWSSecretsManager{Region: region, RoleARN: "arn:aws-eusc:iam::123456789012:role/smvm"}
+		want := map[string]string{"region": "https://secretsmanager." + region + "." + suffix, "role_arn": "https://sts." + region + "." + suffix}
+		if err := a.Validate(); err != nil || !maps.Equal(a.Addresses(), want) {
+			t.Errorf("%s: %v, and it leads to %v", region, err, a.Addresses())
+		}
+	}
+	for _, region := range []string{"", "-", "a b", "a/b", "Europe", "eu_central_1", "eu-central-1.example.com", "eu-central-1:443", "x#", strings.Repeat("x", 64)} {
+		if err := (&AWSSecretsManager{Region: region}).Validate(); !errors.Is(err, rotation.ErrInvalid) || !strings.Contains(err.Error(), "region") {
+			t.Errorf("region %q: %v", region, err)
 		}
 	}
 }
