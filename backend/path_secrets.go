@@ -50,7 +50,7 @@ func secretFields() map[string]*framework.FieldSchema {
 			began before the rotation.`)},
 		"drain_timeout":   field(framework.TypeDurationSecond, "database: how long on_overlap_end=wait waits at most; an hour by default, at most 24."),
 		"password_policy": field(framework.TypeString, "database, random: name of a Vault password policy."),
-		"algorithm":       field(framework.TypeString, "jwt: HS256, the default, HS384, HS512, RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512 or EdDSA."),
+		"algorithm":       field(framework.TypeString, "jwt: HS256, the default, HS384, HS512, RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512 or EdDSA, which is Ed25519 too."),
 		"key_bits":        field(framework.TypeInt, "jwt: size of RSA keys: 2048, the default, 3072 or 4096; 0 for the default."),
 		"exportable":      field(framework.TypeBool, "jwt: whether creds answers the private key; it is for signing elsewhere than at jwt/<role>/<secret>/sign."),
 		"issuer":          field(framework.TypeString, "jwt: the claim iss of every token; the URL of jwks/<role>/<secret> to have an OpenID discovery document."),

@@ -122,7 +122,7 @@ func takeConfig(d *framework.FieldData, typeName string, stored json.RawMessage)
 			takeStrings(d, "allowed_claims", &c.AllowedClaims)
 			takeStrings(d, "denied_claims", &c.DeniedClaims)
 			takeString(d, "claims_template", &c.ClaimsTemplate)
-			c.Algorithm = or(c.Algorithm, secret.DefaultAlgorithm)
+			c.Algorithm = secret.AlgorithmName(or(c.Algorithm, secret.DefaultAlgorithm))
 		})
 	case apiKeyType:
 		return take(stored, func(c *secret.APIKeyConfig) {

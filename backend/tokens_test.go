@@ -78,6 +78,21 @@ func TestTokensOutliveRotations(t *testing.T) {
 	}
 }
 
+// TestEitherNameOfEd25519 makes no difference to a secret, and is kept as one.
+func TestEitherNameOfEd25519(t *testing.T) {
+	m := signer(t, d("algorithm", "Ed25519"))
+	before := m.read("creds/r/jwt", nil)
+	if before["algorithm"] != "EdDSA" {
+		t.Errorf("the algorithm is %v", before["algorithm"])
+	}
+	for _, name := range []string{"EdDSA", "Ed25519"} {
+		m.write("secrets/r/jwt", d("algorithm", name))
+		if read := m.read("secrets/r/jwt", nil); read["algorithm"] != "EdDSA" || m.read("creds/r/jwt", nil)["kid"] != before["kid"] {
+			t.Errorf("written as %s, it reads %v", name, read["algorithm"])
+		}
+	}
+}
+
 // TestNextKeyIsShownAhead looks at the key set over rotations: current, previous in
 // its overlap, and next, which is what the rotation makes current.
 func TestNextKeyIsShownAhead(t *testing.T) {

@@ -37,6 +37,23 @@ var Algorithms = []string{
 	"HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA",
 }
 
+// ed25519Name is what RFC 9864 calls EdDSA with a key of Ed25519. Keys here are of
+// no other curve, so both names are the same algorithm.
+const ed25519Name = "Ed25519"
+
+// AlgorithmName is the name by which an algorithm is kept and shown here.
+func AlgorithmName(algorithm string) string {
+	if algorithm == ed25519Name {
+		return "EdDSA"
+	}
+	return algorithm
+}
+
+// golang-jwt looks a token's method up by the header alg.
+func init() {
+	jwt.RegisterSigningMethod(ed25519Name, func() jwt.SigningMethod { return jwt.SigningMethodEdDSA })
+}
+
 // Symmetric reports whether who verifies tokens of this algorithm could sign them
 // as well. Such keys are never published.
 func Symmetric(algorithm string) bool { return hmacKeyBytes[algorithm] > 0 }

@@ -60,6 +60,7 @@ func ReadJWTConfig(config json.RawMessage) (JWTConfig, error) {
 	if c.Algorithm == "" {
 		c.Algorithm = DefaultAlgorithm
 	}
+	c.Algorithm = AlgorithmName(c.Algorithm)
 	if err := checkAlgorithm(c.Algorithm, c.KeyBits); err != nil {
 		return c, err
 	}

@@ -81,7 +81,7 @@ func readJWK(algorithm, text string) (key any, kid string, err error) {
 		return nil, "", invalid("private_key", "is no JWK of one key that signs: give one JSON object by RFC 7517, with kty RSA, EC or OKP")
 	}
 	switch {
-	case jwk.Algorithm != "" && jwk.Algorithm != algorithm:
+	case jwk.Algorithm != "" && AlgorithmName(jwk.Algorithm) != algorithm:
 		return nil, "", invalid("private_key", "names another alg than the algorithm %s: set algorithm to the one of the key", algorithm)
 	case jwk.Use != "" && jwk.Use != "sig":
 		return nil, "", invalid("private_key", `is not for signing: its use must be "sig", or be left out`)

@@ -2,8 +2,11 @@ package secret
 
 import (
 	"bytes"
+	"crypto/ed25519"
+	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -110,6 +113,52 @@ func TestSignaturesOfTheRFCs(t *testing.T) {
 		if made, err := method(c.algorithm).Sign(c.token[:at], key.private); err != nil || !strings.HasPrefix(c.algorithm, "ES") && !bytes.Equal(made, signature) {
 			t.Errorf("%s makes another signature: %v", c.algorithm, err)
 		}
+	}
+}
+
+// TestBothNamesOfEd25519 verifies tokens whose header has the name of RFC 9864, by keys
+// that have either, and takes it for nothing else.
+func TestBothNamesOfEd25519(t *testing.T) {
+	_, private, err := ed25519.GenerateKey(nil)
+	must(t, err)
+	der, err := x509.MarshalPKCS8PrivateKey(private)
+	must(t, err)
+	token := func(algorithm string, signed bool) string {
+		header := base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"` + algorithm + `","typ":"JWT"}`))
+		text := header + "." + base64.RawURLEncoding.EncodeToString(fmt.Appendf(nil, `{"exp":%d}`, time.Now().Add(time.Minute).Unix()))
+		if !signed {
+			return text + "." + base64.RawURLEncoding.EncodeToString(make([]byte, ed25519.SignatureSize))
+		}
+		return text + "." + base64.RawURLEncoding.EncodeToString(ed25519.Sign(private, []byte(text)))
+	}
+	for _, name := range []string{"EdDSA", "Ed25519"} {
+		s := secretOf(t, "jwt", JWTConfig{Algorithm: name})
+		v, err := jwtType{}.Import(s, encodePEM("PRIVATE KEY", der))
+		must(t, err)
+		if s.Current = (&rotation.Value{Material: v}); !(jwtType{}).Fits(s, v) {
+			t.Errorf("algorithm %s does not fit its own key", name)
+		}
+		ring, err := NewKeyring(s)
+		must(t, err)
+		for _, header := range []string{"EdDSA", "Ed25519"} {
+			if got := ring.Verify(token(header, true), time.Now()); !got.Valid() {
+				t.Errorf("algorithm %s, header %s: %s", name, header, got.Refusal)
+			}
+			if got := ring.Verify(token(header, false), time.Now()); got.Refusal != refusedSignature {
+				t.Errorf("algorithm %s, header %s, not signed: %+v", name, header, got)
+			}
+		}
+		for _, header := range []string{"Ed448", "ed25519", "ED25519", "ES256", "none", ""} {
+			if got := ring.Verify(token(header, true), time.Now()); got.Valid() {
+				t.Errorf("algorithm %s: header %q is accepted", name, header)
+			}
+		}
+		if keys := string(ring.Published(time.Now()).Document); !strings.Contains(keys, `"alg":"EdDSA"`) {
+			t.Errorf("the key set is %s", keys)
+		}
+	}
+	if got := ringOf(t, "ES256", p256Key7515).Verify(token("Ed25519", true), time.Now()); got.Valid() {
+		t.Error("a key of another kind takes it")
 	}
 }
 

@@ -62,7 +62,7 @@ func (k *Keyring) Verify(token string, now time.Time) Verified {
 		if kid != nil && *kid != key.kid {
 			continue
 		}
-		if algorithm != key.algorithm {
+		if AlgorithmName(algorithm) != key.algorithm {
 			refusal = refusedAlgorithm
 			continue
 		}
