@@ -99,11 +99,13 @@ const maxAnswer = 1 << 20
 // call makes one request. The status is zero if there is an error, which is of the
 // way there; what is answered is decoded whatever the status.
 func (s *kvSession) call(ctx context.Context, method, path string, body, answer any) (status int, err error) {
-	raw, err := json.Marshal(body)
-	if err != nil {
+	var raw bytes.Buffer
+	encoder := json.NewEncoder(&raw)
+	encoder.SetEscapeHTML(false) // what others keep there stays as they wrote it
+	if encoder.Encode(body) != nil {
 		return 0, errors.New("the request cannot be encoded")
 	}
-	req, err := http.NewRequestWithContext(ctx, method, strings.TrimSuffix(s.Address, "/")+"/v1/"+path, bytes.NewReader(raw))
+	req, err := http.NewRequestWithContext(ctx, method, strings.TrimSuffix(s.Address, "/")+"/v1/"+path, &raw)
 	if err != nil {
 		return 0, errors.New("the request cannot be made")
 	}
