@@ -53,7 +53,7 @@ func TestBadConnection(t *testing.T) {
 		{"certificate without key", "", "connections/new", but(good, "sslmode", "require", "tls_certificate", "x"), []string{"tls_certificate", "give both or none"}},
 		{"server without TLS", "", "connections/new", but(good, "sslmode", "require"), []string{"offers no TLS", "sslmode=disable"}},
 		{"pool too large", "", "connections/new", but(good, "max_open_connections", 65), []string{"max_open_connections", "1 and 64"}},
-		{"timeout too long", "", "connections/new", but(good, "connect_timeout", "31s"), []string{"connect_timeout", "30s"}},
+		{"timeout too long", "", "connections/new", but(good, "connect_timeout", "61s"), []string{"connect_timeout", "60s"}},
 		{"authentication unknown", "", "connections/new", but(good, "password_authentication", "md5"), []string{"password_authentication", "scram-sha-256"}},
 		{"period and schedule", "", "connections/main", d("rotation_period", 60, "rotation_schedule", "0 3 * * *"), []string{"rotation_period", "only one"}},
 		{"period too short", "", "connections/main", d("rotation_period", 1), []string{"rotation_period", "60"}},

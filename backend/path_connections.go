@@ -45,7 +45,7 @@ func connectionFields() map[string]*framework.FieldSchema {
 		"tls_key":                 sensitive("Private key (PEM) of the client certificate."),
 		"tls_server_name":         field(framework.TypeString, "Name in the server's certificate, if it is not the host."),
 		"max_open_connections":    field(framework.TypeInt, "Connections the engine holds open at most; 4 by default."),
-		"connect_timeout":         field(framework.TypeDurationSecond, "Time to reach the server and log in; 5 s by default, at most 30 s."),
+		"connect_timeout":         field(framework.TypeDurationSecond, "Time to reach the server and log in; 5 s by default, at most 60 s. A request that waits for the server holds up sealing and step-down for as long."),
 		"password_authentication": field(framework.TypeString, "scram-sha-256 by default, so that no password reaches the server in clear; password for servers that can't."),
 
 		"allowed_roles":             field(framework.TypeCommaStringSlice, "The roles whose secrets may use the connection; none unless said. * in a name stands for any text, and alone for all roles."),
@@ -113,17 +113,22 @@ func (b *backend) pathConnectionWrite(ctx context.Context, req *logical.Request,
 }
 
 // moving has the logins of a connection tried that leads elsewhere now, and says what
-// readers get until then.
+// readers get until then, and whose readers that may be is not known.
 func (b *backend) moving(ctx context.Context, r *rotation.Role, draft *connectionDraft) (*logical.Response, error) {
-	if !draft.moves {
-		return nil, nil
+	if draft.moves {
+		b.drift.connectionMoved(r.Name)
 	}
-	b.drift.connectionMoved(r.Name)
-	users, err := b.users(ctx, r.Name)
-	if err != nil || len(users) == 0 {
+	users, damaged, err := b.users(ctx, r.Name)
+	if err != nil || damaged == nil && !(draft.moves && len(users) > 0) {
 		return nil, err
 	}
 	resp := &logical.Response{}
+	if damaged != nil {
+		resp.AddWarning(fmt.Sprintf("this was stored without knowing whether all who use the connection can live with it: %v", damaged))
+	}
+	if !draft.moves || len(users) == 0 {
+		return resp, nil
+	}
 	resp.AddWarning(fmt.Sprintf("readers of %s are told the new way, as a new version of their role, as soon as their logins were proven there; until then they get the earlier one. Read status/<role> for what the server refuses", sample(named(users))))
 	return resp, nil
 }
@@ -177,7 +182,7 @@ func (b *backend) saveConnection(ctx context.Context, req *logical.Request, r *r
 // checkUsers refuses a draft that the secrets which use the connection, or are about
 // to, could not live with. The caller holds the lock on claims.
 func (b *backend) checkUsers(ctx context.Context, r *rotation.Role, draft *connectionDraft) error {
-	users, err := b.users(ctx, r.Name)
+	users, _, err := b.users(ctx, r.Name)
 	if err != nil {
 		return err
 	}
@@ -248,8 +253,8 @@ func (b *backend) pathConnectionDelete(ctx context.Context, req *logical.Request
 	}
 	b.claims.mu.Lock()
 	defer b.claims.mu.Unlock()
-	users, err := b.users(ctx, name)
-	if err != nil {
+	users, damaged, err := b.users(ctx, name)
+	if err := errorsFirst(err, damaged); err != nil {
 		return nil, err
 	}
 	using := named(users)

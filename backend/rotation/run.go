@@ -337,8 +337,9 @@ func (s *State) check(role string, names []string) error {
 	return nil
 }
 
-// stepTimeout bounds one step on one target, whatever the driver does.
-const stepTimeout = 30 * time.Second
+// stepTimeout bounds one step on one target, whatever the driver does: it may connect
+// twice, and a connection may be given a minute each time.
+const stepTimeout = 150 * time.Second
 
 // step does one step on one secret and notes it for the record.
 func (run *Run) step(ctx context.Context, secret, name string, do func(context.Context) error) error {

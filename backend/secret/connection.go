@@ -38,7 +38,8 @@ type ConnectionConfig struct {
 	// Trying a login opens one more for a moment.
 	MaxOpenConnections int `json:"max_open_connections,omitempty"`
 	// ConnectTimeout for resolving, dialing, TLS and authentication together, 1 to
-	// 30 s; zero means 5 s.
+	// 60 s; zero means 5 s. Requests that log in wait for that long, and Vault seals
+	// and steps down only after the requests that are under way.
 	ConnectTimeout time.Duration `json:"connect_timeout,omitempty"`
 	// PasswordAuthentication is how passwords are given to the server:
 	// scram-sha-256 as verifiers, password in clear text (for servers and
@@ -108,8 +109,8 @@ func (c ConnectionConfig) Validate() error {
 	if c.MaxOpenConnections < 1 || c.MaxOpenConnections > 64 {
 		return invalid("max_open_connections", "%d is not within 1 and 64", c.MaxOpenConnections)
 	}
-	if c.ConnectTimeout < time.Second || c.ConnectTimeout > 30*time.Second {
-		return invalid("connect_timeout", "%s is not within 1s and 30s", c.ConnectTimeout)
+	if c.ConnectTimeout < time.Second || c.ConnectTimeout > time.Minute {
+		return invalid("connect_timeout", "%s is not within 1s and 60s", c.ConnectTimeout)
 	}
 	if a := c.PasswordAuthentication; a != AuthenticateSCRAM && a != AuthenticatePassword {
 		return invalid("password_authentication", "%q is not known: use scram-sha-256, or password for servers without SCRAM", a)

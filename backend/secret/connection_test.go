@@ -57,7 +57,7 @@ func TestConnectionRefused(t *testing.T) {
 		"allow":               {with(func(c *ConnectionConfig) { c.SSLMode = "allow" }), []string{"sslmode", "verify-full"}},
 		"unknown sslmode":     {with(func(c *ConnectionConfig) { c.SSLMode = "on" }), []string{"sslmode", "disable"}},
 		"connections":         {with(func(c *ConnectionConfig) { c.MaxOpenConnections = 65 }), []string{"max_open_connections", "64"}},
-		"timeout":             {with(func(c *ConnectionConfig) { c.ConnectTimeout = time.Minute }), []string{"connect_timeout", "30s"}},
+		"timeout":             {with(func(c *ConnectionConfig) { c.ConnectTimeout = time.Minute + 1 }), []string{"connect_timeout", "60s"}},
 		"short timeout":       {with(func(c *ConnectionConfig) { c.ConnectTimeout = time.Millisecond }), []string{"connect_timeout", "1s"}},
 		"authentication":      {with(func(c *ConnectionConfig) { c.PasswordAuthentication = "md5" }), []string{"password_authentication", "scram-sha-256"}},
 		"TLS without TLS":     {with(func(c *ConnectionConfig) { c.TLSCA = shared.CAPEM }), []string{"sslmode", "verify-full"}},
