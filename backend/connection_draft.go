@@ -3,6 +3,7 @@ package backend
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
@@ -83,14 +84,21 @@ func (b *backend) draftSettings(ctx context.Context, r *rotation.Role, d *framew
 	if err := settings.Validate(); err != nil || stored == nil {
 		return settings, err
 	}
-	users, err := b.users(ctx, r.Name)
+	users, damaged, err := b.users(ctx, r.Name)
 	if err != nil {
 		return settings, err
 	}
-	if err := checkClearText(d, *stored, settings, users); err != nil {
+	if err := checkClearText(d, *stored, settings, users, damaged); err != nil {
 		return settings, err
 	}
-	return settings.Moved(*stored, waysOf(users))
+	ways := waysOf(users)
+	if damaged != nil { // whose values may have any of them
+		for number := range stored.EarlierWays {
+			ways[number] = true
+		}
+		ways[stored.WayNumber] = true
+	}
+	return settings.Moved(*stored, ways)
 }
 
 // waysOf are the numbers of the ways that values of the secrets have.
@@ -162,12 +170,15 @@ func takeConnection(d *framework.FieldData, c *secret.ConnectionConfig) {
 // choice. With password_authentication=password they are sent in clear, so then
 // the way to the server cannot be changed while secrets use it, nor without
 // knowing the administrator's password.
-func checkClearText(d *framework.FieldData, stored, changed secret.ConnectionSettings, users []connectionUser) error {
+func checkClearText(d *framework.FieldData, stored, changed secret.ConnectionSettings, users []connectionUser, damaged error) error {
 	if changed.PasswordAuthentication != secret.AuthenticatePassword || stored.SameServer(changed.ConnectionConfig) {
 		return nil
 	}
 	if _, ok := d.GetOk("password"); !ok {
 		return invalid("password", "is needed again: with password_authentication=password it would be sent in clear by the new way")
+	}
+	if damaged != nil {
+		return fmt.Errorf("the way to the server cannot be changed with password_authentication=password while it is not known who uses it, whose passwords would be sent in clear: %w", damaged)
 	}
 	if len(users) > 0 {
 		return invalid("password_authentication", "the way to the server cannot be changed while it is password and %s use it, whose passwords would be sent in clear; make another connection", sample(named(users)))

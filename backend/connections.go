@@ -120,13 +120,13 @@ type connectionUser struct {
 
 func (u connectionUser) String() string { return u.role.Name + "/" + u.secret.Name }
 
-// users lists the secrets that use a connection.
-func (b *backend) users(ctx context.Context, connection string) ([]connectionUser, error) {
-	roles, err := b.registry.all(ctx, rolePrefix)
+// users lists the secrets that use a connection. Whether those of damaged roles do is
+// not known, which damaged tells.
+func (b *backend) users(ctx context.Context, connection string) (users []connectionUser, damaged, err error) {
+	roles, damaged, err := b.registry.readable(ctx, rolePrefix)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	var users []connectionUser
 	for _, role := range roles {
 		s := role.Snapshot()
 		for _, name := range s.Names() {
@@ -135,14 +135,15 @@ func (b *backend) users(ctx context.Context, connection string) ([]connectionUse
 			}
 			config, err := databaseConfig(s.Secrets[name])
 			if err != nil {
-				return nil, err
+				damaged = errors.Join(damaged, fmt.Errorf("read %s: %w: %w", role.Key, errDamaged, err))
+				continue
 			}
 			if config.Connection == connection {
 				users = append(users, connectionUser{role, s.Secrets[name], config})
 			}
 		}
 	}
-	return users, nil
+	return users, damaged, nil
 }
 
 // named are the users as a person is told them.

@@ -29,6 +29,7 @@ func TestDamagedEntry(t *testing.T) {
 			}
 			m.boot()
 			m.leavesDamaged("bad", value)
+			m.connectsBeside("bad")
 			m.tick(time.Hour)
 			m.becomes("good", 2)
 			if got := m.storage.contents(t)["role/bad"]; got != value {
@@ -64,6 +65,29 @@ func (m *mount) leavesDamaged(name, value string) {
 	if got := m.storage.contents(m.T)["role/"+name]; got != value {
 		m.Errorf("the damaged entry is %s", got)
 	}
+}
+
+// connectsBeside makes, changes and moves a connection. It is not deleted: the damaged
+// role may use it.
+func (m *mount) connectsBeside(name string) {
+	m.Helper()
+	const update = logical.UpdateOperation
+	m.write("connections/other", d("host", "192.0.2.1", "database", "orders", "username", "smvm", "password", "first-0123456789", "verify_connection", false, "allowed_roles", "good"))
+	for _, change := range []map[string]any{
+		d("max_open_connections", 2), d("host", "192.0.2.2"), d("allowed_roles", "good,x*"), d("username", "smvm2", "password", "second-0123456789"), d("rotation_period", "720h"),
+	} {
+		change["verify_connection"] = false
+		resp, err := m.try(update, "connections/other", change)
+		if m.must(resp, err); !strings.Contains(strings.Join(resp.Warnings, " "), "role/"+name) {
+			m.Errorf("writing %v warns of %v", change, resp.Warnings)
+		}
+	}
+	if kept := m.storage.contents(m.T)["connection/other"]; !strings.Contains(kept, "192.0.2.1") {
+		m.Error("the earlier way, which values of the damaged role may have, is gone")
+	}
+	m.fails(500, logical.DeleteOperation, "connections/other", nil, "role/"+name)
+	m.fails(500, update, "connections/other", d("host", "192.0.2.3", "password_authentication", "password", "password", "third-0123456789", "verify_connection", false), "role/"+name)
+	m.fails(500, update, "secrets/good/db", d("type", "database", "connection", "other", "usernames", "a"), "role/"+name)
 }
 
 // mended restores the entry, as from a backup: no restart is needed.

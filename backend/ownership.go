@@ -2,6 +2,7 @@ package backend
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -102,35 +103,41 @@ func (b *backend) owner(ctx context.Context, e secret.Endpoint, username string)
 	return b.manager(ctx, e, username)
 }
 
-// manager says which secret manages a user of a server, or is about to. A role that
-// can't be read might manage any user, so then nothing new may be claimed.
+// manager says which secret manages a user of a server, or is about to. What is damaged
+// might manage any user: if nobody else does, that is an error of errDamaged.
 func (b *backend) manager(ctx context.Context, e secret.Endpoint, username string) (string, error) {
+	var damaged error
 	if !b.registry.complete.Load() {
-		if _, err := b.registry.all(ctx, rolePrefix); err != nil {
+		var err error
+		if _, damaged, err = b.registry.readable(ctx, rolePrefix); err != nil {
 			return "", fmt.Errorf("find out which users are managed: %w", err)
 		}
 	}
-	managed, err := b.managed.named(username)
-	if err != nil {
-		return "", err
-	}
+	managed, unread := b.managed.named(username)
+	damaged = errors.Join(damaged, unread)
 	for _, user := range managed {
 		endpoint, _, err := b.server(ctx, user.connection)
-		if err != nil {
+		switch {
+		case errors.Is(err, errDamaged):
+			damaged = errors.Join(damaged, err)
+		case err != nil:
 			return "", err
-		}
-		if claim(endpoint, username) == claim(e, username) {
+		case claim(endpoint, username) == claim(e, username):
 			return user.manager(), nil
 		}
 	}
 	if user, reserved := b.claims.reserved[claim(e, username)]; reserved {
 		return user.manager(), nil
 	}
+	if damaged != nil {
+		return "", fmt.Errorf("find out which users are managed: %w", damaged)
+	}
 	return "", nil
 }
 
 // checkAdminUnmanaged refuses an administrator that a role manages: rotating one
-// of the two would lock out the other.
+// of the two would lock out the other. A damaged role does not keep connections from
+// being written, which may be what it takes to mend things.
 func (b *backend) checkAdminUnmanaged(ctx context.Context, admin rotation.Secret) error {
 	config, err := connectionSettings(&admin)
 	if err != nil {
@@ -148,7 +155,7 @@ func (b *backend) checkAdminUnmanaged(ctx context.Context, admin rotation.Secret
 	defer b.claims.mu.Unlock()
 	username := login(v).Username
 	by, err := b.manager(ctx, endpoint, username)
-	if err != nil {
+	if err != nil && !errors.Is(err, errDamaged) {
 		return err
 	}
 	if by != "" {
@@ -213,14 +220,16 @@ func (m *managedUsers) forgetLocked(key string) {
 	delete(m.unread, key)
 }
 
-// named returns the managed users of that name, of any server.
+// named returns the managed users of that name, of any server, and beside them an error
+// of errDamaged about a role whose users are not known.
 func (m *managedUsers) named(name string) ([]managedUser, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	users := slices.Clone(m.byName[name])
 	for _, key := range slices.Sorted(maps.Keys(m.unread)) {
-		return nil, m.unread[key]
+		return users, fmt.Errorf("read %s: %w: %w", key, errDamaged, m.unread[key])
 	}
-	return slices.Clone(m.byName[name]), nil
+	return users, nil
 }
 
 // usersOf lists the users that a role manages, in the order of its secrets.

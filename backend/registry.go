@@ -65,7 +65,7 @@ func (g *registry) load(ctx context.Context, prefix, name string, create bool) (
 		}
 		if role, err = g.engine.NewRole(key, name, state); err != nil {
 			// What is stored is wrong, and not the request that made it be read.
-			return nil, fmt.Errorf("%w: load %s: %s", rotation.ErrStorage, key, err.Error())
+			return nil, fmt.Errorf("%w: load %s: %w: %s", rotation.ErrStorage, key, errDamaged, err.Error())
 		}
 		if role = g.keep(key, role, drops); role != nil {
 			return role, nil
@@ -110,6 +110,20 @@ func (g *registry) all(ctx context.Context, prefix string) ([]*rotation.Role, er
 	reading.Wait()
 	roles := slices.DeleteFunc(found, func(r *rotation.Role) bool { return r == nil || r.Snapshot().Deleted })
 	return roles, errors.Join(errs...)
+}
+
+// readable is all, but what is damaged is no error: it is returned beside the rest.
+func (g *registry) readable(ctx context.Context, prefix string) (roles []*rotation.Role, damaged, err error) {
+	if roles, err = g.all(ctx, prefix); onlyDamaged(err) {
+		return roles, err, nil
+	}
+	return roles, nil, err
+}
+
+// onlyDamaged reports whether an error of all is about damaged entries and nothing else.
+func onlyDamaged(err error) bool {
+	joined, ok := err.(interface{ Unwrap() []error }) //nolint:errorlint // as all returns it
+	return ok && !slices.ContainsFunc(joined.Unwrap(), func(each error) bool { return !errors.Is(each, errDamaged) })
 }
 
 // readers is how many entries are read from storage at the same time: each is a

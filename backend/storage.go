@@ -29,6 +29,9 @@ const (
 // rotation.Store.
 type store struct{ b *backend }
 
+// errDamaged says that what is stored cannot be used, and will not be by itself.
+var errDamaged = errors.New("the stored entry cannot be used")
+
 var errNoStorage = errors.New("the engine has not been initialized yet")
 
 func (s *store) storage() (logical.Storage, error) {
@@ -51,7 +54,7 @@ func (s *store) Load(ctx context.Context, key string) (*rotation.State, error) {
 	}
 	state, err := rotation.Decode(entry.Value)
 	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", key, err)
+		return nil, fmt.Errorf("read %s: %w: %w", key, errDamaged, err)
 	}
 	return state, nil
 }
