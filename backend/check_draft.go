@@ -8,6 +8,7 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/check"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/destination"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/outbound"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
@@ -69,19 +70,50 @@ func takeCheck(d *framework.FieldData, c *check.Config) {
 	}
 }
 
-// validateCheck refuses what could not work, or come too late: when the overlap
-// has ended there is nothing to go back to.
+// validateCheck refuses what could not work.
 func (b *backend) validateCheck(r *rotation.Role, s *rotation.State, c check.Config) error {
 	values, err := b.checkValues(&rotation.Snapshot{State: s, Terms: r.Snapshot().Terms})
 	if err != nil {
 		return err
 	}
-	if err := c.Validate(valueNames(values)); err != nil {
+	return c.Validate(valueNames(values))
+}
+
+// checkFollows refuses, in the name of the field that was written, what might follow a
+// rotation for longer than the previous values are kept: then there would be nothing
+// to go back to. Checks begin when destinations have what is published, or their
+// deadline is over.
+func checkFollows(field string, s *rotation.State, overlap time.Duration, known map[string]*destination.Config) error {
+	slow, longest, err := longestCheck(s)
+	if err != nil || slow == "" {
 		return err
 	}
-	overlap := r.Snapshot().Terms.Overlap
-	if longest := c.Delay + c.WatchPeriod + time.Duration(c.Attempts)*(c.Timeout+c.Interval); c.Phase == check.After && longest >= overlap {
-		return invalid("watch_period", "with delay and attempts the check may take %s, and the previous values are kept for %s only: lower it, or give the role a longer overlap", longest, overlap)
+	slowest, deadline := "", time.Duration(0)
+	for _, name := range s.Destinations {
+		if c := known[name]; c != nil && c.Deadline > deadline {
+			slowest, deadline = name, c.Deadline
+		}
 	}
-	return nil
+	switch {
+	case longest+deadline < overlap:
+		return nil
+	case slowest == "":
+		return invalid(field, "check %s may take %s, with watch_period, delay and attempts, and the previous values are kept for %s only: lower these, or give the role a longer overlap", slow, longest, overlap)
+	}
+	return invalid(field, "check %s may take %s, with watch_period, delay and attempts, after destination %s, whose deadline is %s: %s together, and the previous values are kept for %s only: lower these, or give the role a longer overlap",
+		slow, longest, slowest, deadline, longest+deadline, overlap)
+}
+
+// longestCheck is the check of a role that may take longest after the cut-over.
+func longestCheck(s *rotation.State) (name string, longest time.Duration, err error) {
+	for _, each := range checkNames(s) {
+		c, err := check.Decode(s.Checks[each])
+		if err != nil {
+			return "", 0, err
+		}
+		if most := c.Longest(); c.Phase == check.After && most > longest {
+			name, longest = each, most
+		}
+	}
+	return name, longest, nil
 }

@@ -38,7 +38,7 @@ func (b *backend) draftDestination(ctx context.Context, name string, d *framewor
 		if c.AllowedRoles != nil && !c.AllowsRole(r.Name) {
 			return nil, nil, nil, invalid("allowed_roles", "leaves out %s, which names the destination: name it as well, or take the destination out of that role first", r.Name)
 		}
-		if err := b.checkPublished(r.Snapshot().State, r.Snapshot().Terms.Overlap, name, c); err != nil {
+		if err := b.checkTogether(ctx, r.Snapshot(), name, c); err != nil {
 			return nil, nil, nil, err
 		}
 	}
@@ -157,6 +157,20 @@ func (b *backend) checkPublished(s *rotation.State, overlap time.Duration, name 
 	return c.CheckPlaceholders(valueNames(values))
 }
 
+// checkTogether refuses a destination that a role which names it could not use, alone
+// or with what else follows its rotations.
+func (b *backend) checkTogether(ctx context.Context, s *rotation.Snapshot, name string, c *destination.Config) error {
+	if err := b.checkPublished(s.State, s.Terms.Overlap, name, c); err != nil {
+		return err
+	}
+	known, err := b.destinations(ctx, s.Destinations)
+	if err != nil {
+		return err
+	}
+	known[name] = c
+	return checkFollows("deadline", s.State, s.Terms.Overlap, known)
+}
+
 // valueNames are what placeholders may name.
 func valueNames(values map[string]string) []string { return slices.Sorted(maps.Keys(values)) }
 
@@ -206,6 +220,9 @@ func (b *backend) takeDestinations(d *framework.FieldData, s *rotation.State, r 
 				return nil, err
 			}
 		}
+	}
+	if err := checkFollows("overlap, destinations", s, terms.Overlap, known); err != nil {
+		return nil, err
 	}
 	return slices.DeleteFunc(slices.Clone(before), func(name string) bool { return slices.Contains(s.Destinations, name) }), nil
 }

@@ -91,6 +91,12 @@ func (b *backend) pathCheckWrite(ctx context.Context, req *logical.Request, d *f
 	if err != nil {
 		return nil, err
 	}
+	b.configuring.Lock()
+	defer b.configuring.Unlock()
+	known, err := b.destinations(ctx, r.Snapshot().Destinations)
+	if err != nil {
+		return nil, err
+	}
 	name := d.Get("name").(string)
 	return nil, b.configure(ctx, req, r, func(s *rotation.State) error {
 		c, err := b.draftCheck(ctx, r, s, name, d)
@@ -102,7 +108,7 @@ func (b *backend) pathCheckWrite(ctx context.Context, req *logical.Request, d *f
 			s.Checks = map[string]json.RawMessage{}
 		}
 		s.Checks[name] = raw
-		return err
+		return errorsFirst(err, checkFollows("watch_period", s, r.Snapshot().Terms.Overlap, known))
 	})
 }
 

@@ -109,6 +109,11 @@ func Default() Config {
 	}
 }
 
+// Longest is how long after the cut-over the check may still be undecided.
+func (c Config) Longest() time.Duration {
+	return c.Delay + c.WatchPeriod + time.Duration(c.Attempts)*(c.Timeout+c.Interval)
+}
+
 // invalid makes the error for a field: its name, what is wrong, and the fix.
 func invalid(field, format string, args ...any) error {
 	return fmt.Errorf("%w: %s: %s", rotation.ErrInvalid, field, fmt.Sprintf(format, args...))
