@@ -78,7 +78,7 @@ func (a *alerts) tick() {
 	now := a.b.now()
 	for _, r := range a.b.registry.loaded() {
 		for _, c := range couriers {
-			if s := r.Snapshot(); !s.Deleted && len(c.timely(r, s, now)) > 0 {
+			if s := r.Snapshot(); !s.Deleted && len(c.timely(r, s, now)) > 0 || c.lasts(r) {
 				c.note(r)
 			}
 		}
@@ -105,6 +105,15 @@ func (b *backend) send(ctx context.Context, config alert.Config, e alert.Event, 
 		return err
 	}
 	return config.Send(ctx, rule, e, now)
+}
+
+// remind tells an Alertmanager what lasts and what is over, by the rule of now.
+func (b *backend) remind(ctx context.Context, config alert.Config, lasting, ended []alert.Lasting) error {
+	rule, err := b.outboundRule(ctx, outbound.ForAlerts)
+	if err != nil {
+		return err
+	}
+	return config.Remind(ctx, rule, lasting, ended, time.Now())
 }
 
 // told is how a role is called in events.

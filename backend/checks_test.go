@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -10,6 +11,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
 // application is one that accepts the key it was told to, and may be made sick.
@@ -103,6 +106,98 @@ func TestCheckBefore(t *testing.T) {
 	m.delete("checks/default/health")
 	if names := m.list("checks/default"); len(names) != 0 {
 		t.Errorf("the checks are %v", names)
+	}
+}
+
+// TestDroppedTasks end before they are decided, which no record calls passed: a check
+// that was deleted or cannot be made any more, and a destination that was taken away.
+func TestDroppedTasks(t *testing.T) {
+	for what, drop := range map[string]func(m *mount){
+		"check deleted":     func(m *mount) { m.delete("checks/default/health") },
+		"check unreadable":  func(m *mount) { m.damageCheck("health") },
+		"destination taken": func(m *mount) { m.write("roles/default", d("destinations", "")) },
+	} {
+		t.Run(what, func(t *testing.T) {
+			m, a := newMount(t), newApplication(t)
+			a.status.Store(http.StatusInternalServerError)
+			watchedRole(m, a, "interval", 10, "watch_period", 60, "attempts", 5)
+			name := "check/health"
+			if strings.HasPrefix(what, "destination") {
+				name = "destination/hook"
+				m.write("destinations/hook", d("type", "webhook", "url", a.URL, "key", "0123456789abcdef", "allowed_roles", "*", "verify", false, "values", "x={{api_key}}"))
+				m.write("roles/default", d("destinations", "hook"))
+			}
+			id := fmt.Sprint(m.write("rotate", d("wait", 0))["rotation_id"])
+			m.eventually("the first request", func() bool { return a.asked.Load() > 0 && m.task(name) != nil && m.task(name)["detail"] != "" })
+			drop(m)
+			m.tick(time.Minute)
+			m.eventually("the end of the task", func() bool { task := m.task(name); return task == nil || task["done"] == true })
+			if task := m.task(name); task != nil && task["dropped"] != true {
+				t.Errorf("status has %v", task)
+			}
+			m.delete("checks/default/health")
+			m.tick(time.Minute)
+			m.eventually("the end of what follows", func() bool { m.tick(time.Second); return m.read("status", nil)["following"] == nil })
+			text := fmt.Sprint(m.read("history/default/"+id, d("format", "markdown"))["markdown"])
+			if !strings.Contains(text, name+": ➖ not decided: ") || strings.Contains(text, "Integration testing: ✅") {
+				t.Errorf("the record says:\n%s", text)
+			}
+		})
+	}
+}
+
+// task is what status tells of something that follows.
+func (m *mount) task(name string) map[string]any {
+	m.Helper()
+	following, _ := m.read("status", nil)["following"].(map[string]any)
+	if following == nil {
+		return nil
+	}
+	task, _ := following["tasks"].(map[string]any)[name].(map[string]any)
+	return task
+}
+
+// damageCheck makes what is stored of a check of role default be none.
+func (m *mount) damageCheck(name string) {
+	m.Helper()
+	r, err := m.b.registry.get(m.Context(), rolePrefix, defaultRole)
+	if err == nil {
+		err = r.Change(m.Context(), nil, func(s *rotation.State) error {
+			s.Checks[name] = json.RawMessage(`"damaged"`)
+			return nil
+		})
+	}
+	if err != nil {
+		m.Fatal(err)
+	}
+}
+
+// TestWhatFollowsFitsTheOverlap adds what a destination and a check may take, whichever
+// of the two, or of the overlap, is written last.
+func TestWhatFollowsFitsTheOverlap(t *testing.T) {
+	m, a := newMount(t), newApplication(t)
+	m.listed("127.0.0.1")
+	m.write("roles/default", d("rotation_period", "24h", "overlap", "1h"))
+	m.write("secrets/default/api", d("type", "api_key"))
+	hook := d("type", "webhook", "url", a.URL, "key", "0123456789abcdef", "allowed_roles", "*", "verify", false, "values", "x={{api_key}}")
+	const update = logical.UpdateOperation
+	for _, required := range []bool{true, false} {
+		hook["required"], hook["deadline"] = required, "30m"
+		m.write("destinations/hook", hook)
+		m.write("roles/default", d("destinations", "hook", "overlap", "1h"))
+		check := func(watch string) map[string]any { return d("url", a.URL, "watch_period", watch) }
+		m.refused(update, "checks/default/health", check("30m"), "watch_period", "health", "hook", "30m0s", "1h0m0s")
+		m.write("checks/default/health", check("20m"))
+		m.refused(update, "destinations/hook", d("verify", false, "deadline", "40m"), "deadline", "health", "hook", "40m0s", "1h0m0s")
+		m.refused(update, "roles/default", d("overlap", "45m"), "overlap", "health", "hook", "45m0s")
+		m.write("roles/default", d("destinations", ""))
+		m.write("destinations/hook", d("verify", false, "deadline", "40m"))
+		m.refused(update, "roles/default", d("destinations", "hook"), "destinations", "health", "hook", "40m0s")
+		m.refused(update, "roles/default", d("overlap", "15m"), "overlap", "health", "15m0s")
+		if got := m.read("roles/default", nil); got["overlap"] != int64(3600) || len(m.read("destinations/hook", nil)["roles"].([]string)) != 0 {
+			t.Errorf("what was refused changed the role: %v", got)
+		}
+		m.delete("checks/default/health")
 	}
 }
 

@@ -89,7 +89,7 @@ const (
 func (c *copies) step(ctx context.Context, r *rotation.Role, name string, t rotation.Task) rotation.Task {
 	config, err := c.b.destination(ctx, name)
 	if err == nil && (config == nil || !slices.Contains(r.Snapshot().Destinations, name)) {
-		t.Done, t.Detail = true, "removed meanwhile"
+		t.Done, t.Dropped, t.Detail = true, true, "removed meanwhile"
 		return t
 	}
 	if err == nil {

@@ -26,9 +26,12 @@ type courier struct {
 	waiting []*rotation.Role
 	noted   map[*rotation.Role]bool // those that are waiting
 	cursors map[string]*cursor      // by key of the role, only as far as read
-	failed  int                     // deliveries in a row
-	problem string                  // why the latest one failed, empty after a success
-	retryAt time.Time
+	// reminded is when an Alertmanager was last told what lasts, by key of the role; a
+	// role of which nothing lasts is left out.
+	reminded map[string]time.Time
+	failed   int    // deliveries in a row
+	problem  string // why the latest one failed, empty after a success
+	retryAt  time.Time
 }
 
 // The pauses after failed deliveries.
@@ -38,7 +41,7 @@ const (
 )
 
 func newCourier(b *backend, name string, config alert.Config) *courier {
-	c := &courier{b: b, name: name, config: config, signal: make(chan struct{}, 1), cursors: map[string]*cursor{}, noted: map[*rotation.Role]bool{}}
+	c := &courier{b: b, name: name, config: config, signal: make(chan struct{}, 1), cursors: map[string]*cursor{}, noted: map[*rotation.Role]bool{}, reminded: map[string]time.Time{}}
 	c.ctx, c.stop = context.WithCancel(b.engine.Context)
 	for _, r := range b.registry.loaded() {
 		c.note(r)
@@ -137,13 +140,17 @@ func (c *courier) tell(r *rotation.Role) error {
 	}
 	for {
 		events, next, err := c.pending(r, *at)
-		if err != nil || *at == next {
+		if err != nil {
 			return err
+		}
+		if at.same(next) {
+			return c.remind(r, at)
 		}
 		for _, e := range events {
 			if err := c.b.send(c.ctx, c.config, e, time.Now()); err != nil {
 				return err
 			}
+			next.Lasting = c.lastingAfter(next.Lasting, e)
 		}
 		if len(events) > 0 {
 			if err := c.keep(r, next); err != nil {

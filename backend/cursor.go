@@ -1,8 +1,10 @@
 package backend
 
 import (
+	"slices"
 	"time"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/alert"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
@@ -15,6 +17,15 @@ type cursor struct {
 	// DueSoon and Overdue are the rotations of which that was told.
 	DueSoon time.Time `json:"due_soon,omitzero"`
 	Overdue time.Time `json:"overdue,omitzero"`
+	// Lasting is what an Alertmanager was told and shows, so that whoever is active
+	// next tells it again, or that it is over.
+	Lasting []alert.Lasting `json:"lasting,omitempty"`
+}
+
+// same reports whether both are as far.
+func (at cursor) same(other cursor) bool {
+	return at.Sequence == other.Sequence && at.Started == other.Started && at.DueSoon.Equal(other.DueSoon) &&
+		at.Overdue.Equal(other.Overdue) && slices.Equal(at.Lasting, other.Lasting)
 }
 
 // keep stores how far the courier is, after the sink has taken what comes before

@@ -23,9 +23,10 @@ func (s *story) verification(d *paper) {
 type verdict string
 
 const (
-	passed  verdict = "✅ passed"
-	failed  verdict = "❌ failed"
-	pending verdict = "⏳ not ended"
+	passed    verdict = "✅ passed"
+	failed    verdict = "❌ failed"
+	pending   verdict = "⏳ not ended"
+	undecided verdict = "➖ not decided"
 )
 
 // worse returns the one of two verdicts that people have to know of.
@@ -184,6 +185,8 @@ func (s *story) judge(t rotation.Task) verdict {
 	switch {
 	case t.Failed:
 		return failed
+	case t.Dropped:
+		return undecided
 	case t.Done:
 		return passed
 	case len(s.awaited) == 0:

@@ -153,7 +153,7 @@ func following(s *rotation.Snapshot) any {
 	tasks := map[string]any{}
 	for _, t := range s.Following.Tasks {
 		tasks[t.Name] = map[string]any{
-			"done": t.Done, "failed": t.Failed, "required": t.Required, "detail": t.Detail, "next": timestamp(t.Next),
+			"done": t.Done, "failed": t.Failed, "dropped": t.Dropped, "required": t.Required, "detail": t.Detail, "next": timestamp(t.Next),
 		}
 	}
 	return map[string]any{"rotation_id": s.Following.ID, "tasks": tasks}

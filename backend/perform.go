@@ -80,6 +80,8 @@ func describeTasks(tasks []rotation.Task) string {
 		switch {
 		case t.Failed:
 			state = "failed"
+		case t.Dropped:
+			state = "not decided"
 		case t.Done:
 			state = "done"
 		}

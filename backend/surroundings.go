@@ -101,7 +101,7 @@ func (s surroundings) Do(ctx context.Context, r *rotation.Role, t rotation.Task)
 		return s.b.copies.step(ctx, r, name, t)
 	}
 	if err := s.look(ctx, r, &t); err != nil {
-		t.Done, t.Detail = true, err.Error()
+		t.Done, t.Dropped, t.Detail = true, true, err.Error()
 	}
 	return t
 }

@@ -31,6 +31,9 @@ const (
 	Test = "test"
 )
 
+// AttentionMessage is the message of NeedsAttention.
+const AttentionMessage = "The role needs a person: automatic rotation has stopped. Read status for what to do"
+
 // The severities.
 const (
 	Info     = "info"
@@ -107,7 +110,7 @@ func FromRecord(rec rotation.Record, attention bool) []Event {
 		fromPublish(rec, add)
 	}
 	if attention && rec.Outcome != rotation.OutcomeCompleted {
-		add(NeedsAttention, "The role needs a person: automatic rotation has stopped. Read status for what to do")
+		add(NeedsAttention, AttentionMessage)
 	}
 	return events
 }

@@ -49,18 +49,23 @@ type alert struct {
 	EndsAt      time.Time         `json:"endsAt"`
 }
 
-// alerts is the event as an alert that fires, and what it resolves. An alert is
-// known by its labels, so these are the same for the next one of its kind.
-func (e Event) alerts(now time.Time) []alert {
+// firing is the event as an alert that fires. An alert is known by its labels, so these
+// are the same for the next one of its kind.
+func (e Event) firing(now time.Time) alert {
 	fires := otherFires
 	if e.Severity == Info {
 		fires = infoFires
 	}
-	all := []alert{{
+	return alert{
 		Labels:      e.labels(e.Event),
 		Annotations: map[string]string{"summary": e.Message, "rotation_id": e.RotationID, "event_id": e.ID},
 		StartsAt:    e.Time, EndsAt: later(e.Time, now).Add(fires),
-	}}
+	}
+}
+
+// alerts is the event as an alert, and what it resolves.
+func (e Event) alerts(now time.Time) []alert {
+	all := []alert{e.firing(now)}
 	if e.Event == RotationCompleted {
 		for _, name := range resolved {
 			all = append(all, alert{Labels: e.labels(name), StartsAt: e.Time, EndsAt: e.Time})
@@ -86,6 +91,13 @@ func (e Event) labels(name string) map[string]string {
 		labels["severity"] = e.Severity
 	}
 	return labels
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
 }
 
 func later(a, b time.Time) time.Time {

@@ -108,10 +108,14 @@ const sendTimeout = 10 * time.Second
 // Send delivers an event, where the rule lets it go. The error tells no
 // secret, and of the address, which may be one, no more than its host.
 func (c Config) Send(ctx context.Context, rule outbound.Rule, e Event, now time.Time) error {
+	return c.post(ctx, rule, e.ID, c.payload(e, now), now)
+}
+
+func (c Config) post(ctx context.Context, rule outbound.Rule, id string, body any, now time.Time) error {
 	ctx, cancel := context.WithTimeout(ctx, sendTimeout)
 	defer cancel()
 	m := c.message()
-	m.ID, m.Body, m.Time = e.ID, c.payload(e, now), now
+	m.ID, m.Body, m.Time = id, body, now
 	status, err := outbound.Post(ctx, rule.For(c.Checked), m)
 	if err == nil && (status < 200 || status > 299) {
 		return fmt.Errorf("answered with status %d", status)

@@ -24,9 +24,11 @@ type Task struct {
 	Stage int `json:"stage,omitempty"`
 	// Next is when to do the next step; zero means at once.
 	Next time.Time `json:"next,omitzero"`
-	// Done says that there is no next step, Failed that it went wrong.
-	Done   bool `json:"done,omitempty"`
-	Failed bool `json:"failed,omitempty"`
+	// Done says that there is no next step, Failed that it went wrong, and Dropped that
+	// it ended before it was decided how it went.
+	Done    bool `json:"done,omitempty"`
+	Failed  bool `json:"failed,omitempty"`
+	Dropped bool `json:"dropped,omitempty"`
 	// Detail says how the latest step went. It holds no secret.
 	Detail string `json:"detail,omitempty"`
 	// Data belongs to who does the task. It holds no secret.

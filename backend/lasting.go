@@ -1,0 +1,113 @@
+package backend
+
+import (
+	"slices"
+	"time"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/alert"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
+)
+
+// remindAfter is how soon an Alertmanager is told again what lasts. Vault's timer, of a
+// minute, makes it so; a change in between does not.
+const remindAfter = 50 * time.Second
+
+// lastingAfter is what lasts after an event was told.
+func (c *courier) lastingAfter(lasting []alert.Lasting, e alert.Event) []alert.Lasting {
+	if c.config.Type != alert.Alertmanager {
+		return nil
+	}
+	lasting = slices.DeleteFunc(slices.Clone(lasting), func(l alert.Lasting) bool { return l.EndedBy(e) })
+	added, ok := e.Lasts(time.Now())
+	if !ok {
+		return lasting
+	}
+	return append(slices.DeleteFunc(lasting, added.Same), added)
+}
+
+// remind tells an Alertmanager again what lasts of a role, and at once what has begun
+// to last or is over without an event that said so.
+func (c *courier) remind(r *rotation.Role, at *cursor) error {
+	if c.config.Type != alert.Alertmanager {
+		return nil
+	}
+	s, now := r.Snapshot(), c.b.now()
+	next := *at
+	next.Lasting = slices.Clone(at.Lasting)
+	for _, e := range c.wanted(r, c.current(r, s, now)) {
+		l, _ := e.Lasts(now)
+		if !slices.ContainsFunc(next.Lasting, func(known alert.Lasting) bool { return known.Event.Event == e.Event }) {
+			next.Lasting = append(next.Lasting, l)
+		}
+	}
+	var ended []alert.Lasting
+	next.Lasting = slices.DeleteFunc(next.Lasting, func(l alert.Lasting) bool {
+		over := c.over(r, s, l, now)
+		if over {
+			ended = append(ended, l)
+		}
+		return over
+	})
+	changed := !at.same(next)
+	if len(next.Lasting)+len(ended) > 0 && (changed || now.Sub(c.remindedAt(r)) >= remindAfter) {
+		if err := c.b.remind(c.ctx, c.config, next.Lasting, ended); err != nil {
+			return err
+		}
+	}
+	if changed {
+		if err := c.keep(r, next); err != nil {
+			return err
+		}
+	}
+	*at = next
+	c.setReminded(r, now, len(next.Lasting) > 0)
+	return nil
+}
+
+// current returns the events of what is the case with a role now.
+func (c *courier) current(r *rotation.Role, s *rotation.Snapshot, now time.Time) []alert.Event {
+	events := c.timely(r, s, now)
+	if s.NeedsAttention && !s.Deleted {
+		e := alert.New(alert.NeedsAttention, r.Key+"-"+s.LastRotation.Format(time.RFC3339), alert.AttentionMessage)
+		e.Time = now
+		events = append(events, e)
+	}
+	return events
+}
+
+// over reports whether what lasted is not so any more.
+func (c *courier) over(r *rotation.Role, s *rotation.Snapshot, l alert.Lasting, now time.Time) bool {
+	if s.Deleted {
+		return true
+	}
+	switch l.Event.Event {
+	case alert.DestinationFailed, alert.DestinationDrifted:
+		if !slices.Contains(s.Destinations, l.Event.Destination) {
+			return true
+		}
+		t, err := c.b.copies.of(c.ctx, copyKey{l.Event.Destination, r.Name})
+		return err == nil && t.stateFor(s) == copyInSync
+	case alert.NeedsAttention, alert.RotationOverdue, alert.RotationDueSoon:
+		return !slices.ContainsFunc(c.current(r, s, now), func(e alert.Event) bool { return e.Event == l.Event.Event })
+	}
+	return !now.Before(l.Until)
+}
+
+// lasts reports whether something of a role lasts, of which the sink is told again.
+func (c *courier) lasts(r *rotation.Role) bool { return !c.remindedAt(r).IsZero() }
+
+func (c *courier) remindedAt(r *rotation.Role) time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.reminded[r.Key]
+}
+
+func (c *courier) setReminded(r *rotation.Role, now time.Time, lasts bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !lasts {
+		delete(c.reminded, r.Key)
+	} else if now.Sub(c.reminded[r.Key]) >= remindAfter {
+		c.reminded[r.Key] = now
+	}
+}
