@@ -88,6 +88,12 @@ func (g *agent) connects(settings map[string]string) {
 // byEnvironment has an Agent start a program that shows what it is given.
 func byEnvironment(t *testing.T, a answer) outcome {
 	t.Helper()
+	settings := environmentOf(t, a)
+	return outcome{settings["DB_SSLMODE"], settings["DB_SSL_ROOT_CERTIFICATE"]}
+}
+
+func environmentOf(t *testing.T, a answer) map[string]string {
+	t.Helper()
 	shown := filepath.Join(t.TempDir(), "shown")
 	show := fmt.Sprintf(`"sh", "-c", "env -0 >%[1]s.part && mv %[1]s.part %[1]s && exec sleep 600"`, shown)
 	g := stored(t, a).startAgent("agent", "agent-exec.hcl", `"/usr/local/bin/smvm-api", "-listen", "127.0.0.1:8000", "-from", "environment"`, show)
@@ -96,8 +102,7 @@ func byEnvironment(t *testing.T, a answer) outcome {
 		text, err = os.ReadFile(shown)
 		return err
 	})
-	settings := variablesOf(string(text))
-	return outcome{settings["DB_SSLMODE"], settings["DB_SSL_ROOT_CERTIFICATE"]}
+	return variablesOf(string(text))
 }
 
 // manifest is the resource of a kind in a file.

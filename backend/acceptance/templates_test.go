@@ -172,6 +172,54 @@ func TestTemplatesAreAll(t *testing.T) {
 	}
 }
 
+// TestTemplatesOfEveryKey has Agents hand keys of each kind to smvm-api: by files, where
+// it reads all of a key, and by the environment; in the overlap from a key of one kind to
+// one of the other, and without a private part.
+func TestTemplatesOfEveryKey(t *testing.T) {
+	t.Parallel()
+	const public, private, previous = "-----BEGIN PUBLIC KEY-----\nMCow\n-----END PUBLIC KEY-----\n", "-----BEGIN PRIVATE KEY-----\nMC4C\n-----END PRIVATE KEY-----\n", "-----BEGIN PUBLIC KEY-----\nMFkw\n-----END PUBLIC KEY-----\n"
+	remember(private)
+	hmac := answerOf("disable", "")
+	asymmetric := hmac.with("jwt_algorithm", "EdDSA").with("jwt_public_key", public)
+	delete(asymmetric, "jwt_secret")
+	for name, a := range map[string]answer{
+		"HMAC":             hmac,
+		"HMAC, overlap":    hmac.with("jwt_previous_algorithm", "ES256").with("jwt_previous_kid", "0").with("jwt_previous_public_key", previous),
+		"public":           asymmetric,
+		"exportable":       asymmetric.with("jwt_private_key", private),
+		"EdDSA after RSA":  asymmetric.with("jwt_private_key", private).with("jwt_previous_algorithm", "RS256").with("jwt_previous_kid", "0").with("jwt_previous_public_key", previous),
+		"EdDSA after HMAC": asymmetric.with("jwt_previous_algorithm", "HS256").with("jwt_previous_kid", "0").with("jwt_previous_secret", "the old one"),
+	} {
+		want := map[string]string{}
+		for field, value := range a {
+			if strings.HasPrefix(field, "jwt_") || strings.HasPrefix(field, "api_") {
+				want[field] = value.(string)
+			}
+		}
+		t.Run(name+" files", func(t *testing.T) {
+			t.Parallel()
+			g := stored(t, a).startAgent("agent", "agent.hcl")
+			var found map[string]string
+			g.eventually("config/secrets.yaml", 30*time.Second, func(context.Context) error {
+				content, err := os.ReadFile(filepath.Join(g.dir, "config", "secrets.yaml"))
+				return errors.Join(err, yaml.Unmarshal(content, &found))
+			})
+			if !maps.Equal(found, want) {
+				t.Errorf("the file has %v", slices.Sorted(maps.Keys(found)))
+			}
+		})
+		t.Run(name+" environment", func(t *testing.T) {
+			t.Parallel()
+			settings := environmentOf(t, a)
+			for _, field := range []string{"algorithm", "kid", "secret", "public_key", "private_key", "previous_algorithm", "previous_kid", "previous_secret", "previous_public_key"} {
+				if got := settings["JWT_"+strings.ToUpper(field)]; got != want["jwt_"+field] {
+					t.Errorf("%s is %d bytes, want %d", field, len(got), len(want["jwt_"+field]))
+				}
+			}
+		})
+	}
+}
+
 // TestTemplatesOfHostileValues has values with all that means something to a shell,
 // to YAML, to systemd and to templates. They come out as they went in, or, where a
 // line feed would make another setting, nothing comes out.

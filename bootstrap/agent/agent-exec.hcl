@@ -69,9 +69,17 @@ env_template "JWT_KID" {
   contents             = "{{ with secret \"smvm/creds/default\" }}{{ .Data.jwt_kid }}{{ end }}"
   error_on_missing_key = true
 }
+# A key that others verify with has a public part instead of a secret, and a private
+# one if the engine hands it out (exportable).
 env_template "JWT_SECRET" {
-  contents             = "{{ with secret \"smvm/creds/default\" }}{{ .Data.jwt_secret }}{{ end }}"
+  contents             = "{{ with secret \"smvm/creds/default\" }}{{ if not (index .Data \"jwt_public_key\") }}{{ .Data.jwt_secret }}{{ end }}{{ end }}"
   error_on_missing_key = true
+}
+env_template "JWT_PUBLIC_KEY" {
+  contents = "{{ with secret \"smvm/creds/default\" }}{{ with index .Data \"jwt_public_key\" }}{{ . }}{{ end }}{{ end }}"
+}
+env_template "JWT_PRIVATE_KEY" {
+  contents = "{{ with secret \"smvm/creds/default\" }}{{ with index .Data \"jwt_private_key\" }}{{ . }}{{ end }}{{ end }}"
 }
 env_template "API_KEY" {
   contents             = "{{ with secret \"smvm/creds/default\" }}{{ .Data.api_key }}{{ end }}"
@@ -81,6 +89,12 @@ env_template "API_KEY" {
 # There only during the overlap.
 env_template "JWT_PREVIOUS_KID" {
   contents = "{{ with secret \"smvm/creds/default\" }}{{ with .Data.jwt_previous_kid }}{{ . }}{{ end }}{{ end }}"
+}
+env_template "JWT_PREVIOUS_ALGORITHM" {
+  contents = "{{ with secret \"smvm/creds/default\" }}{{ with index .Data \"jwt_previous_algorithm\" }}{{ . }}{{ end }}{{ end }}"
+}
+env_template "JWT_PREVIOUS_PUBLIC_KEY" {
+  contents = "{{ with secret \"smvm/creds/default\" }}{{ with index .Data \"jwt_previous_public_key\" }}{{ . }}{{ end }}{{ end }}"
 }
 env_template "JWT_PREVIOUS_SECRET" {
   contents = "{{ with secret \"smvm/creds/default\" }}{{ with .Data.jwt_previous_secret }}{{ . }}{{ end }}{{ end }}"

@@ -31,7 +31,9 @@ var variables = map[string]string{
 	"DB_HOST": "db_host", "DB_PORT": "db_port", "DB_NAME": "db_database", "DB_USER": "db_username",
 	"DATABASE_PASSWORD": "db_password", "DB_SSLMODE": "db_sslmode", "DB_SSL_ROOT_CERTIFICATE": "db_ssl_root_certificate",
 	"JWT_ALGORITHM": "jwt_algorithm", "JWT_KID": "jwt_kid", "JWT_SECRET": "jwt_secret",
+	"JWT_PUBLIC_KEY": "jwt_public_key", "JWT_PRIVATE_KEY": "jwt_private_key",
 	"JWT_PREVIOUS_KID": "jwt_previous_kid", "JWT_PREVIOUS_SECRET": "jwt_previous_secret",
+	"JWT_PREVIOUS_ALGORITHM": "jwt_previous_algorithm", "JWT_PREVIOUS_PUBLIC_KEY": "jwt_previous_public_key",
 	"API_KEY": "api_key", "API_PREVIOUS_KEY": "api_previous_key",
 }
 
