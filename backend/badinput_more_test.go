@@ -1,6 +1,8 @@
 package backend
 
 import (
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -76,10 +78,16 @@ func TestBadText(t *testing.T) {
 		"rollback/r":     {"reason"},
 		"secrets/r/key":  {"prefix"},
 		"secrets/nope/x": {"value"},
+		"checks/r/c":     {"tls_ca"},
+		"alerts/a":       {"tls_ca"},
+		"destinations/d": {"tls_ca"},
 	} {
 		for _, name := range fields {
 			for text, words := range texts {
-				m.refused(logical.UpdateOperation, path, d(name, text), append(words, name)...)
+				if name == "tls_ca" && len(text) == 1<<20 {
+					words = []string{"limit is 524288"}
+				}
+				m.refused(logical.UpdateOperation, path, d(name, text), append(slices.Clone(words), name)...)
 			}
 		}
 	}
@@ -100,4 +108,35 @@ func TestUnknownRoleBeforeAny(t *testing.T) {
 	m.write("roles/other", d("rotation_period", "1h"))
 	m.refused(logical.UpdateOperation, "roles/ghost", d("rotation_period", 1), "rotation_period")
 	m.refused(logical.ReadOperation, "history/ghost", nil, "unknown role", "there is: default, other")
+}
+
+// TestLargeBundles takes a bundle of 512 KB wherever there is tls_ca, reads it back
+// after a restart, and takes another in its place.
+func TestLargeBundles(t *testing.T) {
+	bundle := strings.Repeat(aCA(), maxBundle/len(aCA()))
+	third := bundle[:len(bundle)/3/len(aCA())*len(aCA())]
+	m := newMount(t)
+	m.listed("orders.example.com")
+	m.write("roles/r", nil)
+	m.write("secrets/r/key", d("type", "api_key"))
+	for path, data := range map[string]map[string]any{
+		"connections/c":  d("host", "192.0.2.1", "database", "orders", "username", "u", "password", "password-0123456789", "verify_connection", false),
+		"checks/r/c":     d("url", "https://orders.example.com/", "attempts", 1, "on_failure", "alert", "timeout", 1, "interval", 1),
+		"alerts/a":       d("type", "webhook", "url", "https://orders.example.com/alerts-only", "events", "rotation_overdue"),
+		"destinations/d": d("type", "webhook", "url", "https://orders.example.com/copies-only", "key", "0123456789abcdef", "values", "x={{key_key}}", "verify", false),
+	} {
+		for _, ca := range []string{bundle, third, bundle} {
+			data["tls_ca"] = ca
+			m.write(path, data)
+			m.boot()
+			if got := m.read(path, nil)["tls_ca"]; got != ca {
+				t.Errorf("%s has %d bytes of %d", path, len(fmt.Sprint(got)), len(ca))
+			}
+		}
+	}
+	for key, value := range m.storage.contents(t) {
+		if len(value) > 1<<20 {
+			t.Errorf("%s has %d bytes, more than Vault's storage takes", key, len(value))
+		}
+	}
 }

@@ -24,6 +24,18 @@ const statusUnprocessable = http.StatusUnprocessableEntity
 // maxFieldLength is the longest text a request may carry in one field.
 const maxFieldLength = 64 << 10
 
+// maxBundle is the same for certificates of authorities: a provider's bundle for all of
+// its regions has more. With what else an entry has it fits into one of storage.
+const maxBundle = 512 << 10
+
+// limitOf is the longest text that a field may carry.
+func limitOf(field string) int {
+	if field == "tls_ca" {
+		return maxBundle
+	}
+	return maxFieldLength
+}
+
 // HandleRequest checks what holds for every path before the framework sees the
 // request, and maps the errors of all of them afterwards.
 func (b *backend) HandleRequest(ctx context.Context, req *logical.Request) (*logical.Response, error) {
@@ -148,8 +160,8 @@ func checkValue(name string, value any) error {
 // UTF-8 into the replacement character before a plugin sees them.
 func checkString(name, v string) error {
 	switch {
-	case len(v) > maxFieldLength:
-		return invalid(name, "is %d bytes long; the limit is %d", len(v), maxFieldLength)
+	case len(v) > limitOf(name):
+		return invalid(name, "is %d bytes long; the limit is %d", len(v), limitOf(name))
 	case !utf8.ValidString(v) || strings.ContainsRune(v, utf8.RuneError):
 		return invalid(name, "is not valid UTF-8")
 	case strings.ContainsRune(v, 0):

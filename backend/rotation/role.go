@@ -288,7 +288,7 @@ func (r *Role) change(ctx context.Context, rec *Record, change func(*State) erro
 		if err := change(s); err != nil {
 			return err
 		}
-		if err := s.checkSize(r.Name, r.Snapshot().State, maxDescribed); err != nil || rec == nil {
+		if err := s.checkDescribed(r.Name, r.Snapshot().State); err != nil || rec == nil {
 			return err
 		}
 		if alone && s.InFlight != nil {

@@ -149,11 +149,10 @@ func (run *Run) intend(ctx context.Context) error {
 				return err
 			}
 		}
-		limit := maxIntended
 		if run.added != nil {
-			limit = maxDescribed
+			return s.checkDescribed(run.role.Name, run.role.Snapshot().State)
 		}
-		return s.checkSize(run.role.Name, run.role.Snapshot().State, limit)
+		return s.checkSize(run.role.Name, run.role.Snapshot().State)
 	})
 	if err != nil {
 		return err
