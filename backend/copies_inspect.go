@@ -27,6 +27,10 @@ func (c *copies) inspect(ctx context.Context, r *rotation.Role, _ []string, _ pr
 			severity = preflight.Error
 		}
 		found.Expect(err == nil, "destination.permissions", severity, preflight.Fix{}, "nothing can be published to destination %s: %v", name, err)
+		if err == nil {
+			untried := config.Target.Untried()
+			found.Expect(untried == "", "destination.untried", preflight.Unknown, preflight.Fix{}, "of what destination %s needs, these are not tried before a rotation: %s", name, untried)
+		}
 	}
 	return found
 }

@@ -52,11 +52,7 @@ func (l Lasting) EndedBy(e Event) bool {
 func (c Config) Remind(ctx context.Context, rule outbound.Rule, lasting, ended []Lasting, now time.Time) error {
 	var all []alert
 	for _, l := range lasting {
-		a := l.Event.firing(now)
-		if !l.Until.IsZero() {
-			a.EndsAt = l.Until
-		}
-		all = append(all, a)
+		all = append(all, l.Event.firing(now))
 	}
 	for _, l := range ended {
 		a := l.Event.firing(now)

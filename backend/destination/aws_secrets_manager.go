@@ -83,6 +83,12 @@ func (a *AWSSecretsManager) Preflight(ctx context.Context, rule outbound.Rule, c
 	return problems
 }
 
+// Untried implements Target. Secrets Manager has no call that tries a right to write
+// and writes nothing, and IAM's simulation takes a right of its own.
+func (a *AWSSecretsManager) Untried() string {
+	return "the rights to write (secretsmanager:CreateSecret, TagResource, PutSecretValue and UpdateSecretVersionStage): AWS can't be asked without writing, so compare its policy with bootstrap/destinations/aws-secrets-manager.json"
+}
+
 // Publish implements Target.
 func (a *AWSSecretsManager) Publish(ctx context.Context, rule outbound.Rule, c Copy) error {
 	s, err := a.open(ctx, rule)

@@ -39,6 +39,9 @@ type Target interface {
 	// Preflight tries, without changing anything, whether the names of c may be
 	// published under.
 	Preflight(ctx context.Context, rule outbound.Rule, c Copy) error
+	// Untried names what publishing takes and Preflight cannot try; empty if it tries
+	// all there is.
+	Untried() string
 	// Publish makes the target hold c, and reads it back.
 	Publish(ctx context.Context, rule outbound.Rule, c Copy) error
 	// Compare says what the target holds otherwise than c; nothing if it holds c.

@@ -100,6 +100,9 @@ func (v *VaultKV) Preflight(ctx context.Context, rule outbound.Rule, c Copy) err
 	})
 }
 
+// Untried implements Target: Vault tells what a token may do.
+func (v *VaultKV) Untried() string { return "" }
+
 // Publish implements Target.
 func (v *VaultKV) Publish(ctx context.Context, rule outbound.Rule, c Copy) error {
 	return v.use(ctx, rule, func(s *kvSession) error {

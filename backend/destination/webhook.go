@@ -66,6 +66,9 @@ func (w *Webhook) Preflight(ctx context.Context, rule outbound.Rule, c Copy) err
 	return w.post(ctx, rule, notice{ID: "test-" + c.ID, Event: testEvent, Owner: c.Owner, Role: c.Role})
 }
 
+// Untried implements Target: the test event takes what publishing takes.
+func (w *Webhook) Untried() string { return "" }
+
 // Publish implements Target.
 func (w *Webhook) Publish(ctx context.Context, rule outbound.Rule, c Copy) error {
 	n := notice{
