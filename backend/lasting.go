@@ -18,7 +18,7 @@ func (c *courier) lastingAfter(lasting []alert.Lasting, e alert.Event) []alert.L
 		return nil
 	}
 	lasting = slices.DeleteFunc(slices.Clone(lasting), func(l alert.Lasting) bool { return l.EndedBy(e) })
-	added, ok := e.Lasts(c.b.now())
+	added, ok := e.Lasts(time.Now())
 	if !ok {
 		return lasting
 	}
@@ -90,7 +90,7 @@ func (c *courier) over(r *rotation.Role, s *rotation.Snapshot, l alert.Lasting, 
 	case alert.NeedsAttention, alert.RotationOverdue, alert.RotationDueSoon:
 		return !slices.ContainsFunc(c.current(r, s, now), func(e alert.Event) bool { return e.Event == l.Event.Event })
 	}
-	return !now.Before(l.Until) || s.LastRotation.After(l.Event.Time)
+	return !now.Before(l.Until)
 }
 
 // lasts reports whether something of a role lasts, of which the sink is told again.

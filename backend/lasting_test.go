@@ -132,11 +132,6 @@ func TestConditionsLast(t *testing.T) {
 			map[string]func(a *manager, broken func(error)){
 				"rotated": func(a *manager, broken func(error)) { broken(nil); a.write("rotate", nil) },
 				"deleted": func(a *manager, _ func(error)) { a.delete("roles/default") },
-				"rotated, but never told": func(a *manager, broken func(error)) {
-					broken(nil)
-					a.write("alerts/am", d("events", "needs_attention,rotation_failed,rotation_overdue"))
-					a.write("rotate", nil)
-				},
 			},
 		},
 		"due soon": {
