@@ -2,7 +2,6 @@ package testenv
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"net"
@@ -81,18 +80,8 @@ func newPostgres(ctx context.Context, opts PostgresOptions) (*Postgres, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := newScratch(ctx, "postgres")
+	pg, err := placePostgres(ctx, bin)
 	if err != nil {
-		return nil, err
-	}
-	pg := &Postgres{
-		Host: "127.0.0.1", Password: rand.Text(), BinDir: bin,
-		LogPath: s.path("postgres.log"), scratch: s,
-	}
-	if pg.user, err = serverUser(); err != nil {
-		return pg, err
-	}
-	if pg.Port, err = freePort(ctx); err != nil {
 		return pg, err
 	}
 	return pg, pg.initCluster(ctx, opts)

@@ -12,10 +12,8 @@ import (
 
 // initCluster runs initdb and writes the configuration.
 func (pg *Postgres) initCluster(ctx context.Context, opts PostgresOptions) error {
-	for _, dir := range []string{"data", "socket"} {
-		if err := errors.Join(os.Mkdir(pg.scratch.path(dir), 0o700), own(pg.scratch.path(dir), pg.user)); err != nil {
-			return fmt.Errorf("make directory: %w", err)
-		}
+	if err := pg.makeDirectories(); err != nil {
+		return err
 	}
 	pwfile := pg.scratch.path("password")
 	if err := writeOwned(pwfile, pg.Password+"\n", pg.user); err != nil {
@@ -32,6 +30,16 @@ func (pg *Postgres) initCluster(ctx context.Context, opts PostgresOptions) error
 		return fmt.Errorf("remove password file: %w", err)
 	}
 	return pg.configure(opts)
+}
+
+// makeDirectories makes those of the server.
+func (pg *Postgres) makeDirectories() error {
+	for _, dir := range []string{"data", "socket"} {
+		if err := errors.Join(os.Mkdir(pg.scratch.path(dir), 0o700), own(pg.scratch.path(dir), pg.user)); err != nil {
+			return fmt.Errorf("make directory: %w", err)
+		}
+	}
+	return nil
 }
 
 // configure writes postgresql.conf, pg_hba.conf and what TLS needs.
@@ -56,7 +64,8 @@ func (pg *Postgres) configure(opts PostgresOptions) error {
 	for _, name := range slices.Sorted(maps.Keys(settings)) {
 		fmt.Fprintf(&conf, "%s = '%s'\n", name, strings.ReplaceAll(settings[name], "'", "''"))
 	}
-	hba := append(slices.Clone(opts.HBA), "local all all scram-sha-256", "host all all 127.0.0.1/32 scram-sha-256")
+	hba := append(slices.Clone(opts.HBA), "local all all scram-sha-256", "host all all 127.0.0.1/32 scram-sha-256",
+		"host replication all 127.0.0.1/32 scram-sha-256")
 	return errors.Join(
 		writeOwned(pg.scratch.path("data", "postgresql.conf"), conf.String(), pg.user),
 		writeOwned(pg.scratch.path("data", "pg_hba.conf"), strings.Join(hba, "\n")+"\n", pg.user),

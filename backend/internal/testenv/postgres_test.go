@@ -149,3 +149,29 @@ func must(t *testing.T, err error) {
 		t.Fatal(err)
 	}
 }
+
+// TestReplica loses what was committed while a replica was disconnected, and nothing
+// from before.
+func TestReplica(t *testing.T) {
+	t.Parallel()
+	pg := NewPostgres(t, PostgresOptions{})
+	replica := NewReplica(t, pg)
+	steps := []func(context.Context) error{
+		func(ctx context.Context) error { return pg.Exec(ctx, "CREATE TABLE kept ()") },
+		func(ctx context.Context) error { return replica.CatchUp(ctx, pg) },
+		replica.Disconnect,
+		func(ctx context.Context) error { return pg.Exec(ctx, "CREATE TABLE lost ()") },
+		func(context.Context) error { return pg.Kill() },
+		replica.Promote,
+		func(ctx context.Context) error { return replica.Exec(ctx, "CREATE TABLE after ()") },
+	}
+	for i, step := range steps {
+		if err := step(t.Context()); err != nil {
+			t.Fatalf("step %d: %v", i, err)
+		}
+	}
+	var kept, lost bool
+	if err := replica.ask(t.Context(), "SELECT to_regclass('kept') IS NOT NULL, to_regclass('lost') IS NOT NULL", &kept, &lost); err != nil || !kept || lost {
+		t.Errorf("kept: %t, lost: %t (%v)", kept, lost, err)
+	}
+}

@@ -1,0 +1,130 @@
+package testenv
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net/url"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// NewReplica is StartReplica for a test: it fails the test if that fails, and stops the
+// server when the test and its subtests are done.
+func NewReplica(t testing.TB, primary *Postgres) *Postgres {
+	t.Helper()
+	pg, err := StartReplica(t.Context(), primary)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stopAfter(t, pg.Stop, pg.LogPath)
+	return pg
+}
+
+// StartReplica starts a hot standby that streams from a primary without TLS, and
+// returns when it answers. It has the primary's users and passwords.
+func StartReplica(ctx context.Context, primary *Postgres) (*Postgres, error) {
+	pg, err := newReplica(ctx, primary)
+	if err == nil {
+		err = pg.Start(ctx)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("start replica: %w", err), pg.Stop())
+	}
+	return pg, nil
+}
+
+// newReplica copies the primary. What it returns needs a Stop also when there is an
+// error.
+func newReplica(ctx context.Context, primary *Postgres) (*Postgres, error) {
+	pg, err := placePostgres(ctx, primary.BinDir)
+	if err != nil {
+		return pg, err
+	}
+	pg.Password = primary.Password
+	if err := pg.makeDirectories(); err != nil {
+		return pg, err
+	}
+	copyPrimary := pg.command(ctx, "pg_basebackup", "-D", pg.scratch.path("data"), "-R", "-c", "fast", "--no-sync", "-d", primary.SuperuserDSN())
+	if out, err := copyPrimary.CombinedOutput(); err != nil {
+		return pg, fmt.Errorf("run pg_basebackup: %w: %s", err, out)
+	}
+	return pg, pg.configure(PostgresOptions{})
+}
+
+// Disconnect makes a replica stop streaming, as when the network between it and its
+// primary is gone: what is committed there from now on, it does not have.
+func (pg *Postgres) Disconnect(ctx context.Context) error {
+	// Nothing listens on port 1.
+	elsewhere := (&url.URL{Scheme: "postgres", Host: "127.0.0.1:1"}).String()
+	if err := pg.Exec(ctx, "ALTER SYSTEM SET primary_conninfo = '"+elsewhere+"'"); err != nil {
+		return err
+	}
+	if err := pg.Exec(ctx, "SELECT pg_reload_conf()"); err != nil {
+		return err
+	}
+	return pg.awaitTrue(ctx, "the replica to stop streaming", "SELECT NOT EXISTS (SELECT FROM pg_stat_wal_receiver)")
+}
+
+// CatchUp waits until a replica has what its primary has committed so far.
+func (pg *Postgres) CatchUp(ctx context.Context, primary *Postgres) error {
+	var at string
+	if err := primary.ask(ctx, "SELECT pg_current_wal_lsn()::text", &at); err != nil {
+		return err
+	}
+	return pg.awaitTrue(ctx, "the replica to catch up", "SELECT pg_last_wal_replay_lsn() >= '"+at+"'")
+}
+
+// Promote makes a primary of a replica, and returns when it is one.
+func (pg *Postgres) Promote(ctx context.Context) error {
+	if err := pg.Exec(ctx, "SELECT pg_promote()"); err != nil {
+		return err
+	}
+	return pg.awaitTrue(ctx, "the promotion", "SELECT NOT pg_is_in_recovery()")
+}
+
+// awaitTrue waits until the superuser's query answers true.
+func (pg *Postgres) awaitTrue(ctx context.Context, what, query string) error {
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	return Eventually(ctx, what, func(ctx context.Context) error {
+		var yes bool
+		if err := pg.ask(ctx, query, &yes); err != nil {
+			return err
+		}
+		if !yes {
+			return errors.New("not yet")
+		}
+		return nil
+	})
+}
+
+// ask runs a query of one row as the superuser.
+func (pg *Postgres) ask(ctx context.Context, query string, into ...any) error {
+	conn, err := pgx.Connect(ctx, pg.SuperuserDSN())
+	if err != nil {
+		return fmt.Errorf("connect as superuser: %w", err)
+	}
+	defer conn.Close(context.WithoutCancel(ctx)) //nolint:errcheck // nothing depends on it
+	return conn.QueryRow(ctx, query).Scan(into...)
+}
+
+// placePostgres makes the place for a server, which has no data yet. What it returns
+// needs a Stop also when there is an error.
+func placePostgres(ctx context.Context, bin string) (*Postgres, error) {
+	s, err := newScratch(ctx, "postgres")
+	if err != nil {
+		return nil, err
+	}
+	pg := &Postgres{
+		Host: "127.0.0.1", Password: rand.Text(), BinDir: bin,
+		LogPath: s.path("postgres.log"), scratch: s,
+	}
+	if pg.user, err = serverUser(); err != nil {
+		return pg, err
+	}
+	pg.Port, err = freePort(ctx)
+	return pg, err
+}
