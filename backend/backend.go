@@ -79,7 +79,7 @@ func Factory(ctx context.Context, conf *logical.BackendConfig) (logical.Backend,
 }
 
 func newBackend(now func() time.Time) *backend {
-	b := &backend{now: now, usage: newUsage(now), claims: claims{reserved: map[string]managedUser{}}, managed: newManagedUsers()}
+	b := &backend{now: now, usage: newUsage(now), claims: claims{reserved: map[claim]managedUser{}}, managed: newManagedUsers()}
 	b.settings.Store(&settings{})
 	ctx, stop := context.WithCancel(context.Background())
 	b.stop = stop

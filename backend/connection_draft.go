@@ -135,7 +135,7 @@ func takeApplication(d *framework.FieldData, a *secret.Application) {
 func takeConnection(d *framework.FieldData, c *secret.ConnectionConfig) {
 	_, byURL := d.GetOk("connection_url")
 	byParts := false
-	for name, target := range map[string]*string{"host": &c.Host, "database": &c.Database, "sslmode": &c.SSLMode} {
+	for name, target := range map[string]*string{"host": &c.Host, "database": &c.Database, "sslmode": &c.SSLMode, "target_session_attrs": &c.TargetSessionAttrs} {
 		if v, ok := d.GetOk(name); ok {
 			*target, byParts = v.(string), true
 		} else if byURL {

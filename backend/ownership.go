@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"sync"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
@@ -15,15 +14,18 @@ import (
 
 // claims keeps a database user from being managed twice: two owners would
 // overwrite each other's passwords. Users belong to a server, not to a database,
-// so a claim is the server's address and the user's name. A server may have more
-// than one address: see checkOtherAddresses.
+// so a claim is an address of the server and the user's name. A server may have more
+// addresses than are known here: see checkOtherAddresses.
 type claims struct {
 	mu sync.Mutex
 	// reserved are the claims of secrets that are being created.
-	reserved map[string]managedUser
+	reserved map[claim]managedUser
 }
 
-func claim(e secret.Endpoint, username string) string { return e.String() + "/" + username }
+type claim struct {
+	address  secret.Address
+	username string
+}
 
 // reserve claims the users of a new database secret, until release is called. By then
 // the secret is part of a role's state, or was not created.
@@ -63,7 +65,9 @@ func (b *backend) claimAll(ctx context.Context, role, name string, config secret
 		}
 	}
 	for _, username := range config.Usernames {
-		b.claims.reserved[claim(endpoint, username)] = managedUser{username, config.Connection, name, role}
+		for _, address := range endpoint.Addresses {
+			b.claims.reserved[claim{address, username}] = managedUser{username, config.Connection, name, role}
+		}
 	}
 	return nil
 }
@@ -72,7 +76,9 @@ func (b *backend) release(endpoint secret.Endpoint, usernames []string) {
 	b.claims.mu.Lock()
 	defer b.claims.mu.Unlock()
 	for _, username := range usernames {
-		delete(b.claims.reserved, claim(endpoint, username))
+		for _, address := range endpoint.Addresses {
+			delete(b.claims.reserved, claim{address, username})
+		}
 	}
 }
 
@@ -81,7 +87,7 @@ func (b *backend) release(endpoint secret.Endpoint, usernames []string) {
 func (b *backend) claimedAt(e secret.Endpoint) []string {
 	var owners []string
 	for claim, user := range b.claims.reserved {
-		if strings.HasPrefix(claim, e.String()+"/") && !slices.Contains(owners, user.manager()) {
+		if slices.Contains(e.Addresses, claim.address) && !slices.Contains(owners, user.manager()) {
 			owners = append(owners, user.manager())
 		}
 	}
@@ -96,7 +102,7 @@ func (b *backend) owner(ctx context.Context, e secret.Endpoint, username string)
 		return "", fmt.Errorf("find out who the administrators are: %w", err)
 	}
 	for _, c := range connections {
-		if endpoint, admin, err := b.server(ctx, c.Name); err == nil && claim(endpoint, admin) == claim(e, username) {
+		if endpoint, admin, err := b.server(ctx, c.Name); err == nil && admin == username && endpoint.Meets(e) {
 			return administratorOf(c.Name), nil
 		}
 	}
@@ -122,12 +128,14 @@ func (b *backend) manager(ctx context.Context, e secret.Endpoint, username strin
 			damaged = errors.Join(damaged, err)
 		case err != nil:
 			return "", err
-		case claim(endpoint, username) == claim(e, username):
+		case endpoint.Meets(e):
 			return user.manager(), nil
 		}
 	}
-	if user, reserved := b.claims.reserved[claim(e, username)]; reserved {
-		return user.manager(), nil
+	for _, address := range e.Addresses {
+		if user, reserved := b.claims.reserved[claim{address, username}]; reserved {
+			return user.manager(), nil
+		}
 	}
 	if damaged != nil {
 		return "", fmt.Errorf("find out which users are managed: %w", damaged)

@@ -32,9 +32,10 @@ func (b *backend) pathConnections() *framework.Path {
 func connectionFields() map[string]*framework.FieldSchema {
 	fields := map[string]*framework.FieldSchema{
 		"name":                    nameField("Name of the connection."),
-		"connection_url":          field(framework.TypeString, "postgresql://{{username}}:{{password}}@host:port/database?sslmode=verify-full, or give host, port, database and sslmode."),
-		"host":                    field(framework.TypeString, "Name or address of the server."),
+		"connection_url":          field(framework.TypeString, "postgresql://{{username}}:{{password}}@host:port/database?sslmode=verify-full, or give host, port, database and sslmode. It may name several hosts, as host:port,host:port."),
+		"host":                    field(framework.TypeString, "Name or address of the server; or several, separated by commas, each with :port if it has another one, of which the engine uses the primary."),
 		"port":                    field(framework.TypeInt, "Port of the server; 5432 by default."),
+		"target_session_attrs":    field(framework.TypeString, "read-write, the default with several hosts, or primary: which of them the engine and applications use."),
 		"database":                field(framework.TypeString, "Database to log in to; applications are given the same one."),
 		"sslmode":                 field(framework.TypeString, "disable, require, verify-ca or verify-full, the default."),
 		"username":                field(framework.TypeString, "User of the engine itself. It needs no superuser: see the README for the grants."),
@@ -52,7 +53,7 @@ func connectionFields() map[string]*framework.FieldSchema {
 		"allowed_usernames":         field(framework.TypeCommaStringSlice, "The users of the server that secrets may manage, with * for any text; all but the connection's own if left out."),
 		"allow_rotation_statements": field(framework.TypeBool, "Whether secrets may have rotation_statements, which run as the connection's own user; false by default."),
 
-		"application_host":       field(framework.TypeString, "Name or address by which applications reach the server, if it is not host."),
+		"application_host":       field(framework.TypeString, "Name or address by which applications reach the server, if it is not host; or several, as there."),
 		"application_port":       field(framework.TypeInt, "Port for applications, such as that of a pooler, if it is not port."),
 		"application_parameters": field(framework.TypeKVPairs, "Parameters of libpq for connection_string, such as target_session_attrs=read-write; sslmode among them is that of applications."),
 	}
@@ -231,7 +232,7 @@ func connectionData(s *rotation.Snapshot, settings secret.ConnectionSettings, st
 	if c.ConnectionURL != "" {
 		data["connection_url"] = c.ConnectionURL
 	} else {
-		data["host"], data["port"], data["database"], data["sslmode"] = c.Host, c.Port, c.Database, c.SSLMode
+		data["host"], data["port"], data["database"], data["sslmode"], data["target_session_attrs"] = c.Host, c.Port, c.Database, c.SSLMode, c.TargetSessionAttrs
 	}
 	for name, value := range status {
 		data[name] = value

@@ -17,7 +17,8 @@ type ConnectionConfig struct {
 	// postgresql://{{username}}:{{password}}@host:port/database?sslmode=verify-full;
 	// the user information may be left out.
 	ConnectionURL string `json:"connection_url,omitempty"`
-	// Host is a name or an address; IPv6 with or without brackets.
+	// Host is a name or an address; IPv6 with or without brackets. It may be several,
+	// separated by commas, each of which may have a port of its own behind a colon.
 	Host string `json:"host,omitempty"`
 	// Port is 1 to 65535; zero means 5432.
 	Port     int    `json:"port,omitempty"`
@@ -26,13 +27,17 @@ type ConnectionConfig struct {
 	// verify-full. As in libpq, require checks the certificate's chain when TLSCA
 	// is given and nothing otherwise.
 	SSLMode string `json:"sslmode,omitempty"`
+	// TargetSessionAttrs is read-write or primary, of which empty means read-write where
+	// there are several hosts. Either has the engine use the host that is the primary.
+	TargetSessionAttrs string `json:"target_session_attrs,omitempty"`
 	// TLSCA is the certificates (PEM) that the server's must descend from; empty
 	// means those of the operating system.
 	TLSCA string `json:"tls_ca,omitempty"`
 	// TLSCertificate and TLSKey (PEM) are this client's own; both or none.
 	TLSCertificate string `json:"tls_certificate,omitempty"`
 	TLSKey         string `json:"tls_key,omitempty"`
-	// TLSServerName is the name in the server's certificate, where it is not Host.
+	// TLSServerName is the name in the server's certificate, where it is not Host; with
+	// several hosts, in that of each.
 	TLSServerName string `json:"tls_server_name,omitempty"`
 	// MaxOpenConnections of the administrator's pool, 1 to 64; zero means 4.
 	// Trying a login opens one more for a moment.
@@ -59,16 +64,16 @@ const (
 	AuthenticatePassword = "password"
 )
 
-// Endpoint is where a connection leads, as applications are told.
+// Endpoint is where a connection leads.
 type Endpoint struct {
-	Host     string
-	Port     int
-	Database string
-	SSLMode  string
+	// Addresses are more than one where any of several hosts may be the primary.
+	Addresses []Address
+	Database  string
+	SSLMode   string
+	// TargetSessionAttrs is read-write or primary where only the primary will do, else
+	// empty.
+	TargetSessionAttrs string
 }
-
-// String returns host:port, with brackets around an IPv6 address.
-func (e Endpoint) String() string { return hostPort(e.Host, e.Port) }
 
 var hostName = regexp.MustCompile(`^[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_.])?$`)
 
@@ -122,39 +127,53 @@ func (c ConnectionConfig) Validate() error {
 // Endpoint returns where the connection leads. Its error wraps
 // rotation.ErrInvalid.
 func (c ConnectionConfig) Endpoint() (Endpoint, error) {
-	e := Endpoint{Host: c.Host, Port: c.Port, Database: c.Database, SSLMode: c.SSLMode}
-	field := "host"
-	if c.ConnectionURL != "" {
-		if e != (Endpoint{}) {
-			return Endpoint{}, invalid("connection_url", "excludes host, port, database and sslmode: leave these out, or the URL")
-		}
-		var err error
-		if e, err = parseURL(c.ConnectionURL); err != nil {
-			return Endpoint{}, err
-		}
-		field = "connection_url"
+	given := place{Host: c.Host, Port: c.Port, Database: c.Database, SSLMode: c.SSLMode, TargetSessionAttrs: c.TargetSessionAttrs}
+	if c.ConnectionURL == "" {
+		return given.endpoint("host")
 	}
-	if e.Port == 0 {
-		e.Port = 5432
+	if given != (place{}) {
+		return Endpoint{}, invalid("connection_url", "excludes host, port, database, sslmode and target_session_attrs: leave these out, or the URL")
 	}
-	if e.SSLMode == "" {
-		e.SSLMode = "verify-full"
-	}
-	return e.checked(field)
-}
-
-// checked returns e with its host in one form, or what is wrong with it. Field
-// is what the host was given in.
-func (e Endpoint) checked(field string) (Endpoint, error) {
-	host, err := checkHost(field, e.Host)
+	given, err := parseURL(c.ConnectionURL)
 	if err != nil {
 		return Endpoint{}, err
 	}
-	e.Host = host
-	if e.Port < 1 || e.Port > 65535 {
-		return Endpoint{}, invalid("port", "%d is not within 1 and 65535", e.Port)
+	return given.endpoint("connection_url")
+}
+
+// place is where a connection leads as somebody wrote it.
+type place struct {
+	Host               string
+	Port               int
+	Database           string
+	SSLMode            string
+	TargetSessionAttrs string
+}
+
+// endpoint returns it with its defaults and its hosts in one form, or what is wrong
+// with it. Field is what the hosts were given in.
+func (p place) endpoint(field string) (Endpoint, error) {
+	if p.Port == 0 {
+		p.Port = 5432
+	}
+	if p.Port < 1 || p.Port > 65535 {
+		return Endpoint{}, invalid("port", "%d is not within 1 and 65535", p.Port)
+	}
+	addresses, err := parseHosts(field, p.Host, p.Port)
+	if err != nil {
+		return Endpoint{}, err
+	}
+	e := Endpoint{Addresses: addresses, Database: p.Database, SSLMode: p.SSLMode, TargetSessionAttrs: p.TargetSessionAttrs}
+	if e.SSLMode == "" {
+		e.SSLMode = "verify-full"
+	}
+	if len(addresses) > 1 && e.TargetSessionAttrs == "" {
+		e.TargetSessionAttrs = targetReadWrite
 	}
 	if err := checkName("database", e.Database); err != nil {
+		return Endpoint{}, err
+	}
+	if err := checkTarget("target_session_attrs", e.TargetSessionAttrs); err != nil {
 		return Endpoint{}, err
 	}
 	return e, checkSSLMode("sslmode", e.SSLMode)
@@ -174,11 +193,8 @@ func checkSSLMode(field, mode string) error {
 // checkHost refuses everything but one host name or address. It is not quoted:
 // a password that was written in the wrong place ends up here.
 func checkHost(field, host string) (string, error) {
-	switch {
-	case host == "":
+	if host == "" {
 		return "", invalid(field, "names no host; a host name or address is needed (Unix sockets are not supported, applications elsewhere could not use them)")
-	case strings.Contains(host, ","):
-		return "", invalid(field, "names several hosts: a password is rotated on one, name the primary or an address that follows it")
 	}
 	if address, err := netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")); err == nil && address.Zone() == "" {
 		return address.String(), nil

@@ -2,6 +2,7 @@ package secret
 
 import (
 	"net/url"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -9,22 +10,41 @@ import (
 
 const aURL = "postgresql://{{username}}:{{password}}@db.example.com:6432/orders?sslmode=verify-ca"
 
+// at is the endpoint with one host.
+func at(host string, port int, database, sslmode string) Endpoint {
+	return Endpoint{Addresses: []Address{{host, port}}, Database: database, SSLMode: sslmode}
+}
+
+// anyOf is the endpoint with several.
+func anyOf(target string, addresses ...Address) Endpoint {
+	return Endpoint{Addresses: addresses, Database: "orders", SSLMode: "verify-full", TargetSessionAttrs: target}
+}
+
 func TestEndpoint(t *testing.T) {
 	for name, test := range map[string]struct {
 		config ConnectionConfig
 		want   Endpoint
 	}{
-		"URL":             {ConnectionConfig{ConnectionURL: aURL}, Endpoint{"db.example.com", 6432, "orders", "verify-ca"}},
-		"short URL":       {ConnectionConfig{ConnectionURL: "postgres://db/orders"}, Endpoint{"db", 5432, "orders", "verify-full"}},
-		"IPv6 URL":        {ConnectionConfig{ConnectionURL: "postgres://[::1]:1/a%2Fb%20c"}, Endpoint{"::1", 1, "a/b c", "verify-full"}},
-		"parts":           {ConnectionConfig{Host: "db_1", Database: "orders"}, Endpoint{"db_1", 5432, "orders", "verify-full"}},
-		"IPv6 parts":      {ConnectionConfig{Host: "[2001:db8::1]", Port: 6432, Database: "ö", SSLMode: "require"}, Endpoint{"2001:db8::1", 6432, "ö", "require"}},
-		"IPv4 without []": {ConnectionConfig{Host: "127.0.0.1", Port: 65535, Database: "o", SSLMode: "disable"}, Endpoint{"127.0.0.1", 65535, "o", "disable"}},
+		"URL":             {ConnectionConfig{ConnectionURL: aURL}, at("db.example.com", 6432, "orders", "verify-ca")},
+		"short URL":       {ConnectionConfig{ConnectionURL: "postgres://db/orders"}, at("db", 5432, "orders", "verify-full")},
+		"IPv6 URL":        {ConnectionConfig{ConnectionURL: "postgres://[::1]:1/a%2Fb%20c"}, at("::1", 1, "a/b c", "verify-full")},
+		"parts":           {ConnectionConfig{Host: "db_1", Database: "orders"}, at("db_1", 5432, "orders", "verify-full")},
+		"IPv6 parts":      {ConnectionConfig{Host: "[2001:db8::1]", Port: 6432, Database: "ö", SSLMode: "require"}, at("2001:db8::1", 6432, "ö", "require")},
+		"IPv4 without []": {ConnectionConfig{Host: "127.0.0.1", Port: 65535, Database: "o", SSLMode: "disable"}, at("127.0.0.1", 65535, "o", "disable")},
+		"several in a URL": {
+			ConnectionConfig{ConnectionURL: "postgresql://{{username}}:{{password}}@a:1,b,[::1]:2/orders?target_session_attrs=primary"},
+			anyOf("primary", Address{"a", 1}, Address{"b", 5432}, Address{"::1", 2}),
+		},
+		"several parts": {
+			ConnectionConfig{Host: "a,b:2,::1,[::2]:3", Port: 1, Database: "orders"},
+			anyOf("read-write", Address{"a", 1}, Address{"b", 2}, Address{"::1", 1}, Address{"::2", 3}),
+		},
+		"one, primary": {ConnectionConfig{Host: "a", Database: "orders", TargetSessionAttrs: "primary"}, anyOf("primary", Address{"a", 5432})},
 	} {
 		t.Run(name, func(t *testing.T) {
 			must(t, test.config.Validate())
 			got, err := test.config.Endpoint()
-			if err != nil || got != test.want {
+			if err != nil || !reflect.DeepEqual(got, test.want) {
 				t.Errorf("got %+v (%v), want %+v", got, err, test.want)
 			}
 		})
@@ -50,7 +70,13 @@ func TestConnectionRefused(t *testing.T) {
 		"long database":       {with(func(c *ConnectionConfig) { c.Database = strings.Repeat("x", 64) }), []string{"database", "63"}},
 		"port":                {with(func(c *ConnectionConfig) { c.Port = 65536 }), []string{"port", "65535"}},
 		"negative port":       {with(func(c *ConnectionConfig) { c.Port = -1 }), []string{"port", "65535"}},
-		"several hosts":       {with(func(c *ConnectionConfig) { c.Host = "a,b" }), []string{"host", "several"}},
+		"a host twice":        {with(func(c *ConnectionConfig) { c.Host = "a,a:5432" }), []string{"host", "twice"}},
+		"no second host":      {with(func(c *ConnectionConfig) { c.Host = "a," }), []string{"host", "no host"}},
+		"many hosts":          {with(func(c *ConnectionConfig) { c.Host = "a,b,c,d,e,f,g,h,i" }), []string{"host", "9", "8"}},
+		"port of a host":      {with(func(c *ConnectionConfig) { c.Host = "a:1,b:65536" }), []string{"host", "65535"}},
+		"hosts with password": {with(func(c *ConnectionConfig) { c.Host = "u:hunter2@db,b" }), []string{"host", "65535"}},
+		"hosts with more":     {with(func(c *ConnectionConfig) { c.Host = "a,b hunter2" }), []string{"host", "valid"}},
+		"a standby":           {with(func(c *ConnectionConfig) { c.TargetSessionAttrs = "standby" }), []string{"target_session_attrs", "primary"}},
 		"socket":              {with(func(c *ConnectionConfig) { c.Host = "/run/postgresql" }), []string{"host"}},
 		"host with password":  {with(func(c *ConnectionConfig) { c.Host = "u:hunter2@db" }), []string{"host"}},
 		"prefer":              {with(func(c *ConnectionConfig) { c.SSLMode = "prefer" }), []string{"sslmode", "verify-full"}},
@@ -76,7 +102,10 @@ func TestConnectionRefused(t *testing.T) {
 		"URL with both":       {fromURL("postgresql://app:hunter2@db/orders"), []string{"connection_url", "{{password}}"}},
 		"URL, broken":         {fromURL("postgresql://app:hun/ter2@db/orders"), []string{"connection_url", "{{password}}"}},
 		"URL, no at":          {fromURL("postgresql://app:hunter2/orders"), []string{"connection_url"}},
-		"URL, hosts":          {fromURL("postgresql://{{username}}:{{password}}@a:1,b:2/orders"), []string{"connection_url", "several"}},
+		"URL, hosts":          {fromURL("postgresql://{{username}}:{{password}}@a:1,b:x/orders"), []string{"connection_url", "65535"}},
+		"URL, any host":       {fromURL("postgresql://a,b/orders?target_session_attrs=any"), []string{"target_session_attrs", "read-write"}},
+		"URL, two targets":    {fromURL("postgresql://a,b/orders?target_session_attrs=primary&target_session_attrs=any"), []string{"target_session_attrs", "once"}},
+		"URL, target twice":   {ConnectionConfig{ConnectionURL: aURL, TargetSessionAttrs: "primary"}, []string{"connection_url", "excludes"}},
 		"URL, port":           {fromURL("postgresql://db:0/orders"), []string{"connection_url", "port"}},
 		"URL, big port":       {fromURL("postgresql://db:99999/orders"), []string{"port"}},
 		"URL, no database":    {fromURL("postgresql://db"), []string{"database"}},
@@ -110,20 +139,20 @@ func TestConnectionPrintsNothing(t *testing.T) {
 }
 
 func TestConnectionString(t *testing.T) {
-	for _, e := range []Endpoint{{"::1", 5432, "a/b?c#d %", "disable"}, {"db", 1, "orders", "verify-full"}} {
+	for _, e := range []Endpoint{at("::1", 5432, "a/b?c#d %", "disable"), at("db", 1, "orders", "verify-full")} {
 		l := Login{`Robert"; DROP@:/`, "p@ss:w/o?r d%+#&é'"}
 		u, err := url.Parse(wayTo(e).connectionString(l))
 		must(t, err)
 		password, _ := u.User.Password()
-		got := Endpoint{u.Hostname(), e.Port, strings.TrimPrefix(u.Path, "/"), u.Query().Get("sslmode")}
-		if (Login{u.User.Username(), password}) != l || got != e || !strings.HasSuffix(u.Host, ":"+u.Port()) {
+		got := at(u.Hostname(), e.Addresses[0].Port, strings.TrimPrefix(u.Path, "/"), u.Query().Get("sslmode"))
+		if (Login{u.User.Username(), password}) != l || !reflect.DeepEqual(got, e) || !strings.HasSuffix(u.Host, ":"+u.Port()) {
 			t.Errorf("%+v came back as %+v", e, got)
 		}
 	}
 }
 
 func wayTo(e Endpoint) Way {
-	return Way{Host: e.Host, Port: e.Port, Database: e.Database, SSLMode: e.SSLMode}
+	return Way{Database: e.Database, SSLMode: e.SSLMode}.to(e.Addresses)
 }
 
 func FuzzParseURL(f *testing.F) {
@@ -139,13 +168,10 @@ func FuzzParseURL(f *testing.F) {
 			}
 			return
 		}
-		parsed, err := url.Parse(wayTo(e).connectionString(Login{"u", "p"}))
-		if err != nil || parsed.Hostname() != e.Host || parsed.Path != "/"+e.Database {
-			t.Errorf("%+v makes %v (%v)", e, parsed, err)
-		}
-		parts := ConnectionConfig{Host: e.Host, Port: e.Port, Database: e.Database, SSLMode: e.SSLMode}
-		if again, err := parts.Endpoint(); err != nil || again != e {
-			t.Errorf("%+v as parts is %+v (%v)", e, again, err)
+		// What applications are told leads to the same hosts.
+		parsed := ConnectionConfig{ConnectionURL: strings.Replace(wayTo(e).connectionString(Login{"u", "p"}), "u:p@", "", 1)}
+		if again, err := parsed.Endpoint(); err != nil || again.String() != e.String() || again.Database != e.Database {
+			t.Errorf("%+v makes %+v (%v)", e, again, err)
 		}
 	})
 }

@@ -11,6 +11,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -34,6 +35,10 @@ type server struct {
 	endpoint Endpoint
 	tls      *tls.Config
 	template *pgxpool.Config
+	// resolve returns the addresses of a host name.
+	resolve func(ctx context.Context, host string) ([]string, error)
+	// primary is which of several hosts was the primary when that was last seen.
+	primary *atomic.Pointer[Address]
 	// administers says that sessions are the administrator's, which have settings that
 	// are the engine's own from the first moment on.
 	administers bool
@@ -50,7 +55,10 @@ func newServer(c ConnectionConfig) (server, error) {
 		return server{}, err
 	}
 	template, err := template()
-	return server{config: c, endpoint: endpoint, tls: tlsConfig, template: template}, err
+	return server{
+		config: c, endpoint: endpoint, tls: tlsConfig, template: template,
+		resolve: net.DefaultResolver.LookupHost, primary: primaryOf(endpoint),
+	}, err
 }
 
 // settled returns the same server for logins of the administrator.
@@ -83,17 +91,15 @@ func parseWithoutEnvironment() (*pgxpool.Config, error) {
 	return config, nil
 }
 
-// connConfig returns how to log in as l. Everything is said here; of the
-// template only what pgx needs for itself is left.
-func (s server) connConfig(l Login) *pgx.ConnConfig {
+// connConfig returns how to log in as l at one of the hosts. Everything is said here;
+// of the template only what pgx needs for itself is left.
+func (s server) connConfig(l Login, at Address) *pgx.ConnConfig {
 	c := s.template.ConnConfig.Copy()
-	c.Host, c.Database = s.endpoint.Host, s.endpoint.Database
-	c.Port = uint16(s.endpoint.Port) //nolint:gosec // Endpoint checked it
+	c.Database, c.Fallbacks = s.endpoint.Database, nil
 	c.User, c.Password = l.Username, prepare(l.Password)
-	c.TLSConfig, c.Fallbacks = s.tls, nil
 	c.ConnectTimeout = s.config.ConnectTimeout
-	c.DialFunc = (&net.Dialer{KeepAlive: 30 * time.Second}).DialContext
-	c.LookupFunc = net.DefaultResolver.LookupHost
+	c.DialFunc, c.LookupFunc = s.dial, undivided
+	s.direct(c, at)
 	c.RuntimeParams = maps.Clone(beginsWith)
 	if s.administers {
 		c.RuntimeParams = beginsSettled()
@@ -119,9 +125,16 @@ const codeProtocolViolation = "08P01"
 // login opens a connection of its own as l, within the connect timeout. The
 // caller closes it with hangUp.
 func (s server) login(ctx context.Context, l Login) (*pgx.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, s.config.ConnectTimeout)
-	defer cancel()
-	config := s.connConfig(l)
+	conn, _, err := s.find(ctx, l)
+	if err != nil {
+		return nil, s.loginError(l, err)
+	}
+	return conn, nil
+}
+
+// loginAt is login at one of the hosts. Its errors are those of pgx.
+func (s server) loginAt(ctx context.Context, l Login, at Address) (*pgx.Conn, error) {
+	config := s.connConfig(l, at)
 	conn, err := pgx.ConnectConfig(ctx, config)
 	if s.administers && isCode(err, codeProtocolViolation) {
 		config.RuntimeParams = maps.Clone(beginsWith)
@@ -132,10 +145,7 @@ func (s server) login(ctx context.Context, l Login) (*pgx.Conn, error) {
 		config.Password = l.Password
 		conn, err = pgx.ConnectConfig(ctx, config)
 	}
-	if err != nil {
-		return nil, s.loginError(l, err)
-	}
-	return conn, nil
+	return conn, err
 }
 
 // try logs in as l, lets the server answer one query, and hangs up.
@@ -170,12 +180,17 @@ func (s server) refusal(ctx context.Context, l Login, what string) (string, erro
 
 // loginError says who could not log in where, and why.
 func (s server) loginError(l Login, err error) error {
-	if reduced := (*serverError)(nil); !errors.As(err, &reduced) {
-		answer := *reduce(err, l.Password).(*serverError)
-		answer.login = true
-		err = &answer
+	answer := *reduced(err, l.Password).(*serverError)
+	answer.login = true
+	return fmt.Errorf("log in to %s, database %q, as %q: %w", s.endpoint, s.endpoint.Database, l.Username, &answer)
+}
+
+// reduced is reduce for an error that may have been reduced before.
+func reduced(err error, secrets ...string) error {
+	if already := (*serverError)(nil); errors.As(err, &already) {
+		return already
 	}
-	return fmt.Errorf("log in to %s, database %q, as %q: %w", s.endpoint, s.endpoint.Database, l.Username, err)
+	return reduce(err, secrets...)
 }
 
 // hangUp closes a connection without waiting for a server that stalls, also
@@ -231,5 +246,5 @@ const inTransaction = 'T'
 
 // isCode reports whether the server answered err with that SQLSTATE.
 func isCode(err error, code string) bool {
-	return err != nil && codeOf(reduce(err)) == code
+	return err != nil && codeOf(reduced(err)) == code
 }

@@ -120,18 +120,21 @@ func (p *Postgres) newPool(ctx context.Context, name string, config ConnectionCo
 	s = s.settled()
 	made := &pool{server: s, name: name}
 	c := s.template.Copy()
-	c.ConnConfig = s.connConfig(Login{})
-	c.BeforeConnect = func(_ context.Context, config *pgx.ConnConfig) error {
+	c.ConnConfig = s.connConfig(Login{}, s.endpoint.Addresses[0])
+	c.BeforeConnect = func(ctx context.Context, config *pgx.ConnConfig) error {
 		connection, err := p.lookup(made.name)
 		if err != nil {
 			return err
 		}
 		l, err := made.pick(connection.Logins)
+		if err != nil {
+			return err
+		}
 		config.User, config.Password = l.Username, prepare(l.Password)
 		if made.plain.Load() {
 			config.RuntimeParams = maps.Clone(beginsWith)
 		}
-		return err
+		return s.aim(ctx, config, l)
 	}
 	// A connection that the server ended in the meantime is replaced, not used:
 	// whether a transaction begins tells as much as a ping.
@@ -242,6 +245,9 @@ func (p *Postgres) interrupted(ctx context.Context, from *pool, err error) bool 
 // use, also as long as their users may take.
 func (p *pool) acquire(ctx context.Context) (*pgxpool.Conn, error) {
 	limit := p.config.ConnectTimeout + connectGrace
+	if p.chooses() {
+		limit += p.config.ConnectTimeout
+	}
 	if p.conns.Stat().TotalConns() >= p.conns.Config().MaxConns {
 		limit += callTimeout
 	}

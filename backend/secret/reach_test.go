@@ -112,7 +112,7 @@ func TestEnvironment(t *testing.T) {
 	if name != "smvm" || path != `"$user", public` || zone == "Asia/Tokyo" || user != b.admin.Username {
 		t.Errorf("session has %q, %q, %q, %q", name, path, zone, user)
 	}
-	if config := s.connConfig(Login{Username: "nobody"}); config.Password != "" || len(config.RuntimeParams) != 1 || len(config.Fallbacks) != 0 {
+	if config := s.connConfig(Login{Username: "nobody"}, s.endpoint.Addresses[0]); config.Password != "" || len(config.RuntimeParams) != 1 || len(config.Fallbacks) != 0 {
 		t.Errorf("a configuration without a password has more than it was given: %v", config.RuntimeParams)
 	}
 }

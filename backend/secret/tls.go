@@ -19,7 +19,7 @@ func (c ConnectionConfig) tlsConfig(e Endpoint) (*tls.Config, error) {
 	}
 	config := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: c.TLSServerName}
 	if config.ServerName == "" {
-		config.ServerName = e.Host
+		config.ServerName = e.Addresses[0].Host
 	} else if _, err := checkHost("tls_server_name", c.TLSServerName); err != nil {
 		return nil, err
 	}

@@ -14,8 +14,12 @@ import (
 // Way is where and how applications reach a database. It belongs to a value: it
 // is handed out beside the value that was proven there, and beside no other.
 type Way struct {
-	Host     string `json:"host"`
-	Port     int    `json:"port"`
+	// Host is a name or an address; or several, separated by commas.
+	Host string `json:"host"`
+	// Port is that of the first host, and of the others too if there are no Ports.
+	Port int `json:"port"`
+	// Ports has one for each host, where they differ.
+	Ports    []int  `json:"ports,omitempty"`
 	Database string `json:"database"`
 	// SSLMode is disable, require, verify-ca or verify-full.
 	SSLMode string `json:"sslmode"`
@@ -27,24 +31,57 @@ type Way struct {
 }
 
 func (w Way) equal(other Way) bool {
-	return w.Host == other.Host && w.Port == other.Port && w.Database == other.Database && w.SSLMode == other.SSLMode &&
+	return w.Host == other.Host && w.Port == other.Port && slices.Equal(w.Ports, other.Ports) && w.Database == other.Database && w.SSLMode == other.SSLMode &&
 		w.RootCertificate == other.RootCertificate && maps.Equal(w.Parameters, other.Parameters)
+}
+
+// to leads the way to these hosts.
+func (w Way) to(addresses []Address) Way {
+	w.Host, _ = joinHosts(addresses)
+	w.Port, w.Ports = addresses[0].Port, nil
+	if slices.ContainsFunc(addresses, func(a Address) bool { return a.Port != w.Port }) {
+		for _, a := range addresses {
+			w.Ports = append(w.Ports, a.Port)
+		}
+	}
+	return w
+}
+
+// addresses are the hosts that the way leads to.
+func (w Way) addresses() []Address {
+	var all []Address
+	for i, host := range strings.Split(w.Host, ",") {
+		a := Address{host, w.Port}
+		if i < len(w.Ports) {
+			a.Port = w.Ports[i]
+		}
+		all = append(all, a)
+	}
+	return all
 }
 
 // fields are what creds answers of the way.
 func (w Way) fields() map[string]string {
-	return map[string]string{
-		"host": w.Host, "port": strconv.Itoa(w.Port), "database": w.Database,
+	hosts, ports := joinHosts(w.addresses())
+	fields := map[string]string{
+		"host": hosts, "port": ports, "database": w.Database,
 		"sslmode": w.SSLMode, "ssl_root_certificate": w.RootCertificate,
 	}
+	if target := w.Parameters[targetParameter]; target != "" && strings.Contains(w.Host, ",") {
+		fields[targetParameter] = target
+	}
+	return fields
 }
+
+// targetParameter is the parameter of libpq that says which of several hosts will do.
+const targetParameter = "target_session_attrs"
 
 // connectionString returns the URL with which an application logs in (libpq's
 // syntax). All but RFC 3986's unreserved characters are percent-encoded in the
 // parts, because drivers differ in which others they take as they are.
 func (w Way) connectionString(l Login) string {
 	var url strings.Builder
-	url.WriteString("postgresql://" + encode(l.Username) + ":" + encode(l.Password) + "@" + hostPort(w.Host, w.Port) +
+	url.WriteString("postgresql://" + encode(l.Username) + ":" + encode(l.Password) + "@" + Endpoint{Addresses: w.addresses()}.String() +
 		"/" + encode(w.Database) + "?sslmode=" + w.SSLMode)
 	for _, name := range slices.Sorted(maps.Keys(w.Parameters)) {
 		url.WriteString("&" + name + "=" + encode(w.Parameters[name]))
@@ -55,7 +92,7 @@ func (w Way) connectionString(l Login) string {
 // Application says how applications reach the server, where that is not the way of
 // the engine. What is left out is as it is for the engine.
 type Application struct {
-	// ApplicationHost is a name or an address.
+	// ApplicationHost is a name or an address, or several as in ConnectionConfig.Host.
 	ApplicationHost string `json:"application_host,omitempty"`
 	// ApplicationPort is 1 to 65535.
 	ApplicationPort int `json:"application_port,omitempty"`
@@ -97,19 +134,38 @@ func (c ConnectionSettings) Way() (Way, error) {
 	if err != nil {
 		return Way{}, err
 	}
-	way := Way{Host: e.Host, Port: e.Port, Database: e.Database, SSLMode: e.SSLMode, RootCertificate: c.TLSCA}
-	if c.ApplicationHost != "" {
-		if way.Host, err = checkHost("application_host", c.ApplicationHost); err != nil {
-			return Way{}, err
-		}
+	if c.ApplicationPort != 0 && (c.ApplicationPort < 1 || c.ApplicationPort > 65535) {
+		return Way{}, invalid("application_port", "%d is not within 1 and 65535", c.ApplicationPort)
 	}
-	if c.ApplicationPort != 0 {
-		way.Port = c.ApplicationPort
+	addresses, err := c.applicationAddresses(e)
+	if err != nil {
+		return Way{}, err
 	}
-	if way.Port < 1 || way.Port > 65535 {
-		return Way{}, invalid("application_port", "%d is not within 1 and 65535", way.Port)
+	way := Way{Database: e.Database, SSLMode: e.SSLMode, RootCertificate: c.TLSCA}.to(addresses)
+	if c.ApplicationHost == "" && e.TargetSessionAttrs != "" {
+		way.Parameters = map[string]string{targetParameter: e.TargetSessionAttrs}
+	} else if len(addresses) > 1 {
+		way.Parameters = map[string]string{targetParameter: targetReadWrite}
 	}
 	return way.with(c.ApplicationParameters)
+}
+
+// applicationAddresses are the hosts of the engine, unless applications have others.
+func (c ConnectionSettings) applicationAddresses(e Endpoint) ([]Address, error) {
+	port := c.ApplicationPort
+	if c.ApplicationHost != "" {
+		if port == 0 {
+			port = e.Addresses[0].Port
+		}
+		return parseHosts("application_host", c.ApplicationHost, port)
+	}
+	addresses := slices.Clone(e.Addresses)
+	for i := range addresses {
+		if port != 0 {
+			addresses[i].Port = port
+		}
+	}
+	return addresses, nil
 }
 
 // with adds the parameters of applications. Of TLS they may say the mode only.
