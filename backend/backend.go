@@ -140,6 +140,7 @@ func (b *backend) changed(r *rotation.Role) {
 	b.scheduler.plan(r)
 	b.alerts.note(r)
 	b.copies.note(r)
+	b.drift.follow(r)
 }
 
 // busiest are the paths that applications ask for all day. They come first, because
@@ -204,6 +205,7 @@ func (b *backend) startWork() {
 		go b.scheduler.run(b.engine.Context)
 		go b.sightings.run(b.engine.Context)
 		go b.drift.run(b.engine.Context)
+		go b.drift.watch(b.engine.Context)
 		go b.alerts.run(b.engine.Context)
 		go b.copies.run(b.engine.Context)
 	})
@@ -268,8 +270,8 @@ func (b *backend) mountPath() string {
 // recorded writes the one log line of each change. The hash ties the line to the
 // history entry, so that the log vouches for the history.
 func (b *backend) recorded(r *rotation.Role, rec rotation.Record, e rotation.Entry) {
-	if rec.Kind == rotation.KindRepair {
-		b.drift.forget(r.Key)
+	if rec.Kind == rotation.KindRepair && rec.Outcome == rotation.OutcomeCompleted {
+		b.drift.forget(r, rec.Secrets)
 	}
 	b.metrics.recorded(rec)
 	fields := []any{

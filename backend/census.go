@@ -16,7 +16,7 @@ type census struct {
 }
 
 // The states that are counted.
-var states = []string{"overdue", "needs_attention", "unresolved", "failing", "in_flight", "following", "overlap"}
+var states = []string{"overdue", "needs_attention", "unresolved", "failing", "in_flight", "following", "overlap", "target_refuses"}
 
 func newCensus(b *backend) *census {
 	c := &census{subjects: map[string]int{"role": 0, "connection": 0}, states: map[[2]string]int{}}
@@ -34,6 +34,7 @@ func newCensus(b *backend) *census {
 		is := map[string]bool{
 			"overdue": s.Overdue(now), "needs_attention": s.NeedsAttention, "unresolved": len(s.Unresolved()) > 0, "failing": s.Failures > 0,
 			"in_flight": s.InFlight != nil, "following": s.Following != nil, "overlap": !overlapEnd(s, now).IsZero(),
+			"target_refuses": len(b.drift.refused(r)) > 0,
 		}
 		c.subjects[subject(r)]++
 		for _, state := range states {
@@ -41,7 +42,7 @@ func newCensus(b *backend) *census {
 				c.states[[2]string{subject(r), state}]++
 			}
 		}
-		urgent[r] = is["overdue"] || is["needs_attention"] || is["unresolved"] || is["failing"]
+		urgent[r] = is["overdue"] || is["needs_attention"] || is["unresolved"] || is["failing"] || is["target_refuses"]
 		c.roles = append(c.roles, r)
 	}
 	slices.SortFunc(c.roles, func(x, y *rotation.Role) int {

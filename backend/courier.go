@@ -2,6 +2,7 @@ package backend
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -182,6 +183,12 @@ func (c *courier) pending(r *rotation.Role, at cursor) ([]alert.Event, cursor, e
 	if at.Started == rec.ID {
 		events = events[1:] // that it began
 	}
+	if names := alert.Repaired(rec); len(names) > 0 {
+		if at.Refused != "" {
+			events = nil // that they were refused
+		}
+		at.Refused = refusalsOf(s, names).String()
+	}
 	at.Sequence = entries[0].Sequence
 	return c.wanted(r, events), at, nil
 }
@@ -192,7 +199,7 @@ func (c *courier) present(r *rotation.Role, s *rotation.Snapshot, at *cursor) []
 		at.Started = op.ID
 		return []alert.Event{alert.Started(*op)}
 	}
-	return c.untold(c.timely(r, s, c.b.now()), s, at)
+	return slices.Concat(c.untold(c.timely(r, s, c.b.now()), s, at), c.refusing(r, s, at), c.unresolved(r, s, at))
 }
 
 // timely returns the events that only time brings about.

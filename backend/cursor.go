@@ -17,6 +17,11 @@ type cursor struct {
 	// DueSoon and Overdue are the rotations of which that was told.
 	DueSoon time.Time `json:"due_soon,omitzero"`
 	Overdue time.Time `json:"overdue,omitzero"`
+	// Refused are the secrets of which was told that their targets refuse what is
+	// stored, as refusals.
+	Refused string `json:"refused,omitempty"`
+	// Unresolved are the secrets of which was told that they are unresolved.
+	Unresolved string `json:"unresolved,omitempty"`
 	// Lasting is what an Alertmanager was told and shows, so that whoever is active
 	// next tells it again, or that it is over.
 	Lasting []alert.Lasting `json:"lasting,omitempty"`
@@ -25,7 +30,7 @@ type cursor struct {
 // same reports whether both are as far.
 func (at cursor) same(other cursor) bool {
 	return at.Sequence == other.Sequence && at.Started == other.Started && at.DueSoon.Equal(other.DueSoon) &&
-		at.Overdue.Equal(other.Overdue) && slices.Equal(at.Lasting, other.Lasting)
+		at.Overdue.Equal(other.Overdue) && at.Refused == other.Refused && at.Unresolved == other.Unresolved && slices.Equal(at.Lasting, other.Lasting)
 }
 
 // keep stores how far the courier is, after the sink has taken what comes before

@@ -13,27 +13,8 @@ import (
 // that work there are what readers are told next.
 func (c *drift) connectionMoved(name string) {
 	c.mu.Lock()
-	c.changed[name] = true
-	c.mu.Unlock()
-	select {
-	case c.moved <- struct{}{}:
-	default: // it is going to look already
-	}
-}
-
-// movedToo adds the logins of the connections that were changed.
-func (c *drift) movedToo(ctx context.Context, left []checked) []checked {
-	c.mu.Lock()
-	changed := c.changed
-	c.changed = map[string]bool{}
-	c.mu.Unlock()
-	left = slices.DeleteFunc(left, func(one checked) bool { return changed[one.connection] })
-	for _, one := range c.all(ctx) {
-		if changed[one.connection] {
-			left = append(left, one)
-		}
-	}
-	return left
+	defer c.mu.Unlock()
+	c.sweepLocked(name)
 }
 
 // misplaced lists the secrets whose readers are to be told another way together with

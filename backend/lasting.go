@@ -42,7 +42,7 @@ func (c *courier) remind(r *rotation.Role, at *cursor) error {
 	}
 	var ended []alert.Lasting
 	next.Lasting = slices.DeleteFunc(next.Lasting, func(l alert.Lasting) bool {
-		over := c.over(r, s, l, now)
+		over := c.over(r, s, l, next, now)
 		if over {
 			ended = append(ended, l)
 		}
@@ -76,7 +76,7 @@ func (c *courier) current(r *rotation.Role, s *rotation.Snapshot, now time.Time)
 }
 
 // over reports whether what lasted is not so any more.
-func (c *courier) over(r *rotation.Role, s *rotation.Snapshot, l alert.Lasting, now time.Time) bool {
+func (c *courier) over(r *rotation.Role, s *rotation.Snapshot, l alert.Lasting, at cursor, now time.Time) bool {
 	if s.Deleted {
 		return true
 	}
@@ -87,6 +87,10 @@ func (c *courier) over(r *rotation.Role, s *rotation.Snapshot, l alert.Lasting, 
 		}
 		t, err := c.b.copies.of(c.ctx, copyKey{l.Event.Destination, r.Name})
 		return err == nil && t.stateFor(s) == copyInSync
+	case alert.TargetRefuses:
+		return at.Refused == ""
+	case alert.SecretUnresolved:
+		return at.Unresolved == ""
 	case alert.NeedsAttention, alert.RotationOverdue, alert.RotationDueSoon:
 		return !slices.ContainsFunc(c.current(r, s, now), func(e alert.Event) bool { return e.Event == l.Event.Event })
 	}

@@ -75,7 +75,7 @@ func describe(name, help string, labels ...string) *prometheus.Desc {
 var (
 	descInfo      = describe("smvm_build_info", "Always 1; the version of the engine.", "version")
 	descSubjects  = describe("smvm_subjects", "Roles and connections that there are.", "subject")
-	descStates    = describe("smvm_subjects_in_state", "Roles and connections that are overdue, need attention, have unresolved secrets, have failures, an operation in flight, something that follows one, or previous values.", "subject", "state")
+	descStates    = describe("smvm_subjects_in_state", "Roles and connections that are overdue, need attention, have unresolved secrets, have failures, an operation in flight, something that follows one, previous values, or a login that the database refuses.", "subject", "state")
 	descOmitted   = describe("smvm_subjects_without_series", "Roles and connections that are too many to have series of their own.")
 	descLast      = describe("smvm_last_rotation_timestamp_seconds", "When the current version was committed.", "subject", "name")
 	descNext      = describe("smvm_next_rotation_timestamp_seconds", "When the next automatic rotation is planned; none if there is no such series.", "subject", "name")
@@ -84,6 +84,7 @@ var (
 	descLeft      = describe("smvm_unresolved_secrets", "Secrets whose target may hold another value than the current one, and could not be put back.", "subject", "name")
 	descOverdue   = describe("smvm_overdue", "1 if an automatic rotation should have started more than a minute ago.", "subject", "name")
 	descOverlap   = describe("smvm_overlap_end_timestamp_seconds", "When the last previous value ends to be valid; none if there is no such series.", "subject", "name")
+	descRefuses   = describe("smvm_target_refuses", "1 if the database refuses a login that is stored for the role or connection.", "subject", "name")
 	descQueue     = describe("smvm_due", "Operations that are due and wait for a worker.")
 	descWorkers   = describe("smvm_workers_busy", "Workers that are doing automatic operations.")
 	descAlerts    = describe("smvm_alert_undelivered", "Roles that have something to tell that is not delivered.", "alert")
@@ -94,7 +95,7 @@ var (
 func (roleCollector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		descInfo, descSubjects, descStates, descOmitted, descLast, descNext, descFailures, descAttention,
-		descLeft, descOverdue, descOverlap, descQueue, descWorkers, descAlerts, descCopies,
+		descLeft, descOverdue, descOverlap, descRefuses, descQueue, descWorkers, descAlerts, descCopies,
 	} {
 		ch <- d
 	}
@@ -125,12 +126,12 @@ func (c roleCollector) Collect(ch chan<- prometheus.Metric) {
 	}
 	gauge(descOmitted, float64(max(0, len(census.roles)-maxRoleSeries)))
 	for _, r := range census.roles[:min(len(census.roles), maxRoleSeries)] {
-		collectRole(gauge, r, c.b.now())
+		collectRole(gauge, r, len(c.b.drift.refused(r)) > 0, c.b.now())
 	}
 }
 
 // collectRole makes the gauges of one role or connection.
-func collectRole(gauge func(*prometheus.Desc, float64, ...string), r *rotation.Role, now time.Time) {
+func collectRole(gauge func(*prometheus.Desc, float64, ...string), r *rotation.Role, refused bool, now time.Time) {
 	s, of := r.Snapshot(), []string{subject(r), r.Name}
 	seconds := func(t time.Time) float64 { return float64(t.Unix()) }
 	if !s.LastRotation.IsZero() {
@@ -146,6 +147,7 @@ func collectRole(gauge func(*prometheus.Desc, float64, ...string), r *rotation.R
 	gauge(descAttention, truth(s.NeedsAttention), of...)
 	gauge(descLeft, float64(len(s.Unresolved())), of...)
 	gauge(descOverdue, truth(s.Overdue(now)), of...)
+	gauge(descRefuses, truth(refused), of...)
 }
 
 func truth(b bool) float64 {

@@ -179,6 +179,7 @@ type managedUsers struct {
 	byName map[string][]managedUser
 	byRole map[string][]managedUser // by the role's key
 	unread map[string]error         // by the role's key: why its users are not known
+	count  int                      // of all roles
 }
 
 // managedUser is a user, and the secret that manages it.
@@ -205,6 +206,7 @@ func (m *managedUsers) note(r *rotation.Role) {
 		return
 	}
 	m.byRole[r.Key] = users
+	m.count += len(users)
 	for _, user := range users {
 		m.byName[user.name] = append(m.byName[user.name], user)
 	}
@@ -224,8 +226,38 @@ func (m *managedUsers) forgetLocked(key string) {
 			delete(m.byName, user.name)
 		}
 	}
+	m.count -= len(m.byRole[key])
 	delete(m.byRole, key)
 	delete(m.unread, key)
+}
+
+// uses reports whether a role has secrets with that connection, or with any if it is
+// empty.
+func (m *managedUsers) uses(key, connection string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.ContainsFunc(m.byRole[key], func(u managedUser) bool { return connection == "" || u.connection == connection })
+}
+
+// logins is how many there are: one of each user.
+func (m *managedUsers) logins() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.count
+}
+
+// loginsOf is how many logins a secret has at most, which is one if it is none of a
+// role's.
+func (m *managedUsers) loginsOf(key, secret string) int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	count := 0
+	for _, user := range m.byRole[key] {
+		if user.secret == secret {
+			count++
+		}
+	}
+	return max(count, 1)
 }
 
 // named returns the managed users of that name, of any server, and beside them an error

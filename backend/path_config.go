@@ -20,6 +20,10 @@ const (
 	minRetention     = 10
 	minMaxAge        = 24 * time.Hour
 	maxEnvironment   = 128
+
+	defaultProbeInterval = time.Hour
+	minProbeInterval     = time.Minute
+	maxProbeInterval     = 30 * 24 * time.Hour
 )
 
 // settings is the mount's configuration as stored. Zero means the default.
@@ -36,6 +40,8 @@ type settings struct {
 	OutboundHosts []string      `json:"outbound_hosts,omitzero"`
 	OutboundProxy string        `json:"outbound_proxy,omitempty"`
 	MaxAge        time.Duration `json:"history_max_age,omitempty"`
+	ProbeInterval time.Duration `json:"probe_interval,omitempty"`
+	OnDrift       string        `json:"on_drift,omitempty"`
 	// loaded tells what storage says from what is assumed until it was read.
 	loaded bool
 }
@@ -65,6 +71,8 @@ func configFields() map[string]*framework.FieldSchema {
 		"max_workers":       field(framework.TypeInt, "How many of the roles that need the same connections rotate by themselves at the same time; 8 by default, at most 64. A server that hangs takes no worker from the roles of another."),
 		"history_retention": field(framework.TypeInt, "How many history entries each role keeps; 1000 by default, at least 10. What is above it is dropped a tenth at a time, which leaves an entry."),
 		"history_max_age":   field(framework.TypeDurationSecond, "For how long each role keeps them, apart from the newest ten; at least a day, 0, the default, for ever."),
+		"probe_interval":    field(framework.TypeDurationSecond, "In what time every stored login is tried once, to notice servers that refuse it; an hour by default, from a minute to 30 days. At most one login a second is tried, so that with many it takes longer."),
+		"on_drift":          {Type: framework.TypeString, AllowedValues: []any{driftReport, driftRepair}, Description: "What to do when a server refuses a stored login of a role: report it, the default, or repair it, by setting the stored value again. A stored value may be one that somebody has replaced on purpose."},
 	}
 	maps.Copy(fields, outboundFields())
 	return fields
@@ -95,6 +103,8 @@ func (s *settings) answer() map[string]any {
 		"outbound_hosts":    append([]string{}, s.OutboundHosts...),
 		"outbound_proxy":    s.OutboundProxy,
 		"history_max_age":   seconds(d.MaxAge),
+		"probe_interval":    seconds(s.probeInterval()),
+		"on_drift":          or(s.OnDrift, driftReport),
 	}
 }
 
@@ -114,6 +124,7 @@ func (b *backend) pathConfigWrite(ctx context.Context, req *logical.Request, d *
 		b.scheduler.plan(role)
 	}
 	b.copies.stir("")
+	b.drift.wake()
 	return nil, nil
 }
 
@@ -148,6 +159,7 @@ func (s *settings) update(d *framework.FieldData) error {
 		takeInt(d, "max_workers", &s.MaxWorkers, 1, maxWorkers),
 		takeInt(d, "history_retention", &s.Retention, minRetention, 1_000_000),
 		takeMaxAge(d, &s.MaxAge),
+		s.updateDrift(d),
 	)
 }
 
@@ -259,6 +271,6 @@ func seconds(d time.Duration) int64 { return int64(d / time.Second) }
 
 const configHelp = `
 Holds the label of the environment, the defaults of roles, how many roles rotate
-at the same time, how much history is kept, and where values and credentials may
-go: nowhere, unless outbound_hosts say so. Every field is optional; a write
+at the same time, how much history is kept, how stored logins are tried, and where
+values and credentials may go: nowhere, unless outbound_hosts say so. Every field is optional; a write
 changes only the fields it names, and is recorded in config/history.`

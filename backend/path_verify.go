@@ -83,8 +83,8 @@ func (b *backend) pathVerifyRead(ctx context.Context, _ *logical.Request, d *fra
 	advice := ""
 	if len(refused) > 0 {
 		advice = adviceFor(r, refused)
-	} else if valid && len(names) == len(s.Secrets) {
-		b.drift.forget(r.Key)
+	} else if valid {
+		b.drift.forget(r, names)
 	}
 	data := inspection(found)
 	data["role"], data["version"], data["valid"], data["secrets"], data["advice"] = r.Name, s.Version, valid, secrets, advice

@@ -141,6 +141,27 @@ func (g *registry) loaded() []*rotation.Role {
 	return roles
 }
 
+// first returns the role or connection in memory that is the best, nil if there is
+// none: better says whether one is good, and better than the best so far, which may be
+// nil. Nothing is copied.
+func (g *registry) first(better func(r, best *rotation.Role) bool) (best *rotation.Role) {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	for _, r := range g.roles {
+		if !r.Snapshot().Deleted && better(r, best) {
+			best = r
+		}
+	}
+	return best
+}
+
+// known returns the role or connection in memory under a key, nil if there is none.
+func (g *registry) known(key string) *rotation.Role {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	return g.roles[key]
+}
+
 // drop forgets what was loaded from key, to be loaded again when asked for.
 func (g *registry) drop(key string) {
 	g.mu.Lock()

@@ -47,6 +47,9 @@ func (r *runbook) happenings() map[moment]func() {
 
 		{"The administrator's password is lost", 0}: r.lostPassword,
 
+		{"The database forgot a password", 0}:     r.forgetful,
+		{"The database forgot a password", after}: func() { r.write("config", map[string]any{"on_drift": "report"}) },
+
 		{"Restored from a snapshot", 1}: r.movedOn,
 
 		{"A plugin upgrade went wrong", 0}: r.brokenUpgrade,
@@ -115,6 +118,12 @@ func (r *runbook) givenUp() {
 func (r *runbook) lostPassword() {
 	r.sql("ALTER ROLE smvm_admin PASSWORD '" + verifier(r.T, "changed-by-hand-0123456789") + "'")
 	r.refused(unprocessable, "rotate-root/main", nil)
+}
+
+// forgetful restarts the database with another password than the one in use.
+func (r *runbook) forgetful() {
+	r.sql("ALTER ROLE " + text(r.creds(), "db_username") + " PASSWORD '" + verifier(r.T, "changed-by-hand-0123456789") + "'")
+	r.must(r.postgres.Restart(r.Context()))
 }
 
 // movedOn makes the snapshot worth nothing.

@@ -8,6 +8,7 @@ package alert
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -27,6 +28,10 @@ const (
 	DestinationFailed   = "destination_failed"
 	DestinationDrifted  = "destination_drifted"
 	DestinationRestored = "destination_restored"
+	SecretUnresolved    = "secret_unresolved"
+	SecretResolved      = "secret_resolved"
+	TargetRefuses       = "target_refuses"
+	TargetAccepts       = "target_accepts"
 	// Test is sent by hand, to try a sink.
 	Test = "test"
 )
@@ -46,6 +51,7 @@ var severities = map[string]string{
 	RotationStarted: Info, RotationCompleted: Info, RotationFailed: Critical, RotationRolledBack: Warning,
 	ApplicationDegraded: Warning, RotationDueSoon: Info, RotationOverdue: Warning, NeedsAttention: Critical,
 	DestinationFailed: Warning, DestinationDrifted: Warning, DestinationRestored: Info,
+	SecretUnresolved: Critical, SecretResolved: Info, TargetRefuses: Critical, TargetAccepts: Info,
 }
 
 const (
@@ -63,6 +69,7 @@ func Names() []string {
 	return []string{
 		RotationDueSoon, RotationStarted, RotationCompleted, RotationFailed, RotationRolledBack,
 		ApplicationDegraded, RotationOverdue, NeedsAttention, DestinationFailed, DestinationDrifted, DestinationRestored,
+		SecretUnresolved, SecretResolved, TargetRefuses, TargetAccepts,
 	}
 }
 
@@ -108,6 +115,10 @@ func FromRecord(rec rotation.Record, attention bool) []Event {
 		fromFollow(rec, add)
 	case rotation.KindPublish:
 		fromPublish(rec, add)
+	case rotation.KindRepair:
+		if names := Repaired(rec); len(names) > 0 {
+			add(TargetRefuses, "The database refused what is stored of %s; the engine has set it again", strings.Join(names, ", "))
+		}
 	}
 	if attention && rec.Outcome != rotation.OutcomeCompleted {
 		add(NeedsAttention, AttentionMessage)
@@ -188,6 +199,21 @@ func fromPublish(rec rotation.Record, add adder) {
 			add.about(DestinationRestored, t.Name, "%s holds the values again: %s", t.Name, strings.TrimPrefix(t.Detail, Restored))
 		}
 	}
+}
+
+// Repaired are the secrets that the engine has set again by itself, because their
+// targets refused what is stored.
+func Repaired(rec rotation.Record) []string {
+	if rec.Trigger != rotation.TriggerDrift || rec.Outcome != rotation.OutcomeCompleted {
+		return nil
+	}
+	var names []string
+	for _, result := range rec.Results {
+		if slices.ContainsFunc(result.Steps, func(s rotation.Step) bool { return s.Name == "set" }) {
+			names = append(names, result.Secret)
+		}
+	}
+	return names
 }
 
 // New is an event that is about the given thing, which makes its id.

@@ -19,14 +19,14 @@ type Lasting struct {
 }
 
 // conditions are the events of what is the case, and is over when it is not.
-var conditions = []string{NeedsAttention, RotationOverdue, RotationDueSoon, DestinationFailed, DestinationDrifted}
+var conditions = []string{NeedsAttention, RotationOverdue, RotationDueSoon, DestinationFailed, DestinationDrifted, TargetRefuses, SecretUnresolved}
 
 // Lasts returns an event as one that lasts; false if it does not.
 func (e Event) Lasts(now time.Time) (Lasting, bool) {
 	switch {
 	case slices.Contains(conditions, e.Event):
 		return Lasting{Event: e}, true
-	case slices.Contains(resolved, e.Event):
+	case slices.Contains(ends[RotationCompleted], e.Event):
 		return Lasting{Event: e, Until: later(e.Time, now).Add(otherFires)}, true
 	}
 	return Lasting{}, false
@@ -39,13 +39,7 @@ func (l Lasting) Same(other Lasting) bool {
 
 // EndedBy reports whether an event puts an end to it by itself.
 func (l Lasting) EndedBy(e Event) bool {
-	switch e.Event {
-	case RotationCompleted:
-		return slices.Contains(resolved, l.Event.Event)
-	case DestinationRestored:
-		return l.Event.Destination == e.Destination && (l.Event.Event == DestinationFailed || l.Event.Event == DestinationDrifted)
-	}
-	return false
+	return slices.Contains(ends[e.Event], l.Event.Event) && (e.Event != DestinationRestored || l.Event.Destination == e.Destination)
 }
 
 // Remind tells an Alertmanager what lasts, and what does not any more, as Send does.

@@ -38,8 +38,13 @@ const (
 	otherFires = 24 * time.Hour
 )
 
-// resolved are the events that a completed rotation puts an end to.
-var resolved = []string{RotationFailed, RotationRolledBack, ApplicationDegraded, RotationOverdue, NeedsAttention, RotationDueSoon}
+// ends are, for each event, those that it puts an end to.
+var ends = map[string][]string{
+	RotationCompleted:   {RotationFailed, RotationRolledBack, ApplicationDegraded, RotationOverdue, NeedsAttention, RotationDueSoon},
+	DestinationRestored: {DestinationFailed, DestinationDrifted},
+	TargetAccepts:       {TargetRefuses},
+	SecretResolved:      {SecretUnresolved},
+}
 
 // alert is postableAlert of the Alertmanager's API.
 type alert struct {
@@ -66,15 +71,8 @@ func (e Event) firing(now time.Time) alert {
 // alerts is the event as an alert, and what it resolves.
 func (e Event) alerts(now time.Time) []alert {
 	all := []alert{e.firing(now)}
-	if e.Event == RotationCompleted {
-		for _, name := range resolved {
-			all = append(all, alert{Labels: e.labels(name), StartsAt: e.Time, EndsAt: e.Time})
-		}
-	}
-	if e.Event == DestinationRestored {
-		for _, name := range []string{DestinationFailed, DestinationDrifted} {
-			all = append(all, alert{Labels: e.labels(name), StartsAt: e.Time, EndsAt: e.Time})
-		}
+	for _, name := range ends[e.Event] {
+		all = append(all, alert{Labels: e.labels(name), StartsAt: e.Time, EndsAt: e.Time})
 	}
 	return all
 }

@@ -70,10 +70,6 @@ type SecretResult struct {
 	From  int    `json:"from_version"`
 	To    int    `json:"to_version"`
 	Steps []Step `json:"steps"`
-	// Unresolved says that the operation left the secret unresolved, Resolved that it
-	// made an end of that.
-	Unresolved bool `json:"unresolved,omitempty"`
-	Resolved   bool `json:"resolved,omitempty"`
 }
 
 // Step is one step of an operation on one secret.

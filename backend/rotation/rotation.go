@@ -355,9 +355,6 @@ func (run *Run) results(s *State) []SecretResult {
 func (run *Run) conclude(s *State, outcome Outcome, results []SecretResult) error {
 	for i, result := range results {
 		results[i].To, results[i].Steps = s.currentVersion(result.Secret), run.steps[result.Secret]
-		secret := s.Secrets[result.Secret]
-		results[i].Unresolved = secret != nil && secret.Unresolved != nil
-		results[i].Resolved = run.resolving
 	}
 	run.record = Record{Operation: run.op, Outcome: outcome, Results: results, Issues: slices.Clone(run.issues)}
 	return run.role.complete(s, &run.record)

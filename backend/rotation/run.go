@@ -120,7 +120,7 @@ func (r *Role) begin(ctx context.Context, req Request) (run, own *Run, err error
 		case req.RequestID != "" && busy.op.RequestID == req.RequestID:
 			busy.handover.join()
 			return busy, nil, nil
-		case busy.op.Kind.own():
+		case busy.op.Kind.own() || busy.op.Trigger == TriggerDrift:
 			return nil, busy, busy.Operation().busy(r.Name)
 		}
 		return nil, nil, busy.Operation().busy(r.Name)

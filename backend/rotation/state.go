@@ -172,6 +172,8 @@ const (
 	TriggerCheck    Trigger = "check" // what followed a commit has failed
 	// TriggerConnection: how a target is reached was changed.
 	TriggerConnection Trigger = "connection"
+	// TriggerDrift: a target refused what is stored.
+	TriggerDrift Trigger = "drift"
 )
 
 // Actor is who asked for an operation, as Vault names them; zero when it was the

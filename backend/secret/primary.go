@@ -110,8 +110,15 @@ func nowhere(hosts []Address, failed []error) error {
 	if refused != nil && certain {
 		return &serverError{code: codeOf(refused), text: text}
 	}
+	if refused != nil {
+		return &serverError{text: text, cause: ErrUncertain}
+	}
 	return &serverError{text: text}
 }
+
+// ErrUncertain says that a login was refused by a host that may be no primary, and
+// could not be tried on all others.
+var ErrUncertain = errors.New("it is not known whether the login is refused")
 
 // aim makes the configuration of a session that is about to begin lead to the primary.
 func (s server) aim(ctx context.Context, c *pgx.ConnConfig, l Login) error {

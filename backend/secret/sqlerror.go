@@ -42,14 +42,15 @@ type serverError struct {
 	text string
 	// login says that the answer was to a login, and not to a statement.
 	login bool
-	// ended is context.Canceled where that is why, so that callers can tell.
-	ended error
+	// cause is context.Canceled or ErrUncertain where that is why, so that callers can
+	// tell.
+	cause error
 }
 
 func (e *serverError) Error() string { return e.text }
 
 // Unwrap lets callers tell a call that was ended from one that failed.
-func (e *serverError) Unwrap() error { return e.ended }
+func (e *serverError) Unwrap() error { return e.cause }
 
 // codeOf returns the SQLSTATE in err, or "".
 func codeOf(err error) string {
@@ -102,7 +103,7 @@ func reduce(err error, secrets ...string) error {
 		}
 		return &serverError{code: code, text: fmt.Sprintf("%s (SQLSTATE %s)", text, code)}
 	case errors.Is(err, context.Canceled):
-		return &serverError{text: context.Canceled.Error(), ended: context.Canceled}
+		return &serverError{text: context.Canceled.Error(), cause: context.Canceled}
 	}
 	return &serverError{text: oneLine(redact(networkReason(err), secrets))}
 }

@@ -171,7 +171,7 @@ func TestReplica(t *testing.T) {
 		}
 	}
 	var kept, lost bool
-	if err := replica.ask(t.Context(), "SELECT to_regclass('kept') IS NOT NULL, to_regclass('lost') IS NOT NULL", &kept, &lost); err != nil || !kept || lost {
+	if err := replica.Ask(t.Context(), "SELECT to_regclass('kept') IS NOT NULL, to_regclass('lost') IS NOT NULL", &kept, &lost); err != nil || !kept || lost {
 		t.Errorf("kept: %t, lost: %t (%v)", kept, lost, err)
 	}
 }

@@ -71,7 +71,7 @@ func (pg *Postgres) Disconnect(ctx context.Context) error {
 // CatchUp waits until a replica has what its primary has committed so far.
 func (pg *Postgres) CatchUp(ctx context.Context, primary *Postgres) error {
 	var at string
-	if err := primary.ask(ctx, "SELECT pg_current_wal_lsn()::text", &at); err != nil {
+	if err := primary.Ask(ctx, "SELECT pg_current_wal_lsn()::text", &at); err != nil {
 		return err
 	}
 	return pg.awaitTrue(ctx, "the replica to catch up", "SELECT pg_last_wal_replay_lsn() >= '"+at+"'")
@@ -91,7 +91,7 @@ func (pg *Postgres) awaitTrue(ctx context.Context, what, query string) error {
 	defer cancel()
 	return Eventually(ctx, what, func(ctx context.Context) error {
 		var yes bool
-		if err := pg.ask(ctx, query, &yes); err != nil {
+		if err := pg.Ask(ctx, query, &yes); err != nil {
 			return err
 		}
 		if !yes {
@@ -101,8 +101,8 @@ func (pg *Postgres) awaitTrue(ctx context.Context, what, query string) error {
 	})
 }
 
-// ask runs a query of one row as the superuser.
-func (pg *Postgres) ask(ctx context.Context, query string, into ...any) error {
+// Ask runs a query of one row as the superuser.
+func (pg *Postgres) Ask(ctx context.Context, query string, into ...any) error {
 	conn, err := pgx.Connect(ctx, pg.SuperuserDSN())
 	if err != nil {
 		return fmt.Errorf("connect as superuser: %w", err)
@@ -127,4 +127,13 @@ func placePostgres(ctx context.Context, bin string) (*Postgres, error) {
 	}
 	pg.Port, err = freePort(ctx)
 	return pg, err
+}
+
+// TryLogin logs in to database postgres, and hangs up.
+func (pg *Postgres) TryLogin(ctx context.Context, user, password string) error {
+	conn, err := pgx.Connect(ctx, pg.DSN(user, password, "postgres"))
+	if err != nil {
+		return err
+	}
+	return conn.Close(ctx)
 }

@@ -1,0 +1,76 @@
+package backend
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/alert"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
+)
+
+// refusals are the secrets whose targets refuse what is stored, with the version of the
+// current value.
+type refusals map[string]int
+
+// String is what a cursor keeps of them.
+func (f refusals) String() string {
+	var all []string
+	for _, name := range slices.Sorted(maps.Keys(f)) {
+		all = append(all, fmt.Sprintf("%s=%d", name, f[name]))
+	}
+	return strings.Join(all, " ")
+}
+
+// parseRefusals reads what String wrote.
+func parseRefusals(text string) refusals {
+	found := refusals{}
+	for _, one := range strings.Fields(text) {
+		name, version, _ := strings.Cut(one, "=")
+		found[name], _ = strconv.Atoi(version)
+	}
+	return found
+}
+
+// refusalsOf are those of the named secrets, by the versions of now.
+func refusalsOf(s *rotation.Snapshot, names []string) refusals {
+	found := refusals{}
+	for _, name := range names {
+		if secret := s.Secrets[name]; secret != nil && secret.Current != nil {
+			found[name] = secret.Current.Version
+		}
+	}
+	return found
+}
+
+// refusing returns the event of what a role's targets refuse now and was not told, or
+// that nothing is refused any more of what was. What was told, and was not tried since
+// the engine started, is still refused as far as anybody knows.
+func (c *courier) refusing(r *rotation.Role, s *rotation.Snapshot, at *cursor) []alert.Event {
+	told, now, more := parseRefusals(at.Refused), refusals{}, false
+	for name, version := range told {
+		if !c.b.drift.accepted(r, name, version) {
+			now[name] = version
+		}
+	}
+	for name, f := range c.b.drift.refused(r) {
+		more = more || told[name] != f.version
+		now[name] = f.version
+	}
+	about := fmt.Sprintf("%s-%d-", r.Key, s.History.Count)
+	before := at.Refused
+	at.Refused = now.String()
+	var e alert.Event
+	switch {
+	case more:
+		e = alert.New(alert.TargetRefuses, about+at.Refused, "The database refuses what is stored, so that nobody can log in with it: "+c.b.drift.advice(r))
+	case at.Refused == "" && before != "":
+		e = alert.New(alert.TargetAccepts, about+before, "The database accepts again what is stored")
+	default:
+		return nil
+	}
+	e.Time = c.b.now()
+	return []alert.Event{e}
+}

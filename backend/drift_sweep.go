@@ -1,0 +1,224 @@
+package backend
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
+)
+
+const (
+	// checkPause is the time between two roles that are looked at soon.
+	checkPause = 100 * time.Millisecond
+	// checkAgain is how long to wait for servers that could not be asked, and for
+	// operations that were in the way.
+	checkAgain = time.Minute
+	// longestWait is how long to wait at most before looking for something to try.
+	longestWait = time.Minute
+)
+
+// sweep is where the tries of a connection's logins are. The role that was rotated last
+// comes first: that is what a server which lagged has lost. A role that is rotated
+// during the sweep is not tried any more, because it has just been.
+type sweep struct {
+	// at is when it goes on.
+	at time.Time
+	// begun says that the administrator's own login was tried, which comes first.
+	begun bool
+	// rotated and key are those of the role that was tried last; empty before the first.
+	rotated time.Time
+	key     string
+	// again are the only roles to try, if it is not the first sweep; left are those that
+	// have to be tried once more.
+	isAgain     bool
+	again, left []*rotation.Role
+}
+
+// run tries what is to be tried until ctx ends.
+func (c *drift) run(ctx context.Context) {
+	select {
+	case <-c.b.scheduler.loaded:
+	case <-ctx.Done():
+		return
+	}
+	c.begin()
+	for ctx.Err() == nil {
+		wait := c.next(ctx)
+		if wait <= 0 {
+			continue
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-c.woken:
+		case <-time.After(wait):
+		}
+	}
+}
+
+// begin has everything tried: nothing that is stored can tell whether it was restored.
+func (c *drift) begin() {
+	c.round = round{tried: time.Now()}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for name := range c.watched {
+		c.sweeps[name] = &sweep{}
+	}
+}
+
+// wake makes run look at what is to be done. It never blocks.
+func (c *drift) wake() {
+	select {
+	case c.woken <- struct{}{}:
+	default:
+	}
+}
+
+// next does one thing that is due, and returns how long to wait for what comes next.
+func (c *drift) next(ctx context.Context) time.Duration {
+	now := time.Now()
+	r, repair := c.dueRepair(now)
+	name, sweep := c.dueSweep(now)
+	slow := c.pace(ctx) - now.Sub(c.round.tried)
+	switch {
+	case repair <= 0:
+		c.repair(ctx, r)
+	case sweep <= 0:
+		if pause(ctx, checkPause) {
+			c.step(ctx, name)
+		}
+	case slow <= 0:
+		c.slowly(ctx)
+	default:
+		return min(repair, sweep, slow)
+	}
+	return 0
+}
+
+// pause waits, and reports whether ctx goes on.
+func pause(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(d):
+		return true
+	}
+}
+
+// look tries what is stored of a role for a connection, and has set again what is
+// refused. Asked is false if the server did not answer. The error is of what has to be
+// tried once more.
+func (c *drift) look(ctx context.Context, r *rotation.Role, connection string) (asked bool, err error) {
+	for _, one := range logins(r, connection) {
+		answered, later := c.check(ctx, one)
+		if !answered {
+			return false, later
+		}
+		err = errors.Join(err, later)
+	}
+	c.act(ctx, r)
+	return true, err
+}
+
+// act tells what was found about a role, and has it set again.
+func (c *drift) act(ctx context.Context, r *rotation.Role) {
+	if len(c.refused(r)) > 0 {
+		c.b.alerts.note(r)
+		c.repair(ctx, r)
+	}
+}
+
+// dueSweep returns the connection whose sweep goes on next, and in what time.
+func (c *drift) dueSweep(now time.Time) (name string, wait time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	wait = longestWait
+	for one, s := range c.sweeps {
+		if until := s.at.Sub(now); until < wait {
+			name, wait = one, until
+		}
+	}
+	return name, wait
+}
+
+// step tries the next role of a sweep.
+func (c *drift) step(ctx context.Context, name string) {
+	c.mu.Lock()
+	s := c.sweeps[name]
+	c.mu.Unlock()
+	if s == nil {
+		return
+	}
+	r := c.following(name, s)
+	if r == nil {
+		c.finish(name, s)
+		return
+	}
+	rotated := r.Snapshot().LastRotation
+	asked, err := c.look(ctx, r, name)
+	if !asked {
+		c.putOff(name, s)
+		return
+	}
+	if err != nil {
+		s.left = append(s.left, r)
+	}
+	switch {
+	case s.isAgain:
+		s.again = s.again[1:]
+	case s.begun:
+		s.rotated, s.key = rotated, r.Key
+	}
+	s.begun = true
+}
+
+// putOff has a sweep go on, with the role that it is at, when the server answers again.
+func (c *drift) putOff(name string, s *sweep) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s.at = time.Now().Add(checkAgain)
+	if w := c.watched[name]; w != nil {
+		w.failing, w.at = true, time.Now().Add(watchEvery)
+	}
+}
+
+// following returns the role that comes next in a sweep, nil at its end.
+func (c *drift) following(connection string, s *sweep) *rotation.Role {
+	switch {
+	case s.isAgain && len(s.again) == 0:
+		return nil
+	case s.isAgain:
+		return s.again[0]
+	case !s.begun:
+		return c.b.registry.known(connectionPrefix + connection)
+	}
+	precedes := func(rotated time.Time, key string, r *rotation.Role) bool {
+		last := r.Snapshot().LastRotation
+		return rotated.After(last) || rotated.Equal(last) && key < r.Key
+	}
+	return c.b.registry.first(func(r, best *rotation.Role) bool {
+		return (s.key == "" || precedes(s.rotated, s.key, r)) &&
+			(best == nil || precedes(r.Snapshot().LastRotation, r.Key, best)) && c.b.managed.uses(r.Key, connection)
+	})
+}
+
+// finish ends a sweep, or begins one of what is left.
+func (c *drift) finish(name string, s *sweep) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.sweeps[name] != s {
+		return // it has begun again
+	}
+	delete(c.sweeps, name)
+	if len(s.left) > 0 {
+		c.sweeps[name] = &sweep{at: time.Now().Add(checkAgain), isAgain: true, again: s.left}
+	}
+}
+
+// sweepLocked has the logins of a connection tried soon.
+func (c *drift) sweepLocked(connection string) {
+	c.sweeps[connection] = &sweep{}
+	delete(c.silent, connection)
+	c.wake()
+}
