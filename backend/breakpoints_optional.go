@@ -59,3 +59,12 @@ func (d breakingDriver) Prepare(s rotation.Secret, v rotation.Material) (release
 	}
 	return func() {}
 }
+
+// Look implements rotation.Looker, also for drivers that do not.
+func (d breakingDriver) Look(ctx context.Context, s rotation.Secret, v rotation.Material) error {
+	looker, ok := d.Driver.(rotation.Looker)
+	if !ok {
+		return nil
+	}
+	return d.b.around(ctx, subjectOf(s)+".look", func() error { return looker.Look(ctx, s, v) })
+}

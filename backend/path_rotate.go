@@ -46,6 +46,9 @@ func (b *backend) pathRotateWrite(ctx context.Context, req *logical.Request, d *
 		return nil, err
 	}
 	if d.Get("dry_run").(bool) {
+		if err := r.Free(); err != nil {
+			return nil, err
+		}
 		return b.dryRun(ctx, r, request.Secrets)
 	}
 	if err := checkReceiver(r, request.Secrets, wait); err != nil {
@@ -81,6 +84,9 @@ func (b *backend) dryRun(ctx context.Context, r *rotation.Role, names []string) 
 		}
 	}
 	if problems != nil {
+		if err := r.Same(s); err != nil {
+			return nil, err // which may be why
+		}
 		return nil, preflightError(fmt.Errorf("a rotation would fail: %w", problems))
 	}
 	found, plan := b.inspect(ctx, r, names), b.ahead(ctx, r, names, users)
@@ -103,7 +109,7 @@ func (b *backend) tryOut(ctx context.Context, s rotation.Secret) (rotation.Mater
 
 const rotateHelp = `
 Gives all secrets of the role, or those named in secrets, new values, as one
-transaction: the values are made, applied at their targets, proven by use, and
+transaction: targets are looked at, the values are made, applied at their targets, proven by use, and
 then committed together; if anything fails, everything is put back. Readers get
 the old values until the commit and the new ones after it; the old ones stay valid
 for the overlap. When another operation of the role is in flight the answer is

@@ -3,6 +3,7 @@ package backend
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -74,7 +75,7 @@ func (b *backend) pathVerifyRead(ctx context.Context, _ *logical.Request, d *fra
 		secrets[name] = results[i]
 		var fix preflight.Fix
 		if results[i]["valid"] == false {
-			if here := b.refused(ctx, *s.Secrets[name]); len(here) > 0 {
+			if here := b.refused(ctx, *s.Secrets[name]); len(here) > 0 && !hindered(found, name) {
 				refused, fix = append(refused, here...), b.subjectOf(r).Write("verify", "repair=true")
 			}
 		}
@@ -91,6 +92,17 @@ func (b *backend) pathVerifyRead(ctx context.Context, _ *logical.Request, d *fra
 	return &logical.Response{Data: data}, nil
 }
 
+// hindered reports whether the target of a secret was found to be such that to set a
+// value again would be refused, or in vain: that has to be mended first.
+func hindered(found preflight.Report, secret string) bool {
+	return slices.ContainsFunc(found.With(preflight.Error), func(f preflight.Finding) bool {
+		return f.Secret == secret && f.Check != validCheck
+	})
+}
+
+// validCheck is the check that values do what they should.
+const validCheck = "secret.valid"
+
 // verifySecrets verifies all of them at the same time.
 func (b *backend) verifySecrets(ctx context.Context, s *rotation.Snapshot, names []string) []map[string]any {
 	results := make([]map[string]any, len(names))
@@ -104,7 +116,7 @@ func (b *backend) verifySecrets(ctx context.Context, s *rotation.Snapshot, names
 
 // verified is the result of verifying a secret as a finding.
 func verified(result map[string]any, fix preflight.Fix) (found preflight.Report) {
-	found.Expect(result["valid"] == true, "secret.valid", preflight.Error, fix, "%v", result["error"])
+	found.Expect(result["valid"] == true, validCheck, preflight.Error, fix, "%v", result["error"])
 	return found
 }
 

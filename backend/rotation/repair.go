@@ -50,6 +50,11 @@ func (run *Run) mend(ctx context.Context, secret Secret, v *Value) error {
 	if !errors.Is(err, ErrRefused) {
 		return err
 	}
+	if run.op.Kind == KindRepair { // who puts back what it has changed does what it can
+		if err := run.lookAt(ctx, secret, v.Material); err != nil {
+			return err
+		}
+	}
 	if err := run.step(ctx, secret.Name, "set", func(ctx context.Context) error {
 		return run.driver(secret).Set(ctx, secret, v.Material, run.fence)
 	}); err != nil {

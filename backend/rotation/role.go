@@ -347,6 +347,27 @@ func (op Operation) busy(role string) error {
 		op.Kind, op.ID, role, op.Started.Format(time.RFC3339))
 }
 
+// Free returns ErrInFlight if an operation is under way that somebody asked for, or
+// that is due: what is tried meanwhile at its targets would be in its way.
+func (r *Role) Free() error {
+	if run := r.run.Load(); run != nil && !run.Operation().Kind.own() {
+		return run.Operation().busy(r.Name)
+	}
+	return nil
+}
+
+// Same returns ErrInFlight if the role is not at rest, or not as it was in that
+// snapshot: what was tried at its targets since has met what others do there.
+func (r *Role) Same(s *Snapshot) error {
+	if run := r.run.Load(); run != nil {
+		return run.Operation().busy(r.Name)
+	}
+	if r.Snapshot().State != s.State {
+		return fmt.Errorf("%w: something else was done with %s meanwhile: try again", ErrInFlight, r.Name)
+	}
+	return nil
+}
+
 // Busy reports whether a run is under way in this process. It never blocks.
 func (r *Role) Busy() bool { return r.run.Load() != nil }
 

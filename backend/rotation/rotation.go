@@ -20,6 +20,9 @@ func (run *Run) transact(ctx context.Context) error {
 		return run.fail(ctx, err)
 	}
 	defer run.anticipate()()
+	if err := run.look(ctx); err != nil {
+		return run.fail(ctx, err)
+	}
 	if err := run.intend(ctx); err != nil {
 		return run.refuse(err)
 	}

@@ -350,7 +350,7 @@ func (run *Run) step(ctx context.Context, secret, name string, do func(context.C
 	err := do(ctx)
 	taken := Step{Name: name, OK: err == nil, DurationMS: run.role.engine.Now().Sub(started).Milliseconds()}
 	if err != nil {
-		taken.Detail = err.Error()
+		taken.Detail = plain(err)
 		err = &StepError{Secret: secret, Step: name, Err: err}
 	}
 	run.steps[secret] = append(run.steps[secret], taken)
@@ -364,7 +364,12 @@ type StepError struct {
 }
 
 // Error implements error.
-func (e *StepError) Error() string { return fmt.Sprintf("secret %s: %s: %v", e.Secret, e.Step, e.Err) }
+func (e *StepError) Error() string {
+	return fmt.Sprintf("secret %s: %s: %s", e.Secret, e.Step, plain(e.Err))
+}
+
+// plain is the text of an error without what only callers branch on.
+func plain(err error) string { return strings.ReplaceAll(err.Error(), ErrInvalid.Error()+": ", "") }
 
 // Unwrap gives access to the cause.
 func (e *StepError) Unwrap() error { return e.Err }

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/preflight"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
@@ -74,12 +76,28 @@ func (a *admin) Set(ctx context.Context, s rotation.Secret, v rotation.Material,
 	if s.Current == nil {
 		return a.Test(ctx, s, v)
 	}
-	return a.replace(ctx, s, s.Current.Material, v, fence)
+	return a.replace(ctx, s, s.Current.Material, v, fence, lookFirst)
 }
+
+// lookFirst is what is looked at in the transaction of a change, before that: the login
+// by which it was reached has shown the rest.
+func lookFirst(ctx context.Context, conn *pgx.Conn) error {
+	var found report
+	at, err := inspectTarget(ctx, conn)
+	if err != nil {
+		return err
+	}
+	found.checkTarget(administrator{name: conn.Config().User, database: conn.Config().Database}, at)
+	return found.err("connection")
+}
+
+// dontLook is for who puts back what was changed, or makes sure of it: that is tried
+// whatever is to be expected.
+func dontLook(context.Context, *pgx.Conn) error { return nil }
 
 // replace makes the server accept to, logging in with from, or with to if that is
 // what the server accepts already.
-func (a *admin) replace(ctx context.Context, s rotation.Secret, from, to rotation.Material, fence rotation.Fence) error {
+func (a *admin) replace(ctx context.Context, s rotation.Secret, from, to rotation.Material, fence rotation.Fence, look func(context.Context, *pgx.Conn) error) error {
 	at, l, err := adminParts(s, to)
 	if err != nil {
 		return err
@@ -88,11 +106,11 @@ func (a *admin) replace(ctx context.Context, s rotation.Secret, from, to rotatio
 	if err != nil {
 		return err
 	}
-	err = at.changeOwn(ctx, old, l, commit(fence))
+	err = at.changeOwn(ctx, old, l, commit(fence), look)
 	if !loginRefused(err) {
 		return err
 	}
-	if again := at.changeOwn(ctx, l, l, commit(fence)); !loginRefused(again) {
+	if again := at.changeOwn(ctx, l, l, commit(fence), dontLook); !loginRefused(again) {
 		return again
 	}
 	return lostAdmin(old, err)
@@ -111,8 +129,8 @@ func lostAdmin(l Login, err error) error {
 	return fmt.Errorf("%w: the administrator's password was changed by hand, or Vault was restored from a snapshot that is older than it; as a superuser of PostgreSQL give it a new one%s, and write that to this connection, as its password", err, how)
 }
 
-// changeOwn logs in as from and sets that user's password to the one of to.
-func (s server) changeOwn(ctx context.Context, from, to Login, end ending) error {
+// changeOwn logs in as from, looks, and sets that user's password to the one of to.
+func (s server) changeOwn(ctx context.Context, from, to Login, end ending, look func(context.Context, *pgx.Conn) error) error {
 	verifier := start(verifierOf(to.Password)) // while the server is reached
 	conn, err := s.login(ctx, from)
 	if err != nil {
@@ -124,6 +142,9 @@ func (s server) changeOwn(ctx context.Context, from, to Login, end ending) error
 		return rotation.Unchanged(err)
 	}
 	return s.wantsClearText(within(ctx, conn, end, func() error {
+		if err := look(ctx, conn); err != nil {
+			return err
+		}
 		return settingPassword(to, execute(ctx, conn, alterRole(to.Username, password), to.Password, password))
 	}))
 }
@@ -154,11 +175,11 @@ func (a *admin) Undo(ctx context.Context, s rotation.Secret, fence rotation.Fenc
 	if s.Current == nil || s.Pending == nil {
 		return nil
 	}
-	err := a.replace(ctx, s, s.Current.Material, s.Current.Material, fence)
+	err := a.replace(ctx, s, s.Current.Material, s.Current.Material, fence, dontLook)
 	if !loginRefused(err) {
 		return err
 	}
-	return a.replace(ctx, s, s.Pending.Material, s.Current.Material, fence)
+	return a.replace(ctx, s, s.Pending.Material, s.Current.Material, fence, dontLook)
 }
 
 // Retire proves that v is refused; it was replaced at the cut-over.
@@ -191,7 +212,7 @@ func (a *admin) Preflight(ctx context.Context, s rotation.Secret, v rotation.Mat
 	if err != nil {
 		return nil, err
 	}
-	if err := at.changeOwn(ctx, current, l, rollback); err != nil {
+	if err := at.changeOwn(ctx, current, l, rollback, dontLook); err != nil {
 		return nil, err
 	}
 	return at.adminFindings(ctx, current)

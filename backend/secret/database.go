@@ -37,11 +37,15 @@ func (d *database) Create(ctx context.Context, s rotation.Secret) (rotation.Mate
 	if err != nil {
 		return nil, err
 	}
-	username := c.Usernames[0]
-	if c.RotationStrategy == AlternatingUsers && s.Current != nil && s.Current.Material["username"] == username {
-		username = c.Usernames[1]
+	return databaseMaterial(c.next(s), password), nil
+}
+
+// next is the user who gets the next password.
+func (c databaseSettings) next(s rotation.Secret) string {
+	if c.RotationStrategy == AlternatingUsers && s.Current != nil && s.Current.Material["username"] == c.Usernames[0] {
+		return c.Usernames[1]
 	}
-	return databaseMaterial(username, password), nil
+	return c.Usernames[0]
 }
 
 // Import takes the password in use of the first user.

@@ -107,6 +107,10 @@ func settingPassword(l Login, err error) error {
 		if err == nil {
 			return nil
 		}
+	case codeInternalError:
+		if strings.Contains(err.Error(), "tuple concurrently ") {
+			return fmt.Errorf("set password of %q: somebody else changed this user at the same moment: try again (%w)", l.Username, err)
+		}
 	case codeUndefinedObject:
 		return fmt.Errorf("set password of %q: %w: create the user%s", l.Username, err, makeUser(l.Username).Clause())
 	}

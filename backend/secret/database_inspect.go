@@ -32,7 +32,8 @@ func (d *database) Inspect(ctx context.Context, s rotation.Secret, about preflig
 		return found.Report
 	}
 	found.Pass("database.reachable")
-	found.Expect(err == nil, "database.inspected", preflight.Unknown, about.Read("verify"), "not everything could be looked at: %v", err)
+	// What was not looked at may be what makes a rotation fail.
+	found.Expect(err == nil, "database.inspected", preflight.Error, about.Read("verify"), "not everything could be looked at, so that nobody knows whether a rotation would work: %v", err)
 	return found.Report
 }
 
@@ -96,7 +97,7 @@ func (i inspection) checkRoom(admin administrator, user role, on instance) {
 	i.Expect(free >= need, "database.max_connections", preflight.Warning, preflight.SQL(preflight.Say("ALTER SYSTEM SET max_connections = %s", preflight.Number(on.connections+need))),
 		"%d of %d connections are left, and an overlap needs %d more than there are now (max_connections changes when the server is started again)", max(free, 0), on.connections, need)
 	free = on.databaseLimit - on.databaseUsed
-	i.Expect(on.databaseLimit < 0 || free >= need, "database.database_limit", preflight.Warning, preflight.SQL(preflight.Say("ALTER DATABASE %s CONNECTION LIMIT -1", preflight.Name(admin.database))),
+	i.Expect(on.databaseLimit <= 0 || free >= need, "database.database_limit", preflight.Warning, preflight.SQL(preflight.Say("ALTER DATABASE %s CONNECTION LIMIT -1", preflight.Name(admin.database))),
 		"database %q has a limit of %d connections, of which %d are left, and an overlap needs %d more than there are now", admin.database, on.databaseLimit, max(free, 0), need)
 }
 
@@ -184,7 +185,7 @@ func (i inspection) checkClock(ctx context.Context, conn *pgx.Conn, now func() t
 	var there time.Time
 	before := now()
 	if err := queryRow(ctx, conn, "SELECT clock_timestamp()", nil, &there); err != nil {
-		i.Expect(false, "database.clock", preflight.Unknown, preflight.SQL(preflight.Say("SELECT pg_catalog.clock_timestamp()")), "the server does not tell the time: %v", err)
+		i.Expect(false, "database.clock", preflight.Error, preflight.SQL(preflight.Say("SELECT pg_catalog.clock_timestamp()")), "the server does not tell the time: %v", err)
 		return
 	}
 	way := now().Sub(before) / 2

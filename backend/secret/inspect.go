@@ -52,12 +52,31 @@ func (r role) endsWithin(left time.Duration) bool {
 	return r.validUntil != nil && !r.validUntil.After(r.now.Add(left))
 }
 
+// adminColumns are the columns of an administrator, of pg_roles a.
+const adminColumns = `a.rolname::text, pg_catalog.current_setting('server_version_num')::int, a.rolsuper, a.rolcreaterole, pg_catalog.current_database()::text`
+
+// columns are where adminColumns go.
+func (a *administrator) columns() []any {
+	return []any{&a.name, &a.version, &a.superuser, &a.createRole, &a.database}
+}
+
+// loginColumns are the columns of pg_roles r that say whether a user can be given a
+// password and log in with it.
+const loginColumns = `r.oid, r.rolcanlogin, r.rolsuper, r.rolreplication,
+		CASE WHEN r.rolvaliduntil < 'infinity' THEN greatest(r.rolvaliduntil, 'epoch') END, pg_catalog.now(), r.rolconnlimit,
+		(SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_activity s WHERE s.usesysid = r.oid AND coalesce(s.backend_type, '') <> 'parallel worker'),
+		pg_catalog.has_database_privilege(r.oid, pg_catalog.current_database(), 'CONNECT'),
+		pg_catalog.pg_has_role(current_user, r.oid, 'MEMBER WITH ADMIN OPTION')`
+
+// logins are where loginColumns go.
+func (r *role) logins() []any {
+	return []any{&r.oid, &r.login, &r.superuser, &r.replication, &r.validUntil, &r.now, &r.limit, &r.sessions, &r.connects, &r.adminOption}
+}
+
 func inspectAdmin(ctx context.Context, conn *pgx.Conn) (administrator, error) {
 	var a administrator
 	err := queryRow(ctx, conn, `
-		SELECT rolname::text, pg_catalog.current_setting('server_version_num')::int, rolsuper, rolcreaterole, pg_catalog.current_database()::text
-		FROM pg_catalog.pg_roles WHERE rolname = current_user`, nil,
-		&a.name, &a.version, &a.superuser, &a.createRole, &a.database)
+		SELECT `+adminColumns+` FROM pg_catalog.pg_roles a WHERE a.rolname = current_user`, nil, a.columns()...)
 	if err != nil {
 		return a, fmt.Errorf("inspect administrator: %w", err)
 	}
@@ -80,13 +99,9 @@ const aboutRole = `
 		FROM self JOIN pg_catalog.pg_auth_members m ON m.member = self.oid
 			JOIN pg_catalog.pg_roles g ON g.oid = m.roleid
 		GROUP BY g.rolname)
-	SELECT r.oid, r.rolcanlogin, r.rolsuper, r.rolreplication,
-		CASE WHEN r.rolvaliduntil < 'infinity' THEN greatest(r.rolvaliduntil, 'epoch') END, pg_catalog.now(), r.rolconnlimit,
-		(SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_activity a WHERE a.usesysid = r.oid),
-		pg_catalog.has_database_privilege(r.oid, pg_catalog.current_database(), 'CONNECT'),
+	SELECT ` + loginColumns + `,
 		EXISTS (SELECT FROM pg_catalog.pg_namespace n WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
 			AND pg_catalog.has_schema_privilege(r.oid, n.oid, 'CREATE')),
-		pg_catalog.pg_has_role(current_user, r.oid, 'MEMBER WITH ADMIN OPTION'),
 		ARRAY(SELECT place FROM owned ORDER BY place), ARRAY(SELECT objects FROM owned ORDER BY place),
 		ARRAY(SELECT name FROM member ORDER BY name), ARRAY(SELECT described FROM member ORDER BY name),
 		pg_catalog.array_remove(ARRAY[
@@ -98,10 +113,8 @@ const aboutRole = `
 
 func inspectRole(ctx context.Context, conn *pgx.Conn, name string) (role, error) {
 	r := role{name: name}
-	err := queryRow(ctx, conn, aboutRole, []any{name},
-		&r.oid, &r.login, &r.superuser, &r.replication, &r.validUntil, &r.now, &r.limit, &r.sessions,
-		&r.connects, &r.creates, &r.adminOption, &r.owned, &r.ownedObjects, &r.memberOf, &r.memberships,
-		&r.attributes, &r.settings)
+	err := queryRow(ctx, conn, aboutRole, []any{name}, append(r.logins(), &r.creates, &r.owned, &r.ownedObjects,
+		&r.memberOf, &r.memberships, &r.attributes, &r.settings)...)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return r, nil
 	}

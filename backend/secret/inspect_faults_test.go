@@ -28,7 +28,7 @@ var faults = []fault{
 	{name: "no login", check: "database.login", severity: preflight.Error, spoil: `ALTER ROLE {b} NOLOGIN`},
 	{name: "no CONNECT", check: "database.connect", severity: preflight.Error, spoil: `REVOKE CONNECT ON DATABASE {db} FROM {b}, {owner}`},
 	{name: "limit of 0", check: "database.connection_limit", severity: preflight.Error, spoil: `ALTER ROLE {b} CONNECTION LIMIT 0`},
-	{name: "limit used up", check: "database.connection_limit", severity: preflight.Warning, spoil: `ALTER ROLE {a} CONNECTION LIMIT 2`, sessions: 2},
+	{name: "limit used up", check: "database.connection_limit", severity: preflight.Error, spoil: `ALTER ROLE {a} CONNECTION LIMIT 2`, sessions: 2},
 	{name: "limits differ", check: "database.connection_limits", severity: preflight.Warning, spoil: `ALTER ROLE {a} CONNECTION LIMIT 20; ALTER ROLE {b} CONNECTION LIMIT 5`},
 	{name: "expired", check: "database.valid_until", severity: preflight.Error, spoil: `ALTER ROLE {a} VALID UNTIL '2020-01-01'`},
 	{name: "expired for ever", check: "database.valid_until", severity: preflight.Error, spoil: `ALTER ROLE {a} VALID UNTIL '-infinity'`},

@@ -26,13 +26,13 @@ func lines(findings preflight.Report) []string {
 }
 
 // err wraps rotation.ErrInvalid around all that makes the rotation fail, so that it
-// can be fixed in one go.
-func (r *report) err() error {
+// can be fixed in one go. Field is what it is about.
+func (r *report) err(field string) error {
 	problems := lines(r.With(preflight.Error))
 	if len(problems) == 0 {
 		return nil
 	}
-	return fmt.Errorf("%w: usernames: %s", rotation.ErrInvalid, strings.Join(problems, "; "))
+	return fmt.Errorf("%w: %s: %s", rotation.ErrInvalid, field, strings.Join(problems, "; "))
 }
 
 // horizon is how long logins have to work.
@@ -59,7 +59,7 @@ func (d *database) Preflight(ctx context.Context, s rotation.Secret, v rotation.
 		if _, err := found.inspect(ctx, conn, c, s, horizon{week, "within seven days"}); err != nil {
 			return err
 		}
-		if err := found.err(); err != nil {
+		if err := found.err("usernames"); err != nil {
 			return err
 		}
 		return mayDrain(ctx, conn, c)
@@ -103,6 +103,11 @@ func (r *report) inspect(ctx context.Context, conn *pgx.Conn, c databaseSettings
 	if err != nil {
 		return nil, err
 	}
+	at, err := inspectTarget(ctx, conn)
+	if err != nil {
+		return nil, err
+	}
+	r.checkTarget(admin, at)
 	var users []role
 	for _, username := range c.Usernames {
 		user, err := inspectRole(ctx, conn, username)
@@ -110,6 +115,11 @@ func (r *report) inspect(ctx context.Context, conn *pgx.Conn, c databaseSettings
 			return nil, err
 		}
 		r.checkUser(admin, user, len(c.rotation) > 0, until)
+		severity := preflight.Warning
+		if username == c.next(s) {
+			severity = preflight.Error
+		}
+		r.checkSessions(user, severity)
 		users = append(users, user)
 	}
 	if c.RotationStrategy == SingleUser || !users[0].found || !users[1].found {
@@ -146,12 +156,16 @@ func (r *report) checkUser(admin administrator, user role, custom bool, until ho
 	r.Expect(user.connects, "database.connect", preflight.Error, preflight.SQL(preflight.Say("GRANT CONNECT ON DATABASE %s TO %s", preflight.Name(admin.database), name)),
 		"%q may not connect to database %q", user.name, admin.database)
 	r.Expect(user.limit != 0, "database.connection_limit", preflight.Error, alter(preflight.Words("CONNECTION LIMIT -1")), "%q has a connection limit of 0", user.name)
-	r.Expect(user.limit <= 0 || user.sessions < user.limit, "database.connection_limit", preflight.Warning, limit(user.name, 2*user.limit),
-		"%q uses all %d connections of its limit, so that its new password cannot be tried", user.name, user.limit)
 	expired, never := user.endsWithin(0), alter(preflight.Words("VALID UNTIL 'infinity'"))
 	r.Expect(!expired, "database.valid_until", preflight.Error, never, "the password of %q is no longer valid (VALID UNTIL is past)", user.name)
 	r.Expect(expired || !user.endsWithin(until.left), "database.valid_until", preflight.Warning, never, "logins of %q end %s (VALID UNTIL)", user.name, until.what)
 	r.Expect(!user.superuser || !admin.superuser, "database.superuser", preflight.Warning, alter(preflight.Words("NOSUPERUSER")), "%q is a superuser, which no application should be", user.name)
+}
+
+// checkSessions wants room for one more session of a user, to try a password.
+func (r *report) checkSessions(user role, severity preflight.Severity) {
+	r.Expect(user.superuser || user.limit <= 0 || user.sessions < user.limit, "database.connection_limit", severity, limit(user.name, 2*user.limit),
+		"%q uses all %d connections of its limit, so that its new password cannot be tried", user.name, user.limit)
 }
 
 // makeUser makes a user who has no password yet.
