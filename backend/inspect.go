@@ -3,6 +3,7 @@ package backend
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"time"
 
@@ -108,6 +109,10 @@ func (b *backend) inspectState(_ context.Context, r *rotation.Role, _ []string, 
 		found.Expect(false, "role.unresolved", preflight.Error, about.Write("verify", "repair=true"),
 			"secret %s is unresolved since %s: its target may hold another value than the current one, and could not be put back: %s", name, timestamp(s.Secrets[name].Unresolved.Since), s.Secrets[name].Unresolved.Cause)
 	}
+	ahead := s.Ahead(b.now())
+	found.Expect(len(ahead) == 0, "role.clock", preflight.Error, preflight.Command("chronyc", "makestep"),
+		"these stored times are later than they can be, because the clock of this node is behind, or was ahead: %s; if it is right now, they are brought back within a minute", strings.Join(ahead, ", "))
+	found.Expect(len(ahead) > 0 || s.Rewound == nil, "role.clock", preflight.Warning, preflight.Command("chronyc", "tracking"), "%s", s.Rewound)
 	size, limit := s.Room()
 	part, largest := largestPart(s.State)
 	found.Expect(size <= limit/4*3, "role.storage", preflight.Warning, preflight.Fix{},

@@ -230,7 +230,7 @@ func (b *backend) pathAlertTestWrite(ctx context.Context, req *logical.Request, 
 const alertHelp = `
 Whatever happens to a role is told: rotation_due_soon, rotation_started,
 rotation_completed, rotation_failed, rotation_rolled_back, application_degraded,
-rotation_overdue and needs_attention. Each event is delivered at least once, with
+rotation_overdue, needs_attention and clock_ahead. Each event is delivered at least once, with
 an id that is the same when it is delivered again, those of a role in order, and
 again and again until it is taken; no rotation waits for it. type=webhook gets
 JSON, signed with key; slack a text; alertmanager alerts that a completed rotation

@@ -85,7 +85,15 @@ func advice(r *rotation.Role, s *rotation.Snapshot) string {
 	case s.InFlight != nil && !r.Busy():
 		return fmt.Sprintf("an interrupted operation waits to be finished; it is tried again at retry_time, or now by writing %s", again)
 	}
-	return ""
+	return clockAdvice(s)
+}
+
+// clockAdvice tells of stored times that were too late; "" if none were.
+func clockAdvice(s *rotation.Snapshot) string {
+	if s.Rewound == nil {
+		return ""
+	}
+	return s.Rewound.String() + ". See that the clocks of all Vault nodes are kept right (NTP), and that applications have read again; the next rotation ends this advice"
 }
 
 // unresolved tells about the secrets whose target may hold another value than the

@@ -25,6 +25,8 @@ type scheduler struct {
 	retry     atomic.Bool
 	missing   bool
 	complaint string
+	// seen is the time at which plans were last looked at. Only run uses it.
+	seen time.Time
 
 	mu    sync.Mutex
 	byKey map[string]*plan
@@ -59,6 +61,7 @@ func (s *scheduler) run(ctx context.Context) {
 		if s.retry.Swap(false) && s.missing {
 			s.loadAll(ctx)
 		}
+		s.followClock()
 		timer.Reset(s.dispatch(ctx))
 	}
 }
@@ -96,6 +99,18 @@ func (s *scheduler) wake() {
 	case s.signal <- struct{}{}:
 	default:
 	}
+}
+
+// followClock makes all plans again when the clock was set back: what is stored may be
+// further ahead now than it can be.
+func (s *scheduler) followClock() {
+	now := s.b.now().Round(0) // by the clock on the wall
+	if now.Before(s.seen) {
+		for _, r := range s.b.registry.loaded() {
+			s.plan(r)
+		}
+	}
+	s.seen = now
 }
 
 // plan notes when a role is next due. A role with a run under way has no plan:

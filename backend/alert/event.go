@@ -25,6 +25,7 @@ const (
 	RotationDueSoon     = "rotation_due_soon"
 	RotationOverdue     = "rotation_overdue"
 	NeedsAttention      = "needs_attention"
+	ClockAhead          = "clock_ahead"
 	DestinationFailed   = "destination_failed"
 	DestinationDrifted  = "destination_drifted"
 	DestinationRestored = "destination_restored"
@@ -49,7 +50,7 @@ const (
 // severities has every event that can be subscribed to.
 var severities = map[string]string{
 	RotationStarted: Info, RotationCompleted: Info, RotationFailed: Critical, RotationRolledBack: Warning,
-	ApplicationDegraded: Warning, RotationDueSoon: Info, RotationOverdue: Warning, NeedsAttention: Critical,
+	ApplicationDegraded: Warning, RotationDueSoon: Info, RotationOverdue: Warning, NeedsAttention: Critical, ClockAhead: Warning,
 	DestinationFailed: Warning, DestinationDrifted: Warning, DestinationRestored: Info,
 	SecretUnresolved: Critical, SecretResolved: Info, TargetRefuses: Critical, TargetAccepts: Info,
 }
@@ -68,7 +69,7 @@ const (
 func Names() []string {
 	return []string{
 		RotationDueSoon, RotationStarted, RotationCompleted, RotationFailed, RotationRolledBack,
-		ApplicationDegraded, RotationOverdue, NeedsAttention, DestinationFailed, DestinationDrifted, DestinationRestored,
+		ApplicationDegraded, RotationOverdue, NeedsAttention, ClockAhead, DestinationFailed, DestinationDrifted, DestinationRestored,
 		SecretUnresolved, SecretResolved, TargetRefuses, TargetAccepts,
 	}
 }
@@ -118,6 +119,10 @@ func FromRecord(rec rotation.Record, attention bool) []Event {
 	case rotation.KindRepair:
 		if names := Repaired(rec); len(names) > 0 {
 			add(TargetRefuses, "The database refused what is stored of %s; the engine has set it again", strings.Join(names, ", "))
+		}
+	case rotation.KindConfigure:
+		if rec.Trigger == rotation.TriggerRecovery {
+			add(ClockAhead, "Stored times were brought back: %s", last(rec.Issues))
 		}
 	}
 	if attention && rec.Outcome != rotation.OutcomeCompleted {

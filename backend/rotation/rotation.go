@@ -307,7 +307,7 @@ func (run *Run) promote(s *State) error {
 	}
 	run.warnUnwatched(s)
 	s.LastRotation, s.InFlight, s.Following = now, nil, run.following(s.Version)
-	s.Failures, s.RetryAt, s.LastError, s.NeedsAttention = 0, time.Time{}, "", false
+	s.Failures, s.RetryAt, s.LastError, s.NeedsAttention, s.Rewound = 0, time.Time{}, "", false, nil
 	if whole || s.Anchor.IsZero() {
 		s.Anchor = now
 		s.NextRotation = terms.Next(now)

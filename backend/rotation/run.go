@@ -204,6 +204,9 @@ func (run *Run) perform(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return errInterrupted
 	}
+	if err := run.rewind(ctx); err != nil {
+		return run.refuse(err)
+	}
 	if err := run.settle(ctx); err != nil {
 		return err
 	}

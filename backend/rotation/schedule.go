@@ -195,8 +195,15 @@ const KindRecover Kind = "recover"
 
 // NextAction says what the role does next by itself, and when.
 func (s *Snapshot) NextAction(now time.Time) Action {
+	notBefore := s.NotBefore
+	if notBefore.After(now.Add(maxRetryPause + clockSlack)) {
+		notBefore = now
+	}
+	if len(s.Ahead(now)) > 0 {
+		return Action{KindRecover, later(now, notBefore)}
+	}
 	if s.InFlight != nil || s.Unsure {
-		return Action{KindRecover, later(later(now, s.RetryAt), s.NotBefore)}
+		return Action{KindRecover, later(later(now, s.RetryAt), notBefore)}
 	}
 	next := Action{}
 	for _, secret := range s.Secrets {
@@ -217,7 +224,7 @@ func (s *Snapshot) NextAction(now time.Time) Action {
 		}
 	}
 	if next.Kind != "" {
-		next.At = later(next.At, s.NotBefore)
+		next.At = later(next.At, notBefore)
 	}
 	return next
 }

@@ -48,8 +48,10 @@ type State struct {
 	LastError string `json:"last_error,omitempty"`
 	// NeedsAttention says that automatic rotations have stopped until a person
 	// rotates by hand. Recovery and retirement go on, slowly.
-	NeedsAttention bool    `json:"needs_attention,omitempty"`
-	History        History `json:"history"`
+	NeedsAttention bool `json:"needs_attention,omitempty"`
+	// Rewound says that the clock was ahead before the latest commit, and what of it.
+	Rewound *Rewound `json:"rewound,omitempty"`
+	History History  `json:"history"`
 	// Outbox holds the history entries that may not have been appended yet, and
 	// always the latest one, and the latest of a request, which tells it what it
 	// had done when it is repeated.

@@ -1,0 +1,147 @@
+package rotation
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// A clock that was ahead, and was set right, leaves times in the state that postpone
+// everything: the next rotation, the end of overlaps, attempts after a failure. What
+// is further in the future than it can have been made to be is brought back, as if
+// what made it had happened now.
+
+const (
+	// clockSlack is how far the clocks of two nodes may be apart before that matters.
+	clockSlack = 5 * time.Minute
+	// mostTaskPause is more than what follows a commit can be told to wait for its next
+	// step.
+	mostTaskPause = 24 * time.Hour
+)
+
+// bound is a stored time, how late it can be, and what it is set to if it is later.
+type bound struct {
+	what     string
+	at       *time.Time
+	most, to time.Time
+}
+
+// broken reports whether the time is later than that.
+func (b bound) broken() bool { return !b.at.IsZero() && b.at.After(b.most.Add(clockSlack)) }
+
+// bounds lists the stored times that are too late, and by which something would be too.
+func (s *State) bounds(terms Terms, now time.Time) []bound {
+	now = now.UTC().Truncate(time.Second)
+	all := []bound{
+		{"last_rotation", &s.LastRotation, now, now},
+		{"anchor", &s.Anchor, now, now},
+		{"retry_time", &s.RetryAt, now.Add(maxRetryPause), now},
+	}
+	if latest := later(terms.Next(now), now.Add(terms.Period)); latest.After(now) {
+		all = append(all, bound{"next_rotation", &s.NextRotation, latest, latest})
+	}
+	for _, name := range s.Names() {
+		all = append(all, s.Secrets[name].bounds(now)...)
+	}
+	if s.Following != nil {
+		for i := range s.Following.Tasks {
+			all = append(all, bound{s.Following.Tasks[i].Name, &s.Following.Tasks[i].Next, now.Add(mostTaskPause), now})
+		}
+	}
+	var broken []bound
+	for _, b := range all {
+		if b.broken() {
+			broken = append(broken, b)
+		}
+	}
+	return broken
+}
+
+// bounds are those of one secret. The overlap of a value that was replaced in the
+// future is as long as it was to be; others may have been given a longer one than there
+// is now.
+func (s *Secret) bounds(now time.Time) []bound {
+	var all []bound
+	for _, v := range []*Value{s.Current, s.Previous, s.Next, s.Pending} {
+		if v != nil {
+			all = append(all, bound{s.Name + ": created", &v.Created, now, now}, bound{s.Name + ": published", &v.Published, now, now})
+		}
+	}
+	if v := s.Previous; v != nil && v.Replaced.After(now.Add(clockSlack)) {
+		ahead := v.Replaced.Sub(now)
+		ends, drains := v.RetireTime.Add(-ahead), v.DrainUntil.Add(-ahead)
+		all = append(all, bound{s.Name + ": retire_time", &v.RetireTime, ends, ends},
+			bound{s.Name + ": drain_until", &v.DrainUntil, drains, drains}, bound{s.Name + ": replaced", &v.Replaced, now, now})
+	}
+	if u := s.Unresolved; u != nil {
+		all = append(all, bound{s.Name + ": unresolved since", &u.Since, now, now}, bound{s.Name + ": retry_time", &u.RetryAt, now.Add(maxResolvePause), now})
+	}
+	return all
+}
+
+// Ahead lists the stored times that are later than they can have been made to be,
+// because the clock was ahead; empty if all is well.
+func (s *Snapshot) Ahead(now time.Time) []string {
+	var names []string
+	for _, b := range s.bounds(s.Terms, now) {
+		names = append(names, b.what)
+	}
+	return names
+}
+
+// Rewound says that stored times were brought back. It is kept until the next commit.
+type Rewound struct {
+	At    time.Time `json:"at"`
+	Times []string  `json:"times"`
+}
+
+// String tells it to a person.
+func (r *Rewound) String() string {
+	return fmt.Sprintf("at %s these stored times were later than they could be, as after a clock that was ahead or a default period that was made shorter, and are counted from then: %s",
+		r.At.Format(time.RFC3339), strings.Join(r.Times, ", "))
+}
+
+// rewind brings back the times that are too late, and records that.
+func (run *Run) rewind(ctx context.Context) error {
+	now := run.role.engine.Now()
+	if s := run.role.Snapshot(); len(s.Ahead(now)) == 0 {
+		return nil
+	}
+	return run.role.update(ctx, func(s *State) error {
+		s.unshare()
+		rec := Record{Operation: run.role.engine.NewOperation(KindConfigure, TriggerRecovery), Outcome: OutcomeCompleted}
+		s.Rewound = &Rewound{At: run.now()}
+		for _, b := range s.bounds(run.role.Snapshot().Terms, now) {
+			s.Rewound.Times = append(s.Rewound.Times, b.what)
+			rec.Changes = append(rec.Changes, Difference{Field: b.what, From: b.at.Format(time.RFC3339), To: b.to.Format(time.RFC3339)})
+			*b.at = b.to
+		}
+		rec.Issues = []string{s.Rewound.String()}
+		return run.role.note(s, &rec)
+	})
+}
+
+// unshare copies what a clone shares and has times in it.
+func (s *State) unshare() {
+	copied := func(v *Value) *Value {
+		if v == nil {
+			return nil
+		}
+		own := *v
+		return &own
+	}
+	for _, secret := range s.Secrets {
+		secret.Current, secret.Previous = copied(secret.Current), copied(secret.Previous)
+		secret.Next, secret.Pending = copied(secret.Next), copied(secret.Pending)
+		if secret.Unresolved != nil {
+			left := *secret.Unresolved
+			secret.Unresolved = &left
+		}
+	}
+	if s.Following != nil {
+		following := *s.Following
+		following.Tasks = append([]Task(nil), s.Following.Tasks...)
+		s.Following = &following
+	}
+}
