@@ -48,10 +48,10 @@ func TestNextAction(t *testing.T) {
 		"after it, at the next":          {window, nil, later, Action{KindRotate, midnight}},
 		"in the next, days later":        {window, nil, midnight.Add(3*day + time.Minute), Action{KindRotate, midnight.Add(3 * day)}},
 		"after that one, at the next":    {window, nil, midnight.Add(3*day + later.Sub(noon)), Action{KindRotate, midnight.Add(4 * day)}},
-		"a pause that leaves the window": {window, func(s *Snapshot) { s.RetryAt = later }, noon, Action{KindRotate, midnight}},
+		"a pause that leaves the window": {window, func(s *Snapshot) { s.RetryAt = later }, later.Add(-time.Minute), Action{KindRotate, midnight}},
 		"a pause that ends in the next": {window, func(s *Snapshot) {
 			s.RetryAt = midnight.Add(time.Minute)
-		}, noon, Action{KindRotate, midnight.Add(time.Minute)}},
+		}, midnight.Add(-time.Minute), Action{KindRotate, midnight.Add(time.Minute)}},
 		"a window of no further firing": {window, func(s *Snapshot) { s.Terms.Cron = every(0) }, later, Action{}},
 		"a window without a schedule":   {Policy{Window: time.Hour}, nil, later, Action{KindRotate, noon}},
 	} {
