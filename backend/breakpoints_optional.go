@@ -52,12 +52,12 @@ func (d breakingDriver) Conceal(v rotation.Material) rotation.Material {
 	return v
 }
 
-// Prepare implements rotation.Preparer.
-func (d breakingDriver) Prepare(s rotation.Secret, v rotation.Material) (release func()) {
-	if preparer, ok := d.Driver.(rotation.Preparer); ok {
-		return preparer.Prepare(s, v)
+// Complete implements rotation.Completer.
+func (d breakingDriver) Complete(s rotation.Secret, v rotation.Material) (rotation.Material, error) {
+	if completer, ok := d.Driver.(rotation.Completer); ok {
+		return completer.Complete(s, v)
 	}
-	return func() {}
+	return v, nil
 }
 
 // Look implements rotation.Looker, also for drivers that do not.

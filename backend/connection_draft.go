@@ -210,7 +210,7 @@ func takeAdmin(d *framework.FieldData, admin *rotation.Secret) error {
 	if err != nil {
 		return err
 	}
-	if !material.Equal(current) {
+	if !secret.SameLogin(material, current) {
 		admin.Pending = &rotation.Value{Material: material}
 	}
 	return nil

@@ -53,13 +53,14 @@ type Driver interface {
 	Preflight(ctx context.Context, s Secret, v Material) (findings []string, err error)
 }
 
-// Preparer is a Driver with something that takes time, and for which it needs no
-// target: it begins with that while others are waited for.
-type Preparer interface {
+// Completer is a Driver that keeps with a value what it makes of it for its target, so
+// that setting the value again sets the same. Values that were imported, or stored by an
+// earlier version, lack that.
+type Completer interface {
 	Driver
-	// Prepare begins with what Set and Test of v will need, and returns at once.
-	// What comes of it is kept until release is called.
-	Prepare(s Secret, v Material) (release func())
+	// Complete returns v with what it lacks: v itself if that is nothing. What v has
+	// stays as it is.
+	Complete(s Secret, v Material) (Material, error)
 }
 
 // Placer is a Driver whose values say where they are used, which may change while

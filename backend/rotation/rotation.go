@@ -19,7 +19,6 @@ func (run *Run) transact(ctx context.Context) error {
 	if err := run.create(ctx); err != nil {
 		return run.fail(ctx, err)
 	}
-	defer run.anticipate()()
 	if err := run.look(ctx); err != nil {
 		return run.fail(ctx, err)
 	}
@@ -63,23 +62,6 @@ func (run *Run) create(ctx context.Context) error {
 	}
 	run.order()
 	return nil
-}
-
-// anticipate lets drivers begin with what follows while the intent is saved, and
-// returns how to release all of that.
-func (run *Run) anticipate() (release func()) {
-	var prepared []func()
-	for _, name := range run.targets {
-		secret := run.secret(name)
-		if driver, ok := run.driver(secret).(Preparer); ok {
-			prepared = append(prepared, driver.Prepare(secret, run.pending[name].Material))
-		}
-	}
-	return func() {
-		for _, release := range prepared {
-			release()
-		}
-	}
 }
 
 // newValue is the value that is to become current.
@@ -147,6 +129,9 @@ func (run *Run) intend(ctx context.Context) error {
 			s.Secrets[name].Pending = value
 		}
 		s.InFlight = &run.op
+		if err := run.complete(s); err != nil {
+			return err
+		}
 		if pruned != nil {
 			if err := run.role.cut(s, pruned); err != nil {
 				return err

@@ -11,11 +11,14 @@ import (
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
-var _ Type = (*admin)(nil)
+var (
+	_ Type               = (*admin)(nil)
+	_ rotation.Completer = (*admin)(nil)
+)
 
 // admin is the type "connection": the administrator's own login, with the
-// ConnectionConfig itself as configuration. Its material is "username" and
-// "password". A role may always change its own password, so that nothing but the
+// ConnectionConfig itself as configuration. Its material is that of a database
+// secret. A role may always change its own password, so that nothing but the
 // login is needed; every login is a connection of its own, so that the pool can
 // be broken and this still works.
 type admin struct {
@@ -58,7 +61,7 @@ func (*admin) Import(s rotation.Secret, supplied string) (rotation.Material, err
 }
 
 // Create makes a new password for the current user.
-func (*admin) Create(ctx context.Context, s rotation.Secret) (rotation.Material, error) {
+func (a *admin) Create(ctx context.Context, s rotation.Secret) (rotation.Material, error) {
 	if s.Current == nil {
 		return nil, errNoCurrent
 	}
@@ -66,7 +69,10 @@ func (*admin) Create(ctx context.Context, s rotation.Secret) (rotation.Material,
 	if err != nil {
 		return nil, err
 	}
-	return databaseMaterial(l.Username, randomPassword()), ctx.Err()
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	return a.Complete(s, databaseMaterial(l.Username, randomPassword()))
 }
 
 // Set logs in with the current password and replaces it by v's. When the current
@@ -106,11 +112,11 @@ func (a *admin) replace(ctx context.Context, s rotation.Secret, from, to rotatio
 	if err != nil {
 		return err
 	}
-	err = at.changeOwn(ctx, old, l, commit(fence), look)
+	err = at.changeOwn(ctx, old, to, commit(fence), look)
 	if !loginRefused(err) {
 		return err
 	}
-	if again := at.changeOwn(ctx, l, l, commit(fence), dontLook); !loginRefused(again) {
+	if again := at.changeOwn(ctx, l, to, commit(fence), dontLook); !loginRefused(again) {
 		return again
 	}
 	return lostAdmin(old, err)
@@ -129,18 +135,21 @@ func lostAdmin(l Login, err error) error {
 	return fmt.Errorf("%w: the administrator's password was changed by hand, or Vault was restored from a snapshot that is older than it; as a superuser of PostgreSQL give it a new one%s, and write that to this connection, as its password", err, how)
 }
 
-// changeOwn logs in as from, looks, and sets that user's password to the one of to.
-func (s server) changeOwn(ctx context.Context, from, to Login, end ending, look func(context.Context, *pgx.Conn) error) error {
-	verifier := start(verifierOf(to.Password)) // while the server is reached
+// changeOwn logs in as from, looks, and sets that user's password to the one of v.
+func (s server) changeOwn(ctx context.Context, from Login, v rotation.Material, end ending, look func(context.Context, *pgx.Conn) error) error {
+	to, err := loginOf(v)
+	if err != nil {
+		return rotation.Unchanged(err)
+	}
+	password, err := s.given(v)
+	if err != nil {
+		return rotation.Unchanged(err)
+	}
 	conn, err := s.login(ctx, from)
 	if err != nil {
 		return rotation.Unchanged(err)
 	}
 	defer hangUp(ctx, conn)
-	password, err := s.passwordFor(to, verifier)
-	if err != nil {
-		return rotation.Unchanged(err)
-	}
 	return s.wantsClearText(within(ctx, conn, end, func() error {
 		if err := look(ctx, conn); err != nil {
 			return err
@@ -188,7 +197,7 @@ func (a *admin) Retire(ctx context.Context, s rotation.Secret, v rotation.Materi
 	if err != nil {
 		return err
 	}
-	if s.Current != nil && s.Current.Material.Equal(v) {
+	if s.Current != nil && SameLogin(s.Current.Material, v) {
 		return fmt.Errorf("retire password of %q: it is the current one", l.Username)
 	}
 	_, err = at.refusal(ctx, l, "the retired password")
@@ -204,7 +213,7 @@ func (*admin) OffersPrevious(rotation.Secret) bool { return false }
 // Preflight logs in with the current password and sets v's in a transaction that
 // is rolled back.
 func (a *admin) Preflight(ctx context.Context, s rotation.Secret, v rotation.Material) ([]string, error) {
-	at, l, err := adminParts(s, v)
+	at, _, err := adminParts(s, v)
 	if err != nil || s.Current == nil {
 		return nil, err
 	}
@@ -212,7 +221,7 @@ func (a *admin) Preflight(ctx context.Context, s rotation.Secret, v rotation.Mat
 	if err != nil {
 		return nil, err
 	}
-	if err := at.changeOwn(ctx, current, l, rollback, dontLook); err != nil {
+	if err := at.changeOwn(ctx, current, v, rollback, dontLook); err != nil {
 		return nil, err
 	}
 	return at.adminFindings(ctx, current)
@@ -258,7 +267,7 @@ func (a *admin) Verify(ctx context.Context, s rotation.Secret) ([]string, error)
 	}
 	proofs := proofsOf(current, 0)
 	attempts := []attempt{{Login{current.Username, randomPassword()}, "a random password", false}}
-	if s.Previous != nil && !s.Previous.Material.Equal(s.Current.Material) {
+	if s.Previous != nil && !SameLogin(s.Previous.Material, s.Current.Material) {
 		previous, _ := loginOf(s.Previous.Material)
 		attempts = append(attempts, attempt{previous, "its previous password", false})
 	}

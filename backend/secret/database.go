@@ -10,20 +10,18 @@ import (
 )
 
 var (
-	_ Type              = (*database)(nil)
-	_ rotation.Preparer = (*database)(nil)
-	_ rotation.Placer   = (*database)(nil)
+	_ Type               = (*database)(nil)
+	_ rotation.Completer = (*database)(nil)
+	_ rotation.Placer    = (*database)(nil)
 )
 
-// database is the type "database". Its material is "username" and "password".
-// Passwords reach PostgreSQL as SCRAM verifiers made here, so that the clear
-// text is in none of its logs, statistics and backups.
+// database is the type "database". Its material is "username", "password", and
+// "verifier": passwords reach PostgreSQL as SCRAM verifiers made here, so that the
+// clear text is in none of its logs, statistics and backups.
 type database struct {
 	unpublished
 	postgres  *Postgres
 	passwords Passwords
-	// verifiers are those of passwords that are to be set.
-	verifiers ahead[string]
 }
 
 // Create makes a password for the user that is not in use: the one there is, or
@@ -37,7 +35,7 @@ func (d *database) Create(ctx context.Context, s rotation.Secret) (rotation.Mate
 	if err != nil {
 		return nil, err
 	}
-	return databaseMaterial(c.next(s), password), nil
+	return d.Complete(s, databaseMaterial(c.next(s), password))
 }
 
 // next is the user who gets the next password.
@@ -67,7 +65,7 @@ func (d *database) Set(ctx context.Context, s rotation.Secret, v rotation.Materi
 	if err != nil {
 		return err
 	}
-	err = d.alter(ctx, c, l, commit(fence))
+	err = d.alter(ctx, c, v, commit(fence))
 	if codeOf(err) == codeInsufficientPrivilege {
 		return d.explain(ctx, c, l.Username, err)
 	}

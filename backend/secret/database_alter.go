@@ -13,14 +13,17 @@ import (
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
-// alter sets the password of l's user to l's, in a transaction that ends as end
+// alter sets the password of v's user to v's, in a transaction that ends as end
 // says. It neither looks at nor changes whether the user may log in.
-func (d *database) alter(ctx context.Context, c databaseSettings, l Login, end ending) error {
-	verifier := d.verifiers.result(l.Password, verifierOf(l.Password))
+func (d *database) alter(ctx context.Context, c databaseSettings, v rotation.Material, end ending) error {
+	l, err := loginOf(v)
+	if err != nil {
+		return err
+	}
 	var used server
-	err := d.postgres.administer(ctx, c.Connection, end, func(conn *pgx.Conn, at server) error {
+	err = d.postgres.administer(ctx, c.Connection, end, func(conn *pgx.Conn, at server) error {
 		used = at
-		password, err := at.passwordFor(l, verifier)
+		password, err := at.given(v)
 		if err != nil {
 			return err
 		}
@@ -52,7 +55,7 @@ const (
 // the rotation statements may touch the user, by one that nobody knows.
 func (d *database) clear(ctx context.Context, c databaseSettings, username string, fence rotation.Fence) error {
 	if len(c.rotation) > 0 {
-		return d.alter(ctx, c, Login{Username: username, Password: randomPassword()}, commit(fence))
+		return d.alter(ctx, c, databaseMaterial(username, randomPassword()), commit(fence))
 	}
 	err := d.postgres.administer(ctx, c.Connection, commit(fence), func(conn *pgx.Conn, _ server) error {
 		return execute(ctx, conn, removePassword(username))
@@ -115,24 +118,6 @@ func settingPassword(l Login, err error) error {
 		return fmt.Errorf("set password of %q: %w: create the user%s", l.Username, err, makeUser(l.Username).Clause())
 	}
 	return fmt.Errorf("set password of %q: %w", l.Username, err)
-}
-
-// verifierOf is how to compute the verifier of a password, which takes a millisecond.
-func verifierOf(password string) func() (string, error) {
-	return func() (string, error) { return scramVerifier(password) }
-}
-
-// Prepare implements rotation.Preparer.
-func (d *database) Prepare(_ rotation.Secret, v rotation.Material) (release func()) {
-	return d.verifiers.prepare(v["password"], verifierOf(v["password"]))
-}
-
-// passwordFor returns what this server is given as the password of l.
-func (s server) passwordFor(l Login, verifier func() (string, error)) (string, error) {
-	if s.config.PasswordAuthentication == AuthenticatePassword {
-		return l.Password, nil
-	}
-	return verifier()
 }
 
 // alterRole is the statement that sets a password, or the verifier of one.

@@ -11,10 +11,7 @@ import (
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
-var (
-	_ Type              = jwtType{}
-	_ rotation.Preparer = jwtType{}
-)
+var _ Type = jwtType{}
 
 // jwtType is the type "jwt". The material of every key is "algorithm" and "kid".
 // That of a symmetric one also has "secret": the HMAC key is the bytes of that
@@ -22,11 +19,7 @@ var (
 // because that is what jwt.encode(claims, secret) does in every language, and
 // what the manual procedure did with the output of openssl rand -hex 64. That of
 // the others has "private_key" and "public_key", in PEM.
-type jwtType struct {
-	local
-	// proofs are those of keys that are to be tested; nil to begin with none ahead.
-	proofs *ahead[[]string]
-}
+type jwtType struct{ local }
 
 // Validate implements Type.
 func (jwtType) Validate(config json.RawMessage) error {
@@ -94,21 +87,11 @@ func (t jwtType) Fits(s rotation.Secret, v rotation.Material) bool {
 
 // Test signs and verifies a token, and checks that tokens are refused that the
 // key has not signed.
-func (t jwtType) Test(ctx context.Context, s rotation.Secret, v rotation.Material) error {
-	if _, err := t.proofs.result(proofOf(s, v))(); err != nil {
+func (jwtType) Test(ctx context.Context, s rotation.Secret, v rotation.Material) error {
+	if _, err := proveKey(s, v); err != nil {
 		return fmt.Errorf("%w: %w", rotation.ErrRefused, err)
 	}
 	return ctx.Err()
-}
-
-// Prepare implements rotation.Preparer: a key needs no target to be proven.
-func (t jwtType) Prepare(s rotation.Secret, v rotation.Material) (release func()) {
-	return t.proofs.prepare(proofOf(s, v))
-}
-
-// proofOf is how to prove a key, and by what the proof is known.
-func proofOf(s rotation.Secret, v rotation.Material) (about string, prove func() ([]string, error)) {
-	return fmt.Sprint(s.Name, map[string]string(v)), func() ([]string, error) { return proveKey(s, v) }
 }
 
 // Preflight is Test: there is no target.

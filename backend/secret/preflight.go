@@ -50,7 +50,7 @@ const week = 7 * 24 * time.Hour
 // tried as the current login. What the operator has to fix wraps
 // rotation.ErrInvalid and says the statement to run.
 func (d *database) Preflight(ctx context.Context, s rotation.Secret, v rotation.Material) ([]string, error) {
-	c, l, err := d.parts(s, v)
+	c, _, err := d.parts(s, v)
 	if err != nil {
 		return nil, err
 	}
@@ -65,7 +65,7 @@ func (d *database) Preflight(ctx context.Context, s rotation.Secret, v rotation.
 		return mayDrain(ctx, conn, c)
 	})
 	if err == nil {
-		err = d.alter(ctx, c, l, rollback)
+		err = d.alter(ctx, c, v, rollback)
 	}
 	if err == nil {
 		err = d.tryCurrent(ctx, c, s, &found)

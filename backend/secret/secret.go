@@ -66,7 +66,7 @@ type Passwords interface {
 func Types(postgres *Postgres, passwords Passwords) map[string]Type {
 	return map[string]Type{
 		"database": &database{postgres: postgres, passwords: passwords},
-		"jwt":      jwtType{proofs: &ahead[[]string]{}},
+		"jwt":      jwtType{},
 		"api_key":  apiKey{},
 		"random":   random{passwords: passwords},
 	}

@@ -1,0 +1,62 @@
+package secret
+
+import (
+	"maps"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
+)
+
+// verifierField is the field of a value with what the server keeps of its password. It
+// is made once, with the value: another one of the same password has another salt, and
+// a pooler that has logged in with what a client proved would be refused.
+const verifierField = "verifier"
+
+// withVerifier returns v with a verifier, if it has none and the server is given one.
+func (c ConnectionConfig) withVerifier(v rotation.Material) (rotation.Material, error) {
+	if v[verifierField] != "" || c.WithDefaults().PasswordAuthentication == AuthenticatePassword {
+		return v, nil
+	}
+	verifier, err := scramVerifier(v["password"])
+	if err != nil {
+		return nil, err
+	}
+	whole := maps.Clone(v)
+	whole[verifierField] = verifier
+	return whole, nil
+}
+
+// given is what the server is given as the password of v.
+func (s server) given(v rotation.Material) (string, error) {
+	if s.config.PasswordAuthentication == AuthenticatePassword {
+		return content(v, "password")
+	}
+	whole, err := s.config.withVerifier(v)
+	return whole[verifierField], err
+}
+
+// SameLogin reports whether two values are the same user with the same password.
+func SameLogin(a, b rotation.Material) bool {
+	return a["username"] == b["username"] && a["password"] == b["password"]
+}
+
+// Complete implements rotation.Completer.
+func (d *database) Complete(s rotation.Secret, v rotation.Material) (rotation.Material, error) {
+	c, err := databaseConfig(s.Config)
+	if err != nil {
+		return nil, err
+	}
+	connection, err := d.postgres.lookup(c.Connection)
+	if err != nil {
+		return nil, err
+	}
+	return connection.Config.withVerifier(v)
+}
+
+// Complete implements rotation.Completer.
+func (*admin) Complete(s rotation.Secret, v rotation.Material) (rotation.Material, error) {
+	c, err := connectionOf(s)
+	if err != nil {
+		return nil, err
+	}
+	return c.withVerifier(v)
+}
