@@ -75,7 +75,7 @@ func (s *storage) Put(ctx context.Context, entry *logical.StorageEntry) error {
 }
 
 func (s *storage) noteMaterial(what string, material rotation.Material) {
-	for _, field := range []string{"password", "secret", "private_key", "key", "value"} {
+	for _, field := range []string{"password", "verifier", "secret", "private_key", "key", "value"} {
 		s.note(what+" "+field, material[field])
 	}
 }

@@ -31,7 +31,7 @@ func completed(driver Completer, s Secret, v **Value) error {
 		return nil
 	}
 	material, err := driver.Complete(s, (*v).Material)
-	if err != nil {
+	if err != nil || material.Equal((*v).Material) {
 		return err
 	}
 	whole := **v

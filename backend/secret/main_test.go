@@ -191,7 +191,7 @@ func wantSecretFree(t testing.TB, text string, materials ...rotation.Material) {
 	for _, m := range materials {
 		for field, content := range maps.All(m) {
 			switch field {
-			case "password", "secret", "key", "value", "private_key":
+			case "password", "verifier", "secret", "key", "value", "private_key":
 				if strings.Contains(text, content) {
 					t.Errorf("a text shows the %s: %s", field, text)
 				}
