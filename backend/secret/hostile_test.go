@@ -38,7 +38,7 @@ func TestHostileDatabase(t *testing.T) {
 		t.Run(fmt.Sprint(major), func(t *testing.T) {
 			t.Parallel()
 			a := newAmbush(t, testenv.NewPostgres(t, testenv.PostgresOptions{Major: major, Settings: map[string]string{"log_statement": "none"}}))
-			direct, bouncer := a.pg.Port, testenv.NewBouncer(t, a.pg)
+			direct, bouncer := a.pg.Port, testenv.NewBouncer(t, a.pg, "session")
 			ways := func(name string) {
 				for way, port := range map[string]int{"direct": direct, "through PgBouncer": bouncer} {
 					a.connection.Config.Port = port
