@@ -161,6 +161,9 @@ func takeConnection(d *framework.FieldData, c *secret.ConnectionConfig) {
 	if v, ok := d.GetOk("max_open_connections"); ok {
 		c.MaxOpenConnections = v.(int)
 	}
+	if v, ok := d.GetOk("prove_refusals"); ok {
+		c.LeaveUnproven = !v.(bool)
+	}
 	if v, ok := d.GetOk("connect_timeout"); ok {
 		c.ConnectTimeout = time.Duration(v.(int)) * time.Second
 	}

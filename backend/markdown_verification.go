@@ -27,6 +27,8 @@ const (
 	failed    verdict = "❌ failed"
 	pending   verdict = "⏳ not ended"
 	undecided verdict = "➖ not decided"
+	// unproven is the verdict on a value that nobody has tried since it was retired.
+	unproven verdict = "⚠️ not proven"
 )
 
 // worse returns the one of two verdicts that people have to know of.
@@ -60,6 +62,9 @@ func (s *story) functional(d *paper) {
 }
 
 func stepText(step rotation.Step) string {
+	if step.Unproven != "" {
+		return fmt.Sprintf("⚠️ done, %s (%d ms)", plain(step.Unproven), step.DurationMS)
+	}
 	if step.OK {
 		return fmt.Sprintf("%s (%d ms)", passed, step.DurationMS)
 	}
@@ -98,6 +103,9 @@ func (s *story) end(replaced rotation.SecretResult) (verdict, []string) {
 			}
 			v = outcomeVerdict(rec.Outcome)
 			for _, step := range r.Steps {
+				if step.Unproven != "" {
+					v = v.worse(unproven)
+				}
 				lines = append(lines, fmt.Sprintf("%s: %s: %s, at %s", of, step.Name, stepText(step), rec.Started.UTC().Format(time.RFC3339)))
 			}
 		}

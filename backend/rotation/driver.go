@@ -36,7 +36,7 @@ type Driver interface {
 	// judged by s.Current and s.Previous.
 	Undo(ctx context.Context, s Secret, fence Fence) error
 	// Retire makes v unusable at the target and proves that it is refused. It
-	// never harms s.Current.
+	// never harms s.Current. The error wraps ErrUnproven when only the proof is missing.
 	Retire(ctx context.Context, s Secret, v Material, fence Fence) error
 	// CutsOver reports whether Set ends the life of s.Current at once. Such
 	// secrets are set last, to keep that window short.
@@ -96,6 +96,9 @@ var (
 	// a change, or was never asked to let one take effect. Without it, what a failed
 	// change has left is not known. It has no text of its own.
 	ErrUnchanged error = unchanged{}
+	// ErrUnproven says that all was done, but for a proof that was left out; its text
+	// says why.
+	ErrUnproven = errors.New("not proven")
 	// ErrInvalid says that the request itself is wrong and that nothing was
 	// changed; its text names the field and the fix.
 	ErrInvalid = errors.New("invalid request")

@@ -80,6 +80,8 @@ type Step struct {
 	OK         bool   `json:"ok"`
 	// Detail is the cause of a failure.
 	Detail string `json:"detail,omitempty"`
+	// Unproven says why what was to be proven was not.
+	Unproven string `json:"unproven,omitempty"`
 }
 
 // Entry is one link of the history chain. Hash covers the previous hash and the

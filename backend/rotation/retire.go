@@ -76,7 +76,7 @@ func (run *Run) forget(s *State, retired []string, cause error) error {
 	}
 	results := run.results(s)
 	for _, name := range retired {
-		run.found(fmt.Sprintf("secret %s: version %d is refused and destroyed", name, s.Secrets[name].Previous.Version))
+		run.found(run.fate(name, s.Secrets[name].Previous.Version))
 		s.Secrets[name].Previous = nil
 	}
 	run.waitNoMore(s)
@@ -95,6 +95,16 @@ func (run *Run) forget(s *State, retired []string, cause error) error {
 		return nil
 	}
 	return run.note(s, OutcomeFailed, results, cause)
+}
+
+// fate says what became of a value that was retired.
+func (run *Run) fate(secret string, version int) string {
+	for _, step := range run.steps[secret] {
+		if step.Unproven != "" {
+			return fmt.Sprintf("secret %s: version %d was made unusable and is destroyed; that it is refused is %s", secret, version, step.Unproven)
+		}
+	}
+	return fmt.Sprintf("secret %s: version %d is refused and destroyed", secret, version)
 }
 
 // waitNoMore ends the wait for those who use the values that are left: an attempt to

@@ -351,7 +351,11 @@ func (run *Run) step(ctx context.Context, secret, name string, do func(context.C
 	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
 	defer cancel()
 	err := do(ctx)
-	taken := Step{Name: name, OK: err == nil, DurationMS: run.role.engine.Now().Sub(started).Milliseconds()}
+	taken := Step{Name: name, DurationMS: run.role.engine.Now().Sub(started).Milliseconds()}
+	if errors.Is(err, ErrUnproven) {
+		taken.Unproven, err = err.Error(), nil
+	}
+	taken.OK = err == nil
 	if err != nil {
 		taken.Detail = plain(err)
 		err = &StepError{Secret: secret, Step: name, Err: err}

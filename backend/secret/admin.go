@@ -200,7 +200,7 @@ func (a *admin) Retire(ctx context.Context, s rotation.Secret, v rotation.Materi
 	if s.Current != nil && SameLogin(s.Current.Material, v) {
 		return fmt.Errorf("retire password of %q: it is the current one", l.Username)
 	}
-	_, err = at.refusal(ctx, l, "the retired password")
+	_, err = a.postgres.proveRefused(ctx, at, l, "the retired password")
 	return err
 }
 
@@ -252,8 +252,8 @@ func (*admin) Fields(_ rotation.Secret, v rotation.Material) (map[string]string,
 // PreviousFields is empty.
 func (*admin) PreviousFields(rotation.Material) map[string]string { return nil }
 
-// Verify logs in with the current password, and proves that a random one and,
-// while it is kept, the previous one are refused.
+// Verify logs in with the current password, and proves that the previous one is
+// refused, or a random one where none is kept.
 func (a *admin) Verify(ctx context.Context, s rotation.Secret) ([]string, error) {
 	if s.Current == nil {
 		return nil, errNoCurrent
@@ -265,20 +265,11 @@ func (a *admin) Verify(ctx context.Context, s rotation.Secret) ([]string, error)
 	if err != nil {
 		return nil, err
 	}
-	proofs := proofsOf(current, 0)
-	attempts := []attempt{{Login{current.Username, randomPassword()}, "a random password", false}}
-	if s.Previous != nil && !SameLogin(s.Previous.Material, s.Current.Material) {
-		previous, _ := loginOf(s.Previous.Material)
-		attempts = append(attempts, attempt{previous, "its previous password", false})
+	proof, err := wrongLogin(s, current).prove(ctx, a.postgres, at)
+	if err != nil {
+		return proofsOf(current, 0), err
 	}
-	for _, attempt := range attempts {
-		proof, err := attempt.prove(ctx, at)
-		if err != nil {
-			return proofs, err
-		}
-		proofs = append(proofs, proof)
-	}
-	return proofs, nil
+	return append(proofsOf(current, 0), proof), nil
 }
 
 // adminParts returns the server and the login that v stands for.

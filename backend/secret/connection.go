@@ -50,6 +50,8 @@ type ConnectionConfig struct {
 	// scram-sha-256 as verifiers, password in clear text (for servers and
 	// poolers that know no SCRAM); empty means scram-sha-256.
 	PasswordAuthentication string `json:"password_authentication,omitempty"`
+	// LeaveUnproven says that nobody logs in with what has to be refused.
+	LeaveUnproven bool `json:"leave_unproven,omitempty"`
 }
 
 // String implements fmt.Stringer without showing anything, because of TLSKey.
@@ -97,7 +99,7 @@ func (c ConnectionConfig) WithDefaults() ConnectionConfig {
 func (c ConnectionConfig) SameServer(other ConnectionConfig) bool {
 	for _, each := range []*ConnectionConfig{&c, &other} {
 		*each = each.WithDefaults()
-		each.MaxOpenConnections, each.ConnectTimeout = 0, 0
+		each.MaxOpenConnections, each.ConnectTimeout, each.LeaveUnproven = 0, 0, false
 	}
 	return c == other
 }

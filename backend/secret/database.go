@@ -176,7 +176,8 @@ func (d *database) Undo(ctx context.Context, s rotation.Secret, fence rotation.F
 	return d.clear(ctx, c, pending.Username, fence)
 }
 
-// Retire makes the password of v unusable and proves it by a login. It leaves
+// Retire makes the password of v unusable and proves it by a login, unless there have
+// been too many of those. It leaves
 // the user of current alone: with a single user the old password stopped working
 // at the cut-over already, and only the proof is left to do.
 func (d *database) Retire(ctx context.Context, s rotation.Secret, v rotation.Material, fence rotation.Fence) error {
@@ -195,7 +196,7 @@ func (d *database) Retire(ctx context.Context, s rotation.Secret, v rotation.Mat
 	} else if err := d.clear(ctx, c, l.Username, fence); err != nil {
 		return err
 	}
-	_, err = at.refusal(ctx, l, "the retired password")
+	_, err = d.postgres.proveRefused(ctx, at, l, "the retired password")
 	return err
 }
 

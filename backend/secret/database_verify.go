@@ -2,15 +2,16 @@ package secret
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
-// Verify logs in with what must work, and with what must not: a random password
-// always, because a server that trusts everybody proves nothing by accepting the
-// right one; the previous password of a single user; and the idle one of two
-// users once its overlap has ended.
+// Verify logs in with what must work, and once as each user with what must not: a
+// server that trusts everybody proves nothing by accepting the right password. That is
+// the previous password of a single user, the current user's for the idle one of two
+// whose overlap has ended, and else a random one.
 func (d *database) Verify(ctx context.Context, s rotation.Secret) ([]string, error) {
 	if s.Current == nil {
 		return nil, errNoCurrent
@@ -27,10 +28,8 @@ func (d *database) Verify(ctx context.Context, s rotation.Secret) ([]string, err
 	if err != nil {
 		return proofs, err
 	}
-	attempts := []attempt{{Login{Username: current.Username, Password: randomPassword()}, "a random password", false}}
-	attempts = append(attempts, d.others(c, s, current)...)
-	for _, a := range attempts {
-		proof, err := a.prove(ctx, at)
+	for _, a := range append([]attempt{wrongLogin(s, current)}, d.others(c, s, current)...) {
+		proof, err := a.prove(ctx, d.postgres, at)
 		if err != nil {
 			return proofs, err
 		}
@@ -54,34 +53,42 @@ type attempt struct {
 	works bool
 }
 
-// others returns the attempts for all passwords but the current one.
+// wrongLogin is the attempt to log in as the current user with what must be refused.
+func wrongLogin(s rotation.Secret, current Login) attempt {
+	if s.Previous != nil {
+		l, err := loginOf(s.Previous.Material)
+		if err == nil && l.Username == current.Username && l.Password != current.Password {
+			return attempt{l, "its previous password", false}
+		}
+	}
+	return attempt{Login{current.Username, randomPassword()}, "a random password", false}
+}
+
+// others returns the attempts as the users that are not current.
 func (d *database) others(c databaseSettings, s rotation.Secret, current Login) []attempt {
 	var attempts []attempt
 	var previous Login
-	if kept := s.Previous; kept != nil {
-		l, _ := loginOf(kept.Material)
-		switch {
-		case l.Username == current.Username && l.Password != current.Password:
-			attempts = append(attempts, attempt{l, "its previous password", false})
-		case l.Username != current.Username && s.PreviousAt(d.postgres.Now()) != nil:
+	if kept := s.PreviousAt(d.postgres.Now()); kept != nil {
+		if l, _ := loginOf(kept.Material); l.Username != current.Username {
 			previous = l
 			attempts = append(attempts, attempt{l, "its previous password", true})
 		}
 	}
 	for _, username := range c.Usernames {
 		if username != current.Username && username != previous.Username {
-			attempts = append(attempts,
-				attempt{Login{username, current.Password}, "the current user's password", false},
-				attempt{Login{username, randomPassword()}, "a random password", false})
+			attempts = append(attempts, attempt{Login{username, current.Password}, "the current user's password", false})
 		}
 	}
 	return attempts
 }
 
 // prove makes the attempt and returns a sentence about it.
-func (a attempt) prove(ctx context.Context, at server) (string, error) {
+func (a attempt) prove(ctx context.Context, p *Postgres, at server) (string, error) {
 	if !a.works {
-		code, err := at.refusal(ctx, a.login, a.what)
+		code, err := p.proveRefused(ctx, at, a.login, a.what)
+		if errors.Is(err, rotation.ErrUnproven) {
+			return fmt.Sprintf("that a login as %q with %s is refused: %v", a.login.Username, a.what, err), nil
+		}
 		return fmt.Sprintf("login as %q with %s refused: %s", a.login.Username, a.what, code), err
 	}
 	if err := at.try(ctx, a.login); loginRefused(err) {

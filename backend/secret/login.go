@@ -140,8 +140,8 @@ func (s server) loginAt(ctx context.Context, l Login, at Address) (*pgx.Conn, er
 		config.RuntimeParams = maps.Clone(beginsWith)
 		conn, err = pgx.ConnectConfig(ctx, config)
 	}
-	if isCode(err, codeInvalidPassword) && config.Password != l.Password {
-		// MD5 hashes the password as it is typed.
+	if s.config.PasswordAuthentication == AuthenticatePassword && isCode(err, codeInvalidPassword) && config.Password != l.Password {
+		// MD5 hashes the password as it is typed, and SCRAM does not.
 		config.Password = l.Password
 		conn, err = pgx.ConnectConfig(ctx, config)
 	}

@@ -35,6 +35,8 @@ type Postgres struct {
 	mu     sync.Mutex
 	pools  map[string]*pool
 	closed bool
+
+	proofs proofs
 }
 
 const (
