@@ -33,15 +33,18 @@ func aheadText(steps []string) string {
 	return b.String()
 }
 
+// untried is what a dry run cannot tell, because it rolls back.
+const untried = "whether the server lets that COMMIT is not tried here"
+
 // stepAhead is what happens to one secret, whose new value is of that user.
 func (b *backend) stepAhead(s rotation.Secret, user string) string {
 	switch {
 	case user == "":
 		return fmt.Sprintf("use the new value of %s", s.Name)
 	case b.types[s.Type].CutsOver(s):
-		return fmt.Sprintf("give %s the new password of %s, which ends the one in use, and log in with it", user, s.Name)
+		return fmt.Sprintf("give %s the new password of %s, which ends the one in use, and log in with it; "+untried, user, s.Name)
 	}
-	return fmt.Sprintf("give %s the new password of %s, and log in with it", user, s.Name)
+	return fmt.Sprintf("give %s the new password of %s, and log in with it; "+untried, user, s.Name)
 }
 
 // checksAhead are the checks of one phase.

@@ -172,7 +172,8 @@ func takeConnection(d *framework.FieldData, c *secret.ConnectionConfig) {
 // checkClearText keeps passwords from being shown to a server of somebody's
 // choice. With password_authentication=password they are sent in clear, so then
 // the way to the server cannot be changed while secrets use it, nor without
-// knowing the administrator's password.
+// knowing the administrator's password. That method itself may be chosen for the server
+// at which the passwords were proven by SCRAM: some refuse any other.
 func checkClearText(d *framework.FieldData, stored, changed secret.ConnectionSettings, users []connectionUser, damaged error) error {
 	if changed.PasswordAuthentication != secret.AuthenticatePassword || stored.SameServer(changed.ConnectionConfig) {
 		return nil
@@ -183,10 +184,21 @@ func checkClearText(d *framework.FieldData, stored, changed secret.ConnectionSet
 	if damaged != nil {
 		return fmt.Errorf("the way to the server cannot be changed with password_authentication=password while it is not known who uses it, whose passwords would be sent in clear: %w", damaged)
 	}
-	if len(users) > 0 {
+	if len(users) > 0 && !provenThere(stored, changed, users) {
 		return invalid("password_authentication", "the way to the server cannot be changed while it is password and %s use it, whose passwords would be sent in clear; make another connection", sample(named(users)))
 	}
 	return nil
+}
+
+// provenThere reports whether nothing but the method is changed, and all values have
+// been used where the connection leads.
+func provenThere(stored, changed secret.ConnectionSettings, users []connectionUser) bool {
+	method := changed.ConnectionConfig
+	method.PasswordAuthentication = stored.PasswordAuthentication
+	elsewhere := waysOf(users)
+	delete(elsewhere, stored.WayNumber)
+	return stored.SameServer(method) && len(elsewhere) == 0 && changed.WayNumber == stored.WayNumber &&
+		stored.ApplicationHost == "" && stored.ApplicationPort == 0
 }
 
 // takeAdmin takes over the login. The password of another user is of no use, so

@@ -136,7 +136,7 @@ func (m *mount) recovers(role string, version int) {
 // say, and goes on from there: recovery, rotations, versions.
 func TestFixturesGoOn(t *testing.T) {
 	eachFixture(t, func(m *mount, _ answers) {
-		s := &server{mount: m, admin: "fixture_admin"}
+		s := &server{mount: m, pg: shared, admin: "fixture_admin"}
 		s.fixtureUsers()
 		m.boot()
 		m.write("connections/main", d("host", shared.Host, "port", shared.Port))

@@ -15,7 +15,7 @@ import (
 // The package secret does so on each major version.
 func TestHostileDatabase(t *testing.T) {
 	m := newMount(t)
-	s := &server{mount: m, admin: unique("admin"), password: "first-" + uid(t)}
+	s := &server{mount: m, pg: shared, admin: unique("admin"), password: "first-" + uid(t)}
 	owner := unique("owner")
 	s.sql("CREATE ROLE %s LOGIN CREATEROLE PASSWORD '%s'; GRANT pg_signal_backend TO %s; CREATE ROLE %s", s.admin, s.password, s.admin, owner)
 	single, users := s.user(), []string{s.user(), s.user()}

@@ -40,17 +40,24 @@ var counter atomic.Int64
 // unique returns a name that no other test uses.
 func unique(name string) string { return fmt.Sprintf("%s_%d", name, counter.Add(1)) }
 
-// server is the shared PostgreSQL as one mount uses it: by the connection "main",
-// as an administrator of its own who is no superuser.
+// server is a PostgreSQL as one mount uses it: by the connection "main", as an
+// administrator of its own who is no superuser.
 type server struct {
 	*mount
+	pg              *testenv.Postgres
 	admin, password string
 }
 
-// connect writes the connection "main".
+// connect writes the connection "main", to the PostgreSQL that tests share.
 func (m *mount) connect() *server {
 	m.Helper()
-	s := &server{mount: m, admin: unique("admin"), password: "first-" + uid(m.T)}
+	return m.connectTo(shared)
+}
+
+// connectTo writes the connection "main".
+func (m *mount) connectTo(pg *testenv.Postgres) *server {
+	m.Helper()
+	s := &server{mount: m, pg: pg, admin: unique("admin"), password: "first-" + uid(m.T)}
 	s.sql("CREATE ROLE %s LOGIN CREATEROLE PASSWORD '%s'", s.admin, s.password)
 	m.write("connections/main", s.described())
 	return s
@@ -59,7 +66,7 @@ func (m *mount) connect() *server {
 // described is what connections/main is written with.
 func (s *server) described() map[string]any {
 	return map[string]any{
-		"host": shared.Host, "port": shared.Port, "database": "postgres", "sslmode": "disable",
+		"host": s.pg.Host, "port": s.pg.Port, "database": "postgres", "sslmode": "disable",
 		"username": s.admin, "password": s.password, "allowed_roles": "*", "allow_rotation_statements": true,
 	}
 }
@@ -86,7 +93,7 @@ func (s *server) pair() []string {
 // sql runs statements as the superuser.
 func (s *server) sql(format string, args ...any) {
 	s.Helper()
-	if err := shared.Exec(context.Background(), fmt.Sprintf(format, args...)); err != nil {
+	if err := s.pg.Exec(context.Background(), fmt.Sprintf(format, args...)); err != nil {
 		s.Fatal(err)
 	}
 }
@@ -103,7 +110,7 @@ func (s *server) version() (v int) {
 // session is a connection as the superuser.
 func (s *server) session() *pgx.Conn {
 	s.Helper()
-	conn, err := pgx.Connect(s.Context(), shared.SuperuserDSN())
+	conn, err := pgx.Connect(s.Context(), s.pg.SuperuserDSN())
 	if err != nil {
 		s.Fatal(err)
 	}
