@@ -68,3 +68,9 @@ func (d breakingDriver) Look(ctx context.Context, s rotation.Secret, v rotation.
 	}
 	return d.b.around(ctx, subjectOf(s)+".look", func() error { return looker.Look(ctx, s, v) })
 }
+
+// Local implements rotation.Local.
+func (d breakingDriver) Local() bool {
+	local, ok := d.Driver.(rotation.Local)
+	return ok && local.Local()
+}

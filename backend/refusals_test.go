@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -118,7 +119,7 @@ func TestReadOnlyDatabase(t *testing.T) {
 // elsewhere runs a statement as the superuser in another database than "main" leads to.
 func (s *server) elsewhere(sql string) {
 	s.Helper()
-	if err := s.pg.ExecIn(s.Context(), "template1", sql); err != nil {
+	if err := s.pg.ExecIn(context.Background(), "template1", sql); err != nil {
 		s.Error(err)
 	}
 }

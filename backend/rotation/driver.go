@@ -63,6 +63,13 @@ type Completer interface {
 	Complete(s Secret, v Material) (Material, error)
 }
 
+// Local is a Driver of values that may be at no target, which setting them changes.
+type Local interface {
+	Driver
+	// Local reports whether they are at none.
+	Local() bool
+}
+
 // Placer is a Driver whose values say where they are used, which may change while
 // their targets accept them as before.
 type Placer interface {

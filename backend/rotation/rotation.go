@@ -188,7 +188,7 @@ func (run *Run) setAndTest(ctx context.Context, name string) error {
 		err := run.step(ctx, name, "set", func(ctx context.Context) error {
 			return driver.Set(ctx, secret, material, run.fence)
 		})
-		if errors.Is(err, ErrUnchanged) {
+		if local, ok := driver.(Local); errors.Is(err, ErrUnchanged) || ok && local.Local() {
 			run.touched = run.touched[:len(run.touched)-1]
 		}
 		if err != nil {

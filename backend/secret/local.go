@@ -12,6 +12,8 @@ import (
 // destroying the stored value is what makes it unusable.
 type local struct{ unpublished }
 
+var _ rotation.Local = jwtType{}
+
 // unpublished is the part of a Type whose values are shown to nobody but the
 // applications that use them, and so to nobody ahead of time.
 type unpublished struct{}
@@ -21,6 +23,9 @@ func (unpublished) Publishes(rotation.Secret) bool { return false }
 
 // Fits is false: nothing is made ahead.
 func (unpublished) Fits(rotation.Secret, rotation.Material) bool { return false }
+
+// Local implements rotation.Local.
+func (local) Local() bool { return true }
 
 // Set has nothing to apply.
 func (local) Set(ctx context.Context, _ rotation.Secret, _ rotation.Material, _ rotation.Fence) error {
