@@ -147,7 +147,7 @@ func TestHashOnlyNobodyWaits(t *testing.T) {
 	if status := m.read("status/r", nil); !strings.Contains(status["last_error"].(string), "is gone, and the value is not kept") {
 		t.Errorf("status says %v", status["last_error"])
 	}
-	if rec := m.lastRecord(); rec["outcome"] != "rolled_back" {
+	if rec := m.lastRecord(); rec["outcome"] != "failed" {
 		t.Errorf("history says %v", rec["outcome"])
 	}
 }
