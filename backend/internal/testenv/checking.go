@@ -2,6 +2,7 @@ package testenv
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"io"
 	"net"
@@ -34,7 +35,7 @@ type Checking struct {
 // NewChecking returns one that passes on everything until Begin. It ends with the test.
 func NewChecking(t testing.TB, pg *Postgres, rule Rule) *Checking {
 	t.Helper()
-	listen, err := net.Listen("tcp", net.JoinHostPort(pg.Host, "0"))
+	listen, err := new(net.ListenConfig).Listen(t.Context(), "tcp", net.JoinHostPort(pg.Host, "0"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -46,7 +47,7 @@ func NewChecking(t testing.TB, pg *Postgres, rule Rule) *Checking {
 			if err != nil {
 				return
 			}
-			go c.serve(client)
+			go c.serve(t.Context(), client)
 		}
 	}()
 	return c
@@ -56,9 +57,9 @@ func NewChecking(t testing.TB, pg *Postgres, rule Rule) *Checking {
 func (c *Checking) Begin() { c.on.Store(true) }
 
 // serve passes on one connection.
-func (c *Checking) serve(client net.Conn) {
+func (c *Checking) serve(ctx context.Context, client net.Conn) {
 	defer func() { _ = client.Close() }()
-	server, err := net.Dial("tcp", c.server)
+	server, err := new(net.Dialer).DialContext(ctx, "tcp", c.server)
 	if err != nil {
 		return
 	}
