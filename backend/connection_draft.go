@@ -153,6 +153,7 @@ func takeConnection(d *framework.FieldData, c *secret.ConnectionConfig) {
 	for name, target := range map[string]*string{
 		"connection_url": &c.ConnectionURL, "tls_ca": &c.TLSCA, "tls_certificate": &c.TLSCertificate, "tls_key": &c.TLSKey,
 		"tls_server_name": &c.TLSServerName, "password_authentication": &c.PasswordAuthentication,
+		"channel_binding": &c.ChannelBinding,
 	} {
 		if v, ok := d.GetOk(name); ok {
 			*target = v.(string)

@@ -49,6 +49,7 @@ func connectionFields() map[string]*framework.FieldSchema {
 		"connect_timeout":         field(framework.TypeDurationSecond, "Time to reach the server and log in; 5 s by default, at most 60 s. A request that waits for the server holds up sealing and step-down for as long."),
 		"password_authentication": field(framework.TypeString, "scram-sha-256 by default, so that no password reaches the server in clear; password for servers that can't."),
 		"prove_refusals":          {Type: framework.TypeBool, Default: true, Description: "Log in with what has to be refused, such as a retired password, to prove it; at most four times an hour for each user."},
+		"channel_binding":         field(framework.TypeString, "prefer by default: over TLS, each login by SCRAM proves that nobody ends TLS on the way. disable gives that proof up, for a proxy of yours that ends TLS and begins it again: whoever else has a certificate that the connection accepts could then use the engine's sessions. Applications that go the same way are told in connection_string."),
 
 		"allowed_roles":             field(framework.TypeCommaStringSlice, "The roles whose secrets may use the connection; none unless said. * in a name stands for any text, and alone for all roles."),
 		"allowed_usernames":         field(framework.TypeCommaStringSlice, "The users of the server that secrets may manage, with * for any text; all but the connection's own if left out."),
@@ -226,7 +227,7 @@ func connectionData(s *rotation.Snapshot, settings secret.ConnectionSettings, st
 	data := map[string]any{
 		"username": s.Secrets[adminSecret].Current.Material["username"], "tls_ca": c.TLSCA, "tls_certificate": c.TLSCertificate,
 		"tls_key_set": c.TLSKey != "", "tls_server_name": c.TLSServerName, "max_open_connections": c.MaxOpenConnections,
-		"connect_timeout": seconds(c.ConnectTimeout), "password_authentication": c.PasswordAuthentication, "prove_refusals": !c.LeaveUnproven,
+		"connect_timeout": seconds(c.ConnectTimeout), "password_authentication": c.PasswordAuthentication, "prove_refusals": !c.LeaveUnproven, "channel_binding": c.ChannelBinding,
 		"allowed_roles": settings.AllowedRoles, "allowed_usernames": settings.AllowedUsernames, "allow_rotation_statements": settings.AllowRotationStatements,
 		"application_host": settings.ApplicationHost, "application_port": settings.ApplicationPort, "application_parameters": settings.ApplicationParameters,
 	}

@@ -51,7 +51,7 @@ func TestPoolersKeepLoggingIn(t *testing.T) {
 	m := newMount(t)
 	s := m.connect()
 	s.orders()
-	p := pooler{s, testenv.NewBouncer(t, shared, "transaction")}
+	p := pooler{s, testenv.NewBouncer(t, shared, "pool_mode = transaction")}
 	creds := m.read("creds/r", nil)
 	held := map[string]*pgx.Conn{}
 	for _, name := range []string{"one", "two"} {

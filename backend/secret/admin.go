@@ -125,7 +125,7 @@ func (a *admin) replace(ctx context.Context, s rotation.Secret, from, to rotatio
 // lostAdmin adds to a refused login of the administrator what to do about it: the
 // engine has no other way in.
 func lostAdmin(l Login, err error) error {
-	if codeOf(err) != codeInvalidPassword {
+	if !passwordRefused(err) {
 		return err
 	}
 	how := ""

@@ -52,6 +52,10 @@ type ConnectionConfig struct {
 	PasswordAuthentication string `json:"password_authentication,omitempty"`
 	// LeaveUnproven says that nobody logs in with what has to be refused.
 	LeaveUnproven bool `json:"leave_unproven,omitempty"`
+	// ChannelBinding is prefer or disable; empty means prefer. Over TLS, prefer has the
+	// login prove that nobody ends TLS in between; disable goes without that proof, for
+	// a proxy that ends TLS and begins it again.
+	ChannelBinding string `json:"channel_binding,omitempty"`
 }
 
 // String implements fmt.Stringer without showing anything, because of TLSKey.
@@ -64,6 +68,12 @@ func (ConnectionConfig) GoString() string { return rotation.Redacted }
 const (
 	AuthenticateSCRAM    = "scram-sha-256"
 	AuthenticatePassword = "password"
+)
+
+// The values of ChannelBinding.
+const (
+	BindingPreferred = "prefer"
+	BindingDisabled  = "disable"
 )
 
 // Endpoint is where a connection leads.
@@ -90,6 +100,9 @@ func (c ConnectionConfig) WithDefaults() ConnectionConfig {
 	}
 	if c.PasswordAuthentication == "" {
 		c.PasswordAuthentication = AuthenticateSCRAM
+	}
+	if c.ChannelBinding == "" {
+		c.ChannelBinding = BindingPreferred
 	}
 	return c
 }
@@ -121,6 +134,9 @@ func (c ConnectionConfig) Validate() error {
 	}
 	if a := c.PasswordAuthentication; a != AuthenticateSCRAM && a != AuthenticatePassword {
 		return invalid("password_authentication", "%q is not known: use scram-sha-256, or password for servers without SCRAM", a)
+	}
+	if b := c.ChannelBinding; b != BindingPreferred && b != BindingDisabled {
+		return invalid("channel_binding", "%q is not known: use prefer, or disable where a proxy ends TLS and begins it again", b)
 	}
 	_, err = c.tlsConfig(endpoint)
 	return err

@@ -39,10 +39,10 @@ func (a *ambush) life(name string, c DatabaseConfig) {
 	s.Previous.Replaced, s.Previous.RetireTime = time.Now(), time.Now().Add(time.Hour)
 	a.drained(name, d, s, c.OnOverlapEnd == "terminate")
 	_ = session.Close(context.Background())
-	a.refused(name+": retire", d.Retire(a.t.Context(), s, s.Previous.Material, unfenced))
+	a.unharmed(name+": retire", d.Retire(a.t.Context(), s, s.Previous.Material, unfenced))
 	s.Previous = nil
 	_, err = d.Verify(a.t.Context(), s)
-	a.refused(name+": verify", err)
+	a.unharmed(name+": verify", err)
 }
 
 // applied makes a value, sets it and logs in with it.

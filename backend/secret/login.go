@@ -104,7 +104,7 @@ func (s server) connConfig(l Login, at Address) *pgx.ConnConfig {
 	if s.administers {
 		c.RuntimeParams = beginsSettled()
 	}
-	c.ChannelBinding = "prefer"
+	c.ChannelBinding = s.config.ChannelBinding
 	if s.config.PasswordAuthentication == AuthenticateSCRAM {
 		c.RequireAuth = "scram-sha-256"
 	}
@@ -117,10 +117,6 @@ func (s server) connConfig(l Login, at Address) *pgx.ConnConfig {
 	c.StatementCacheCapacity, c.DescriptionCacheCapacity = 0, 0
 	return c
 }
-
-// codeProtocolViolation is the SQLSTATE with which PgBouncer refuses parameters that it
-// does not know; what they say, every transaction says again.
-const codeProtocolViolation = "08P01"
 
 // login opens a connection of its own as l, within the connect timeout. The
 // caller closes it with hangUp.
@@ -136,11 +132,11 @@ func (s server) login(ctx context.Context, l Login) (*pgx.Conn, error) {
 func (s server) loginAt(ctx context.Context, l Login, at Address) (*pgx.Conn, error) {
 	config := s.connConfig(l, at)
 	conn, err := pgx.ConnectConfig(ctx, config)
-	if s.administers && isCode(err, codeProtocolViolation) {
+	if s.administers && refusesParameters(l.Username, err) {
 		config.RuntimeParams = maps.Clone(beginsWith)
 		conn, err = pgx.ConnectConfig(ctx, config)
 	}
-	if s.config.PasswordAuthentication == AuthenticatePassword && isCode(err, codeInvalidPassword) && config.Password != l.Password {
+	if s.config.PasswordAuthentication == AuthenticatePassword && refuses(l.Username, err) && config.Password != l.Password {
 		// MD5 hashes the password as it is typed, and SCRAM does not.
 		config.Password = l.Password
 		conn, err = pgx.ConnectConfig(ctx, config)
@@ -180,17 +176,28 @@ func (s server) refusal(ctx context.Context, l Login, what string) (string, erro
 
 // loginError says who could not log in where, and why.
 func (s server) loginError(l Login, err error) error {
-	answer := *reduced(err, l.Password).(*serverError)
-	answer.login = true
-	return fmt.Errorf("log in to %s, database %q, as %q: %w", s.endpoint, s.endpoint.Database, l.Username, &answer)
+	return fmt.Errorf("log in to %s, database %q, as %q: %w", s.endpoint, s.endpoint.Database, l.Username, answerTo(l, err))
 }
 
-// reduced is reduce for an error that may have been reduced before.
-func reduced(err error, secrets ...string) error {
+// answerTo is what may be shown of the error of a login, and whether that was refused.
+func answerTo(l Login, err error) *serverError {
 	if already := (*serverError)(nil); errors.As(err, &already) {
 		return already
 	}
-	return reduce(err, secrets...)
+	answer := *reduce(err, l.Password).(*serverError)
+	answer.refused = refuses(l.Username, err)
+	if channelBroken(err) {
+		answer.text += ": something on the way ends TLS and begins it again, so that the server sees another certificate than the engine; let it pass TLS through, or, if it is yours, set channel_binding=disable on the connection"
+	}
+	return &answer
+}
+
+// reduced is reduce for an error that may have been reduced before.
+func reduced(err error) error {
+	if already := (*serverError)(nil); errors.As(err, &already) {
+		return already
+	}
+	return reduce(err)
 }
 
 // hangUp closes a connection without waiting for a server that stalls, also

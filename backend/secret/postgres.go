@@ -200,18 +200,20 @@ func (p *Postgres) acquire(ctx context.Context, name string) (*pgxpool.Conn, ser
 		}
 		plain := from.plain.Load()
 		conn, err := from.acquire(ctx)
-		switch {
-		case err == nil:
+		if err == nil {
 			return conn, from.server, nil
-		case isCode(err, codeProtocolViolation) && !plain:
+		}
+		failed := from.loginError(l, err)
+		switch {
+		case refusesParameters(l.Username, err) && !plain:
 			from.plain.Store(true)
 		case p.interrupted(ctx, from, err):
-		case isCode(err, codeInvalidPassword) && p.changed(name, tried):
-		case isCode(err, codeInvalidPassword) && refused+1 < attempts(tried):
+		case passwordRefused(failed) && p.changed(name, tried):
+		case passwordRefused(failed) && refused+1 < attempts(tried):
 			refused++
 			from.login.CompareAndSwap(used, used+1) // unless another call did that already
 		default:
-			return nil, from.server, fmt.Errorf("use connection %q: %w", name, lostAdmin(l, from.loginError(l, err)))
+			return nil, from.server, fmt.Errorf("use connection %q: %w", name, lostAdmin(l, failed))
 		}
 	}
 }

@@ -45,7 +45,7 @@ func (s server) find(ctx context.Context, l Login) (*pgx.Conn, Address, error) {
 			s.primary.Store(&at)
 			return conn, at, nil
 		}
-		failed[i] = reduced(err, l.Password)
+		failed[i] = answerTo(l, err)
 		if loginRefused(failed[i]) && known != nil && at == *known || errors.Is(failed[i], context.Canceled) {
 			return nil, at, failed[i]
 		}
@@ -108,7 +108,7 @@ func nowhere(hosts []Address, failed []error) error {
 	}
 	text := "no host is a primary that accepts the login: " + strings.Join(texts, "; ")
 	if refused != nil && certain {
-		return &serverError{code: codeOf(refused), text: text}
+		return &serverError{code: codeOf(refused), text: text, refused: true}
 	}
 	if refused != nil {
 		return &serverError{text: text, cause: ErrUncertain}

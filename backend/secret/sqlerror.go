@@ -40,8 +40,9 @@ type serverError struct {
 	// code is the SQLSTATE, empty when it was not the server that answered.
 	code string
 	text string
-	// login says that the answer was to a login, and not to a statement.
-	login bool
+	// refused says that the answer was to a login, which was turned down because of
+	// who asks.
+	refused bool
 	// cause is context.Canceled or ErrUncertain where that is why, so that callers can
 	// tell.
 	cause error
@@ -59,14 +60,6 @@ func codeOf(err error) string {
 		return e.code
 	}
 	return ""
-}
-
-// loginRefused reports whether the server turned a login down because of who
-// asks, and not because of its own state or of the database. The same SQLSTATE in
-// answer to a statement says nothing about logins.
-func loginRefused(err error) bool {
-	var e *serverError
-	return errors.As(err, &e) && e.login && (e.code == codeInvalidPassword || e.code == codeInvalidAuthorization)
 }
 
 // temporary lists the classes of SQLSTATEs which say something about the server
@@ -148,7 +141,7 @@ func methodReason(err error) string {
 	case strings.Contains(text, "did not complete"):
 		return "the server lets this user in without asking for a password, so that no login proves anything: its pg_hba.conf trusts this user; ask for scram-sha-256 there"
 	case strings.Contains(text, "requested md5"):
-		return "the server asks for MD5, from which the password can be guessed, because this user's is stored so or is none: set password_encryption = 'scram-sha-256' in its postgresql.conf, and set the password again"
+		return "the server asks for MD5, from which the password can be guessed, because this user's is stored so or is none: set password_encryption = 'scram-sha-256' in its postgresql.conf, and set the password again; in PgBouncer, auth_type = scram-sha-256"
 	case strings.Contains(text, "requested password"):
 		return "the server asks for the password in clear text: use scram-sha-256 in its pg_hba.conf, or set password_authentication=password"
 	}

@@ -231,7 +231,7 @@ func (p *Postgres) look(ctx context.Context, name string, work func(conn *pgx.Co
 		return err
 	}
 	conn, err := at.settled().loginAsOne(ctx, connection.Logins)
-	if codeOf(err) == codeInvalidPassword && p.changed(name, connection.Logins) {
+	if passwordRefused(err) && p.changed(name, connection.Logins) {
 		return p.look(ctx, name, work) // the administrator's password was rotated meanwhile
 	}
 	if err != nil {
@@ -249,7 +249,7 @@ func (s server) loginAsOne(ctx context.Context, logins []Login) (*pgx.Conn, erro
 	err := errors.New("there is no login")
 	for _, l := range logins {
 		var conn *pgx.Conn
-		if conn, err = s.login(ctx, l); err == nil || codeOf(err) != codeInvalidPassword {
+		if conn, err = s.login(ctx, l); err == nil || !passwordRefused(err) {
 			return conn, err
 		}
 		err = lostAdmin(l, err)

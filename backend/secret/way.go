@@ -142,10 +142,17 @@ func (c ConnectionSettings) Way() (Way, error) {
 		return Way{}, err
 	}
 	way := Way{Database: e.Database, SSLMode: e.SSLMode, RootCertificate: c.TLSCA}.to(addresses)
+	parameters := map[string]string{}
 	if c.ApplicationHost == "" && e.TargetSessionAttrs != "" {
-		way.Parameters = map[string]string{targetParameter: e.TargetSessionAttrs}
+		parameters[targetParameter] = e.TargetSessionAttrs
 	} else if len(addresses) > 1 {
-		way.Parameters = map[string]string{targetParameter: targetReadWrite}
+		parameters[targetParameter] = targetReadWrite
+	}
+	if c.ChannelBinding == BindingDisabled && slices.Equal(addresses, e.Addresses) {
+		parameters["channel_binding"] = BindingDisabled // what the engine goes through
+	}
+	if len(parameters) > 0 {
+		way.Parameters = parameters
 	}
 	return way.with(c.ApplicationParameters)
 }

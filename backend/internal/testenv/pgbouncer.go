@@ -7,14 +7,16 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 )
 
-// NewBouncer starts PgBouncer in front of a server, for every database and user of it,
-// and returns the port on which it listens, at the server's address. The superuser may
-// use its console. It stops when the test and its subtests are done.
-func NewBouncer(t testing.TB, pg *Postgres, poolMode string) (port int) {
+// NewBouncer starts PgBouncer in session mode in front of a server, for every database
+// and user of it, and returns the port on which it listens, at the server's address. The
+// settings are lines of pgbouncer.ini, after the harness's own. The superuser may use its
+// console. It stops when the test and its subtests are done.
+func NewBouncer(t testing.TB, pg *Postgres, settings ...string) (port int) {
 	t.Helper()
 	binary, err := PgBouncer(t.Context())
 	if err != nil {
@@ -41,9 +43,10 @@ auth_type = scram-sha-256
 auth_file = %s
 auth_query = SELECT usename, passwd FROM pg_catalog.pg_shadow WHERE usename OPERATOR(pg_catalog.=) $1
 admin_users = %s
-pool_mode = %s
+pool_mode = session
 default_pool_size = 50
-`, pg.Host, pg.Port, Superuser, pg.Host, port, users, Superuser, poolMode), 0o644))
+%s
+`, pg.Host, pg.Port, Superuser, pg.Host, port, users, Superuser, strings.Join(settings, "\n")), 0o644))
 	if err != nil {
 		t.Fatal(err)
 	}
