@@ -51,6 +51,7 @@ type backend struct {
 	managed   *managedUsers
 	direct    direct
 	loose     loosePaths
+	identity  identity
 	// settings is the mount's configuration, replaced as a whole.
 	settings atomic.Pointer[settings]
 	// configuring is held while settings are changed.
@@ -83,7 +84,7 @@ func newBackend(now func() time.Time) *backend {
 	b.settings.Store(&settings{})
 	ctx, stop := context.WithCancel(context.Background())
 	b.stop = stop
-	b.postgres = secret.NewPostgres(b.connection)
+	b.postgres = secret.NewPostgres(b.connection, b.ownerOf)
 	b.postgres.Now = now
 	b.types = secret.Types(b.postgres, passwordPolicies{b})
 	b.admin = secret.NewAdmin(b.postgres)

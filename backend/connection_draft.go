@@ -23,6 +23,8 @@ type connectionDraft struct {
 	// moves says that applications are to be told another way, and regrants that the
 	// connection is for others than before.
 	moves, regrants bool
+	// issues are what a person should know of the write.
+	issues []string
 }
 
 // draftConnection applies the request to what is stored.
@@ -58,6 +60,14 @@ func (b *backend) draftConnection(ctx context.Context, r *rotation.Role, d *fram
 	}
 	draft.policy.AutoRotate = draft.policy.Period != 0 || draft.policy.Schedule != ""
 	return draft, nil
+}
+
+// login is the one that is to be stored.
+func (c *connectionDraft) login() secret.Login {
+	if c.admin.Pending != nil {
+		return login(c.admin.Pending)
+	}
+	return login(c.admin.Current)
 }
 
 // storedSettings are those of an existing connection, nil if it is a new one.

@@ -40,7 +40,7 @@ func (b *backend) reserve(ctx context.Context, role, name string, config secret.
 	if err := b.claimAll(ctx, role, name, config, endpoint); err != nil {
 		return nil, err
 	}
-	if err := b.checkOtherAddresses(ctx, role, name, config, endpoint); err != nil {
+	if err := b.checkOtherAddresses(ctx, role, name, config, endpoint, b.postgres); err != nil {
 		b.release(endpoint, config.Usernames)
 		return nil, err
 	}

@@ -2,8 +2,10 @@ package backend
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
 )
 
@@ -15,16 +17,20 @@ func administratorOf(connection string) string {
 	return fmt.Sprintf("connection %s, as its administrator,", connection)
 }
 
+// errNotTold says that a server does not answer whether it is the same as another.
+var errNotTold = errors.New("whether that is at the same server cannot be told")
+
 // checkOtherAddresses refuses users that have an owner at another address of the same
 // server. Nothing but the servers can tell whether two addresses are of one, so they
 // are asked, and only where names are the same. The caller has reserved the users, so
-// that of two secrets that are created at a time, at least one finds the other.
-func (b *backend) checkOtherAddresses(ctx context.Context, role, name string, config secret.DatabaseConfig, endpoint secret.Endpoint) error {
+// that of two secrets that are created at a time, at least one finds the other. The server
+// is reached by way of at.
+func (b *backend) checkOtherAddresses(ctx context.Context, role, name string, config secret.DatabaseConfig, endpoint secret.Endpoint, at *secret.Postgres) error {
 	found, err := b.namesakes(ctx, role, name, config, endpoint)
 	if err != nil || len(found) == 0 {
 		return err
 	}
-	here, err := b.postgres.Started(ctx, config.Connection)
+	here, err := at.Started(ctx, config.Connection)
 	if err != nil {
 		return preflightError(err)
 	}
@@ -32,7 +38,7 @@ func (b *backend) checkOtherAddresses(ctx context.Context, role, name string, co
 		there, err := b.postgres.Started(ctx, other.connection)
 		switch {
 		case err != nil:
-			return invalid("usernames", "%q is managed by %s too, and whether that is at the same server cannot be told: %v; create the secret when both servers answer, or name another user", other.username, other.owner, err)
+			return fmt.Errorf("%w: usernames: %q is managed by %s too, and %w: %w; create the secret when both servers answer, or name another user", rotation.ErrInvalid, other.username, other.owner, errNotTold, err)
 		case here.Equal(there):
 			return invalid("usernames", "%q is managed by %s already: connection %s reaches the same server by another address", other.username, other.owner, other.connection)
 		}

@@ -55,6 +55,8 @@ func connectionFields() map[string]*framework.FieldSchema {
 		"allowed_usernames":         field(framework.TypeCommaStringSlice, "The users of the server that secrets may manage, with * for any text; all but the connection's own if left out."),
 		"allow_rotation_statements": field(framework.TypeBool, "Whether secrets may have rotation_statements, which run as the connection's own user; false by default."),
 
+		"take_over": field(framework.TypeCommaStringSlice, "Users that another mount, of this Vault or another one, is told to manage by the comment on them in PostgreSQL: with this write they are this mount's, and the other one is refused from then on. It is not stored."),
+
 		"application_host":       field(framework.TypeString, "Name or address by which applications reach the server, if it is not host; or several, as there."),
 		"application_port":       field(framework.TypeInt, "Port for applications, such as that of a pooler, if it is not port."),
 		"application_parameters": field(framework.TypeKVPairs, "Parameters of libpq for connection_string, such as target_session_attrs=read-write; sslmode among them is that of applications."),
@@ -76,7 +78,7 @@ func sensitive(description string) *framework.FieldSchema {
 // connectionAnswer is what reading a connection shows: all but the secrets.
 func connectionAnswer() map[string]*framework.FieldSchema {
 	fields := connectionFields()
-	for _, name := range []string{"name", "password", "tls_key", "verify_connection"} {
+	for _, name := range []string{"name", "password", "tls_key", "verify_connection", "take_over"} {
 		delete(fields, name)
 	}
 	fields["tls_key_set"] = field(framework.TypeBool, "Whether a private key is stored.")
@@ -109,6 +111,17 @@ func (b *backend) pathConnectionWrite(ctx context.Context, req *logical.Request,
 			return nil, err
 		}
 	}
+	if err := b.checkMoved(ctx, r, draft); err != nil {
+		return nil, err
+	}
+	if _, err := b.mountID(ctx); err != nil { // made with the first connection, by which users are managed
+		return nil, err
+	}
+	if usernames := d.Get("take_over").([]string); len(usernames) > 0 {
+		if draft.issues, err = b.takeOver(ctx, r.Name, draft, usernames); err != nil {
+			return nil, err
+		}
+	}
 	if err := b.saveConnection(ctx, req, r, draft); err != nil {
 		return nil, err
 	}
@@ -121,11 +134,11 @@ func (b *backend) moving(ctx context.Context, r *rotation.Role, draft *connectio
 	if draft.moves {
 		b.drift.connectionMoved(r.Name)
 	}
+	resp := &logical.Response{Warnings: draft.issues}
 	users, damaged, err := b.users(ctx, r.Name)
-	if err != nil || damaged == nil && !(draft.moves && len(users) > 0) {
-		return nil, err
+	if err != nil {
+		return resp, err
 	}
-	resp := &logical.Response{}
 	if damaged != nil {
 		resp.AddWarning(fmt.Sprintf("this was stored without knowing whether all who use the connection can live with it: %v", damaged))
 	}
@@ -158,7 +171,7 @@ func (b *backend) saveConnection(ctx context.Context, req *logical.Request, r *r
 		return err
 	}
 	rec := b.newRecord(req, rotation.KindImport, adminSecret, connectionType)
-	rec.Results[0].From = draft.based
+	rec.Results[0].From, rec.Issues = draft.based, draft.issues
 	err := r.Change(ctx, rec, func(s *rotation.State) error {
 		switch {
 		case s.Version != draft.based:

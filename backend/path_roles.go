@@ -153,7 +153,8 @@ func (b *backend) pathRoleDelete(ctx context.Context, req *logical.Request, d *f
 	if op := r.Snapshot().InFlight; op != nil {
 		resp.AddWarning(fmt.Sprintf("%s %s was interrupted and is given up: the users at PostgreSQL may have the old passwords or the new ones", op.Kind, op.ID))
 	}
-	for _, secret := range r.Snapshot().Secrets {
+	doomed := r.Snapshot().Secrets
+	for _, secret := range doomed {
 		resp.Warnings = append(resp.Warnings, leftBehind(secret)...)
 	}
 	published := r.Snapshot().Destinations
@@ -163,6 +164,9 @@ func (b *backend) pathRoleDelete(ctx context.Context, req *logical.Request, d *f
 	}
 	if err := r.Change(ctx, rec, buryState); err != nil {
 		return nil, unlessGone(err)
+	}
+	for _, secret := range doomed {
+		resp.Warnings = append(resp.Warnings, b.releaseUsers(ctx, r.Name, secret)...)
 	}
 	return b.leave(ctx, r.Name, published, known, resp.Warnings)
 }

@@ -117,7 +117,29 @@ func (b *backend) pathSecretCreate(ctx context.Context, req *logical.Request, d 
 	if err != nil {
 		return nil, err
 	}
-	return b.perform(ctx, r, *request, creationWait)
+	return b.create(ctx, r, *request)
+}
+
+// create makes a secret. Its users are claimed at their server before, and released
+// again if there is no secret after all.
+func (b *backend) create(ctx context.Context, r *rotation.Role, request rotation.Request) (*logical.Response, error) {
+	if request.Added.Type != databaseType {
+		return b.perform(ctx, r, request, creationWait)
+	}
+	config, err := databaseConfig(request.Added)
+	if err != nil {
+		return nil, err
+	}
+	if err := b.claimUsers(ctx, config); err != nil {
+		return nil, err
+	}
+	resp, err := b.perform(ctx, r, request, creationWait)
+	if s := r.Snapshot(); err != nil && s.Secrets[request.Added.Name] == nil && s.InFlight == nil {
+		for _, left := range b.releaseUsers(context.WithoutCancel(ctx), r.Name, request.Added) {
+			err = fmt.Errorf("%w; %s", err, left)
+		}
+	}
+	return resp, err
 }
 
 // draftSecret builds the secret that the request describes.
@@ -342,7 +364,7 @@ func (b *backend) pathSecretDelete(ctx context.Context, req *logical.Request, d 
 	if err != nil || len(leftBehind(doomed)) == 0 {
 		return nil, unlessGone(err)
 	}
-	return &logical.Response{Warnings: leftBehind(doomed)}, nil
+	return &logical.Response{Warnings: append(leftBehind(doomed), b.releaseUsers(ctx, r.Name, doomed)...)}, nil
 }
 
 const secretHelp = `

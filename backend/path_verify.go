@@ -13,6 +13,7 @@ import (
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/preflight"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
 )
 
 // verifyTimeout bounds how long a request asks targets.
@@ -69,22 +70,24 @@ func (b *backend) pathVerifyRead(ctx context.Context, _ *logical.Request, d *fra
 	asked.Go(func() { found = b.inspect(ctx, r, names) })
 	results := b.verifySecrets(ctx, s, names)
 	asked.Wait()
-	valid, secrets, refused := true, map[string]any{}, []string{}
+	valid, secrets, refused, owners := true, map[string]any{}, []string{}, []string{}
 	for i, name := range names {
 		valid = valid && results[i]["valid"].(bool)
 		secrets[name] = results[i]
 		var fix preflight.Fix
-		if results[i]["valid"] == false {
+		if owned := ownedElsewhere(found, name); owned != "" {
+			owners = append(owners, owned)
+		} else if results[i]["valid"] == false {
 			if here := b.refused(ctx, *s.Secrets[name]); len(here) > 0 && !hindered(found, name) {
 				refused, fix = append(refused, here...), b.subjectOf(r).Write("verify", "repair=true")
 			}
 		}
 		found = append(found, verified(results[i], fix).Of(name)...)
 	}
-	advice := ""
-	if len(refused) > 0 {
+	advice := strings.Join(owners, "; ")
+	if advice == "" && len(refused) > 0 {
 		advice = adviceFor(r, refused)
-	} else if valid {
+	} else if advice == "" && valid {
 		b.drift.forget(r, names)
 	}
 	data := inspection(found)
@@ -112,6 +115,17 @@ func (b *backend) verifySecrets(ctx context.Context, s *rotation.Snapshot, names
 	}
 	asked.Wait()
 	return results
+}
+
+// ownedElsewhere says which other mount manages a user of a secret, "" if none does. What
+// is stored here is not to be set again there.
+func ownedElsewhere(found preflight.Report, name string) string {
+	for _, f := range found.With(preflight.Error) {
+		if f.Secret == name && f.Check == secret.OwnerCheck {
+			return f.Detail
+		}
+	}
+	return ""
 }
 
 // verified is the result of verifying a secret as a finding.

@@ -15,6 +15,7 @@ import (
 // The layout of the mount's storage.
 const (
 	configKey        = "config"
+	identityKey      = "mount"
 	rolePrefix       = "role/"
 	connectionPrefix = "connection/"
 	historyPrefix    = "history/"

@@ -52,6 +52,9 @@ func (d *database) inspect(ctx context.Context, conn *pgx.Conn, at server, i ins
 	if err != nil {
 		return err
 	}
+	if err := d.checkOwners(ctx, conn, i); err != nil {
+		return err
+	}
 	admin, missing, err := lacksForDrain(ctx, conn, i.config)
 	if err != nil {
 		return err

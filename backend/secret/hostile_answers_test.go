@@ -66,7 +66,7 @@ func TestEndlessAnswers(t *testing.T) {
 				})
 				p := NewPostgres(func(string) (Connection, error) {
 					return Connection{Config: ConnectionSettings{ConnectionConfig: s.config}, Logins: []Login{{"somebody", impostorPassword}}}, nil
-				})
+				}, new(bench).owners)
 				defer p.Close()
 				ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 				defer cancel()

@@ -83,7 +83,7 @@ func (a *ambush) on(t *testing.T) *ambush {
 	b := *a.bench
 	b.t = t
 	b.connection = a.connection
-	b.postgres = NewPostgres(func(string) (Connection, error) { return b.connection, nil })
+	b.postgres = NewPostgres(func(string) (Connection, error) { return b.connection, nil }, b.owners)
 	b.postgres.Now = time.Now
 	t.Cleanup(b.postgres.Close)
 	return &ambush{&b, a.hostile, a.users, a.passwords}

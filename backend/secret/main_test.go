@@ -62,11 +62,12 @@ type bench struct {
 	admin      Login
 	connection Connection
 	now        time.Time
+	owner      Owner
 }
 
 func newBench(t testing.TB, pg *testenv.Postgres) *bench {
 	t.Helper()
-	b := &bench{t: t, pg: pg, admin: Login{unique("admin"), randomPassword()}, now: time.Now()}
+	b := &bench{t: t, pg: pg, admin: Login{unique("admin"), randomPassword()}, now: time.Now(), owner: Owner{Mount: "here", Path: "smvm/", Role: "r", Secret: "s"}}
 	b.sql("CREATE ROLE %s LOGIN PASSWORD %s", quoteName(b.admin.Username), quoteLiteral(b.admin.Password))
 	b.connection = Connection{Config: ConnectionSettings{ConnectionConfig: b.config()}, Logins: []Login{b.admin}}
 	b.postgres = NewPostgres(func(name string) (Connection, error) {
@@ -74,11 +75,13 @@ func newBench(t testing.TB, pg *testenv.Postgres) *bench {
 			return Connection{}, errors.New("no such connection")
 		}
 		return b.connection, nil
-	})
+	}, b.owners)
 	b.postgres.Now = func() time.Time { return b.now }
 	t.Cleanup(b.postgres.Close)
 	return b
 }
+
+func (b *bench) owners(context.Context, string, string) (Owner, error) { return b.owner, nil }
 
 func (b *bench) config() ConnectionConfig {
 	return ConnectionConfig{Host: b.pg.Host, Port: b.pg.Port, Database: "postgres", SSLMode: "disable"}

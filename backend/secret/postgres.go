@@ -31,6 +31,7 @@ type Postgres struct {
 	// Now tells the time; it may be replaced before the first use.
 	Now    func() time.Time
 	lookup func(name string) (Connection, error)
+	owner  Owners
 
 	mu     sync.Mutex
 	pools  map[string]*pool
@@ -48,9 +49,10 @@ const (
 
 // NewPostgres returns a Postgres that learns from lookup how to reach the
 // connection of a name. It calls lookup at each use, and at each login, so that
-// a rotated administrator's password is followed; lookup must be quick.
-func NewPostgres(lookup func(name string) (Connection, error)) *Postgres {
-	return &Postgres{Now: time.Now, lookup: lookup, pools: make(map[string]*pool)}
+// a rotated administrator's password is followed; lookup must be quick. From owner it
+// learns who manages a user, for others to read at the server.
+func NewPostgres(lookup func(name string) (Connection, error), owner Owners) *Postgres {
+	return &Postgres{Now: time.Now, lookup: lookup, owner: owner, pools: make(map[string]*pool)}
 }
 
 // Forget closes the pool of a connection, because it was changed or deleted. It

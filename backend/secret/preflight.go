@@ -59,6 +59,9 @@ func (d *database) Preflight(ctx context.Context, s rotation.Secret, v rotation.
 		if _, err := found.inspect(ctx, conn, c, s, horizon{week, "within seven days"}); err != nil {
 			return err
 		}
+		if _, err := d.checkForeign(ctx, conn, &found, c); err != nil {
+			return err
+		}
 		if err := found.err("usernames"); err != nil {
 			return err
 		}

@@ -1,0 +1,122 @@
+package secret
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// anyone allows a transaction that no other node decides about.
+func anyone(context.Context) error { return nil }
+
+// Claim writes into the comment of each user that this mount manages it, where the
+// administrator may; who has no right to write there is found by Inspect. A user of
+// another mount is an error, which wraps ErrOwned and names the owner, and nothing is
+// changed, unless takeOver; then the answer names the owners that there were.
+func (p *Postgres) Claim(ctx context.Context, connection string, usernames []string, takeOver bool) (former []Owner, err error) {
+	for attempt := 0; ; attempt++ {
+		former = nil
+		err = p.administer(ctx, connection, commit(anyone), func(conn *pgx.Conn, _ server) error {
+			for _, username := range usernames {
+				them, err := p.claim(ctx, conn, connection, username, takeOver)
+				if err != nil {
+					return err
+				}
+				if them.Mount != "" {
+					former = append(former, them)
+				}
+			}
+			return nil
+		})
+		if codeOf(err) != codeInternalError || attempt > 0 {
+			return former, err
+		}
+		// Another mount has claimed one of them in the meantime, and can be named now.
+	}
+}
+
+// claim returns the other mount that a user was taken from.
+func (p *Postgres) claim(ctx context.Context, conn *pgx.Conn, connection, username string, takeOver bool) (Owner, error) {
+	us, err := p.owner(ctx, connection, username)
+	if err != nil {
+		return Owner{}, err
+	}
+	n, err := askOwner(ctx, conn, username)
+	if err == nil && n.writable {
+		// What is set is what is; nobody else changes the user until the commit.
+		n, err = askOwner(ctx, conn, username, fmt.Sprintf("ALTER ROLE %s CONNECTION LIMIT %d", quoteName(username), n.limit))
+	}
+	if err != nil {
+		return Owner{}, fmt.Errorf("find out who manages %q: %w", username, err)
+	}
+	them, refused := n.owner(), n.check(us, connection)
+	switch {
+	case refused != nil && !takeOver:
+		return Owner{}, refused
+	case refused == nil:
+		them = Owner{}
+	case !n.writable:
+		return Owner{}, invalid("take_over", "the administrator has no right to the comment on %q, which says who manages it: as a superuser of PostgreSQL, take the line that begins with %q out of it", username, strings.TrimSpace(ownerMark))
+	}
+	return them, writeOwner(ctx, conn, n, us)
+}
+
+// Release takes out of the comments of users that the owner manages them.
+func (p *Postgres) Release(ctx context.Context, connection string, usernames []string, owner Owner) error {
+	return p.administer(ctx, connection, commit(anyone), func(conn *pgx.Conn, _ server) error {
+		for _, username := range usernames {
+			n, err := askOwner(ctx, conn, username)
+			if err != nil {
+				return err
+			}
+			if them := n.owner(); them.Mount != owner.Mount || them.Role != owner.Role || them.Secret != owner.Secret {
+				continue
+			}
+			if err := writeOwner(ctx, conn, n, Owner{}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func writeOwner(ctx context.Context, conn *pgx.Conn, n note, owner Owner) error {
+	statement, err := n.name(owner)
+	if err != nil || statement == "" {
+		return err
+	}
+	if err := execute(ctx, conn, statement); err != nil {
+		return fmt.Errorf("write who manages %q: %w", n.username, err)
+	}
+	return nil
+}
+
+// hold runs a statement about a user and returns the one that names this mount as its
+// owner, where none is named. A user of another mount is an error that wraps ErrOwned.
+func (p *Postgres) hold(ctx context.Context, conn *pgx.Conn, connection, username string, statements ...string) (naming string, err error) {
+	us, err := p.owner(ctx, connection, username)
+	if err != nil {
+		return "", err
+	}
+	n, err := askOwner(ctx, conn, username, statements...)
+	if err != nil {
+		return "", err
+	}
+	if err := n.check(us, connection); err != nil {
+		return "", err
+	}
+	return n.name(us)
+}
+
+// askOwner runs statements about a user, and asks who manages it then.
+func askOwner(ctx context.Context, conn *pgx.Conn, username string, statements ...string) (note, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	answer, err := lastAnswer(conn.PgConn().Exec(ctx, strings.Join(append(statements, aboutOwner(username)), "; ")))
+	if err != nil {
+		return note{}, reduce(err)
+	}
+	return noteOf(username, answer)
+}

@@ -1,0 +1,56 @@
+package secret
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/preflight"
+)
+
+// OwnerCheck is the name of the finding that a user is another mount's.
+const OwnerCheck = "database.owner"
+
+// checkForeign finds users whom another mount manages.
+func (d *database) checkForeign(ctx context.Context, conn *pgx.Conn, r *report, c databaseSettings) ([]note, error) {
+	var notes []note
+	for _, username := range c.Usernames {
+		us, err := d.postgres.owner(ctx, c.Connection, username)
+		if err != nil {
+			return nil, err
+		}
+		n, err := askOwner(ctx, conn, username)
+		if err != nil {
+			return nil, fmt.Errorf("find out who manages %q: %w", username, err)
+		}
+		err = n.check(us, c.Connection)
+		r.Expect(err == nil, OwnerCheck, preflight.Error, preflight.Fix{}, "%v", err)
+		notes = append(notes, n)
+	}
+	return notes, nil
+}
+
+// checkOwners wants each user's comment to say who manages it.
+func (d *database) checkOwners(ctx context.Context, conn *pgx.Conn, i inspection) error {
+	notes, err := d.checkForeign(ctx, conn, i.report, i.config)
+	for _, n := range notes {
+		us, failed := d.postgres.owner(ctx, i.config.Connection, n.username)
+		if failed != nil {
+			return errors.Join(err, failed)
+		}
+		if n.owner().Mount != "" || !n.found {
+			continue
+		}
+		line, failed := us.line()
+		if failed != nil {
+			return errors.Join(err, failed)
+		}
+		i.Expect(n.writable, OwnerCheck, preflight.Warning, preflight.SQL(preflight.Say("COMMENT ON ROLE %s IS %s", preflight.Name(n.username), preflight.Literal(line))),
+			"nothing tells other mounts and Vaults that %q is managed here, and the administrator has no right to its comment, which would", n.username)
+		i.Expect(!n.writable, OwnerCheck, preflight.Warning, i.about.Write("rotate", "reason=owner"),
+			"nothing tells other mounts and Vaults yet that %q is managed here; the comment on it does when its password is set the next time", n.username)
+	}
+	return err
+}
