@@ -38,6 +38,9 @@ var faults = []fault{
 	{name: "superuser", check: "database.superuser", severity: preflight.Error, spoil: `ALTER ROLE {a} SUPERUSER`},
 	{name: "replication", check: "database.replication", severity: preflight.Error, spoil: `ALTER ROLE {a} REPLICATION`, before: 16},
 	{name: "admin without CREATEROLE", check: "database.admin_createrole", severity: preflight.Error, spoil: `ALTER ROLE {admin} NOCREATEROLE`},
+	{name: "nothing tells whose it is", check: "database.managed_by", severity: preflight.Warning, spoil: `COMMENT ON ROLE {b} IS NULL; ALTER ROLE {admin} NOCREATEROLE`, configure: func(_ *bench, c *DatabaseConfig) {
+		c.RotationStatements = []string{"SELECT public.set_password('{{username}}', '{{password}}')"}
+	}},
 	{name: "admin without ADMIN OPTION", check: "database.admin_option", severity: preflight.Error, spoil: `REVOKE ADMIN OPTION FOR {b} FROM {admin}`, from: 16},
 	{name: "not a member", differs: true, check: "database.memberships", severity: preflight.Error, spoil: `CREATE ROLE {x}; GRANT {x} TO {a}`},
 	{name: "the other is not a member", check: "database.memberships", severity: preflight.Error, spoil: `CREATE ROLE {x}; GRANT {x} TO {b}`},

@@ -85,6 +85,11 @@ func newPatientOf(t *testing.T, pg *testenv.Postgres, db, a, other, owner string
 		f.configure(b, &c)
 	}
 	p.database, p.secret = b.database(c)
+	mark, err := note{}.naming(b.owner)
+	must(t, err)
+	for _, username := range c.Usernames {
+		b.sql("COMMENT ON ROLE %s IS %s", quoteName(username), quoteLiteral(mark))
+	}
 	return p
 }
 

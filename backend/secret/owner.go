@@ -42,15 +42,6 @@ func (o Owner) String() string {
 	return fmt.Sprintf("secret %q of role %q, in mount %q with the id %q, of this Vault or another one", o.Secret, o.Role, o.Path, o.Mount)
 }
 
-// line is the owner as a line of a comment.
-func (o Owner) line() (string, error) {
-	text, err := json.Marshal(o)
-	if err != nil {
-		return "", fmt.Errorf("encode owner: %w", err)
-	}
-	return ownerMark + string(text), nil
-}
-
 // splitComment returns the owner that a comment names, the zero one if it names none, and
 // what people wrote.
 func splitComment(comment string) (owner Owner, kept string) {
@@ -98,22 +89,31 @@ func (n note) check(us Owner, connection string) error {
 // people wrote; the zero owner is taken out. It is empty if there is nothing to write,
 // or no right to.
 func (n note) name(owner Owner) (string, error) {
-	them, text := splitComment(n.comment)
-	if them == owner || !n.writable {
+	if n.owner() == owner || !n.writable {
 		return "", nil
 	}
-	if owner != (Owner{}) {
-		line, err := owner.line()
-		if err != nil {
-			return "", err
-		}
-		text = strings.TrimPrefix(text+"\n"+line, "\n")
+	text, err := n.naming(owner)
+	if err != nil {
+		return "", err
 	}
 	value := "NULL"
 	if text != "" {
 		value = quoteLiteral(text)
 	}
 	return "COMMENT ON ROLE " + quoteName(n.username) + " IS " + value, nil
+}
+
+// naming is the comment that names that owner, and keeps what people wrote.
+func (n note) naming(owner Owner) (string, error) {
+	_, text := splitComment(n.comment)
+	if owner == (Owner{}) {
+		return text, nil
+	}
+	line, err := json.Marshal(owner)
+	if err != nil {
+		return "", fmt.Errorf("encode owner: %w", err)
+	}
+	return strings.TrimPrefix(text+"\n"+ownerMark+string(line), "\n"), nil
 }
 
 // aboutOwner asks for a note. It is one text, so that it can be the last statement of a

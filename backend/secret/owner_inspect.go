@@ -11,7 +11,7 @@ import (
 )
 
 // OwnerCheck is the name of the finding that a user is another mount's.
-const OwnerCheck = "database.owner"
+const OwnerCheck = "database.managed_by"
 
 // checkForeign finds users whom another mount manages.
 func (d *database) checkForeign(ctx context.Context, conn *pgx.Conn, r *report, c databaseSettings) ([]note, error) {
@@ -26,7 +26,7 @@ func (d *database) checkForeign(ctx context.Context, conn *pgx.Conn, r *report, 
 			return nil, fmt.Errorf("find out who manages %q: %w", username, err)
 		}
 		err = n.check(us, c.Connection)
-		r.Expect(err == nil, OwnerCheck, preflight.Error, preflight.Fix{}, "%v", err)
+		r.Expect(err == nil, "database.managed_by", preflight.Error, preflight.Fix{}, "%v", err)
 		notes = append(notes, n)
 	}
 	return notes, nil
@@ -43,13 +43,13 @@ func (d *database) checkOwners(ctx context.Context, conn *pgx.Conn, i inspection
 		if n.owner().Mount != "" || !n.found {
 			continue
 		}
-		line, failed := us.line()
+		text, failed := n.naming(us)
 		if failed != nil {
 			return errors.Join(err, failed)
 		}
-		i.Expect(n.writable, OwnerCheck, preflight.Warning, preflight.SQL(preflight.Say("COMMENT ON ROLE %s IS %s", preflight.Name(n.username), preflight.Literal(line))),
+		i.Expect(n.writable, "database.managed_by", preflight.Warning, preflight.SQL(preflight.Say("COMMENT ON ROLE %s IS %s", preflight.Name(n.username), preflight.Literal(text))),
 			"nothing tells other mounts and Vaults that %q is managed here, and the administrator has no right to its comment, which would", n.username)
-		i.Expect(!n.writable, OwnerCheck, preflight.Warning, i.about.Write("rotate", "reason=owner"),
+		i.Expect(!n.writable, "database.managed_by", preflight.Warning, i.about.Write("rotate", "reason=owner"),
 			"nothing tells other mounts and Vaults yet that %q is managed here; the comment on it does when its password is set the next time", n.username)
 	}
 	return err

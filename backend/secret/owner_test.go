@@ -111,7 +111,9 @@ func (b *bench) refusedFor(other *bench, d *database, s rotation.Secret) {
 		}
 	}
 	found := d.Inspect(b.t.Context(), s, subjectOfOwner)
-	if i := slices.IndexFunc(found, func(f preflight.Finding) bool { return f.Check == "database.owner" && f.Severity == preflight.Error }); i < 0 || !strings.Contains(found[i].Detail, other.owner.Path) {
+	if i := slices.IndexFunc(found, func(f preflight.Finding) bool {
+		return f.Check == "database.managed_by" && f.Severity == preflight.Error
+	}); i < 0 || !strings.Contains(found[i].Detail, other.owner.Path) {
 		b.t.Errorf("inspect found %+v", found.Open())
 	}
 }
@@ -183,12 +185,12 @@ func TestOwnerWithoutRights(t *testing.T) {
 	must(t, d.Set(t.Context(), s, v, unfenced))
 	s.Current = b.value(v)
 	found := d.Inspect(t.Context(), s, subjectOfOwner).Open()
-	i := slices.IndexFunc(found, func(f preflight.Finding) bool { return f.Check == "database.owner" })
+	i := slices.IndexFunc(found, func(f preflight.Finding) bool { return f.Check == "database.managed_by" })
 	if i < 0 || found[i].Severity != preflight.Warning || !strings.Contains(found[i].Fix.String(), "COMMENT ON ROLE") {
 		t.Fatalf("found %+v", found)
 	}
 	b.sql("%s", found[i].Fix.String())
-	if found := d.Inspect(t.Context(), s, subjectOfOwner).Open(); slices.ContainsFunc(found, func(f preflight.Finding) bool { return f.Check == "database.owner" }) {
+	if found := d.Inspect(t.Context(), s, subjectOfOwner).Open(); slices.ContainsFunc(found, func(f preflight.Finding) bool { return f.Check == "database.managed_by" }) {
 		t.Errorf("after the fix it still finds %+v", found)
 	}
 	b.owner.Mount = "another"
@@ -200,7 +202,7 @@ func TestOwnerWithoutRights(t *testing.T) {
 // TestOwnerMark reads what anybody may have written.
 func TestOwnerMark(t *testing.T) {
 	us := Owner{Mount: "m", Path: "p/", Role: "r", Secret: "s"}
-	line, err := us.line()
+	line, err := note{}.naming(us)
 	must(t, err)
 	for comment, want := range map[string]struct {
 		owner Owner
