@@ -109,7 +109,7 @@ func (n note) naming(owner Owner) (string, error) {
 	if owner == (Owner{}) {
 		return text, nil
 	}
-	line, err := json.Marshal(owner)
+	line, err := json.Marshal(owner) //nolint:gosec // the name of a secret
 	if err != nil {
 		return "", fmt.Errorf("encode owner: %w", err)
 	}
