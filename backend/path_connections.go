@@ -142,10 +142,12 @@ func (b *backend) moving(ctx context.Context, r *rotation.Role, draft *connectio
 	if damaged != nil {
 		resp.AddWarning(fmt.Sprintf("this was stored without knowing whether all who use the connection can live with it: %v", damaged))
 	}
-	if !draft.moves || len(users) == 0 {
-		return resp, nil
+	if draft.moves && len(users) > 0 {
+		resp.AddWarning(fmt.Sprintf("readers of %s are told the new way, as a new version of their role, as soon as their logins were proven there; until then they get the earlier one. Read status/<role> for what the server refuses", sample(named(users))))
 	}
-	resp.AddWarning(fmt.Sprintf("readers of %s are told the new way, as a new version of their role, as soon as their logins were proven there; until then they get the earlier one. Read status/<role> for what the server refuses", sample(named(users))))
+	if len(resp.Warnings) == 0 {
+		return nil, nil
+	}
 	return resp, nil
 }
 

@@ -30,7 +30,7 @@ func (s *server) revoked() (issues, markdown string) {
 func TestEmergenciesInARow(t *testing.T) {
 	m := newMount(t)
 	s := m.connect()
-	user := s.beside()
+	user := s.withKey()
 	for n := 1; n <= 6; n++ {
 		issues, markdown := s.revoked()
 		proven := strings.Contains(issues, "is refused and destroyed") && !strings.Contains(markdown, "not proven")
@@ -57,7 +57,7 @@ func TestEmergenciesInARow(t *testing.T) {
 func TestProofsTurnedOff(t *testing.T) {
 	m := newMount(t)
 	s := m.connect()
-	user := s.beside()
+	user := s.withKey()
 	if m.read("connections/main", nil)["prove_refusals"] != true {
 		t.Error("by default nothing is proven")
 	}

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/preflight"
 )
 
 // ErrOwned is in every error that says that another mount manages a user.
@@ -37,9 +39,9 @@ const maxComment = 8000
 // String says it in words. What is in a comment may be anybody's, so it is quoted.
 func (o Owner) String() string {
 	if o.Role == "" {
-		return fmt.Sprintf("mount %q with the id %q, of this Vault or another one", o.Path, o.Mount)
+		return fmt.Sprintf("mount %.100q with the id %.100q, of this Vault or another one", o.Path, o.Mount)
 	}
-	return fmt.Sprintf("secret %q of role %q, in mount %q with the id %q, of this Vault or another one", o.Secret, o.Role, o.Path, o.Mount)
+	return fmt.Sprintf("secret %.100q of role %.100q, in mount %.100q with the id %.100q, of this Vault or another one", o.Secret, o.Role, o.Path, o.Mount)
 }
 
 // splitComment returns the owner that a comment names, the zero one if it names none, and
@@ -81,8 +83,9 @@ func (n note) check(us Owner, connection string) error {
 	if them.Mount == "" || them.Mount == us.Mount {
 		return nil
 	}
-	return fmt.Errorf("%w: %q is managed by %s: two owners overwrite each other's passwords. Delete the secret there, or, if it is to be managed here, have an administrator of this mount run: vault write %sconnections/%s take_over=%s",
-		ErrOwned, n.username, them, us.Path, connection, n.username)
+	how := preflight.Command("vault", "write", us.Path+"connections/"+connection, "take_over="+n.username)
+	return fmt.Errorf("%w: %q is managed by %s: two owners overwrite each other's passwords. Delete the secret there, or, if it is to be managed here, have an administrator of this mount write take_over to the connection%s",
+		ErrOwned, n.username, them, how.Clause())
 }
 
 // name returns the statement that writes the owner into the comment and keeps what
