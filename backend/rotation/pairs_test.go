@@ -50,8 +50,13 @@ func TestEveryPairOfFaults(t *testing.T) {
 // kindsAt lists the faults of which pairs are made.
 func kindsAt(at int) []fault {
 	return []fault{
-		{at, false, once}, {at, true, once}, {at, false, forever}, {at, false, death}, {at, true, death},
-		{at, false, refusal}, {at, false, refusals},
+		{at, false, once},
+		{at, true, once},
+		{at, false, forever},
+		{at, false, death},
+		{at, true, death},
+		{at, false, refusal},
+		{at, false, refusals},
 	}
 }
 

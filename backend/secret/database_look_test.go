@@ -162,7 +162,7 @@ func (b *bench) waitsFor(names string) {
 		return err
 	}))
 	b.sql("SELECT pg_terminate_backend(%d)", committing.PgConn().PID())
-	<-ended
+	_ = <-ended // it was ended, and says so
 }
 
 // TestCommitWithoutStandbys changes passwords, and puts them back, on servers whose

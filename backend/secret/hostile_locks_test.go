@@ -24,9 +24,9 @@ func TestHostileLocks(t *testing.T) {
 				t.Fatal("nothing could be locked")
 			}
 			p.healthy()
-			v, err := p.database.Create(t.Context(), p.secret)
+			v, err := p.Create(t.Context(), p.secret)
 			must(t, err)
-			must(t, p.database.Set(t.Context(), p.secret, v, unfenced))
+			must(t, p.Set(t.Context(), p.secret, v, unfenced))
 			_, err = p.bench.postgres.Sessions(t.Context(), "main", []string{mallory})
 			must(t, err)
 		})

@@ -184,12 +184,12 @@ func answerTo(l Login, err error) *serverError {
 	if already := (*serverError)(nil); errors.As(err, &already) {
 		return already
 	}
-	answer := *reduce(err, l.Password).(*serverError)
+	answer := reduceAnswer(err, l.Password)
 	answer.refused = refuses(l.Username, err)
 	if channelBroken(err) {
 		answer.text += ": something on the way ends TLS and begins it again, so that the server sees another certificate than the engine; let it pass TLS through, or, if it is yours, set channel_binding=disable on the connection"
 	}
-	return &answer
+	return answer
 }
 
 // reduced is reduce for an error that may have been reduced before.

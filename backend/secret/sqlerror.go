@@ -87,6 +87,11 @@ func reduce(err error, secrets ...string) error {
 	if err == nil {
 		return nil
 	}
+	return reduceAnswer(err, secrets...)
+}
+
+// reduceAnswer is reduce for an error that there is.
+func reduceAnswer(err error, secrets ...string) *serverError {
 	var answer *pgconn.PgError
 	switch {
 	case errors.As(err, &answer):

@@ -30,7 +30,7 @@ func TestProxyInClear(t *testing.T) {
 		w.WriteHeader(http.StatusBadGateway)
 	}))
 	defer proxy.Close()
-	child := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestProxyInClear$")
+	child := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestProxyInClear$") //nolint:gosec // this test
 	child.Env = append(os.Environ(), "SMVM_TEST_PROXIED=1", "HTTP_PROXY="+proxy.URL, "HTTPS_PROXY="+proxy.URL, "NO_PROXY=")
 	if out, err := child.CombinedOutput(); err != nil {
 		t.Errorf("%v: %s", err, out)
