@@ -162,7 +162,9 @@ func (b *bench) waitsFor(names string) {
 		return err
 	}))
 	b.sql("SELECT pg_terminate_backend(%d)", committing.PgConn().PID())
-	_ = <-ended // it was ended, and says so
+	if err := <-ended; err == nil {
+		b.t.Error("the commit that waited says that it was not ended")
+	}
 }
 
 // TestCommitWithoutStandbys changes passwords, and puts them back, on servers whose
