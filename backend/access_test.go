@@ -147,7 +147,7 @@ func TestApplicationsWay(t *testing.T) {
 	}
 	m.write("rotate/r", nil) // the engine itself goes on to use its own
 	for field, value := range map[string]any{
-		"application_host": "a,b", "application_port": 70000,
+		"application_host": "a/b", "application_port": 70000,
 	} {
 		m.refused(logical.UpdateOperation, "connections/main", d(field, value), field)
 	}

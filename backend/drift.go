@@ -98,7 +98,7 @@ func logins(r *rotation.Role, connection string) []checked {
 func (c *drift) check(ctx context.Context, one checked) (asked bool, err error) {
 	before := one.role.Snapshot()
 	s := before.Secrets[one.secret]
-	if s == nil || s.Current == nil || before.InFlight != nil {
+	if s == nil || s.Current == nil || s.Unresolved != nil || before.InFlight != nil {
 		return true, c.later(one)
 	}
 	refused, err := c.b.engine.Refused(ctx, *s)
@@ -107,7 +107,7 @@ func (c *drift) check(ctx context.Context, one checked) (asked bool, err error) 
 	}
 	after := one.role.Snapshot()
 	now := after.Secrets[one.secret]
-	if one.role.Busy() || after.InFlight != nil || now == nil || now.Current != s.Current || now.Previous != s.Previous {
+	if one.role.Busy() || after.InFlight != nil || now == nil || now.Unresolved != nil || now.Current != s.Current || now.Previous != s.Previous {
 		return true, c.later(one)
 	}
 	if len(refused) == 0 {

@@ -118,7 +118,8 @@ func (m *mount) recovers(role string, version int) {
 	m.Helper()
 	m.eventually("recovery of "+role, func() bool {
 		m.tick(time.Second)
-		return m.read("status/"+role, nil)["in_flight"] == nil
+		status := m.read("status/"+role, nil)
+		return status["in_flight"] == nil && status["unresolved"] == nil
 	})
 	for _, id := range slices.Backward(m.list("history/" + role)) {
 		rec := m.read("history/"+role+"/"+id, nil)
@@ -140,8 +141,9 @@ func TestFixturesGoOn(t *testing.T) {
 		s.fixtureUsers()
 		m.boot()
 		m.write("connections/main", d("host", shared.Host, "port", shared.Port))
+		// Put back, and told where the server is since.
 		m.recovers("forward", 3)
-		m.recovers("back", 1)
+		m.recovers("back", 2)
 		m.eventually("that readers are told where the server is", func() bool {
 			return m.toldWhere("orders", "legacy", "forward", "back")
 		})

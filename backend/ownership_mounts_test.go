@@ -15,7 +15,7 @@ import (
 func (s *server) beside() *server {
 	s.Helper()
 	m := newMount(s.T)
-	other := &server{mount: m, admin: unique("admin"), password: "first-" + uid(s.T)}
+	other := &server{mount: m, pg: s.pg, admin: unique("admin"), password: "first-" + uid(s.T)}
 	other.sql("CREATE ROLE %s LOGIN CREATEROLE PASSWORD '%s'", other.admin, other.password)
 	m.write("connections/far", but(other.described(), "host", "localhost"))
 	m.write("roles/theirs", nil)

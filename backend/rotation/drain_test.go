@@ -82,6 +82,7 @@ func (w *world) watchDrain(old, next *Secret) {
 			w.breakf("%s is forgotten while it is in use", old.Name)
 		}
 	case is.RetireTime.Equal(was.RetireTime):
+	case !is.Replaced.Equal(was.Replaced): // a clock that was ahead
 	case old.Type != "patient" || w.open[was.Material["password"]] == 0:
 		w.breakf("%s is waited for, and nobody uses it", old.Name)
 	case !was.RetireTime.After(was.Replaced):

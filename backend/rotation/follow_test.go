@@ -205,10 +205,14 @@ func TestAScheduleWaitsForWhatFollows(t *testing.T) {
 	t.Parallel()
 	w := newWorld()
 	prepare("db")(t, w)
-	w.tasks = []Task{{Name: "check/health", Next: w.now().Add(100 * 24 * time.Hour)}}
+	must(t, w.role.Change(t.Context(), nil, func(s *State) error {
+		s.Policy.Period, s.Policy.Overlap = 10*time.Hour, time.Hour
+		return nil
+	}))
+	w.tasks = []Task{{Name: "check/health", Next: w.now().Add(20 * time.Hour)}}
 	_, err := w.do(rotate())
 	must(t, err)
-	w.advance(25 * time.Hour)
+	w.advance(2 * time.Hour)
 	w.idle(t, time.Hour, 5) // the overlap ends
 	due := w.role.Snapshot().NextRotation
 	w.advance(due.Sub(w.now()) + time.Hour)

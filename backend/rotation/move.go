@@ -31,6 +31,9 @@ func (run *Run) move(ctx context.Context) error {
 func (run *Run) place(s *State) error {
 	moved := map[string]Secret{}
 	for _, name := range run.op.Secrets {
+		if s.Secrets[name] == nil {
+			continue
+		}
 		placed, err := run.role.engine.placed(*s.Secrets[name])
 		if err != nil {
 			return err

@@ -118,10 +118,13 @@ func (run *Run) concerns(secret *Secret) bool {
 func (run *Run) resolveSecret(ctx context.Context, secret Secret) error {
 	forward, err := run.direction(ctx, secret)
 	switch {
+	case err == nil && !forward:
+		if err = run.mendPrevious(ctx, secret); err == nil {
+			return run.endResolved(ctx)
+		}
+		fallthrough
 	case err != nil:
 		return run.resolveLater(ctx, err)
-	case !forward:
-		return run.endResolved(ctx)
 	}
 	err = run.setAndTest(ctx, secret.Name)
 	if errors.Is(err, ErrUnchanged) { // it will not be given again what it has
@@ -164,6 +167,21 @@ func (run *Run) refusesCurrent(ctx context.Context, name string) error {
 	})
 }
 
+// mendPrevious makes the target accept the previous value of a secret whose current one
+// it accepts, if readers are given it: what could not be put back may have taken its
+// place.
+func (run *Run) mendPrevious(ctx context.Context, secret Secret) error {
+	for _, v := range run.role.engine.offered(secret) {
+		if v == secret.Current {
+			continue
+		}
+		if err := run.mend(ctx, secret, v); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // endResolved ends what was unresolved of a secret whose target was put back.
 func (run *Run) endResolved(ctx context.Context) error {
 	return run.role.update(ctx, func(s *State) error {
@@ -180,6 +198,9 @@ func (run *Run) endResolved(ctx context.Context) error {
 		}
 		if s.Failures == 0 && !s.NeedsAttention {
 			s.LastError = ""
+		}
+		if err := run.place(s); err != nil { // it may be reached elsewhere since
+			return err
 		}
 		return run.note(s, OutcomeRolledBack, results, cause)
 	})
