@@ -51,12 +51,17 @@ apt_install() {
 		die "could not install $*; run as root: $wanted"
 }
 
-# apt_get ARGUMENTS… runs apt-get, whose many words matter only if it fails.
+# apt_get ARGUMENTS… runs apt-get, whose many words matter only if it fails. While
+# somebody else runs it, this waits, ten minutes at most.
 apt_get() {
-	local words
-	words=$(as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq "$@" 2>&1 9>&-) && return
-	printf '%s\n' "$words" >&2
-	return 1
+	local words deadline=$((SECONDS + 600))
+	until words=$(as_root env DEBIAN_FRONTEND=noninteractive LC_ALL=C apt-get -qq "$@" 2>&1 9>&-); do
+		if [[ $words != *'Could not get lock'* || $SECONDS -ge $deadline ]]; then
+			printf '%s\n' "$words" >&2
+			return 1
+		fi
+		sleep 2
+	done
 }
 
 # need COMMAND PACKAGE… installs the packages unless COMMAND is there already.
