@@ -7,10 +7,11 @@ set -euo pipefail
 
 command -v go >/dev/null || die "install Go 1.26 first"
 need gcc gcc libc6-dev # for the race detector
-# For bootstrap/poll.sh, and to check the units in bootstrap/agent/systemd.
+# For bootstrap/poll.sh, and to check and to run the units in bootstrap/agent/systemd.
 need curl curl
 need jq jq
 need systemd-analyze systemd
+need podman podman runc
 need /bin/kill procps # which the units run
 SMVM_VAULT=$("$root/scripts/get-vault.sh")
 export SMVM_VAULT

@@ -59,6 +59,13 @@ func Reader(ctx context.Context, name string) (string, error) {
 	return script(ctx, "get-reader.sh", name)
 }
 
+// SystemdRoot makes a root file system in dir in which systemd boots in a
+// container, see scripts/systemd-root.sh.
+func SystemdRoot(ctx context.Context, dir string) error {
+	_, err := script(ctx, "systemd-root.sh", dir)
+	return err
+}
+
 // script runs one of the repository's scripts and returns the line it prints.
 // What it has to say to a person goes to the terminal and, for a test that
 // hides it, into the error.
