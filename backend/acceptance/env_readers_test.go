@@ -23,6 +23,7 @@ var envReaders = []struct {
 	read func(e *engine, file string) map[string]string
 }{
 	{"sh, bash", shellsRead},
+	{"`EnvironmentFile=` of systemd", systemdReads},
 	{"Compose", func(e *engine, file string) map[string]string { return e.asJSON(reader(e, "dotenv"), "compose", file) }},
 	{"python-dotenv", func(e *engine, file string) map[string]string {
 		return e.asJSON("/usr/bin/python3", "-c", "import dotenv, json, sys; print(json.dumps(dotenv.dotenv_values(sys.argv[1])))", file)
@@ -64,6 +65,21 @@ func shellsRead(e *engine, file string) (settings map[string]string) {
 		settings = read
 	}
 	return settings
+}
+
+// systemdReads is what a service has in its environment.
+func systemdReads(e *engine, file string) map[string]string {
+	e.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		e.Fatal(err)
+	}
+	m := boot(e.T, map[string]string{
+		"/etc/settings":                        string(text),
+		"/etc/systemd/system/settings.service": "[Service]\nType=oneshot\nEnvironmentFile=/etc/settings\nExecStart=/usr/bin/env -0\nStandardOutput=file:/etc/read\n",
+	})
+	m.run("systemctl start settings")
+	return variablesOf(m.read("/etc/read"))
 }
 
 // envForms are the ways in which .env has a value: what characters it is for, and
