@@ -149,14 +149,24 @@ func (run *Run) direction(ctx context.Context, secret Secret) (forward bool, err
 			return true, err
 		}
 	}
-	err = run.restore(ctx, secret.Name)
-	if secret.Current == nil || run.unreceived() || !errors.Is(err, ErrUnchanged) {
+	accepts, err := run.putBack(ctx, run.secret(secret.Name))
+	if secret.Current == nil || run.unreceived() || !accepts {
 		return false, err
 	}
 	if current := run.refusesCurrent(ctx, secret.Name); !errors.Is(current, ErrRefused) {
 		return false, err
 	}
 	return true, nil
+}
+
+// askedEvery is after how many attempts a target that still refuses to be put back is
+// asked again which values it accepts. It refuses some of them, and may count that.
+const askedEvery = 60
+
+// asks reports whether the target of a secret is asked for its values after it refused
+// to be put back: as long as it goes on to, the answers stay what they were.
+func (run *Run) asks(secret Secret) bool {
+	return !run.resolving || secret.Unresolved.Attempts < 2 || secret.Unresolved.Attempts%askedEvery == 0
 }
 
 // refusesCurrent asks the target of a secret for the value that readers are given.

@@ -98,6 +98,29 @@ func TestUnresolvedIsTriedAgainSoon(t *testing.T) {
 	}
 }
 
+// TestUnresolvedIsNotAskedForEver counts the logins that a target refuses while it will
+// not be put back: whoever watches these would lock the user out.
+func TestUnresolvedIsNotAskedForEver(t *testing.T) {
+	t.Parallel()
+	w := left(t, "app", "app", "jwt")
+	w.always["app.undo"], w.always["app.set"] = fault{how: refusals}, fault{how: refusals}
+	w.users["app"] = strayed
+	w.calls = nil
+	for w.now().Before(w.role.Snapshot().Secrets["app"].Unresolved.Since.Add(2 * time.Hour)) {
+		w.advance(w.role.Snapshot().NextAction(w.now()).At.Sub(w.now()))
+		_, _ = w.do(Request{Kind: KindRecover, Trigger: TriggerSchedule})
+	}
+	asked := 0
+	for _, call := range w.calls {
+		if call == "app.probe" || call == "app.test" {
+			asked++
+		}
+	}
+	if asked > 16 {
+		t.Errorf("within two hours it was asked for its values %d times", asked)
+	}
+}
+
 // TestUnresolvedGoesForward leaves readers without a value that works only until the
 // target accepts another one that is known.
 func TestUnresolvedGoesForward(t *testing.T) {

@@ -75,27 +75,34 @@ func (run *Run) undo(ctx context.Context, cause error) error {
 }
 
 // restore undoes one secret at its target and makes sure that the target accepts
-// its current value, also where it had ceased to before the operation began. A target
-// that will not be put back is as it was if it refuses the pending value.
+// its current value, also where it had ceased to before the operation began.
 func (run *Run) restore(ctx context.Context, name string) error {
-	secret := run.secret(name)
-	driver := run.driver(secret)
-	err := run.step(ctx, name, "undo", func(ctx context.Context) error {
-		return driver.Undo(ctx, secret, run.fence)
-	})
-	if errors.Is(err, ErrUnchanged) && errors.Is(run.refusesPending(ctx, secret), ErrRefused) {
-		err = nil
-	}
-	if err != nil || secret.Current == nil {
-		return err
-	}
-	return run.mend(ctx, secret, secret.Current)
+	_, err := run.putBack(ctx, run.secret(name))
+	return err
 }
 
-func (run *Run) refusesPending(ctx context.Context, secret Secret) error {
-	return run.step(ctx, secret.Name, "probe", func(ctx context.Context) error {
-		return run.driver(secret).Probe(ctx, secret, secret.Pending.Material)
+// putBack is restore, and reports whether a target that will not be put back accepts
+// the pending value. If it refuses that, it is as it was.
+func (run *Run) putBack(ctx context.Context, secret Secret) (accepts bool, err error) {
+	driver := run.driver(secret)
+	err = run.step(ctx, secret.Name, "undo", func(ctx context.Context) error {
+		return driver.Undo(ctx, secret, run.fence)
 	})
+	if errors.Is(err, ErrUnchanged) && run.asks(secret) {
+		answer := run.step(ctx, secret.Name, "probe", func(ctx context.Context) error {
+			return driver.Probe(ctx, secret, secret.Pending.Material)
+		})
+		if answer == nil {
+			return true, err
+		}
+		if errors.Is(answer, ErrRefused) {
+			err = nil
+		}
+	}
+	if err != nil || secret.Current == nil {
+		return false, err
+	}
+	return false, run.mend(ctx, secret, secret.Current)
 }
 
 // drop is the change that ends an unsuccessful operation.
