@@ -113,7 +113,7 @@ func TestAConnectionMovedToUsersOfOthers(t *testing.T) {
 	user := ours.user()
 	ours.write("roles/orders", nil)
 	ours.write("secrets/orders/db", d("type", "database", "connection", "main", "usernames", user))
-	elsewhere := &server{mount: ours.mount, admin: ours.admin, password: ours.password}
+	elsewhere := &server{mount: ours.mount, pg: ours.pg, admin: ours.admin, password: ours.password}
 	other := otherServer(t, ours.admin, ours.password, user)
 	ours.write("connections/second", but(elsewhere.described(), "port", other.Port))
 	ours.write("roles/two", nil)
@@ -124,7 +124,7 @@ func TestAConnectionMovedToUsersOfOthers(t *testing.T) {
 	}
 	m := newMount(t)
 	m.write("connections/main", but(ours.described(), "port", other.Port))
-	theirs := &server{mount: m, admin: ours.admin, password: ours.password}
+	theirs := &server{mount: m, pg: ours.pg, admin: ours.admin, password: ours.password}
 	m.write("connections/main", d("take_over", user))
 	m.write("roles/theirs", nil)
 	m.write("secrets/theirs/db", d("type", "database", "connection", "main", "usernames", user))

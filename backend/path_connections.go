@@ -122,6 +122,9 @@ func (b *backend) pathConnectionWrite(ctx context.Context, req *logical.Request,
 			return nil, err
 		}
 	}
+	if err := b.awaitMoves(ctx, r, draft); err != nil {
+		return nil, err
+	}
 	if err := b.saveConnection(ctx, req, r, draft); err != nil {
 		return nil, err
 	}
@@ -195,6 +198,30 @@ func (b *backend) saveConnection(ctx context.Context, req *logical.Request, r *r
 	})
 	b.postgres.Forget(r.Name)
 	return err
+}
+
+// awaitMoves waits until readers have been told of an earlier change of the connection,
+// if that is under way: nobody has asked for it by name, who could be told to wait.
+func (b *backend) awaitMoves(ctx context.Context, r *rotation.Role, draft *connectionDraft) error {
+	if !draft.moves {
+		return nil
+	}
+	users, _, err := b.users(ctx, r.Name)
+	if err != nil {
+		return err
+	}
+	for _, user := range users {
+		run := user.role.Running()
+		if run == nil || run.Operation().Kind != rotation.KindMove {
+			continue
+		}
+		select {
+		case <-run.Done():
+		case <-ctx.Done():
+			return fmt.Errorf("%w: readers of role %s are being told an earlier change of connection %s; try again", rotation.ErrInFlight, user.role.Name, r.Name)
+		}
+	}
+	return nil
 }
 
 // checkUsers refuses a draft that the secrets which use the connection, or are about

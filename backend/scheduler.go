@@ -25,10 +25,10 @@ type scheduler struct {
 	retry     atomic.Bool
 	missing   bool
 	complaint string
-	// seen is the time at which plans were last looked at. Only run uses it.
-	seen time.Time
 
-	mu    sync.Mutex
+	mu sync.Mutex
+	// seen is the latest time since plans were last looked at.
+	seen  time.Time
 	byKey map[string]*plan
 	lanes map[string]*lane
 }
@@ -104,21 +104,31 @@ func (s *scheduler) wake() {
 // followClock makes all plans again when the clock was set back: what is stored may be
 // further ahead now than it can be.
 func (s *scheduler) followClock() {
-	now := s.b.now().Round(0) // by the clock on the wall
-	if now.Before(s.seen) {
+	now := s.wallClock()
+	s.mu.Lock()
+	back := now.Before(s.seen)
+	s.seen = now
+	s.mu.Unlock()
+	if back {
 		for _, r := range s.b.registry.loaded() {
 			s.plan(r)
 		}
 	}
-	s.seen = now
 }
+
+// wallClock is the time without what is monotonic about it.
+func (s *scheduler) wallClock() time.Time { return s.b.now().Round(0) }
 
 // plan notes when a role is next due. A role with a run under way has no plan:
 // it is planned again when the run ends.
 func (s *scheduler) plan(r *rotation.Role) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	action := r.Snapshot().NextAction(s.b.now())
+	now := s.wallClock()
+	if now.After(s.seen) {
+		s.seen = now // a clock that is ahead, and that no look at the plans has seen yet
+	}
+	action := r.Snapshot().NextAction(now)
 	if r.Busy() || action.Kind == "" {
 		s.unplanLocked(r.Key)
 		return
