@@ -29,7 +29,7 @@ func TestClockThatWasAhead(t *testing.T) {
 				if restarts {
 					m.boot()
 				} else {
-					if verified := m.read("verify/r", nil); verified["ready"] != false || len(findings(verified, "role.clock")) != 1 {
+					if verified := m.read("verify/r", nil); len(findings(verified, "role.clock")) != 1 { // of what is to be brought back, or was
 						t.Errorf("verify finds %v", verified["findings"])
 					}
 					m.tick(0)
