@@ -65,7 +65,7 @@ func TestWithoutTheRight(t *testing.T) {
 				give = fmt.Sprintf("GRANT %s TO %s WITH ADMIN TRUE, INHERIT FALSE, SET FALSE", user, s.admin)
 			}
 			s.sql("%s", take)
-			m.fails(422, logical.UpdateOperation, "rotate/r", nil, "42501", "Nothing was changed")
+			m.fails(422, logical.UpdateOperation, "rotate/r", nil, s.admin, "Nothing was changed")
 			s.unharmed(before)
 			m.fails(422, logical.UpdateOperation, "rotate/r", d("revoke_previous", true), "Nothing was changed")
 			s.unharmed(before)

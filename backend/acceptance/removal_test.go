@@ -3,11 +3,14 @@ package acceptance
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"os"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/testenv"
 )
@@ -24,15 +27,30 @@ func (e *engine) promptly(what string, do func() error) {
 	}
 }
 
-// hang stalls PostgreSQL and leaves a rotation waiting for it.
+// hang stalls PostgreSQL and leaves a rotation waiting for it, which has saved its intent:
+// nobody can set a password until it waits for that.
 func (e *engine) hang() (rotationID string) {
 	e.Helper()
-	if err := e.postgres.Stall(); err != nil {
+	other, err := pgx.Connect(e.Context(), e.postgres.SuperuserDSN())
+	if err == nil {
+		_, err = other.Exec(e.Context(), "BEGIN; LOCK TABLE pg_authid IN EXCLUSIVE MODE")
+	}
+	if err != nil {
 		e.Fatal(err)
 	}
 	answer := e.write("rotate", map[string]any{"wait": 1})
 	if answer["status"] != "in_progress" {
-		e.Fatalf("rotate with a stalled PostgreSQL answered %v", answer)
+		e.Fatalf("rotate beside who holds all users answered %v", answer)
+	}
+	e.eventually("the rotation to wait for the user", 4*time.Second, func(context.Context) error {
+		if operation, _ := e.read("status")["in_flight"].(map[string]any); operation["step"] != "set" {
+			return fmt.Errorf("it is %v", operation)
+		}
+		return nil
+	})
+	// What has locked the table ends when the server goes on, and hears that nobody is there.
+	if err := errors.Join(e.postgres.Stall(), other.PgConn().Conn().Close()); err != nil {
+		e.Fatal(err)
 	}
 	return text(answer, "rotation_id")
 }

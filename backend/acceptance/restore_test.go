@@ -149,10 +149,7 @@ func TestRestoreInFlight(t *testing.T) {
 	e := newOwnEngine(t)
 	e.prefix = "restoreflight"
 	e.orders("alternating_users", map[string]any{"rotation_period": "1h"})
-	if err := e.postgres.Stall(); err != nil {
-		t.Fatal(err)
-	}
-	e.write("rotate", map[string]any{"wait": 1})
+	e.hang()
 	snapshot := e.snapshot()
 	if err := e.postgres.Continue(); err != nil {
 		t.Fatal(err)
