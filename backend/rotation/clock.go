@@ -38,7 +38,7 @@ func (s *State) bounds(terms Terms, now time.Time) []bound {
 		{"anchor", &s.Anchor, now, now},
 		{"retry_time", &s.RetryAt, now.Add(maxRetryPause), now},
 	}
-	if latest := later(terms.Next(now), now.Add(terms.Period)); latest.After(now) {
+	if latest := later(terms.Next(now), now.Add(terms.Period)); latest.After(now) && s.RotatesItself() {
 		all = append(all, bound{"next_rotation", &s.NextRotation, latest, latest})
 	}
 	for _, name := range s.Names() {
