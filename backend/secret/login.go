@@ -176,7 +176,10 @@ func (s server) refusal(ctx context.Context, l Login, what string) (string, erro
 
 // loginError says who could not log in where, and why.
 func (s server) loginError(l Login, err error) error {
-	return fmt.Errorf("log in to %s, database %q, as %q: %w", s.endpoint, s.endpoint.Database, l.Username, answerTo(l, err))
+	if already := (*serverError)(nil); !errors.As(err, &already) {
+		err = answerTo(l, err)
+	}
+	return fmt.Errorf("log in to %s, database %q, as %q: %w", s.endpoint, s.endpoint.Database, l.Username, err)
 }
 
 // answerTo is what may be shown of the error of a login, and whether that was refused.
