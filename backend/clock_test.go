@@ -22,8 +22,9 @@ func TestClockThatWasAhead(t *testing.T) {
 				m.write("roles/r", d("rotation_period", "1h", "overlap", "10m"))
 				m.write("secrets/r/pin", d("type", "random"))
 				m.write("secrets/r/jwt", d("type", "jwt"))
-				m.clock.advance(ahead)
-				m.write("rotate/r", nil)
+				version := m.version("r")
+				m.tick(ahead)
+				m.becomes("r", version+1)
 				m.clock.advance(-ahead)
 				now := m.clock.now()
 				if restarts {
@@ -57,7 +58,7 @@ func TestClockThatWasAhead(t *testing.T) {
 				m.receives(receiver, "clock_ahead")
 				m.tick(11 * time.Minute)
 				m.eventually("the overlap to end", func() bool { return m.stages("r", "pin")["previous"] == nil })
-				version := m.version("r")
+				version = m.version("r")
 				m.tick(50 * time.Minute)
 				m.becomes("r", version+1)
 				if status := m.read("status/r", nil); status["advice"] != "" {
