@@ -28,4 +28,4 @@ done
 
 cd "$root"
 [ "$#" -gt 0 ] || set -- ./...
-CGO_ENABLED=1 go test -race -timeout 15m "$@"
+CGO_ENABLED=1 go test -race -timeout 30m "$@"
