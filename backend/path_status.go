@@ -75,13 +75,14 @@ func advice(r *rotation.Role, s *rotation.Snapshot) string {
 	if isConnection(r) {
 		again = "rotate-root/" + r.Name
 	}
+	left := unresolvedAdvice(r, s)
 	switch {
 	case s.NeedsAttention:
 		return fmt.Sprintf("automatic rotation has stopped after %d failures; mend what last_error names, then write %s", s.Failures, again)
 	case s.InFlight != nil && !r.Busy() && isConnection(r):
 		return fmt.Sprintf("an interrupted rotation waits to be finished; it is tried again at retry_time, or now by writing %s. If the password was changed by hand, write the right one to connections/%s", again, r.Name)
-	case unresolvedAdvice(r, s) != "":
-		return unresolvedAdvice(r, s)
+	case left != "":
+		return left
 	case s.InFlight != nil && !r.Busy():
 		return fmt.Sprintf("an interrupted operation waits to be finished; it is tried again at retry_time, or now by writing %s", again)
 	}

@@ -47,13 +47,12 @@ func (run *Run) unresolved(ctx context.Context, cause error, failed map[string]e
 		return run.drop(s, OutcomeFailed, cause)
 	})
 	if err != nil {
-		return run.failure(OutcomeFailed, errors.Join(cause, err), nowUnknown)
+		return run.failure(OutcomeFailed, errors.Join(cause, err), nowUnsaved)
 	}
-	undo := make([]error, 0, len(names))
 	for _, name := range names {
-		undo = append(undo, failed[name])
+		cause = errors.Join(cause, failed[name])
 	}
-	return run.failure(OutcomeFailed, errors.Join(append([]error{cause}, undo...)...), nowUnresolved(run.role.Name, names))
+	return run.failure(OutcomeFailed, cause, nowUnresolved(run.role.Name, names))
 }
 
 // leaves describes what is left of this run's operation on one secret.

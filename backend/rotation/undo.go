@@ -13,6 +13,7 @@ const (
 	nowUnchanged  = "Nothing was changed: readers keep getting what they got before, and it works as it did. Mend the cause, then run the same command again."
 	nowRestored   = "What had been changed at the target was put back and checked: readers keep getting what they got before, and it works."
 	nowUnknown    = "What had been changed at the target was put back and checked, and storage did not take the end of it; readers keep getting what they got before. The engine ends it as soon as storage answers; status tells."
+	nowUnsaved    = "What the target holds now, the new value or the current one, is not known, and storage did not take the end of this; readers keep getting what they got before. The engine finds out as soon as storage answers; status tells."
 	nowIntended   = "No target was touched: readers keep getting what they got before. Whether storage took the intent is not known; the engine will find out as soon as storage answers, and then goes forward or back; status tells."
 	nowRetiring   = "The previous value is no longer offered to readers; whether it is retired will be found out as soon as storage answers."
 	nowRepaired   = "No value was changed. Whether all of them are accepted again will be found out as soon as storage answers; status tells."
