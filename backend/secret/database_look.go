@@ -44,8 +44,8 @@ func lookAt(ctx context.Context, conn *pgx.Conn, username string) (admin adminis
 	columns := append(append(admin.columns(), user.logins()...), at.columns()...)
 	err = queryRow(ctx, conn, `
 		SELECT `+adminColumns+`, `+loginColumns+`, `+targetColumns+`
-		FROM pg_catalog.pg_roles a, pg_catalog.pg_roles r, pg_catalog.pg_database d
-		WHERE a.rolname = current_user AND r.rolname = $1 AND d.datname = pg_catalog.current_database()`, []any{username}, columns...)
+		FROM pg_catalog.pg_roles a, pg_catalog.pg_roles r, `+targetTables+`
+		WHERE a.rolname = current_user AND r.rolname = $1 AND `+thisTarget, []any{username}, columns...)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return admin, user, at, nil
@@ -71,11 +71,15 @@ type target struct {
 	seen                 bool
 }
 
-// targetColumns are the columns of a target, of pg_database d.
+// targetColumns are the columns of a target, of targetTables where thisTarget is true.
 const targetColumns = `d.datallowconn, d.datconnlimit, pg_catalog.current_setting('synchronous_standby_names'), pg_catalog.current_setting('synchronous_commit'),
-		(SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_get_wal_senders()),
-		(SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_get_wal_senders() WHERE sync_state IN ('sync', 'quorum')),
-		pg_catalog.pg_has_role(current_user, 'pg_read_all_stats', 'USAGE')`
+		w.senders, w.synchronous, pg_catalog.pg_has_role(current_user, 'pg_read_all_stats', 'USAGE')`
+
+const (
+	targetTables = `pg_catalog.pg_database d, (SELECT pg_catalog.count(*) AS senders,
+			pg_catalog.count(*) FILTER (WHERE sync_state IN ('sync', 'quorum')) AS synchronous FROM pg_catalog.pg_stat_get_wal_senders()) w`
+	thisTarget = `d.datname = pg_catalog.current_database()`
+)
 
 // columns are where targetColumns go.
 func (t *target) columns() []any {
@@ -83,7 +87,7 @@ func (t *target) columns() []any {
 }
 
 func inspectTarget(ctx context.Context, conn *pgx.Conn) (at target, err error) {
-	err = queryRow(ctx, conn, "SELECT "+targetColumns+" FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()", nil, at.columns()...)
+	err = queryRow(ctx, conn, "SELECT "+targetColumns+" FROM "+targetTables+" WHERE "+thisTarget, nil, at.columns()...)
 	if err != nil {
 		return at, fmt.Errorf("look at the database and its standbys: %w", err)
 	}

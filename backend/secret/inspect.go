@@ -61,10 +61,11 @@ func (a *administrator) columns() []any {
 }
 
 // loginColumns are the columns of pg_roles r that say whether a user can be given a
-// password and log in with it.
+// password and log in with it. The function costs a third of pg_stat_activity, which
+// asks it and looks up names.
 const loginColumns = `r.oid, r.rolcanlogin, r.rolsuper, r.rolreplication,
 		CASE WHEN r.rolvaliduntil < 'infinity' THEN greatest(r.rolvaliduntil, 'epoch') END, pg_catalog.now(), r.rolconnlimit,
-		(SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_activity s WHERE s.usesysid = r.oid AND coalesce(s.backend_type, '') <> 'parallel worker'),
+		(SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_get_activity(NULL) s WHERE s.usesysid = r.oid AND coalesce(s.backend_type, '') <> 'parallel worker'),
 		pg_catalog.has_database_privilege(r.oid, pg_catalog.current_database(), 'CONNECT'),
 		pg_catalog.pg_has_role(current_user, r.oid, 'MEMBER WITH ADMIN OPTION')`
 
