@@ -2,7 +2,6 @@ package backend
 
 import (
 	"context"
-	"fmt"
 	"maps"
 	"sync"
 	"sync/atomic"
@@ -10,6 +9,7 @@ import (
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/alert"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/outbound"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
@@ -25,7 +25,7 @@ type alerts struct {
 
 // run loads what is stored and sees to it that it is delivered.
 func (a *alerts) run(ctx context.Context) {
-	names, err := (&store{a.b}).list(ctx, alertPrefix)
+	names, err := (&store{a.b}).List(ctx, alertPrefix)
 	for _, name := range names {
 		config, readErr := a.b.alertConfig(ctx, name)
 		if readErr != nil {
@@ -76,7 +76,7 @@ func (a *alerts) tick() {
 		return
 	}
 	now := a.b.now()
-	for _, r := range a.b.registry.loaded() {
+	for _, r := range a.b.registry.Loaded() {
 		for _, c := range couriers {
 			if s := r.Snapshot(); !s.Deleted && len(c.timely(r, s, now)) > 0 || c.lasts(r) {
 				c.note(r)
@@ -87,13 +87,10 @@ func (a *alerts) tick() {
 
 // alertConfig reads a stored alert, nil if there is none.
 func (b *backend) alertConfig(ctx context.Context, name string) (*alert.Config, error) {
-	entry, err := (&store{b}).get(ctx, alertPrefix+name)
-	if err != nil || entry == nil {
-		return nil, err
-	}
 	var c alert.Config
-	if err := entry.DecodeJSON(&c); err != nil {
-		return nil, fmt.Errorf("decode alert %s: %w", name, err)
+	found, err := (&store{b}).Read(ctx, alertPrefix+name, &c)
+	if err != nil || !found {
+		return nil, err
 	}
 	return &c, nil
 }
@@ -118,7 +115,7 @@ func (b *backend) remind(ctx context.Context, config alert.Config, lasting, ende
 
 // told is how a role is called in events.
 func told(r *rotation.Role) string {
-	if isConnection(r) {
+	if roles.IsConnection(r) {
 		return "connections/" + r.Name
 	}
 	return r.Name

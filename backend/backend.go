@@ -20,6 +20,7 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
 )
@@ -35,7 +36,7 @@ var version = "v0.1.0"
 type backend struct {
 	*framework.Backend
 	engine    *rotation.Engine
-	registry  *registry
+	registry  *roles.Registry
 	scheduler *scheduler
 	usage     *usage
 	sightings *sightings
@@ -89,7 +90,7 @@ func newBackend(now func() time.Time) *backend {
 	b.types = secret.Types(b.postgres, passwordPolicies{b})
 	b.admin = secret.NewAdmin(b.postgres)
 	b.engine = b.newEngine(ctx)
-	b.registry = &registry{engine: b.engine, store: &store{b}, roles: map[string]*rotation.Role{}}
+	b.registry = roles.New(b.engine, (&store{b}).List)
 	b.scheduler = newScheduler(b)
 	b.sightings = newSightings(b)
 	b.drift = newDrift(b)
@@ -104,7 +105,7 @@ func newBackend(now func() time.Time) *backend {
 		BackendType:    logical.TypeLogical,
 		RunningVersion: version,
 		Paths:          append(busiest, b.paths()...),
-		PathsSpecial:   &logical.Paths{SealWrapStorage: []string{rolePrefix, connectionPrefix, alertPrefix, destinationPrefix}, Unauthenticated: publicPaths},
+		PathsSpecial:   &logical.Paths{SealWrapStorage: []string{roles.Prefix, roles.ConnectionPrefix, alertPrefix, destinationPrefix}, Unauthenticated: publicPaths},
 		InitializeFunc: b.initialize,
 		PeriodicFunc:   b.periodic,
 		Clean:          b.clean,
@@ -243,7 +244,7 @@ func (b *backend) invalidate(_ context.Context, key string) {
 		b.ledger.forget()
 	}
 	b.managed.forget(key)
-	b.registry.drop(key)
+	b.registry.Drop(key)
 }
 
 // noteMount remembers the mount path for log lines.

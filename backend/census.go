@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
@@ -26,7 +27,7 @@ func newCensus(b *backend) *census {
 		}
 	}
 	now, urgent := b.now(), map[*rotation.Role]bool{}
-	for _, r := range b.registry.loaded() {
+	for _, r := range b.registry.Loaded() {
 		s := r.Snapshot()
 		if s.Deleted {
 			continue
@@ -36,10 +37,10 @@ func newCensus(b *backend) *census {
 			"in_flight": s.InFlight != nil, "following": s.Following != nil, "overlap": !overlapEnd(s, now).IsZero(),
 			"target_refuses": len(b.drift.refused(r)) > 0,
 		}
-		c.subjects[subject(r)]++
+		c.subjects[roles.Subject(r)]++
 		for _, state := range states {
 			if is[state] {
-				c.states[[2]string{subject(r), state}]++
+				c.states[[2]string{roles.Subject(r), state}]++
 			}
 		}
 		urgent[r] = is["overdue"] || is["needs_attention"] || is["unresolved"] || is["failing"] || is["target_refuses"]

@@ -12,6 +12,7 @@ import (
 
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
@@ -160,7 +161,7 @@ func (m *mount) task(name string) map[string]any {
 // damageCheck makes what is stored of a check of role default be none.
 func (m *mount) damageCheck(name string) {
 	m.Helper()
-	r, err := m.b.registry.get(m.Context(), rolePrefix, defaultRole)
+	r, err := m.b.registry.Get(m.Context(), roles.Prefix, defaultRole)
 	if err == nil {
 		err = r.Change(m.Context(), nil, func(s *rotation.State) error {
 			s.Checks[name] = json.RawMessage(`"damaged"`)

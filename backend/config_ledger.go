@@ -124,18 +124,13 @@ type storedLedger struct {
 
 // Load implements rotation.Store.
 func (s ledgerStore) Load(ctx context.Context, key string) (*rotation.State, error) {
-	entry, err := s.get(ctx, key)
-	if err != nil {
-		return nil, err
-	}
 	var stored storedLedger
-	if entry != nil {
-		if err := entry.DecodeJSON(&stored); err != nil {
-			return nil, fmt.Errorf("decode configuration: %w", err)
-		}
+	if _, err := s.Read(ctx, key, &stored); err != nil {
+		return nil, err
 	}
 	state := &rotation.State{Schema: rotation.Schema}
 	if len(stored.State) > 0 {
+		var err error
 		if state, err = rotation.Decode(stored.State); err != nil {
 			return nil, err
 		}
@@ -155,5 +150,5 @@ func (s ledgerStore) Save(ctx context.Context, key string, state *rotation.State
 	if stored.State, err = json.Marshal(without); err != nil {
 		return fmt.Errorf("encode history of the configuration: %w", err)
 	}
-	return s.put(ctx, key, stored)
+	return s.Write(ctx, key, stored)
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
 )
@@ -20,31 +21,31 @@ const (
 
 // findConnection returns an existing connection.
 func (b *backend) findConnection(ctx context.Context, name string) (*rotation.Role, error) {
-	r, err := b.registry.get(ctx, connectionPrefix, name)
+	r, err := b.registry.Get(ctx, roles.ConnectionPrefix, name)
 	if err != nil {
 		return nil, err
 	}
 	if r == nil || r.Snapshot().Deleted {
-		return nil, invalid("connection", "unknown connection: %q; there is: %s", name, b.existing(ctx, connectionPrefix))
+		return nil, invalid("connection", "unknown connection: %q; there is: %s", name, b.existing(ctx, roles.ConnectionPrefix))
 	}
 	return r, nil
 }
 
 // existing lists what there is instead of a name that there is not.
 func (b *backend) existing(ctx context.Context, prefix string) string {
-	roles, err := b.registry.all(ctx, prefix)
+	all, err := b.registry.All(ctx, prefix)
 	switch {
-	case len(roles) == 0 && err != nil:
+	case len(all) == 0 && err != nil:
 		return "none that can be read"
-	case len(roles) == 0:
+	case len(all) == 0:
 		return "none yet"
 	}
 	const most = 20
 	var names []string
-	for _, r := range roles[:min(len(roles), most)] {
+	for _, r := range all[:min(len(all), most)] {
 		names = append(names, r.Name)
 	}
-	if len(roles) > most {
+	if len(all) > most {
 		names = append(names, "…")
 	}
 	return strings.Join(names, ", ")
@@ -123,11 +124,11 @@ func (u connectionUser) String() string { return u.role.Name + "/" + u.secret.Na
 // users lists the secrets that use a connection. Whether those of damaged roles do is
 // not known, which damaged tells.
 func (b *backend) users(ctx context.Context, connection string) (users []connectionUser, damaged, err error) {
-	roles, damaged, err := b.registry.readable(ctx, rolePrefix)
+	all, damaged, err := b.registry.Readable(ctx, roles.Prefix)
 	if err != nil {
 		return nil, nil, err
 	}
-	for _, role := range roles {
+	for _, role := range all {
 		s := role.Snapshot()
 		for _, name := range s.Names() {
 			if s.Secrets[name].Type != databaseType {
@@ -135,7 +136,7 @@ func (b *backend) users(ctx context.Context, connection string) (users []connect
 			}
 			config, err := databaseConfig(s.Secrets[name])
 			if err != nil {
-				damaged = errors.Join(damaged, fmt.Errorf("read %s: %w: %w", role.Key, errDamaged, err))
+				damaged = errors.Join(damaged, fmt.Errorf("read %s: %w: %w", role.Key, roles.ErrDamaged, err))
 				continue
 			}
 			if config.Connection == connection {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/destination"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
@@ -75,9 +76,8 @@ func (c *copies) of(ctx context.Context, p copyKey) (tended, error) {
 		return *known, nil
 	}
 	t := tended{published: published{State: copyPending}}
-	entry, err := (&store{c.b}).get(ctx, p.key())
-	if err == nil && entry != nil {
-		err = entry.DecodeJSON(&t.published)
+	found, err := (&store{c.b}).Read(ctx, p.key(), &t.published)
+	if found {
 		t.next = c.b.now().Add(spreadOver(p, compareEvery))
 	}
 	if err != nil {
@@ -102,7 +102,7 @@ func (c *copies) save(ctx context.Context, p copyKey, next published) error {
 		next.Since = c.b.now().UTC().Truncate(time.Second)
 	}
 	if next != now.published {
-		if err := (&store{c.b}).put(ctx, p.key(), next); err != nil {
+		if err := (&store{c.b}).Write(ctx, p.key(), next); err != nil {
 			return fmt.Errorf("%w: note copy of %s at %s: %w", rotation.ErrStorage, p.role, p.destination, err)
 		}
 	}
@@ -124,10 +124,7 @@ func (c *copies) change(p copyKey, change func(*tended)) {
 
 // forget drops what is known about a copy that nobody looks after any more.
 func (c *copies) forget(ctx context.Context, p copyKey) error {
-	storage, err := (&store{c.b}).storage()
-	if err == nil {
-		err = storage.Delete(ctx, p.key())
-	}
+	err := (&store{c.b}).Delete(ctx, p.key())
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.known, p)
@@ -178,7 +175,7 @@ type tally struct{ destination, state string }
 // census counts the copies at each destination by state.
 func (c *copies) census() map[tally]int {
 	counts := map[tally]int{}
-	for _, r := range c.b.registry.loaded() {
+	for _, r := range c.b.registry.Loaded() {
 		s := r.Snapshot()
 		for _, name := range s.Destinations {
 			for _, state := range copyStates {
@@ -212,8 +209,8 @@ func (b *backend) destination(ctx context.Context, name string) (*destination.Co
 
 // rolesWith lists the roles that name a destination.
 func (b *backend) rolesWith(ctx context.Context, name string) ([]*rotation.Role, error) {
-	roles, err := b.registry.all(ctx, rolePrefix)
-	return slices.DeleteFunc(roles, func(r *rotation.Role) bool {
+	using, err := b.registry.All(ctx, roles.Prefix)
+	return slices.DeleteFunc(using, func(r *rotation.Role) bool {
 		return !slices.Contains(r.Snapshot().Destinations, name)
 	}), err
 }

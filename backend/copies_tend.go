@@ -68,7 +68,7 @@ func (c *copies) look(ctx context.Context) {
 		return
 	}
 	due := map[string][]*rotation.Role{}
-	for _, r := range c.b.registry.loaded() {
+	for _, r := range c.b.registry.Loaded() {
 		for _, name := range r.Snapshot().Destinations {
 			if c.due(ctx, name, r) {
 				due[name] = append(due[name], r)
@@ -77,10 +77,10 @@ func (c *copies) look(ctx context.Context) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for name, roles := range due {
+	for name, using := range due {
 		if !c.working[name] {
 			c.working[name] = true
-			go c.work(ctx, name, roles)
+			go c.work(ctx, name, using)
 		}
 	}
 }
@@ -111,14 +111,14 @@ func publishing(s *rotation.Snapshot, name string) bool {
 
 // work looks after the copies at one destination. When it can't be reached, the
 // rest waits.
-func (c *copies) work(ctx context.Context, name string, roles []*rotation.Role) {
+func (c *copies) work(ctx context.Context, name string, using []*rotation.Role) {
 	defer c.wake() // for what came up meanwhile
 	defer func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		delete(c.working, name)
 	}()
-	for _, r := range roles {
+	for _, r := range using {
 		config, err := c.b.destination(ctx, name)
 		if err == nil && config != nil && c.due(ctx, name, r) {
 			err = c.tend(ctx, copyKey{name, r.Name}, r, config)

@@ -44,7 +44,7 @@ const (
 func newCourier(b *backend, name string, config alert.Config) *courier {
 	c := &courier{b: b, name: name, config: config, signal: make(chan struct{}, 1), cursors: map[string]*cursor{}, noted: map[*rotation.Role]bool{}, reminded: map[string]time.Time{}}
 	c.ctx, c.stop = context.WithCancel(b.engine.Context)
-	for _, r := range b.registry.loaded() {
+	for _, r := range b.registry.Loaded() {
 		c.note(r)
 	}
 	go c.run()

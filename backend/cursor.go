@@ -37,7 +37,7 @@ func (at cursor) same(other cursor) bool {
 // that: who dies in between delivers it again.
 func (c *courier) keep(r *rotation.Role, at cursor) error {
 	return breakable(c.ctx, "alert-"+c.name+".cursor", func() error {
-		return (&store{c.b}).put(c.ctx, c.cursorKey(r), at)
+		return (&store{c.b}).Write(c.ctx, c.cursorKey(r), at)
 	})
 }
 
@@ -50,14 +50,9 @@ func (c *courier) cursor(r *rotation.Role) (*cursor, error) {
 	if at := c.cursors[r.Key]; at != nil {
 		return at, nil
 	}
-	entry, err := (&store{c.b}).get(c.ctx, c.cursorKey(r))
-	if err != nil {
-		return nil, err
-	}
 	at := &cursor{}
-	if entry != nil {
-		err = entry.DecodeJSON(at)
-	} else {
+	found, err := (&store{c.b}).Read(c.ctx, c.cursorKey(r), at)
+	if err == nil && !found {
 		at.Sequence, err = c.beginning(r)
 	}
 	if err == nil {

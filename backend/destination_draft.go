@@ -17,7 +17,7 @@ import (
 
 // draftDestination returns what is stored, nil for a new destination, what the
 // request makes of it, and the roles that have to get on with that.
-func (b *backend) draftDestination(ctx context.Context, name string, d *framework.FieldData) (stored, c *destination.Config, roles []*rotation.Role, err error) {
+func (b *backend) draftDestination(ctx context.Context, name string, d *framework.FieldData) (stored, c *destination.Config, using []*rotation.Role, err error) {
 	if stored, err = b.destination(ctx, name); err != nil {
 		return nil, nil, nil, err
 	}
@@ -31,10 +31,10 @@ func (b *backend) draftDestination(ctx context.Context, name string, d *framewor
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	if roles, err = b.rolesWith(ctx, name); err != nil {
+	if using, err = b.rolesWith(ctx, name); err != nil {
 		return nil, nil, nil, err
 	}
-	for _, r := range roles {
+	for _, r := range using {
 		if c.AllowedRoles != nil && !c.AllowsRole(r.Name) {
 			return nil, nil, nil, invalid("allowed_roles", "leaves out %s, which names the destination: name it as well, or take the destination out of that role first", r.Name)
 		}
@@ -42,7 +42,7 @@ func (b *backend) draftDestination(ctx context.Context, name string, d *framewor
 			return nil, nil, nil, err
 		}
 	}
-	return stored, c, roles, nil
+	return stored, c, using, nil
 }
 
 // takeDestination applies the request to what is stored, nil for a new one.
@@ -118,8 +118,8 @@ const probeRole = defaultRole
 
 // verifyDestination tries, without changing anything, whether the values of the
 // roles may be published.
-func (b *backend) verifyDestination(ctx context.Context, c *destination.Config, roles []*rotation.Role) error {
-	names := roleNames(roles)
+func (b *backend) verifyDestination(ctx context.Context, c *destination.Config, using []*rotation.Role) error {
+	names := roleNames(using)
 	if len(names) == 0 {
 		names = []string{probeRole}
 	}
@@ -174,9 +174,9 @@ func (b *backend) checkTogether(ctx context.Context, s *rotation.Snapshot, name 
 // valueNames are what placeholders may name.
 func valueNames(values map[string]string) []string { return slices.Sorted(maps.Keys(values)) }
 
-func roleNames(roles []*rotation.Role) []string {
-	names := make([]string, 0, len(roles))
-	for _, r := range roles {
+func roleNames(using []*rotation.Role) []string {
+	names := make([]string, 0, len(using))
+	for _, r := range using {
 		names = append(names, r.Name)
 	}
 	slices.Sort(names)
@@ -184,9 +184,9 @@ func roleNames(roles []*rotation.Role) []string {
 }
 
 // dropped warns of what a change of a destination leaves behind.
-func dropped(name string, before, after *destination.Config, roles []*rotation.Role) *logical.Response {
+func dropped(name string, before, after *destination.Config, using []*rotation.Role) *logical.Response {
 	resp := &logical.Response{}
-	for _, r := range roles {
+	for _, r := range using {
 		if before.Target.Where() != after.Target.Where() || publishedNames(before, r.Name) != publishedNames(after, r.Name) {
 			resp.AddWarning("changed: " + remains(name, before, r.Name))
 		}

@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/testenv"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 )
 
 // publishedRole is a role with a key and a pin, published to a Secrets Manager.
@@ -28,7 +29,7 @@ func publishedRole(m *mount, more ...any) *testenv.SecretsManager {
 	m.write("roles/default", d("destinations", "aws"))
 	m.published("aws", copyInSync)
 	m.eventually("the record of the publication, which comes last", func() bool {
-		entry, err := m.storage.Get(context.Background(), entryKey(rolePrefix+"default", 3))
+		entry, err := m.storage.Get(context.Background(), entryKey(roles.Prefix+"default", 3))
 		return entry != nil && err == nil
 	})
 	return sm

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
 )
@@ -207,7 +208,7 @@ func (c *drift) advice(r *rotation.Role) string {
 // adviceFor names the command for a role whose targets refuse what is stored.
 func adviceFor(r *rotation.Role, refused []string) string {
 	what := fmt.Sprintf("the server refuses what is stored (%s): it was changed by hand, a server that did not have it yet was promoted, or Vault or the server was restored from an older state. ", strings.Join(refused, "; "))
-	if isConnection(r) {
+	if roles.IsConnection(r) {
 		return what + fmt.Sprintf("Give the administrator a new password as a superuser of PostgreSQL, and write that to connections/%s", r.Name)
 	}
 	return what + fmt.Sprintf("Write verify/%s with repair=true to set the stored values again; once applications have read them, write rotate/%s, because one of them may have been revoked since", r.Name, r.Name)

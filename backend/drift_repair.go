@@ -8,6 +8,7 @@ import (
 
 	"github.com/hashicorp/vault/sdk/framework"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
@@ -64,7 +65,7 @@ func (c *drift) dueRepair(now time.Time) (r *rotation.Role, wait time.Duration) 
 	if key == "" {
 		return nil, longestWait
 	}
-	if r = c.b.registry.known(key); r != nil {
+	if r = c.b.registry.Known(key); r != nil {
 		return r, wait
 	}
 	c.mu.Lock()
@@ -82,7 +83,7 @@ func (c *drift) repair(ctx context.Context, r *rotation.Role) {
 	c.mu.Lock()
 	again := c.repairs[r.Key]
 	delete(c.repairs, r.Key)
-	wanted := err == nil && settings.OnDrift == driftRepair && len(names) > 0 && !isConnection(r)
+	wanted := err == nil && settings.OnDrift == driftRepair && len(names) > 0 && !roles.IsConnection(r)
 	postponed := time.Now().Before(again.at)
 	if wanted && !postponed && c.lostLocked(r, names) {
 		again.at, postponed = time.Now().Add(checkAgain), true
@@ -104,7 +105,7 @@ func (c *drift) repair(ctx context.Context, r *rotation.Role) {
 func (c *drift) lostLocked(r *rotation.Role, names []string) bool {
 	return slices.ContainsFunc(logins(r, ""), func(one checked) bool {
 		w := c.watched[one.connection]
-		return slices.Contains(names, one.secret) && (len(c.found[connectionPrefix+one.connection]) > 0 || w != nil && w.failing)
+		return slices.Contains(names, one.secret) && (len(c.found[roles.ConnectionPrefix+one.connection]) > 0 || w != nil && w.failing)
 	})
 }
 

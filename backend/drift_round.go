@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
@@ -38,8 +39,8 @@ func paceOf(interval time.Duration, logins int) time.Duration {
 
 // slowly tries the role or connection that comes next in the round of all of them.
 func (c *drift) slowly(ctx context.Context) {
-	r := c.b.registry.first(func(r, best *rotation.Role) bool {
-		return r.Key > c.round.key && (best == nil || r.Key < best.Key) && (isConnection(r) || c.b.managed.uses(r.Key, ""))
+	r := c.b.registry.First(func(r, best *rotation.Role) bool {
+		return r.Key > c.round.key && (best == nil || r.Key < best.Key) && (roles.IsConnection(r) || c.b.managed.uses(r.Key, ""))
 	})
 	if r == nil && c.round.key == "" {
 		c.round = round{tried: time.Now()}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
@@ -191,13 +192,13 @@ func (c *drift) following(connection string, s *sweep) *rotation.Role {
 	case s.isAgain:
 		return s.again[0]
 	case !s.begun:
-		return c.b.registry.known(connectionPrefix + connection)
+		return c.b.registry.Known(roles.ConnectionPrefix + connection)
 	}
 	precedes := func(rotated time.Time, key string, r *rotation.Role) bool {
 		last := r.Snapshot().LastRotation
 		return rotated.After(last) || rotated.Equal(last) && key < r.Key
 	}
-	return c.b.registry.first(func(r, best *rotation.Role) bool {
+	return c.b.registry.First(func(r, best *rotation.Role) bool {
 		return (s.key == "" || precedes(s.rotated, s.key, r)) &&
 			(best == nil || precedes(r.Snapshot().LastRotation, r.Key, best)) && c.b.managed.uses(r.Key, connection)
 	})

@@ -8,6 +8,7 @@ import (
 
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
 )
@@ -15,7 +16,7 @@ import (
 // tryLogins tries everything that is stored, at once.
 func (m *mount) tryLogins() {
 	m.Helper()
-	for _, r := range m.b.registry.loaded() {
+	for _, r := range m.b.registry.Loaded() {
 		for _, one := range logins(r, "") {
 			_, _ = m.b.drift.check(m.Context(), one)
 		}
@@ -32,7 +33,7 @@ func TestSlowTries(t *testing.T) {
 	m.write("secrets/keys/jwt", d("type", "jwt"))
 	m.write("roles/z", nil)
 	m.write("secrets/z/db", d("type", "database", "connection", "main", "usernames", s.user()))
-	r := m.b.registry.known(rolePrefix + "z")
+	r := m.b.registry.Known(roles.Prefix + "z")
 	creds := m.read("creds/z/db", nil)
 	c := newDrift(m.b) // which tries nothing by itself
 	tries := func() (roles []string) {

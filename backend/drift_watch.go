@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
 )
@@ -37,7 +38,7 @@ const (
 // follow keeps up with what connections there are, and has one asked soon that was
 // changed.
 func (c *drift) follow(r *rotation.Role) {
-	if !isConnection(r) {
+	if !roles.IsConnection(r) {
 		return
 	}
 	c.mu.Lock()

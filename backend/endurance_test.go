@@ -10,6 +10,8 @@ import (
 	"github.com/go-jose/go-jose/v4"
 	"github.com/golang-jwt/jwt/v5"
 	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 )
 
 // TestEndurance signs without a pause, with the longest life that tokens may have,
@@ -140,7 +142,7 @@ func (e *endurance) both(token string, good bool) {
 // back, at a different moment of its overlap each time.
 func (e *endurance) settle() {
 	e.Helper()
-	r, err := e.b.registry.get(e.Context(), rolePrefix, "r")
+	r, err := e.b.registry.Get(e.Context(), roles.Prefix, "r")
 	if err != nil {
 		e.Fatal(err)
 	}

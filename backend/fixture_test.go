@@ -14,6 +14,7 @@ import (
 
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
@@ -85,7 +86,7 @@ func TestFixturesAreRead(t *testing.T) {
 		m.tick(time.Second)
 		after := m.storage.contents(t)
 		for role := range want.Creds {
-			if key := rolePrefix + role; after[key] != before[key] {
+			if key := roles.Prefix + role; after[key] != before[key] {
 				t.Errorf("%s was changed", key)
 			}
 		}

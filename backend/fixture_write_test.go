@@ -13,6 +13,7 @@ import (
 
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
@@ -90,11 +91,11 @@ func (m *maker) ask(op logical.Operation, path string, data map[string]any) {
 // do runs an operation on a role or connection.
 func (m *maker) do(key string, req rotation.Request) error {
 	m.Helper()
-	prefix, name := rolePrefix, key
+	prefix, name := roles.Prefix, key
 	if req.Added == nil && key == "main" {
-		prefix = connectionPrefix
+		prefix = roles.ConnectionPrefix
 	}
-	r, err := m.b.registry.get(m.Context(), prefix, name)
+	r, err := m.b.registry.Get(m.Context(), prefix, name)
 	if err != nil || r == nil {
 		m.Fatalf("find %s: %v", key, err)
 	}

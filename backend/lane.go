@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
@@ -20,7 +21,7 @@ type lane struct {
 // be none. A connection needs itself. What follows a commit waits for others than
 // PostgreSQL, and has a lane for itself.
 func laneOf(r *rotation.Role, action rotation.Action) string {
-	if isConnection(r) {
+	if roles.IsConnection(r) {
 		return r.Name
 	}
 	if action.Kind == rotation.KindFollow {

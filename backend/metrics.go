@@ -5,6 +5,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
@@ -132,7 +133,7 @@ func (c roleCollector) Collect(ch chan<- prometheus.Metric) {
 
 // collectRole makes the gauges of one role or connection.
 func collectRole(gauge func(*prometheus.Desc, float64, ...string), r *rotation.Role, refused bool, now time.Time) {
-	s, of := r.Snapshot(), []string{subject(r), r.Name}
+	s, of := r.Snapshot(), []string{roles.Subject(r), r.Name}
 	seconds := func(t time.Time) float64 { return float64(t.Unix()) }
 	if !s.LastRotation.IsZero() {
 		gauge(descLast, seconds(s.LastRotation), of...)

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
 )
@@ -97,7 +98,7 @@ func (b *backend) claimedAt(e secret.Endpoint) []string {
 // owner says who owns a user of a server, administrators included; nobody is "".
 // The caller holds the lock on claims.
 func (b *backend) owner(ctx context.Context, e secret.Endpoint, username string) (string, error) {
-	connections, err := b.registry.all(ctx, connectionPrefix)
+	connections, err := b.registry.All(ctx, roles.ConnectionPrefix)
 	if err != nil {
 		return "", fmt.Errorf("find out who the administrators are: %w", err)
 	}
@@ -110,12 +111,12 @@ func (b *backend) owner(ctx context.Context, e secret.Endpoint, username string)
 }
 
 // manager says which secret manages a user of a server, or is about to. What is damaged
-// might manage any user: if nobody else does, that is an error of errDamaged.
+// might manage any user: if nobody else does, that is an error of roles.ErrDamaged.
 func (b *backend) manager(ctx context.Context, e secret.Endpoint, username string) (string, error) {
 	var damaged error
-	if !b.registry.complete.Load() {
+	if !b.registry.Complete() {
 		var err error
-		if _, damaged, err = b.registry.readable(ctx, rolePrefix); err != nil {
+		if _, damaged, err = b.registry.Readable(ctx, roles.Prefix); err != nil {
 			return "", fmt.Errorf("find out which users are managed: %w", err)
 		}
 	}
@@ -124,7 +125,7 @@ func (b *backend) manager(ctx context.Context, e secret.Endpoint, username strin
 	for _, user := range managed {
 		endpoint, _, err := b.server(ctx, user.connection)
 		switch {
-		case errors.Is(err, errDamaged):
+		case errors.Is(err, roles.ErrDamaged):
 			damaged = errors.Join(damaged, err)
 		case err != nil:
 			return "", err
@@ -163,7 +164,7 @@ func (b *backend) checkAdminUnmanaged(ctx context.Context, admin rotation.Secret
 	defer b.claims.mu.Unlock()
 	username := login(v).Username
 	by, err := b.manager(ctx, endpoint, username)
-	if err != nil && !errors.Is(err, errDamaged) {
+	if err != nil && !errors.Is(err, roles.ErrDamaged) {
 		return err
 	}
 	if by != "" {
@@ -261,13 +262,13 @@ func (m *managedUsers) loginsOf(key, secret string) int {
 }
 
 // named returns the managed users of that name, of any server, and beside them an error
-// of errDamaged about a role whose users are not known.
+// of roles.ErrDamaged about a role whose users are not known.
 func (m *managedUsers) named(name string) ([]managedUser, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	users := slices.Clone(m.byName[name])
 	for _, key := range slices.Sorted(maps.Keys(m.unread)) {
-		return users, fmt.Errorf("read %s: %w: %w", key, errDamaged, m.unread[key])
+		return users, fmt.Errorf("read %s: %w: %w", key, roles.ErrDamaged, m.unread[key])
 	}
 	return users, nil
 }

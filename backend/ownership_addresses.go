@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
 )
@@ -49,7 +50,7 @@ func (b *backend) checkOtherAddresses(ctx context.Context, role, name string, co
 // namesakes lists the owners of users with the names of those of a new secret, at
 // other addresses than its own.
 func (b *backend) namesakes(ctx context.Context, role, name string, config secret.DatabaseConfig, endpoint secret.Endpoint) ([]namesake, error) {
-	connections, err := b.registry.all(ctx, connectionPrefix)
+	connections, err := b.registry.All(ctx, roles.ConnectionPrefix)
 	if err != nil {
 		return nil, fmt.Errorf("find out who the administrators are: %w", err)
 	}

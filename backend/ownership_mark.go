@@ -34,15 +34,13 @@ func (b *backend) mountID(ctx context.Context) (string, error) {
 		return b.identity.id, nil
 	}
 	s := &store{b}
-	entry, err := s.get(ctx, identityKey)
+	stored := storedIdentity{ID: uuid.NewString()}
+	found, err := s.Read(ctx, identityKey, &stored)
 	if err != nil {
 		return "", fmt.Errorf("%w: read the id of the mount: %w", rotation.ErrStorage, err)
 	}
-	stored := storedIdentity{ID: uuid.NewString()}
-	if entry != nil {
-		err = entry.DecodeJSON(&stored)
-	} else {
-		err = s.put(ctx, identityKey, stored)
+	if !found {
+		err = s.Write(ctx, identityKey, stored)
 	}
 	if err != nil {
 		return "", fmt.Errorf("%w: keep the id of the mount: %w", rotation.ErrStorage, err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
 )
@@ -52,7 +53,7 @@ func (b *backend) checkMovedUser(ctx context.Context, user connectionUser, to se
 		b.claims.mu.Lock()
 		other, err := b.owner(ctx, to, username)
 		b.claims.mu.Unlock()
-		if err != nil && !errors.Is(err, errDamaged) {
+		if err != nil && !errors.Is(err, roles.ErrDamaged) {
 			return err
 		}
 		if other != "" && other != own {

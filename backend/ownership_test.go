@@ -10,6 +10,7 @@ import (
 
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
@@ -23,7 +24,7 @@ func TestManagedUsers(t *testing.T) {
 		if config != "" {
 			state.Secrets["db"] = &rotation.Secret{Name: "db", Type: databaseType, Config: json.RawMessage(config)}
 		}
-		r, err := b.engine.NewRole(rolePrefix+name, name, state)
+		r, err := b.engine.NewRole(roles.Prefix+name, name, state)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -54,7 +55,7 @@ func TestManagedUsers(t *testing.T) {
 	if _, err := b.managed.named("a"); err == nil {
 		t.Error("nobody is missed although the users of a role are not known")
 	}
-	b.managed.forget(rolePrefix + "two")
+	b.managed.forget(roles.Prefix + "two")
 	note("one", "")
 	for _, user := range []string{"a", "b", "c"} {
 		managed(user)
@@ -87,7 +88,7 @@ func TestManagedUsersOfAStateInDoubt(t *testing.T) {
 	b.storage.Store(&storage)
 	store := &silent{Store: b.engine.Store}
 	b.engine.Store = store
-	r, err := b.engine.NewRole(rolePrefix+"r", "r", nil)
+	r, err := b.engine.NewRole(roles.Prefix+"r", "r", nil)
 	if err != nil {
 		t.Fatal(err)
 	}

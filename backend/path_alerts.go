@@ -11,6 +11,7 @@ import (
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/alert"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/outbound"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 )
 
 func (b *backend) pathAlerts() *framework.Path {
@@ -122,7 +123,7 @@ func (b *backend) pathAlertWrite(ctx context.Context, _ *logical.Request, d *fra
 		return nil, err
 	}
 	c.Checked = true
-	if err := (&store{b}).put(ctx, alertPrefix+name, c); err != nil {
+	if err := (&store{b}).Write(ctx, alertPrefix+name, c); err != nil {
 		return nil, fmt.Errorf("save alert: %w", err)
 	}
 	b.alerts.set(name, c)
@@ -174,7 +175,7 @@ func (b *backend) pathAlertDelete(ctx context.Context, req *logical.Request, d *
 	defer b.configuring.Unlock()
 	name := d.Get("name").(string)
 	b.alerts.set(name, nil)
-	for _, prefix := range []string{rolePrefix, connectionPrefix} {
+	for _, prefix := range []string{roles.Prefix, roles.ConnectionPrefix} {
 		below := cursorPrefix + name + "/" + prefix
 		names, err := req.Storage.List(ctx, below)
 		if err != nil {
@@ -191,7 +192,7 @@ func (b *backend) pathAlertDelete(ctx context.Context, req *logical.Request, d *
 
 // pathAlertListRead corresponds to LIST on alerts.
 func (b *backend) pathAlertListRead(ctx context.Context, _ *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
-	names, err := (&store{b}).list(ctx, alertPrefix)
+	names, err := (&store{b}).List(ctx, alertPrefix)
 	if err != nil {
 		return nil, err
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/check"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/outbound"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
@@ -81,7 +82,7 @@ func checkAnswer() map[string]*framework.FieldSchema {
 }
 
 func (b *backend) pathCheckExists(ctx context.Context, _ *logical.Request, d *framework.FieldData) (bool, error) {
-	r, err := b.registry.get(ctx, rolePrefix, d.Get("role").(string))
+	r, err := b.registry.Get(ctx, roles.Prefix, d.Get("role").(string))
 	return r != nil && r.Snapshot().Checks[d.Get("name").(string)] != nil, err
 }
 
@@ -114,7 +115,7 @@ func (b *backend) pathCheckWrite(ctx context.Context, req *logical.Request, d *f
 
 // pathCheckRead corresponds to READ on checks/:role/:name.
 func (b *backend) pathCheckRead(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	r, err := b.registry.get(ctx, rolePrefix, d.Get("role").(string))
+	r, err := b.registry.Get(ctx, roles.Prefix, d.Get("role").(string))
 	if err != nil || r == nil {
 		return nil, err
 	}
@@ -166,7 +167,7 @@ func shownText(text string) string {
 
 // pathCheckDelete corresponds to DELETE on checks/:role/:name.
 func (b *backend) pathCheckDelete(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	r, err := b.registry.get(ctx, rolePrefix, d.Get("role").(string))
+	r, err := b.registry.Get(ctx, roles.Prefix, d.Get("role").(string))
 	name := d.Get("name").(string)
 	if err != nil || r == nil || r.Snapshot().Checks[name] == nil {
 		return nil, err

@@ -117,7 +117,7 @@ func (b *backend) pathConfigWrite(ctx context.Context, req *logical.Request, d *
 		return nil, err
 	}
 	b.settings.Store(changed)
-	for _, role := range b.registry.loaded() {
+	for _, role := range b.registry.Loaded() {
 		if err := role.Refresh(); err != nil {
 			return nil, err
 		}
@@ -220,14 +220,8 @@ func (b *backend) loadSettings(ctx context.Context) (*settings, error) {
 		return assumed, nil
 	}
 	s := &settings{loaded: true}
-	entry, err := (&store{b}).get(ctx, configKey)
-	if err != nil {
+	if _, err := (&store{b}).Read(ctx, configKey, s); err != nil {
 		return nil, fmt.Errorf("read configuration: %w", err)
-	}
-	if entry != nil {
-		if err := entry.DecodeJSON(s); err != nil {
-			return nil, fmt.Errorf("decode configuration: %w", err)
-		}
 	}
 	b.settings.CompareAndSwap(assumed, s)
 	return s, nil

@@ -8,6 +8,7 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
 )
@@ -89,13 +90,13 @@ func connectionAnswer() map[string]*framework.FieldSchema {
 }
 
 func (b *backend) pathConnectionExists(ctx context.Context, _ *logical.Request, d *framework.FieldData) (bool, error) {
-	r, err := b.registry.get(ctx, connectionPrefix, d.Get("name").(string))
+	r, err := b.registry.Get(ctx, roles.ConnectionPrefix, d.Get("name").(string))
 	return r != nil && !r.Snapshot().Deleted, err
 }
 
 // pathConnectionWrite corresponds to CREATE and UPDATE on connections/:name.
 func (b *backend) pathConnectionWrite(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	r, err := b.registry.obtain(ctx, connectionPrefix, d.Get("name").(string))
+	r, err := b.registry.Obtain(ctx, roles.ConnectionPrefix, d.Get("name").(string))
 	if err != nil {
 		return nil, err
 	}
@@ -251,7 +252,7 @@ func (b *backend) checkUsers(ctx context.Context, r *rotation.Role, draft *conne
 
 // pathConnectionRead corresponds to READ on connections/:name.
 func (b *backend) pathConnectionRead(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	r, err := b.registry.get(ctx, connectionPrefix, d.Get("name").(string))
+	r, err := b.registry.Get(ctx, roles.ConnectionPrefix, d.Get("name").(string))
 	if err != nil || r == nil || r.Snapshot().Deleted {
 		return nil, err
 	}
@@ -292,7 +293,7 @@ func connectionData(s *rotation.Snapshot, settings secret.ConnectionSettings, st
 // pathConnectionDelete corresponds to DELETE on connections/:name.
 func (b *backend) pathConnectionDelete(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 	name := d.Get("name").(string)
-	r, err := b.registry.get(ctx, connectionPrefix, name)
+	r, err := b.registry.Get(ctx, roles.ConnectionPrefix, name)
 	if err != nil || r == nil || r.Snapshot().Deleted {
 		return nil, err
 	}

@@ -108,25 +108,25 @@ func (b *backend) pathDestinationExists(ctx context.Context, _ *logical.Request,
 func (b *backend) pathDestinationWrite(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 	name := d.Get("name").(string)
 	if d.Get("verify").(bool) {
-		_, c, roles, err := b.draftDestination(ctx, name, d)
+		_, c, using, err := b.draftDestination(ctx, name, d)
 		if err != nil {
 			return nil, err
 		}
-		if err := b.verifyDestination(ctx, c, roles); err != nil {
+		if err := b.verifyDestination(ctx, c, using); err != nil {
 			return nil, err
 		}
 	}
 	b.configuring.Lock()
 	defer b.configuring.Unlock()
-	stored, c, roles, err := b.draftDestination(ctx, name, d)
+	stored, c, using, err := b.draftDestination(ctx, name, d)
 	if err != nil {
 		return nil, err
 	}
-	if err := (&store{b}).put(ctx, destinationPrefix+name, c); err != nil {
+	if err := (&store{b}).Write(ctx, destinationPrefix+name, c); err != nil {
 		return nil, fmt.Errorf("save destination: %w", err)
 	}
 	b.copies.stir(name)
-	return dropped(name, stored, c, roles), nil
+	return dropped(name, stored, c, using), nil
 }
 
 // pathDestinationRead corresponds to READ on destinations/:name.
@@ -136,7 +136,7 @@ func (b *backend) pathDestinationRead(ctx context.Context, _ *logical.Request, d
 	if err != nil || c == nil {
 		return nil, err
 	}
-	roles, err := b.rolesWith(ctx, name)
+	using, err := b.rolesWith(ctx, name)
 	if err != nil {
 		return nil, err
 	}
@@ -147,7 +147,7 @@ func (b *backend) pathDestinationRead(ctx context.Context, _ *logical.Request, d
 	data := map[string]any{
 		"type": c.Type, "values": shownValues(c.Values), "required": c.Required, "timeout": seconds(c.Timeout),
 		"allowed_roles": c.AllowedRoles,
-		"deadline":      seconds(c.Deadline), "on_drift": c.OnDrift, "adopt": c.Adopt, "where": c.Target.Where(), "roles": roleNames(roles),
+		"deadline":      seconds(c.Deadline), "on_drift": c.OnDrift, "adopt": c.Adopt, "where": c.Target.Where(), "roles": roleNames(using),
 	}
 	for field, value := range c.Target.Fields() {
 		switch {
@@ -177,19 +177,19 @@ func (b *backend) pathDestinationDelete(ctx context.Context, req *logical.Reques
 	b.configuring.Lock()
 	defer b.configuring.Unlock()
 	name := d.Get("name").(string)
-	roles, err := b.rolesWith(ctx, name)
+	using, err := b.rolesWith(ctx, name)
 	if err != nil {
 		return nil, err
 	}
-	if len(roles) > 0 {
-		return nil, invalid("name", "destination %s is named by the roles %s; take it out of their destinations first", name, sample(roleNames(roles)))
+	if len(using) > 0 {
+		return nil, invalid("name", "destination %s is named by the roles %s; take it out of their destinations first", name, sample(roleNames(using)))
 	}
 	return nil, req.Storage.Delete(ctx, destinationPrefix+name)
 }
 
 // pathDestinationListRead corresponds to LIST on destinations.
 func (b *backend) pathDestinationListRead(ctx context.Context, _ *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
-	names, err := (&store{b}).list(ctx, destinationPrefix)
+	names, err := (&store{b}).List(ctx, destinationPrefix)
 	if err != nil {
 		return nil, err
 	}

@@ -8,15 +8,16 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
 func (b *backend) pathHistory() *framework.Path {
-	return historyPath("history/"+framework.GenericNameRegex("role")+"/?$", "role-history", "role", b.historyOf(rolePrefix, "role"))
+	return historyPath("history/"+framework.GenericNameRegex("role")+"/?$", "role-history", "role", b.historyOf(roles.Prefix, "role"))
 }
 
 func (b *backend) pathConnectionHistory() *framework.Path {
-	return historyPath("connections/"+framework.GenericNameRegex("name")+"/history/?$", "connection-history", "name", b.historyOf(connectionPrefix, "name"))
+	return historyPath("connections/"+framework.GenericNameRegex("name")+"/history/?$", "connection-history", "name", b.historyOf(roles.ConnectionPrefix, "name"))
 }
 
 func (b *backend) pathConfigHistory() *framework.Path {
@@ -80,7 +81,7 @@ func historyFields() map[string]*framework.FieldSchema {
 // findHistory returns a role or connection even when it was deleted: its history
 // remains.
 func (b *backend) findHistory(ctx context.Context, prefix, name string) (*rotation.Role, error) {
-	r, err := b.registry.get(ctx, prefix, name)
+	r, err := b.registry.Get(ctx, prefix, name)
 	if err != nil {
 		return nil, err
 	}

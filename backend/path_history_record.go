@@ -8,15 +8,16 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
 func (b *backend) pathHistoryRecord() *framework.Path {
-	return recordPath("history/"+framework.GenericNameRegex("role")+"/"+framework.GenericNameRegex("id"), "role-history-record", "role", b.historyOf(rolePrefix, "role"))
+	return recordPath("history/"+framework.GenericNameRegex("role")+"/"+framework.GenericNameRegex("id"), "role-history-record", "role", b.historyOf(roles.Prefix, "role"))
 }
 
 func (b *backend) pathConnectionHistoryRecord() *framework.Path {
-	return recordPath("connections/"+framework.GenericNameRegex("name")+"/history/"+framework.GenericNameRegex("id"), "connection-history-record", "name", b.historyOf(connectionPrefix, "name"))
+	return recordPath("connections/"+framework.GenericNameRegex("name")+"/history/"+framework.GenericNameRegex("id"), "connection-history-record", "name", b.historyOf(roles.ConnectionPrefix, "name"))
 }
 
 func (b *backend) pathConfigHistoryRecord() *framework.Path {

@@ -14,6 +14,7 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
 )
 
@@ -60,7 +61,7 @@ func discoveryFields() map[string]*framework.FieldSchema {
 // nothing if there is no such secret or it has nothing to show. It takes no lock
 // that a rotation holds, and reads no storage once everything is loaded.
 func (b *backend) publicKeys(ctx context.Context, d *framework.FieldData) (*secret.Keyring, secret.KeySet, time.Duration, error) {
-	r, err := b.registry.find(ctx, rolePrefix, d.Get("role").(string))
+	r, err := b.registry.Find(ctx, roles.Prefix, d.Get("role").(string))
 	if err != nil {
 		return nil, secret.KeySet{}, 0, errUnreadable
 	}

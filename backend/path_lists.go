@@ -6,6 +6,8 @@ import (
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 )
 
 func (b *backend) pathConnectionList() *framework.Path {
@@ -22,7 +24,7 @@ func (b *backend) pathConnectionList() *framework.Path {
 
 // pathConnectionListRead corresponds to LIST on connections.
 func (b *backend) pathConnectionListRead(ctx context.Context, _ *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
-	return b.listSubjects(ctx, connectionPrefix)
+	return b.listSubjects(ctx, roles.ConnectionPrefix)
 }
 
 func (b *backend) pathRoleList() *framework.Path {
@@ -39,20 +41,20 @@ func (b *backend) pathRoleList() *framework.Path {
 
 // pathRoleListRead corresponds to LIST on roles.
 func (b *backend) pathRoleListRead(ctx context.Context, _ *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
-	return b.listSubjects(ctx, rolePrefix)
+	return b.listSubjects(ctx, roles.Prefix)
 }
 
 // listSubjects lists roles or connections. One that can't be read is listed too,
 // with the reason, and does not hide the others.
 func (b *backend) listSubjects(ctx context.Context, prefix string) (*logical.Response, error) {
-	stored, err := (&store{b}).list(ctx, prefix)
+	stored, err := (&store{b}).List(ctx, prefix)
 	if err != nil {
 		return nil, err
 	}
 	var names []string
 	info := map[string]any{}
 	for _, name := range stored {
-		r, err := b.registry.get(ctx, prefix, name)
+		r, err := b.registry.Get(ctx, prefix, name)
 		switch {
 		case err != nil:
 			names = append(names, name)

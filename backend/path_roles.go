@@ -10,6 +10,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/destination"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
@@ -55,18 +56,18 @@ func roleAnswer() map[string]*framework.FieldSchema {
 
 // findRole returns an existing role.
 func (b *backend) findRole(ctx context.Context, name string) (*rotation.Role, error) {
-	r, err := b.registry.get(ctx, rolePrefix, name)
+	r, err := b.registry.Get(ctx, roles.Prefix, name)
 	if err != nil {
 		return nil, err
 	}
 	if r == nil || r.Snapshot().Deleted {
-		return nil, invalid("role", "unknown role: %q; there is: %s. Write roles/%s first", name, b.existing(ctx, rolePrefix), name)
+		return nil, invalid("role", "unknown role: %q; there is: %s. Write roles/%s first", name, b.existing(ctx, roles.Prefix), name)
 	}
 	return r, nil
 }
 
 func (b *backend) pathRoleExists(ctx context.Context, _ *logical.Request, d *framework.FieldData) (bool, error) {
-	r, err := b.registry.get(ctx, rolePrefix, d.Get("role").(string))
+	r, err := b.registry.Get(ctx, roles.Prefix, d.Get("role").(string))
 	return r != nil && !r.Snapshot().Deleted, err
 }
 
@@ -74,7 +75,7 @@ func (b *backend) pathRoleExists(ctx context.Context, _ *logical.Request, d *fra
 func (b *backend) pathRoleWrite(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 	b.configuring.Lock()
 	defer b.configuring.Unlock()
-	r, err := b.registry.obtain(ctx, rolePrefix, d.Get("role").(string))
+	r, err := b.registry.Obtain(ctx, roles.Prefix, d.Get("role").(string))
 	if err != nil {
 		return nil, err
 	}
@@ -126,7 +127,7 @@ func (b *backend) replan(s *rotation.State, key string, now time.Time) error {
 
 // pathRoleRead corresponds to READ on roles/:role.
 func (b *backend) pathRoleRead(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	r, err := b.registry.get(ctx, rolePrefix, d.Get("role").(string))
+	r, err := b.registry.Get(ctx, roles.Prefix, d.Get("role").(string))
 	if err != nil || r == nil || r.Snapshot().Deleted {
 		return nil, err
 	}
@@ -143,7 +144,7 @@ func (b *backend) pathRoleRead(ctx context.Context, _ *logical.Request, d *frame
 
 // pathRoleDelete corresponds to DELETE on roles/:role.
 func (b *backend) pathRoleDelete(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	r, err := b.registry.get(ctx, rolePrefix, d.Get("role").(string))
+	r, err := b.registry.Get(ctx, roles.Prefix, d.Get("role").(string))
 	if err != nil || r == nil || r.Snapshot().Deleted {
 		return nil, err
 	}

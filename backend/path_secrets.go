@@ -10,6 +10,7 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
@@ -85,7 +86,7 @@ func secretAnswer() map[string]*framework.FieldSchema {
 }
 
 func (b *backend) pathSecretExists(ctx context.Context, _ *logical.Request, d *framework.FieldData) (bool, error) {
-	r, err := b.registry.get(ctx, rolePrefix, d.Get("role").(string))
+	r, err := b.registry.Get(ctx, roles.Prefix, d.Get("role").(string))
 	return r != nil && r.Snapshot().Secrets[d.Get("name").(string)] != nil, err
 }
 
@@ -319,7 +320,7 @@ func checkSecretUpdate(d *framework.FieldData, stored *rotation.Secret) error {
 
 // pathSecretRead corresponds to READ on secrets/:role/:secret.
 func (b *backend) pathSecretRead(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	r, err := b.registry.get(ctx, rolePrefix, d.Get("role").(string))
+	r, err := b.registry.Get(ctx, roles.Prefix, d.Get("role").(string))
 	if err != nil || r == nil {
 		return nil, err
 	}
@@ -341,7 +342,7 @@ func (b *backend) pathSecretRead(ctx context.Context, _ *logical.Request, d *fra
 // pathSecretDelete corresponds to DELETE on secrets/:role/:secret.
 func (b *backend) pathSecretDelete(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 	name := d.Get("name").(string)
-	r, err := b.registry.get(ctx, rolePrefix, d.Get("role").(string))
+	r, err := b.registry.Get(ctx, roles.Prefix, d.Get("role").(string))
 	if err != nil || r == nil || r.Snapshot().Secrets[name] == nil {
 		return nil, err
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
@@ -60,7 +61,7 @@ func (b *backend) rotationStatus(r *rotation.Role) map[string]any {
 	if data["advice"] == "" {
 		data["advice"] = b.drift.advice(r)
 	}
-	if data["advice"] == "" && !isConnection(r) {
+	if data["advice"] == "" && !roles.IsConnection(r) {
 		data["advice"] = b.legacyAdvice(r)
 	}
 	if s.RotatesItself() {
@@ -72,14 +73,14 @@ func (b *backend) rotationStatus(r *rotation.Role) map[string]any {
 // advice names the command for a role that needs a person.
 func advice(r *rotation.Role, s *rotation.Snapshot) string {
 	again := "rotate/" + r.Name
-	if isConnection(r) {
+	if roles.IsConnection(r) {
 		again = "rotate-root/" + r.Name
 	}
 	left := unresolvedAdvice(r, s)
 	switch {
 	case s.NeedsAttention:
 		return fmt.Sprintf("automatic rotation has stopped after %d failures; mend what last_error names, then write %s", s.Failures, again)
-	case s.InFlight != nil && !r.Busy() && isConnection(r):
+	case s.InFlight != nil && !r.Busy() && roles.IsConnection(r):
 		return fmt.Sprintf("an interrupted rotation waits to be finished; it is tried again at retry_time, or now by writing %s. If the password was changed by hand, write the right one to connections/%s", again, r.Name)
 	case left != "":
 		return left
@@ -125,7 +126,7 @@ func unresolvedAdvice(r *rotation.Role, s *rotation.Snapshot) string {
 		return ""
 	}
 	again := "verify/" + r.Name + " with repair=true"
-	if isConnection(r) {
+	if roles.IsConnection(r) {
 		again = "rotate-root/" + r.Name
 	}
 	return fmt.Sprintf("what the target holds, the current value or the new one, is not known of %s. It is tried again every half minute or sooner, and ends by itself when the cause is gone; write %s to try now. Every other secret works as always", strings.Join(left, "; "), again)

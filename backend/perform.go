@@ -10,6 +10,7 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
@@ -94,39 +95,31 @@ func describeTasks(tasks []rotation.Task) string {
 func (b *backend) inProgress(r *rotation.Role, run *rotation.Run) *logical.Response {
 	op := run.Operation()
 	resp := &logical.Response{Data: map[string]any{
-		"rotation_id": op.ID,
-		subject(r):    r.Name,
-		"status":      string(rotation.OutcomeInProgress),
-		"version":     r.Snapshot().Version,
+		"rotation_id":    op.ID,
+		roles.Subject(r): r.Name,
+		"status":         string(rotation.OutcomeInProgress),
+		"version":        r.Snapshot().Version,
 	}}
 	where := "it has not reached its first step"
 	if p := run.Progress(); p != nil {
 		where = fmt.Sprintf("it is at step %s of secret %s", p.Step, p.Secret)
 	}
 	status, history := "status/"+r.Name, "history/"+r.Name
-	if isConnection(r) {
+	if roles.IsConnection(r) {
 		status, history = "connections/"+r.Name, "connections/"+r.Name+"/history"
 	}
 	resp.AddWarning(fmt.Sprintf("the %s goes on without this request: %s. Read %s, and %s/%s when it has ended", op.Kind, where, status, history, op.ID))
 	return resp
 }
 
-// subject is the field that names the role or connection of an answer.
-func subject(r *rotation.Role) string {
-	if isConnection(r) {
-		return "connection"
-	}
-	return "role"
-}
-
 // operationResponse is the answer for an operation that completed. The steps are
 // flat, as in creds, because the vault command shows nothing else legibly.
 func operationResponse(r *rotation.Role, rec rotation.Record) *logical.Response {
 	resp := &logical.Response{Data: map[string]any{
-		"rotation_id": rec.ID,
-		subject(r):    r.Name,
-		"status":      string(rec.Outcome),
-		"version":     rec.Version,
+		"rotation_id":    rec.ID,
+		roles.Subject(r): r.Name,
+		"status":         string(rec.Outcome),
+		"version":        rec.Version,
 	}}
 	for _, result := range rec.Results {
 		resp.Data[result.Secret+"_steps"] = describeSteps(result.Steps)

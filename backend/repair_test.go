@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 )
 
 // orders is the role r with both kinds of database secrets and a key, in overlap.
@@ -157,7 +159,7 @@ func TestChecksComeBack(t *testing.T) {
 	m := newMount(t)
 	s := m.connect()
 	s.orders()
-	if all := len(logins(m.b.registry.known(rolePrefix+"r"), "")); all != 2 {
+	if all := len(logins(m.b.registry.Known(roles.Prefix+"r"), "")); all != 2 {
 		t.Fatalf("%d logins are checked, want two", all)
 	}
 	door := doorTo(t)

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
@@ -66,17 +67,11 @@ func (s *scheduler) run(ctx context.Context) {
 	}
 }
 
-// loadAll rebuilds the plans from storage. Connections come first, because the
-// secrets of roles need them. What cannot be read is left alone and tried again
-// at every tick of Vault's; the same complaint is logged once.
+// loadAll rebuilds the plans from storage. What cannot be read is left alone and tried
+// again at every tick of Vault's; the same complaint is logged once.
 func (s *scheduler) loadAll(ctx context.Context) {
-	var unread error
-	for _, prefix := range []string{connectionPrefix, rolePrefix} {
-		_, err := s.b.registry.all(ctx, prefix)
-		unread = errors.Join(unread, err)
-	}
+	unread := s.b.registry.LoadAll(ctx)
 	s.missing = unread != nil
-	s.b.registry.complete.Store(!s.missing)
 	complaint := ""
 	if unread != nil {
 		complaint = unread.Error()
@@ -110,7 +105,7 @@ func (s *scheduler) followClock() {
 	s.seen = now
 	s.mu.Unlock()
 	if back {
-		for _, r := range s.b.registry.loaded() {
+		for _, r := range s.b.registry.Loaded() {
 			s.plan(r)
 		}
 	}
@@ -210,7 +205,7 @@ func (s *scheduler) perform(ctx context.Context, r *rotation.Role) error {
 		return nil
 	}
 	run, err := r.Start(ctx, rotation.Request{
-		Kind: action.Kind, Trigger: rotation.TriggerSchedule, RevokePrevious: isConnection(r),
+		Kind: action.Kind, Trigger: rotation.TriggerSchedule, RevokePrevious: roles.IsConnection(r),
 	})
 	if errors.Is(err, rotation.ErrInFlight) {
 		return nil

@@ -8,6 +8,7 @@ import (
 
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
@@ -38,7 +39,7 @@ func (m *mount) complaints() int { return strings.Count(m.said.text(), "some ent
 func (m *mount) unasked(role string, version int) {
 	m.Helper()
 	m.eventually("a rotation nobody asked for", func() bool {
-		state, err := (&store{m.b}).Load(context.Background(), rolePrefix+role)
+		state, err := (&store{m.b}).Load(context.Background(), roles.Prefix+role)
 		return err == nil && state.Version == version && state.InFlight == nil
 	})
 }
@@ -71,7 +72,7 @@ func TestOvertaken(t *testing.T) {
 	m := newMount(t)
 	m.write("roles/r", d("rotation_period", "1h"))
 	m.write("secrets/r/jwt", d("type", "jwt"))
-	r, err := m.b.registry.get(t.Context(), rolePrefix, "r")
+	r, err := m.b.registry.Get(t.Context(), roles.Prefix, "r")
 	if err != nil {
 		t.Fatal(err)
 	}

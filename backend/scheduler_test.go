@@ -8,20 +8,22 @@ import (
 	"time"
 
 	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 )
 
 // planned is when the scheduler will do something about a role; zero if never. A
 // run that has just ended may not have planned the role again yet.
 func (m *mount) planned(role string) time.Time {
 	m.Helper()
-	r, err := m.b.registry.get(m.Context(), rolePrefix, role)
+	r, err := m.b.registry.Get(m.Context(), roles.Prefix, role)
 	if err != nil {
 		m.Fatal(err)
 	}
 	m.b.scheduler.plan(r)
 	m.b.scheduler.mu.Lock()
 	defer m.b.scheduler.mu.Unlock()
-	if p := m.b.scheduler.byKey[rolePrefix+role]; p != nil {
+	if p := m.b.scheduler.byKey[roles.Prefix+role]; p != nil {
 		return p.at
 	}
 	return time.Time{}

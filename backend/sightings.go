@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
 )
@@ -89,8 +90,8 @@ func (w *sightings) look(ctx context.Context) {
 // wanted lists the previous logins that are in their overlap.
 func (w *sightings) wanted() []watched {
 	var all []watched
-	for _, r := range w.b.registry.loaded() {
-		if isConnection(r) {
+	for _, r := range w.b.registry.Loaded() {
+		if roles.IsConnection(r) {
 			continue
 		}
 		for _, s := range r.Snapshot().Secrets {

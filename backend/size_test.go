@@ -87,7 +87,7 @@ func (c *crowd) boot() {
 		c.Fatal(err)
 	}
 	c.Cleanup(func() { c.b.Cleanup(context.Background()) })
-	for deadline := time.Now().Add(time.Minute); !c.b.registry.complete.Load(); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); !c.b.registry.Complete(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			c.Fatal("the roles were not loaded in a minute")
 		}

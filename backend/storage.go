@@ -9,18 +9,17 @@ import (
 
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
 // The layout of the mount's storage.
 const (
-	configKey        = "config"
-	identityKey      = "mount"
-	rolePrefix       = "role/"
-	connectionPrefix = "connection/"
-	historyPrefix    = "history/"
-	alertPrefix      = "alert/"
-	cursorPrefix     = "alert-cursor/" // then the alert, and the role
+	configKey     = "config"
+	identityKey   = "mount"
+	historyPrefix = "history/"
+	alertPrefix   = "alert/"
+	cursorPrefix  = "alert-cursor/" // then the alert, and the role
 
 	destinationPrefix = "destination/"
 	copyPrefix        = "destination-copy/" // then the destination, and the role
@@ -29,9 +28,6 @@ const (
 // store keeps states and histories in Vault's storage. It implements
 // rotation.Store.
 type store struct{ b *backend }
-
-// errDamaged says that what is stored cannot be used, and will not be by itself.
-var errDamaged = errors.New("the stored entry cannot be used")
 
 var errNoStorage = errors.New("the engine has not been initialized yet")
 
@@ -55,19 +51,19 @@ func (s *store) Load(ctx context.Context, key string) (*rotation.State, error) {
 	}
 	state, err := rotation.Decode(entry.Value)
 	if err != nil {
-		return nil, fmt.Errorf("read %s: %w: %w", key, errDamaged, err)
+		return nil, fmt.Errorf("read %s: %w: %w", key, roles.ErrDamaged, err)
 	}
 	return state, nil
 }
 
 // Save implements rotation.Store.
 func (s *store) Save(ctx context.Context, key string, state *rotation.State) error {
-	return s.put(ctx, key, state)
+	return s.Write(ctx, key, state)
 }
 
 // Append implements rotation.Store.
 func (s *store) Append(ctx context.Context, key string, e rotation.Entry) error {
-	return s.put(ctx, entryKey(key, e.Sequence), e)
+	return s.Write(ctx, entryKey(key, e.Sequence), e)
 }
 
 // Entry implements rotation.Store.
@@ -124,7 +120,20 @@ func (s *store) get(ctx context.Context, key string) (*logical.StorageEntry, err
 	return storage.Get(ctx, key)
 }
 
-func (s *store) put(ctx context.Context, key string, value any) error {
+// Read decodes what is under a key, and reports whether there is anything.
+func (s *store) Read(ctx context.Context, key string, into any) (found bool, err error) {
+	entry, err := s.get(ctx, key)
+	if err != nil || entry == nil {
+		return false, err
+	}
+	if err := entry.DecodeJSON(into); err != nil {
+		return false, fmt.Errorf("decode %s: %w", key, err)
+	}
+	return true, nil
+}
+
+// Write stores a value as JSON.
+func (s *store) Write(ctx context.Context, key string, value any) error {
 	storage, err := s.storage()
 	if err != nil {
 		return err
@@ -136,8 +145,8 @@ func (s *store) put(ctx context.Context, key string, value any) error {
 	return storage.Put(ctx, entry)
 }
 
-// list returns the names under a prefix.
-func (s *store) list(ctx context.Context, prefix string) ([]string, error) {
+// List returns the names under a prefix.
+func (s *store) List(ctx context.Context, prefix string) ([]string, error) {
 	storage, err := s.storage()
 	if err != nil {
 		return nil, err
@@ -147,4 +156,13 @@ func (s *store) list(ctx context.Context, prefix string) ([]string, error) {
 		return nil, fmt.Errorf("%w: list %s: %w", rotation.ErrStorage, prefix, err)
 	}
 	return names, nil
+}
+
+// Delete drops what is under a key.
+func (s *store) Delete(ctx context.Context, key string) error {
+	storage, err := s.storage()
+	if err != nil {
+		return err
+	}
+	return storage.Delete(ctx, key)
 }

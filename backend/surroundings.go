@@ -12,6 +12,7 @@ import (
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/alert"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/check"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/outbound"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
 )
@@ -33,7 +34,7 @@ const (
 // application that is sick because of it: before a rollback and before a rotation
 // that revokes, nothing is asked.
 func (s surroundings) Plan(ctx context.Context, r *rotation.Role, op rotation.Operation) ([]rotation.Task, error) {
-	if op.Kind != rotation.KindRotate && op.Kind != rotation.KindRollback || isConnection(r) {
+	if op.Kind != rotation.KindRotate && op.Kind != rotation.KindRollback || roles.IsConnection(r) {
 		return nil, nil
 	}
 	snapshot := r.Snapshot()

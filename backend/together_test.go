@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 )
 
 // TestConfigTogether writes different fields at the same time: none is lost.
@@ -55,7 +57,7 @@ func TestDeletedTogether(t *testing.T) {
 		if _, err := m.try(logical.DeleteOperation, "roles/r", nil); err != nil {
 			t.Fatal(err)
 		}
-		if r, err := m.b.registry.get(t.Context(), rolePrefix, "r"); err != nil || !r.Snapshot().Deleted || len(r.Snapshot().Secrets) != 0 {
+		if r, err := m.b.registry.Get(t.Context(), roles.Prefix, "r"); err != nil || !r.Snapshot().Deleted || len(r.Snapshot().Secrets) != 0 {
 			t.Fatalf("a deleted role has secrets, or cannot be read: %v", err)
 		}
 	}

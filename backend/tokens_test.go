@@ -11,6 +11,7 @@ import (
 	"github.com/go-jose/go-jose/v4"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
@@ -166,7 +167,7 @@ func TestNothingToShow(t *testing.T) {
 func TestKeySetFromMemory(t *testing.T) {
 	m := signer(t, d("algorithm", "EdDSA"))
 	m.boot()
-	m.eventually("all to be loaded", m.b.registry.complete.Load)
+	m.eventually("all to be loaded", m.b.registry.Complete)
 	m.storage.FailGet(true)
 	m.storage.FailList(true)
 	m.keySet(keys)
@@ -324,7 +325,7 @@ func TestOthersKeepTheirOverlap(t *testing.T) {
 // stored is the state of a role as it is now.
 func (m *mount) stored(role string) *rotation.State {
 	m.Helper()
-	r, err := m.b.registry.get(m.Context(), rolePrefix, role)
+	r, err := m.b.registry.Get(m.Context(), roles.Prefix, role)
 	if err != nil || r == nil {
 		m.Fatalf("find role %s: %v", role, err)
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
@@ -92,7 +93,7 @@ func (m *mount) forgetVerifiers() {
 	m.Helper()
 	for key, value := range m.storage.contents(m.T) {
 		state, err := rotation.Decode([]byte(value))
-		if err != nil || !strings.HasPrefix(key, rolePrefix) && !strings.HasPrefix(key, connectionPrefix) {
+		if err != nil || !strings.HasPrefix(key, roles.Prefix) && !strings.HasPrefix(key, roles.ConnectionPrefix) {
 			continue
 		}
 		for _, secret := range state.Secrets {
@@ -115,7 +116,7 @@ func (m *mount) forgetVerifiers() {
 // adminValue is the current value of the administrator of "main".
 func (s *server) adminValue() rotation.Material {
 	s.Helper()
-	r, err := s.b.registry.get(s.Context(), connectionPrefix, "main")
+	r, err := s.b.registry.Get(s.Context(), roles.ConnectionPrefix, "main")
 	if err != nil || r == nil {
 		s.Fatalf("find the connection: %v", err)
 	}
