@@ -27,7 +27,7 @@ func (d *database) alter(ctx context.Context, c databaseSettings, v rotation.Mat
 		if err != nil {
 			return err
 		}
-		return d.alterOn(ctx, conn, password, c, l, end)
+		return d.alterOn(ctx, conn, password, c, l)
 	})
 	return used.wantsClearText(err)
 }
@@ -58,8 +58,7 @@ func (d *database) clear(ctx context.Context, c databaseSettings, username strin
 		return d.alter(ctx, c, databaseMaterial(username, randomPassword()), commit(fence))
 	}
 	err := d.postgres.administer(ctx, c.Connection, commit(fence), func(conn *pgx.Conn, _ server) error {
-		_, err := d.postgres.hold(ctx, conn, c.Connection, username, removePassword(username))
-		return err
+		return d.postgres.hold(ctx, conn, c.Connection, username, removePassword(username))
 	})
 	if err != nil {
 		err = fmt.Errorf("remove password of %q: %w", username, err)
@@ -70,28 +69,16 @@ func (d *database) clear(ctx context.Context, c databaseSettings, username strin
 	return err
 }
 
-// alterOn is run within a transaction of the administrator, which ends as end says.
-// Password is what the server is given as the one of l. Who else manages the user is
+// alterOn is run within a transaction of the administrator. Password is what the server is given as the one of l. Who else manages the user is
 // asked once nobody else can change it.
-func (d *database) alterOn(ctx context.Context, conn *pgx.Conn, password string, c databaseSettings, l Login, end ending) error {
+func (d *database) alterOn(ctx context.Context, conn *pgx.Conn, password string, c databaseSettings, l Login) error {
 	if conn.Config().User == l.Username {
 		return invalid("usernames", "%q is the administrator of connection %q: the engine would lock itself out; use another user", l.Username, c.Connection)
 	}
 	if len(c.rotation) == 0 {
-		// Setting a password takes the server long, for it computes whether it is the
-		// empty one. Removing it takes hold of the user in no time.
-		naming, err := d.postgres.hold(ctx, conn, c.Connection, l.Username, removePassword(l.Username))
-		if err == nil {
-			end.ask(ctx)
-			err = execute(ctx, conn, alterRole(l.Username, password)+"; "+naming, l.Password, password)
-		}
-		return settingPassword(l, err)
+		return settingPassword(l, d.postgres.hold(ctx, conn, c.Connection, l.Username, alterRole(l.Username, password), l.Password, password))
 	}
-	naming, err := d.postgres.hold(ctx, conn, c.Connection, l.Username)
-	if err == nil && naming != "" {
-		err = execute(ctx, conn, naming)
-	}
-	if err != nil {
+	if err := d.postgres.hold(ctx, conn, c.Connection, l.Username, ""); err != nil {
 		return settingPassword(l, err)
 	}
 	conn.PgConn().CustomData()[altered] = true

@@ -43,7 +43,7 @@ func (p *Postgres) claim(ctx context.Context, conn *pgx.Conn, connection, userna
 	if err != nil {
 		return Owner{}, err
 	}
-	n, err := askOwner(ctx, conn, username)
+	n, err := askOwner(ctx, conn, username, "")
 	if err == nil && n.writable {
 		// What is set is what is; nobody else changes the user until the commit.
 		n, err = askOwner(ctx, conn, username, fmt.Sprintf("ALTER ROLE %s CONNECTION LIMIT %d", quoteName(username), n.limit))
@@ -67,7 +67,7 @@ func (p *Postgres) claim(ctx context.Context, conn *pgx.Conn, connection, userna
 func (p *Postgres) Release(ctx context.Context, connection string, usernames []string, owner Owner) error {
 	return p.administer(ctx, connection, commit(anyone), func(conn *pgx.Conn, _ server) error {
 		for _, username := range usernames {
-			n, err := askOwner(ctx, conn, username)
+			n, err := askOwner(ctx, conn, username, "")
 			if err != nil {
 				return err
 			}
@@ -93,30 +93,34 @@ func writeOwner(ctx context.Context, conn *pgx.Conn, n note, owner Owner) error 
 	return nil
 }
 
-// hold runs a statement about a user and returns the one that names this mount as its
-// owner, where none is named. A user of another mount is an error that wraps ErrOwned.
-func (p *Postgres) hold(ctx context.Context, conn *pgx.Conn, connection, username string, statements ...string) (naming string, err error) {
+// hold runs a statement about a user, if there is one, and writes this mount into the
+// comment as the owner, where none is named. A user of another mount is an error that
+// wraps ErrOwned. Secrets are what no error may show.
+func (p *Postgres) hold(ctx context.Context, conn *pgx.Conn, connection, username, statement string, secrets ...string) error {
 	us, err := p.owner(ctx, connection, username)
 	if err != nil {
-		return "", err
+		return err
 	}
-	n, err := askOwner(ctx, conn, username, statements...)
+	n, err := askOwner(ctx, conn, username, statement, secrets...)
 	if err != nil {
-		return "", err
+		return err
 	}
 	if err := n.check(us, connection); err != nil {
-		return "", err
+		return err
 	}
-	return n.name(us)
+	return writeOwner(ctx, conn, n, us)
 }
 
-// askOwner runs statements about a user, and asks who manages it then.
-func askOwner(ctx context.Context, conn *pgx.Conn, username string, statements ...string) (note, error) {
+// askOwner runs a statement about a user, if there is one, and asks who manages it then.
+func askOwner(ctx context.Context, conn *pgx.Conn, username, statement string, secrets ...string) (note, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	answer, err := lastAnswer(conn.PgConn().Exec(ctx, strings.Join(append(statements, aboutOwner(username)), "; ")))
+	if statement != "" {
+		statement += "; "
+	}
+	answer, err := lastAnswer(conn.PgConn().Exec(ctx, statement+aboutOwner(username)))
 	if err != nil {
-		return note{}, reduce(err)
+		return note{}, reduce(err, secrets...)
 	}
 	return noteOf(username, answer)
 }

@@ -21,7 +21,7 @@ func (d *database) checkForeign(ctx context.Context, conn *pgx.Conn, r *report, 
 		if err != nil {
 			return nil, err
 		}
-		n, err := askOwner(ctx, conn, username)
+		n, err := askOwner(ctx, conn, username, "")
 		if err != nil {
 			return nil, fmt.Errorf("find out who manages %q: %w", username, err)
 		}

@@ -31,62 +31,17 @@ SET LOCAL idle_in_transaction_session_timeout = 5000`
 type ending struct {
 	statement string
 	// fence is asked before the statement is sent; nil if nothing takes effect.
-	fence *question
+	fence rotation.Fence
 }
 
-// commit lets the work take effect if the fence allows it. When this process is
-// paused after that, the server rolls back before anybody else has decided.
-func commit(fence rotation.Fence) ending {
-	return ending{"COMMIT", &question{fence: fence, answer: make(chan error, 1)}}
-}
+// commit lets the work take effect if the fence allows it. By then the transaction has
+// changed the row that all of its work is about, so that whoever is to decide next can't
+// change that row before it has ended. When this process is paused after that, the
+// server rolls back before anybody else has decided.
+func commit(fence rotation.Fence) ending { return ending{"COMMIT", fence} }
 
 // rollback lets nothing take effect.
 var rollback = ending{statement: "ROLLBACK"}
-
-// question is a fence that is asked once.
-type question struct {
-	fence  rotation.Fence
-	asked  bool
-	answer chan error
-}
-
-// ask asks the fence and does not wait for its answer. That may be done as soon as
-// the transaction has changed the row that all of its work is about, in whatever
-// way: who is to decide next cannot change that row before this transaction has
-// ended, so that what this node was allowed to do never comes after what that one did.
-func (e ending) ask(ctx context.Context) {
-	if e.fence == nil || e.fence.asked {
-		return
-	}
-	e.fence.asked = true
-	go func() {
-		defer func() { // as of what runs in the run's own goroutine, a panic is an error
-			if p := recover(); p != nil {
-				e.fence.answer <- fmt.Errorf("internal error in the fence: %v", p)
-			}
-		}()
-		e.fence.answer <- e.fence.fence(ctx)
-	}()
-}
-
-// allowed returns the answer of the fence, which is asked if it was not yet.
-func (e ending) allowed(ctx context.Context) error {
-	e.ask(ctx)
-	return e.answered(ctx)
-}
-
-// answered waits until nothing is asked any more.
-func (e ending) answered(ctx context.Context) error {
-	if e.fence == nil || !e.fence.asked {
-		return nil
-	}
-	select {
-	case err := <-e.fence.answer:
-		return err
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
 
 // within runs work in one transaction of the administrator on conn, which ends as
 // finish says.
@@ -139,12 +94,13 @@ func lastAnswer(results *pgconn.MultiResultReader) (last string, err error) {
 func finish(ctx context.Context, conn *pgx.Conn, end ending, work func() error) error {
 	if err := work(); err != nil {
 		abandon(ctx, conn)
-		_ = end.answered(ctx) // what work has returned says more
 		return rotation.Unchanged(err)
 	}
-	if err := end.allowed(ctx); err != nil {
-		abandon(ctx, conn)
-		return rotation.Unchanged(fmt.Errorf("before the commit: %w", err))
+	if end.fence != nil {
+		if err := end.fence(ctx); err != nil {
+			abandon(ctx, conn)
+			return rotation.Unchanged(fmt.Errorf("before the commit: %w", err))
+		}
 	}
 	return end.send(ctx, conn)
 }
