@@ -13,7 +13,6 @@ import (
 )
 
 func main() {
-	boundGarbage()
 	meta := &api.PluginAPIClientMeta{}
 	if err := meta.FlagSet().Parse(os.Args[1:]); err != nil {
 		fail(err)
