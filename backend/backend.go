@@ -127,6 +127,7 @@ func (b *backend) newEngine(ctx context.Context) *rotation.Engine {
 		NewID:    newID,
 		Cron:     parseCron,
 		Settings: b.rotationSettings,
+		Compare:  configured,
 		Changed:  b.changed,
 		Recorded: b.recorded,
 		Context:  ctx,

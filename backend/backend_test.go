@@ -15,6 +15,9 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/testenv"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
 // clock is the time of a test: it stands still until it is moved.
@@ -241,6 +244,27 @@ func (m *mount) eventually(what string, check func() bool) {
 	}); err != nil {
 		m.Fatalf("%v; the log:\n%s", err, m.said.text())
 	}
+}
+
+// restate changes what is stored of a role without the engine, and returns the role as it
+// is loaded then.
+func (m *mount) restate(role string, change func(*rotation.State)) *rotation.Role {
+	m.Helper()
+	key := roles.Prefix + role
+	state, err := m.b.engine.Store.Load(m.Context(), key)
+	if err == nil {
+		change(state)
+		err = m.b.engine.Store.Save(m.Context(), key, state)
+	}
+	if err != nil {
+		m.Fatal(err)
+	}
+	m.b.registry.Drop(key)
+	r, err := m.b.findRole(m.Context(), role)
+	if err != nil {
+		m.Fatal(err)
+	}
+	return r
 }
 
 // tick moves the clock and then calls the backend as Vault does every minute.

@@ -163,7 +163,7 @@ func (m *mount) damageCheck(name string) {
 	m.Helper()
 	r, err := m.b.registry.Get(m.Context(), roles.Prefix, defaultRole)
 	if err == nil {
-		err = r.Change(m.Context(), nil, func(s *rotation.State) error {
+		err = r.SetCheck(m.Context(), &rotation.Record{Operation: rotation.Operation{Kind: rotation.KindConfigure}}, name, func(s *rotation.State) error {
 			s.Checks[name] = json.RawMessage(`"damaged"`)
 			return nil
 		})

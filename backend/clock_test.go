@@ -102,13 +102,7 @@ func TestTimesThatPostpone(t *testing.T) {
 			m.write("roles/r", d("rotation_period", "1h", "overlap", "10m"))
 			m.write("secrets/r/jwt", d("type", "jwt", "algorithm", "ES256"))
 			m.write("rotate/r", nil)
-			r, err := m.b.findRole(t.Context(), "r")
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := r.Change(t.Context(), nil, func(s *rotation.State) error { spoil(s, far(m)); return nil }); err != nil {
-				t.Fatal(err)
-			}
+			r := m.restate("r", func(s *rotation.State) { spoil(s, far(m)) })
 			m.eventually("the time to be brought back", func() bool { return r.Snapshot().Rewound != nil && len(r.Snapshot().Ahead(m.clock.now())) == 0 })
 			version := m.version("r")
 			m.tick(11 * time.Minute)

@@ -62,24 +62,22 @@ func (l *ledger) change(ctx context.Context, req *logical.Request, change func(*
 	if err != nil {
 		return nil, err
 	}
-	rec := l.b.newRecord(req, rotation.KindConfigure, "", "")
-	rec.Secrets, rec.Results = []string{}, []rotation.SecretResult{}
+	rec := l.b.configureRecord(req)
 	var changed settings
-	err = role.Change(ctx, rec, func(s *rotation.State) error {
+	err = role.SetVersioned(ctx, rec, func(s *rotation.State) (rotation.Secret, error) {
 		var current settings
 		if err := json.Unmarshal(s.Secrets[configKey].Config, &current); err != nil {
-			return fmt.Errorf("decode configuration: %w", err)
+			return rotation.Secret{}, fmt.Errorf("decode configuration: %w", err)
 		}
 		changed = current
 		if err := change(&changed); err != nil {
-			return err
+			return rotation.Secret{}, err
 		}
 		if reflect.DeepEqual(changed, current) {
-			return errUnchanged
+			return rotation.Secret{}, errUnchanged
 		}
 		rec.Changes = differences(current.answer(), changed.answer())
-		s.Version++
-		return keepSettings(s, changed)
+		return keptSettings(changed)
 	})
 	if err != nil && !errors.Is(err, errUnchanged) {
 		return nil, fmt.Errorf("save configuration: %w", err)
@@ -91,14 +89,13 @@ func (l *ledger) change(ctx context.Context, req *logical.Request, change func(*
 // errUnchanged ends a change that changes nothing.
 var errUnchanged = errors.New("nothing to change")
 
-// keepSettings puts the settings into a state, where a role has its secrets.
-func keepSettings(s *rotation.State, c settings) error {
+// keptSettings are the settings where a role has its secrets.
+func keptSettings(c settings) (rotation.Secret, error) {
 	raw, err := json.Marshal(c)
 	if err != nil {
-		return fmt.Errorf("encode configuration: %w", err)
+		return rotation.Secret{}, fmt.Errorf("encode configuration: %w", err)
 	}
-	s.Secrets = map[string]*rotation.Secret{configKey: {Name: configKey, Config: raw}}
-	return nil
+	return rotation.Secret{Name: configKey, Config: raw}, nil
 }
 
 // differences lists the fields whose values differ, in order.
@@ -135,7 +132,9 @@ func (s ledgerStore) Load(ctx context.Context, key string) (*rotation.State, err
 			return nil, err
 		}
 	}
-	return state, keepSettings(state, stored.settings)
+	kept, err := keptSettings(stored.settings)
+	state.Secrets = map[string]*rotation.Secret{configKey: &kept}
+	return state, err
 }
 
 // Save implements rotation.Store.

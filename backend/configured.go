@@ -2,35 +2,17 @@ package backend
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"maps"
 	"slices"
 	"time"
 
-	"github.com/hashicorp/vault/sdk/logical"
-
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/outbound"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
-// configure makes a change of what is written about a role: its policy, checks,
-// destinations, and how its secrets are made. What differs then is recorded in the
-// same write, with who asked for it; values only where they can't be secret.
-func (b *backend) configure(ctx context.Context, req *logical.Request, r *rotation.Role, change func(*rotation.State) error) error {
-	rec := b.newRecord(req, rotation.KindConfigure, "", "")
-	rec.Secrets, rec.Results = []string{}, []rotation.SecretResult{}
-	return r.Change(ctx, rec, func(s *rotation.State) error {
-		before := s.Clone()
-		if err := change(s); err != nil {
-			return err
-		}
-		rec.Changes = configured(before, s)
-		return nil
-	})
-}
-
-// configured lists what is written otherwise about a role. Secrets that are new or
+// configured lists what is written otherwise about a role: its policy, checks,
+// destinations, and how its secrets are made; values only where they can't be secret. Secrets that are new or
 // gone have records of their own.
 func configured(before, after *rotation.State) []rotation.Difference {
 	found := differences(policyOf(before), policyOf(after))

@@ -239,5 +239,5 @@ func (c *copies) record(ctx context.Context, p copyKey, r *rotation.Role, failed
 	if failed {
 		rec.Outcome = rotation.OutcomeFailed
 	}
-	return r.Change(ctx, rec, func(*rotation.State) error { return nil })
+	return r.Note(ctx, rec)
 }

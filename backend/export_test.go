@@ -46,7 +46,7 @@ func TestExport(t *testing.T) {
 	}
 	rec := m.b.newRecord(m.request(logical.UpdateOperation, "rotate/r", nil), rotation.KindPublish, "pin", "random")
 	rec.Reason = "one\n<&>\u2028two"
-	if err := r.Change(t.Context(), rec, func(*rotation.State) error { return nil }); err != nil {
+	if err := r.Note(t.Context(), rec); err != nil {
 		t.Fatal(err)
 	}
 	h := m.read("history/r", nil)

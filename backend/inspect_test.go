@@ -187,16 +187,7 @@ func TestInspectState(t *testing.T) {
 	m.write("roles/r", nil)
 	m.write("secrets/r/pin", d("type", "random"))
 	m.gone("verify/r", "role.storage")
-	r, err := m.b.findRole(t.Context(), "r")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := r.Change(t.Context(), nil, func(s *rotation.State) error {
-		s.NeedsAttention, s.Failures, s.LastError = true, 8, "the reason"
-		return nil
-	}); err != nil {
-		t.Fatal(err)
-	}
+	m.restate("r", func(s *rotation.State) { s.NeedsAttention, s.Failures, s.LastError = true, 8, "the reason" })
 	m.command(m.found("verify/r", "role.attention", "error", "8 failures", "the reason"))
 	m.gone("verify/r", "role.attention")
 	m.listed("127.0.0.1")

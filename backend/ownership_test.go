@@ -92,16 +92,14 @@ func TestManagedUsersOfAStateInDoubt(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	add := func(s *rotation.State) error {
-		s.Secrets = map[string]*rotation.Secret{"db": {Name: "db", Type: databaseType, Config: json.RawMessage(`{"connection": "main", "usernames": ["a"]}`)}}
-		return nil
-	}
-	if err := r.Change(t.Context(), nil, add); err == nil {
+	rec := &rotation.Record{Results: make([]rotation.SecretResult, 1)}
+	db := rotation.Secret{Name: "db", Type: databaseType, Config: json.RawMessage(`{"connection": "main", "usernames": ["a"]}`), Pending: &rotation.Value{}}
+	if err := r.ReplaceAdministrator(t.Context(), rec, 0, db, rotation.Policy{}); err == nil {
 		t.Fatal("a write that was not answered went well")
 	}
 	store.answers = true
 	refused := errors.New("refused")
-	if err := r.Change(t.Context(), nil, func(*rotation.State) error { return refused }); !errors.Is(err, refused) {
+	if err := r.SetPolicy(t.Context(), nil, func(*rotation.State) error { return refused }); !errors.Is(err, refused) {
 		t.Fatal(err)
 	}
 	if found, err := b.managed.named("a"); len(found) != 1 || err != nil {

@@ -99,7 +99,7 @@ func (b *backend) pathCheckWrite(ctx context.Context, req *logical.Request, d *f
 		return nil, err
 	}
 	name := d.Get("name").(string)
-	return nil, b.configure(ctx, req, r, func(s *rotation.State) error {
+	return nil, r.SetCheck(ctx, b.configureRecord(req), name, func(s *rotation.State) error {
 		c, err := b.draftCheck(ctx, r, s, name, d)
 		if err != nil {
 			return err
@@ -172,7 +172,7 @@ func (b *backend) pathCheckDelete(ctx context.Context, req *logical.Request, d *
 	if err != nil || r == nil || r.Snapshot().Checks[name] == nil {
 		return nil, err
 	}
-	return nil, b.configure(ctx, req, r, func(s *rotation.State) error {
+	return nil, r.SetCheck(ctx, b.configureRecord(req), name, func(s *rotation.State) error {
 		delete(s.Checks, name)
 		return nil
 	})

@@ -3,7 +3,6 @@ package backend
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
@@ -178,25 +177,7 @@ func (b *backend) saveConnection(ctx context.Context, req *logical.Request, r *r
 	}
 	rec := b.newRecord(req, rotation.KindImport, adminSecret, connectionType)
 	rec.Results[0].From, rec.Issues = draft.based, draft.issues
-	err := r.Change(ctx, rec, func(s *rotation.State) error {
-		switch {
-		case s.Version != draft.based:
-			return invalid("name", "connection %s was changed meanwhile; try again", r.Name)
-		case s.InFlight != nil && draft.admin.Pending == nil:
-			return fmt.Errorf("%w: the password of connection %s is being rotated", rotation.ErrInFlight, r.Name)
-		}
-		// A login that was supplied and proven settles whatever was in flight.
-		now := b.now().UTC().Truncate(time.Second)
-		s.Deleted, s.InFlight, s.Policy = false, nil, draft.policy
-		s.Version++
-		if draft.admin.Pending != nil {
-			draft.admin.Current = &rotation.Value{Material: draft.admin.Pending.Material, Version: s.Version, Created: now}
-			draft.admin.Pending, draft.admin.Previous, draft.admin.Unresolved = nil, nil, nil
-		}
-		s.Secrets = map[string]*rotation.Secret{adminSecret: &draft.admin}
-		rec.Results[0].To = draft.admin.Current.Version
-		return b.replan(s, r.Key, now)
-	})
+	err := r.ReplaceAdministrator(ctx, rec, draft.based, draft.admin, draft.policy)
 	b.postgres.Forget(r.Name)
 	return err
 }
@@ -310,7 +291,7 @@ func (b *backend) pathConnectionDelete(ctx context.Context, req *logical.Request
 	if len(using) > 0 {
 		return nil, invalid("name", "connection %s is used by %s; delete those secrets first", name, sample(using))
 	}
-	err = r.Change(ctx, b.newRecord(req, rotation.KindDelete, adminSecret, connectionType), buryState)
+	err = r.Delete(ctx, b.newRecord(req, rotation.KindDelete, adminSecret, connectionType))
 	b.postgres.Forget(name)
 	return nil, unlessGone(err)
 }

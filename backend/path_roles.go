@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
@@ -84,8 +83,8 @@ func (b *backend) pathRoleWrite(ctx context.Context, req *logical.Request, d *fr
 		return nil, err
 	}
 	var gone []string
-	if err := b.configure(ctx, req, r, func(s *rotation.State) error {
-		gone, err = b.takeRole(d, s, r, known)
+	if err := r.SetPolicy(ctx, b.configureRecord(req), func(draft *rotation.State) error {
+		gone, err = b.takeRole(d, draft, r, known)
 		return err
 	}); err != nil {
 		return nil, err
@@ -99,30 +98,10 @@ func (b *backend) takeRole(d *framework.FieldData, s *rotation.State, r *rotatio
 	if s.Deleted {
 		s.Policy = rotation.Policy{AutoRotate: true}
 	}
-	before := s.Policy
 	if err := errorsFirst(b.takePolicy(d, &s.Policy, r.Key), b.checkLifetimes(s, r)); err != nil {
 		return nil, err
 	}
-	gone, err := b.takeDestinations(d, s, r, known)
-	s.Deleted = false
-	if err != nil || s.Policy == before || s.Anchor.IsZero() {
-		return gone, err
-	}
-	return gone, b.replan(s, r.Key, b.now())
-}
-
-// replan works out the next rotation after a change of the policy: counted from
-// the last one, and never now, because changing a policy rotates nothing.
-func (b *backend) replan(s *rotation.State, key string, now time.Time) error {
-	terms, err := s.Policy.Resolve(b.rotationSettings().Defaults, parseCron, key)
-	if err != nil {
-		return err
-	}
-	if s.Anchor.IsZero() {
-		s.Anchor = now
-	}
-	s.NextRotation = terms.NextAfter(s.Anchor, now)
-	return nil
+	return b.takeDestinations(d, s, r, known)
 }
 
 // pathRoleRead corresponds to READ on roles/:role.
@@ -163,7 +142,7 @@ func (b *backend) pathRoleDelete(ctx context.Context, req *logical.Request, d *f
 	if err != nil {
 		return nil, err
 	}
-	if err := r.Change(ctx, rec, buryState); err != nil {
+	if err := r.Delete(ctx, rec); err != nil {
 		return nil, unlessGone(err)
 	}
 	for _, secret := range doomed {
@@ -172,27 +151,11 @@ func (b *backend) pathRoleDelete(ctx context.Context, req *logical.Request, d *f
 	return b.leave(ctx, r.Name, published, known, resp.Warnings)
 }
 
-// errGone ends a deletion that finds another request has done it meanwhile.
-var errGone = errors.New("deleted already")
-
 func unlessGone(err error) error {
-	if errors.Is(err, errGone) {
+	if errors.Is(err, rotation.ErrGone) {
 		return nil
 	}
 	return err
-}
-
-// buryState is the change that deletes a role or connection. Version and history
-// stay, so that neither starts again if the name is used again.
-func buryState(s *rotation.State) error {
-	if s.Deleted {
-		return errGone
-	}
-	*s = rotation.State{
-		Schema: s.Schema, Deleted: true, Version: s.Version + 1, Secrets: map[string]*rotation.Secret{},
-		LastRotation: s.LastRotation, History: s.History, Outbox: s.Outbox,
-	}
-	return nil
 }
 
 // leftBehind says what a deleted secret leaves at its target.

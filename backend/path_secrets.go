@@ -231,7 +231,7 @@ func (b *backend) pathSecretUpdate(ctx context.Context, req *logical.Request, d 
 	if err != nil {
 		return nil, err
 	}
-	return nil, b.configure(ctx, req, r, func(s *rotation.State) error {
+	return nil, r.SetSecret(ctx, b.configureRecord(req), d.Get("name").(string), func(s *rotation.State) error {
 		stored, err := b.reconfigured(r, s, d)
 		if err != nil {
 			return err
@@ -347,21 +347,7 @@ func (b *backend) pathSecretDelete(ctx context.Context, req *logical.Request, d 
 		return nil, err
 	}
 	doomed := r.Snapshot().Secrets[name]
-	err = r.Change(ctx, b.newRecord(req, rotation.KindDelete, name, doomed.Type), func(s *rotation.State) error {
-		if s.Secrets[name] == nil {
-			return errGone
-		}
-		delete(s.Secrets, name)
-		if op := s.InFlight; op != nil && len(op.Secrets) == 1 && op.Secrets[0] == name {
-			s.InFlight = nil
-		}
-		s.Version++
-		s.LastRotation = b.now().UTC().Truncate(time.Second)
-		if len(s.Secrets) == 0 {
-			s.Anchor, s.NextRotation = time.Time{}, time.Time{}
-		}
-		return nil
-	})
+	err = r.RemoveSecret(ctx, b.newRecord(req, rotation.KindDelete, name, doomed.Type), name)
 	if err != nil || len(leftBehind(doomed)) == 0 {
 		return nil, unlessGone(err)
 	}

@@ -41,6 +41,13 @@ func (b *backend) newRecord(req *logical.Request, kind rotation.Kind, secret, ty
 	}
 }
 
+// configureRecord describes a change of what people write, whose fields the change adds.
+func (b *backend) configureRecord(req *logical.Request) *rotation.Record {
+	rec := b.newRecord(req, rotation.KindConfigure, "", "")
+	rec.Secrets, rec.Results = []string{}, []rotation.SecretResult{}
+	return rec
+}
+
 // perform starts an operation and waits for its end, for at most wait; after
 // that it goes on without the request.
 func (b *backend) perform(ctx context.Context, r *rotation.Role, request rotation.Request, wait time.Duration) (*logical.Response, error) {

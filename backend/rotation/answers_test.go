@@ -157,7 +157,7 @@ func TestAnEngineThatWasStoppedTouchesNothing(t *testing.T) {
 func TestAPolicyThatMakesNoSenseIsNotSaved(t *testing.T) {
 	t.Parallel()
 	w := made(t, "db")
-	err := w.role.Change(t.Context(), nil, func(s *State) error { s.Policy.Schedule = "@every nonsense"; return nil })
+	err := w.role.change(t.Context(), nil, func(s *State) error { s.Policy.Schedule = "@every nonsense"; return nil })
 	if err == nil || w.stored.Policy.Schedule != "" || w.role.Snapshot().Policy.Schedule != "" {
 		t.Errorf("%v: stored %q", err, w.stored.Policy.Schedule)
 	}

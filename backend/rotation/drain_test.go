@@ -136,7 +136,7 @@ func TestWaitHoldsUpNoRotation(t *testing.T) {
 	used(rotated(24*time.Hour, "patient"))(t, w)
 	defer w.stop()
 	due := w.now().Add(20 * time.Second).Truncate(time.Second)
-	must(t, w.role.Change(t.Context(), nil, func(s *State) error { s.NextRotation = due; return nil }))
+	must(t, w.role.change(t.Context(), nil, func(s *State) error { s.NextRotation = due; return nil }))
 	w.idle(t, 0, 2)
 	if s := w.role.Snapshot(); !s.Secrets["patient"].Previous.DrainUntil.Equal(due) {
 		t.Errorf("it is waited for until %s, and a rotation is due at %s", s.Secrets["patient"].Previous.DrainUntil, due)

@@ -205,7 +205,7 @@ func TestAScheduleWaitsForWhatFollows(t *testing.T) {
 	t.Parallel()
 	w := newWorld()
 	prepare("db")(t, w)
-	must(t, w.role.Change(t.Context(), nil, func(s *State) error {
+	must(t, w.role.change(t.Context(), nil, func(s *State) error {
 		s.Policy.Period, s.Policy.Overlap = 10*time.Hour, time.Hour
 		return nil
 	}))

@@ -105,7 +105,7 @@ func TestNextThatDoesNotFit(t *testing.T) {
 	t.Parallel()
 	w := made(t, "jwt")
 	reconfigure := func() {
-		must(t, w.role.Change(t.Context(), nil, func(s *State) error {
+		must(t, w.role.change(t.Context(), nil, func(s *State) error {
 			s.Secrets["jwt"].Config = json.RawMessage(`{"format":2}`)
 			return nil
 		}))
@@ -118,7 +118,7 @@ func TestNextThatDoesNotFit(t *testing.T) {
 		t.Errorf("what was published does not fit, and is current: %v; %v", w.currentKey() == stale, rec.Issues)
 	}
 	w.hooks = map[string]func(){"jwt.set": func() {
-		must(t, w.role.Change(t.Context(), nil, func(s *State) error {
+		must(t, w.role.change(t.Context(), nil, func(s *State) error {
 			s.Secrets["jwt"].Config = json.RawMessage(`{"format":3}`)
 			return nil
 		}))
@@ -159,7 +159,7 @@ func TestRecoveryPublishes(t *testing.T) {
 func TestTheFirstFormatGoesOn(t *testing.T) {
 	t.Parallel()
 	w := made(t, "jwt")
-	must(t, w.role.Change(t.Context(), nil, func(s *State) error { s.Secrets["jwt"].Next = nil; return nil }))
+	must(t, w.role.change(t.Context(), nil, func(s *State) error { s.Secrets["jwt"].Next = nil; return nil }))
 	w.stop()
 	w.state = []byte(strings.Replace(string(w.state), `{"schema":2,`, `{"schema":1,`, 1))
 	w.boot(t)

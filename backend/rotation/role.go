@@ -23,6 +23,9 @@ type Engine struct {
 	Cron func(expression string) (Schedule, error)
 	// Settings returns the mount's configuration as it is now.
 	Settings func() Settings
+	// Compare lists what people have written otherwise, for the record of it. Nil is for
+	// states of which nobody writes anything.
+	Compare func(before, after *State) []Difference
 	// Changed is called after a role's state or run changed, so that the
 	// scheduler can plan again. It must not block.
 	Changed func(*Role)
@@ -262,13 +265,13 @@ func (r *Role) flush(ctx context.Context) error {
 	return nil
 }
 
-// Change applies a change that is not a transaction, such as a new policy or the
-// removal of a secret. A record, when given, is completed and appended; such a
-// change is refused while an operation runs, and also while one is interrupted
-// unless it settles that by clearing InFlight. A record of kind configure is only of
-// what people have written: nothing is in its way, and without Changes it is left out.
-func (r *Role) Change(ctx context.Context, rec *Record, change func(*State) error) error {
-	if err := r.change(ctx, rec, change); err != nil || rec == nil {
+// change applies a change that is not a transaction. A record, when given, is completed
+// and appended; such a change is refused while an operation runs, and also while one is
+// interrupted unless it settles that by clearing InFlight. A record of kind configure is
+// only of what people have written: nothing is in its way, and without Changes it is left
+// out.
+func (r *Role) change(ctx context.Context, rec *Record, change func(*State) error) error {
+	if err := r.changeState(ctx, rec, change); err != nil || rec == nil {
 		return err
 	}
 	// The change is made, whatever comes of this: its entry travels in the state
@@ -277,7 +280,7 @@ func (r *Role) Change(ctx context.Context, rec *Record, change func(*State) erro
 	return nil
 }
 
-func (r *Role) change(ctx context.Context, rec *Record, change func(*State) error) error {
+func (r *Role) changeState(ctx context.Context, rec *Record, change func(*State) error) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	alone := rec != nil && rec.Kind != KindConfigure

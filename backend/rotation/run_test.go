@@ -125,7 +125,7 @@ func TestAnOverlapDoesNotEndWithThatOfAnotherSecret(t *testing.T) {
 func TestTheScheduleCountsFromTheFirstValue(t *testing.T) {
 	t.Parallel()
 	w := made(t)
-	must(t, w.role.Change(t.Context(), nil, func(s *State) error { s.Anchor = w.clock; return nil }))
+	must(t, w.role.change(t.Context(), nil, func(s *State) error { s.Anchor = w.clock; return nil }))
 	w.advance(80 * 24 * time.Hour)
 	_, err := w.do(Request{Kind: KindCreate, Trigger: TriggerManual, Added: &Secret{Name: "jwt", Type: "jwt"}})
 	must(t, err)
@@ -150,11 +150,11 @@ func TestASecondOperationIsRefusedWhileOneIsUnderWay(t *testing.T) {
 			t.Errorf("%s beside a rotation: %v", kind, err)
 		}
 	}
-	err = w.role.Change(t.Context(), &Record{Operation: w.engine.NewOperation(KindDelete, TriggerManual)}, nil)
+	err = w.role.change(t.Context(), &Record{Operation: w.engine.NewOperation(KindDelete, TriggerManual)}, nil)
 	if !errors.Is(err, ErrInFlight) {
 		t.Errorf("a recorded change beside a rotation: %v", err)
 	}
-	must(t, w.role.Change(t.Context(), nil, func(s *State) error { s.Policy.MaxRetries = 3; return nil }))
+	must(t, w.role.change(t.Context(), nil, func(s *State) error { s.Policy.MaxRetries = 3; return nil }))
 	joined, err := w.role.Start(t.Context(), Request{Kind: KindRotate, RequestID: "first"})
 	if err != nil || joined != run {
 		t.Errorf("the same request did not join: %v", err)

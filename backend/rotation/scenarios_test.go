@@ -70,7 +70,7 @@ func prepare(secrets ...string) func(*testing.T, *world) {
 	return func(t *testing.T, w *world) {
 		t.Helper()
 		w.boot(t)
-		must(t, w.role.Change(t.Context(), nil, func(s *State) error {
+		must(t, w.role.change(t.Context(), nil, func(s *State) error {
 			s.Deleted = false
 			s.Policy = Policy{AutoRotate: true, Period: 90 * 24 * time.Hour, Overlap: 24 * time.Hour, RefreshInterval: time.Minute}
 			return nil

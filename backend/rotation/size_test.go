@@ -15,7 +15,7 @@ func TestARoleMayNotOutgrowStorage(t *testing.T) {
 	describe := func(bytes int) error {
 		config, err := json.Marshal(strings.Repeat("x", bytes))
 		must(t, err)
-		return w.role.Change(t.Context(), nil, func(s *State) error {
+		return w.role.change(t.Context(), nil, func(s *State) error {
 			s.Secrets["db"].Config = config
 			return nil
 		})
