@@ -46,8 +46,8 @@ type backend struct {
 	metrics   *metrics
 	ledger    *ledger
 	postgres  *secret.Postgres
-	types     map[string]secret.Type
-	admin     secret.Type
+	types     secretTypes
+	admin     secret.Values
 	claims    claims
 	managed   *managedUsers
 	direct    direct
@@ -70,7 +70,7 @@ type backend struct {
 // Factory makes a backend. It does no I/O: Vault also calls it while a plugin is
 // registered, without a storage.
 func Factory(ctx context.Context, conf *logical.BackendConfig) (logical.Backend, error) {
-	b := newBackend(time.Now) //nolint:contextcheck // a backend outlives the call that makes it
+	b := newBackend(time.Now, secret.Types) //nolint:contextcheck // a backend outlives the call that makes it
 	if conf != nil {
 		b.uuid = conf.BackendUUID
 	}
@@ -80,14 +80,15 @@ func Factory(ctx context.Context, conf *logical.BackendConfig) (logical.Backend,
 	return b, nil
 }
 
-func newBackend(now func() time.Time) *backend {
+// newBackend returns a backend whose secrets can have those types.
+func newBackend(now func() time.Time, types func(*secret.Postgres, secret.Passwords) map[string]secret.Type) *backend {
 	b := &backend{now: now, usage: newUsage(now), claims: claims{reserved: map[claim]managedUser{}}, managed: newManagedUsers()}
 	b.settings.Store(&settings{})
 	ctx, stop := context.WithCancel(context.Background())
 	b.stop = stop
 	b.postgres = secret.NewPostgres(b.connection, b.ownerOf)
 	b.postgres.Now = now
-	b.types = secret.Types(b.postgres, passwordPolicies{b})
+	b.types = types(b.postgres, passwordPolicies{b})
 	b.admin = secret.NewAdmin(b.postgres)
 	b.engine = b.newEngine(ctx)
 	b.registry = roles.New(b.engine, (&store{b}).List)

@@ -18,6 +18,7 @@ import (
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
 )
 
 // clock is the time of a test: it stands still until it is moved.
@@ -47,6 +48,8 @@ type mount struct {
 	clock   *clock
 	system  *logical.StaticSystemView
 	said    *transcript
+	// types are those that secrets can have.
+	types func(*secret.Postgres, secret.Passwords) map[string]secret.Type
 }
 
 func newMount(t *testing.T) *mount {
@@ -62,6 +65,7 @@ func unbooted(t *testing.T) *mount {
 		T: t, storage: newStorage(), said: &transcript{},
 		clock:  &clock{t: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)},
 		system: &logical.StaticSystemView{ReplicationStateVal: consts.ReplicationUnknown},
+		types:  secret.Types,
 	}
 	m.policy("letters", func() (string, error) { return strings.Repeat("a", 30) + uid(t), nil })
 	t.Cleanup(func() { m.storage.findIn(t, m.said.text()) })
@@ -88,7 +92,7 @@ func (m *mount) boot() {
 // made is a backend as Vault makes it, before it is initialized.
 func (m *mount) made() *backend {
 	m.Helper()
-	b := newBackend(m.clock.now)
+	b := newBackend(m.clock.now, m.types)
 	conf := &logical.BackendConfig{
 		Logger: hclog.New(&hclog.LoggerOptions{Level: hclog.Trace, Output: m.said}),
 		System: m.system, StorageView: m.storage, BackendUUID: "test",

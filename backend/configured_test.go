@@ -10,6 +10,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
 )
 
 // lastChanges are those of the newest record of role r, as JSON.
@@ -103,7 +104,7 @@ func TestChangesKeepWhatAnswers(t *testing.T) {
 // TestPlainFieldsAreFields finds a field that is recorded with its value and that no
 // path has any more.
 func TestPlainFieldsAreFields(t *testing.T) {
-	known := union(checkSchema(), secretFields())
+	known := union(checkSchema(), newBackend(time.Now, secret.Types).types.fields())
 	for _, name := range append([]string{"url"}, append(plainFields, durations...)...) {
 		if known[name] == nil {
 			t.Errorf("%s is no field", name)

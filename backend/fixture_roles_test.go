@@ -36,7 +36,7 @@ func (m *maker) atRest() {
 	m.add("orders", "db", databaseType, pair, nil)
 	m.add("orders", "jwt", jwtType, `{"algorithm":"HS512"}`, nil)
 	m.add("orders", "api", apiKeyType, `{"prefix":"orders"}`, nil)
-	m.add("orders", "pin", randomType, `{"length":40}`, nil)
+	m.add("orders", "pin", "random", `{"length":40}`, nil)
 	m.rotate("orders", rotation.Request{Reason: "a fixture", RequestID: "request-rotate"})
 	m.rotate("orders", rotation.Request{Kind: rotation.KindRollback, Secrets: []string{"jwt"}})
 
@@ -53,7 +53,7 @@ func (m *maker) atRest() {
 	m.rotate("weekly", rotation.Request{})
 
 	m.ask(logical.UpdateOperation, "roles/tired", d("rotation_period", "1m", "overlap", "20s", "refresh_interval", "5s", "max_retries", 1))
-	m.add("tired", "pin", randomType, `{"password_policy":"gone"}`, rotation.Material{"value": "fixture-imported-value"})
+	m.add("tired", "pin", "random", `{"password_policy":"gone"}`, rotation.Material{"value": "fixture-imported-value"})
 	for range 2 {
 		m.clock.advance(5 * time.Minute)
 		if m.do("tired", rotation.Request{Kind: rotation.KindRotate, Trigger: rotation.TriggerSchedule}) == nil {

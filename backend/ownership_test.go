@@ -12,11 +12,12 @@ import (
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
 )
 
 // TestManagedUsers follows roles as they come, change, cannot be read, and go.
 func TestManagedUsers(t *testing.T) {
-	b := newBackend(time.Now)
+	b := newBackend(time.Now, secret.Types)
 	t.Cleanup(b.stop)
 	note := func(name, config string) {
 		t.Helper()
@@ -82,7 +83,7 @@ func (s *silent) Save(ctx context.Context, key string, state *rotation.State) er
 // TestManagedUsersOfAStateInDoubt does not miss the users of a state of which it was
 // not known at first that it had been saved.
 func TestManagedUsersOfAStateInDoubt(t *testing.T) {
-	b := newBackend(time.Now)
+	b := newBackend(time.Now, secret.Types)
 	t.Cleanup(b.stop)
 	var storage logical.Storage = newStorage()
 	b.storage.Store(&storage)

@@ -40,7 +40,7 @@ func (b *backend) pathCredsSecret() *framework.Path {
 		DisplayAttrs: attributes("read", "secret-credentials"),
 		Fields:       fields,
 		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.ReadOperation: operation(b.pathCredsSecretRead, "Read the value of one secret.", credsAnswer()),
+			logical.ReadOperation: operation(b.pathCredsSecretRead, "Read the value of one secret.", b.types.credsAnswer()),
 		},
 		HelpSynopsis:    "Read the current value of one secret of a role.",
 		HelpDescription: oneLine(credsHelp),
@@ -69,10 +69,10 @@ func credsHeader() map[string]*framework.FieldSchema {
 }
 
 // credsAnswer declares what one secret answers, whatever its type is.
-func credsAnswer() map[string]*framework.FieldSchema {
+func (t secretTypes) credsAnswer() map[string]*framework.FieldSchema {
 	fields := credsHeader()
-	for _, typeName := range typeNames() {
-		for _, name := range typeSchemas[typeName].answers {
+	for _, typeName := range t.names() {
+		for _, name := range t[typeName].Schema().Answers {
 			fields[name] = sensitive("Of type " + typeName + ".")
 		}
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
 )
 
 // creationWait bounds how long creating a secret keeps its request waiting.
@@ -21,12 +22,12 @@ func (b *backend) pathSecrets() *framework.Path {
 	return &framework.Path{
 		Pattern:        "secrets/" + framework.GenericNameRegex("role") + "/" + framework.GenericNameRegex("name"),
 		DisplayAttrs:   attributes("", "secret"),
-		Fields:         secretFields(),
+		Fields:         b.types.fields(),
 		ExistenceCheck: b.pathSecretExists,
 		Operations: map[logical.Operation]framework.OperationHandler{
 			logical.CreateOperation: mutation(b.pathSecretCreate, "Create a secret, with its first value.", operationAnswer("role")),
 			logical.UpdateOperation: mutation(b.pathSecretUpdate, "Change the configuration of a secret. Its value stays.", nil),
-			logical.ReadOperation:   operation(b.pathSecretRead, "Read the configuration of a secret, without its value.", secretAnswer()),
+			logical.ReadOperation:   operation(b.pathSecretRead, "Read the configuration of a secret, without its value.", b.types.answer()),
 			logical.DeleteOperation: mutation(b.pathSecretDelete, "Forget a secret and its values.", nil),
 		},
 		HelpSynopsis:    "Manage the secrets of a role.",
@@ -34,52 +35,25 @@ func (b *backend) pathSecrets() *framework.Path {
 	}
 }
 
-func secretFields() map[string]*framework.FieldSchema {
-	return map[string]*framework.FieldSchema{
-		"role":                    nameField("Name of the role."),
-		"name":                    nameField("Name of the secret within the role."),
-		"type":                    {Type: framework.TypeString, Description: "Type of the secret.", AllowedValues: []any{databaseType, jwtType, apiKeyType, randomType}},
-		"connection":              field(framework.TypeString, "database: name of the connection that reaches its server."),
-		"rotation_strategy":       field(framework.TypeString, "database: single_user, the default, or alternating_users, during whose rotations no login ever fails."),
-		"usernames":               field(framework.TypeCommaStringSlice, "database: the user, or the two alternating users. They must exist."),
-		"verification_statements": field(framework.TypeStringSlice, "database: SQL that a new login must be able to run before it is handed out. It is rolled back."),
-		"rotation_statements":     field(framework.TypeStringSlice, "database: SQL that sets the password, instead of ALTER ROLE; with {{username}} and {{password}}. It runs with search_path = pg_catalog: names of your own need their schema."),
-		"on_overlap_end": {Type: framework.TypeString, AllowedValues: []any{"retire", "wait", "terminate"}, Description: oneLine(`database: what becomes
-			of sessions that logged in with the previous password, when its overlap ends. retire, the default: they go on, and history tells
-			how many. wait: the overlap goes on as long as there are any, at most for drain_timeout and to the next scheduled rotation.
-			terminate: they are ended once the login is retired, by revoke_previous as well. With single_user these are the sessions that
-			began before the rotation.`)},
-		"drain_timeout":   field(framework.TypeDurationSecond, "database: how long on_overlap_end=wait waits at most; an hour by default, at most 24."),
-		"password_policy": field(framework.TypeString, "database, random: name of a Vault password policy."),
-		"algorithm":       field(framework.TypeString, "jwt: HS256, the default, HS384, HS512, RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512 or EdDSA, which is Ed25519 too."),
-		"key_bits":        field(framework.TypeInt, "jwt: size of RSA keys: 2048, the default, 3072 or 4096; 0 for the default."),
-		"exportable":      field(framework.TypeBool, "jwt: whether creds answers the private key; it is for signing elsewhere than at jwt/<role>/<secret>/sign."),
-		"issuer":          field(framework.TypeString, "jwt: the claim iss of every token; the URL of jwks/<role>/<secret> to have an OpenID discovery document."),
-		"audience":        field(framework.TypeCommaStringSlice, "jwt: the claim aud of every token."),
-		"max_ttl":         field(framework.TypeDurationSecond, "jwt: how long a token lives at most, and if it asks for nothing else; 1 h by default. Never longer than the overlap."),
-		"allowed_claims":  field(framework.TypeCommaStringSlice, "jwt: the claims that whoever has a token signed may name, as they are written; all by default."),
-		"denied_claims":   field(framework.TypeCommaStringSlice, "jwt: the claims that they may not name, nor any name that libraries take for one of them, as in another case."),
-		"claims_template": field(framework.TypeString, "jwt: JSON object of claims from the caller's identity, with the templates of Vault's identity tokens, such as {\"sub\": {{identity.entity.name}}}."),
-		"prefix":          field(framework.TypeString, "api_key: what every key begins with, so that scanners recognize it."),
-		"length":          field(framework.TypeInt, "api_key, random: number of random characters. For api_key 22 to 128, of 5.95 bits each; 43 by default, which are 256 bits."),
-		"hash_only": field(framework.TypeBool, oneLine(`api_key: keep only the SHA-256 of each key. The key is in the answer, which is always
-			response-wrapped, of the request that made it: creating the secret, or rotating by hand. Schedules leave the secret alone,
-			because nobody would be given the key; creds answers key_sha256.`)),
-		"charset":              field(framework.TypeString, "random: the characters to choose from."),
-		"skip_import_rotation": field(framework.TypeBool, "Take over the supplied value, after proving that it works, instead of making a first one."),
-		"password":             sensitive("database: password to import, of the first user."),
-		"secret":               sensitive("jwt: key of an HMAC to import, used as the bytes of this text."),
-		"private_key":          sensitive("jwt: private key to import, as PEM (PKCS #8, PKCS #1, SEC 1) or as JWK."),
-		"key":                  sensitive("api_key: key to import."),
-		"value":                sensitive("random: value to import."),
+// fields are those of requests about secrets.
+func (t secretTypes) fields() map[string]*framework.FieldSchema {
+	fields := t.schema()
+	fields["role"], fields["name"] = nameField("Name of the role."), nameField("Name of the secret within the role.")
+	fields["type"] = field(framework.TypeString, "Type of the secret.")
+	for _, name := range t.names() {
+		fields["type"].AllowedValues = append(fields["type"].AllowedValues, name)
 	}
+	fields["skip_import_rotation"] = field(framework.TypeBool, "Take over the supplied value, after proving that it works, instead of making a first one.")
+	return fields
 }
 
-// secretAnswer is what reading a secret shows: its configuration, no value.
-func secretAnswer() map[string]*framework.FieldSchema {
-	fields := secretFields()
-	for _, name := range []string{"role", "name", "skip_import_rotation", "password", "secret", "private_key", "key", "value"} {
-		delete(fields, name)
+// answer is what reading a secret shows: its configuration, no value.
+func (t secretTypes) answer() map[string]*framework.FieldSchema {
+	fields := t.fields()
+	for _, typeName := range t.names() {
+		for _, name := range append(settingNames(t[typeName].Schema().Imports), "role", "name", "skip_import_rotation") {
+			delete(fields, name)
+		}
 	}
 	fields["version"] = field(framework.TypeInt, "Version of the role at which the current value was committed.")
 	return fields
@@ -147,19 +121,20 @@ func (b *backend) create(ctx context.Context, r *rotation.Role, request rotation
 func (b *backend) draftSecret(r *rotation.Role, d *framework.FieldData) (*rotation.Secret, error) {
 	name, typeName := d.Get("name").(string), d.Get("type").(string)
 	if typeName == "" {
-		return nil, invalid("type", "is missing; the types are: %s", sample(typeNames()))
+		return nil, invalid("type", "is missing; the types are: %s", sample(b.types.names()))
 	}
-	if err := errorsFirst(checkTypeFields(d, typeName), checkFlat(r.Snapshot(), name, typeName)); err != nil {
+	if err := errorsFirst(b.types.checkFields(d, typeName), b.types.checkFlat(r.Snapshot(), name, typeName)); err != nil {
 		return nil, err
 	}
-	config, err := takeConfig(d, typeName, nil)
+	config, err := b.types.take(d, typeName, nil)
 	if err != nil {
 		return nil, err
 	}
 	if err := errorsFirst(b.types[typeName].Validate(config), checkTokens(typeName, config, r.Snapshot().Terms)); err != nil {
 		return nil, err
 	}
-	return &rotation.Secret{Name: name, Type: typeName, Config: config, ShownOnce: d.Get("hash_only").(bool)}, nil
+	once, ok := b.types[typeName].(secret.ShownOnce)
+	return &rotation.Secret{Name: name, Type: typeName, Config: config, ShownOnce: ok && once.IsShownOnce(config)}, nil
 }
 
 // creation asks for the secret's first value: the supplied one, or a new one. It
@@ -168,11 +143,10 @@ func (b *backend) creation(ctx context.Context, req *logical.Request, d *framewo
 	t := b.types[added.Type]
 	request := b.newRequest(req, rotation.KindCreate)
 	request.Added = added
-	field, err := importField(d, added)
+	field, supplied, isSupplied, err := b.types.supplied(d, added)
 	if err != nil {
 		return nil, err
 	}
-	supplied, isSupplied := d.GetOk(field)
 	skip := d.Get("skip_import_rotation").(bool)
 	var material rotation.Material
 	switch {
@@ -182,7 +156,7 @@ func (b *backend) creation(ctx context.Context, req *logical.Request, d *framewo
 		return nil, invalid("skip_import_rotation", "needs the value to take over in the field %s", field)
 	case skip:
 		request.Kind = rotation.KindImport
-		material, err = t.Import(*added, supplied.(string))
+		material, err = t.Import(*added, supplied)
 		request.Supplied = material
 	default:
 		material, err = t.Create(ctx, *added)
@@ -248,10 +222,10 @@ func (b *backend) reconfigured(r *rotation.Role, s *rotation.State, d *framework
 	if stored == nil {
 		return nil, invalid("name", "role %s has no secret %q; it has: %s", r.Name, d.Get("name"), sample(s.Names()))
 	}
-	if err := checkSecretUpdate(d, stored); err != nil {
+	if err := b.types.checkUpdate(d, stored); err != nil {
 		return nil, err
 	}
-	config, err := takeConfig(d, stored.Type, stored.Config)
+	config, err := b.types.take(d, stored.Type, stored.Config)
 	if err != nil {
 		return nil, err
 	}
@@ -273,7 +247,7 @@ func (b *backend) checkOverlapEnd(ctx context.Context, r *rotation.Role, d *fram
 	}
 	updated := *stored
 	var err error
-	if updated.Config, err = takeConfig(d, stored.Type, stored.Config); err != nil {
+	if updated.Config, err = b.types.take(d, stored.Type, stored.Config); err != nil {
 		return err
 	}
 	if err := b.types[stored.Type].Validate(updated.Config); err != nil {
@@ -305,17 +279,17 @@ func (b *backend) checkNewStatements(r *rotation.Role, d *framework.FieldData) e
 	return b.checkStatementsAllowed(connection.Config.Access, config)
 }
 
-// checkSecretUpdate refuses what an update cannot do.
-func checkSecretUpdate(d *framework.FieldData, stored *rotation.Secret) error {
+// checkUpdate refuses what an update cannot do.
+func (t secretTypes) checkUpdate(d *framework.FieldData, stored *rotation.Secret) error {
 	if v, ok := d.GetOk("type"); ok && v != stored.Type {
 		return invalid("type", "of an existing secret cannot be changed from %s to %s; delete the secret and create it again", stored.Type, v)
 	}
-	for _, name := range append(typeSchemas[stored.Type].imports(), "skip_import_rotation") {
+	for _, name := range append(settingNames(t[stored.Type].Schema().Imports), "skip_import_rotation") {
 		if _, ok := d.GetOk(name); ok {
 			return invalid(name, "is for creating a secret; this one exists, and rotate gives it a new value")
 		}
 	}
-	return checkTypeFields(d, stored.Type)
+	return t.checkFields(d, stored.Type)
 }
 
 // pathSecretRead corresponds to READ on secrets/:role/:secret.

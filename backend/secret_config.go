@@ -2,6 +2,8 @@ package backend
 
 import (
 	"encoding/json"
+	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -11,155 +13,126 @@ import (
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
 )
 
-// The names of the types of secrets.
+// The types of secrets that have paths of their own, or users of databases.
 const (
 	databaseType = "database"
 	jwtType      = "jwt"
 	apiKeyType   = "api_key"
-	randomType   = "random"
 )
 
-// typeSchema is what the paths know about a type: which fields of a request are
-// its own, which of them carries a value to import, and what creds answers.
-type typeSchema struct {
-	fields      []string
-	importField string
-	// keyField carries the value instead where the algorithm has private keys.
-	keyField string
-	answers  []string
+// secretTypes are the types that a role's secrets can have, by name.
+type secretTypes map[string]secret.Type
+
+// names lists them in alphabetical order.
+func (t secretTypes) names() []string { return slices.Sorted(maps.Keys(t)) }
+
+// all are the fields that belong to a type.
+func (t secretTypes) all(typeName string) []secret.Field {
+	schema := t[typeName].Schema()
+	return append(slices.Clone(schema.Settings), schema.Imports...)
 }
 
-// imports are the fields that may carry a value.
-func (s typeSchema) imports() []string {
-	if s.keyField == "" {
-		return []string{s.importField}
+// settingNames are the names of fields.
+func settingNames(fields []secret.Field) []string {
+	names := make([]string, 0, len(fields))
+	for _, f := range fields {
+		names = append(names, f.Name)
 	}
-	return []string{s.importField, s.keyField}
-}
-
-// all are the fields that belong to the type.
-func (s typeSchema) all() []string { return append(slices.Clone(s.fields), s.imports()...) }
-
-var typeSchemas = map[string]typeSchema{
-	databaseType: {
-		fields:      []string{"connection", "rotation_strategy", "usernames", "verification_statements", "rotation_statements", "password_policy", "on_overlap_end", "drain_timeout"},
-		importField: "password",
-		answers:     []string{"username", "password", "host", "port", "database", "sslmode", "ssl_root_certificate", "connection_string"},
-	},
-	jwtType: {
-		fields: []string{
-			"algorithm", "key_bits", "exportable", "issuer", "audience", "max_ttl", "allowed_claims", "denied_claims", "claims_template",
-		},
-		importField: "secret",
-		keyField:    "private_key",
-		answers: []string{
-			"algorithm", "kid", "secret", "public_key", "public_jwk", "private_key", "private_jwk",
-			"previous_algorithm", "previous_kid", "previous_secret", "previous_public_key",
-		},
-	},
-	apiKeyType: {
-		fields:      []string{"prefix", "length", "hash_only"},
-		importField: "key",
-		answers:     []string{"key", "previous_key", "key_sha256", "previous_key_sha256"},
-	},
-	randomType: {
-		fields:      []string{"password_policy", "length", "charset"},
-		importField: "value",
-		answers:     []string{"value"},
-	},
-}
-
-// typeNames lists the types in alphabetical order.
-func typeNames() []string {
-	names := make([]string, 0, len(typeSchemas))
-	for name := range typeSchemas {
-		names = append(names, name)
-	}
-	slices.Sort(names)
 	return names
 }
 
-// checkTypeFields refuses fields that belong to another type.
-func checkTypeFields(d *framework.FieldData, typeName string) error {
-	schema, ok := typeSchemas[typeName]
-	if !ok {
-		return invalid("type", "%q is not a type of secret; the types are: %s", typeName, strings.Join(typeNames(), ", "))
+// schema declares the fields of all types. What is a field of several says so.
+func (t secretTypes) schema() map[string]*framework.FieldSchema {
+	declared, owners, helps := map[string]*framework.FieldSchema{}, map[string][]string{}, map[string][]string{}
+	for _, typeName := range t.names() {
+		for _, f := range t.all(typeName) {
+			declared[f.Name] = fieldSchema(f)
+			owners[f.Name], helps[f.Name] = append(owners[f.Name], typeName), append(helps[f.Name], f.Help)
+		}
 	}
-	for other, s := range typeSchemas {
-		for _, name := range s.all() {
-			if _, named := d.GetOk(name); named && !slices.Contains(schema.all(), name) {
-				return invalid(name, "is a field of type %s, not of type %s, which has: %s", other, typeName, strings.Join(schema.all(), ", "))
+	for name, f := range declared {
+		f.Description = strings.Join(owners[name], ", ") + ": " + helps[name][0]
+		if len(slices.Compact(slices.Clone(helps[name]))) > 1 {
+			f.Description = ""
+			for i, help := range helps[name] {
+				f.Description += " " + owners[name][i] + ": " + help
+			}
+			f.Description = strings.TrimSpace(f.Description)
+		}
+	}
+	return declared
+}
+
+// fieldSchema declares a field as Vault's framework has it.
+func fieldSchema(f secret.Field) *framework.FieldSchema {
+	kinds := map[secret.Kind]framework.FieldType{
+		secret.Names: framework.TypeCommaStringSlice, secret.Texts: framework.TypeStringSlice, secret.Number: framework.TypeInt,
+		secret.Seconds: framework.TypeDurationSecond, secret.Switch: framework.TypeBool,
+	}
+	declared := field(or(kinds[f.Kind], framework.TypeString), f.Help)
+	if f.Kind == secret.Hidden {
+		declared = sensitive(f.Help)
+	}
+	for _, value := range f.Values {
+		declared.AllowedValues = append(declared.AllowedValues, value)
+	}
+	return declared
+}
+
+// checkFields refuses fields that belong to another type.
+func (t secretTypes) checkFields(d *framework.FieldData, typeName string) error {
+	if t[typeName] == nil {
+		return invalid("type", "%q is not a type of secret; the types are: %s", typeName, strings.Join(t.names(), ", "))
+	}
+	own := settingNames(t.all(typeName))
+	for _, other := range t.names() {
+		for _, name := range settingNames(t.all(other)) {
+			if _, named := d.GetOk(name); named && !slices.Contains(own, name) {
+				return invalid(name, "is a field of type %s, not of type %s, which has: %s", other, typeName, strings.Join(own, ", "))
 			}
 		}
 	}
 	return nil
 }
 
-// takeConfig applies the fields of the request to a stored configuration, which
-// is empty for a new secret.
-func takeConfig(d *framework.FieldData, typeName string, stored json.RawMessage) (json.RawMessage, error) {
-	switch typeName {
-	case databaseType:
-		return take(stored, func(c *secret.DatabaseConfig) {
-			takeString(d, "connection", &c.Connection)
-			takeString(d, "rotation_strategy", &c.RotationStrategy)
-			takeString(d, "password_policy", &c.PasswordPolicy)
-			takeString(d, "on_overlap_end", &c.OnOverlapEnd)
-			takeNumber(d, "drain_timeout", &c.DrainTimeout)
-			takeStrings(d, "usernames", &c.Usernames)
-			takeStrings(d, "verification_statements", &c.VerificationStatements)
-			takeStrings(d, "rotation_statements", &c.RotationStatements)
-			c.RotationStrategy = or(c.RotationStrategy, secret.SingleUser)
-		})
-	case jwtType:
-		return take(stored, func(c *secret.JWTConfig) {
-			takeString(d, "algorithm", &c.Algorithm)
-			takeNumber(d, "key_bits", &c.KeyBits)
-			takeBool(d, "exportable", &c.Exportable)
-			takeString(d, "issuer", &c.Issuer)
-			takeStrings(d, "audience", &c.Audience)
-			takeNumber(d, "max_ttl", &c.MaxTTL)
-			takeStrings(d, "allowed_claims", &c.AllowedClaims)
-			takeStrings(d, "denied_claims", &c.DeniedClaims)
-			takeString(d, "claims_template", &c.ClaimsTemplate)
-			c.Algorithm = secret.AlgorithmName(or(c.Algorithm, secret.DefaultAlgorithm))
-		})
-	case apiKeyType:
-		return take(stored, func(c *secret.APIKeyConfig) {
-			takeString(d, "prefix", &c.Prefix)
-			takeNumber(d, "length", &c.Length)
-			takeBool(d, "hash_only", &c.HashOnly)
-		})
-	default:
-		return take(stored, func(c *secret.RandomConfig) {
-			takeString(d, "password_policy", &c.PasswordPolicy)
-			takeString(d, "charset", &c.Charset)
-			takeNumber(d, "length", &c.Length)
-		})
-	}
-}
-
-// take decodes a configuration, changes it, and encodes it again.
-func take[C any](stored json.RawMessage, change func(*C)) (json.RawMessage, error) {
-	var c C
+// take applies the fields of the request to a stored configuration, which is empty for a
+// new secret.
+func (t secretTypes) take(d *framework.FieldData, typeName string, stored json.RawMessage) (json.RawMessage, error) {
+	config := map[string]any{}
 	if len(stored) > 0 {
-		if err := json.Unmarshal(stored, &c); err != nil {
-			return nil, err
+		if err := json.Unmarshal(stored, &config); err != nil {
+			return nil, fmt.Errorf("decode configuration: %w", err)
 		}
 	}
-	change(&c)
-	return json.Marshal(c)
+	for _, f := range t[typeName].Schema().Settings {
+		if v, ok := d.GetOk(f.Name); ok {
+			config[f.Name] = v
+		}
+	}
+	raw, err := json.Marshal(config)
+	if err != nil {
+		return nil, fmt.Errorf("encode configuration: %w", err)
+	}
+	return t[typeName].Normalize(raw)
+}
+
+// supplied is the value that a request gives to be taken over, and its field.
+func (t secretTypes) supplied(d *framework.FieldData, s *rotation.Secret) (field, value string, given bool, err error) {
+	field, err = t[s.Type].ImportField(s.Config, func(name string) bool {
+		_, named := d.GetOk(name)
+		return named
+	})
+	if err != nil {
+		return "", "", false, err
+	}
+	v, given := d.GetOk(field)
+	value, _ = v.(string)
+	return field, value, given, nil
 }
 
 func takeString(d *framework.FieldData, name string, target *string) {
 	if v, ok := d.GetOk(name); ok {
 		*target = v.(string)
-	}
-}
-
-func takeStrings(d *framework.FieldData, name string, target *[]string) {
-	if v, ok := d.GetOk(name); ok {
-		*target = v.([]string)
 	}
 }
 
@@ -175,6 +148,12 @@ func takeBool(d *framework.FieldData, name string, target *bool) {
 	}
 }
 
+func takeStrings(d *framework.FieldData, name string, target *[]string) {
+	if v, ok := d.GetOk(name); ok {
+		*target = v.([]string)
+	}
+}
+
 // rolewideAnswers are the names that creds/:role answers beside those of secrets.
 var rolewideAnswers = []string{
 	"version", "last_vault_rotation", "next_vault_rotation", "rotation_period", "ttl", "changed",
@@ -182,20 +161,20 @@ var rolewideAnswers = []string{
 
 // checkFlat refuses a name whose answers would collide with those of another
 // secret when creds/:role answers all of them side by side.
-func checkFlat(s *rotation.Snapshot, name, typeName string) error {
+func (t secretTypes) checkFlat(s *rotation.Snapshot, name, typeName string) error {
 	taken := map[string]string{}
 	for _, answer := range rolewideAnswers {
 		taken[answer] = "what creds answers for the whole role"
 	}
 	for other, existing := range s.Secrets {
-		if other == name {
-			continue // this request, delivered again
+		if other == name || t[existing.Type] == nil {
+			continue // this request, delivered again, or of a type that is no more
 		}
-		for _, answer := range typeSchemas[existing.Type].answers {
+		for _, answer := range t[existing.Type].Schema().Answers {
 			taken[other+"_"+answer] = "secret " + other
 		}
 	}
-	for _, answer := range typeSchemas[typeName].answers {
+	for _, answer := range t[typeName].Schema().Answers {
 		if owner := taken[name+"_"+answer]; owner != "" {
 			return invalid("name", "%q would make creds answer %s twice, for it and for %s; choose another name", name, name+"_"+answer, owner)
 		}

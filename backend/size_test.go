@@ -12,6 +12,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
 )
 
 // sizes are the numbers of roles at which costs are compared.
@@ -76,7 +77,7 @@ func (c *crowd) boot() {
 	if c.b != nil {
 		c.b.Cleanup(context.Background())
 	}
-	c.b = newBackend(time.Now)
+	c.b = newBackend(time.Now, secret.Types)
 	err := c.b.Setup(context.Background(), &logical.BackendConfig{
 		Logger: hclog.NewNullLogger(), StorageView: c.storage, BackendUUID: "test", System: &logical.StaticSystemView{},
 	})

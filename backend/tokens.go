@@ -14,27 +14,6 @@ import (
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
 )
 
-// importField is the field that carries the value to import, and refuses the one
-// that is for keys of another kind.
-func importField(d *framework.FieldData, added *rotation.Secret) (string, error) {
-	schema := typeSchemas[added.Type]
-	if schema.keyField == "" {
-		return schema.importField, nil
-	}
-	config, err := secret.ReadJWTConfig(added.Config)
-	if err != nil {
-		return "", err
-	}
-	right, wrong := schema.keyField, schema.importField
-	if secret.Symmetric(config.Algorithm) {
-		right, wrong = wrong, right
-	}
-	if _, named := d.GetOk(wrong); named {
-		return "", invalid(wrong, "is not for keys of %s: give the key in %s, or set algorithm to the one of the key", config.Algorithm, right)
-	}
-	return right, nil
-}
-
 // checkTokens refuses a configuration whose tokens would outlive their keys, and a
 // template that makes no claims.
 func checkTokens(typeName string, config json.RawMessage, terms rotation.Terms) error {

@@ -12,7 +12,7 @@ import (
 )
 
 var (
-	_ Type               = (*admin)(nil)
+	_ Values             = (*admin)(nil)
 	_ rotation.Completer = (*admin)(nil)
 )
 
@@ -28,7 +28,7 @@ type admin struct {
 
 // NewAdmin returns the type of a connection's administrator. Its Import does not
 // know the user name: see ImportAdmin.
-func NewAdmin(postgres *Postgres) Type { return &admin{postgres: postgres} }
+func NewAdmin(postgres *Postgres) Values { return &admin{postgres: postgres} }
 
 // ImportAdmin makes the material of an administrator whose password the operator
 // supplied. Its errors wrap rotation.ErrInvalid.

@@ -43,6 +43,33 @@ type apiKey struct{ local }
 
 const originImported = "imported"
 
+// Schema implements Type.
+func (apiKey) Schema() Schema {
+	return Schema{
+		Settings: []Field{
+			{Name: "prefix", Help: "what every key begins with, so that scanners recognize it."},
+			{Name: "length", Kind: Number, Help: "number of random characters, 22 to 128, of 5.95 bits each; 43 by default, which are 256 bits."},
+			{Name: "hash_only", Kind: Switch, Help: "keep only the SHA-256 of each key. The key is in the answer, which is always response-wrapped, of the request that made it: creating the secret, or rotating by hand. Schedules leave the secret alone, because nobody would be given the key; creds answers key_sha256."},
+		},
+		Imports: []Field{{Name: "key", Kind: Hidden, Help: "key to import."}},
+		Answers: []string{"key", "previous_key", "key_sha256", "previous_key_sha256"},
+	}
+}
+
+// Normalize implements Type.
+func (apiKey) Normalize(config json.RawMessage) (json.RawMessage, error) {
+	return rewritten(config, func(*APIKeyConfig) {})
+}
+
+// IsShownOnce implements ShownOnce.
+func (apiKey) IsShownOnce(config json.RawMessage) bool {
+	c, err := apiKeyConfig(config)
+	return err == nil && c.HashOnly
+}
+
+// ImportField implements Type.
+func (apiKey) ImportField(json.RawMessage, func(string) bool) (string, error) { return "key", nil }
+
 // Validate implements Type.
 func (apiKey) Validate(config json.RawMessage) error {
 	_, err := apiKeyConfig(config)

@@ -1,6 +1,7 @@
 package secret
 
 import (
+	"cmp"
 	"encoding/json"
 	"slices"
 	"strings"
@@ -158,6 +159,37 @@ func checkStatements(field string, statements []string) error {
 // manages reports whether username is one of the secret's users.
 func (c databaseSettings) manages(username string) bool {
 	return slices.Contains(c.Usernames, username)
+}
+
+// passwordPolicyHelp is what types say of that field.
+const passwordPolicyHelp = "name of a Vault password policy."
+
+// Schema implements Type.
+func (d *database) Schema() Schema {
+	return Schema{
+		Settings: []Field{
+			{Name: "connection", Help: "name of the connection that reaches its server."},
+			{Name: "rotation_strategy", Help: "single_user, the default, or alternating_users, during whose rotations no login ever fails."},
+			{Name: "usernames", Kind: Names, Help: "the user, or the two alternating users. They must exist."},
+			{Name: "verification_statements", Kind: Texts, Help: "SQL that a new login must be able to run before it is handed out. It is rolled back."},
+			{Name: "rotation_statements", Kind: Texts, Help: "SQL that sets the password, instead of ALTER ROLE; with {{username}} and {{password}}. It runs with search_path = pg_catalog: names of your own need their schema."},
+			{Name: "password_policy", Help: passwordPolicyHelp},
+			{Name: "on_overlap_end", Values: []string{"retire", "wait", "terminate"}, Help: "what becomes of sessions that logged in with the previous password, when its overlap ends. retire, the default: they go on, and history tells how many. wait: the overlap goes on as long as there are any, at most for drain_timeout and to the next scheduled rotation. terminate: they are ended once the login is retired, by revoke_previous as well. With single_user these are the sessions that began before the rotation."},
+			{Name: "drain_timeout", Kind: Seconds, Help: "how long on_overlap_end=wait waits at most; an hour by default, at most 24."},
+		},
+		Imports: []Field{{Name: "password", Kind: Hidden, Help: "password to import, of the first user."}},
+		Answers: []string{"username", "password", "host", "port", "database", "sslmode", "ssl_root_certificate", "connection_string"},
+	}
+}
+
+// Normalize implements Type.
+func (d *database) Normalize(config json.RawMessage) (json.RawMessage, error) {
+	return rewritten(config, func(c *DatabaseConfig) { c.RotationStrategy = cmp.Or(c.RotationStrategy, SingleUser) })
+}
+
+// ImportField implements Type.
+func (d *database) ImportField(json.RawMessage, func(string) bool) (string, error) {
+	return "password", nil
 }
 
 // Validate implements Type. It reaches for no server: Preflight does.

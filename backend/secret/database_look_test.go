@@ -180,7 +180,7 @@ func TestCommitWithoutStandbys(t *testing.T) {
 				s.secret.Pending = s.value(two)
 				s.waitsFor("ghost")
 				began := time.Now()
-				if a, ok := s.Type.(*admin); ok {
+				if a, ok := s.Values.(*admin); ok {
 					must(t, a.replace(t.Context(), s.secret, one, two, unfenced, dontLook)) // they have gone since it looked
 				} else {
 					must(t, s.Set(t.Context(), s.secret, two, unfenced))
@@ -210,14 +210,14 @@ func subjectAt(t *testing.T, name string, pg *testenv.Postgres) *subject {
 		m, err := ImportAdmin(b.admin.Username, b.admin.Password)
 		must(t, err)
 		s.Current = b.value(m)
-		return &subject{Type: NewAdmin(b.postgres), bench: b, secret: s, external: true}
+		return &subject{Values: NewAdmin(b.postgres), bench: b, secret: s, external: true}
 	}
 	c := DatabaseConfig{Usernames: []string{b.user(unique("app"))}}
 	if name == "alternating users" {
 		c.Usernames = b.pair(unique("a"), unique("b"))
 	}
 	d, s := b.database(c)
-	return &subject{Type: d, bench: b, secret: s, external: true}
+	return &subject{Values: d, bench: b, secret: s, external: true}
 }
 
 // TestLookNeedsTheServer can't be made where that is not reached, which is no refusal.

@@ -1,6 +1,7 @@
 package secret
 
 import (
+	"cmp"
 	"encoding/json"
 	"slices"
 	"time"
@@ -31,6 +32,52 @@ type JWTConfig struct {
 	DeniedClaims []string `json:"denied_claims,omitempty"`
 	// ClaimsTemplate makes claims from the identity of who asks for a token.
 	ClaimsTemplate string `json:"claims_template,omitempty"`
+}
+
+// Schema implements Type.
+func (jwtType) Schema() Schema {
+	return Schema{
+		Settings: []Field{
+			{Name: "algorithm", Help: "HS256, the default, HS384, HS512, RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512 or EdDSA, which is Ed25519 too."},
+			{Name: "key_bits", Kind: Number, Help: "size of RSA keys: 2048, the default, 3072 or 4096; 0 for the default."},
+			{Name: "exportable", Kind: Switch, Help: "whether creds answers the private key; it is for signing elsewhere than at jwt/<role>/<secret>/sign."},
+			{Name: "issuer", Help: "the claim iss of every token; the URL of jwks/<role>/<secret> to have an OpenID discovery document."},
+			{Name: "audience", Kind: Names, Help: "the claim aud of every token."},
+			{Name: "max_ttl", Kind: Seconds, Help: "how long a token lives at most, and if it asks for nothing else; 1 h by default. Never longer than the overlap."},
+			{Name: "allowed_claims", Kind: Names, Help: "the claims that whoever has a token signed may name, as they are written; all by default."},
+			{Name: "denied_claims", Kind: Names, Help: "the claims that they may not name, nor any name that libraries take for one of them, as in another case."},
+			{Name: "claims_template", Help: `JSON object of claims from the caller's identity, with the templates of Vault's identity tokens, such as {"sub": {{identity.entity.name}}}.`},
+		},
+		Imports: []Field{
+			{Name: "secret", Kind: Hidden, Help: "key of an HMAC to import, used as the bytes of this text."},
+			{Name: "private_key", Kind: Hidden, Help: "private key to import, as PEM (PKCS #8, PKCS #1, SEC 1) or as JWK."},
+		},
+		Answers: []string{
+			"algorithm", "kid", "secret", "public_key", "public_jwk", "private_key", "private_jwk",
+			"previous_algorithm", "previous_kid", "previous_secret", "previous_public_key",
+		},
+	}
+}
+
+// Normalize implements Type.
+func (jwtType) Normalize(config json.RawMessage) (json.RawMessage, error) {
+	return rewritten(config, func(c *JWTConfig) { c.Algorithm = AlgorithmName(cmp.Or(c.Algorithm, DefaultAlgorithm)) })
+}
+
+// ImportField implements Type: an HMAC has a secret, and the others a private key.
+func (jwtType) ImportField(config json.RawMessage, named func(string) bool) (string, error) {
+	c, err := ReadJWTConfig(config)
+	if err != nil {
+		return "", err
+	}
+	right, wrong := "private_key", "secret"
+	if Symmetric(c.Algorithm) {
+		right, wrong = wrong, right
+	}
+	if named(wrong) {
+		return "", invalid(wrong, "is not for keys of %s: give the key in %s, or set algorithm to the one of the key", c.Algorithm, right)
+	}
+	return right, nil
 }
 
 // DefaultMaxTTL is how long tokens live at most where nothing else is said.

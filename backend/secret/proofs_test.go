@@ -20,7 +20,7 @@ func (b *bench) failures(user string) int {
 }
 
 // replaced is a secret in its overlap: it was given two values, one after the other.
-func (b *bench) replaced(d Type, s rotation.Secret) rotation.Secret {
+func (b *bench) replaced(d Values, s rotation.Secret) rotation.Secret {
 	b.t.Helper()
 	for range 2 {
 		v, err := d.Create(b.t.Context(), s)
@@ -41,7 +41,7 @@ func TestFailuresOnPurposeAreBounded(t *testing.T) {
 	root := secretOf(t, "connection", b.config())
 	root.Current = b.value(databaseMaterial(b.admin.Username, b.admin.Password))
 	for name, c := range map[string]struct {
-		Type
+		Values
 		secret rotation.Secret
 	}{"single_user": {single, singleSecret}, "alternating_users": {double, doubleSecret}, "administrator": {NewAdmin(b.postgres), root}} {
 		t.Run(name, func(t *testing.T) {
@@ -94,7 +94,7 @@ func TestNoFailuresOnPurpose(t *testing.T) {
 	single, singleSecret := b.database(DatabaseConfig{Usernames: []string{b.user(unique("app"))}})
 	double, doubleSecret := b.database(DatabaseConfig{Usernames: b.pair(unique("a"), unique("b"))})
 	for name, c := range map[string]struct {
-		Type
+		Values
 		secret rotation.Secret
 	}{"single_user": {single, singleSecret}, "alternating_users": {double, doubleSecret}, "administrator": {NewAdmin(b.postgres), root}} {
 		t.Run(name, func(t *testing.T) {

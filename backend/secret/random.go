@@ -38,6 +38,27 @@ type random struct {
 	passwords Passwords
 }
 
+// Schema implements Type.
+func (random) Schema() Schema {
+	return Schema{
+		Settings: []Field{
+			{Name: "password_policy", Help: passwordPolicyHelp},
+			{Name: "length", Kind: Number, Help: "number of random characters, up to 1024; 32 by default."},
+			{Name: "charset", Help: "the characters to choose from."},
+		},
+		Imports: []Field{{Name: "value", Kind: Hidden, Help: "value to import."}},
+		Answers: []string{"value"},
+	}
+}
+
+// Normalize implements Type.
+func (random) Normalize(config json.RawMessage) (json.RawMessage, error) {
+	return rewritten(config, func(*RandomConfig) {})
+}
+
+// ImportField implements Type.
+func (random) ImportField(json.RawMessage, func(string) bool) (string, error) { return "value", nil }
+
 // Validate implements Type. Whether the policy exists shows when it is used.
 func (random) Validate(config json.RawMessage) error {
 	_, err := randomConfig(config)

@@ -17,8 +17,23 @@ import (
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
-// Type is one type of secret.
+// Type is one type of secret that roles can have.
 type Type interface {
+	Values
+	// Schema says which fields the type has.
+	Schema() Schema
+	// Normalize returns a configuration that is not validated yet as it is stored. Its
+	// errors wrap rotation.ErrInvalid.
+	Normalize(config json.RawMessage) (json.RawMessage, error)
+	// ImportField returns the field among Schema's Imports that carries a value of such a
+	// configuration. That another one is named is an error, which wraps
+	// rotation.ErrInvalid.
+	ImportField(config json.RawMessage, named func(field string) bool) (string, error)
+}
+
+// Values is what a type knows of its values. That of a connection's administrator is no
+// Type, because no role has it.
+type Values interface {
 	rotation.Driver
 	// Validate checks a configuration as stored in rotation.Secret.Config. Its
 	// errors wrap rotation.ErrInvalid and name the field, what is wrong with it

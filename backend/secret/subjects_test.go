@@ -12,7 +12,7 @@ import (
 
 // subject is one type of secret in one configuration.
 type subject struct {
-	Type
+	Values
 	*bench
 	secret rotation.Secret
 	// external says that there is a target, which must refuse what is not set.
@@ -76,7 +76,7 @@ var subjects = map[string]func(t *testing.T) *subject{
 func localSubject(name string, config any, supplied string) func(t *testing.T) *subject {
 	return func(t *testing.T) *subject {
 		b := &bench{t: t, now: time.Now()}
-		return &subject{Type: Types(nil, policies{})[name], bench: b, secret: secretOf(t, name, config), supplied: supplied}
+		return &subject{Values: Types(nil, policies{})[name], bench: b, secret: secretOf(t, name, config), supplied: supplied}
 	}
 }
 
@@ -107,7 +107,7 @@ func databaseSubject(configure func(b *bench) DatabaseConfig) func(t *testing.T)
 	return func(t *testing.T) *subject {
 		b := newBench(t, shared)
 		d, s := b.database(configure(b))
-		return &subject{Type: d, bench: b, secret: s, external: true, supplied: "their password"}
+		return &subject{Values: d, bench: b, secret: s, external: true, supplied: "their password"}
 	}
 }
 
@@ -117,7 +117,7 @@ func connectionSubject(t *testing.T) *subject {
 	m, err := ImportAdmin(b.admin.Username, b.admin.Password)
 	must(t, err)
 	s.Current = b.value(m)
-	return &subject{Type: NewAdmin(b.postgres), bench: b, secret: s, external: true, supplied: "their password"}
+	return &subject{Values: NewAdmin(b.postgres), bench: b, secret: s, external: true, supplied: "their password"}
 }
 
 // pair creates two users who share an owner role.

@@ -23,7 +23,7 @@ func TestUndoSetsTheSameVerifier(t *testing.T) {
 	root.Current = b.value(databaseMaterial(b.admin.Username, b.admin.Password))
 	for name, c := range map[string]struct {
 		driver interface {
-			Type
+			Values
 			rotation.Completer
 		}
 		secret rotation.Secret
