@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"strings"
 	"sync"
+	"syscall"
 )
 
 // modulePath is this module's, as the linker and the compiler know it.
@@ -61,8 +64,51 @@ func BuildCommand(ctx context.Context, name string, opts BuildOptions) (string, 
 	return s.path(name), nil
 }
 
-// build runs the go command.
+// build makes the binary at path. It is a copy of one that stays in the cache beside
+// the tools: the go command leaves that alone while it is the same, and so links once
+// for all packages whose tests need it. One process builds it at a time.
 func (c command) build(ctx context.Context, path string) error {
+	kept, err := c.kept()
+	if err != nil {
+		return err
+	}
+	lock, err := os.OpenFile(kept+".lock", os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return fmt.Errorf("lock binary: %w", err)
+	}
+	defer lock.Close()                                                     //nolint:errcheck // that ends the lock
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil { //nolint:gosec // it is small
+		return fmt.Errorf("lock binary: %w", err)
+	}
+	if err := c.goBuild(ctx, kept); err != nil {
+		return err
+	}
+	binary, err := os.ReadFile(kept) //nolint:gosec // our own
+	if err != nil {
+		return fmt.Errorf("read binary: %w", err)
+	}
+	return os.WriteFile(path, binary, 0o700) //nolint:gosec // it is to be executed
+}
+
+// kept is where in the cache the binary stays; scripts/prelude.sh says where that is.
+func (c command) kept() (string, error) {
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return "", fmt.Errorf("find cache: %w", err)
+	}
+	dir := filepath.Join(cache, "smvm", "builds")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", fmt.Errorf("make cache: %w", err)
+	}
+	name := []string{c.name}
+	if c.opts.Race {
+		name = append(name, "race")
+	}
+	return filepath.Join(dir, strings.Join(append(name, c.opts.Version, c.opts.Tags), "-")), nil
+}
+
+// goBuild runs the go command.
+func (c command) goBuild(ctx context.Context, path string) error {
 	opts := c.opts
 	root, err := Root()
 	if err != nil {

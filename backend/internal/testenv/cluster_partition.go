@@ -2,6 +2,7 @@ package testenv
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -22,12 +23,11 @@ func (c *Cluster) Disconnect(v *Vault) error { return c.separate(v, cut) }
 
 // Heal ends Isolate and Disconnect, of all nodes.
 func (c *Cluster) Heal() error {
+	var err error
 	for _, front := range c.fronts {
-		if err := front.Heal(); err != nil {
-			return err
-		}
+		err = errors.Join(err, front.Heal())
 	}
-	return nil
+	return err
 }
 
 // separate makes a fault of the node's own front, and of what the node sends

@@ -2,10 +2,12 @@ package testenv
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
 	"strconv"
+	"sync"
 	"time"
 )
 
@@ -29,18 +31,40 @@ func Eventually(ctx context.Context, what string, check func(context.Context) er
 	}
 }
 
+// claims holds what freePort listens at until this process ends.
+var claims struct {
+	mu        sync.Mutex
+	listeners []net.Listener
+}
+
 // freePort returns a TCP port of 127.0.0.1 that nothing listens on. It lies
 // below the range the kernel takes clients' ports from: a server must get the
-// same port again after a restart.
+// same port again after a restart. Until this process ends no other call returns
+// it, in any process, also while its server is down: it is claimed by a listener
+// at 127.0.0.2.
 func freePort(ctx context.Context) (int, error) {
 	var err error
 	for range 100 {
 		port := 20000 + rand.IntN(12000) //nolint:gosec // not a secret
-		var l net.Listener
-		l, err = new(net.ListenConfig).Listen(ctx, "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
-		if err == nil {
-			return port, l.Close()
+		if err = claim(ctx, strconv.Itoa(port)); err == nil {
+			return port, nil
 		}
 	}
 	return 0, fmt.Errorf("find a free port: %w", err)
+}
+
+// claim returns an error if a port is taken, or claimed by anybody.
+func claim(ctx context.Context, port string) error {
+	claimed, err := new(net.ListenConfig).Listen(ctx, "tcp", net.JoinHostPort("127.0.0.2", port))
+	if err != nil {
+		return err
+	}
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", net.JoinHostPort("127.0.0.1", port))
+	if err != nil {
+		return errors.Join(err, claimed.Close())
+	}
+	claims.mu.Lock()
+	defer claims.mu.Unlock()
+	claims.listeners = append(claims.listeners, claimed)
+	return l.Close()
 }

@@ -43,7 +43,7 @@ type Postgres struct {
 	// Host and Port are where it listens. They stay the same over restarts.
 	Host string
 	Port int
-	// Password is the superuser's.
+	// Password is the superuser's, one for all servers that this process starts.
 	Password string
 	// BinDir has the server's programs; psql only where Debian installed it.
 	BinDir string
@@ -80,11 +80,18 @@ func newPostgres(ctx context.Context, opts PostgresOptions) (*Postgres, error) {
 	if err != nil {
 		return nil, err
 	}
-	pg, err := placePostgres(ctx, bin)
+	from, err := pristine(ctx, bin)
 	if err != nil {
-		return pg, err
+		return nil, err
 	}
-	return pg, pg.initCluster(ctx, opts)
+	pg, err := placePostgres(ctx, bin)
+	if err == nil {
+		err = pg.copyCluster(ctx, from)
+	}
+	if err == nil {
+		err = pg.configure(opts)
+	}
+	return pg, err
 }
 
 // Start starts the server again after Shutdown or Kill, with its data.

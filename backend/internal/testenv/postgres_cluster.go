@@ -1,7 +1,6 @@
 package testenv
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -10,40 +9,20 @@ import (
 	"strings"
 )
 
-// initCluster runs initdb and writes the configuration.
-func (pg *Postgres) initCluster(ctx context.Context, opts PostgresOptions) error {
-	if err := pg.makeDirectories(); err != nil {
-		return err
-	}
-	pwfile := pg.scratch.path("password")
-	if err := writeOwned(pwfile, pg.Password+"\n", pg.user); err != nil {
-		return err
-	}
-	// --no-sync leaves out one sync of the whole new cluster; the server itself
-	// syncs as it would in production.
-	initdb := pg.command(ctx, "initdb", "-D", pg.scratch.path("data"), "-U", Superuser, "--pwfile", pwfile,
-		"--auth", "scram-sha-256", "--encoding", "UTF8", "--locale", "C", "--no-sync")
-	if out, err := initdb.CombinedOutput(); err != nil {
-		return fmt.Errorf("run initdb: %w: %s", err, out)
-	}
-	if err := os.Remove(pwfile); err != nil {
-		return fmt.Errorf("remove password file: %w", err)
-	}
-	return pg.configure(opts)
-}
-
-// makeDirectories makes those of the server.
-func (pg *Postgres) makeDirectories() error {
-	for _, dir := range []string{"data", "socket"} {
-		if err := errors.Join(os.Mkdir(pg.scratch.path(dir), 0o700), own(pg.scratch.path(dir), pg.user)); err != nil {
-			return fmt.Errorf("make directory: %w", err)
-		}
+// makeDirectory makes a directory of the server's user.
+func (pg *Postgres) makeDirectory(name string) error {
+	if err := errors.Join(os.Mkdir(pg.scratch.path(name), 0o700), own(pg.scratch.path(name), pg.user)); err != nil {
+		return fmt.Errorf("make directory: %w", err)
 	}
 	return nil
 }
 
-// configure writes postgresql.conf, pg_hba.conf and what TLS needs.
+// configure makes the socket's directory, and writes postgresql.conf, pg_hba.conf and
+// what TLS needs.
 func (pg *Postgres) configure(opts PostgresOptions) error {
+	if err := pg.makeDirectory("socket"); err != nil {
+		return err
+	}
 	settings := map[string]string{
 		"listen_addresses":        pg.Host,
 		"port":                    fmt.Sprint(pg.Port),

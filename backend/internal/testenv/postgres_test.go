@@ -26,8 +26,18 @@ func TestPostgresMajors(t *testing.T) {
 			if version != major {
 				t.Errorf("got PostgreSQL %d, want %d", version, major)
 			}
+			if one, other := identity(t, pg), identity(t, NewPostgres(t, PostgresOptions{Major: major})); one == other || one < 0 || other < 0 {
+				t.Errorf("two servers have the identifiers %d and %d", one, other)
+			}
 		})
 	}
+}
+
+// identity returns the system identifier.
+func identity(t *testing.T, pg *Postgres) (id int64) {
+	t.Helper()
+	must(t, pg.Ask(t.Context(), "SELECT system_identifier FROM pg_control_system()", &id))
+	return id
 }
 
 func TestPostgresRefusesWrongPassword(t *testing.T) {

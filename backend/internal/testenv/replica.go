@@ -2,7 +2,6 @@ package testenv
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"net/url"
@@ -44,7 +43,7 @@ func newReplica(ctx context.Context, primary *Postgres) (*Postgres, error) {
 		return pg, err
 	}
 	pg.Password = primary.Password
-	if err := pg.makeDirectories(); err != nil {
+	if err := pg.makeDirectory("data"); err != nil {
 		return pg, err
 	}
 	copyPrimary := pg.command(ctx, "pg_basebackup", "-D", pg.scratch.path("data"), "-R", "-c", "fast", "--no-sync", "-d", primary.SuperuserDSN())
@@ -119,7 +118,7 @@ func placePostgres(ctx context.Context, bin string) (*Postgres, error) {
 		return nil, err
 	}
 	pg := &Postgres{
-		Host: "127.0.0.1", Password: rand.Text(), BinDir: bin,
+		Host: "127.0.0.1", BinDir: bin,
 		LogPath: s.path("postgres.log"), scratch: s,
 	}
 	if pg.user, err = serverUser(); err != nil {
