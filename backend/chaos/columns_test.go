@@ -141,15 +141,17 @@ func stepDown(ctx context.Context, g *group) error {
 }
 
 // seal lets the plugin go on at the moment it is told to end, which it has to do
-// at once. Raft of Vault 1.21.1 now and then never ends while it is sealed (its
-// pipelineReplicate waits for ever for a peer); such a node is killed, as somebody
-// would have to.
+// at once, whether raft ends or not.
 func seal(ctx context.Context, g *group) error {
 	done, sealed := make(chan error, 1), make(chan error, 1)
 	go func() { done <- g.release() }()
-	sealing, cancel := context.WithTimeout(ctx, time.Minute)
-	defer cancel()
-	go func() { sealed <- g.active.Seal(sealing) }()
+	go func() {
+		hung, err := g.active.SealOrKill(ctx)
+		if hung {
+			g.hung++
+		}
+		sealed <- err
+	}()
 	prompt, stop := context.WithTimeout(ctx, 5*time.Second)
 	defer stop()
 	err := testenv.Eventually(prompt, "the end of the sealed node's plugin", func(context.Context) error {
@@ -158,19 +160,11 @@ func seal(ctx context.Context, g *group) error {
 		}
 		return nil
 	})
-	hang := <-sealed
-	if errors.Is(hang, context.DeadlineExceeded) {
-		g.hung++
-		hang = g.active.Kill()
-	}
-	return errors.Join(err, hang, <-done, g.failOver(ctx))
+	return errors.Join(err, <-sealed, <-done, g.failOver(ctx))
 }
 
 func unseal(ctx context.Context, g *group) error {
-	if g.active.PID() == 0 {
-		return startNode(ctx, g)
-	}
-	return errors.Join(g.active.Unseal(ctx), g.cluster.Settle(ctx))
+	return errors.Join(g.active.Return(ctx), g.cluster.Settle(ctx))
 }
 
 // reload reloads one of the mounts, while the operations stand at their points.

@@ -17,16 +17,16 @@ func (c *Cluster) Active(ctx context.Context) (*Vault, error) {
 }
 
 // ActiveOtherThan is Active, not content with the node old: it waits until
-// another has taken over.
+// another has taken over. Its error tells what every node says.
 func (c *Cluster) ActiveOtherThan(ctx context.Context, old *Vault) (*Vault, error) {
-	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	until, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	var active *Vault
-	err := Eventually(ctx, "an active node", func(ctx context.Context) (err error) {
+	err := Eventually(until, "an active node", func(ctx context.Context) (err error) {
 		active, err = c.activeNow(ctx, old)
 		return err
 	})
-	return active, err
+	return active, c.report(ctx, err)
 }
 
 // ActiveClient returns a client of the node that is active, with the root

@@ -53,8 +53,12 @@ func (v *Vault) join(ctx context.Context, leader *Vault) error {
 
 // Settle waits until the cluster is whole: one node active, all nodes voters,
 // and all standbys following it and as far as it is. It takes startTimeout at
-// most.
+// most. Its error tells what every node says.
 func (c *Cluster) Settle(ctx context.Context) error {
+	return c.report(ctx, c.settle(ctx))
+}
+
+func (c *Cluster) settle(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	return Eventually(ctx, "the cluster to be whole", func(ctx context.Context) error {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 )
@@ -172,9 +173,46 @@ func testKill(t *testing.T, c *cluster) {
 }
 
 func testSeal(t *testing.T, c *cluster) {
-	old, _ := c.failOver(t, func(v *Vault) error { return v.Seal(t.Context()) })
-	must(t, old.Unseal(t.Context()))
+	var hung bool
+	old, _ := c.failOver(t, func(v *Vault) (err error) {
+		hung, err = v.SealOrKill(t.Context())
+		return err
+	})
+	t.Logf("raft hung while it was sealed: %t", hung)
+	checkReport(t, c, old)
+	must(t, old.Return(t.Context()))
 	c.recover(t)
+}
+
+// checkReport expects that who waits for the whole cluster is told of a node that is
+// sealed, or was killed for that, and what the others say.
+func checkReport(t *testing.T, c *cluster, down *Vault) {
+	t.Helper()
+	var wants []string
+	for _, v := range c.Nodes {
+		switch {
+		case v != down:
+			wants = append(wants, v.ID+": unsealed, follows ")
+		case v.answering():
+			wants = append(wants, v.ID+": sealed\n")
+		default:
+			wants = append(wants, v.ID+": it does not run")
+		}
+	}
+	wants = append(wants, "voters [smvm-1 smvm-2 smvm-3]", "storage.raft: election won")
+	ctx, cancel := context.WithTimeout(t.Context(), startTimeout)
+	defer cancel()
+	must(t, Eventually(ctx, "a whole report", func(ctx context.Context) error {
+		brief, cancel := context.WithTimeout(ctx, soon)
+		defer cancel()
+		err := c.Settle(brief)
+		for _, want := range wants {
+			if err == nil || !strings.Contains(err.Error(), want) {
+				return fmt.Errorf("it lacks %q: %w", want, err)
+			}
+		}
+		return nil
+	}))
 }
 
 func testStepDown(t *testing.T, c *cluster) {
