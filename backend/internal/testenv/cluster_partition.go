@@ -1,6 +1,7 @@
 package testenv
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -8,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 )
 
 // Isolate makes everything vanish that a node and its peers send each other,
@@ -47,7 +47,7 @@ func (c *Cluster) separate(v *Vault, f fault) error {
 }
 
 // startFront starts the proxy by which a node's peers reach it, and returns
-// its address.
+// its address. It serves nobody else.
 func (c *Cluster) startFront(ctx context.Context, listen string) (string, error) {
 	front, err := startProxy(ctx, listen, c.connecting)
 	if err != nil {
@@ -60,8 +60,8 @@ func (c *Cluster) startFront(ctx context.Context, listen string) (string, error)
 // connecting returns the ID of the node that has the client's side of a
 // connection; "" if it is none of them. All of them are 127.0.0.1, so it goes
 // by the process.
-func (c *Cluster) connecting(client net.Addr) string {
-	inode := socketInode(client)
+func (c *Cluster) connecting(conn net.Conn) string {
+	inode := clientInode(conn)
 	if inode == "" {
 		return ""
 	}
@@ -74,19 +74,25 @@ func (c *Cluster) connecting(client net.Addr) string {
 	return ""
 }
 
-// socketInode returns the inode of the socket that is bound to a local address
-// and connected; "" if there is none.
-func socketInode(local net.Addr) string {
-	_, port, _ := net.SplitHostPort(local.String())
-	number, _ := strconv.Atoi(port)
-	want := fmt.Sprintf("0100007F:%04X", number) // 127.0.0.1, as the kernel writes it
+// clientInode returns the inode of the socket at the other end of a connection; ""
+// if there is none. Both addresses tell it: the kernel gives one port to several
+// clients, as long as they connect to different servers.
+func clientInode(conn net.Conn) string {
 	table, _ := os.ReadFile("/proc/net/tcp")
-	for line := range strings.Lines(string(table)) {
-		if fields := strings.Fields(line); len(fields) > 9 && fields[1] == want && fields[9] != "0" {
-			return fields[9]
-		}
+	_, line, _ := bytes.Cut(table, []byte(" "+kernelAddress(conn.RemoteAddr())+" "+kernelAddress(conn.LocalAddr())+" "))
+	line, _, _ = bytes.Cut(line, []byte("\n"))
+	const inode = 6 // after state, queues, timer, retransmissions, user and timeout
+	if fields := bytes.Fields(line); len(fields) > inode && string(fields[inode]) != "0" {
+		return string(fields[inode])
 	}
 	return ""
+}
+
+// kernelAddress is an address of 127.0.0.1 as the kernel writes it.
+func kernelAddress(address net.Addr) string {
+	_, port, _ := net.SplitHostPort(address.String())
+	number, _ := strconv.Atoi(port)
+	return fmt.Sprintf("0100007F:%04X", number)
 }
 
 // hasSocket reports whether a process has the socket of that inode.

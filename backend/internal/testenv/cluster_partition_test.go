@@ -3,6 +3,10 @@ package testenv
 import (
 	"context"
 	"errors"
+	"net"
+	"os"
+	"strconv"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -68,5 +72,38 @@ func testDisconnectStandby(t *testing.T, c *cluster) {
 	must(t, c.Settle(t.Context()))
 	if now, err := c.Active(t.Context()); err != nil || now != active {
 		t.Errorf("%v is active (%v), not %s", now, err, active.ID)
+	}
+}
+
+// The kernel gives one port to several clients: each is told by whom it is connected to.
+func TestClientsOfOnePort(t *testing.T) {
+	t.Parallel()
+	port, err := freePort(t.Context())
+	must(t, err)
+	reuse := func(_, _ string, raw syscall.RawConn) error {
+		var err error
+		return errors.Join(raw.Control(func(fd uintptr) {
+			err = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 1)
+		}), err)
+	}
+	from := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: port}, Control: reuse}
+	for range 2 {
+		server, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+		must(t, err)
+		defer server.Close() //nolint:errcheck // nothing depends on it
+		client, err := from.DialContext(t.Context(), "tcp", server.Addr().String())
+		must(t, err)
+		defer client.Close() //nolint:errcheck // nothing depends on it
+		conn, err := server.Accept()
+		must(t, err)
+		defer conn.Close() //nolint:errcheck // nothing depends on it
+		file, err := client.(*net.TCPConn).File()
+		must(t, err)
+		defer file.Close() //nolint:errcheck // nothing depends on it
+		var stat syscall.Stat_t
+		must(t, syscall.Fstat(int(file.Fd()), &stat))
+		if got, want := clientInode(conn), strconv.FormatUint(stat.Ino, 10); got != want || !hasSocket(os.Getpid(), got) {
+			t.Errorf("the client of %s has the inode %s, not %q", server.Addr(), want, got)
+		}
 	}
 }

@@ -18,7 +18,7 @@ type Proxy struct {
 	Port int
 
 	target string
-	origin func(client net.Addr) string // names who connects; nil: nobody has a name
+	origin func(net.Conn) string // names who connects, and "" is not served; nil: nobody has a name
 
 	mu       sync.Mutex
 	changed  *sync.Cond // any of what follows has
@@ -47,7 +47,7 @@ func StartProxy(ctx context.Context, target string) (*Proxy, error) {
 	return startProxy(ctx, target, nil)
 }
 
-func startProxy(ctx context.Context, target string, origin func(net.Addr) string) (*Proxy, error) {
+func startProxy(ctx context.Context, target string, origin func(net.Conn) string) (*Proxy, error) {
 	port, err := freePort(ctx)
 	if err != nil {
 		return nil, err
@@ -192,7 +192,10 @@ func (p *Proxy) accept(listener net.Listener) {
 func (p *Proxy) serve(client *net.TCPConn) {
 	l := &link{proxy: p, client: client}
 	if p.origin != nil {
-		l.origin = p.origin(client.RemoteAddr())
+		if l.origin = p.origin(client); l.origin == "" {
+			l.reset()
+			return
+		}
 	}
 	p.mu.Lock()
 	p.links[l] = struct{}{}
