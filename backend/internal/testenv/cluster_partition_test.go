@@ -87,6 +87,7 @@ func TestClientsOfOnePort(t *testing.T) {
 		}), err)
 	}
 	from := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: port}, Control: reuse}
+	inodes := map[net.Conn]string{}
 	for range 2 {
 		server, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 		must(t, err)
@@ -102,8 +103,11 @@ func TestClientsOfOnePort(t *testing.T) {
 		defer file.Close() //nolint:errcheck // nothing depends on it
 		var stat syscall.Stat_t
 		must(t, syscall.Fstat(int(file.Fd()), &stat))
-		if got, want := clientInode(conn), strconv.FormatUint(stat.Ino, 10); got != want || !hasSocket(os.Getpid(), got) {
-			t.Errorf("the client of %s has the inode %s, not %q", server.Addr(), want, got)
+		inodes[conn] = strconv.FormatUint(stat.Ino, 10)
+	}
+	for conn, want := range inodes {
+		if got := clientInode(conn); got != want || !hasSocket(os.Getpid(), got) {
+			t.Errorf("the client of %s has the inode %s, not %q", conn.LocalAddr(), want, got)
 		}
 	}
 }
