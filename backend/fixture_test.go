@@ -222,7 +222,7 @@ func (s *server) fixtureUsers() {
 		if passwords[name] != "" {
 			s.sql("ALTER ROLE %s PASSWORD '%s'", name, passwords[name])
 		}
-		if s.version() >= 160000 {
+		if s.pg.Version >= 160000 {
 			s.sql("GRANT %s TO %s WITH ADMIN TRUE, INHERIT FALSE, SET FALSE", name, s.admin)
 		}
 	}

@@ -22,7 +22,7 @@ func TestMain(m *testing.M) {
 
 func run(m *testing.M) int {
 	var err error
-	shared, err = testenv.StartPostgres(context.Background(), testenv.PostgresOptions{})
+	shared, err = testenv.StartPostgres(context.Background(), testenv.Unsynced(testenv.PostgresOptions{}))
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
@@ -76,7 +76,7 @@ func (s *server) user() string {
 	s.Helper()
 	name := unique("app")
 	s.sql("CREATE ROLE %s LOGIN", name)
-	if s.version() >= 160000 {
+	if s.pg.Version >= 160000 {
 		s.sql("GRANT %s TO %s WITH ADMIN TRUE, INHERIT FALSE, SET FALSE", name, s.admin)
 	}
 	return name
@@ -98,19 +98,10 @@ func (s *server) sql(format string, args ...any) {
 	}
 }
 
-func (s *server) version() (v int) {
-	s.Helper()
-	conn := s.session()
-	if err := conn.QueryRow(s.Context(), "SELECT current_setting('server_version_num')::int").Scan(&v); err != nil {
-		s.Fatal(err)
-	}
-	return v
-}
-
 // session is a connection as the superuser.
 func (s *server) session() *pgx.Conn {
 	s.Helper()
-	conn, err := pgx.Connect(s.Context(), s.pg.SuperuserDSN())
+	conn, err := s.pg.Connect(s.Context(), "postgres", nil)
 	if err != nil {
 		s.Fatal(err)
 	}

@@ -25,7 +25,7 @@ func (s *server) beside() *server {
 // permit lets the administrator set the password of a user of the other mount's.
 func (s *server) permit(user string) string {
 	s.Helper()
-	if s.version() >= 160000 {
+	if s.pg.Version >= 160000 {
 		s.sql("GRANT %s TO %s WITH ADMIN TRUE, INHERIT FALSE, SET FALSE", user, s.admin)
 	}
 	return user

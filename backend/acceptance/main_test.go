@@ -57,7 +57,7 @@ func start(ctx context.Context) (err error) {
 	if shared.plugin, err = testenv.BuildPlugin(ctx, testenv.BuildOptions{Race: true}); err != nil {
 		return err
 	}
-	if shared.postgres, err = testenv.StartPostgres(ctx, testenv.PostgresOptions{TLS: true, Settings: talkative}); err != nil {
+	if shared.postgres, err = testenv.StartPostgres(ctx, testenv.Unsynced(testenv.PostgresOptions{TLS: true, Settings: talkative})); err != nil {
 		return err
 	}
 	if shared.vault, err = testenv.StartVault(ctx, testenv.VaultOptions{}); err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"testing"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/testenv"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
@@ -29,7 +30,10 @@ func BenchmarkTest(b *testing.B) {
 }
 
 func benchmarked(b *testing.B) (*database, rotation.Secret) {
-	bench := newBench(b, shared)
+	pg, err := testenv.StartPostgres(b.Context(), testenv.PostgresOptions{})
+	must(b, err)
+	b.Cleanup(func() { must(b, pg.Stop()) })
+	bench := newBench(b, pg)
 	b.ReportAllocs()
 	return bench.database(DatabaseConfig{Usernames: []string{bench.user(unique("app"))}})
 }

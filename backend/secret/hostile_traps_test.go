@@ -35,7 +35,7 @@ func (a *ambush) misnamed() {
 // owner says. Only who logs in can do without it, as above.
 func (a *ambush) greeted() {
 	a.t.Helper()
-	if a.version() < 170000 {
+	if a.pg.Version < 170000 {
 		return
 	}
 	a.hostile.SQL(`CREATE FUNCTION genuine.greet() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_terminate_backend(0, 1000); END $$;

@@ -137,10 +137,10 @@ const missingGrants = `
 			CASE defaclobjtype WHEN 'r' THEN 'TABLES' WHEN 'S' THEN 'SEQUENCES' WHEN 'f' THEN 'ROUTINES' WHEN 'T' THEN 'TYPES' WHEN 'n' THEN 'SCHEMAS' ELSE 'LARGE OBJECTS' END AS kind
 		FROM pg_catalog.pg_default_acl),
 	acls (object, acl) AS (
-		SELECT CASE relkind WHEN 'S' THEN 'SEQUENCE ' ELSE 'TABLE ' END || oid::regclass, relacl FROM pg_catalog.pg_class
+		SELECT CASE relkind WHEN 'S' THEN 'SEQUENCE ' ELSE 'TABLE ' END || oid::regclass, relacl FROM pg_catalog.pg_class WHERE relacl IS NOT NULL
 		UNION ALL SELECT 'SCHEMA ' || oid::regnamespace, nspacl FROM pg_catalog.pg_namespace
-		UNION ALL SELECT 'ROUTINE ' || oid::regprocedure, proacl FROM pg_catalog.pg_proc
-		UNION ALL SELECT 'TYPE ' || oid::regtype, typacl FROM pg_catalog.pg_type
+		UNION ALL SELECT 'ROUTINE ' || oid::regprocedure, proacl FROM pg_catalog.pg_proc WHERE proacl IS NOT NULL
+		UNION ALL SELECT 'TYPE ' || oid::regtype, typacl FROM pg_catalog.pg_type WHERE typacl IS NOT NULL
 		UNION ALL SELECT 'LANGUAGE ' || pg_catalog.quote_ident(lanname), lanacl FROM pg_catalog.pg_language
 		UNION ALL SELECT 'FOREIGN SERVER ' || pg_catalog.quote_ident(srvname), srvacl FROM pg_catalog.pg_foreign_server
 		UNION ALL SELECT 'FOREIGN DATA WRAPPER ' || pg_catalog.quote_ident(fdwname), fdwacl FROM pg_catalog.pg_foreign_data_wrapper

@@ -50,7 +50,7 @@ func TestInspectEveryMajor(t *testing.T) {
 // the first has that name and a number.
 func hospital(t *testing.T, pg *testenv.Postgres, name string, admits func(fault) bool) {
 	db := unique("orders db")
-	major := newBench(t, pg).version() / 10000
+	major := pg.Version / 10000
 	t.Run("all is well", func(t *testing.T) { newPatient(t, pg, db, name, fault{}).healthy() })
 	for _, f := range faults {
 		if admits(f) && f.from <= major && (f.before == 0 || major < f.before) {
@@ -121,9 +121,11 @@ func (p *patient) psql(script string, args ...string) string {
 // look is an inspection for a role that rotates every 30 days.
 func (p *patient) look() preflight.Report {
 	p.t.Helper()
-	before := p.catalog()
+	conn := connect(p.t, p.pg)
+	defer conn.Close(context.Background()) //nolint:errcheck // nothing depends on it
+	before := p.catalog(conn)
 	found := p.Inspect(p.t.Context(), p.secret, preflight.Subject{Mount: "smvm/", Role: "r", Until: p.now.Add(60 * 24 * time.Hour)})
-	if after := p.catalog(); after != before {
+	if after := p.catalog(conn); after != before {
 		p.t.Errorf("to look has changed the catalog:\n%s\n%s", before, after)
 	}
 	for _, f := range found {
@@ -135,10 +137,8 @@ func (p *patient) look() preflight.Report {
 }
 
 // catalog is all that the server knows of roles, passwords, settings and privileges.
-func (p *patient) catalog() (all string) {
+func (p *patient) catalog(conn *pgx.Conn) (all string) {
 	p.t.Helper()
-	conn := connect(p.t, p.pg)
-	defer conn.Close(context.Background()) //nolint:errcheck // nothing depends on it
 	must(p.t, conn.QueryRow(p.t.Context(), `SELECT concat(
 		(SELECT string_agg(concat(xmin, a), e'\n' ORDER BY oid) FROM pg_authid a), (SELECT string_agg(concat(xmin, m), e'\n' ORDER BY roleid, member) FROM pg_auth_members m),
 		(SELECT string_agg(concat(xmin, s), e'\n' ORDER BY setrole, setdatabase) FROM pg_db_role_setting s), (SELECT string_agg(concat(xmin, d), e'\n' ORDER BY oid) FROM pg_database d),

@@ -28,14 +28,14 @@ func TestMain(m *testing.M) {
 
 func run(m *testing.M) int {
 	var err error
-	shared, err = testenv.StartPostgres(context.Background(), testenv.PostgresOptions{
+	shared, err = testenv.StartPostgres(context.Background(), testenv.Unsynced(testenv.PostgresOptions{
 		TLS: true,
 		HBA: []string{
 			"host all md5_user 127.0.0.1/32 md5",
 			"host all cleartext_user 127.0.0.1/32 password",
 			"host all trusted_user 127.0.0.1/32 trust",
 		},
-	})
+	}))
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
@@ -107,23 +107,14 @@ func (b *bench) permit(name string) {
 	b.t.Helper()
 	admin := quoteName(b.admin.Username)
 	b.sql("ALTER ROLE %s CREATEROLE", admin)
-	if b.version() >= 160000 {
+	if b.pg.Version >= 160000 {
 		b.sql("GRANT %s TO %s WITH ADMIN TRUE, INHERIT FALSE, SET FALSE", quoteName(name), admin)
 	}
 }
 
-func (b *bench) version() (v int) {
-	b.t.Helper()
-	conn := connect(b.t, b.pg)
-	if err := conn.QueryRow(b.t.Context(), "SELECT current_setting('server_version_num')::int").Scan(&v); err != nil {
-		b.t.Fatal(err)
-	}
-	return v
-}
-
 func connect(t testing.TB, pg *testenv.Postgres) *pgx.Conn {
 	t.Helper()
-	conn, err := pgx.Connect(t.Context(), pg.SuperuserDSN())
+	conn, err := pg.Connect(t.Context(), "postgres", nil)
 	if err != nil {
 		t.Fatal(err)
 	}

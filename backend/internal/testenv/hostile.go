@@ -59,10 +59,7 @@ func (h *Hostile) SQL(sql string) {
 
 func (h *Hostile) superuser() *pgx.Conn {
 	h.t.Helper()
-	config, err := pgx.ParseConfig(h.pg.DSN(Superuser, h.pg.Password, h.Database))
-	h.must(err)
-	config.RuntimeParams["search_path"] = "pg_catalog"
-	conn, err := pgx.ConnectConfig(h.t.Context(), config)
+	conn, err := h.pg.Connect(h.t.Context(), h.Database, map[string]string{"search_path": "pg_catalog"})
 	h.must(err)
 	return conn
 }

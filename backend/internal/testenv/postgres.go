@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/url"
 	"os/exec"
@@ -45,6 +46,8 @@ type Postgres struct {
 	Port int
 	// Password is the superuser's, one for all servers that this process starts.
 	Password string
+	// Version is the server's, as 150003 for 15.3.
+	Version int
 	// BinDir has the server's programs; psql only where Debian installed it.
 	BinDir string
 	// LogPath is the server's log, with every statement it was sent.
@@ -111,7 +114,7 @@ func (pg *Postgres) Start(ctx context.Context) error {
 	ctx, release := p.whileRunning(ctx, pg.LogPath)
 	defer release()
 	return Eventually(ctx, "PostgreSQL to answer", func(ctx context.Context) error {
-		return pg.Exec(ctx, "SELECT 1")
+		return pg.Ask(ctx, "SELECT current_setting('server_version_num')::int", &pg.Version)
 	})
 }
 
@@ -157,13 +160,40 @@ func (pg *Postgres) Exec(ctx context.Context, sql string, args ...any) error {
 
 // ExecIn is Exec in the named database.
 func (pg *Postgres) ExecIn(ctx context.Context, database, sql string, args ...any) error {
-	conn, err := pgx.Connect(ctx, pg.DSN(Superuser, pg.Password, database))
+	conn, err := pg.Connect(ctx, database, nil)
 	if err != nil {
-		return fmt.Errorf("connect as superuser: %w", err)
+		return err
 	}
 	defer conn.Close(context.WithoutCancel(ctx)) //nolint:errcheck // nothing depends on it
 	if _, err := conn.Exec(ctx, sql, args...); err != nil {
 		return fmt.Errorf("execute SQL: %w", err)
 	}
 	return nil
+}
+
+// Ask runs a query of one row as the superuser in database postgres.
+func (pg *Postgres) Ask(ctx context.Context, query string, into ...any) error {
+	conn, err := pg.Connect(ctx, "postgres", nil)
+	if err != nil {
+		return err
+	}
+	defer conn.Close(context.WithoutCancel(ctx)) //nolint:errcheck // nothing depends on it
+	return conn.QueryRow(ctx, query).Scan(into...)
+}
+
+// Connect opens a session of the superuser in the named database, over the Unix socket,
+// which spares a handshake of TLS. The settings are for this session alone.
+func (pg *Postgres) Connect(ctx context.Context, database string, settings map[string]string) (*pgx.Conn, error) {
+	config, err := pgx.ParseConfig("sslmode=disable")
+	if err != nil {
+		return nil, fmt.Errorf("connect as superuser: %w", err)
+	}
+	config.Host, config.Port = pg.SocketDir(), uint16(pg.Port) //nolint:gosec // freePort's
+	config.User, config.Password, config.Database = Superuser, pg.Password, database
+	maps.Copy(config.RuntimeParams, settings)
+	conn, err := pgx.ConnectConfig(ctx, config)
+	if err != nil {
+		return nil, fmt.Errorf("connect as superuser: %w", err)
+	}
+	return conn, nil
 }

@@ -2,7 +2,11 @@ package testenv
 
 import (
 	"context"
+	"crypto/hmac"
+	"crypto/pbkdf2"
 	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -44,7 +48,11 @@ func pristine(ctx context.Context, bin string) (*Postgres, error) {
 // initCluster runs initdb.
 func (pg *Postgres) initCluster(ctx context.Context) error {
 	pwfile := pg.scratch.path("password")
-	if err := writeOwned(pwfile, pg.Password+"\n", pg.user); err != nil {
+	verifier, err := quickVerifier(pg.Password)
+	if err != nil {
+		return err
+	}
+	if err := writeOwned(pwfile, verifier+"\n", pg.user); err != nil {
 		return err
 	}
 	if err := pg.makeDirectory("data"); err != nil {
@@ -61,6 +69,25 @@ func (pg *Postgres) initCluster(ctx context.Context) error {
 		return fmt.Errorf("remove password file: %w", err)
 	}
 	return nil
+}
+
+// quickVerifier is what PostgreSQL stores of a password for SCRAM, with one iteration
+// instead of 4096: the superuser of the harness logs in all the time, and its password is
+// random.
+func quickVerifier(password string) (string, error) {
+	salt := []byte(rand.Text())[:16]
+	salted, err := pbkdf2.Key(sha256.New, password, salt, 1, sha256.Size)
+	if err != nil {
+		return "", fmt.Errorf("hash the superuser's password: %w", err)
+	}
+	keyed := func(text string) []byte {
+		mac := hmac.New(sha256.New, salted)
+		mac.Write([]byte(text))
+		return mac.Sum(nil)
+	}
+	stored := sha256.Sum256(keyed("Client Key"))
+	encode := base64.StdEncoding.EncodeToString
+	return fmt.Sprintf("SCRAM-SHA-256$1:%s$%s:%s", encode(salt), encode(stored[:]), encode(keyed("Server Key"))), nil
 }
 
 // copyCluster copies a pristine database cluster and makes it another one: by its

@@ -100,16 +100,6 @@ func (pg *Postgres) awaitTrue(ctx context.Context, what, query string) error {
 	})
 }
 
-// Ask runs a query of one row as the superuser.
-func (pg *Postgres) Ask(ctx context.Context, query string, into ...any) error {
-	conn, err := pgx.Connect(ctx, pg.SuperuserDSN())
-	if err != nil {
-		return fmt.Errorf("connect as superuser: %w", err)
-	}
-	defer conn.Close(context.WithoutCancel(ctx)) //nolint:errcheck // nothing depends on it
-	return conn.QueryRow(ctx, query).Scan(into...)
-}
-
 // placePostgres makes the place for a server, which has no data yet. What it returns
 // needs a Stop also when there is an error.
 func placePostgres(ctx context.Context, bin string) (*Postgres, error) {

@@ -1,20 +1,30 @@
 package testenv
 
 import (
+	"maps"
 	"strings"
 	"testing"
 )
 
 // NewPostgres is StartPostgres for a test: it fails the test if that fails,
-// and stops the server when the test and its subtests are done.
+// and stops the server when the test and its subtests are done. It is Unsynced.
 func NewPostgres(t testing.TB, opts PostgresOptions) *Postgres {
 	t.Helper()
-	pg, err := StartPostgres(t.Context(), opts)
+	pg, err := StartPostgres(t.Context(), Unsynced(opts))
 	if err != nil {
 		t.Fatal(err)
 	}
 	stopAfter(t, pg.Stop, pg.LogPath)
 	return pg
+}
+
+// Unsynced has the server leave it to the kernel when what it writes gets to the disk.
+// Nothing is lost by that when a server is killed, but only when the machine is.
+func Unsynced(opts PostgresOptions) PostgresOptions {
+	settings := map[string]string{"fsync": "off"}
+	maps.Copy(settings, opts.Settings)
+	opts.Settings = settings
+	return opts
 }
 
 // NewVault is StartVault for a test: it fails the test if that fails, and
