@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -43,7 +44,11 @@ func (w *world) watchReaders(where string, s *State) {
 // worksOrAdrift is login, but for values that stopped working by themselves: once
 // they work again they have to stay so.
 func (w *world) worksOrAdrift(v Material) error {
-	err, id := w.login(v), identity(v)
+	err := w.login(v)
+	if len(w.adrift) == 0 {
+		return err
+	}
+	id := identity(v)
 	if err == nil {
 		delete(w.adrift, id)
 	} else if w.adrift[id] {
@@ -74,9 +79,13 @@ func (w *world) watchSave(old, next *State) {
 
 // identity is what a value is, wherever it is used.
 func identity(v Material) string {
-	rest := maps.Clone(v)
-	delete(rest, "place")
-	return fmt.Sprint(map[string]string(rest))
+	var id strings.Builder
+	for _, field := range slices.Sorted(maps.Keys(v)) {
+		if field != "place" {
+			id.WriteString(field + ":" + v[field] + " ")
+		}
+	}
+	return id.String()
 }
 
 // watchValues checks that a version of a secret is one value for ever, and that

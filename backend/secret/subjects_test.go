@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"crypto/x509"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -21,7 +22,9 @@ type subject struct {
 	supplied string
 	// costly says that its values take long to make, as RSA keys do.
 	costly bool
-	made   []rotation.Material
+	// stock are costly values that it made for earlier tests.
+	stock *[]rotation.Material
+	made  []rotation.Material
 }
 
 // subjects lists everything that must conform. A new type is one more line.
@@ -93,8 +96,27 @@ func jwtSubject(config JWTConfig) func(t *testing.T) *subject {
 	}
 }
 
+// foreignKeys are RSA keys made elsewhere, by their size: to make one takes long.
+var foreignKeys = struct {
+	sync.Mutex
+	made map[int]string
+}{made: map[int]string{}}
+
 // foreignPEM is a private key made elsewhere.
 func foreignPEM(t *testing.T, algorithm string, bits int) string {
+	t.Helper()
+	if !isRSA(algorithm) {
+		return newPEM(t, algorithm, bits)
+	}
+	foreignKeys.Lock()
+	defer foreignKeys.Unlock()
+	if foreignKeys.made[bits] == "" {
+		foreignKeys.made[bits] = newPEM(t, algorithm, bits)
+	}
+	return foreignKeys.made[bits]
+}
+
+func newPEM(t *testing.T, algorithm string, bits int) string {
 	t.Helper()
 	key, err := makeKey(algorithm, bits)
 	must(t, err)
