@@ -97,7 +97,7 @@ func TestTerminateMinimalGrants(t *testing.T) {
 	for major := 14; major <= 18; major++ {
 		t.Run(fmt.Sprint(major), func(t *testing.T) {
 			t.Parallel()
-			pg := testenv.NewPostgres(t, testenv.PostgresOptions{Major: major})
+			pg := ofMajor(t, major)
 			t.Run("alternating", func(t *testing.T) {
 				b := newBench(t, pg)
 				d, s := b.database(DatabaseConfig{Usernames: b.pair(unique(`a"`), unique(`b'`)), OnOverlapEnd: "terminate"})

@@ -15,7 +15,7 @@ import (
 func TestHostileLocks(t *testing.T) {
 	for _, major := range []int{15, 18} {
 		t.Run(fmt.Sprint(major), func(t *testing.T) {
-			pg := testenv.NewPostgres(t, testenv.PostgresOptions{Major: major})
+			pg := ofMajor(t, major)
 			p := newPatientOf(t, pg, unique("db"), unique("a"), unique("b"), unique("owner"), fault{configure: terminating})
 			p.sql("GRANT pg_signal_backend TO %s", quoteName(p.admin.Username))
 			mallory := p.user(unique("mallory"))

@@ -5,8 +5,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-
-	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/testenv"
 )
 
 // baits are ways to make both users members of a role that is not theirs, which needs
@@ -37,7 +35,7 @@ func TestOwnerOfOthers(t *testing.T) {
 	for _, major := range []int{15, 18} {
 		t.Run(fmt.Sprint(major), func(t *testing.T) {
 			t.Parallel()
-			pg := testenv.NewPostgres(t, testenv.PostgresOptions{Major: major})
+			pg := ofMajor(t, major)
 			for _, bait := range baits {
 				if bait.from > major {
 					continue

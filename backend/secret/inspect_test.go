@@ -41,7 +41,7 @@ func TestInspectEveryMajor(t *testing.T) {
 	for major := 14; major <= 18; major++ {
 		t.Run(fmt.Sprint(major), func(t *testing.T) {
 			t.Parallel()
-			hospital(t, testenv.NewPostgres(t, testenv.PostgresOptions{Major: major}), `"; it's $smvm$ \`, func(f fault) bool { return f.differs || f.from+f.before > 0 })
+			hospital(t, ofMajor(t, major), `"; it's $smvm$ \`, func(f fault) bool { return f.differs || f.from+f.before > 0 })
 		})
 	}
 }

@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -41,11 +43,33 @@ func run(m *testing.M) int {
 		return 1
 	}
 	defer func() {
-		if err := shared.Stop(); err != nil {
-			fmt.Fprintln(os.Stderr, err)
+		for _, pg := range append(slices.Collect(maps.Values(majors.started)), shared) {
+			if err := pg.Stop(); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+			}
 		}
 	}()
 	return m.Run()
+}
+
+// majors are servers by their version, started when a test first asks for one.
+var majors = struct {
+	sync.Mutex
+	started map[int]*testenv.Postgres
+}{started: map[int]*testenv.Postgres{}}
+
+// ofMajor is a server that tests share, which leave it as it is but for roles and
+// databases of their own.
+func ofMajor(t testing.TB, major int) *testenv.Postgres {
+	t.Helper()
+	majors.Lock()
+	defer majors.Unlock()
+	if majors.started[major] == nil {
+		pg, err := testenv.StartPostgres(t.Context(), testenv.Unsynced(testenv.PostgresOptions{Major: major}))
+		must(t, err)
+		majors.started[major] = pg
+	}
+	return majors.started[major]
 }
 
 var counter atomic.Int64

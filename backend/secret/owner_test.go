@@ -36,7 +36,7 @@ func TestOwner(t *testing.T) {
 	for major := 14; major <= 18; major++ {
 		t.Run(fmt.Sprint(major), func(t *testing.T) {
 			t.Parallel()
-			here, there := mounts(t, testenv.NewPostgres(t, testenv.PostgresOptions{Major: major}))
+			here, there := mounts(t, ofMajor(t, major))
 			users := here.pair(unique("a"), unique(`O'Brien \ "é`))
 			person := `Orders; ask O'Hara \ first` + "\n\nthanks"
 			for _, user := range users {

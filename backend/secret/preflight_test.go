@@ -6,7 +6,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/testenv"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
@@ -34,7 +33,7 @@ func TestMinimalGrants(t *testing.T) {
 	for major := 14; major <= 18; major++ {
 		t.Run(fmt.Sprint(major), func(t *testing.T) {
 			t.Parallel()
-			b := newBench(t, testenv.NewPostgres(t, testenv.PostgresOptions{Major: major}))
+			b := newBench(t, ofMajor(t, major))
 			b.setNamesTheRemedy(major)
 			users := []string{`app "a"`, `app 'b'`}
 			d, s := b.database(DatabaseConfig{Usernames: users})

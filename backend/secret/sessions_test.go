@@ -7,8 +7,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-
-	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/testenv"
 )
 
 // open makes a session of a user, who gets a password for it.
@@ -31,7 +29,7 @@ func TestSessions(t *testing.T) {
 	for major := 14; major <= 18; major++ {
 		t.Run(fmt.Sprint(major), func(t *testing.T) {
 			t.Parallel()
-			b := newBench(t, testenv.NewPostgres(t, testenv.PostgresOptions{Major: major}))
+			b := newBench(t, ofMajor(t, major))
 			one, two, idle := b.user("one"), b.user(`two"'`), b.user("idle")
 			b.open(one)
 			b.open(one)

@@ -78,8 +78,9 @@ func TestCommitCarriesNoData(t *testing.T) {
 // TestConditions compares the names with those of each major version.
 func TestConditions(t *testing.T) {
 	for major := 14; major <= 18; major++ {
-		pg := testenv.NewPostgres(t, testenv.PostgresOptions{Major: major})
-		paths := []string{filepath.Join(pg.BinDir, "..", "share", "postgresql", "errcodes.txt"), fmt.Sprintf("/usr/share/postgresql/%d/errcodes.txt", major)}
+		bin, err := testenv.PostgresBin(t.Context(), major)
+		must(t, err)
+		paths := []string{filepath.Join(bin, "..", "share", "postgresql", "errcodes.txt"), fmt.Sprintf("/usr/share/postgresql/%d/errcodes.txt", major)}
 		text, err := os.ReadFile(paths[0])
 		if err != nil {
 			text, err = os.ReadFile(paths[1])

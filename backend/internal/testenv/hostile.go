@@ -4,6 +4,8 @@ import (
 	"context"
 	_ "embed"
 	"fmt"
+	"io"
+	"math"
 	"os"
 	"regexp"
 	"slices"
@@ -26,7 +28,7 @@ type Hostile struct {
 	pg    *Postgres
 	admin string
 	// passed is how much of the server's log was read.
-	passed int
+	passed int64
 }
 
 // NewHostile makes a database that belongs to owner, and in which everything that a
@@ -80,15 +82,18 @@ func (h *Hostile) number(sql string) (n int) {
 // were asked for, and "the sequence" if that was advanced.
 func (h *Hostile) Calls() (calls []string) {
 	h.t.Helper()
-	log, err := os.ReadFile(h.pg.LogPath)
+	log, err := os.Open(h.pg.LogPath)
+	h.must(err)
+	defer log.Close() //nolint:errcheck // it is only read
+	fresh, err := io.ReadAll(io.NewSectionReader(log, h.passed, math.MaxInt64-h.passed))
 	h.must(err)
 	line := regexp.MustCompile(`(?m)^.* ` + regexp.QuoteMeta(h.admin+"@"+h.Database) + ` LOG:  shadow of (.*)$`)
-	for _, found := range line.FindAllSubmatch(log[h.passed:], -1) {
+	for _, found := range line.FindAllSubmatch(fresh, -1) {
 		if call := string(found[1]); !slices.Contains(calls, call) {
 			calls = append(calls, call)
 		}
 	}
-	h.passed = len(log)
+	h.passed += int64(len(fresh))
 	if h.number("SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM evil.calls") > 0 {
 		calls = append(calls, "the sequence")
 		h.SQL("SELECT setval('evil.calls', 1, false)")
@@ -112,15 +117,11 @@ func (h *Hostile) Spoil(trusted []string, spared ...string) (spoilt map[string]s
 			continue
 		}
 		database := quoted(h.Database)
-		_, err := conn.Exec(h.t.Context(), fmt.Sprintf("ALTER DATABASE %s SET %s = %s", database, name, value.harm))
-		if err == nil {
-			_, err = conn.Exec(h.t.Context(), fmt.Sprintf("ALTER ROLE %s SET %s = %s", quoted(h.admin), name, value.harm))
-		}
+		alter := fmt.Sprintf("ALTER DATABASE %s SET %s = %s; ALTER ROLE %s SET %[2]s = %[3]s", database, name, value.harm, quoted(h.admin))
 		for _, role := range append([]string{Superuser}, trusted...) {
-			if err == nil {
-				_, err = conn.Exec(h.t.Context(), fmt.Sprintf("ALTER ROLE %s IN DATABASE %s SET %s = %s", quoted(role), database, name, value.usual))
-			}
+			alter += fmt.Sprintf("; ALTER ROLE %s IN DATABASE %s SET %s = %s", quoted(role), database, name, value.usual)
 		}
+		_, err := conn.Exec(h.t.Context(), alter)
 		h.must(err)
 		spoilt[name] = value.harm
 	}
