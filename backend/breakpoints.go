@@ -26,6 +26,7 @@ const breakpointsVariable = "SMVM_BREAKPOINTS"
 //	role-<role>.append                                 a write to the history
 //	<secret>.<create|set|test|probe|undo|retire|look|terminate>  a step of a driver
 //	<secret>.<step>-fence                              the fence within it
+//	copy-<role>.publish                                what a destination is given
 //	alert-<name>.cursor                                the note that events were taken
 //
 // For a connection, the scope is connection-<name>, and the secret is the user

@@ -151,9 +151,12 @@ func (c *copies) publish(ctx context.Context, p copyKey, r *rotation.Role, confi
 	if err := c.save(ctx, p, begun); err != nil {
 		return err
 	}
-	bounded, cancel := context.WithTimeout(ctx, config.Timeout)
-	defer cancel()
-	if err := config.Publish(bounded, rule, wanted); err != nil {
+	err = breakable(ctx, "copy-"+p.role+".publish", func() error {
+		bounded, cancel := context.WithTimeout(ctx, config.Timeout)
+		defer cancel()
+		return config.Publish(bounded, rule, wanted)
+	})
+	if err != nil {
 		return c.failed(ctx, p, wanted.Stamp.Version, err)
 	}
 	now := c.b.now()

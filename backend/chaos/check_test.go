@@ -21,7 +21,8 @@ func (c *cell) check(ctx context.Context, col column) error {
 		return err
 	}
 	problems := errors.Join(
-		c.checkVersion(after.version, root, col),
+		c.checkAnswer(col),
+		c.checkVersion(after.version, root-c.given, col),
 		c.checkLogins(ctx, after),
 		c.checkKeys(after),
 		c.checkAcknowledged(ctx),
@@ -30,6 +31,17 @@ func (c *cell) check(ctx context.Context, col column) error {
 		c.app.checkStages(ctx, after.version, c.row.op != opRoot && !col.alone),
 	)
 	return errors.Join(problems, c.app.checkNext(ctx, c.row.op == opRoot))
+}
+
+// checkAnswer makes sure that the request was told what the fault asks for.
+func (c *cell) checkAnswer(col column) error {
+	if col.answers == nil {
+		return nil
+	}
+	if err := col.answers(c); err != nil {
+		return fmt.Errorf("%w; the answer was: %s", err, c.describe())
+	}
+	return nil
 }
 
 // checkVersion allows the version there was and the next one, and what the
@@ -49,7 +61,7 @@ func (c *cell) checkVersion(role, root int64, col column) error {
 	case c.acknowledged(), col.completes:
 		must = before + 1
 	}
-	if now != before && now != before+1 || must >= 0 && now != must {
+	if now < before || now > before+max(col.most, 1) || must >= 0 && now != must {
 		return fmt.Errorf("the version was %d and is %d; the answer was: %s", before, now, c.describe())
 	}
 	return nil
@@ -60,8 +72,13 @@ func (c *cell) acknowledged() bool { return c.refusal == nil && c.answer["status
 
 // unchanged tells whether the request was told that nothing is.
 func (c *cell) unchanged() bool {
-	return c.refusal != nil && (strings.Contains(c.refusal.Error(), "rolled back") ||
+	return c.refusal != nil && !c.reversed() && (strings.Contains(c.refusal.Error(), "rolled back") ||
 		strings.Contains(c.refusal.Error(), "Nothing was changed"))
+}
+
+// reversed tells whether the request was told that what it had committed was taken back.
+func (c *cell) reversed() bool {
+	return c.refusal != nil && strings.Contains(c.refusal.Error(), "previous values again, as a new version")
 }
 
 // committed tells whether the values are new.

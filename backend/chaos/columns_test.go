@@ -19,10 +19,23 @@ type column struct {
 	wait int
 	// applies tells in which rows the fault can happen; nil means in all.
 	applies func(row) bool
+	// prepare makes ready what the fault needs, before the operations begin; nil if
+	// that is nothing.
+	prepare func(context.Context, *group) error
 	// strike makes the fault happen and puts right what recovery needs.
 	strike func(context.Context, *group) error
 	// mend makes the cluster whole again, after recovery; nil if it is.
 	mend func(context.Context, *group) error
+	// whole returns an error until a cell has what it needs beside that nothing is in
+	// flight; nil if that is nothing.
+	whole func(context.Context, *cell) error
+	// answers says what is wrong with what a cell's request was told; nil if any
+	// answer will do.
+	answers func(*cell) error
+	// most is how many versions an operation makes at most; 0 means 1.
+	most int64
+	// destined says that roles have a destination.
+	destined bool
 	// completes says that the fault may not keep an operation from its end.
 	completes bool
 	// alone says that a secret which can't be put back may go forward alone.
@@ -53,7 +66,19 @@ func columns() []column {
 		{name: "refused", wait: 30, strike: refuseChanges, applies: isRefusable, alone: true},
 		{name: "read-only", wait: 30, strike: readOnly, mend: readWrite, completes: true, applies: unanswered},
 		{name: "terminated", wait: 30, strike: terminate},
+		{name: "promoted replica", wait: 30, prepare: stream, strike: promote, alone: true},
+		{name: "replica behind", wait: 30, prepare: fallBehind, strike: promote, whole: remembered, mend: reportDrift, alone: true, slow: true},
+		{name: "user shut out", wait: 30, strike: alterUsers("NOLOGIN"), mend: alterUsers("LOGIN"), applies: isLookedAt, answers: refusedBefore},
+		{name: "user limited to 0", wait: 30, strike: alterUsers("CONNECTION LIMIT 0"), mend: alterUsers("CONNECTION LIMIT -1"), applies: isLookedAt, answers: refusedBefore},
+		{name: "look waits", wait: 30, strike: lockUsers, completes: true, applies: isLookedAt},
+		{name: "destination down", wait: 3, prepare: publish, strike: cutLibrary, whole: published, mend: unpublish, applies: isRefusable, answers: held, destined: true},
+		{name: "destination denies", wait: 30, prepare: publish, strike: denyLibrary, whole: published, mend: unpublish, applies: isRefusable, answers: denied, most: 2, destined: true, slow: true},
 	}
+}
+
+// takes tells whether the fault can happen in a row.
+func (col column) takes(r row) bool {
+	return (r.op != opPublish || col.destined) && (col.applies == nil || col.applies(r))
 }
 
 func unanswered(r row) bool { return r.point != "" }

@@ -16,6 +16,8 @@ import (
 const (
 	reachTimeout   = 25 * time.Second
 	recoverTimeout = 90 * time.Second
+	// stuckTimeout is how long an operation may be in flight when its fault is over.
+	stuckTimeout = 60 * time.Second
 )
 
 // cell is one operation of one app that a fault strikes at one point.
@@ -32,9 +34,13 @@ type cell struct {
 	answer  map[string]any
 	refusal error
 
-	took    time.Duration // from the fault until nothing was in flight
-	lost    error
-	harness error // the cell says nothing about the engine
+	required  bool          // the role's destination is
+	forgotten string        // what the server has of the administrator's password, if not the latest
+	given     int64         // versions of the connection that somebody wrote
+	took      time.Duration // from the fault until nothing was in flight
+	stuck     bool          // that was too long after the fault was over
+	lost      error
+	harness   error // the cell says nothing about the engine
 }
 
 // point is where the cell's operation stops; empty if it does not.
@@ -57,6 +63,11 @@ func (g *group) run(ctx context.Context) error {
 	var err error
 	if g.active, err = g.cluster.Active(ctx); err != nil {
 		return err
+	}
+	if g.column.prepare != nil {
+		if err := g.column.prepare(ctx, g); err != nil {
+			return fmt.Errorf("prepare %s: %w", g.column.name, err)
+		}
 	}
 	g.each(func(c *cell) { c.harness = g.begin(ctx, c) })
 	g.await(ctx)

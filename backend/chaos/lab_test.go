@@ -24,7 +24,11 @@ const (
 type lab struct {
 	cluster  *testenv.Cluster
 	postgres *testenv.Postgres
-	points   points
+	// replica is what streams from postgres, if something does.
+	replica *testenv.Postgres
+	// library is what takes copies of values, once something does.
+	library *library
+	points  points
 	// hung counts the nodes that did not end while they were sealed, though their
 	// plugin had.
 	hung int
@@ -37,7 +41,9 @@ func newLab(t *testing.T) *lab {
 	binary, err := testenv.BuildPlugin(ctx, testenv.BuildOptions{Race: true, Tags: "breakpoints"})
 	must(t, err)
 	l := &lab{points: points{t.TempDir()}}
-	l.postgres = testenv.NewPostgres(t, testenv.PostgresOptions{})
+	// Each role has a pool of its own there.
+	l.postgres = testenv.NewPostgres(t, testenv.PostgresOptions{Settings: map[string]string{"max_connections": "400"}})
+	t.Cleanup(func() { must(t, errors.Join(l.library.stop(), l.replica.Stop(), l.postgres.Stop())) })
 	l.cluster = testenv.NewCluster(t, testenv.ClusterOptions{})
 	t.Cleanup(func() { l.checkLogs(t) })
 	must(t, l.cluster.RegisterPluginWithEnv(ctx, binary, "SMVM_BREAKPOINTS="+l.points.dir))
@@ -65,6 +71,15 @@ func (l *lab) client(ctx context.Context) (*api.Client, error) {
 	client.SetMaxRetries(0)
 	client.SetClientTimeout(time.Minute)
 	return client, nil
+}
+
+// configure writes the configuration of the mount whose roles are tested.
+func (l *lab) configure(ctx context.Context, field string, value any) error {
+	client, err := l.client(ctx)
+	if err == nil {
+		_, err = client.Logical().WriteWithContext(ctx, mountPath+"/config", map[string]any{field: value})
+	}
+	return err
 }
 
 // checkLogs looks for what must never be in a log.

@@ -54,7 +54,7 @@ func (m *matrix) choose(cols []column, all bool) [][]row {
 		for i := range cols {
 			i = (i + at) % len(cols)
 			switch {
-			case cols[i].applies != nil && !cols[i].applies(r):
+			case !cols[i].takes(r):
 			case all:
 				chosen[i] = append(chosen[i], r)
 			case fewest < 0 || len(chosen[i]) < len(chosen[fewest]):
@@ -116,6 +116,8 @@ func (m *matrix) strike(t *testing.T, col column, chosen []row) {
 			t.Errorf("%s × %s, %s, %s: not run: %v; the request: %s", c.row.name(), col.name, c.row.strategy, c.app.id, c.harness, c.describe())
 		case c.lost != nil:
 			t.Errorf("%s × %s, %s, %s: LOST: %v; the request: %s", c.row.name(), col.name, c.row.strategy, c.app.id, c.lost, c.describe())
+		case c.stuck:
+			t.Errorf("%s × %s, %s, %s: STUCK for %s; the request: %s", c.row.name(), col.name, c.row.strategy, c.app.id, c.took, c.describe())
 		default:
 			m.pool = append(m.pool, c.app)
 		}
@@ -192,7 +194,7 @@ func (m *matrix) print(t *testing.T) {
 func (m *matrix) result(r row, col column) string {
 	c := m.cells[key(r, col)]
 	switch {
-	case col.applies != nil && !col.applies(r):
+	case !col.takes(r):
 		return "-"
 	case c == nil:
 		return "."
@@ -206,8 +208,11 @@ func (m *matrix) result(r row, col column) string {
 
 func (m *matrix) summary() string {
 	var times []time.Duration
-	lost := 0
+	lost, stuck := 0, 0
 	for _, c := range m.cells {
+		if c.stuck {
+			stuck++
+		}
 		if c.lost != nil {
 			lost++
 		} else if c.harness == nil {
@@ -219,6 +224,6 @@ func (m *matrix) summary() string {
 		return "\nno cell recovered\n"
 	}
 	round := func(d time.Duration) time.Duration { return d.Round(time.Millisecond) }
-	return fmt.Sprintf("\ncells run: %d, recovered: %d, lost: %d, recovery time: median %s, max %s\n",
-		len(m.cells), len(times), lost, round(times[len(times)/2]), round(times[len(times)-1]))
+	return fmt.Sprintf("\ncells run: %d, recovered: %d, lost: %d, stuck: %d, recovery time: median %s, max %s\n",
+		len(m.cells), len(times), lost, stuck, round(times[len(times)/2]), round(times[len(times)-1]))
 }

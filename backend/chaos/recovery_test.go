@@ -35,6 +35,7 @@ func (g *group) deposed(ctx context.Context) error {
 // recover waits until nothing is in flight in any cell, and notes how long each
 // took.
 func (g *group) recover(ctx context.Context, struck time.Time) {
+	over := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, recoverTimeout)
 	defer cancel()
 	open := map[*cell]error{}
@@ -50,8 +51,8 @@ func (g *group) recover(ctx context.Context, struck time.Time) {
 		}
 		client.SetClientTimeout(5 * time.Second)
 		for c := range open {
-			if open[c] = c.app.idle(ctx, client, c.row.op); open[c] == nil {
-				c.took = time.Since(struck)
+			if open[c] = g.well(ctx, client, c); open[c] == nil {
+				c.took, c.stuck = time.Since(struck), time.Since(over) > stuckTimeout
 				delete(open, c)
 			}
 		}
@@ -61,8 +62,19 @@ func (g *group) recover(ctx context.Context, struck time.Time) {
 		return nil
 	})
 	for c, err := range open {
+		c.stuck = true
 		c.lost = fmt.Errorf("not recovered after %s: %w", recoverTimeout, err)
 	}
+}
+
+// well returns an error until a cell has recovered.
+func (g *group) well(ctx context.Context, client *api.Client, c *cell) error {
+	if g.column.whole != nil {
+		if err := g.column.whole(ctx, c); err != nil {
+			return err
+		}
+	}
+	return c.app.idle(ctx, client, c.row.op)
 }
 
 // untilEach polls until check holds for each cell, once.

@@ -6,8 +6,9 @@ import "strings"
 const (
 	opRotate   = "rotate"
 	opRollback = "rollback"
-	opUndo     = "undo"   // a rotation whose test is refused
-	opRevoke   = "retire" // a rotation without overlap
+	opUndo     = "undo"    // a rotation whose test is refused
+	opRevoke   = "retire"  // a rotation without overlap
+	opPublish  = "publish" // a rotation whose values have a destination
 	opRoot     = "rotate-root"
 )
 
@@ -31,7 +32,7 @@ const (
 // name is how the row is printed.
 func (r row) name() string {
 	point := r.point
-	for _, prefix := range []string{"role-$.", "connection-$.", "$_db.", "$_admin.", "$_"} {
+	for _, prefix := range []string{"role-$.", "connection-$.", "copy-$.", "$_db.", "$_admin.", "$_"} {
 		point = strings.TrimPrefix(point, prefix)
 	}
 	if point == "" {
@@ -48,6 +49,7 @@ func rows() []row {
 		all = append(all, rollbackRows(strategy)...)
 		all = append(all, undoRows(strategy)...)
 		all = append(all, retireRows(strategy)...)
+		all = append(all, publishRows(strategy)...)
 	}
 	return append(all, rootRows()...)
 }
@@ -55,6 +57,8 @@ func rows() []row {
 func rotateRows(strategy string) []row {
 	return []row{
 		{strategy, opRotate, "$_db.create.before", ""},
+		{strategy, opRotate, "$_db.look.before", ""},
+		{strategy, opRotate, "$_db.look.after", ""},
 		{strategy, opRotate, "role-$.rotate-intent.before", ""},
 		{strategy, opRotate, "role-$.rotate-intent.after", ""},
 		{strategy, opRotate, "$_jwt.test.after", ""},
@@ -74,6 +78,7 @@ func rotateRows(strategy string) []row {
 
 func rollbackRows(strategy string) []row {
 	return []row{
+		{strategy, opRollback, "$_db.look.before", ""},
 		{strategy, opRollback, "role-$.rollback-intent.before", ""},
 		{strategy, opRollback, "role-$.rollback-intent.after", ""},
 		{strategy, opRollback, "$_db.set.before", sqlCommit},
@@ -116,6 +121,16 @@ func retireRows(strategy string) []row {
 			row{strategy, opRevoke, "$_db.retire-fence.after", sqlCommit})
 	}
 	return all
+}
+
+// publishRows are points after the commit, when a destination is given the values.
+func publishRows(strategy string) []row {
+	return []row{
+		{strategy, opPublish, "copy-$.publish.before", ""},
+		{strategy, opPublish, "copy-$.publish.after", ""},
+		{strategy, opPublish, "role-$.other.before", ""},
+		{strategy, opPublish, "role-$.other.after", ""},
+	}
 }
 
 func rootRows() []row {

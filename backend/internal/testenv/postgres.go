@@ -57,6 +57,7 @@ type Postgres struct {
 
 	scratch *scratch
 	user    *syscall.Credential
+	opts    PostgresOptions
 
 	mu      sync.Mutex // held while the server is started or stopped
 	process *process
@@ -92,7 +93,8 @@ func newPostgres(ctx context.Context, opts PostgresOptions) (*Postgres, error) {
 		err = pg.copyCluster(ctx, from)
 	}
 	if err == nil {
-		err = pg.configure(opts)
+		pg.opts = opts
+		err = pg.configure()
 	}
 	return pg, err
 }

@@ -19,7 +19,7 @@ func (pg *Postgres) makeDirectory(name string) error {
 
 // configure makes the socket's directory, and writes postgresql.conf, pg_hba.conf and
 // what TLS needs.
-func (pg *Postgres) configure(opts PostgresOptions) error {
+func (pg *Postgres) configure() error {
 	if err := pg.makeDirectory("socket"); err != nil {
 		return err
 	}
@@ -33,17 +33,17 @@ func (pg *Postgres) configure(opts PostgresOptions) error {
 		"log_line_prefix":         "%m [%p] %u@%d ",
 		"log_timezone":            "UTC",
 	}
-	if opts.TLS {
+	if pg.opts.TLS {
 		if err := pg.configureTLS(settings); err != nil {
 			return err
 		}
 	}
-	maps.Copy(settings, opts.Settings)
+	maps.Copy(settings, pg.opts.Settings)
 	var conf strings.Builder
 	for _, name := range slices.Sorted(maps.Keys(settings)) {
 		fmt.Fprintf(&conf, "%s = '%s'\n", name, strings.ReplaceAll(settings[name], "'", "''"))
 	}
-	hba := append(slices.Clone(opts.HBA), "local all all scram-sha-256", "host all all 127.0.0.1/32 scram-sha-256",
+	hba := append(slices.Clone(pg.opts.HBA), "local all all scram-sha-256", "host all all 127.0.0.1/32 scram-sha-256",
 		"host replication all 127.0.0.1/32 scram-sha-256")
 	return errors.Join(
 		writeOwned(pg.scratch.path("data", "postgresql.conf"), conf.String(), pg.user),

@@ -161,7 +161,7 @@ func must(t *testing.T, err error) {
 }
 
 // TestReplica loses what was committed while a replica was disconnected, and nothing
-// from before.
+// from before, when that takes over the address of its primary.
 func TestReplica(t *testing.T) {
 	t.Parallel()
 	pg := NewPostgres(t, PostgresOptions{})
@@ -172,13 +172,16 @@ func TestReplica(t *testing.T) {
 		replica.Disconnect,
 		func(ctx context.Context) error { return pg.Exec(ctx, "CREATE TABLE lost ()") },
 		func(context.Context) error { return pg.Kill() },
-		replica.Promote,
+		func(ctx context.Context) error { return replica.TakeOver(ctx, pg) },
 		func(ctx context.Context) error { return replica.Exec(ctx, "CREATE TABLE after ()") },
 	}
 	for i, step := range steps {
 		if err := step(t.Context()); err != nil {
 			t.Fatalf("step %d: %v", i, err)
 		}
+	}
+	if replica.Address() != pg.Address() {
+		t.Errorf("it answers at %s", replica.Address())
 	}
 	var kept, lost bool
 	if err := replica.Ask(t.Context(), "SELECT to_regclass('kept') IS NOT NULL, to_regclass('lost') IS NOT NULL", &kept, &lost); err != nil || !kept || lost {

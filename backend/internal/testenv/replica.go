@@ -23,7 +23,7 @@ func NewReplica(t testing.TB, primary *Postgres) *Postgres {
 }
 
 // StartReplica starts a hot standby that streams from a primary without TLS, and
-// returns when it answers. It has the primary's users and passwords.
+// returns when it answers. It has the primary's users, passwords and settings.
 func StartReplica(ctx context.Context, primary *Postgres) (*Postgres, error) {
 	pg, err := newReplica(ctx, primary)
 	if err == nil {
@@ -42,7 +42,7 @@ func newReplica(ctx context.Context, primary *Postgres) (*Postgres, error) {
 	if err != nil {
 		return pg, err
 	}
-	pg.Password = primary.Password
+	pg.Password, pg.opts = primary.Password, primary.opts
 	if err := pg.makeDirectory("data"); err != nil {
 		return pg, err
 	}
@@ -50,7 +50,7 @@ func newReplica(ctx context.Context, primary *Postgres) (*Postgres, error) {
 	if out, err := copyPrimary.CombinedOutput(); err != nil {
 		return pg, fmt.Errorf("run pg_basebackup: %w: %s", err, out)
 	}
-	return pg, pg.configure(PostgresOptions{})
+	return pg, pg.configure()
 }
 
 // Disconnect makes a replica stop streaming, as when the network between it and its
@@ -82,6 +82,23 @@ func (pg *Postgres) Promote(ctx context.Context) error {
 		return err
 	}
 	return pg.awaitTrue(ctx, "the promotion", "SELECT NOT pg_is_in_recovery()")
+}
+
+// TakeOver has a replica answer at the address of its primary, which is dead: first as
+// the standby that it is, because an address may move before the promotion, and then as
+// the primary.
+func (pg *Postgres) TakeOver(ctx context.Context, primary *Postgres) error {
+	if err := pg.Shutdown(); err != nil {
+		return err
+	}
+	pg.Port = primary.Port
+	if err := pg.configure(); err != nil {
+		return err
+	}
+	if err := pg.Start(ctx); err != nil {
+		return err
+	}
+	return pg.Promote(ctx)
 }
 
 // awaitTrue waits until the superuser's query answers true.
