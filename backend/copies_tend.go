@@ -49,17 +49,34 @@ func (c *copies) wake() {
 
 // run tends copies, until ctx ends.
 func (c *copies) run(ctx context.Context) {
-	for {
+	for wait := longestWait; ; {
 		select {
 		case <-ctx.Done():
 			return
 		case <-c.signal:
-			c.look(ctx)
+		case <-time.After(wait):
 		}
+		looked := c.b.now()
+		c.look(ctx)
 		if !pause(ctx, lookPause) {
 			return
 		}
+		wait = c.untilRetry(looked)
 	}
+}
+
+// untilRetry is how long it is until a copy that failed is due, of those that were not
+// yet when all were looked at. For what else is due Vault's timer is enough.
+func (c *copies) untilRetry(looked time.Time) time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now, wait := c.b.now(), longestWait
+	for _, t := range c.known {
+		if t.failures > 0 && t.next.After(looked) {
+			wait = min(wait, t.next.Sub(now))
+		}
+	}
+	return wait
 }
 
 // look starts a worker for each destination that has something to do and none.
