@@ -100,7 +100,7 @@ func publish(ctx context.Context, g *group) error {
 func (a *app) publish(ctx context.Context, required bool) error {
 	data := map[string]any{
 		"type": "vault_kv", "address": "http://" + a.library.proxy.Address(), "token": a.library.token,
-		"mount": shelf, "allowed_roles": a.id, "required": required, "timeout": 2,
+		"mount": shelf, "allowed_roles": a.id, "required": required,
 	}
 	var values []string
 	for _, field := range publishedFields {

@@ -1,6 +1,7 @@
 // Package chaos breaks a real cluster at every side effect of every operation,
 // and then uses what readers are given: three Vault nodes with the built plugin,
-// a PostgreSQL, and a TCP proxy between them for each role.
+// a PostgreSQL, whose place a replica may take, a TCP proxy between them for each
+// role, and a KV engine that may get copies of values.
 //
 // The plugin is built with the tag breakpoints (backend/breakpoints.go), so that
 // it can be stopped exactly at a point. The matrix has a row for each point of
