@@ -1,6 +1,7 @@
 package chaos
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"slices"
@@ -46,7 +47,8 @@ type matrix struct {
 }
 
 // choose returns the rows that are run in each column: all that apply, or every
-// other one in one column each, and as many in one as in another.
+// other one in one column each, and as many in one as in another: of those that have
+// as many, in the one that has the least choice.
 func (m *matrix) choose(cols []column, all bool) [][]row {
 	chosen := make([][]row, len(cols))
 	for at, r := range m.cut(all) {
@@ -57,7 +59,7 @@ func (m *matrix) choose(cols []column, all bool) [][]row {
 			case !cols[i].takes(r):
 			case all:
 				chosen[i] = append(chosen[i], r)
-			case fewest < 0 || len(chosen[i]) < len(chosen[fewest]):
+			case fewest < 0 || cmp.Or(len(chosen[i])-len(chosen[fewest]), m.choice(cols[i])-m.choice(cols[fewest])) < 0:
 				fewest = i
 			}
 		}
@@ -66,6 +68,16 @@ func (m *matrix) choose(cols []column, all bool) [][]row {
 		}
 	}
 	return chosen
+}
+
+// choice is how many rows a column takes.
+func (m *matrix) choice(col column) (n int) {
+	for _, r := range m.rows {
+		if col.takes(r) {
+			n++
+		}
+	}
+	return n
 }
 
 // cut returns all rows, or of each point only the one with the strategy whose
