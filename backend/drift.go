@@ -93,14 +93,15 @@ func logins(r *rotation.Role, connection string) []checked {
 	return all
 }
 
-// check tries one login, and where it works has readers told how. An operation that is
-// under way, or came in between, uses the values itself, and while it does they may
-// well be refused. Asked is false if the server did not answer.
+// check tries one login, and where it works has readers told how. While an operation is
+// under way its values may well be refused, and what it has proven may have been proven
+// to the server before: its role is tried once more when it has ended. Asked is false if
+// the server did not answer.
 func (c *drift) check(ctx context.Context, one checked) (asked bool, err error) {
 	before := one.role.Snapshot()
 	s := before.Secrets[one.secret]
 	if s == nil || s.Current == nil || s.Unresolved != nil || before.InFlight != nil {
-		return true, c.later(one)
+		return true, c.later(one, before)
 	}
 	refused, err := c.b.engine.Refused(ctx, *s)
 	if err != nil {
@@ -109,7 +110,7 @@ func (c *drift) check(ctx context.Context, one checked) (asked bool, err error) 
 	after := one.role.Snapshot()
 	now := after.Secrets[one.secret]
 	if one.role.Busy() || after.InFlight != nil || now == nil || now.Unresolved != nil || now.Current != s.Current || now.Previous != s.Previous {
-		return true, c.later(one)
+		return true, inTheWay(one)
 	}
 	if len(refused) == 0 {
 		c.accept(one.role, one.secret, s.Current.Version)

@@ -31,14 +31,17 @@ func (c *drift) misplaced(one checked) []string {
 	})
 }
 
-// later is nil unless readers of a login that could not be tried now are to be told
-// another way.
-func (c *drift) later(one checked) error {
-	if len(c.misplaced(one)) == 0 {
+// later is nil unless an operation is in the way of trying a login, or its readers are
+// to be told another way.
+func (c *drift) later(one checked, s *rotation.Snapshot) error {
+	if s.InFlight == nil && len(c.misplaced(one)) == 0 {
 		return nil
 	}
-	return fmt.Errorf("%w: %s", rotation.ErrInFlight, one.role.Key)
+	return inTheWay(one)
 }
+
+// inTheWay says that a login could not be tried now.
+func inTheWay(one checked) error { return fmt.Errorf("%w: %s", rotation.ErrInFlight, one.role.Key) }
 
 // move tells readers the way by which a login was proven, if they are told another:
 // of all logins of the role that lead there, or where one of these is refused, of

@@ -12,9 +12,10 @@ import (
 const (
 	// checkPause is the time between two roles that are looked at soon.
 	checkPause = 100 * time.Millisecond
-	// checkAgain is how long to wait for servers that could not be asked, and for
-	// operations that were in the way.
+	// checkAgain is how long to wait for servers that could not be asked, and checkBusy
+	// for operations that were in the way.
 	checkAgain = time.Minute
+	checkBusy  = 10 * time.Second
 	// longestWait is how long to wait at most before looking for something to try.
 	longestWait = time.Minute
 )
@@ -34,6 +35,8 @@ type sweep struct {
 	// have to be tried once more.
 	isAgain     bool
 	again, left []*rotation.Role
+	// pause is how long to wait for those that are left.
+	pause time.Duration
 }
 
 // run tries what is to be tried until ctx ends.
@@ -163,7 +166,7 @@ func (c *drift) step(ctx context.Context, name string) {
 		return
 	}
 	if err != nil {
-		s.left = append(s.left, r)
+		s.leave(r, err)
 	}
 	switch {
 	case s.isAgain:
@@ -172,6 +175,18 @@ func (c *drift) step(ctx context.Context, name string) {
 		s.rotated, s.key = rotated, r.Key
 	}
 	s.begun = true
+}
+
+// leave has a role tried once more: soon if nothing but an operation was in the way.
+func (s *sweep) leave(r *rotation.Role, cause error) {
+	pause := checkAgain
+	if errors.Is(cause, rotation.ErrInFlight) {
+		pause = checkBusy
+	}
+	if len(s.left) == 0 || pause < s.pause {
+		s.pause = pause
+	}
+	s.left = append(s.left, r)
 }
 
 // putOff has a sweep go on, with the role that it is at, when the server answers again.
@@ -213,7 +228,7 @@ func (c *drift) finish(name string, s *sweep) {
 	}
 	delete(c.sweeps, name)
 	if len(s.left) > 0 {
-		c.sweeps[name] = &sweep{at: time.Now().Add(checkAgain), isAgain: true, again: s.left}
+		c.sweeps[name] = &sweep{at: time.Now().Add(s.pause), isAgain: true, again: s.left}
 	}
 }
 

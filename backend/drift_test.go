@@ -57,6 +57,42 @@ func TestSlowTries(t *testing.T) {
 	}
 }
 
+// TestSweepComesBack has a sweep meet a rotation that is under way: what that used may be
+// of the server before, so that its role is tried again soon, and not with the next round.
+func TestSweepComesBack(t *testing.T) {
+	m := newMount(t)
+	s := m.connect()
+	m.write("roles/r", nil)
+	m.write("secrets/r/db", d("type", "database", "connection", "main", "rotation_strategy", "alternating_users", "usernames", s.pair()))
+	wait, release := s.hold()
+	m.write("secrets/r/db", d("verification_statements", []any{wait}))
+	m.write("rotate/r", d("wait", 0))
+	m.eventually("the test of the pending value", func() bool {
+		op, _ := m.read("status/r", nil)["in_flight"].(map[string]any)
+		return op["step"] == "test" && op["secret"] == "db"
+	})
+	r := m.b.registry.Known(roles.Prefix + "r")
+	c := newDrift(m.b) // which tries nothing by itself
+	c.connectionMoved("main")
+	for range 3 { // main, r, and the end of the sweep
+		c.step(t.Context(), "main")
+	}
+	again := c.sweeps["main"]
+	if again == nil || !again.isAgain || len(again.again) != 1 || again.again[0] != r || time.Until(again.at) > watchEvery {
+		t.Fatalf("what is left to be tried is %+v", again)
+	}
+	release()
+	m.becomes("r", 2)
+	m.eventually("the end of the rotation", func() bool { return !r.Busy() })
+	s.sql("ALTER ROLE %s PASSWORD 'of-the-server-before'", m.read("creds/r", nil)["db_username"])
+	for range 2 { // r, and the end
+		c.step(t.Context(), "main")
+	}
+	if len(c.refused(r)) != 1 || c.sweeps["main"] != nil {
+		t.Errorf("it has found %v, and has still to try %+v", c.refused(r), c.sweeps["main"])
+	}
+}
+
 // TestPace spreads the tries over the interval, with never more than one in a second.
 func TestPace(t *testing.T) {
 	for logins, want := range map[int]time.Duration{0: time.Hour, 1: time.Hour, 360: 10 * time.Second, 3600: time.Second, 10_000: time.Second} {
