@@ -26,6 +26,9 @@ const (
 	shelf     = "secret"
 )
 
+// nothing is a policy that permits nothing.
+const nothing = `path "*" { capabilities = ["deny"] }`
+
 // openLibrary makes the library, the first time.
 func (l *lab) openLibrary(ctx context.Context) error {
 	if l.library != nil {
@@ -169,14 +172,16 @@ func cutLibrary(_ context.Context, g *group) error {
 }
 
 func denyLibrary(ctx context.Context, g *group) error {
-	err := errors.Join(g.permit(ctx, ""), g.release())
+	err := errors.Join(g.permit(ctx, nothing), g.release())
 	g.answered()
 	return errors.Join(err, g.permit(ctx, g.library.policy))
 }
 
-// publishesLater tells whether a rotation has yet to publish what it makes.
-func (r row) publishesLater() bool {
-	if r.op != opRotate && r.op != opPublish {
+// publishesLater tells whether a rotation has yet to publish what it makes. One that
+// stood at its point for too long makes nothing.
+func (c *cell) publishesLater() bool {
+	r := c.row
+	if r.op != opRotate && r.op != opPublish || c.unchanged() {
 		return false
 	}
 	for _, later := range []string{".create.", ".look.", "-intent.", ".set.", "-fence.", ".test.", "-commit.", "publish.before"} {
@@ -189,7 +194,7 @@ func (r row) publishesLater() bool {
 
 // held makes sure that what has yet to be published holds a rotation.
 func held(c *cell) error {
-	if c.row.publishesLater() && c.answer["status"] != "in_progress" {
+	if c.publishesLater() && c.answer["status"] != "in_progress" {
 		return errors.New("what could not be published did not hold it")
 	}
 	return nil
@@ -199,7 +204,7 @@ func held(c *cell) error {
 // and otherwise not.
 func denied(c *cell) error {
 	switch {
-	case !c.row.publishesLater():
+	case !c.publishesLater():
 		return nil
 	case c.required && !c.reversed():
 		return errors.New("a required destination did not take it back")
