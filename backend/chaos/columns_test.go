@@ -34,6 +34,8 @@ type column struct {
 	answers func(*cell) error
 	// most is how many versions an operation makes at most; 0 means 1.
 	most int64
+	// pauses is how long the engine may wait, as the README says, before it tries again.
+	pauses time.Duration
 	// destined says that roles have a destination.
 	destined bool
 	// completes says that the fault may not keep an operation from its end.
@@ -72,7 +74,7 @@ func columns() []column {
 		{name: "user limited to 0", wait: 30, strike: alterUsers("CONNECTION LIMIT 0"), mend: alterUsers("CONNECTION LIMIT -1"), applies: isLookedAt, answers: refusedBefore},
 		{name: "look waits", wait: 30, strike: lockUsers, completes: true, applies: isLookedAt},
 		{name: "destination down", wait: 3, prepare: publish, strike: cutLibrary, whole: published, mend: unpublish, applies: isRefusable, answers: held, destined: true},
-		{name: "destination denies", wait: 30, prepare: publish, strike: denyLibrary, whole: published, mend: unpublish, applies: isRefusable, answers: denied, most: 2, destined: true, slow: true},
+		{name: "destination denies", wait: 30, prepare: publish, strike: denyLibrary, whole: published, mend: unpublish, applies: isRefusable, answers: denied, most: 2, pauses: 2 * time.Minute, destined: true, slow: true},
 	}
 }
 

@@ -36,7 +36,7 @@ func (g *group) deposed(ctx context.Context) error {
 // took.
 func (g *group) recover(ctx context.Context, struck time.Time) {
 	over := time.Now()
-	ctx, cancel := context.WithTimeout(ctx, recoverTimeout)
+	ctx, cancel := context.WithTimeout(ctx, recoverTimeout+g.column.pauses)
 	defer cancel()
 	open := map[*cell]error{}
 	for _, c := range g.cells {
@@ -52,7 +52,7 @@ func (g *group) recover(ctx context.Context, struck time.Time) {
 		client.SetClientTimeout(5 * time.Second)
 		for c := range open {
 			if open[c] = g.well(ctx, client, c); open[c] == nil {
-				c.took, c.stuck = time.Since(struck), time.Since(over) > stuckTimeout
+				c.took, c.stuck = time.Since(struck), time.Since(over) > stuckTimeout+g.column.pauses
 				delete(open, c)
 			}
 		}
@@ -63,7 +63,7 @@ func (g *group) recover(ctx context.Context, struck time.Time) {
 	})
 	for c, err := range open {
 		c.stuck = true
-		c.lost = fmt.Errorf("not recovered after %s: %w", recoverTimeout, err)
+		c.lost = fmt.Errorf("not recovered after %s: %w", recoverTimeout+g.column.pauses, err)
 	}
 }
 
