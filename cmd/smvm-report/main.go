@@ -16,6 +16,10 @@ import (
 	"os/signal"
 	"syscall"
 	"time"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/cmd/smvm-report/internal/client"
+	"github.com/smvm/vault-plugin-secrets-smvm/cmd/smvm-report/internal/model"
+	"github.com/smvm/vault-plugin-secrets-smvm/cmd/smvm-report/internal/render"
 )
 
 // settings are the command line.
@@ -47,11 +51,11 @@ func run(ctx context.Context, s settings) error {
 		return err
 	}
 	now := time.Now()
-	e, err := readEngine(ctx, s.mount, now.Add(-period))
+	e, err := client.Read(ctx, s.mount, now.Add(-period))
 	if err != nil {
 		return err
 	}
-	if err := write(s.out, newReport(e, now)); err != nil {
+	if err := render.Write(s.out, model.NewReport(e, now)); err != nil {
 		return err
 	}
 	fmt.Println("wrote", s.out)

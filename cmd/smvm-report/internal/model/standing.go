@@ -1,4 +1,4 @@
-package main
+package model
 
 import (
 	"fmt"
@@ -8,8 +8,8 @@ import (
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
-// standing is how old a secret is, against what its policy says.
-type standing struct {
+// Standing is how old a secret is, against what its policy says.
+type Standing struct {
 	Subject, Secret, Type string
 	Age, Policy           string
 	// Next is how long it is to the next rotation, Due when that is.
@@ -20,46 +20,46 @@ type standing struct {
 	Previous string
 	// Note is what to know about the value.
 	Note  string
-	State state
+	State State
 }
 
-// state is a judgement in the words of the page.
-type state string
+// State is a judgement in the words of the page.
+type State string
 
 // The states, from good to bad.
 const (
-	byHand    state = "by hand"
-	inPolicy  state = "within policy"
-	dueSoon   state = "due soon"
-	failing   state = "failing"
-	older     state = "older than policy"
-	overdue   state = "overdue"
-	attention state = "needs attention"
+	byHand    State = "by hand"
+	inPolicy  State = "within policy"
+	dueSoon   State = "due soon"
+	failing   State = "failing"
+	older     State = "older than policy"
+	overdue   State = "overdue"
+	attention State = "needs attention"
 )
 
 // rank orders states: what is worse comes first on the page.
-func (s state) rank() int {
-	return map[state]int{byHand: 0, inPolicy: 1, dueSoon: 2, failing: 3, older: 4, overdue: 5, attention: 6}[s]
+func (s State) rank() int {
+	return map[State]int{byHand: 0, inPolicy: 1, dueSoon: 2, failing: 3, older: 4, overdue: 5, attention: 6}[s]
 }
 
 // Class names the state for the style sheet.
-func (s state) Class() string {
-	return map[state]string{byHand: "idle", inPolicy: "good", dueSoon: "good", failing: "warn", older: "warn", overdue: "bad", attention: "bad"}[s]
+func (s State) Class() string {
+	return map[State]string{byHand: "idle", inPolicy: "good", dueSoon: "good", failing: "warn", older: "warn", overdue: "bad", attention: "bad"}[s]
 }
 
 // standings judges all secrets of a subject.
-func (s *subject) standings(now time.Time) []standing {
-	var found []standing
+func (s *Subject) standings(now time.Time) []Standing {
+	var found []Standing
 	for _, name := range sorted(s.Status.Secrets) {
 		secret := s.Status.Secrets[name]
-		st := standing{Subject: s.title(), Secret: name, Type: secret.Type, Policy: s.Policy.describe(), Next: "not planned", Share: -1}
+		st := Standing{Subject: s.title(), Secret: name, Type: secret.Type, Policy: s.Policy.String(), Next: "not planned", Share: -1}
 		if secret.ByRequestOnly {
 			st.Policy = "on request only"
 		} else if next := s.Status.Next; !next.IsZero() {
-			st.Next, st.Due = until(next.Sub(now)), moment(next)
+			st.Next, st.Due = until(next.Sub(now)), Moment(next)
 		}
 		if secret.Current != nil {
-			st.Age, st.Note = span(now.Sub(secret.Current.Created)), s.origin(name, secret.Current.Version)
+			st.Age, st.Note = Span(now.Sub(secret.Current.Created)), s.origin(name, secret.Current.Version)
 		}
 		st.Previous = secret.Previous.use(now)
 		st.State, st.Share = s.judge(secret, now)
@@ -70,26 +70,26 @@ func (s *subject) standings(now time.Time) []standing {
 
 func until(d time.Duration) string {
 	if d < 0 {
-		return span(-d) + " late"
+		return Span(-d) + " late"
 	}
-	return "in " + span(d)
+	return "in " + Span(d)
 }
 
-// describe says when a subject rotates.
-func (p policy) describe() string {
+// String says when a subject rotates.
+func (p Policy) String() string {
 	switch {
 	case !p.AutoRotate:
 		return "by hand"
 	case p.Schedule != "":
 		return p.Schedule
 	}
-	return "every " + span(time.Duration(p.Period)*time.Second)
+	return "every " + Span(time.Duration(p.Period)*time.Second)
 }
 
 // judge compares the age of a value with the policy. A period counts from when
 // the value was made, since a rollback brings an old one back; a schedule says
 // itself when the value has to be replaced.
-func (s *subject) judge(secret secretState, now time.Time) (state, float64) {
+func (s *Subject) judge(secret Secret, now time.Time) (State, float64) {
 	if s.Status.Attention {
 		return attention, 100
 	}
@@ -116,7 +116,7 @@ func (s *subject) judge(secret secretState, now time.Time) (state, float64) {
 }
 
 // origin tells where the current value comes from, if that is not a rotation.
-func (s *subject) origin(secret string, version int) string {
+func (s *Subject) origin(secret string, version int) string {
 	switch kind := s.Values[secret][version]; {
 	case kind == rotation.KindRollback:
 		return "brought back by a rollback"
@@ -129,11 +129,11 @@ func (s *subject) origin(secret string, version int) string {
 }
 
 // use tells how long a previous value is valid, and who uses it.
-func (previous *stage) use(now time.Time) string {
+func (previous *Stage) use(now time.Time) string {
 	if previous == nil {
 		return ""
 	}
-	parts := []string{"valid for " + span(previous.RetireTime.Sub(now))}
+	parts := []string{"valid for " + Span(previous.RetireTime.Sub(now))}
 	if !previous.RetireTime.After(now) {
 		parts[0] = "ends"
 	}
@@ -141,7 +141,7 @@ func (previous *stage) use(now time.Time) string {
 		parts = append(parts, count(*previous.Sessions, "open session"))
 	}
 	if previous.Uses > 0 {
-		parts = append(parts, fmt.Sprintf("used %s, last %s", count(previous.Uses, "time"), moment(previous.LastUsed)))
+		parts = append(parts, fmt.Sprintf("used %s, last %s", count(previous.Uses, "time"), Moment(previous.LastUsed)))
 	}
 	return strings.Join(parts, "; ")
 }

@@ -1,4 +1,5 @@
-package main
+// Package model makes of what was read of an engine what the report shows.
+package model
 
 import (
 	"cmp"
@@ -10,42 +11,42 @@ import (
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
-// report is what the page shows, in its order.
-type report struct {
+// Report is what the page shows, in its order.
+type Report struct {
 	Mount, Environment string
 	Since, Until       time.Time
 	// Headline says in a sentence how things are, Troubles what somebody has to do.
 	Headline   string
-	Troubles   []trouble
-	Figures    []figure
-	Ticks      []tick
-	Lanes      []lane
-	Secrets    []standing
-	Steps      []stepTimes
-	Operations []operation
+	Troubles   []Trouble
+	Figures    []Figure
+	Ticks      []Tick
+	Lanes      []Lane
+	Secrets    []Standing
+	Steps      []StepTimes
+	Operations []Operation
 	// Omitted is the number of older operations that are not listed.
 	Omitted int
 }
 
-// trouble is something that somebody has to do.
-type trouble struct{ Subject, Text string }
+// Trouble is something that somebody has to do.
+type Trouble struct{ Subject, Text string }
 
-// figure is one number of the summary, with what it is and what to know about it.
-type figure struct{ Label, Value, Note string }
+// Figure is one number of the summary, with what it is and what to know about it.
+type Figure struct{ Label, Value, Note string }
 
 // maxOperations is how many operations are listed, the newest.
 const maxOperations = 50
 
-// newReport makes the report of what was read at that time.
-func newReport(e *engine, now time.Time) *report {
-	r := &report{Mount: e.Mount, Environment: e.Environment, Since: e.Since, Until: now}
+// NewReport makes the report of what was read at that time.
+func NewReport(e *Engine, now time.Time) *Report {
+	r := &Report{Mount: e.Mount, Environment: e.Environment, Since: e.Since, Until: now}
 	for _, s := range e.Subjects {
 		r.Troubles = append(r.Troubles, s.troubles()...)
 		r.Secrets = append(r.Secrets, s.standings(now)...)
 		r.Operations = append(r.Operations, s.operations()...)
 	}
-	slices.SortStableFunc(r.Secrets, func(a, b standing) int { return cmp.Compare(b.State.rank(), a.State.rank()) })
-	slices.SortStableFunc(r.Operations, func(a, b operation) int { return b.Started.Compare(a.Started) })
+	slices.SortStableFunc(r.Secrets, func(a, b Standing) int { return cmp.Compare(b.State.rank(), a.State.rank()) })
+	slices.SortStableFunc(r.Operations, func(a, b Operation) int { return b.Started.Compare(a.Started) })
 	r.Steps = stepsOf(r.Operations)
 	r.Figures = figures(e, r.Operations)
 	r.Headline = headline(r)
@@ -61,7 +62,7 @@ func newReport(e *engine, now time.Time) *report {
 
 // begin is where the timeline begins: with the first operation in the period, so
 // that what is there has room.
-func (r *report) begin() time.Time {
+func (r *Report) begin() time.Time {
 	if len(r.Operations) == 0 {
 		return r.Since
 	}
@@ -74,9 +75,9 @@ func (r *report) begin() time.Time {
 }
 
 // troubles are what a person has to do about a subject.
-func (s *subject) troubles() []trouble {
-	var found []trouble
-	add := func(text string) { found = append(found, trouble{s.title(), text}) }
+func (s *Subject) troubles() []Trouble {
+	var found []Trouble
+	add := func(text string) { found = append(found, Trouble{s.title(), text}) }
 	if s.Problem != "" {
 		add("the history is not whole: " + s.Problem)
 	}
@@ -86,7 +87,7 @@ func (s *subject) troubles() []trouble {
 	case s.Status.Advice != "":
 		add(s.Status.Advice)
 	case s.Status.Overdue:
-		add("the rotation that was planned for " + moment(s.Status.Next) + " has not begun")
+		add("the rotation that was planned for " + Moment(s.Status.Next) + " has not begun")
 	case s.Status.Failures > 0:
 		add(fmt.Sprintf("%s in a row: %s", count(s.Status.Failures, "failed attempt"), s.Status.LastError))
 	}
@@ -94,7 +95,7 @@ func (s *subject) troubles() []trouble {
 }
 
 // title names a subject. Roles are what people think of first.
-func (s *subject) title() string {
+func (s *Subject) title() string {
 	if s.Kind == "role" {
 		return s.Name
 	}
@@ -102,7 +103,7 @@ func (s *subject) title() string {
 }
 
 // headline says how things are.
-func headline(r *report) string {
+func headline(r *Report) string {
 	within, judged := 0, 0
 	for _, s := range r.Secrets {
 		if s.State != byHand {
@@ -142,7 +143,7 @@ func need(things int) string {
 }
 
 // figures are the summary.
-func figures(e *engine, operations []operation) []figure {
+func figures(e *Engine, operations []Operation) []Figure {
 	var took []time.Duration
 	completed, ended, reversed, byHand, scheduled := 0, 0, 0, 0, 0
 	for _, op := range operations {
@@ -176,7 +177,7 @@ func figures(e *engine, operations []operation) []figure {
 			roles++
 		}
 	}
-	return []figure{
+	return []Figure{
 		{"Roles", fmt.Sprint(roles), count(len(e.Subjects)-roles, "connection") + " besides"},
 		{"Rotations", fmt.Sprint(ended), fmt.Sprintf("%d by schedule, %d by hand", scheduled, byHand)},
 		{"Succeeded", percentage(completed, ended), fmt.Sprintf("%d of %s", completed, count(ended, "rotation"))},

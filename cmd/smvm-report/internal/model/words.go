@@ -1,4 +1,4 @@
-package main
+package model
 
 import (
 	"fmt"
@@ -8,9 +8,9 @@ import (
 	"time"
 )
 
-// span writes a length of time as people say it: in the largest unit that it has
+// Span writes a length of time as people say it: in the largest unit that it has
 // two of, or fractions of seconds.
-func span(d time.Duration) string {
+func Span(d time.Duration) string {
 	const day = 24 * time.Hour
 	switch {
 	case d < 0:
@@ -29,8 +29,8 @@ func span(d time.Duration) string {
 	return fmt.Sprintf("%.0f d", d.Hours()/24)
 }
 
-// moment writes a time to the minute, in UTC.
-func moment(t time.Time) string {
+// Moment writes a time to the minute, in UTC.
+func Moment(t time.Time) string {
 	if t.IsZero() {
 		return "never"
 	}

@@ -1,4 +1,4 @@
-package main
+package model
 
 import (
 	"encoding/json"
@@ -11,8 +11,8 @@ import (
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
-// operation is a record, with what only the records around it tell.
-type operation struct {
+// Operation is a record, with what only the records around it tell.
+type Operation struct {
 	rotation.Record
 	Subject  string
 	Duration time.Duration
@@ -21,16 +21,16 @@ type operation struct {
 }
 
 // operations are those of a subject in the period.
-func (s *subject) operations() []operation {
+func (s *Subject) operations() []Operation {
 	reversed := map[string]bool{}
 	for _, rec := range s.Records {
 		if rec.Kind == rotation.KindRollback && rec.Outcome == rotation.OutcomeCompleted && rec.Follows != "" {
 			reversed[rec.Follows] = true
 		}
 	}
-	operations := make([]operation, 0, len(s.Records))
+	operations := make([]Operation, 0, len(s.Records))
 	for _, rec := range s.Records {
-		operations = append(operations, operation{
+		operations = append(operations, Operation{
 			Record: rec, Subject: s.title(), Duration: time.Duration(rec.DurationMS) * time.Millisecond, Reversed: reversed[rec.ID],
 		})
 	}
@@ -38,7 +38,7 @@ func (s *subject) operations() []operation {
 }
 
 // Result says how an operation ended, in the words of the page.
-func (op operation) Result() string {
+func (op Operation) Result() string {
 	if op.Reversed {
 		return "completed, then rolled back"
 	}
@@ -46,7 +46,7 @@ func (op operation) Result() string {
 }
 
 // Class names the result for the style sheet.
-func (op operation) Class() string {
+func (op Operation) Class() string {
 	switch {
 	case op.Outcome == rotation.OutcomeFailed:
 		return "bad"
@@ -57,7 +57,7 @@ func (op operation) Class() string {
 }
 
 // By says who did it.
-func (op operation) By() string {
+func (op Operation) By() string {
 	switch {
 	case op.Actor.DisplayName != "":
 		return op.Actor.DisplayName
@@ -68,7 +68,7 @@ func (op operation) By() string {
 }
 
 // Gist is what people want to know first: why it was done, and what went wrong.
-func (op operation) Gist() string {
+func (op Operation) Gist() string {
 	parts := []string{}
 	if op.Reason != "" {
 		parts = append(parts, op.Reason)
@@ -97,8 +97,8 @@ func value(v any) string {
 	return string(text)
 }
 
-// stepTimes are how long one step took on one type of secret.
-type stepTimes struct {
+// StepTimes are how long one step took on one type of secret.
+type StepTimes struct {
 	Step, Type           string
 	Count, Failed        int
 	Median, P95, Longest string
@@ -113,7 +113,7 @@ var order = []string{"create", "set", "test", "undo", "probe", "look", "retire",
 const instant = 5 * time.Millisecond
 
 // stepsOf gathers the times of the steps of all operations.
-func stepsOf(operations []operation) []stepTimes {
+func stepsOf(operations []Operation) []StepTimes {
 	took, failed := map[[2]string][]time.Duration{}, map[[2]string]int{}
 	for _, op := range operations {
 		for _, r := range op.Results {
@@ -131,19 +131,19 @@ func stepsOf(operations []operation) []stepTimes {
 		slices.Sort(times)
 		longest = max(longest, at(times, 95))
 	}
-	var found []stepTimes
+	var found []StepTimes
 	for of, times := range took {
 		if times[len(times)-1] < instant && failed[of] == 0 {
 			continue
 		}
 		share := func(d time.Duration) float64 { return 100 * float64(d) / float64(max(1, longest)) }
-		found = append(found, stepTimes{
+		found = append(found, StepTimes{
 			Step: of[0], Type: of[1], Count: len(times), Failed: failed[of],
-			Median: span(at(times, 50)), P95: span(at(times, 95)), Longest: span(times[len(times)-1]),
+			Median: Span(at(times, 50)), P95: Span(at(times, 95)), Longest: Span(times[len(times)-1]),
 			MedianShare: share(at(times, 50)), P95Share: share(at(times, 95)),
 		})
 	}
-	slices.SortFunc(found, func(a, b stepTimes) int {
+	slices.SortFunc(found, func(a, b StepTimes) int {
 		if a.Type != b.Type {
 			return strings.Compare(a.Type, b.Type)
 		}
@@ -163,7 +163,7 @@ func quantile(times []time.Duration, percentile int) string {
 		return "–"
 	}
 	slices.Sort(times)
-	return span(at(times, percentile))
+	return Span(at(times, percentile))
 }
 
 func percentage(n, of int) string {

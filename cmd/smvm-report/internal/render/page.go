@@ -1,4 +1,5 @@
-package main
+// Package render writes the report as one HTML file that needs nothing else.
+package render
 
 import (
 	_ "embed" // for the page and its style
@@ -7,6 +8,8 @@ import (
 	"html/template"
 	"os"
 	"time"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/cmd/smvm-report/internal/model"
 )
 
 //go:embed page.html
@@ -17,15 +20,15 @@ var styleText string
 
 // page escapes whatever people may have written.
 var page = template.Must(template.New("page").Funcs(template.FuncMap{
-	"moment": moment,
-	"span":   span,
+	"moment": model.Moment,
+	"span":   model.Span,
 	"style":  func() template.CSS { return template.CSS(styleText) }, //nolint:gosec // our own
 	"stamp":  func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
-	"millis": func(ms int64) string { return span(time.Duration(ms) * time.Millisecond) },
+	"millis": func(ms int64) string { return model.Span(time.Duration(ms) * time.Millisecond) },
 }).Parse(pageText))
 
-// write writes the page. It appears complete or not at all.
-func write(path string, r *report) (err error) {
+// Write writes the page to a file. It appears complete or not at all.
+func Write(path string, r *model.Report) (err error) {
 	part := path + ".part"
 	file, err := os.OpenFile(part, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o644) //nolint:gosec // there is no secret in it
 	if err != nil {

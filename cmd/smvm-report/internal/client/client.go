@@ -1,4 +1,5 @@
-package main
+// Package client reads what the report tells from Vault, as any client does.
+package client
 
 import (
 	"context"
@@ -13,70 +14,8 @@ import (
 	"github.com/hashicorp/vault/api"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
+	"github.com/smvm/vault-plugin-secrets-smvm/cmd/smvm-report/internal/model"
 )
-
-// engine is what was read of one mount.
-type engine struct {
-	Mount, Environment string
-	Since              time.Time
-	Subjects           []*subject
-}
-
-// subject is a role, or a connection, whose administrator's password rotates too, or
-// the configuration of the mount, which has a history only.
-type subject struct {
-	Kind, Name string
-	Policy     policy
-	Status     status
-	// Problem says what is wrong with the history, empty if it is whole.
-	Problem string
-	// Entries is how many there ever were, Kept how many were read.
-	Entries, Kept int
-	// Records are those since the beginning of the report, Rotated the secrets that
-	// were ever rotated, Values how each of them got the value of a version.
-	Records []rotation.Record
-	Rotated map[string]bool
-	Values  map[string]map[int]rotation.Kind
-}
-
-// policy says when a subject rotates.
-type policy struct {
-	Period     int64  `json:"rotation_period"`
-	Schedule   string `json:"rotation_schedule"`
-	AutoRotate bool   `json:"auto_rotate"`
-}
-
-// status is how a subject is doing.
-type status struct {
-	Last      time.Time              `json:"last_vault_rotation"`
-	Next      time.Time              `json:"next_vault_rotation"`
-	Overdue   bool                   `json:"overdue"`
-	Failures  int                    `json:"failures"`
-	LastError string                 `json:"last_error"`
-	Attention bool                   `json:"needs_attention"`
-	Advice    string                 `json:"advice"`
-	Overlap   string                 `json:"overlap"`
-	Version   int                    `json:"version"`
-	Secrets   map[string]secretState `json:"secrets"`
-}
-
-// secretState is which values a secret has.
-type secretState struct {
-	Type          string `json:"type"`
-	ByRequestOnly bool   `json:"by_request_only"`
-	Current       *stage `json:"current"`
-	Previous      *stage `json:"previous"`
-}
-
-// stage is one value of a secret, without the value.
-type stage struct {
-	Version    int       `json:"version"`
-	Created    time.Time `json:"created"`
-	RetireTime time.Time `json:"retire_time"`
-	Uses       int       `json:"uses"`
-	Sessions   *int      `json:"sessions"`
-	LastUsed   time.Time `json:"last_used"`
-}
 
 // vault reads below one mount.
 type vault struct {
@@ -84,14 +23,14 @@ type vault struct {
 	mount  string
 }
 
-// readEngine reads all that the report tells, from Vault as the environment says.
-func readEngine(ctx context.Context, mount string, since time.Time) (*engine, error) {
+// Read reads all that the report tells, from Vault as the environment says.
+func Read(ctx context.Context, mount string, since time.Time) (*model.Engine, error) {
 	client, err := api.NewClient(nil)
 	if err != nil {
 		return nil, fmt.Errorf("prepare to talk to Vault: %w", err)
 	}
 	v := &vault{client: client, mount: strings.Trim(mount, "/")}
-	e := &engine{Mount: v.mount, Since: since}
+	e := &model.Engine{Mount: v.mount, Since: since}
 	var config struct {
 		Environment string `json:"environment"`
 	}
@@ -99,7 +38,7 @@ func readEngine(ctx context.Context, mount string, since time.Time) (*engine, er
 		return nil, err
 	}
 	e.Environment = config.Environment
-	changes := &subject{Kind: "configuration"}
+	changes := &model.Subject{Kind: "configuration"}
 	if err := v.history(ctx, "config/history", changes, since); err != nil {
 		return nil, err
 	}
@@ -123,8 +62,8 @@ func readEngine(ctx context.Context, mount string, since time.Time) (*engine, er
 }
 
 // subject reads one role or connection, with its history.
-func (v *vault) subject(ctx context.Context, kind, name string, since time.Time) (*subject, error) {
-	s := &subject{Kind: kind, Name: name, Rotated: map[string]bool{}, Values: map[string]map[int]rotation.Kind{}}
+func (v *vault) subject(ctx context.Context, kind, name string, since time.Time) (*model.Subject, error) {
+	s := &model.Subject{Kind: kind, Name: name, Rotated: map[string]bool{}, Values: map[string]map[int]rotation.Kind{}}
 	at, historyAt := "status/"+name, "history/"+name
 	if kind == "connection" {
 		at, historyAt = "connections/"+name, "connections/"+name+"/history"
@@ -135,8 +74,8 @@ func (v *vault) subject(ctx context.Context, kind, name string, since time.Time)
 	}
 	if kind == "connection" {
 		s.Policy.AutoRotate = s.Policy.Period > 0 || s.Policy.Schedule != ""
-		created := &stage{Version: s.Status.Version, Created: s.Status.Last}
-		s.Status.Secrets = map[string]secretState{"admin": {Type: "administrator", Current: created}}
+		created := &model.Stage{Version: s.Status.Version, Created: s.Status.Last}
+		s.Status.Secrets = map[string]model.Secret{"admin": {Type: "administrator", Current: created}}
 	}
 	return s, v.history(ctx, historyAt, s, since)
 }

@@ -1,4 +1,4 @@
-package main
+package model
 
 import (
 	"fmt"
@@ -8,36 +8,36 @@ import (
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
-// lane is the timeline of one subject. Places are in percent of the width, so
+// Lane is the timeline of one subject. Places are in percent of the width, so
 // that the drawing fits every screen.
-type lane struct {
+type Lane struct {
 	Title string
 	// Summary says in words what is drawn.
 	Summary string
 	Class   string
-	Bars    []bar
-	Marks   []mark
+	Bars    []Bar
+	Marks   []Mark
 	// Entries says how much of the history was verified, Whole whether all of that
 	// is as it was written.
 	Entries string
 	Whole   bool
 }
 
-// bar is an overlap.
-type bar struct {
+// Bar is an overlap.
+type Bar struct {
 	From, Width float64
 	Title       string
 }
 
-// mark is an operation.
-type mark struct {
+// Mark is an operation.
+type Mark struct {
 	At float64
 	// Shape is rotation, rollback, failure or first.
 	Shape, Title string
 }
 
-// tick is a line across all lanes.
-type tick struct {
+// Tick is a line across all lanes.
+type Tick struct {
 	At    float64
 	Label string
 	// Class is early or late near an edge, and minor if small screens have no room
@@ -45,9 +45,9 @@ type tick struct {
 	Class string
 }
 
-// lane draws what a subject's records say.
-func (s *subject) lane(from, to time.Time) lane {
-	l := lane{Title: s.title(), Bars: s.overlaps(from, to), Entries: count(s.Kept, "entry"), Whole: s.Problem == "", Class: "good"}
+// Lane draws what a subject's records say.
+func (s *Subject) lane(from, to time.Time) Lane {
+	l := Lane{Title: s.title(), Bars: s.overlaps(from, to), Entries: count(s.Kept, "entry"), Whole: s.Problem == "", Class: "good"}
 	if len(s.troubles()) > 0 {
 		l.Class = "bad"
 	}
@@ -58,8 +58,8 @@ func (s *subject) lane(from, to time.Time) lane {
 			continue
 		}
 		drawn[shape]++
-		title := fmt.Sprintf("%s: %s %s, %s", moment(op.Started), op.Kind, op.Result(), op.By())
-		l.Marks = append(l.Marks, mark{At: place(op.Started, from, to), Shape: shape, Title: title})
+		title := fmt.Sprintf("%s: %s %s, %s", Moment(op.Started), op.Kind, op.Result(), op.By())
+		l.Marks = append(l.Marks, Mark{At: place(op.Started, from, to), Shape: shape, Title: title})
 	}
 	l.Summary = summary(drawn)
 	return l
@@ -80,7 +80,7 @@ func summary(drawn map[string]int) string {
 }
 
 // shape is how an operation is drawn, empty if it is not.
-func (op operation) shape() string {
+func (op Operation) shape() string {
 	switch op.Kind {
 	case rotation.KindCreate, rotation.KindImport, rotation.KindRotate, rotation.KindRollback, rotation.KindRepair:
 	default:
@@ -102,13 +102,13 @@ func (op operation) shape() string {
 
 // overlaps are the times in which a previous value of any secret was valid: from
 // the commit that replaced it to a retirement, or to the next commit.
-func (s *subject) overlaps(from, to time.Time) []bar {
-	var bars []bar
+func (s *Subject) overlaps(from, to time.Time) []Bar {
+	var bars []Bar
 	var began time.Time
 	end := func(at time.Time) {
 		if !began.IsZero() && at.After(began) {
 			left := place(began, from, to)
-			bars = append(bars, bar{left, place(at, from, to) - left, "overlap, " + span(at.Sub(began))})
+			bars = append(bars, Bar{left, place(at, from, to) - left, "overlap, " + Span(at.Sub(began))})
 		}
 		began = time.Time{}
 	}
@@ -132,7 +132,7 @@ func (s *subject) overlaps(from, to time.Time) []bar {
 }
 
 // overlapping reports whether a previous value is valid now.
-func (s *subject) overlapping() bool {
+func (s *Subject) overlapping() bool {
 	for _, secret := range s.Status.Secrets {
 		if secret.Previous != nil {
 			return true
@@ -172,7 +172,7 @@ var scales = []struct {
 const maxTicks = 8
 
 // ticks divides the time between from and to into at most maxTicks parts.
-func ticks(from, to time.Time) []tick {
+func ticks(from, to time.Time) []Tick {
 	scale := scales[len(scales)-1]
 	for _, s := range scales {
 		if to.Sub(from) <= maxTicks*s.step {
@@ -180,7 +180,7 @@ func ticks(from, to time.Time) []tick {
 			break
 		}
 	}
-	var found []tick
+	var found []Tick
 	for at := from.UTC().Truncate(scale.step); at.Before(to); at = at.Add(scale.step) {
 		if at.After(from) {
 			found = append(found, newTick(place(at, from, to), at.Format(scale.format), len(found)))
@@ -189,10 +189,10 @@ func ticks(from, to time.Time) []tick {
 	return found
 }
 
-func newTick(at float64, label string, number int) tick {
+func newTick(at float64, label string, number int) Tick {
 	const edge = 8
 	classes := []string{"", "minor"}
-	t := tick{at, label, classes[number%2]}
+	t := Tick{at, label, classes[number%2]}
 	switch {
 	case at < edge:
 		t.Class += " early"
