@@ -15,7 +15,7 @@ import (
 type Report struct {
 	Mount, Environment string
 	Since, Until       time.Time
-	// Headline says in a sentence how things are, Troubles what somebody has to do.
+	// Headline says in a sentence how things are, Troubles what requires action.
 	Headline   string
 	Troubles   []Trouble
 	Figures    []Figure
@@ -28,7 +28,7 @@ type Report struct {
 	Omitted int
 }
 
-// Trouble is something that somebody has to do.
+// Trouble is something that requires action.
 type Trouble struct{ Subject, Text string }
 
 // Figure is one number of the summary, with what it is and what to know about it.
@@ -135,11 +135,11 @@ func are(secrets int) string {
 func need(things int) string {
 	switch things {
 	case 0:
-		return ", and nothing needs somebody."
+		return ". No action required."
 	case 1:
-		return ", and one thing needs somebody."
+		return ". One thing requires action."
 	}
-	return fmt.Sprintf(", and %d things need somebody.", things)
+	return fmt.Sprintf(". %d things require action.", things)
 }
 
 // figures are the summary.

@@ -90,7 +90,7 @@ func TestFigures(t *testing.T) {
 			t.Errorf("%s lacks %s", text, want)
 		}
 	}
-	if r.Headline != "All of one secret is within policy, and nothing needs somebody." {
+	if r.Headline != "All of one secret is within policy. No action required." {
 		t.Errorf("the headline is %q", r.Headline)
 	}
 	shapes := ""
