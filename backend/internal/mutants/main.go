@@ -3,11 +3,20 @@
 //
 //	scripts/mutants.sh [-only REGEXP] [-jobs N] [-v]
 //
-// The ways are listed in list/*.txt: what each breaks, where, and the tests that
-// ought to notice; see parse for the format. A text in the list that is not in
-// the code any more is an error, so that the list cannot rot, and TestList says
-// so without running anything. The tests run on a copy of the module that go
-// build sees through an overlay, without the race detector.
+// Each way is a file, patches/GROUP/NAME.patch: a line that says what it breaks, one
+// with the tests that have to notice, and what git diff -U0 printed:
+//
+//	A record claims what a later rotation has done.
+//	test PACKAGE FLAGS-OF-GO-TEST…
+//	--- a/FILE
+//	+++ b/FILE
+//	@@ -LINE,COUNT +LINE,COUNT @@
+//	-a line that is taken out
+//
+// The lines that a patch takes out, or keeps for context, must be in FILE exactly
+// once, wherever they stand; if they have moved, in exactly one other file. TestList
+// says so without playing anything. The tests run on copies of the module, without
+// the race detector.
 package main
 
 import (
@@ -19,77 +28,104 @@ import (
 	"os/signal"
 	"regexp"
 	"runtime"
+	"sync"
 	"syscall"
+	"time"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/testenv"
 )
 
-// options are the command line.
-type options struct {
-	only    *regexp.Regexp
-	jobs    int
-	verbose bool
-}
+// patience is how long tests may take, beyond five times what they take when
+// nothing is broken, before a mutation counts as hanging.
+const patience = 30 * time.Second
 
 func main() {
-	opts := options{only: regexp.MustCompile("")}
-	flag.Func("only", "play only the mutations whose name matches `REGEXP`", func(s string) (err error) {
-		opts.only, err = regexp.Compile(s)
+	only := regexp.MustCompile("")
+	flag.Func("only", "play only the mutations whose name, GROUP/NAME, matches `REGEXP`", func(s string) (err error) {
+		only, err = regexp.Compile(s)
 		return err
 	})
-	flag.IntVar(&opts.jobs, "jobs", min(runtime.NumCPU(), 4), "how many mutations are played at a time")
-	flag.BoolVar(&opts.verbose, "v", false, "show what the tests said of each mutation")
+	jobs := flag.Int("jobs", min(runtime.NumCPU(), 4), "how many mutations are played at a time")
+	verbose := flag.Bool("v", false, "show what the tests said of each mutation")
 	flag.Parse()
-	if err := run(opts); err != nil {
+	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	defer cancel()
+	if err := run(ctx, only, max(*jobs, 1), *verbose); err != nil {
 		fmt.Fprintln(os.Stderr, "mutants:", err)
 		os.Exit(1)
 	}
 }
 
-func run(opts options) (err error) {
-	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-	defer cancel()
+// run plays the mutations that are asked for, some at a time, each in a copy of the
+// module that no other uses meanwhile. The error names those that nothing notices.
+func run(ctx context.Context, only *regexp.Regexp, jobs int, verbose bool) (err error) {
 	root, err := testenv.Root()
 	if err != nil {
 		return err
 	}
-	w, err := newWorkshop(root)
+	mutations, err := list(root, only)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, w.remove()) }()
-	mutations, err := selected(w, opts.only)
+	scratch, err := os.MkdirTemp("", "smvm-mutants-")
 	if err != nil {
 		return err
 	}
-	g := &game{workshop: w, opts: opts, mutations: mutations}
-	if err := g.baseline(ctx); err != nil {
+	defer func() { err = errors.Join(err, os.RemoveAll(scratch)) }()
+	trees := make(chan tree, jobs)
+	for i := range jobs {
+		t, err := newTree(ctx, root, fmt.Sprintf("%s/%d", scratch, i))
+		if err != nil {
+			return err
+		}
+		t.verbose = verbose
+		trees <- t
+	}
+	taken, err := baseline(ctx, trees, mutations)
+	if err != nil {
 		return err
 	}
-	results := g.play(ctx)
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
+	failures := make([]error, len(mutations))
+	var playing sync.WaitGroup
+	for i, m := range mutations {
+		t := <-trees
+		if ctx.Err() != nil {
+			break
+		}
+		playing.Go(func() {
+			failures[i] = t.play(ctx, m, patience+5*taken[m.tests])
+			trees <- t
+		})
 	}
-	return report(os.Stdout, mutations, results)
+	playing.Wait()
+	if err := errors.Join(context.Cause(ctx), errors.Join(failures...)); err != nil {
+		return err
+	}
+	fmt.Printf("%d mutations, each caught by a test.\n", len(mutations))
+	return nil
 }
 
-// selected returns the mutations that are asked for, after checking that all of
-// the list fits the code.
-func selected(w *workshop, only *regexp.Regexp) ([]mutation, error) {
-	all, err := list()
-	if err != nil {
-		return nil, err
-	}
-	var wanted []mutation
-	for _, m := range all {
-		_, misfit := m.apply(w.dir)
-		err = errors.Join(err, misfit)
-		if only.MatchString(m.name) {
-			wanted = append(wanted, m)
+// baseline runs the tests on what is not broken: who fails then proves nothing. It
+// returns how long each takes.
+func baseline(ctx context.Context, trees chan tree, mutations []mutation) (map[string]time.Duration, error) {
+	t := <-trees
+	defer func() { trees <- t }()
+	taken := map[string]time.Duration{}
+	for _, m := range mutations {
+		if taken[m.tests] > 0 {
+			continue
 		}
+		began := time.Now()
+		caughtBy, err := t.test(ctx, m.tests, 5*time.Minute)
+		if err != nil || caughtBy != "" {
+			return nil, fmt.Errorf("with nothing broken, go test %s: %s fails: %w", m.tests, caughtBy, err)
+		}
+		taken[m.tests] = time.Since(began)
+		say(taken[m.tests], "go test "+m.tests, "nothing is broken")
 	}
-	if err == nil && len(wanted) == 0 {
-		err = errors.New("no mutation has such a name")
-	}
-	return wanted, err
+	return taken, nil
+}
+
+func say(took time.Duration, what, result string) {
+	fmt.Printf("%-8s %s: %s\n", took.Round(100*time.Millisecond), what, result)
 }

@@ -2,86 +2,133 @@ package main
 
 import (
 	"errors"
+	"os"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/testenv"
 )
 
-// TestList checks that the list fits the code as it is now.
+// TestList checks that each patch applies to the code as it is now, and names a test
+// that there is.
 func TestList(t *testing.T) {
 	root, err := testenv.Root()
 	if err != nil {
 		t.Fatal(err)
 	}
-	all, err := list()
+	all, err := list(root, regexp.MustCompile(""))
 	if err != nil {
 		t.Fatal(err)
 	}
-	names := map[string]bool{}
 	for _, m := range all {
-		if names[m.name] {
-			t.Errorf("there are two mutations %q", m.name)
+		patch, err := m.located(root)
+		if err == nil {
+			err = apply(t.Context(), root, patch, "--check")
 		}
-		names[m.name] = true
-		if _, err := m.apply(root); err != nil {
-			t.Error(err)
+		if err != nil {
+			t.Errorf("%s: %v", m.name, err)
+		}
+		if !exists(t, root, m.tests) {
+			t.Errorf("%s: there is no such test: %s", m.name, m.tests)
 		}
 	}
-	if len(all) < 50 {
-		t.Errorf("the list has only %d mutations", len(all))
+	if len(all) < 250 {
+		t.Errorf("there are only %d mutations", len(all))
 	}
 }
 
-func TestParse(t *testing.T) {
-	const text = "A comment.\ntest pkg -run X\n\n== one\nIt breaks\nthis.\nedit a.go\n \ta\n-\tb\n+\tc\n+\td\n\n== two\nThat.\ntest other\nedit b.go\n-x\n"
-	got, err := parse(text)
-	if err != nil || len(got) != 2 {
-		t.Fatalf("%d mutations, %v", len(got), err)
+var (
+	testFunction = regexp.MustCompile(`(?m)^func (Test\w+)\(`)
+	runFlag      = regexp.MustCompile(`^(\S+)(?: -run ([^/\s]*)| -skip |$)`)
+)
+
+// exists reports whether a package has a test that the flags run.
+func exists(t *testing.T, root, tests string) bool {
+	t.Helper()
+	words := runFlag.FindStringSubmatch(tests)
+	if words == nil {
+		return false
 	}
-	if m := got[0]; m.name != "one" || m.breaks != "It breaks this." || m.tests != "pkg -run X" || m.edits[0] != (edit{"a.go", "\ta\n\tb\n", "\ta\n\tc\n\td\n"}) {
-		t.Errorf("the first is %+v", m)
-	}
-	if m := got[1]; m.tests != "other" || m.edits[0] != (edit{"b.go", "x\n", ""}) {
-		t.Errorf("the second is %+v", m)
-	}
-	for _, bad := range []string{"== one\nIt breaks.\ntest p\n", "== one\ntest p\nedit a\n-x\n", "== one\nIt breaks.\nedit a\n-x\n", "== one\nIt breaks.\ntest p\nedit a\nx\n"} {
-		if _, err := parse(bad); err == nil {
-			t.Errorf("%q was read", bad)
+	run := regexp.MustCompile(words[2])
+	files, _ := filepath.Glob(filepath.Join(root, words[1], "*_test.go"))
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range testFunction.FindAllSubmatch(text, -1) {
+			if run.Match(name[1]) {
+				return true
+			}
 		}
 	}
+	return false
 }
 
-func TestMisfits(t *testing.T) {
-	for before, want := range map[string]string{
-		"func TestMisfits(t *testing.T) {\n": "", "TestMisfits\n": "0 times", "\t}\n}\n": " times", "": "not once",
+// TestMoves plays a patch whose lines stand elsewhere by now: further down, in
+// another file, in two others, and nowhere.
+func TestMoves(t *testing.T) {
+	const code = "package p\n\nfunc one() {\n\treturn\n}\n\nfunc two() {}\n"
+	m := mutation{"group/name", "p", "It breaks.\ntest p\n--- a/here.go\n+++ b/here.go\n@@ -1,2 +1,1 @@\n func one() {\n-\treturn\n@@ -9,1 +8,1 @@\n-func two() {}\n+func two() { one() }\n"}
+	for name, c := range map[string]struct {
+		files map[string]string
+		want  string
+	}{
+		"down":       {map[string]string{"here.go": "// A comment.\n" + code, "there.go": code}, "here.go"},
+		"elsewhere":  {map[string]string{"here.go": "package p\n", "there.go": code}, "there.go"},
+		"gone":       {map[string]string{"there.go": code}, "there.go"},
+		"twice":      {map[string]string{"here.go": code + code}, "exactly once"},
+		"two others": {map[string]string{"there.go": code, "where.go": code}, "exactly once"},
+		"nowhere":    {map[string]string{"here.go": "package p\n", "there.txt": code}, "exactly once"},
 	} {
-		_, err := mutation{edits: []edit{{file: "mutants_test.go", before: before}}}.apply(".")
-		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
-			t.Errorf("%q: %v", before, err)
-		}
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			for file, text := range c.files {
+				if err := os.WriteFile(filepath.Join(dir, file), []byte(text), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			patch, err := m.located(dir)
+			if !strings.HasSuffix(c.want, ".go") {
+				if err == nil || !strings.Contains(err.Error(), c.want) {
+					t.Errorf("%v, want %s", err, c.want)
+				}
+				return
+			}
+			if err := errors.Join(err, apply(t.Context(), dir, patch)); err != nil {
+				t.Fatal(err)
+			}
+			got, err := os.ReadFile(filepath.Join(dir, c.want))
+			if err != nil || !strings.HasSuffix(string(got), "package p\n\nfunc one() {\n}\n\nfunc two() { one() }\n") {
+				t.Errorf("%q, %v", got, err)
+			}
+		})
 	}
 }
 
 func TestJudge(t *testing.T) {
 	failure := errors.New("exit status 1")
 	for out, want := range map[string]string{
-		"--- FAIL: TestA (0.10s)\n    --- FAIL: TestA/b c (0.00s)\n        x_test.go:1: no\n--- FAIL: TestD (0.00s)\nFAIL\n": "TestA/b c",
-		"panic: test timed out after 1s\n\trunning tests:\n\t\tTestA (1s)\n\t\tTestA/b (0s)\n\ngoroutine 1 [running]:\n":     "TestA (hangs)",
+		"--- FAIL: TestA (0.10s)\n    --- FAIL: TestA/b_c (0.00s)\n        x_test.go:1: no\n--- FAIL: TestD (0.00s)\nFAIL\n": "TestA/b_c",
+		"panic: test timed out after 1s\n\trunning tests:\n\t\tTestA (1s)\n\ngoroutine 1 [running]:\n":                       "panic: test timed out after 1s",
 		"--- FAIL: TestA (0.00s)\npanic: runtime error: index out of range [recovered]\n":                                    "TestA",
 		"fatal error: all goroutines are asleep - deadlock!\n":                                                               "fatal error: all goroutines are asleep - deadlock!",
 	} {
-		if r := judge(out, failure); r.caughtBy != want || r.err != nil {
-			t.Errorf("%q: %+v, want %q", out, r, want)
+		if caughtBy, err := judge(out, failure); caughtBy != want || err != nil {
+			t.Errorf("%q: %q, %v, want %q", out, caughtBy, err, want)
 		}
 	}
-	if r := judge("start PostgreSQL: no\n", failure); r.err == nil {
-		t.Error("a server that does not start counts as caught")
+	for _, out := range []string{"start PostgreSQL: no\nFAIL\tp\t0.1s\n", "# p\n./p.go:1: undefined: x\nFAIL\tp [build failed]\n"} {
+		if caughtBy, err := judge(out, failure); err == nil {
+			t.Errorf("%q counts as caught by %q", out, caughtBy)
+		}
 	}
-	if r := judge("testing: warning: no tests to run\nPASS\n", nil); r.err == nil {
+	if _, err := judge("ok  \tp\t0.1s [no tests to run]\n", nil); err == nil {
 		t.Error("a filter that matches nothing counts as survived")
 	}
-	if r := judge("PASS\n", nil); r.verdict() != "SURVIVED" {
-		t.Errorf("what passes is %s", r.verdict())
+	if caughtBy, err := judge("ok  \tp\t0.1s\n", nil); caughtBy != "" || err != nil {
+		t.Errorf("what passes is %q, %v", caughtBy, err)
 	}
 }

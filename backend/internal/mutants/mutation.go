@@ -1,146 +1,126 @@
 package main
 
 import (
-	"embed"
+	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 )
 
-//go:embed list/*.txt
-var lists embed.FS
-
 // mutation is one way to break the engine.
 type mutation struct {
+	// name is that of its file below patches, without the suffix.
 	name string
-	// breaks says in a sentence what goes wrong.
-	breaks string
-	// tests are the ones that ought to notice: a package and flags of go test.
+	// tests are the ones that have to notice: a package and flags of go test.
 	tests string
-	edits []edit
+	patch string
 }
 
-// edit replaces whole lines of a file.
-type edit struct{ file, before, after string }
+// header is what a patch begins with.
+var header = regexp.MustCompile(`\A\S.*\ntest (\S.*)\n--- a/`)
 
-// list returns all mutations.
-func list() ([]mutation, error) {
-	files, err := lists.ReadDir("list")
+// list returns the mutations whose names match.
+func list(root string, only *regexp.Regexp) ([]mutation, error) {
+	dir := filepath.Join(root, "backend/internal/mutants/patches")
+	files, err := filepath.Glob(filepath.Join(dir, "*", "*.patch"))
 	if err != nil {
-		return nil, fmt.Errorf("read list: %w", err)
+		return nil, err
 	}
-	var all []mutation
-	for _, f := range files {
-		text, err := lists.ReadFile("list/" + f.Name())
+	var found []mutation
+	for _, file := range files {
+		name := strings.TrimSuffix(strings.TrimPrefix(file, dir+"/"), ".patch")
+		if !only.MatchString(name) {
+			continue
+		}
+		text, err := os.ReadFile(file)
 		if err != nil {
-			return nil, fmt.Errorf("read list: %w", err)
+			return nil, err
 		}
-		mutations, err := parse(string(text))
+		says := header.FindSubmatch(text)
+		if says == nil {
+			return nil, fmt.Errorf("%s does not begin with what it breaks, and the tests that have to notice", file)
+		}
+		found = append(found, mutation{name, string(says[1]), string(text)})
+	}
+	if len(found) == 0 {
+		return nil, errors.New("no mutation has such a name")
+	}
+	return found, nil
+}
+
+// located returns the patch with the paths of the files that have its lines now.
+func (m mutation) located(root string) (string, error) {
+	patch := m.patch
+	for _, part := range strings.Split(m.patch, "\n--- a/")[1:] {
+		file, hunks, _ := strings.Cut(part, "\n")
+		now, err := locate(root, file, replaced(hunks))
 		if err != nil {
-			return nil, fmt.Errorf("list/%s: %w", f.Name(), err)
+			return "", err
 		}
-		all = append(all, mutations...)
+		patch = strings.ReplaceAll(patch, "/"+file+"\n", "/"+now+"\n")
 	}
-	return all, nil
+	return patch, nil
 }
 
-// parse reads mutations, each of which is
-//
-//	== name
-//	What it breaks, in a sentence.
-//	test PACKAGE FLAGS-OF-GO-TEST…
-//	edit FILE
-//	 a line that stays, for context
-//	-a line that is taken out
-//	+a line that is put in
-//
-// with any number of edits. The lines that stay or are taken out must stand in
-// the file exactly once. A test line before the first mutation holds for all that
-// have none; other lines there are comments.
-func parse(text string) ([]mutation, error) {
-	var p parser
-	for i, line := range strings.Split(text, "\n") {
-		if err := p.line(line); err != nil {
-			return nil, fmt.Errorf("line %d: %w", i+1, err)
-		}
-	}
-	for _, m := range p.mutations {
-		if m.breaks == "" || m.tests == "" || len(m.edits) == 0 {
-			return nil, fmt.Errorf("%q does not say what it breaks, where, or for which tests", m.name)
-		}
-	}
-	return p.mutations, nil
-}
-
-// parser is what parse has read so far.
-type parser struct {
-	mutations []mutation
-	tests     string // for mutations that name none
-}
-
-func (p *parser) line(line string) error {
-	if name, ok := strings.CutPrefix(line, "== "); ok {
-		p.mutations = append(p.mutations, mutation{name: name, tests: p.tests})
-		return nil
-	}
-	tests, isTests := strings.CutPrefix(line, "test ")
-	if len(p.mutations) == 0 {
-		if isTests {
-			p.tests = tests
-		}
-		return nil
-	}
-	m := &p.mutations[len(p.mutations)-1]
-	file, isEdit := strings.CutPrefix(line, "edit ")
-	switch {
-	case line == "":
-	case isTests:
-		m.tests = tests
-	case isEdit:
-		m.edits = append(m.edits, edit{file: file})
-	case len(m.edits) > 0:
-		return m.edits[len(m.edits)-1].line(line)
-	default:
-		m.breaks = strings.TrimSpace(m.breaks + " " + line)
-	}
-	return nil
-}
-
-func (e *edit) line(line string) error {
-	text := line[1:] + "\n"
-	switch line[0] {
-	case ' ':
-		e.before, e.after = e.before+text, e.after+text
-	case '-':
-		e.before += text
-	case '+':
-		e.after += text
-	default:
-		return errors.New("a line of an edit begins with a blank, - or +")
-	}
-	return nil
-}
-
-// apply returns the changed files of the module in dir, by path within it.
-func (m mutation) apply(dir string) (map[string]string, error) {
-	changed := map[string]string{}
-	for _, e := range m.edits {
-		text, ok := changed[e.file]
-		if !ok {
-			content, err := os.ReadFile(filepath.Join(dir, filepath.FromSlash(e.file)))
-			if err != nil {
-				return nil, fmt.Errorf("%s: %w", m.name, err)
+// replaced returns the lines that each hunk takes out, or keeps for context.
+func replaced(hunks string) []string {
+	var texts []string
+	for _, hunk := range strings.Split(hunks, "\n@@ ")[1:] {
+		_, lines, _ := strings.Cut(hunk, "\n")
+		text := "\n"
+		for line := range strings.Lines(lines) {
+			if line[0] != '+' {
+				text += line[1:]
 			}
-			text = string(content)
 		}
-		// A line begins after the end of another.
-		text, before := "\n"+text, "\n"+e.before
-		if n := strings.Count(text, before); n != 1 || e.before == "" {
-			return nil, fmt.Errorf("%s: %s has this %d times, not once; bring the list up to date:\n%s", m.name, e.file, n, e.before)
-		}
-		changed[e.file] = strings.Replace(text, before, "\n"+e.after, 1)[1:]
+		texts = append(texts, text)
 	}
-	return changed, nil
+	return texts
+}
+
+// locate returns file, if it has the texts exactly once, or else the one other file
+// that does.
+func locate(root, file string, texts []string) (string, error) {
+	if has(filepath.Join(root, file), texts) {
+		return file, nil
+	}
+	var others []string
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.Type().IsRegular() && filepath.Ext(path) == filepath.Ext(file) && has(path, texts) {
+			others = append(others, strings.TrimPrefix(path, root+"/"))
+		}
+		return err
+	})
+	if err == nil && len(others) != 1 {
+		err = fmt.Errorf("neither %s nor just one other file (%q) has this exactly once; bring the patch up to date:%s", file, others, strings.Join(texts, "…"))
+	}
+	return strings.Join(others, ""), err
+}
+
+// has reports whether a file has each of the texts exactly once.
+func has(path string, texts []string) bool {
+	content, err := os.ReadFile(path)
+	for _, text := range texts {
+		if err != nil || strings.Count("\n"+string(content), text) != 1 {
+			return false
+		}
+	}
+	return err == nil
+}
+
+// apply applies a patch to the files below dir.
+func apply(ctx context.Context, dir, patch string, flags ...string) error {
+	cmd := exec.CommandContext(ctx, "git", append([]string{"apply", "--unidiff-zero"}, flags...)...)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "GIT_CEILING_DIRECTORIES="+filepath.Dir(dir))
+	cmd.Stdin = strings.NewReader(patch)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("apply: %w: %s", err, out)
+	}
+	return nil
 }
