@@ -33,36 +33,34 @@ func (c *caller) post(ctx context.Context, path string, data map[string]any) err
 	return err
 }
 
-// read returns the data of an answer.
-func (c *caller) read(ctx context.Context, method, path string, data map[string]any) (map[string]any, error) {
-	body, err := c.send(ctx, method, path, data)
-	if err != nil {
-		return nil, err
-	}
+// data returns the data of an answer.
+func (c *caller) data(ctx context.Context, method, path string, body map[string]any) (map[string]any, error) {
+	raw, err := c.send(ctx, method, path, body)
 	var answer struct{ Data map[string]any }
-	if err := json.Unmarshal(body, &answer); err != nil {
-		return nil, fmt.Errorf("%s %s: %w", method, path, err)
+	if err == nil {
+		err = json.Unmarshal(raw, &answer)
 	}
-	return answer.Data, nil
+	return answer.Data, err
 }
 
+// send sends a request, with a body if there is any.
 func (c *caller) send(ctx context.Context, method, path string, data map[string]any) ([]byte, error) {
 	var body io.Reader
 	if data != nil {
 		raw, err := json.Marshal(data)
 		if err != nil {
-			return nil, fmt.Errorf("encode request: %w", err)
+			return nil, err
 		}
 		body = bytes.NewReader(raw)
 	}
 	req, err := http.NewRequestWithContext(ctx, method, c.address+path, body)
 	if err != nil {
-		return nil, fmt.Errorf("make request: %w", err)
+		return nil, err
 	}
 	req.Header.Set("X-Vault-Token", c.token)
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return nil, fmt.Errorf("send request: %w", err)
+		return nil, err
 	}
 	defer resp.Body.Close() //nolint:errcheck // it was read
 	answer, err := io.ReadAll(resp.Body)

@@ -3,9 +3,11 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -21,30 +23,41 @@ type work func(ctx context.Context, worker int) error
 // rate returns how often per second work is done by all clients together, and how
 // often it was done.
 func rate(ctx context.Context, do work) (perSecond float64, times int, err error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	began, counts, errs := time.Now(), make([]int, clients), make([]error, clients)
+	began, counts := time.Now(), [clients]int{}
+	err = parallel(0, clients, func(i int) error {
+		for time.Since(began) < turn {
+			if err := do(ctx, i); err != nil {
+				return err
+			}
+			counts[i]++
+		}
+		return nil
+	})
+	elapsed := time.Since(began).Seconds()
+	for _, n := range counts {
+		times += n
+	}
+	return float64(times) / elapsed, times, err
+}
+
+// parallel does numbered work, as many at a time as there are clients.
+func parallel(from, to int, do func(i int) error) error {
 	var working sync.WaitGroup
-	for i := range clients {
+	errs, next := make([]error, clients), atomic.Int64{}
+	next.Store(int64(from))
+	for c := range clients {
 		working.Go(func() {
-			for time.Since(began) < turn && errs[i] == nil {
-				if errs[i] = do(ctx, i); errs[i] == nil {
-					counts[i]++
-				} else {
-					cancel()
+			for errs[c] == nil {
+				i := int(next.Add(1)) - 1
+				if i >= to {
+					return
 				}
+				errs[c] = do(i)
 			}
 		})
 	}
 	working.Wait()
-	elapsed := time.Since(began).Seconds()
-	for i, n := range counts {
-		if errs[i] != nil {
-			return 0, 0, errs[i]
-		}
-		times += n
-	}
-	return float64(times) / elapsed, times, nil
+	return errors.Join(errs...)
 }
 
 // median returns how many milliseconds work takes, done n times one after the other.
@@ -105,7 +118,7 @@ func (w *world) compare(ctx context.Context, rounds int, figures ...figure) ([]s
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", figures[i].name, err)
 			}
-			say("round %d: %s: %s; processors per piece of work: %s", round+1, figures[i].name, brief(value), used)
+			say("round %d: %s: %s; processor time of one, as in the table: %.2f ms", round+1, figures[i].name, brief(value), used)
 			all[i].name = figures[i].name
 			all[i].values, all[i].used = append(all[i].values, value), append(all[i].used, used)
 		}

@@ -17,35 +17,37 @@ var benchmarkLine = regexp.MustCompile(`(?m)^Benchmark(\w+)/roles=(\d+)\S*\s+\d+
 // cost is what one benchmark says at one size.
 type cost struct{ nanoseconds, storage float64 }
 
-// measureCosts runs the Go benchmarks, in which Vault has no part, and makes rows of
-// what they say of the largest number of roles.
-func measureCosts(ctx context.Context, w *world, _ settings) ([]row, error) {
+// addCosts runs the Go benchmarks, in which Vault has no part, and makes rows of what
+// they say of the largest number of roles.
+func (r *report) addCosts(ctx context.Context) error {
 	say("Go benchmarks")
 	root, err := testenv.Root()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	cmd := exec.CommandContext(ctx, "go", "test", "-run", "^$", "-bench", "Tick|Read|Rotate", "./backend")
 	cmd.Dir, cmd.Stderr = root, os.Stderr
 	out, err := cmd.Output()
 	if err != nil {
-		return nil, fmt.Errorf("run Go benchmarks: %w: %s", err, out)
+		return fmt.Errorf("run Go benchmarks: %w: %s", err, out)
 	}
-	costs := map[string]map[int]cost{}
+	r.costs = map[string]map[int]cost{}
 	for _, found := range benchmarkLine.FindAllStringSubmatch(string(out), -1) {
 		name := found[1]
 		roles, _ := strconv.Atoi(found[2])
 		ns, _ := strconv.ParseFloat(found[3], 64)
 		calls, _ := strconv.ParseFloat(found[4], 64)
-		if costs[name] == nil {
-			costs[name] = map[int]cost{}
+		if r.costs[name] == nil {
+			r.costs[name] = map[int]cost{}
 		}
-		costs[name][roles] = cost{ns, calls}
+		r.costs[name][roles] = cost{ns, calls}
 	}
-	w.costs = costs
-	tick := costs["Tick"][10000]
-	return []row{
+	tick, ok := r.costs["Tick"][10000]
+	if !ok {
+		return fmt.Errorf("the Go benchmarks say nothing of a tick with 10000 roles: %s", out)
+	}
+	r.rows = append(r.rows,
 		below("10000 roles, idle", "PeriodicFunc tick, without Vault", 10, tick.nanoseconds/1e6, "ms"),
-		below("", "storage calls in it", 1, tick.storage, ""),
-	}, nil
+		below("", "storage calls in it", 1, tick.storage, ""))
+	return nil
 }

@@ -41,7 +41,8 @@ func main() {
 	}
 }
 
-// group is measurements that need the same preparation.
+// group is measurements that need the same preparation. The Go benchmarks, which are
+// called costs, need none.
 type group struct {
 	name    string
 	measure func(ctx context.Context, w *world, s settings) ([]row, error)
@@ -52,7 +53,6 @@ var groups = []group{
 	{"rotation", measureRotation},
 	{"wave", measureWaves},
 	{"growth", measureGrowth},
-	{"costs", measureCosts},
 }
 
 // report is what was measured so far.
@@ -60,7 +60,7 @@ type report struct {
 	machine  string
 	rows     []row
 	compared []series
-	costs    map[string]map[int]cost
+	costs    map[string]map[int]cost // of the Go benchmarks, by name and number of roles
 }
 
 // run measures all groups, prints the tables, and writes the report.
@@ -73,6 +73,12 @@ func run(ctx context.Context, s settings) error {
 		if err := r.add(ctx, g, s); err != nil {
 			fmt.Print(r.text())
 			return fmt.Errorf("measure %s: %w", g.name, err)
+		}
+	}
+	if strings.Contains("costs", s.only) {
+		if err := r.addCosts(ctx); err != nil {
+			fmt.Print(r.text())
+			return fmt.Errorf("measure costs: %w", err)
 		}
 	}
 	return r.publish(s)
@@ -89,9 +95,6 @@ func (r *report) add(ctx context.Context, g group, s settings) (err error) {
 	r.machine = w.machine(ctx)
 	rows, err := g.measure(ctx, w, s)
 	r.rows, r.compared = append(r.rows, rows...), append(r.compared, w.compared...)
-	if w.costs != nil {
-		r.costs = w.costs
-	}
 	return err
 }
 

@@ -75,11 +75,11 @@ func (w *world) prepareReads(ctx context.Context) error {
 
 // credentials returns a token and an API key of the role that is read.
 func (w *world) credentials(ctx context.Context) (token, key string, err error) {
-	signed, err := w.read(ctx, http.MethodPost, ours+"/jwt/read/jwt/sign", map[string]any{"claims": map[string]any{"sub": "bench"}, "ttl": "1h"})
+	signed, err := w.data(ctx, http.MethodPost, ours+"/jwt/read/jwt/sign", map[string]any{"claims": map[string]any{"sub": "bench"}, "ttl": "1h"})
 	if err != nil {
 		return "", "", err
 	}
-	creds, err := w.read(ctx, http.MethodGet, ours+"/creds/read", nil)
+	creds, err := w.data(ctx, http.MethodGet, ours+"/creds/read", nil)
 	if err != nil {
 		return "", "", err
 	}

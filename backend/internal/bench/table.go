@@ -70,7 +70,11 @@ var marked = regexp.MustCompile(`(?s)(<!-- bench -->\n).*?(<!-- /bench -->)`)
 
 // text is the report, in markdown.
 func (r *report) text() string {
-	return r.machine + "\n\n" + table(r.rows) + "\nWhere the processors' time went:\n\n" + usages(r.compared)
+	text := table(r.rows)
+	if r.machine != "" {
+		text = r.machine + "\n\n" + text + "\nWhere the processors' time went:\n\n" + usages(r.compared)
+	}
+	return text
 }
 
 // publish prints the report, and writes it and the picture where they are wanted.

@@ -7,34 +7,29 @@ import (
 	"time"
 )
 
-// usage is processor time in milliseconds, by who used it.
-type usage struct{ vault, plugins, postgres, clients float64 }
+// usage is processor time in milliseconds: of Vault, the plugins, PostgreSQL and the
+// clients, and of all of them.
+type usage [5]float64
 
 // usage returns what everybody has used so far.
-func (w *world) usage() usage {
+func (w *world) usage() (u usage) {
 	server, plugins := w.vault.ProcessorTime()
 	var own syscall.Rusage
 	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &own) // it fails for no process there is
-	return usage{
-		vault: milliseconds(server), plugins: milliseconds(plugins), postgres: milliseconds(w.postgres.ProcessorTime()),
-		clients: milliseconds(time.Duration(own.Utime.Nano() + own.Stime.Nano())),
+	clients := time.Duration(own.Utime.Nano() + own.Stime.Nano())
+	for i, used := range []time.Duration{server, plugins, w.postgres.ProcessorTime(), clients} {
+		u[i] = milliseconds(used)
+		u[4] += u[i]
 	}
+	return u
 }
 
 // since returns what each of so many pieces of work used.
 func (u usage) since(before usage, times int) usage {
-	n := float64(times)
-	return usage{
-		(u.vault - before.vault) / n, (u.plugins - before.plugins) / n,
-		(u.postgres - before.postgres) / n, (u.clients - before.clients) / n,
+	for i := range u {
+		u[i] = (u[i] - before[i]) / float64(times)
 	}
-}
-
-func (u usage) total() float64 { return u.vault + u.plugins + u.postgres + u.clients }
-
-// String says it in a few words.
-func (u usage) String() string {
-	return fmt.Sprintf("Vault %.2f ms, plugin %.2f, PostgreSQL %.2f, clients %.2f", u.vault, u.plugins, u.postgres, u.clients)
+	return u
 }
 
 // usages is the table of where the processors' time went, in markdown: of each part,
@@ -43,17 +38,15 @@ func usages(compared []series) string {
 	var out strings.Builder
 	out.WriteString("| processor time of one | Vault | plugin | PostgreSQL | clients | together |\n|---|---|---|---|---|---|\n")
 	for _, s := range compared {
-		part := func(of func(usage) float64) string {
+		fmt.Fprintf(&out, "| %s |", s.name)
+		for part := range (usage{}) {
 			values := make([]float64, len(s.used))
 			for i, u := range s.used {
-				values[i] = of(u)
+				values[i] = u[part]
 			}
-			return fmt.Sprintf("%.2f ms", middle(values))
+			fmt.Fprintf(&out, " %.2f ms |", middle(values))
 		}
-		fmt.Fprintf(&out, "| %s | %s | %s | %s | %s | %s |\n", s.name,
-			part(func(u usage) float64 { return u.vault }), part(func(u usage) float64 { return u.plugins }),
-			part(func(u usage) float64 { return u.postgres }), part(func(u usage) float64 { return u.clients }),
-			part(usage.total))
+		out.WriteString("\n")
 	}
 	return out.String()
 }

@@ -7,11 +7,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"time"
-
-	"github.com/jackc/pgx/v5"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/testenv"
 )
@@ -38,6 +34,9 @@ type wave struct {
 	size   int
 	path   string // of the roles
 	paused bool   // while the roles become due
+	// admins and connections are the most that PostgreSQL had of the engine at once,
+	// of its administrator and of all its users.
+	admins, connections int
 }
 
 // measureWaves compares many rotations that are due at once.
@@ -52,14 +51,16 @@ func measureWaves(ctx context.Context, w *world, s settings) ([]row, error) {
 		return nil, err
 	}
 	theirs, err := w.newBuiltinWave(ctx, s.wave/builtinShare)
+	if err == nil {
+		err = w.createUsers(ctx, "raw", rawSize)
+	}
 	if err != nil {
 		return nil, err
 	}
-	peak := &peak{}
 	found, err := w.compare(ctx, min(s.rounds, waveRounds),
-		peak.watch(w, one.due("rotation that is due, one secret")), three.due("the same, three secrets"),
+		one.due("rotation that is due, one secret"), three.due("the same, three secrets"),
 		theirs.due("rotation that is due, of the built-in engine"),
-		(&raw{w: w}).figure(), (&raw{w: w, writes: true}).figure())
+		w.raw(false), w.raw(true))
 	if err != nil {
 		return nil, err
 	}
@@ -73,7 +74,7 @@ func measureWaves(ctx context.Context, w *world, s settings) ([]row, error) {
 		atLeast("the same with three secrets each", "secrets/s against the built-in engine", 5, secrets, found[2]),
 		atLeast("the same, one secret", "roles/s against `ALTER ROLE` and login by pgx alone, 8 at a time", 0.7, found[0], found[3]),
 		atLeast("", "and against that with the four writes to Vault's storage, by a plugin that does nothing else", 0.95, found[0], found[4]),
-		below("connections to PostgreSQL", "at most, during such a wave, with the logins that prove", 9, float64(peak.all.Load()), fmt.Sprintf("(%d of them the administrator's)", peak.admin.Load())),
+		below("connections to PostgreSQL", "at most, during such a wave, with the logins that prove", 9, float64(one.connections), fmt.Sprintf("(%d of them the administrator's)", one.admins)),
 	}, nil
 }
 
@@ -126,42 +127,10 @@ func (w *world) newBuiltinWave(ctx context.Context, size int) (*wave, error) {
 	})
 }
 
-// parallel does numbered work, as many at a time as there are clients.
-func parallel(from, to int, do func(i int) error) error {
-	var working sync.WaitGroup
-	errs, next := make([]error, clients), atomic.Int64{}
-	next.Store(int64(from))
-	for c := range clients {
-		working.Go(func() {
-			for errs[c] == nil {
-				i := int(next.Add(1)) - 1
-				if i >= to {
-					return
-				}
-				errs[c] = do(i)
-			}
-		})
-	}
-	working.Wait()
-	return errors.Join(errs...)
-}
-
 // due is the figure of how many per second are rotated, from the first to the last,
 // when all roles become due at the same time.
 func (v *wave) due(name string) figure {
-	var watcher *watcher
-	return figure{
-		name: name,
-		prepare: func(ctx context.Context) (err error) {
-			watcher, err = v.begin(ctx)
-			return err
-		},
-		measure: func(ctx context.Context) (float64, int, error) {
-			rate, err := watcher.await(ctx, v.size)
-			return rate, v.size, err
-		},
-		finish: v.end,
-	}
+	return figure{name: name, prepare: v.begin, measure: v.await, finish: v.end}
 }
 
 // overlap is how long the engine keeps previous values: they are retired, which is
@@ -169,19 +138,18 @@ func (v *wave) due(name string) figure {
 const overlap = 60 * time.Second
 
 // begin has all roles become due at the next minute.
-func (v *wave) begin(ctx context.Context) (*watcher, error) {
+func (v *wave) begin(ctx context.Context) error {
 	due := time.Now().UTC().Add(setting).Truncate(time.Minute).Add(time.Minute)
 	if err := pauseFor(ctx, time.Until(due.Add(-setting))); err != nil {
-		return nil, err
+		return err
 	}
 	if err := v.schedule(ctx, fmt.Sprintf("%d %d * * *", due.Minute(), due.Hour())); err != nil {
-		return nil, err
+		return err
 	}
-	watcher, err := v.look(ctx)
-	if err == nil && v.paused {
-		err = v.hold(ctx, due)
+	if err := v.remember(ctx); err != nil || !v.paused {
+		return err
 	}
-	return watcher, err
+	return v.hold(ctx, due)
 }
 
 // schedule gives all roles the same one.
@@ -220,7 +188,7 @@ func (v *wave) end(ctx context.Context) error {
 	for i := range v.size {
 		path := fmt.Sprintf("%s/status/%s%d", ours, v.name, i)
 		err := testenv.Eventually(ctx, "the end of the overlaps", func(ctx context.Context) error {
-			status, err := v.w.read(ctx, http.MethodGet, path, nil)
+			status, err := v.w.data(ctx, http.MethodGet, path, nil)
 			if err == nil && strings.Contains(fmt.Sprint(status["secrets"]), "retire_time:") {
 				err = fmt.Errorf("%s has a previous value", path)
 			}
@@ -233,62 +201,43 @@ func (v *wave) end(ctx context.Context) error {
 	return nil
 }
 
-// watcher counts the users of a wave whose password is another one than before.
-type watcher struct {
-	admin *pgx.Conn
-	name  string
+// remember notes the passwords as they are.
+func (v *wave) remember(ctx context.Context) error {
+	const note = "DROP TABLE IF EXISTS bench_before; CREATE TEMP TABLE bench_before AS SELECT oid, rolpassword FROM pg_authid WHERE rolname ~ '^%s[0-9]+$'"
+	if _, err := v.w.admin.Exec(ctx, fmt.Sprintf(note, v.name)); err != nil {
+		return fmt.Errorf("note passwords: %w", err)
+	}
+	return nil
 }
 
-const countChanged = `SELECT count(*) FROM pg_authid a JOIN bench_before b ON a.oid = b.oid WHERE a.rolpassword <> b.rolpassword`
-
-// look notes the passwords as they are.
-func (v *wave) look(ctx context.Context) (*watcher, error) {
-	_, err := v.w.admin.Exec(ctx, "DROP TABLE IF EXISTS bench_before")
-	if err == nil {
-		_, err = v.w.admin.Exec(ctx, fmt.Sprintf("CREATE TEMP TABLE bench_before AS SELECT oid, rolpassword FROM pg_authid WHERE rolname ~ '^%s[0-9]+$'", v.name))
-	}
-	if err != nil {
-		return nil, fmt.Errorf("note passwords: %w", err)
-	}
-	return &watcher{admin: v.w.admin, name: v.name}, nil
-}
+// look counts the users whose password is another one than before, and connections.
+const look = `SELECT (SELECT count(*) FROM pg_authid a JOIN bench_before b ON a.oid = b.oid WHERE a.rolpassword <> b.rolpassword),
+	count(*) FILTER (WHERE usename = $1), count(*) FROM pg_stat_activity WHERE application_name = 'smvm'`
 
 // waveTimeout bounds one wave.
 const waveTimeout = 5 * time.Minute
 
-// A look at a wave takes the server time too, so it is looked at rarely, but for
-// its beginning and its end.
-const (
-	shortPause = 20 * time.Millisecond
-	longPause  = 500 * time.Millisecond
-)
-
 // await waits until all have changed, and returns how many per second did.
-func (x *watcher) await(ctx context.Context, size int) (float64, error) {
-	var began time.Time
-	ahead := 0
+func (v *wave) await(ctx context.Context) (perSecond float64, times int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, waveTimeout)
 	defer cancel()
-	for {
-		var changed int
-		if err := x.admin.QueryRow(ctx, countChanged).Scan(&changed); err != nil {
-			return 0, fmt.Errorf("count what wave %s has changed: %w", x.name, err)
+	var began time.Time
+	ahead := 0
+	err = testenv.Eventually(ctx, "wave "+v.name, func(ctx context.Context) error {
+		var changed, admins, connections int
+		if err := v.w.admin.QueryRow(ctx, look, ourAdmin).Scan(&changed, &admins, &connections); err != nil {
+			return err
 		}
+		v.admins, v.connections = max(v.admins, admins), max(v.connections, connections)
 		if changed > 0 && began.IsZero() {
 			began, ahead = time.Now(), changed
 		}
-		taken := time.Since(began)
-		if changed >= size {
-			return float64(size-ahead) / taken.Seconds(), nil
+		if changed < v.size {
+			return fmt.Errorf("%d of %d have changed", changed, v.size)
 		}
-		pause := shortPause
-		if changed > ahead { // a quarter of the time that is left
-			pause = min(longPause, max(shortPause, taken*time.Duration(size-changed)/time.Duration(4*(changed-ahead))))
-		}
-		if err := pauseFor(ctx, pause); err != nil {
-			return 0, fmt.Errorf("wave %s has changed %d of %d: %w", x.name, changed, size, err)
-		}
-	}
+		return nil
+	})
+	return float64(v.size-ahead) / time.Since(began).Seconds(), v.size, err
 }
 
 // pauseFor does nothing for a while.

@@ -23,9 +23,8 @@ import (
 type world struct {
 	vault    *testenv.Vault
 	postgres *testenv.Postgres
-	admin    *pgx.Conn               // the superuser, to prepare and to look
-	costs    map[string]map[int]cost // of the Go benchmarks, by name and number of roles
-	compared []series                // so far
+	admin    *pgx.Conn // the superuser, to prepare and to look
+	compared []series  // so far
 	*caller
 }
 
