@@ -7,7 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/smvm/vault-plugin-secrets-smvm/backend/alert"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/notify"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/outbound"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
@@ -40,7 +40,7 @@ func (a *alerts) run(ctx context.Context) {
 }
 
 // set makes a courier deliver by that configuration, none if it is nil.
-func (a *alerts) set(name string, config *alert.Config) {
+func (a *alerts) set(name string, config *notify.Config) {
 	a.setting.Lock()
 	defer a.setting.Unlock()
 	next := maps.Clone(a.all())
@@ -86,8 +86,8 @@ func (a *alerts) tick() {
 }
 
 // alertConfig reads a stored alert, nil if there is none.
-func (b *backend) alertConfig(ctx context.Context, name string) (*alert.Config, error) {
-	var c alert.Config
+func (b *backend) alertConfig(ctx context.Context, name string) (*notify.Config, error) {
+	var c notify.Config
 	found, err := (&store{b}).Read(ctx, alertPrefix+name, &c)
 	if err != nil || !found {
 		return nil, err
@@ -96,7 +96,7 @@ func (b *backend) alertConfig(ctx context.Context, name string) (*alert.Config, 
 }
 
 // send delivers an event, by the rule of now.
-func (b *backend) send(ctx context.Context, config alert.Config, e alert.Event, now time.Time) error {
+func (b *backend) send(ctx context.Context, config notify.Config, e notify.Event, now time.Time) error {
 	rule, err := b.outboundRule(ctx, outbound.ForAlerts)
 	if err != nil {
 		return err
@@ -105,7 +105,7 @@ func (b *backend) send(ctx context.Context, config alert.Config, e alert.Event, 
 }
 
 // remind tells an Alertmanager what lasts and what is over, by the rule of now.
-func (b *backend) remind(ctx context.Context, config alert.Config, lasting, ended []alert.Lasting) error {
+func (b *backend) remind(ctx context.Context, config notify.Config, lasting, ended []notify.Lasting) error {
 	rule, err := b.outboundRule(ctx, outbound.ForAlerts)
 	if err != nil {
 		return err

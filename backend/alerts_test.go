@@ -13,7 +13,7 @@ import (
 
 	"github.com/hashicorp/vault/sdk/logical"
 
-	"github.com/smvm/vault-plugin-secrets-smvm/backend/alert"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/notify"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/outbound"
 )
 
@@ -22,7 +22,7 @@ type receiver struct {
 	*httptest.Server
 	mu      sync.Mutex
 	status  int
-	events  []alert.Event
+	events  []notify.Event
 	refused int
 	key     string // what everything has to be signed with, if anything
 }
@@ -33,7 +33,7 @@ func newReceiver(t *testing.T) *receiver {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		body, _ := io.ReadAll(req.Body)
-		var e alert.Event
+		var e notify.Event
 		if err := json.Unmarshal(body, &e); err != nil {
 			t.Errorf("%s is no event: %v", body, err)
 		}

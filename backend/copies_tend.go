@@ -8,8 +8,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/smvm/vault-plugin-secrets-smvm/backend/alert"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/destination"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/notify"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/outbound"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
@@ -183,7 +183,7 @@ func (c *copies) tend(ctx context.Context, p copyKey, r *rotation.Role, config *
 	}
 	detail := fmt.Sprintf("version %d is at %s", wanted.Stamp.Version, config.Target.Where())
 	if t.State == copyFailed || t.State == copyDrifted {
-		detail = alert.Restored + detail
+		detail = notify.Restored + detail
 	}
 	return c.record(ctx, p, r, false, detail)
 }
@@ -210,7 +210,7 @@ func (c *copies) compare(ctx context.Context, p copyKey, r *rotation.Role, confi
 		held.State, held.Error = copyDrifted, strings.Join(differences, "; ")
 		err = c.drifted(ctx, p, r, config, before, held)
 	case before.State == copyDrifted:
-		err = errors.Join(c.record(ctx, p, r, false, alert.Restored+config.Target.Where()+" holds what it should"), c.save(ctx, p, held))
+		err = errors.Join(c.record(ctx, p, r, false, notify.Restored+config.Target.Where()+" holds what it should"), c.save(ctx, p, held))
 	default:
 		err = c.save(ctx, p, held)
 	}
@@ -224,7 +224,7 @@ func (c *copies) compare(ctx context.Context, p copyKey, r *rotation.Role, confi
 // drifted records that a target holds something else, once, and then repairs it.
 func (c *copies) drifted(ctx context.Context, p copyKey, r *rotation.Role, config *destination.Config, before tended, found published) error {
 	if before.State != copyDrifted {
-		if err := c.record(ctx, p, r, true, alert.Drifted+found.Error); err != nil {
+		if err := c.record(ctx, p, r, true, notify.Drifted+found.Error); err != nil {
 			return err
 		}
 	}
@@ -234,7 +234,7 @@ func (c *copies) drifted(ctx context.Context, p copyKey, r *rotation.Role, confi
 	if err := c.publish(ctx, p, r, config); err != nil {
 		return err
 	}
-	return c.record(ctx, p, r, false, fmt.Sprintf("%sversion %d was published to %s again", alert.Restored, found.Version, config.Target.Where()))
+	return c.record(ctx, p, r, false, fmt.Sprintf("%sversion %d was published to %s again", notify.Restored, found.Version, config.Target.Where()))
 }
 
 // recordFailure records the first of the failures in a row, and returns it.

@@ -6,7 +6,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/smvm/vault-plugin-secrets-smvm/backend/alert"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/notify"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
@@ -17,7 +17,7 @@ import (
 type courier struct {
 	b      *backend
 	name   string
-	config alert.Config
+	config notify.Config
 	ctx    context.Context //nolint:containedctx // the life of the courier
 	stop   context.CancelFunc
 	signal chan struct{}
@@ -41,7 +41,7 @@ const (
 	lastRedelivery  = 5 * time.Minute
 )
 
-func newCourier(b *backend, name string, config alert.Config) *courier {
+func newCourier(b *backend, name string, config notify.Config) *courier {
 	c := &courier{b: b, name: name, config: config, signal: make(chan struct{}, 1), cursors: map[string]*cursor{}, noted: map[*rotation.Role]bool{}, reminded: map[string]time.Time{}}
 	c.ctx, c.stop = context.WithCancel(b.engine.Context)
 	for _, r := range b.registry.Loaded() {
@@ -164,7 +164,7 @@ func (c *courier) tell(r *rotation.Role) error {
 
 // pending returns the next events of a role and where the cursor is after them:
 // one entry of the history at a time, and then what is the case now.
-func (c *courier) pending(r *rotation.Role, at cursor) ([]alert.Event, cursor, error) {
+func (c *courier) pending(r *rotation.Role, at cursor) ([]notify.Event, cursor, error) {
 	s := r.Snapshot()
 	entries, err := r.Since(c.ctx, at.Sequence, 1)
 	if err != nil {
@@ -179,11 +179,11 @@ func (c *courier) pending(r *rotation.Role, at cursor) ([]alert.Event, cursor, e
 		return nil, at, err
 	}
 	newest := entries[0].Sequence == s.History.Count
-	events := alert.FromRecord(rec, newest && s.NeedsAttention)
+	events := notify.FromRecord(rec, newest && s.NeedsAttention)
 	if at.Started == rec.ID {
 		events = events[1:] // that it began
 	}
-	if names := alert.Repaired(rec); len(names) > 0 {
+	if names := notify.Repaired(rec); len(names) > 0 {
 		if at.Refused != "" {
 			events = nil // that they were refused
 		}
@@ -194,28 +194,28 @@ func (c *courier) pending(r *rotation.Role, at cursor) ([]alert.Event, cursor, e
 }
 
 // present returns the events of what is the case now, and was not told.
-func (c *courier) present(r *rotation.Role, s *rotation.Snapshot, at *cursor) []alert.Event {
+func (c *courier) present(r *rotation.Role, s *rotation.Snapshot, at *cursor) []notify.Event {
 	if op := s.InFlight; op != nil && op.Kind == rotation.KindRotate && at.Started != op.ID {
 		at.Started = op.ID
-		return []alert.Event{alert.Started(*op)}
+		return []notify.Event{notify.Started(*op)}
 	}
 	return slices.Concat(c.untold(c.timely(r, s, c.b.now()), s, at), c.refusing(r, s, at), c.unresolved(r, s, at))
 }
 
 // timely returns the events that only time brings about.
-func (c *courier) timely(r *rotation.Role, s *rotation.Snapshot, now time.Time) []alert.Event {
+func (c *courier) timely(r *rotation.Role, s *rotation.Snapshot, now time.Time) []notify.Event {
 	next := s.NextRotation
 	if s.Deleted || !s.Policy.AutoRotate || next.IsZero() {
 		return nil
 	}
-	var events []alert.Event
+	var events []notify.Event
 	if left := next.Sub(now); left > 0 && left <= c.config.Notice && c.config.Notice < s.Terms.Interval {
-		e := alert.New(alert.RotationDueSoon, r.Key+"-"+next.Format(time.RFC3339), "Secret rotation is due at "+next.Format(time.RFC3339))
+		e := notify.New(notify.RotationDueSoon, r.Key+"-"+next.Format(time.RFC3339), "Secret rotation is due at "+next.Format(time.RFC3339))
 		e.Time = now
 		events = append(events, e)
 	}
 	if s.Overdue(now) {
-		e := alert.New(alert.RotationOverdue, r.Key+"-"+next.Format(time.RFC3339), "Secret rotation was due at "+next.Format(time.RFC3339)+" and has not happened")
+		e := notify.New(notify.RotationOverdue, r.Key+"-"+next.Format(time.RFC3339), "Secret rotation was due at "+next.Format(time.RFC3339)+" and has not happened")
 		e.Time = now
 		events = append(events, e)
 	}
@@ -223,11 +223,11 @@ func (c *courier) timely(r *rotation.Role, s *rotation.Snapshot, now time.Time) 
 }
 
 // untold leaves out what was told of this rotation already.
-func (c *courier) untold(events []alert.Event, s *rotation.Snapshot, at *cursor) []alert.Event {
-	var untold []alert.Event
+func (c *courier) untold(events []notify.Event, s *rotation.Snapshot, at *cursor) []notify.Event {
+	var untold []notify.Event
 	for _, e := range events {
 		of := &at.DueSoon
-		if e.Event == alert.RotationOverdue {
+		if e.Event == notify.RotationOverdue {
 			of = &at.Overdue
 		}
 		if !of.Equal(s.NextRotation) {
@@ -238,8 +238,8 @@ func (c *courier) untold(events []alert.Event, s *rotation.Snapshot, at *cursor)
 }
 
 // wanted leaves out what the sink is not to get, and says where the rest is from.
-func (c *courier) wanted(r *rotation.Role, events []alert.Event) []alert.Event {
-	var wanted []alert.Event
+func (c *courier) wanted(r *rotation.Role, events []notify.Event) []notify.Event {
+	var wanted []notify.Event
 	for _, e := range events {
 		e.Role, e.Mount = told(r), c.b.mountPath()
 		if e.Environment == "" {

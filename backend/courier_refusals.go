@@ -7,7 +7,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/smvm/vault-plugin-secrets-smvm/backend/alert"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/notify"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
@@ -48,7 +48,7 @@ func refusalsOf(s *rotation.Snapshot, names []string) refusals {
 // refusing returns the event of what a role's targets refuse now and was not told, or
 // that nothing is refused any more of what was. What was told, and was not tried since
 // the engine started, is still refused as far as anybody knows.
-func (c *courier) refusing(r *rotation.Role, s *rotation.Snapshot, at *cursor) []alert.Event {
+func (c *courier) refusing(r *rotation.Role, s *rotation.Snapshot, at *cursor) []notify.Event {
 	told, now, more := parseRefusals(at.Refused), refusals{}, false
 	for name, version := range told {
 		if !c.b.drift.accepted(r, name, version) {
@@ -62,15 +62,15 @@ func (c *courier) refusing(r *rotation.Role, s *rotation.Snapshot, at *cursor) [
 	about := fmt.Sprintf("%s-%d-", r.Key, s.History.Count)
 	before := at.Refused
 	at.Refused = now.String()
-	var e alert.Event
+	var e notify.Event
 	switch {
 	case more:
-		e = alert.New(alert.TargetRefuses, about+at.Refused, "The database refuses what is stored, so that nobody can log in with it: "+c.b.drift.advice(r))
+		e = notify.New(notify.TargetRefuses, about+at.Refused, "The database refuses what is stored, so that nobody can log in with it: "+c.b.drift.advice(r))
 	case at.Refused == "" && before != "":
-		e = alert.New(alert.TargetAccepts, about+before, "The database accepts again what is stored")
+		e = notify.New(notify.TargetAccepts, about+before, "The database accepts again what is stored")
 	default:
 		return nil
 	}
 	e.Time = c.b.now()
-	return []alert.Event{e}
+	return []notify.Event{e}
 }

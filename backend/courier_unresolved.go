@@ -4,22 +4,22 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/smvm/vault-plugin-secrets-smvm/backend/alert"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/notify"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
 // unresolved returns the event of the secrets that are unresolved now, if others were
 // told, or that none is any more.
-func (c *courier) unresolved(r *rotation.Role, s *rotation.Snapshot, at *cursor) []alert.Event {
+func (c *courier) unresolved(r *rotation.Role, s *rotation.Snapshot, at *cursor) []notify.Event {
 	before, now := at.Unresolved, strings.Join(s.Unresolved(), ",")
 	if now == before {
 		return nil
 	}
 	at.Unresolved = now
-	e := alert.New(alert.SecretResolved, fmt.Sprintf("%s-%d-%s", r.Key, s.History.Count, before), "No secret is unresolved any more")
+	e := notify.New(notify.SecretResolved, fmt.Sprintf("%s-%d-%s", r.Key, s.History.Count, before), "No secret is unresolved any more")
 	if now != "" {
-		e = alert.New(alert.SecretUnresolved, fmt.Sprintf("%s-%d-%s", r.Key, s.History.Count, now), unresolvedAdvice(r, s))
+		e = notify.New(notify.SecretUnresolved, fmt.Sprintf("%s-%d-%s", r.Key, s.History.Count, now), unresolvedAdvice(r, s))
 	}
 	e.Time = c.b.now()
-	return []alert.Event{e}
+	return []notify.Event{e}
 }

@@ -4,7 +4,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/smvm/vault-plugin-secrets-smvm/backend/alert"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/notify"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
@@ -24,7 +24,7 @@ type cursor struct {
 	Unresolved string `json:"unresolved,omitempty"`
 	// Lasting is what an Alertmanager was told and shows, so that whoever is active
 	// next tells it again, or that it is over.
-	Lasting []alert.Lasting `json:"lasting,omitempty"`
+	Lasting []notify.Lasting `json:"lasting,omitempty"`
 }
 
 // same reports whether both are as far.

@@ -4,7 +4,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/smvm/vault-plugin-secrets-smvm/backend/alert"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/notify"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
@@ -13,11 +13,11 @@ import (
 const remindAfter = 50 * time.Second
 
 // lastingAfter is what lasts after an event was told.
-func (c *courier) lastingAfter(lasting []alert.Lasting, e alert.Event) []alert.Lasting {
-	if c.config.Type != alert.Alertmanager {
+func (c *courier) lastingAfter(lasting []notify.Lasting, e notify.Event) []notify.Lasting {
+	if c.config.Type != notify.Alertmanager {
 		return nil
 	}
-	lasting = slices.DeleteFunc(slices.Clone(lasting), func(l alert.Lasting) bool { return l.EndedBy(e) })
+	lasting = slices.DeleteFunc(slices.Clone(lasting), func(l notify.Lasting) bool { return l.EndedBy(e) })
 	added, ok := e.Lasts(time.Now())
 	if !ok {
 		return lasting
@@ -28,7 +28,7 @@ func (c *courier) lastingAfter(lasting []alert.Lasting, e alert.Event) []alert.L
 // remind tells an Alertmanager again what lasts of a role, and at once what has begun
 // to last or is over without an event that said so.
 func (c *courier) remind(r *rotation.Role, at *cursor) error {
-	if c.config.Type != alert.Alertmanager {
+	if c.config.Type != notify.Alertmanager {
 		return nil
 	}
 	s, now := r.Snapshot(), c.b.now()
@@ -36,12 +36,12 @@ func (c *courier) remind(r *rotation.Role, at *cursor) error {
 	next.Lasting = slices.Clone(at.Lasting)
 	for _, e := range c.wanted(r, c.current(r, s, now)) {
 		l, _ := e.Lasts(now)
-		if !slices.ContainsFunc(next.Lasting, func(known alert.Lasting) bool { return known.Event.Event == e.Event }) {
+		if !slices.ContainsFunc(next.Lasting, func(known notify.Lasting) bool { return known.Event.Event == e.Event }) {
 			next.Lasting = append(next.Lasting, l)
 		}
 	}
-	var ended []alert.Lasting
-	next.Lasting = slices.DeleteFunc(next.Lasting, func(l alert.Lasting) bool {
+	var ended []notify.Lasting
+	next.Lasting = slices.DeleteFunc(next.Lasting, func(l notify.Lasting) bool {
 		over := c.over(r, s, l, next, now)
 		if over {
 			ended = append(ended, l)
@@ -65,10 +65,10 @@ func (c *courier) remind(r *rotation.Role, at *cursor) error {
 }
 
 // current returns the events of what is the case with a role now.
-func (c *courier) current(r *rotation.Role, s *rotation.Snapshot, now time.Time) []alert.Event {
+func (c *courier) current(r *rotation.Role, s *rotation.Snapshot, now time.Time) []notify.Event {
 	events := c.timely(r, s, now)
 	if s.NeedsAttention && !s.Deleted {
-		e := alert.New(alert.NeedsAttention, r.Key+"-"+s.LastRotation.Format(time.RFC3339), alert.AttentionMessage)
+		e := notify.New(notify.NeedsAttention, r.Key+"-"+s.LastRotation.Format(time.RFC3339), notify.AttentionMessage)
 		e.Time = now
 		events = append(events, e)
 	}
@@ -76,23 +76,23 @@ func (c *courier) current(r *rotation.Role, s *rotation.Snapshot, now time.Time)
 }
 
 // over reports whether what lasted is not so any more.
-func (c *courier) over(r *rotation.Role, s *rotation.Snapshot, l alert.Lasting, at cursor, now time.Time) bool {
+func (c *courier) over(r *rotation.Role, s *rotation.Snapshot, l notify.Lasting, at cursor, now time.Time) bool {
 	if s.Deleted {
 		return true
 	}
 	switch l.Event.Event {
-	case alert.DestinationFailed, alert.DestinationDrifted:
+	case notify.DestinationFailed, notify.DestinationDrifted:
 		if !slices.Contains(s.Destinations, l.Event.Destination) {
 			return true
 		}
 		t, err := c.b.copies.of(c.ctx, copyKey{l.Event.Destination, r.Name})
 		return err == nil && t.stateFor(s) == copyInSync
-	case alert.TargetRefuses:
+	case notify.TargetRefuses:
 		return at.Refused == ""
-	case alert.SecretUnresolved:
+	case notify.SecretUnresolved:
 		return at.Unresolved == ""
-	case alert.NeedsAttention, alert.RotationOverdue, alert.RotationDueSoon:
-		return !slices.ContainsFunc(c.current(r, s, now), func(e alert.Event) bool { return e.Event == l.Event.Event })
+	case notify.NeedsAttention, notify.RotationOverdue, notify.RotationDueSoon:
+		return !slices.ContainsFunc(c.current(r, s, now), func(e notify.Event) bool { return e.Event == l.Event.Event })
 	}
 	return !now.Before(l.Until)
 }

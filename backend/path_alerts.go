@@ -9,7 +9,7 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
-	"github.com/smvm/vault-plugin-secrets-smvm/backend/alert"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/notify"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/outbound"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 )
@@ -59,14 +59,14 @@ func (b *backend) pathAlertTest() *framework.Path {
 func alertFields() map[string]*framework.FieldSchema {
 	return map[string]*framework.FieldSchema{
 		"name":          nameField("Name of the alert."),
-		"type":          {Type: framework.TypeString, AllowedValues: []any{alert.Webhook, alert.Slack, alert.Alertmanager}, Description: "webhook, slack or alertmanager."},
+		"type":          {Type: framework.TypeString, AllowedValues: []any{notify.Webhook, notify.Slack, notify.Alertmanager}, Description: "webhook, slack or alertmanager."},
 		"url":           sensitive("Address to post to; the base address of an Alertmanager. Only its host is shown when read."),
 		"events":        field(framework.TypeCommaStringSlice, "Names of the events to tell; all if left out."),
 		"roles":         field(framework.TypeCommaStringSlice, "Names of the roles whose events are told; all if left out. A connection is connections/<name>."),
 		"authorization": sensitive("Value of the Authorization header."),
 		"key":           sensitive("webhook: key by which what is sent is signed, in the header " + outbound.SignatureHeader + "."),
 		"tls_ca":        field(framework.TypeString, "CA certificates in PEM; the system's if left out."),
-		"notice":        {Type: framework.TypeDurationSecond, Default: seconds(alert.DefaultNotice), Description: "How long before a rotation rotation_due_soon is told, to roles that rotate less often."},
+		"notice":        {Type: framework.TypeDurationSecond, Default: seconds(notify.DefaultNotice), Description: "How long before a rotation rotation_due_soon is told, to roles that rotate less often."},
 	}
 }
 
@@ -102,7 +102,7 @@ func (b *backend) pathAlertWrite(ctx context.Context, _ *logical.Request, d *fra
 	}
 	before := way{}
 	if c == nil {
-		c = &alert.Config{Notice: alert.DefaultNotice, Created: b.now().UTC()}
+		c = &notify.Config{Notice: notify.DefaultNotice, Created: b.now().UTC()}
 	} else {
 		before = alertWay(c)
 	}
@@ -132,7 +132,7 @@ func (b *backend) pathAlertWrite(ctx context.Context, _ *logical.Request, d *fra
 
 // alertWay is how the events of an alert are sent. An address of which only the host
 // is shown goes along, as what gets it.
-func alertWay(c *alert.Config) way {
+func alertWay(c *notify.Config) way {
 	w := way{
 		to:    map[string]string{"type": c.Type, "url": c.URL, "tls_ca": c.TLSCA},
 		along: map[string]string{"authorization": c.Authorization, "key": c.Key},
@@ -220,7 +220,7 @@ func (b *backend) pathAlertTestWrite(ctx context.Context, req *logical.Request, 
 		return nil, invalid("name", "there is no alert %q; write alerts/%s first", name, name)
 	}
 	now := b.now().UTC()
-	e := alert.New(alert.Test, req.ID, "This is a test of alerts/"+name)
+	e := notify.New(notify.Test, req.ID, "This is a test of alerts/"+name)
 	e.Time, e.Mount, e.Role, e.Environment = now, b.mountPath(), defaultRole, b.rotationSettings().Environment
 	if err := b.send(ctx, *c, e, now); err != nil {
 		return nil, invalid("url", "the test was not taken: %v", err)

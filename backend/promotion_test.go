@@ -11,8 +11,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/smvm/vault-plugin-secrets-smvm/backend/alert"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/testenv"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/notify"
 )
 
 // pairOfServers is a primary, and a replica that streams from it.
@@ -114,7 +114,7 @@ func TestPromotionThatForgot(t *testing.T) {
 			t.Errorf("the metrics lack %s", line)
 		}
 	}
-	p.receives(p.alerts, alert.TargetRefuses)
+	p.receives(p.alerts, notify.TargetRefuses)
 	if p.logsIn("one") == nil {
 		t.Error("it was set again, which nobody has asked for")
 	}
@@ -124,7 +124,7 @@ func TestPromotionThatForgot(t *testing.T) {
 	p.write("verify/r", d("repair", true))
 	p.do(p.logsIn("one"))
 	p.do(p.logsIn("two"))
-	p.receives(p.alerts, alert.TargetRefuses, alert.TargetAccepts)
+	p.receives(p.alerts, notify.TargetRefuses, notify.TargetAccepts)
 	if p.advice() != "" || !strings.Contains(p.scrape(), `smvm_target_refuses{name="r",subject="role"} 0`) {
 		t.Errorf("afterwards the advice is %q", p.advice())
 	}
@@ -140,7 +140,7 @@ func TestPromotionThatForgotIsRepaired(t *testing.T) {
 	since := p.lose(func() { p.write("rotate/r", nil) })
 	p.soon("that it is repaired", func() bool { return p.logsIn("one") == nil && p.logsIn("two") == nil })
 	t.Logf("it was repaired %s after the promotion", time.Since(since).Round(100*time.Millisecond))
-	p.receives(p.alerts, alert.TargetRefuses, alert.TargetAccepts)
+	p.receives(p.alerts, notify.TargetRefuses, notify.TargetAccepts)
 	var found []string
 	for _, id := range p.list("history/r") {
 		record := p.read("history/r/"+id, nil)
@@ -166,7 +166,7 @@ func TestPromotionThatForgotTheAdministrator(t *testing.T) {
 	p.soon("that it is found", func() bool {
 		return strings.Contains(fmt.Sprint(p.read("connections/main", nil)["advice"]), "connections/main") && strings.Contains(p.advice(), "secret one")
 	})
-	p.receives(p.alerts, alert.TargetRefuses, alert.TargetRefuses) // the connection's and the role's
+	p.receives(p.alerts, notify.TargetRefuses, notify.TargetRefuses) // the connection's and the role's
 	for _, id := range p.list("history/r") {
 		if record := p.read("history/r/"+id, nil); record["kind"] == "repair" {
 			t.Errorf("a repair was tried, which could not work: %v", record)

@@ -9,8 +9,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/smvm/vault-plugin-secrets-smvm/backend/alert"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/check"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/notify"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/outbound"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
@@ -25,7 +25,7 @@ type surroundings struct{ b *backend }
 // What the names of tasks begin with, and the stages they are done in.
 const (
 	checkTask        = "check/"
-	destinationTask  = alert.DestinationTask
+	destinationTask  = notify.DestinationTask
 	destinationStage = 0
 	checkStage       = 1
 )

@@ -15,8 +15,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/smvm/vault-plugin-secrets-smvm/backend/alert"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/testenv"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/notify"
 )
 
 // takeover bounds how long after the death of the active node the next one has
@@ -189,13 +189,13 @@ func (e *engine) toldOfRollback(rotation string, by *testenv.Vault) {
 type hook struct {
 	*httptest.Server
 	mu     sync.Mutex
-	events []alert.Event
+	events []notify.Event
 }
 
 func newHook(t *testing.T) *hook {
 	h := &hook{}
 	h.Server = httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		var e alert.Event
+		var e notify.Event
 		if err := json.NewDecoder(r.Body).Decode(&e); err != nil || e.ID != r.Header.Get("X-Smvm-Event-Id") {
 			t.Errorf("what was told is no event, or has another id: %v", err)
 		}

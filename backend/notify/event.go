@@ -1,10 +1,10 @@
-// Package alert tells people and systems what happens to a role: Events of a
+// Package notify tells people and systems what happens to a role: Events of a
 // rotation's life, as the manual procedure names them, sent by HTTP to a Sink: a
 // webhook, a chat, or an Alertmanager.
 //
 // An event follows from what is stored, so it can be made again by whoever is
 // active next, with the same id: whoever receives it twice can tell.
-package alert
+package notify
 
 import (
 	"fmt"
