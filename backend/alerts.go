@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/notify"
-	"github.com/smvm/vault-plugin-secrets-smvm/backend/outbound"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
@@ -16,26 +15,30 @@ import (
 // alerts are the couriers of a mount, one for each sink. None waits for another,
 // and no rotation for any: what they deliver is read from what is stored.
 type alerts struct {
-	b *backend
+	ctx   context.Context //nolint:containedctx // the life of the couriers
+	ports Ports
 
 	// couriers is replaced as a whole, while setting is held.
 	couriers atomic.Pointer[map[string]*courier]
 	setting  sync.Mutex
 }
 
+// newAlerts has no courier yet: run loads them. They end with ctx.
+func newAlerts(ctx context.Context, ports Ports) *alerts { return &alerts{ctx: ctx, ports: ports} }
+
 // run loads what is stored and sees to it that it is delivered.
 func (a *alerts) run(ctx context.Context) {
-	names, err := (&store{a.b}).List(ctx, alertPrefix)
+	names, err := a.ports.Store.List(ctx, alertPrefix)
 	for _, name := range names {
-		config, readErr := a.b.alertConfig(ctx, name)
+		config, readErr := a.config(ctx, name)
 		if readErr != nil {
-			a.b.log().Error("alert cannot be read", "alert", name, "error", readErr)
+			a.ports.Log().Error("alert cannot be read", "alert", name, "error", readErr)
 			continue
 		}
 		a.set(name, config)
 	}
 	if err != nil && ctx.Err() == nil {
-		a.b.log().Error("alerts cannot be read", "error", err)
+		a.ports.Log().Error("alerts cannot be read", "error", err)
 	}
 }
 
@@ -49,7 +52,7 @@ func (a *alerts) set(name string, config *notify.Config) {
 	}
 	delete(next, name)
 	if config != nil {
-		next[name] = newCourier(a.b, name, *config)
+		next[name] = newCourier(a.ctx, a.ports, name, *config)
 	}
 	a.couriers.Store(&next)
 }
@@ -75,8 +78,8 @@ func (a *alerts) tick() {
 	if len(couriers) == 0 {
 		return
 	}
-	now := a.b.now()
-	for _, r := range a.b.registry.Loaded() {
+	now := a.ports.Now()
+	for _, r := range a.ports.Roles() {
 		for _, c := range couriers {
 			if s := r.Snapshot(); !s.Deleted && len(c.timely(r, s, now)) > 0 || c.lasts(r) {
 				c.note(r)
@@ -85,10 +88,10 @@ func (a *alerts) tick() {
 	}
 }
 
-// alertConfig reads a stored alert, nil if there is none.
-func (b *backend) alertConfig(ctx context.Context, name string) (*notify.Config, error) {
+// config reads a stored alert, nil if there is none.
+func (a *alerts) config(ctx context.Context, name string) (*notify.Config, error) {
 	var c notify.Config
-	found, err := (&store{b}).Read(ctx, alertPrefix+name, &c)
+	found, err := a.ports.Store.Read(ctx, alertPrefix+name, &c)
 	if err != nil || !found {
 		return nil, err
 	}
@@ -96,8 +99,8 @@ func (b *backend) alertConfig(ctx context.Context, name string) (*notify.Config,
 }
 
 // send delivers an event, by the rule of now.
-func (b *backend) send(ctx context.Context, config notify.Config, e notify.Event, now time.Time) error {
-	rule, err := b.outboundRule(ctx, outbound.ForAlerts)
+func (p Ports) send(ctx context.Context, config notify.Config, e notify.Event, now time.Time) error {
+	rule, err := p.Rule(ctx)
 	if err != nil {
 		return err
 	}
@@ -105,8 +108,8 @@ func (b *backend) send(ctx context.Context, config notify.Config, e notify.Event
 }
 
 // remind tells an Alertmanager what lasts and what is over, by the rule of now.
-func (b *backend) remind(ctx context.Context, config notify.Config, lasting, ended []notify.Lasting) error {
-	rule, err := b.outboundRule(ctx, outbound.ForAlerts)
+func (p Ports) remind(ctx context.Context, config notify.Config, lasting, ended []notify.Lasting) error {
+	rule, err := p.Rule(ctx)
 	if err != nil {
 		return err
 	}

@@ -20,6 +20,7 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/outbound"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
@@ -95,8 +96,8 @@ func newBackend(now func() time.Time, types func(*secret.Postgres, secret.Passwo
 	b.scheduler = newScheduler(b)
 	b.sightings = newSightings(b)
 	b.drift = newDrift(b)
-	b.alerts = &alerts{b: b}
 	b.copies = newCopies(b)
+	b.alerts = newAlerts(ctx, b.alertPorts())
 	b.metrics = newMetrics(b)
 	b.ledger = newLedger(ctx, b)
 	busiest := b.busiest()
@@ -114,6 +115,16 @@ func newBackend(now func() time.Time, types func(*secret.Postgres, secret.Passwo
 	}
 	b.loose = newLoosePaths(b.Paths)
 	return b
+}
+
+func (b *backend) alertPorts() Ports {
+	return Ports{
+		Roles: b.registry.Loaded, Store: &store{b}, Now: b.now, Log: b.log, Mount: b.mountPath, Failpoint: breakable,
+		Environment: func() string { return b.rotationSettings().Environment },
+		Rule:        func(ctx context.Context) (outbound.Rule, error) { return b.outboundRule(ctx, outbound.ForAlerts) },
+		Refused:     b.drift.refusedVersions, RefusedAdvice: b.drift.advice, Accepted: b.drift.accepted,
+		UnresolvedAdvice: unresolvedAdvice, InSync: b.copies.inSync,
+	}
 }
 
 func (b *backend) newEngine(ctx context.Context) *rotation.Engine {

@@ -169,6 +169,12 @@ func (t tended) stateFor(s *rotation.Snapshot) string {
 	return t.State
 }
 
+// inSync reports whether a destination is known to hold what a role has.
+func (c *copies) inSync(ctx context.Context, destination string, r *rotation.Role) bool {
+	t, err := c.of(ctx, copyKey{destination, r.Name})
+	return err == nil && t.stateFor(r.Snapshot()) == copyInSync
+}
+
 // tally names the copies at a destination that are in one state.
 type tally struct{ destination, state string }
 

@@ -15,7 +15,7 @@ import (
 // whoever is active next goes on there; what was delivered and not noted is
 // delivered again, with the same id.
 type courier struct {
-	b      *backend
+	ports  Ports
 	name   string
 	config notify.Config
 	ctx    context.Context //nolint:containedctx // the life of the courier
@@ -41,10 +41,10 @@ const (
 	lastRedelivery  = 5 * time.Minute
 )
 
-func newCourier(b *backend, name string, config notify.Config) *courier {
-	c := &courier{b: b, name: name, config: config, signal: make(chan struct{}, 1), cursors: map[string]*cursor{}, noted: map[*rotation.Role]bool{}, reminded: map[string]time.Time{}}
-	c.ctx, c.stop = context.WithCancel(b.engine.Context)
-	for _, r := range b.registry.Loaded() {
+func newCourier(ctx context.Context, ports Ports, name string, config notify.Config) *courier {
+	c := &courier{ports: ports, name: name, config: config, signal: make(chan struct{}, 1), cursors: map[string]*cursor{}, noted: map[*rotation.Role]bool{}, reminded: map[string]time.Time{}}
+	c.ctx, c.stop = context.WithCancel(ctx)
+	for _, r := range ports.Roles() {
 		c.note(r)
 	}
 	go c.run()
@@ -102,7 +102,7 @@ func (c *courier) next() (*rotation.Role, time.Duration) {
 	if wait := time.Until(c.retryAt); wait > 0 {
 		return nil, wait
 	}
-	if c.b.mountPath() == "" { // which the first request or tick tells
+	if c.ports.Mount() == "" { // which the first request or tick tells
 		return nil, firstRedelivery
 	}
 	if len(c.waiting) == 0 {
@@ -126,7 +126,7 @@ func (c *courier) done(r *rotation.Role, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.problem != err.Error() {
-		c.b.log().Warn("alert is not delivered, and is tried again", "alert", c.name, "subject", r.Key, "error", err)
+		c.ports.Log().Warn("alert is not delivered, and is tried again", "alert", c.name, "subject", r.Key, "error", err)
 	}
 	pause := firstRedelivery << min(c.failed, 10)
 	c.failed, c.problem = c.failed+1, err.Error()
@@ -148,7 +148,7 @@ func (c *courier) tell(r *rotation.Role) error {
 			return c.remind(r, at)
 		}
 		for _, e := range events {
-			if err := c.b.send(c.ctx, c.config, e, time.Now()); err != nil {
+			if err := c.ports.send(c.ctx, c.config, e, time.Now()); err != nil {
 				return err
 			}
 			next.Lasting = c.lastingAfter(next.Lasting, e)
@@ -199,7 +199,7 @@ func (c *courier) present(r *rotation.Role, s *rotation.Snapshot, at *cursor) []
 		at.Started = op.ID
 		return []notify.Event{notify.Started(*op)}
 	}
-	return slices.Concat(c.untold(c.timely(r, s, c.b.now()), s, at), c.refusing(r, s, at), c.unresolved(r, s, at))
+	return slices.Concat(c.untold(c.timely(r, s, c.ports.Now()), s, at), c.refusing(r, s, at), c.unresolved(r, s, at))
 }
 
 // timely returns the events that only time brings about.
@@ -241,9 +241,9 @@ func (c *courier) untold(events []notify.Event, s *rotation.Snapshot, at *cursor
 func (c *courier) wanted(r *rotation.Role, events []notify.Event) []notify.Event {
 	var wanted []notify.Event
 	for _, e := range events {
-		e.Role, e.Mount = told(r), c.b.mountPath()
+		e.Role, e.Mount = told(r), c.ports.Mount()
 		if e.Environment == "" {
-			e.Environment = c.b.rotationSettings().Environment
+			e.Environment = c.ports.Environment()
 		}
 		if c.config.Wants(e) {
 			wanted = append(wanted, e)

@@ -51,13 +51,13 @@ func refusalsOf(s *rotation.Snapshot, names []string) refusals {
 func (c *courier) refusing(r *rotation.Role, s *rotation.Snapshot, at *cursor) []notify.Event {
 	told, now, more := parseRefusals(at.Refused), refusals{}, false
 	for name, version := range told {
-		if !c.b.drift.accepted(r, name, version) {
+		if !c.ports.Accepted(r, name, version) {
 			now[name] = version
 		}
 	}
-	for name, f := range c.b.drift.refused(r) {
-		more = more || told[name] != f.version
-		now[name] = f.version
+	for name, version := range c.ports.Refused(r) {
+		more = more || told[name] != version
+		now[name] = version
 	}
 	about := fmt.Sprintf("%s-%d-", r.Key, s.History.Count)
 	before := at.Refused
@@ -65,12 +65,12 @@ func (c *courier) refusing(r *rotation.Role, s *rotation.Snapshot, at *cursor) [
 	var e notify.Event
 	switch {
 	case more:
-		e = notify.New(notify.TargetRefuses, about+at.Refused, "The database refuses what is stored, so that nobody can log in with it: "+c.b.drift.advice(r))
+		e = notify.New(notify.TargetRefuses, about+at.Refused, "The database refuses what is stored, so that nobody can log in with it: "+c.ports.RefusedAdvice(r))
 	case at.Refused == "" && before != "":
 		e = notify.New(notify.TargetAccepts, about+before, "The database accepts again what is stored")
 	default:
 		return nil
 	}
-	e.Time = c.b.now()
+	e.Time = c.ports.Now()
 	return []notify.Event{e}
 }

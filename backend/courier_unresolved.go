@@ -18,8 +18,8 @@ func (c *courier) unresolved(r *rotation.Role, s *rotation.Snapshot, at *cursor)
 	at.Unresolved = now
 	e := notify.New(notify.SecretResolved, fmt.Sprintf("%s-%d-%s", r.Key, s.History.Count, before), "No secret is unresolved any more")
 	if now != "" {
-		e = notify.New(notify.SecretUnresolved, fmt.Sprintf("%s-%d-%s", r.Key, s.History.Count, now), unresolvedAdvice(r, s))
+		e = notify.New(notify.SecretUnresolved, fmt.Sprintf("%s-%d-%s", r.Key, s.History.Count, now), c.ports.UnresolvedAdvice(r, s))
 	}
-	e.Time = c.b.now()
+	e.Time = c.ports.Now()
 	return []notify.Event{e}
 }

@@ -36,8 +36,8 @@ func (at cursor) same(other cursor) bool {
 // keep stores how far the courier is, after the sink has taken what comes before
 // that: who dies in between delivers it again.
 func (c *courier) keep(r *rotation.Role, at cursor) error {
-	return breakable(c.ctx, "alert-"+c.name+".cursor", func() error {
-		return (&store{c.b}).Write(c.ctx, c.cursorKey(r), at)
+	return c.ports.Failpoint(c.ctx, "alert-"+c.name+".cursor", func() error {
+		return c.ports.Store.Write(c.ctx, c.cursorKey(r), at)
 	})
 }
 
@@ -51,7 +51,7 @@ func (c *courier) cursor(r *rotation.Role) (*cursor, error) {
 		return at, nil
 	}
 	at := &cursor{}
-	found, err := (&store{c.b}).Read(c.ctx, c.cursorKey(r), at)
+	found, err := c.ports.Store.Read(c.ctx, c.cursorKey(r), at)
 	if err == nil && !found {
 		at.Sequence, err = c.beginning(r)
 	}

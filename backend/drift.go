@@ -193,6 +193,15 @@ func (c *drift) refused(r *rotation.Role) map[string]finding {
 	return found
 }
 
+// refusedVersions returns the versions of what is refused of a role now, by secret.
+func (c *drift) refusedVersions(r *rotation.Role) map[string]int {
+	versions := map[string]int{}
+	for name, f := range c.refused(r) {
+		versions[name] = f.version
+	}
+	return versions
+}
+
 // advice says what was found about a role and what to do; "" if nothing was.
 func (c *drift) advice(r *rotation.Role) string {
 	found := c.refused(r)

@@ -31,7 +31,7 @@ func (c *courier) remind(r *rotation.Role, at *cursor) error {
 	if c.config.Type != notify.Alertmanager {
 		return nil
 	}
-	s, now := r.Snapshot(), c.b.now()
+	s, now := r.Snapshot(), c.ports.Now()
 	next := *at
 	next.Lasting = slices.Clone(at.Lasting)
 	for _, e := range c.wanted(r, c.current(r, s, now)) {
@@ -50,7 +50,7 @@ func (c *courier) remind(r *rotation.Role, at *cursor) error {
 	})
 	changed := !at.same(next)
 	if len(next.Lasting)+len(ended) > 0 && (changed || now.Sub(c.remindedAt(r)) >= remindAfter) {
-		if err := c.b.remind(c.ctx, c.config, next.Lasting, ended); err != nil {
+		if err := c.ports.remind(c.ctx, c.config, next.Lasting, ended); err != nil {
 			return err
 		}
 	}
@@ -82,11 +82,7 @@ func (c *courier) over(r *rotation.Role, s *rotation.Snapshot, l notify.Lasting,
 	}
 	switch l.Event.Event {
 	case notify.DestinationFailed, notify.DestinationDrifted:
-		if !slices.Contains(s.Destinations, l.Event.Destination) {
-			return true
-		}
-		t, err := c.b.copies.of(c.ctx, copyKey{l.Event.Destination, r.Name})
-		return err == nil && t.stateFor(s) == copyInSync
+		return !slices.Contains(s.Destinations, l.Event.Destination) || c.ports.InSync(c.ctx, l.Event.Destination, r)
 	case notify.TargetRefuses:
 		return at.Refused == ""
 	case notify.SecretUnresolved:

@@ -83,7 +83,7 @@ func alertAnswer() map[string]*framework.FieldSchema {
 }
 
 func (b *backend) pathAlertExists(ctx context.Context, _ *logical.Request, d *framework.FieldData) (bool, error) {
-	c, err := b.alertConfig(ctx, d.Get("name").(string))
+	c, err := b.alerts.config(ctx, d.Get("name").(string))
 	return c != nil, err
 }
 
@@ -92,7 +92,7 @@ func (b *backend) pathAlertWrite(ctx context.Context, _ *logical.Request, d *fra
 	b.configuring.Lock()
 	defer b.configuring.Unlock()
 	name := d.Get("name").(string)
-	c, err := b.alertConfig(ctx, name)
+	c, err := b.alerts.config(ctx, name)
 	if err != nil {
 		return nil, err
 	}
@@ -146,7 +146,7 @@ func alertWay(c *notify.Config) way {
 // pathAlertRead corresponds to READ on alerts/:name.
 func (b *backend) pathAlertRead(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 	name := d.Get("name").(string)
-	c, err := b.alertConfig(ctx, name)
+	c, err := b.alerts.config(ctx, name)
 	if err != nil || c == nil {
 		return nil, err
 	}
@@ -199,7 +199,7 @@ func (b *backend) pathAlertListRead(ctx context.Context, _ *logical.Request, _ *
 	info := map[string]any{}
 	for _, name := range names {
 		about := b.delivery(name)
-		if c, err := b.alertConfig(ctx, name); err != nil {
+		if c, err := b.alerts.config(ctx, name); err != nil {
 			about["error"] = err.Error()
 		} else if c != nil {
 			about["type"] = c.Type
@@ -212,7 +212,7 @@ func (b *backend) pathAlertListRead(ctx context.Context, _ *logical.Request, _ *
 // pathAlertTestWrite corresponds to UPDATE on alerts/:name/test.
 func (b *backend) pathAlertTestWrite(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 	name := d.Get("name").(string)
-	c, err := b.alertConfig(ctx, name)
+	c, err := b.alerts.config(ctx, name)
 	if err != nil {
 		return nil, err
 	}
@@ -222,7 +222,7 @@ func (b *backend) pathAlertTestWrite(ctx context.Context, req *logical.Request, 
 	now := b.now().UTC()
 	e := notify.New(notify.Test, req.ID, "This is a test of alerts/"+name)
 	e.Time, e.Mount, e.Role, e.Environment = now, b.mountPath(), defaultRole, b.rotationSettings().Environment
-	if err := b.send(ctx, *c, e, now); err != nil {
+	if err := b.alerts.ports.send(ctx, *c, e, now); err != nil {
 		return nil, invalid("url", "the test was not taken: %v", err)
 	}
 	return nil, nil
