@@ -20,6 +20,7 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/notify"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/outbound"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
@@ -42,7 +43,7 @@ type backend struct {
 	usage     *usage
 	sightings *sightings
 	drift     *drift
-	alerts    *alerts
+	alerts    *notify.Alerts
 	copies    *copies
 	metrics   *metrics
 	ledger    *ledger
@@ -97,7 +98,7 @@ func newBackend(now func() time.Time, types func(*secret.Postgres, secret.Passwo
 	b.sightings = newSightings(b)
 	b.drift = newDrift(b)
 	b.copies = newCopies(b)
-	b.alerts = newAlerts(ctx, b.alertPorts())
+	b.alerts = notify.New(ctx, b.alertPorts())
 	b.metrics = newMetrics(b)
 	b.ledger = newLedger(ctx, b)
 	busiest := b.busiest()
@@ -107,7 +108,7 @@ func newBackend(now func() time.Time, types func(*secret.Postgres, secret.Passwo
 		BackendType:    logical.TypeLogical,
 		RunningVersion: version,
 		Paths:          append(busiest, b.paths()...),
-		PathsSpecial:   &logical.Paths{SealWrapStorage: []string{roles.Prefix, roles.ConnectionPrefix, alertPrefix, destinationPrefix}, Unauthenticated: publicPaths},
+		PathsSpecial:   &logical.Paths{SealWrapStorage: []string{roles.Prefix, roles.ConnectionPrefix, notify.Prefix, destinationPrefix}, Unauthenticated: publicPaths},
 		InitializeFunc: b.initialize,
 		PeriodicFunc:   b.periodic,
 		Clean:          b.clean,
@@ -117,8 +118,8 @@ func newBackend(now func() time.Time, types func(*secret.Postgres, secret.Passwo
 	return b
 }
 
-func (b *backend) alertPorts() Ports {
-	return Ports{
+func (b *backend) alertPorts() notify.Ports {
+	return notify.Ports{
 		Roles: b.registry.Loaded, Store: &store{b}, Now: b.now, Log: b.log, Mount: b.mountPath, Failpoint: breakable,
 		Environment: func() string { return b.rotationSettings().Environment },
 		Rule:        func(ctx context.Context) (outbound.Rule, error) { return b.outboundRule(ctx, outbound.ForAlerts) },
@@ -153,7 +154,7 @@ func (b *backend) changed(r *rotation.Role) {
 	b.managed.note(r)
 	b.usage.follow(r)
 	b.scheduler.plan(r)
-	b.alerts.note(r)
+	b.alerts.Note(r)
 	b.copies.note(r)
 	b.drift.follow(r)
 }
@@ -221,7 +222,7 @@ func (b *backend) startWork() {
 		go b.sightings.run(b.engine.Context)
 		go b.drift.run(b.engine.Context)
 		go b.drift.watch(b.engine.Context)
-		go b.alerts.run(b.engine.Context)
+		go b.alerts.Run(b.engine.Context)
 		go b.copies.run(b.engine.Context)
 	})
 }
@@ -238,7 +239,7 @@ func (b *backend) periodic(_ context.Context, req *logical.Request) error {
 	b.startWork()
 	b.scheduler.tick()
 	b.sightings.tick()
-	b.alerts.tick()
+	b.alerts.Tick()
 	b.copies.wake()
 	return nil
 }

@@ -83,7 +83,7 @@ func alertAnswer() map[string]*framework.FieldSchema {
 }
 
 func (b *backend) pathAlertExists(ctx context.Context, _ *logical.Request, d *framework.FieldData) (bool, error) {
-	c, err := b.alerts.config(ctx, d.Get("name").(string))
+	c, err := b.alerts.Config(ctx, d.Get("name").(string))
 	return c != nil, err
 }
 
@@ -92,7 +92,7 @@ func (b *backend) pathAlertWrite(ctx context.Context, _ *logical.Request, d *fra
 	b.configuring.Lock()
 	defer b.configuring.Unlock()
 	name := d.Get("name").(string)
-	c, err := b.alerts.config(ctx, name)
+	c, err := b.alerts.Config(ctx, name)
 	if err != nil {
 		return nil, err
 	}
@@ -123,10 +123,10 @@ func (b *backend) pathAlertWrite(ctx context.Context, _ *logical.Request, d *fra
 		return nil, err
 	}
 	c.Checked = true
-	if err := (&store{b}).Write(ctx, alertPrefix+name, c); err != nil {
+	if err := (&store{b}).Write(ctx, notify.Prefix+name, c); err != nil {
 		return nil, fmt.Errorf("save alert: %w", err)
 	}
-	b.alerts.set(name, c)
+	b.alerts.Set(name, c)
 	return nil, nil
 }
 
@@ -146,7 +146,7 @@ func alertWay(c *notify.Config) way {
 // pathAlertRead corresponds to READ on alerts/:name.
 func (b *backend) pathAlertRead(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 	name := d.Get("name").(string)
-	c, err := b.alerts.config(ctx, name)
+	c, err := b.alerts.Config(ctx, name)
 	if err != nil || c == nil {
 		return nil, err
 	}
@@ -163,8 +163,8 @@ func (b *backend) pathAlertRead(ctx context.Context, _ *logical.Request, d *fram
 // delivery tells how the delivery of an alert goes.
 func (b *backend) delivery(name string) map[string]any {
 	data := map[string]any{"waiting": 0, "last_error": ""}
-	if c := b.alerts.all()[name]; c != nil {
-		data["waiting"], data["last_error"] = c.state()
+	if c := b.alerts.All()[name]; c != nil {
+		data["waiting"], data["last_error"] = c.State()
 	}
 	return data
 }
@@ -174,9 +174,9 @@ func (b *backend) pathAlertDelete(ctx context.Context, req *logical.Request, d *
 	b.configuring.Lock()
 	defer b.configuring.Unlock()
 	name := d.Get("name").(string)
-	b.alerts.set(name, nil)
+	b.alerts.Set(name, nil)
 	for _, prefix := range []string{roles.Prefix, roles.ConnectionPrefix} {
-		below := cursorPrefix + name + "/" + prefix
+		below := notify.CursorPrefix + name + "/" + prefix
 		names, err := req.Storage.List(ctx, below)
 		if err != nil {
 			return nil, fmt.Errorf("list deliveries of %s: %w", name, err)
@@ -187,19 +187,19 @@ func (b *backend) pathAlertDelete(ctx context.Context, req *logical.Request, d *
 			}
 		}
 	}
-	return nil, req.Storage.Delete(ctx, alertPrefix+name)
+	return nil, req.Storage.Delete(ctx, notify.Prefix+name)
 }
 
 // pathAlertListRead corresponds to LIST on alerts.
 func (b *backend) pathAlertListRead(ctx context.Context, _ *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
-	names, err := (&store{b}).List(ctx, alertPrefix)
+	names, err := (&store{b}).List(ctx, notify.Prefix)
 	if err != nil {
 		return nil, err
 	}
 	info := map[string]any{}
 	for _, name := range names {
 		about := b.delivery(name)
-		if c, err := b.alerts.config(ctx, name); err != nil {
+		if c, err := b.alerts.Config(ctx, name); err != nil {
 			about["error"] = err.Error()
 		} else if c != nil {
 			about["type"] = c.Type
@@ -212,7 +212,7 @@ func (b *backend) pathAlertListRead(ctx context.Context, _ *logical.Request, _ *
 // pathAlertTestWrite corresponds to UPDATE on alerts/:name/test.
 func (b *backend) pathAlertTestWrite(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 	name := d.Get("name").(string)
-	c, err := b.alerts.config(ctx, name)
+	c, err := b.alerts.Config(ctx, name)
 	if err != nil {
 		return nil, err
 	}
@@ -220,9 +220,9 @@ func (b *backend) pathAlertTestWrite(ctx context.Context, req *logical.Request, 
 		return nil, invalid("name", "there is no alert %q; write alerts/%s first", name, name)
 	}
 	now := b.now().UTC()
-	e := notify.New(notify.Test, req.ID, "This is a test of alerts/"+name)
+	e := notify.NewEvent(notify.Test, req.ID, "This is a test of alerts/"+name)
 	e.Time, e.Mount, e.Role, e.Environment = now, b.mountPath(), defaultRole, b.rotationSettings().Environment
-	if err := b.alerts.ports.send(ctx, *c, e, now); err != nil {
+	if err := b.alertPorts().Send(ctx, *c, e, now); err != nil {
 		return nil, invalid("url", "the test was not taken: %v", err)
 	}
 	return nil, nil

@@ -18,8 +18,6 @@ const (
 	configKey     = "config"
 	identityKey   = "mount"
 	historyPrefix = "history/"
-	alertPrefix   = "alert/"
-	cursorPrefix  = "alert-cursor/" // then the alert, and the role
 
 	destinationPrefix = "destination/"
 	copyPrefix        = "destination-copy/" // then the destination, and the role

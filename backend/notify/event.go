@@ -100,7 +100,7 @@ type Event struct {
 func FromRecord(rec rotation.Record, attention bool) []Event {
 	var events []Event
 	add := func(name, format string, args ...any) *Event {
-		e := New(name, rec.ID, fmt.Sprintf(format, args...))
+		e := NewEvent(name, rec.ID, fmt.Sprintf(format, args...))
 		e.Time = rec.Started.Add(time.Duration(rec.DurationMS) * time.Millisecond)
 		e.RotationID, e.Trigger, e.Version, e.Environment = rec.ID, string(rec.Trigger), rec.Version, rec.Environment
 		events = append(events, e)
@@ -133,7 +133,7 @@ func FromRecord(rec rotation.Record, attention bool) []Event {
 
 // Started is the event of a rotation that is under way.
 func Started(op rotation.Operation) Event {
-	e := New(RotationStarted, op.ID, "Secret rotation started")
+	e := NewEvent(RotationStarted, op.ID, "Secret rotation started")
 	e.Time, e.RotationID, e.Trigger = op.Started, op.ID, string(op.Trigger)
 	return e
 }
@@ -221,8 +221,8 @@ func Repaired(rec rotation.Record) []string {
 	return names
 }
 
-// New is an event that is about the given thing, which makes its id.
-func New(name, about, message string) Event {
+// NewEvent is an event that is about the given thing, which makes its id.
+func NewEvent(name, about, message string) Event {
 	severity := severities[name]
 	if severity == "" {
 		severity = Info

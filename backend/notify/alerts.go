@@ -1,4 +1,4 @@
-package backend
+package notify
 
 import (
 	"context"
@@ -7,14 +7,19 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/smvm/vault-plugin-secrets-smvm/backend/notify"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
-// alerts are the couriers of a mount, one for each sink. None waits for another,
+// What the keys begin with.
+const (
+	Prefix       = "alert/"
+	CursorPrefix = "alert-cursor/" // then the alert, and the role
+)
+
+// Alerts are the couriers of a mount, one for each sink. None waits for another,
 // and no rotation for any: what they deliver is read from what is stored.
-type alerts struct {
+type Alerts struct {
 	ctx   context.Context //nolint:containedctx // the life of the couriers
 	ports Ports
 
@@ -23,30 +28,30 @@ type alerts struct {
 	setting  sync.Mutex
 }
 
-// newAlerts has no courier yet: run loads them. They end with ctx.
-func newAlerts(ctx context.Context, ports Ports) *alerts { return &alerts{ctx: ctx, ports: ports} }
+// New has no courier yet: Run loads them. They end with ctx.
+func New(ctx context.Context, ports Ports) *Alerts { return &Alerts{ctx: ctx, ports: ports} }
 
-// run loads what is stored and sees to it that it is delivered.
-func (a *alerts) run(ctx context.Context) {
-	names, err := a.ports.Store.List(ctx, alertPrefix)
+// Run loads what is stored and sees to it that it is delivered.
+func (a *Alerts) Run(ctx context.Context) {
+	names, err := a.ports.Store.List(ctx, Prefix)
 	for _, name := range names {
-		config, readErr := a.config(ctx, name)
+		config, readErr := a.Config(ctx, name)
 		if readErr != nil {
 			a.ports.Log().Error("alert cannot be read", "alert", name, "error", readErr)
 			continue
 		}
-		a.set(name, config)
+		a.Set(name, config)
 	}
 	if err != nil && ctx.Err() == nil {
 		a.ports.Log().Error("alerts cannot be read", "error", err)
 	}
 }
 
-// set makes a courier deliver by that configuration, none if it is nil.
-func (a *alerts) set(name string, config *notify.Config) {
+// Set makes a courier deliver by that configuration, none if it is nil.
+func (a *Alerts) Set(name string, config *Config) {
 	a.setting.Lock()
 	defer a.setting.Unlock()
-	next := maps.Clone(a.all())
+	next := maps.Clone(a.All())
 	if old := next[name]; old != nil {
 		old.stop()
 	}
@@ -57,24 +62,24 @@ func (a *alerts) set(name string, config *notify.Config) {
 	a.couriers.Store(&next)
 }
 
-// all are the couriers there are now, by name.
-func (a *alerts) all() map[string]*courier {
+// All are the couriers there are now, by name.
+func (a *Alerts) All() map[string]*courier {
 	if known := a.couriers.Load(); known != nil {
 		return *known
 	}
 	return map[string]*courier{}
 }
 
-// note makes the couriers look at a role. It never blocks.
-func (a *alerts) note(r *rotation.Role) {
-	for _, c := range a.all() {
+// Note makes the couriers look at a role. It never blocks.
+func (a *Alerts) Note(r *rotation.Role) {
+	for _, c := range a.All() {
 		c.note(r)
 	}
 }
 
-// tick makes them look at the roles for which only time has passed.
-func (a *alerts) tick() {
-	couriers := a.all()
+// Tick makes them look at the roles for which only time has passed.
+func (a *Alerts) Tick() {
+	couriers := a.All()
 	if len(couriers) == 0 {
 		return
 	}
@@ -88,18 +93,18 @@ func (a *alerts) tick() {
 	}
 }
 
-// config reads a stored alert, nil if there is none.
-func (a *alerts) config(ctx context.Context, name string) (*notify.Config, error) {
-	var c notify.Config
-	found, err := a.ports.Store.Read(ctx, alertPrefix+name, &c)
+// Config reads a stored alert, nil if there is none.
+func (a *Alerts) Config(ctx context.Context, name string) (*Config, error) {
+	var c Config
+	found, err := a.ports.Store.Read(ctx, Prefix+name, &c)
 	if err != nil || !found {
 		return nil, err
 	}
 	return &c, nil
 }
 
-// send delivers an event, by the rule of now.
-func (p Ports) send(ctx context.Context, config notify.Config, e notify.Event, now time.Time) error {
+// Send delivers an event, by the rule of now.
+func (p Ports) Send(ctx context.Context, config Config, e Event, now time.Time) error {
 	rule, err := p.Rule(ctx)
 	if err != nil {
 		return err
@@ -108,7 +113,7 @@ func (p Ports) send(ctx context.Context, config notify.Config, e notify.Event, n
 }
 
 // remind tells an Alertmanager what lasts and what is over, by the rule of now.
-func (p Ports) remind(ctx context.Context, config notify.Config, lasting, ended []notify.Lasting) error {
+func (p Ports) remind(ctx context.Context, config Config, lasting, ended []Lasting) error {
 	rule, err := p.Rule(ctx)
 	if err != nil {
 		return err

@@ -1,10 +1,9 @@
-package backend
+package notify
 
 import (
 	"slices"
 	"time"
 
-	"github.com/smvm/vault-plugin-secrets-smvm/backend/notify"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
@@ -24,7 +23,7 @@ type cursor struct {
 	Unresolved string `json:"unresolved,omitempty"`
 	// Lasting is what an Alertmanager was told and shows, so that whoever is active
 	// next tells it again, or that it is over.
-	Lasting []notify.Lasting `json:"lasting,omitempty"`
+	Lasting []Lasting `json:"lasting,omitempty"`
 }
 
 // same reports whether both are as far.
@@ -41,7 +40,7 @@ func (c *courier) keep(r *rotation.Role, at cursor) error {
 	})
 }
 
-func (c *courier) cursorKey(r *rotation.Role) string { return cursorPrefix + c.name + "/" + r.Key }
+func (c *courier) cursorKey(r *rotation.Role) string { return CursorPrefix + c.name + "/" + r.Key }
 
 // cursor returns how far the courier is with a role: from storage the first time,
 // and for a role that it knows nothing of, at what had happened when the alert was

@@ -1,4 +1,4 @@
-package backend
+package notify
 
 import (
 	"fmt"
@@ -7,7 +7,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/smvm/vault-plugin-secrets-smvm/backend/notify"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
@@ -48,7 +47,7 @@ func refusalsOf(s *rotation.Snapshot, names []string) refusals {
 // refusing returns the event of what a role's targets refuse now and was not told, or
 // that nothing is refused any more of what was. What was told, and was not tried since
 // the engine started, is still refused as far as anybody knows.
-func (c *courier) refusing(r *rotation.Role, s *rotation.Snapshot, at *cursor) []notify.Event {
+func (c *courier) refusing(r *rotation.Role, s *rotation.Snapshot, at *cursor) []Event {
 	told, now, more := parseRefusals(at.Refused), refusals{}, false
 	for name, version := range told {
 		if !c.ports.Accepted(r, name, version) {
@@ -62,15 +61,15 @@ func (c *courier) refusing(r *rotation.Role, s *rotation.Snapshot, at *cursor) [
 	about := fmt.Sprintf("%s-%d-", r.Key, s.History.Count)
 	before := at.Refused
 	at.Refused = now.String()
-	var e notify.Event
+	var e Event
 	switch {
 	case more:
-		e = notify.New(notify.TargetRefuses, about+at.Refused, "The database refuses what is stored, so that nobody can log in with it: "+c.ports.RefusedAdvice(r))
+		e = NewEvent(TargetRefuses, about+at.Refused, "The database refuses what is stored, so that nobody can log in with it: "+c.ports.RefusedAdvice(r))
 	case at.Refused == "" && before != "":
-		e = notify.New(notify.TargetAccepts, about+before, "The database accepts again what is stored")
+		e = NewEvent(TargetAccepts, about+before, "The database accepts again what is stored")
 	default:
 		return nil
 	}
 	e.Time = c.ports.Now()
-	return []notify.Event{e}
+	return []Event{e}
 }

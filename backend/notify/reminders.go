@@ -1,10 +1,9 @@
-package backend
+package notify
 
 import (
 	"slices"
 	"time"
 
-	"github.com/smvm/vault-plugin-secrets-smvm/backend/notify"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
@@ -13,11 +12,11 @@ import (
 const remindAfter = 50 * time.Second
 
 // lastingAfter is what lasts after an event was told.
-func (c *courier) lastingAfter(lasting []notify.Lasting, e notify.Event) []notify.Lasting {
-	if c.config.Type != notify.Alertmanager {
+func (c *courier) lastingAfter(lasting []Lasting, e Event) []Lasting {
+	if c.config.Type != Alertmanager {
 		return nil
 	}
-	lasting = slices.DeleteFunc(slices.Clone(lasting), func(l notify.Lasting) bool { return l.EndedBy(e) })
+	lasting = slices.DeleteFunc(slices.Clone(lasting), func(l Lasting) bool { return l.EndedBy(e) })
 	added, ok := e.Lasts(time.Now())
 	if !ok {
 		return lasting
@@ -28,7 +27,7 @@ func (c *courier) lastingAfter(lasting []notify.Lasting, e notify.Event) []notif
 // remind tells an Alertmanager again what lasts of a role, and at once what has begun
 // to last or is over without an event that said so.
 func (c *courier) remind(r *rotation.Role, at *cursor) error {
-	if c.config.Type != notify.Alertmanager {
+	if c.config.Type != Alertmanager {
 		return nil
 	}
 	s, now := r.Snapshot(), c.ports.Now()
@@ -36,12 +35,12 @@ func (c *courier) remind(r *rotation.Role, at *cursor) error {
 	next.Lasting = slices.Clone(at.Lasting)
 	for _, e := range c.wanted(r, c.current(r, s, now)) {
 		l, _ := e.Lasts(now)
-		if !slices.ContainsFunc(next.Lasting, func(known notify.Lasting) bool { return known.Event.Event == e.Event }) {
+		if !slices.ContainsFunc(next.Lasting, func(known Lasting) bool { return known.Event.Event == e.Event }) {
 			next.Lasting = append(next.Lasting, l)
 		}
 	}
-	var ended []notify.Lasting
-	next.Lasting = slices.DeleteFunc(next.Lasting, func(l notify.Lasting) bool {
+	var ended []Lasting
+	next.Lasting = slices.DeleteFunc(next.Lasting, func(l Lasting) bool {
 		over := c.over(r, s, l, next, now)
 		if over {
 			ended = append(ended, l)
@@ -65,10 +64,10 @@ func (c *courier) remind(r *rotation.Role, at *cursor) error {
 }
 
 // current returns the events of what is the case with a role now.
-func (c *courier) current(r *rotation.Role, s *rotation.Snapshot, now time.Time) []notify.Event {
+func (c *courier) current(r *rotation.Role, s *rotation.Snapshot, now time.Time) []Event {
 	events := c.timely(r, s, now)
 	if s.NeedsAttention && !s.Deleted {
-		e := notify.New(notify.NeedsAttention, r.Key+"-"+s.LastRotation.Format(time.RFC3339), notify.AttentionMessage)
+		e := NewEvent(NeedsAttention, r.Key+"-"+s.LastRotation.Format(time.RFC3339), AttentionMessage)
 		e.Time = now
 		events = append(events, e)
 	}
@@ -76,19 +75,19 @@ func (c *courier) current(r *rotation.Role, s *rotation.Snapshot, now time.Time)
 }
 
 // over reports whether what lasted is not so any more.
-func (c *courier) over(r *rotation.Role, s *rotation.Snapshot, l notify.Lasting, at cursor, now time.Time) bool {
+func (c *courier) over(r *rotation.Role, s *rotation.Snapshot, l Lasting, at cursor, now time.Time) bool {
 	if s.Deleted {
 		return true
 	}
 	switch l.Event.Event {
-	case notify.DestinationFailed, notify.DestinationDrifted:
+	case DestinationFailed, DestinationDrifted:
 		return !slices.Contains(s.Destinations, l.Event.Destination) || c.ports.InSync(c.ctx, l.Event.Destination, r)
-	case notify.TargetRefuses:
+	case TargetRefuses:
 		return at.Refused == ""
-	case notify.SecretUnresolved:
+	case SecretUnresolved:
 		return at.Unresolved == ""
-	case notify.NeedsAttention, notify.RotationOverdue, notify.RotationDueSoon:
-		return !slices.ContainsFunc(c.current(r, s, now), func(e notify.Event) bool { return e.Event == l.Event.Event })
+	case NeedsAttention, RotationOverdue, RotationDueSoon:
+		return !slices.ContainsFunc(c.current(r, s, now), func(e Event) bool { return e.Event == l.Event.Event })
 	}
 	return !now.Before(l.Until)
 }

@@ -1,4 +1,4 @@
-package backend
+package notify
 
 import (
 	"context"
@@ -6,7 +6,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/smvm/vault-plugin-secrets-smvm/backend/notify"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
@@ -17,7 +16,7 @@ import (
 type courier struct {
 	ports  Ports
 	name   string
-	config notify.Config
+	config Config
 	ctx    context.Context //nolint:containedctx // the life of the courier
 	stop   context.CancelFunc
 	signal chan struct{}
@@ -41,7 +40,7 @@ const (
 	lastRedelivery  = 5 * time.Minute
 )
 
-func newCourier(ctx context.Context, ports Ports, name string, config notify.Config) *courier {
+func newCourier(ctx context.Context, ports Ports, name string, config Config) *courier {
 	c := &courier{ports: ports, name: name, config: config, signal: make(chan struct{}, 1), cursors: map[string]*cursor{}, noted: map[*rotation.Role]bool{}, reminded: map[string]time.Time{}}
 	c.ctx, c.stop = context.WithCancel(ctx)
 	for _, r := range ports.Roles() {
@@ -148,7 +147,7 @@ func (c *courier) tell(r *rotation.Role) error {
 			return c.remind(r, at)
 		}
 		for _, e := range events {
-			if err := c.ports.send(c.ctx, c.config, e, time.Now()); err != nil {
+			if err := c.ports.Send(c.ctx, c.config, e, time.Now()); err != nil {
 				return err
 			}
 			next.Lasting = c.lastingAfter(next.Lasting, e)
@@ -164,7 +163,7 @@ func (c *courier) tell(r *rotation.Role) error {
 
 // pending returns the next events of a role and where the cursor is after them:
 // one entry of the history at a time, and then what is the case now.
-func (c *courier) pending(r *rotation.Role, at cursor) ([]notify.Event, cursor, error) {
+func (c *courier) pending(r *rotation.Role, at cursor) ([]Event, cursor, error) {
 	s := r.Snapshot()
 	entries, err := r.Since(c.ctx, at.Sequence, 1)
 	if err != nil {
@@ -179,11 +178,11 @@ func (c *courier) pending(r *rotation.Role, at cursor) ([]notify.Event, cursor, 
 		return nil, at, err
 	}
 	newest := entries[0].Sequence == s.History.Count
-	events := notify.FromRecord(rec, newest && s.NeedsAttention)
+	events := FromRecord(rec, newest && s.NeedsAttention)
 	if at.Started == rec.ID {
 		events = events[1:] // that it began
 	}
-	if names := notify.Repaired(rec); len(names) > 0 {
+	if names := Repaired(rec); len(names) > 0 {
 		if at.Refused != "" {
 			events = nil // that they were refused
 		}
@@ -194,28 +193,28 @@ func (c *courier) pending(r *rotation.Role, at cursor) ([]notify.Event, cursor, 
 }
 
 // present returns the events of what is the case now, and was not told.
-func (c *courier) present(r *rotation.Role, s *rotation.Snapshot, at *cursor) []notify.Event {
+func (c *courier) present(r *rotation.Role, s *rotation.Snapshot, at *cursor) []Event {
 	if op := s.InFlight; op != nil && op.Kind == rotation.KindRotate && at.Started != op.ID {
 		at.Started = op.ID
-		return []notify.Event{notify.Started(*op)}
+		return []Event{Started(*op)}
 	}
 	return slices.Concat(c.untold(c.timely(r, s, c.ports.Now()), s, at), c.refusing(r, s, at), c.unresolved(r, s, at))
 }
 
 // timely returns the events that only time brings about.
-func (c *courier) timely(r *rotation.Role, s *rotation.Snapshot, now time.Time) []notify.Event {
+func (c *courier) timely(r *rotation.Role, s *rotation.Snapshot, now time.Time) []Event {
 	next := s.NextRotation
 	if s.Deleted || !s.Policy.AutoRotate || next.IsZero() {
 		return nil
 	}
-	var events []notify.Event
+	var events []Event
 	if left := next.Sub(now); left > 0 && left <= c.config.Notice && c.config.Notice < s.Terms.Interval {
-		e := notify.New(notify.RotationDueSoon, r.Key+"-"+next.Format(time.RFC3339), "Secret rotation is due at "+next.Format(time.RFC3339))
+		e := NewEvent(RotationDueSoon, r.Key+"-"+next.Format(time.RFC3339), "Secret rotation is due at "+next.Format(time.RFC3339))
 		e.Time = now
 		events = append(events, e)
 	}
 	if s.Overdue(now) {
-		e := notify.New(notify.RotationOverdue, r.Key+"-"+next.Format(time.RFC3339), "Secret rotation was due at "+next.Format(time.RFC3339)+" and has not happened")
+		e := NewEvent(RotationOverdue, r.Key+"-"+next.Format(time.RFC3339), "Secret rotation was due at "+next.Format(time.RFC3339)+" and has not happened")
 		e.Time = now
 		events = append(events, e)
 	}
@@ -223,11 +222,11 @@ func (c *courier) timely(r *rotation.Role, s *rotation.Snapshot, now time.Time) 
 }
 
 // untold leaves out what was told of this rotation already.
-func (c *courier) untold(events []notify.Event, s *rotation.Snapshot, at *cursor) []notify.Event {
-	var untold []notify.Event
+func (c *courier) untold(events []Event, s *rotation.Snapshot, at *cursor) []Event {
+	var untold []Event
 	for _, e := range events {
 		of := &at.DueSoon
-		if e.Event == notify.RotationOverdue {
+		if e.Event == RotationOverdue {
 			of = &at.Overdue
 		}
 		if !of.Equal(s.NextRotation) {
@@ -238,8 +237,8 @@ func (c *courier) untold(events []notify.Event, s *rotation.Snapshot, at *cursor
 }
 
 // wanted leaves out what the sink is not to get, and says where the rest is from.
-func (c *courier) wanted(r *rotation.Role, events []notify.Event) []notify.Event {
-	var wanted []notify.Event
+func (c *courier) wanted(r *rotation.Role, events []Event) []Event {
+	var wanted []Event
 	for _, e := range events {
 		e.Role, e.Mount = told(r), c.ports.Mount()
 		if e.Environment == "" {
@@ -252,8 +251,8 @@ func (c *courier) wanted(r *rotation.Role, events []notify.Event) []notify.Event
 	return wanted
 }
 
-// state tells how the courier is doing: how many roles wait, and why.
-func (c *courier) state() (waiting int, problem string) {
+// State tells how the courier is doing: how many roles wait, and why.
+func (c *courier) State() (waiting int, problem string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return len(c.waiting), c.problem
