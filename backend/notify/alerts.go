@@ -77,19 +77,11 @@ func (a *Alerts) Note(r *rotation.Role) {
 	}
 }
 
-// Tick makes them look at the roles for which only time has passed.
+// Tick makes them look at the roles for which only time has passed. It never blocks:
+// Vault cannot seal as long as its timer runs.
 func (a *Alerts) Tick() {
-	couriers := a.All()
-	if len(couriers) == 0 {
-		return
-	}
-	now := a.ports.Now()
-	for _, r := range a.ports.Roles() {
-		for _, c := range couriers {
-			if s := r.Snapshot(); !s.Deleted && len(c.timely(r, s, now)) > 0 || c.lasts(r) {
-				c.note(r)
-			}
-		}
+	for _, c := range a.All() {
+		wake(c.ticked)
 	}
 }
 

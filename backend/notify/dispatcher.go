@@ -19,19 +19,21 @@ type courier struct {
 	config Config
 	ctx    context.Context //nolint:containedctx // the life of the courier
 	stop   context.CancelFunc
-	signal chan struct{}
+	signal chan struct{} // a role was noted
+	ticked chan struct{} // time has passed
+
+	// reminded is when an Alertmanager was last told what lasts, by key of the role; a
+	// role of which nothing lasts is left out. It belongs to run, as cursors do.
+	reminded map[string]time.Time
+	cursors  map[string]*cursor // by key of the role, only as far as read
 
 	mu sync.Mutex
 	// waiting are the roles to look at, in the order in which they were noted.
 	waiting []*rotation.Role
 	noted   map[*rotation.Role]bool // those that are waiting
-	cursors map[string]*cursor      // by key of the role, only as far as read
-	// reminded is when an Alertmanager was last told what lasts, by key of the role; a
-	// role of which nothing lasts is left out.
-	reminded map[string]time.Time
-	failed   int    // deliveries in a row
-	problem  string // why the latest one failed, empty after a success
-	retryAt  time.Time
+	failed  int                     // deliveries in a row
+	problem string                  // why the latest one failed, empty after a success
+	retryAt time.Time
 }
 
 // The pauses after failed deliveries.
@@ -41,7 +43,10 @@ const (
 )
 
 func newCourier(ctx context.Context, ports Ports, name string, config Config) *courier {
-	c := &courier{ports: ports, name: name, config: config, signal: make(chan struct{}, 1), cursors: map[string]*cursor{}, noted: map[*rotation.Role]bool{}, reminded: map[string]time.Time{}}
+	c := &courier{
+		ports: ports, name: name, config: config, signal: make(chan struct{}, 1), ticked: make(chan struct{}, 1),
+		cursors: map[string]*cursor{}, noted: map[*rotation.Role]bool{}, reminded: map[string]time.Time{},
+	}
 	c.ctx, c.stop = context.WithCancel(ctx)
 	for _, r := range ports.Roles() {
 		c.note(r)
@@ -58,8 +63,13 @@ func (c *courier) note(r *rotation.Role) {
 		return
 	}
 	c.waiting, c.noted[r] = append(c.waiting, r), true
+	wake(c.signal)
+}
+
+// wake has whoever listens go on. It never blocks.
+func wake(signal chan struct{}) {
 	select {
-	case c.signal <- struct{}{}:
+	case signal <- struct{}{}:
 	default:
 	}
 }
@@ -73,8 +83,20 @@ func (c *courier) run() {
 			return
 		case <-timer.C:
 		case <-c.signal:
+		case <-c.ticked:
+			c.look()
 		}
 		timer.Reset(c.deliver())
+	}
+}
+
+// look notes the roles for which only time has passed.
+func (c *courier) look() {
+	now := c.ports.Now()
+	for _, r := range c.ports.Roles() {
+		if s := r.Snapshot(); !c.reminded[r.Key].IsZero() || len(c.timely(r, s, now)) > 0 {
+			c.note(r)
+		}
 	}
 }
 

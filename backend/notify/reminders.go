@@ -48,7 +48,7 @@ func (c *courier) remind(r *rotation.Role, at *cursor) error {
 		return over
 	})
 	changed := !at.same(next)
-	if len(next.Lasting)+len(ended) > 0 && (changed || now.Sub(c.remindedAt(r)) >= remindAfter) {
+	if len(next.Lasting)+len(ended) > 0 && (changed || now.Sub(c.reminded[r.Key]) >= remindAfter) {
 		if err := c.ports.remind(c.ctx, c.config, next.Lasting, ended); err != nil {
 			return err
 		}
@@ -92,18 +92,8 @@ func (c *courier) over(r *rotation.Role, s *rotation.Snapshot, l Lasting, at cur
 	return !now.Before(l.Until)
 }
 
-// lasts reports whether something of a role lasts, of which the sink is told again.
-func (c *courier) lasts(r *rotation.Role) bool { return !c.remindedAt(r).IsZero() }
-
-func (c *courier) remindedAt(r *rotation.Role) time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.reminded[r.Key]
-}
-
+// setReminded notes when a sink was told what lasts of a role, if anything does.
 func (c *courier) setReminded(r *rotation.Role, now time.Time, lasts bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	if !lasts {
 		delete(c.reminded, r.Key)
 	} else if now.Sub(c.reminded[r.Key]) >= remindAfter {
