@@ -154,7 +154,7 @@ func (b *backend) changed(r *rotation.Role) {
 	b.managed.note(r)
 	b.usage.follow(r)
 	b.scheduler.plan(r)
-	b.alerts.Note(r)
+	b.alerts.Enqueue(r)
 	b.copies.note(r)
 	b.drift.follow(r)
 }
@@ -222,7 +222,7 @@ func (b *backend) startWork() {
 		go b.sightings.run(b.engine.Context)
 		go b.drift.run(b.engine.Context)
 		go b.drift.watch(b.engine.Context)
-		go b.alerts.Run(b.engine.Context)
+		go b.alerts.Load()
 		go b.copies.run(b.engine.Context)
 	})
 }

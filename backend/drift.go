@@ -150,7 +150,7 @@ func (c *drift) accept(r *rotation.Role, secret string, version int) {
 	}
 	c.mu.Unlock()
 	if refused || awaited {
-		c.b.alerts.Note(r)
+		c.b.alerts.Enqueue(r)
 	}
 }
 

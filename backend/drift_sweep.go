@@ -128,7 +128,7 @@ func (c *drift) look(ctx context.Context, r *rotation.Role, connection string) (
 // act tells what was found about a role, and has it set again.
 func (c *drift) act(ctx context.Context, r *rotation.Role) {
 	if len(c.refused(r)) > 0 {
-		c.b.alerts.Note(r)
+		c.b.alerts.Enqueue(r)
 		c.repair(ctx, r)
 	}
 }

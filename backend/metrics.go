@@ -111,8 +111,7 @@ func (c roleCollector) Collect(ch chan<- prometheus.Metric) {
 	due, busy := c.b.scheduler.load()
 	gauge(descQueue, float64(due))
 	gauge(descWorkers, float64(busy))
-	for name, courier := range c.b.alerts.All() {
-		waiting, _ := courier.State()
+	for name, waiting := range c.b.alerts.Undelivered() {
 		gauge(descAlerts, float64(waiting), name)
 	}
 	for copies, count := range c.b.copies.census() {

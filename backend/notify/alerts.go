@@ -2,91 +2,107 @@ package notify
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
-// What the keys begin with.
 const (
-	Prefix       = "alert/"
-	CursorPrefix = "alert-cursor/" // then the alert, and the role
+	// Prefix is what the keys of stored alerts begin with; then comes the name.
+	Prefix = "alert/"
+	// cursorPrefix is followed by the name of the alert, and the key of the role.
+	cursorPrefix = "alert-cursor/"
 )
 
-// Alerts are the couriers of a mount, one for each sink. None waits for another,
-// and no rotation for any: what they deliver is read from what is stored.
+// Alerts are the stored alerts of a mount, with a dispatcher for each. No dispatcher
+// waits for another, and no rotation waits for any: what they deliver is read from
+// storage.
 type Alerts struct {
-	ctx   context.Context //nolint:containedctx // the life of the couriers
+	ctx   context.Context //nolint:containedctx // the life of the dispatchers
 	ports Ports
 
-	// couriers is replaced as a whole, while setting is held.
-	couriers atomic.Pointer[map[string]*courier]
-	setting  sync.Mutex
+	// changing is held while stored alerts or dispatchers are replaced.
+	changing sync.Mutex
+	// dispatchers, by name of the alert, is replaced as a whole.
+	dispatchers atomic.Pointer[map[string]*dispatcher]
 }
 
-// New has no courier yet: Run loads them. They end with ctx.
-func New(ctx context.Context, ports Ports) *Alerts { return &Alerts{ctx: ctx, ports: ports} }
+// New returns the alerts of a mount. Load starts their dispatchers, which end with ctx.
+func New(ctx context.Context, ports Ports) *Alerts {
+	a := &Alerts{ctx: ctx, ports: ports}
+	a.dispatchers.Store(&map[string]*dispatcher{})
+	return a
+}
 
-// Run loads what is stored and sees to it that it is delivered.
-func (a *Alerts) Run(ctx context.Context) {
-	names, err := a.ports.Store.List(ctx, Prefix)
-	for _, name := range names {
-		config, readErr := a.Config(ctx, name)
-		if readErr != nil {
-			a.ports.Log().Error("alert cannot be read", "alert", name, "error", readErr)
-			continue
-		}
-		a.Set(name, config)
-	}
-	if err != nil && ctx.Err() == nil {
+// Load starts a dispatcher for each stored alert.
+func (a *Alerts) Load() {
+	a.changing.Lock()
+	defer a.changing.Unlock()
+	names, err := a.ports.Store.List(a.ctx, Prefix)
+	if err != nil && a.ctx.Err() == nil {
 		a.ports.Log().Error("alerts cannot be read", "error", err)
 	}
+	for _, name := range names {
+		config, err := a.Get(a.ctx, name)
+		if err != nil {
+			a.ports.Log().Error("alert cannot be read", "alert", name, "error", err)
+			continue
+		}
+		a.replace(name, config)
+	}
 }
 
-// Set makes a courier deliver by that configuration, none if it is nil.
-func (a *Alerts) Set(name string, config *Config) {
-	a.setting.Lock()
-	defer a.setting.Unlock()
-	next := maps.Clone(a.All())
+// replace stops the dispatcher of an alert, and starts one unless config is nil. Roles
+// that are loaded meanwhile are enqueued by Enqueue or here.
+func (a *Alerts) replace(name string, config *Config) {
+	next := maps.Clone(*a.dispatchers.Load())
 	if old := next[name]; old != nil {
 		old.stop()
+		delete(next, name)
 	}
-	delete(next, name)
-	if config != nil {
-		next[name] = newCourier(a.ctx, a.ports, name, *config)
+	if config == nil {
+		a.dispatchers.Store(&next)
+		return
 	}
-	a.couriers.Store(&next)
-}
-
-// All are the couriers there are now, by name.
-func (a *Alerts) All() map[string]*courier {
-	if known := a.couriers.Load(); known != nil {
-		return *known
-	}
-	return map[string]*courier{}
-}
-
-// Note makes the couriers look at a role. It never blocks.
-func (a *Alerts) Note(r *rotation.Role) {
-	for _, c := range a.All() {
-		c.note(r)
+	d := startDispatcher(a.ctx, a.ports, name, *config)
+	next[name] = d
+	a.dispatchers.Store(&next)
+	for _, r := range a.ports.Roles() {
+		d.enqueue(r)
 	}
 }
 
-// Tick makes them look at the roles for which only time has passed. It never blocks:
-// Vault cannot seal as long as its timer runs.
+// Enqueue has every dispatcher look for new events of a role. It never blocks.
+func (a *Alerts) Enqueue(r *rotation.Role) {
+	for _, d := range *a.dispatchers.Load() {
+		d.enqueue(r)
+	}
+}
+
+// Tick has the dispatchers look for events that only the passing of time brings about.
+// It never blocks: Vault cannot seal while its timer runs.
 func (a *Alerts) Tick() {
-	for _, c := range a.All() {
-		wake(c.ticked)
+	for _, d := range *a.dispatchers.Load() {
+		wake(d.ticked)
 	}
 }
 
-// Config reads a stored alert, nil if there is none.
-func (a *Alerts) Config(ctx context.Context, name string) (*Config, error) {
+// Undelivered returns, by name of the alert, how many roles have events that are not
+// delivered.
+func (a *Alerts) Undelivered() map[string]int {
+	counts := map[string]int{}
+	for name, d := range *a.dispatchers.Load() {
+		counts[name], _ = d.status()
+	}
+	return counts
+}
+
+// Get reads a stored alert, nil if there is none.
+func (a *Alerts) Get(ctx context.Context, name string) (*Config, error) {
 	var c Config
 	found, err := a.ports.Store.Read(ctx, Prefix+name, &c)
 	if err != nil || !found {
@@ -95,28 +111,132 @@ func (a *Alerts) Config(ctx context.Context, name string) (*Config, error) {
 	return &c, nil
 }
 
-// Send delivers an event, by the rule of now.
-func (p Ports) Send(ctx context.Context, config Config, e Event, now time.Time) error {
-	rule, err := p.Rule(ctx)
+// Change stores an alert as edit has changed it, and delivers by that from now on. An
+// alert that does not exist yet begins with the defaults.
+func (a *Alerts) Change(ctx context.Context, name string, edit func(*Config) error) error {
+	a.changing.Lock()
+	defer a.changing.Unlock()
+	c, err := a.Get(ctx, name)
 	if err != nil {
 		return err
 	}
-	return config.Send(ctx, rule, e, now)
+	if c == nil {
+		c = &Config{Notice: DefaultNotice, Created: a.ports.Now().UTC()}
+	}
+	if err := edit(c); err != nil {
+		return err
+	}
+	if err := a.admit(ctx, c); err != nil {
+		return err
+	}
+	if err := a.ports.Store.Write(ctx, Prefix+name, c); err != nil {
+		return fmt.Errorf("save alert: %w", err)
+	}
+	a.replace(name, c)
+	return nil
 }
 
-// remind tells an Alertmanager what lasts and what is over, by the rule of now.
-func (p Ports) remind(ctx context.Context, config Config, lasting, ended []Lasting) error {
-	rule, err := p.Rule(ctx)
+// admit refuses what is not valid, or must not be sent where it is to go.
+func (a *Alerts) admit(ctx context.Context, c *Config) error {
+	if err := c.Validate(); err != nil {
+		return err
+	}
+	rule, err := a.ports.Rule(ctx)
 	if err != nil {
 		return err
 	}
-	return config.Remind(ctx, rule, lasting, ended, time.Now())
+	c.Checked = true
+	return c.Admit(ctx, rule)
 }
 
-// told is how a role is called in events.
-func told(r *rotation.Role) string {
-	if roles.IsConnection(r) {
-		return "connections/" + r.Name
+// Delete ends an alert, and drops its cursors.
+func (a *Alerts) Delete(ctx context.Context, name string) error {
+	a.changing.Lock()
+	defer a.changing.Unlock()
+	a.replace(name, nil)
+	for _, prefix := range []string{roles.Prefix, roles.ConnectionPrefix} {
+		below := cursorPrefix + name + "/" + prefix
+		names, err := a.ports.Store.List(ctx, below)
+		if err != nil {
+			return fmt.Errorf("list deliveries of %s: %w", name, err)
+		}
+		for _, role := range names {
+			if err := a.ports.Store.Delete(ctx, below+role); err != nil {
+				return fmt.Errorf("forget deliveries of %s: %w", name, err)
+			}
+		}
 	}
-	return r.Name
+	return a.ports.Store.Delete(ctx, Prefix+name)
+}
+
+// Status is a stored alert, and how its delivery goes.
+type Status struct {
+	Name   string
+	Config *Config
+	// Err says why Config is missing.
+	Err error
+	// Standing is what the outbound rule says of the address; List leaves it out.
+	Standing string
+	// Waiting is how many roles have events that are not delivered, LastError why the
+	// latest delivery failed, empty after a success.
+	Waiting   int
+	LastError string
+}
+
+// Read returns the status of an alert, nil if there is none.
+func (a *Alerts) Read(ctx context.Context, name string) (*Status, error) {
+	s := a.status(ctx, name)
+	if s.Err != nil || s.Config == nil {
+		return nil, s.Err
+	}
+	rule, err := a.ports.Rule(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s.Standing = s.Config.Standing(rule)
+	return &s, nil
+}
+
+// List returns the status of all alerts.
+func (a *Alerts) List(ctx context.Context) ([]Status, error) {
+	names, err := a.ports.Store.List(ctx, Prefix)
+	if err != nil {
+		return nil, err
+	}
+	all := make([]Status, 0, len(names))
+	for _, name := range names {
+		all = append(all, a.status(ctx, name))
+	}
+	return all, nil
+}
+
+func (a *Alerts) status(ctx context.Context, name string) Status {
+	s := Status{Name: name}
+	s.Config, s.Err = a.Get(ctx, name)
+	if d := (*a.dispatchers.Load())[name]; d != nil {
+		s.Waiting, s.LastError = d.status()
+	}
+	return s
+}
+
+// SendTest sends one test event about a role, whatever events the alert is for.
+func (a *Alerts) SendTest(ctx context.Context, name, id, role string) error {
+	c, err := a.Get(ctx, name)
+	if err != nil {
+		return err
+	}
+	if c == nil {
+		return invalid("name", "there is no alert %q; write alerts/%s first", name, name)
+	}
+	now := a.ports.Now().UTC()
+	e := NewEvent(Test, id, "This is a test of alerts/"+name)
+	e.Time, e.Mount, e.Role, e.Environment = now, a.ports.Mount(), role, a.ports.Environment()
+	rule, err := a.ports.Rule(ctx)
+	if err == nil {
+		err = c.Send(ctx, rule, e, now)
+	}
+	if err != nil {
+		return invalid("url", "the test was not taken: %v", err)
+	}
+	return nil
 }

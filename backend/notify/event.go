@@ -1,9 +1,9 @@
-// Package notify tells people and systems what happens to a role: Events of a
-// rotation's life, as the manual procedure names them, sent by HTTP to a Sink: a
-// webhook, a chat, or an Alertmanager.
+// Package notify sends events of a role's life, as the manual procedure names them, to
+// sinks by HTTP: a webhook, a chat, or an Alertmanager. Alerts says which events go to
+// which sink; a dispatcher for each delivers them.
 //
-// An event follows from what is stored, so it can be made again by whoever is
-// active next, with the same id: whoever receives it twice can tell.
+// An event follows from what is stored, so whoever is active next makes it again with
+// the same id, by which a receiver recognizes it.
 package notify
 
 import (
@@ -95,7 +95,7 @@ type Event struct {
 	Message string `json:"message"`
 }
 
-// FromRecord returns the events that a record of the role's history tells of.
+// FromRecord returns the events that follow from a record of the role's history.
 // Attention says that the role needs a person since.
 func FromRecord(rec rotation.Record, attention bool) []Event {
 	var events []Event

@@ -9,8 +9,8 @@ import (
 )
 
 // Lasting is an event that a sink shows for as long as it holds. An Alertmanager is
-// told again and again, because it forgets what it was told when it restarts, and
-// resolves what it is not told again.
+// sent it again and again, because it forgets everything when it restarts, and resolves
+// what it is not sent again.
 type Lasting struct {
 	Event Event `json:"event"`
 	// Until is when an event counts as over that nothing ends; zero for what lasts as
@@ -42,7 +42,7 @@ func (l Lasting) EndedBy(e Event) bool {
 	return slices.Contains(ends[e.Event], l.Event.Event) && (e.Event != DestinationRestored || l.Event.Destination == e.Destination)
 }
 
-// Remind tells an Alertmanager what lasts, and what does not any more, as Send does.
+// Remind sends an Alertmanager what lasts, and what does not any more, as Send does.
 func (c Config) Remind(ctx context.Context, rule outbound.Rule, lasting, ended []Lasting, now time.Time) error {
 	var all []alert
 	for _, l := range lasting {

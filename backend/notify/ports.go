@@ -10,17 +10,17 @@ import (
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
-// Ports are what alerts need of the rest of the engine.
+// Ports are what alerts need from the rest of the engine.
 type Ports struct {
 	// Roles returns the roles and connections that are loaded.
 	Roles func() []*rotation.Role
-	// Store keeps the alerts, and how far each is with each role.
+	// Store keeps the alerts and their cursors.
 	Store Store
 	Now   func() time.Time
 	Log   func() hclog.Logger
 	// Mount is the path of the engine, empty as long as that is not known.
 	Mount func() string
-	// Environment is the label of the mount, for events that have none of their own.
+	// Environment is the mount's label, for events without one of their own.
 	Environment func() string
 	// Rule says where alerts may be sent.
 	Rule func(context.Context) (outbound.Rule, error)
@@ -29,13 +29,13 @@ type Ports struct {
 	Refused       func(*rotation.Role) map[string]int
 	RefusedAdvice func(*rotation.Role) string
 	// Accepted reports whether a target is known to accept again what it refused of a
-	// secret. If that is not known, the role is noted once it is.
+	// secret. If that is not known, the role is enqueued once it is.
 	Accepted func(r *rotation.Role, secret string, version int) bool
 	// UnresolvedAdvice says what to do about the unresolved secrets of a role.
 	UnresolvedAdvice func(*rotation.Role, *rotation.Snapshot) string
 	// InSync reports whether a destination is known to hold what a role has.
 	InSync func(ctx context.Context, destination string, r *rotation.Role) bool
-	// Failpoint does what is named; a test may stop it, or have it fail.
+	// Failpoint calls do; by that name, a test may stop it or make it fail.
 	Failpoint func(ctx context.Context, name string, do func() error) error
 }
 

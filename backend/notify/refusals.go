@@ -44,18 +44,18 @@ func refusalsOf(s *rotation.Snapshot, names []string) refusals {
 	return found
 }
 
-// refusing returns the event of what a role's targets refuse now and was not told, or
-// that nothing is refused any more of what was. What was told, and was not tried since
-// the engine started, is still refused as far as anybody knows.
-func (c *courier) refusing(r *rotation.Role, s *rotation.Snapshot, at *cursor) []Event {
-	told, now, more := parseRefusals(at.Refused), refusals{}, false
-	for name, version := range told {
-		if !c.ports.Accepted(r, name, version) {
+// refusalEvents returns the event that a role's targets refuse what was not sent yet, or
+// that nothing of what was sent is refused any more. A secret that was sent and not tried
+// since the engine started counts as refused.
+func (d *dispatcher) refusalEvents(r *rotation.Role, s *rotation.Snapshot, at *cursor) []Event {
+	sent, now, more := parseRefusals(at.Refused), refusals{}, false
+	for name, version := range sent {
+		if !d.ports.Accepted(r, name, version) {
 			now[name] = version
 		}
 	}
-	for name, version := range c.ports.Refused(r) {
-		more = more || told[name] != version
+	for name, version := range d.ports.Refused(r) {
+		more = more || sent[name] != version
 		now[name] = version
 	}
 	about := fmt.Sprintf("%s-%d-", r.Key, s.History.Count)
@@ -64,12 +64,12 @@ func (c *courier) refusing(r *rotation.Role, s *rotation.Snapshot, at *cursor) [
 	var e Event
 	switch {
 	case more:
-		e = NewEvent(TargetRefuses, about+at.Refused, "The database refuses what is stored, so that nobody can log in with it: "+c.ports.RefusedAdvice(r))
+		e = NewEvent(TargetRefuses, about+at.Refused, "The database refuses what is stored, so that nobody can log in with it: "+d.ports.RefusedAdvice(r))
 	case at.Refused == "" && before != "":
 		e = NewEvent(TargetAccepts, about+before, "The database accepts again what is stored")
 	default:
 		return nil
 	}
-	e.Time = c.ports.Now()
+	e.Time = d.ports.Now()
 	return []Event{e}
 }

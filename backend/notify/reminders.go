@@ -7,13 +7,13 @@ import (
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
-// remindAfter is how soon an Alertmanager is told again what lasts. Vault's timer, of a
-// minute, makes it so; a change in between does not.
+// remindAfter is how long what lasts is not sent again to an Alertmanager: Vault's timer,
+// of a minute, does it; a change in between does not.
 const remindAfter = 50 * time.Second
 
-// lastingAfter is what lasts after an event was told.
-func (c *courier) lastingAfter(lasting []Lasting, e Event) []Lasting {
-	if c.config.Type != Alertmanager {
+// lastingAfter is what lasts after an event was sent.
+func (d *dispatcher) lastingAfter(lasting []Lasting, e Event) []Lasting {
+	if d.config.Type != Alertmanager {
 		return nil
 	}
 	lasting = slices.DeleteFunc(slices.Clone(lasting), func(l Lasting) bool { return l.EndedBy(e) })
@@ -24,16 +24,16 @@ func (c *courier) lastingAfter(lasting []Lasting, e Event) []Lasting {
 	return append(slices.DeleteFunc(lasting, added.Same), added)
 }
 
-// remind tells an Alertmanager again what lasts of a role, and at once what has begun
-// to last or is over without an event that said so.
-func (c *courier) remind(r *rotation.Role, at *cursor) error {
-	if c.config.Type != Alertmanager {
+// remind sends an Alertmanager again what lasts of a role, and at once what has begun
+// or is over without an event of its own.
+func (d *dispatcher) remind(r *rotation.Role, at *cursor) error {
+	if d.config.Type != Alertmanager {
 		return nil
 	}
-	s, now := r.Snapshot(), c.ports.Now()
+	s, now := r.Snapshot(), d.ports.Now()
 	next := *at
 	next.Lasting = slices.Clone(at.Lasting)
-	for _, e := range c.wanted(r, c.current(r, s, now)) {
+	for _, e := range d.wanted(r, d.conditionEvents(r, s, now)) {
 		l, _ := e.Lasts(now)
 		if !slices.ContainsFunc(next.Lasting, func(known Lasting) bool { return known.Event.Event == e.Event }) {
 			next.Lasting = append(next.Lasting, l)
@@ -41,31 +41,40 @@ func (c *courier) remind(r *rotation.Role, at *cursor) error {
 	}
 	var ended []Lasting
 	next.Lasting = slices.DeleteFunc(next.Lasting, func(l Lasting) bool {
-		over := c.over(r, s, l, next, now)
+		over := d.over(r, s, l, next, now)
 		if over {
 			ended = append(ended, l)
 		}
 		return over
 	})
-	changed := !at.same(next)
-	if len(next.Lasting)+len(ended) > 0 && (changed || now.Sub(c.reminded[r.Key]) >= remindAfter) {
-		if err := c.ports.remind(c.ctx, c.config, next.Lasting, ended); err != nil {
+	changed := !at.equal(next)
+	if len(next.Lasting)+len(ended) > 0 && (changed || now.Sub(d.reminded[r.Key]) >= remindAfter) {
+		if err := d.sendLasting(next.Lasting, ended); err != nil {
 			return err
 		}
 	}
 	if changed {
-		if err := c.keep(r, next); err != nil {
+		if err := d.saveCursor(r, next); err != nil {
 			return err
 		}
 	}
 	*at = next
-	c.setReminded(r, now, len(next.Lasting) > 0)
+	d.setReminded(r, now, len(next.Lasting) > 0)
 	return nil
 }
 
-// current returns the events of what is the case with a role now.
-func (c *courier) current(r *rotation.Role, s *rotation.Snapshot, now time.Time) []Event {
-	events := c.timely(r, s, now)
+// sendLasting posts what lasts and what is over, as the rule of now allows.
+func (d *dispatcher) sendLasting(lasting, ended []Lasting) error {
+	rule, err := d.ports.Rule(d.ctx)
+	if err != nil {
+		return err
+	}
+	return d.config.Remind(d.ctx, rule, lasting, ended, time.Now())
+}
+
+// conditionEvents returns the events of the conditions that a role is in now.
+func (d *dispatcher) conditionEvents(r *rotation.Role, s *rotation.Snapshot, now time.Time) []Event {
+	events := d.timeEvents(r, s, now)
 	if s.NeedsAttention && !s.Deleted {
 		e := NewEvent(NeedsAttention, r.Key+"-"+s.LastRotation.Format(time.RFC3339), AttentionMessage)
 		e.Time = now
@@ -75,28 +84,28 @@ func (c *courier) current(r *rotation.Role, s *rotation.Snapshot, now time.Time)
 }
 
 // over reports whether what lasted is not so any more.
-func (c *courier) over(r *rotation.Role, s *rotation.Snapshot, l Lasting, at cursor, now time.Time) bool {
+func (d *dispatcher) over(r *rotation.Role, s *rotation.Snapshot, l Lasting, at cursor, now time.Time) bool {
 	if s.Deleted {
 		return true
 	}
 	switch l.Event.Event {
 	case DestinationFailed, DestinationDrifted:
-		return !slices.Contains(s.Destinations, l.Event.Destination) || c.ports.InSync(c.ctx, l.Event.Destination, r)
+		return !slices.Contains(s.Destinations, l.Event.Destination) || d.ports.InSync(d.ctx, l.Event.Destination, r)
 	case TargetRefuses:
 		return at.Refused == ""
 	case SecretUnresolved:
 		return at.Unresolved == ""
 	case NeedsAttention, RotationOverdue, RotationDueSoon:
-		return !slices.ContainsFunc(c.current(r, s, now), func(e Event) bool { return e.Event == l.Event.Event })
+		return !slices.ContainsFunc(d.conditionEvents(r, s, now), func(e Event) bool { return e.Event == l.Event.Event })
 	}
 	return !now.Before(l.Until)
 }
 
-// setReminded notes when a sink was told what lasts of a role, if anything does.
-func (c *courier) setReminded(r *rotation.Role, now time.Time, lasts bool) {
+// setReminded keeps when a sink was sent what lasts of a role, if anything does.
+func (d *dispatcher) setReminded(r *rotation.Role, now time.Time, lasts bool) {
 	if !lasts {
-		delete(c.reminded, r.Key)
-	} else if now.Sub(c.reminded[r.Key]) >= remindAfter {
-		c.reminded[r.Key] = now
+		delete(d.reminded, r.Key)
+	} else if now.Sub(d.reminded[r.Key]) >= remindAfter {
+		d.reminded[r.Key] = now
 	}
 }

@@ -38,7 +38,7 @@ type Config struct {
 	TLSCA string `json:"tls_ca,omitempty"`
 	// Notice is how long before a rotation rotation_due_soon is sent.
 	Notice time.Duration `json:"notice"`
-	// Created is when the alert was: what happened before is not told.
+	// Created is when the alert was: events from before are not sent.
 	Created time.Time `json:"created"`
 	// Checked says that the rule for where credentials may go was asked when this was
 	// written; earlier versions had none.
@@ -105,8 +105,8 @@ func (c Config) Wants(e Event) bool {
 // sendTimeout bounds one delivery.
 const sendTimeout = 10 * time.Second
 
-// Send delivers an event, where the rule lets it go. The error tells no
-// secret, and of the address, which may be one, no more than its host.
+// Send posts an event, if the rule allows that. The error holds no secret, and of the
+// address, which may be one, only its host.
 func (c Config) Send(ctx context.Context, rule outbound.Rule, e Event, now time.Time) error {
 	return c.post(ctx, rule, e.ID, c.payload(e, now), now)
 }

@@ -1,0 +1,102 @@
+package notify
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
+)
+
+// pending returns the next events of a role and the cursor after them: those of one
+// entry of the history at a time, and then those of the current state.
+func (d *dispatcher) pending(r *rotation.Role, at cursor) ([]Event, cursor, error) {
+	s := r.Snapshot()
+	entries, err := r.Since(d.ctx, at.Sequence, 1)
+	if err != nil {
+		return nil, at, err
+	}
+	if len(entries) == 0 {
+		events := d.stateEvents(r, s, &at)
+		return d.wanted(r, events), at, nil
+	}
+	rec, err := entries[0].Decode()
+	if err != nil {
+		return nil, at, err
+	}
+	newest := entries[0].Sequence == s.History.Count
+	events := FromRecord(rec, newest && s.NeedsAttention)
+	if at.Started == rec.ID {
+		events = events[1:] // that it started was sent while it was in flight
+	}
+	if names := Repaired(rec); len(names) > 0 {
+		if at.Refused != "" {
+			events = nil // that they were refused was sent
+		}
+		at.Refused = refusalsOf(s, names).String()
+	}
+	at.Sequence = entries[0].Sequence
+	return d.wanted(r, events), at, nil
+}
+
+// stateEvents returns the events for the current state, not yet sent.
+func (d *dispatcher) stateEvents(r *rotation.Role, s *rotation.Snapshot, at *cursor) []Event {
+	if op := s.InFlight; op != nil && op.Kind == rotation.KindRotate && at.Started != op.ID {
+		at.Started = op.ID
+		return []Event{Started(*op)}
+	}
+	due := unsent(d.timeEvents(r, s, d.ports.Now()), s.NextRotation, at)
+	return slices.Concat(due, d.refusalEvents(r, s, at), d.unresolvedEvents(r, s, at))
+}
+
+// timeEvents returns the events that only time brings about.
+func (d *dispatcher) timeEvents(r *rotation.Role, s *rotation.Snapshot, now time.Time) []Event {
+	next := s.NextRotation
+	if s.Deleted || !s.Policy.AutoRotate || next.IsZero() {
+		return nil
+	}
+	var events []Event
+	add := func(name, format string) {
+		e := NewEvent(name, r.Key+"-"+next.Format(time.RFC3339), fmt.Sprintf(format, next.Format(time.RFC3339)))
+		e.Time = now
+		events = append(events, e)
+	}
+	if left := next.Sub(now); left > 0 && left <= d.config.Notice && d.config.Notice < s.Terms.Interval {
+		add(RotationDueSoon, "Secret rotation is due at %s")
+	}
+	if s.Overdue(now) {
+		add(RotationOverdue, "Secret rotation was due at %s and has not happened")
+	}
+	return events
+}
+
+// unsent leaves out the events that the cursor says were sent of the rotation due then,
+// and has it say that the others were.
+func unsent(events []Event, due time.Time, at *cursor) []Event {
+	return slices.DeleteFunc(events, func(e Event) bool {
+		sent := &at.DueSoon
+		if e.Event == RotationOverdue {
+			sent = &at.Overdue
+		}
+		before := *sent
+		*sent = due
+		return before.Equal(due)
+	})
+}
+
+// unresolvedEvents returns the event of the secrets that are unresolved now, or that
+// none is any more, if that is not what was sent last.
+func (d *dispatcher) unresolvedEvents(r *rotation.Role, s *rotation.Snapshot, at *cursor) []Event {
+	before, now := at.Unresolved, strings.Join(s.Unresolved(), ",")
+	if now == before {
+		return nil
+	}
+	at.Unresolved = now
+	e := NewEvent(SecretResolved, fmt.Sprintf("%s-%d-%s", r.Key, s.History.Count, before), "No secret is unresolved any more")
+	if now != "" {
+		e = NewEvent(SecretUnresolved, fmt.Sprintf("%s-%d-%s", r.Key, s.History.Count, now), d.ports.UnresolvedAdvice(r, s))
+	}
+	e.Time = d.ports.Now()
+	return []Event{e}
+}
