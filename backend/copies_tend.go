@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/destination"
-	"github.com/smvm/vault-plugin-secrets-smvm/backend/notify"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/outbound"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
@@ -181,11 +180,11 @@ func (c *copies) tend(ctx context.Context, p copyKey, r *rotation.Role, config *
 	if err := c.publish(ctx, p, r, config); err != nil {
 		return c.recordFailure(ctx, p, r, err)
 	}
-	detail := fmt.Sprintf("version %d is at %s", wanted.Stamp.Version, config.Target.Where())
+	found := rotation.FoundUpdated
 	if t.State == copyFailed || t.State == copyDrifted {
-		detail = notify.Restored + detail
+		found = rotation.FoundRestored
 	}
-	return c.record(ctx, p, r, false, detail)
+	return c.record(ctx, p, r, found, fmt.Sprintf("version %d is at %s", wanted.Stamp.Version, config.Target.Where()))
 }
 
 // compare looks whether a target still holds a copy.
@@ -210,7 +209,7 @@ func (c *copies) compare(ctx context.Context, p copyKey, r *rotation.Role, confi
 		held.State, held.Error = copyDrifted, strings.Join(differences, "; ")
 		err = c.drifted(ctx, p, r, config, before, held)
 	case before.State == copyDrifted:
-		err = errors.Join(c.record(ctx, p, r, false, notify.Restored+config.Target.Where()+" holds what it should"), c.save(ctx, p, held))
+		err = errors.Join(c.record(ctx, p, r, rotation.FoundRestored, config.Target.Where()+" holds what it should"), c.save(ctx, p, held))
 	default:
 		err = c.save(ctx, p, held)
 	}
@@ -224,7 +223,7 @@ func (c *copies) compare(ctx context.Context, p copyKey, r *rotation.Role, confi
 // drifted records that a target holds something else, once, and then repairs it.
 func (c *copies) drifted(ctx context.Context, p copyKey, r *rotation.Role, config *destination.Config, before tended, found published) error {
 	if before.State != copyDrifted {
-		if err := c.record(ctx, p, r, true, notify.Drifted+found.Error); err != nil {
+		if err := c.record(ctx, p, r, rotation.FoundDrifted, found.Error); err != nil {
 			return err
 		}
 	}
@@ -234,7 +233,7 @@ func (c *copies) drifted(ctx context.Context, p copyKey, r *rotation.Role, confi
 	if err := c.publish(ctx, p, r, config); err != nil {
 		return err
 	}
-	return c.record(ctx, p, r, false, fmt.Sprintf("%sversion %d was published to %s again", notify.Restored, found.Version, config.Target.Where()))
+	return c.record(ctx, p, r, rotation.FoundRestored, fmt.Sprintf("version %d was published to %s again", found.Version, config.Target.Where()))
 }
 
 // recordFailure records the first of the failures in a row, and returns it.
@@ -243,17 +242,18 @@ func (c *copies) recordFailure(ctx context.Context, p copyKey, r *rotation.Role,
 	if err != nil || t.failures > 0 || ctx.Err() != nil {
 		return cause
 	}
-	return errors.Join(cause, c.record(ctx, p, r, true, cause.Error()))
+	return errors.Join(cause, c.record(ctx, p, r, rotation.FoundFailing, cause.Error()))
 }
 
 // record adds to the history of a role what was found or done at a destination
 // apart from any rotation.
-func (c *copies) record(ctx context.Context, p copyKey, r *rotation.Role, failed bool, detail string) error {
+func (c *copies) record(ctx context.Context, p copyKey, r *rotation.Role, found rotation.Finding, detail string) error {
 	rec := &rotation.Record{Operation: c.b.engine.NewOperation(rotation.KindPublish, rotation.TriggerSchedule), Outcome: rotation.OutcomeCompleted}
-	name := destinationTask + p.destination
-	rec.Tasks, rec.Secrets, rec.Results = []rotation.Task{{Name: name, Done: true, Failed: failed, Detail: detail}}, []string{}, []rotation.SecretResult{}
-	rec.Issues = []string{name + ": " + detail}
-	if failed {
+	t := rotation.Task{Name: destinationTask + p.destination, Done: true, Finding: found, Detail: found.Explain(detail)}
+	t.Failed = found == rotation.FoundDrifted || found == rotation.FoundFailing
+	rec.Tasks, rec.Secrets, rec.Results = []rotation.Task{t}, []string{}, []rotation.SecretResult{}
+	rec.Issues = []string{t.Name + ": " + t.Detail}
+	if t.Failed {
 		rec.Outcome = rotation.OutcomeFailed
 	}
 	return r.Note(ctx, rec)

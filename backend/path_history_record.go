@@ -60,6 +60,7 @@ func recordFields() map[string]*framework.FieldSchema {
 		"attempts":         field(framework.TypeInt, "How often recovery found a target unreachable."),
 		"tasks":            field(framework.TypeSlice, "What was to follow it, such as checks, or what came of that."),
 		"follows":          field(framework.TypeString, "Id of the operation whose tasks these were, or whose failed task this rolls back."),
+		"failed_tasks":     field(framework.TypeStringSlice, "Of a rollback after a failed task: the names of the required tasks that failed."),
 		"follows_kind":     field(framework.TypeString, "Kind of that operation."),
 		"role":             field(framework.TypeString, "Whose history this is."),
 		"environment":      field(framework.TypeString, "Label of the environment."),

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/check"
-	"github.com/smvm/vault-plugin-secrets-smvm/backend/notify"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/outbound"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
@@ -25,7 +24,7 @@ type surroundings struct{ b *backend }
 // What the names of tasks begin with, and the stages they are done in.
 const (
 	checkTask        = "check/"
-	destinationTask  = notify.DestinationTask
+	destinationTask  = rotation.DestinationTask
 	destinationStage = 0
 	checkStage       = 1
 )

@@ -55,16 +55,6 @@ var severities = map[string]string{
 	SecretUnresolved: Critical, SecretResolved: Info, TargetRefuses: Critical, TargetAccepts: Info,
 }
 
-const (
-	// DestinationTask is what the names of tasks begin with that publish.
-	DestinationTask = "destination/"
-	// Drifted is what the details of those begin with that found something else than
-	// was published.
-	Drifted = "drifted: "
-	// Restored is the same for those that mended what had failed or drifted.
-	Restored = "restored: "
-)
-
 // Names lists the events that can be subscribed to, in the order of a rotation.
 func Names() []string {
 	return []string{
@@ -142,10 +132,10 @@ func Started(op rotation.Operation) Event {
 type adder func(name, format string, args ...any) *Event
 
 // about makes an event that is about a destination, with an id of its own.
-func (add adder) about(name, task, format string, args ...any) {
+func (add adder) about(name, destination, format string, args ...any) {
 	e := add(name, format, args...)
-	e.Destination = strings.TrimPrefix(task, DestinationTask)
-	e.ID += "-" + e.Destination
+	e.Destination = destination
+	e.ID += "-" + destination
 }
 
 func fromRotate(rec rotation.Record, add adder) {
@@ -162,12 +152,12 @@ func fromRotate(rec rotation.Record, add adder) {
 }
 
 func fromRollback(rec rotation.Record, add adder) {
+	destination, ok := rotation.Task{Name: rec.FailedTask()}.Destination()
 	switch {
 	case rec.Outcome != rotation.OutcomeCompleted:
 		add(RotationFailed, "A rollback failed - manual intervention required: %s", last(rec.Issues))
-	case rec.Trigger == rotation.TriggerCheck && strings.HasPrefix(rec.Reason, DestinationTask):
-		task, _, _ := strings.Cut(rec.Reason, ":")
-		add.about(DestinationFailed, task, "A required destination did not take the new values: %s", rec.Reason)
+	case ok:
+		add.about(DestinationFailed, destination, "A required destination did not take the new values: %s", rec.Reason)
 		add(RotationRolledBack, "The role is back on its previous values, version %d", rec.Version)
 	case rec.Trigger == rotation.TriggerCheck:
 		add(ApplicationDegraded, "Application degraded after rotation: %s", rec.Reason)
@@ -180,9 +170,9 @@ func fromRollback(rec rotation.Record, add adder) {
 func fromFollow(rec rotation.Record, add adder) {
 	degraded := false
 	for _, t := range rec.Tasks {
-		switch {
-		case t.Failed && strings.HasPrefix(t.Name, DestinationTask):
-			add.about(DestinationFailed, t.Name, "%s did not take the new values: %s", t.Name, t.Detail)
+		switch destination, ok := t.Destination(); {
+		case t.Failed && ok:
+			add.about(DestinationFailed, destination, "%s did not take the new values: %s", t.Name, t.Detail)
 		case t.Failed:
 			degraded = true
 			add(ApplicationDegraded, "Application degraded after rotation: %s: %s", t.Name, t.Detail)
@@ -195,13 +185,14 @@ func fromFollow(rec rotation.Record, add adder) {
 
 func fromPublish(rec rotation.Record, add adder) {
 	for _, t := range rec.Tasks {
-		switch {
-		case strings.HasPrefix(t.Detail, Drifted):
-			add.about(DestinationDrifted, t.Name, "%s does not hold what was published: %s", t.Name, strings.TrimPrefix(t.Detail, Drifted))
-		case t.Failed:
-			add.about(DestinationFailed, t.Name, "%s does not take the values: %s", t.Name, t.Detail)
-		case strings.HasPrefix(t.Detail, Restored):
-			add.about(DestinationRestored, t.Name, "%s holds the values again: %s", t.Name, strings.TrimPrefix(t.Detail, Restored))
+		destination, _ := t.Destination()
+		switch found, detail := t.Found(); found {
+		case rotation.FoundDrifted:
+			add.about(DestinationDrifted, destination, "%s does not hold what was published: %s", t.Name, detail)
+		case rotation.FoundFailing:
+			add.about(DestinationFailed, destination, "%s does not take the values: %s", t.Name, detail)
+		case rotation.FoundRestored:
+			add.about(DestinationRestored, destination, "%s holds the values again: %s", t.Name, detail)
 		}
 	}
 }

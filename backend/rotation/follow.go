@@ -31,6 +31,8 @@ type Task struct {
 	Dropped bool `json:"dropped,omitempty"`
 	// Detail says how the latest step went. It holds no secret.
 	Detail string `json:"detail,omitempty"`
+	// Finding is what was found, in a KindPublish record; see Found.
+	Finding Finding `json:"finding,omitempty"`
 	// Data belongs to who does the task. It holds no secret.
 	Data json.RawMessage `json:"data,omitempty"`
 }
@@ -90,13 +92,16 @@ func (f *Following) ready() []Task {
 	})
 }
 
+// failed lists the required tasks that failed.
+func (f *Following) failed() []Task {
+	return slices.DeleteFunc(slices.Clone(f.Tasks), func(t Task) bool { return !t.Required || !t.Failed })
+}
+
 // failure says which required tasks failed, and how; empty if none did.
 func (f *Following) failure() string {
 	var failed []string
-	for _, t := range f.Tasks {
-		if t.Required && t.Failed {
-			failed = append(failed, t.Name+": "+t.Detail)
-		}
+	for _, t := range f.failed() {
+		failed = append(failed, t.Name+": "+t.Detail)
 	}
 	return strings.Join(failed, "; ")
 }
@@ -188,6 +193,9 @@ func (run *Run) retreat(ctx context.Context, f *Following, cause string) error {
 		Reason: fmt.Sprintf("%s, after %s %s", cause, f.Kind, f.ID),
 	})
 	back.op.Follows, back.op.FollowsKind = f.ID, f.Kind
+	for _, t := range f.failed() {
+		back.op.FailedTasks = append(back.op.FailedTasks, t.Name)
+	}
 	err := back.plan(run.role.Snapshot().State)
 	if err != nil {
 		return run.strand(ctx, f, cause, err)

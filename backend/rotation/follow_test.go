@@ -118,7 +118,7 @@ func TestAFailedCheckRollsBack(t *testing.T) {
 		t.Errorf("version %d became %d", before.Version, s.Version)
 	}
 	back, _ := s.latestOf(KindRollback)
-	if back == nil || back.Follows != rec.ID || back.Trigger != TriggerCheck || !strings.Contains(back.Reason, "check/health: looked at") {
+	if back == nil || back.Follows != rec.ID || back.Trigger != TriggerCheck || !strings.Contains(back.Reason, "check/health: looked at") || back.FailedTask() != "check/health" || len(back.FailedTasks) != 1 {
 		t.Errorf("the rollback is recorded as %+v", back)
 	}
 	w.settled(t)

@@ -205,6 +205,8 @@ type Operation struct {
 	// task this rolls back, and FollowsKind its kind.
 	Follows     string `json:"follows,omitempty"`
 	FollowsKind Kind   `json:"follows_kind,omitempty"`
+	// FailedTasks are the names of the required tasks whose failure this rolls back.
+	FailedTasks []string `json:"failed_tasks,omitempty"`
 }
 
 // Decode reads a stored state and refuses one of a newer format.

@@ -1,0 +1,71 @@
+package notify
+
+import (
+	"encoding/json"
+	"slices"
+	"testing"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
+)
+
+// TestEventsOfRecords reads records as this version writes them, and as those did that
+// had some facts in texts only.
+func TestEventsOfRecords(t *testing.T) {
+	for name, c := range map[string]struct{ record, event, destination, message string }{
+		"drifted":                 {publishRecord("failed", `"failed":true,"finding":"drifted","detail":"drifted: x is missing"`), DestinationDrifted, "kv", "destination/kv does not hold what was published: x is missing"},
+		"drifted, v0.1.0":         {publishRecord("failed", `"failed":true,"detail":"drifted: x is missing"`), DestinationDrifted, "kv", "destination/kv does not hold what was published: x is missing"},
+		"restored":                {publishRecord("completed", `"finding":"restored","detail":"restored: version 2 is at kv"`), DestinationRestored, "kv", "destination/kv holds the values again: version 2 is at kv"},
+		"restored, v0.1.0":        {publishRecord("completed", `"detail":"restored: version 2 is at kv"`), DestinationRestored, "kv", "destination/kv holds the values again: version 2 is at kv"},
+		"failing":                 {publishRecord("failed", `"failed":true,"finding":"failing","detail":"permission denied"`), DestinationFailed, "kv", "destination/kv does not take the values: permission denied"},
+		"failing, v0.1.0":         {publishRecord("failed", `"failed":true,"detail":"permission denied"`), DestinationFailed, "kv", "destination/kv does not take the values: permission denied"},
+		"answered like a drift":   {publishRecord("failed", `"failed":true,"finding":"failing","detail":"drifted: says the server"`), DestinationFailed, "kv", "destination/kv does not take the values: drifted: says the server"},
+		"updated":                 {publishRecord("completed", `"finding":"updated","detail":"restored: is what the target is called"`), "", "", ""},
+		"updated, v0.1.0":         {publishRecord("completed", `"detail":"version 2 is at kv"`), "", "", ""},
+		"rolled back":             {rollbackRecord(`"failed_tasks":["destination/kv"],"reason":"refused, after rotate 1"`), DestinationFailed, "kv", "A required destination did not take the new values: refused, after rotate 1"},
+		"rolled back, v0.1.0":     {rollbackRecord(`"reason":"destination/kv: refused, after rotate 1"`), DestinationFailed, "kv", "A required destination did not take the new values: destination/kv: refused, after rotate 1"},
+		"sick":                    {rollbackRecord(`"failed_tasks":["check/a"],"reason":"destination/kv: says the application, after rotate 1"`), ApplicationDegraded, "", "Application degraded after rotation: destination/kv: says the application, after rotate 1"},
+		"sick, v0.1.0":            {rollbackRecord(`"reason":"check/a: status 500, after rotate 1"`), ApplicationDegraded, "", "Application degraded after rotation: check/a: status 500, after rotate 1"},
+		"rolled back by somebody": {`{"id":"2","kind":"rollback","trigger":"manual","outcome":"completed","reason":"destination/kv: no"}`, RotationRolledBack, "", "The role is back on its previous values, version 0"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var rec rotation.Record
+			if err := json.Unmarshal([]byte(c.record), &rec); err != nil {
+				t.Fatal(err)
+			}
+			events := FromRecord(rec, false)
+			if c.event == "" {
+				if len(events) > 0 {
+					t.Errorf("the events are %+v", events)
+				}
+				return
+			}
+			if len(events) == 0 || events[0].Event != c.event || events[0].Destination != c.destination || events[0].Message != c.message {
+				t.Errorf("the events are %+v", events)
+			}
+		})
+	}
+}
+
+// publishRecord is the record of a task at destination kv.
+func publishRecord(outcome, task string) string {
+	return `{"id":"1","kind":"publish","trigger":"schedule","outcome":"` + outcome + `","tasks":[{"name":"destination/kv","done":true,` + task + `}]}`
+}
+
+// rollbackRecord is the record of a rollback after a failed task.
+func rollbackRecord(about string) string {
+	return `{"id":"2","kind":"rollback","trigger":"check","outcome":"completed","follows":"1",` + about + `}`
+}
+
+// TestNamesHaveSeverities compares the events that can be subscribed to with those that
+// are known.
+func TestNamesHaveSeverities(t *testing.T) {
+	names := Names()
+	for name := range severities {
+		if !slices.Contains(names, name) {
+			t.Errorf("%s is not listed", name)
+		}
+	}
+	if len(names) != len(severities) {
+		t.Errorf("%d events are listed, %d are known", len(names), len(severities))
+	}
+}
