@@ -118,6 +118,7 @@ func newBackend(now func() time.Time, types func(*secret.Postgres, secret.Passwo
 	return b
 }
 
+// alertPorts are what alerts get from here.
 func (b *backend) alertPorts() notify.Ports {
 	return notify.Ports{
 		Roles: b.registry.Loaded, Store: &store{b}, Now: b.now, Log: b.log, Mount: b.mountPath, Failpoint: breakable,
