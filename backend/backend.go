@@ -24,6 +24,7 @@ import (
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/outbound"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/schedule"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
 )
 
@@ -39,7 +40,7 @@ type backend struct {
 	*framework.Backend
 	engine    *rotation.Engine
 	registry  *roles.Registry
-	scheduler *scheduler
+	scheduler *schedule.Scheduler
 	usage     *usage
 	sightings *sightings
 	drift     *drift
@@ -94,7 +95,7 @@ func newBackend(now func() time.Time, types func(*secret.Postgres, secret.Passwo
 	b.admin = secret.NewAdmin(b.postgres)
 	b.engine = b.newEngine(ctx)
 	b.registry = roles.New(b.engine, (&store{b}).List)
-	b.scheduler = newScheduler(b)
+	b.scheduler = schedule.New(schedule.Ports{Roles: b.registry, Connections: connectionsOf, Workers: b.workers, Now: now, Log: b.log})
 	b.sightings = newSightings(b)
 	b.drift = newDrift(b)
 	b.copies = newCopies(b)
@@ -139,7 +140,7 @@ func (b *backend) newEngine(ctx context.Context) *rotation.Engine {
 		Drivers:  drivers,
 		Now:      b.now,
 		NewID:    newID,
-		Cron:     parseCron,
+		Cron:     schedule.ParseCron,
 		Settings: b.rotationSettings,
 		Compare:  configured,
 		Changed:  b.changed,
@@ -154,7 +155,7 @@ func (b *backend) newEngine(ctx context.Context) *rotation.Engine {
 func (b *backend) changed(r *rotation.Role) {
 	b.managed.note(r)
 	b.usage.follow(r)
-	b.scheduler.plan(r)
+	b.scheduler.Plan(r)
 	b.alerts.Enqueue(r)
 	b.copies.note(r)
 	b.drift.follow(r)
@@ -219,7 +220,7 @@ func (b *backend) startWork() {
 		return
 	}
 	b.start.Do(func() {
-		go b.scheduler.run(b.engine.Context)
+		go b.scheduler.Run(b.engine.Context)
 		go b.sightings.run(b.engine.Context)
 		go b.drift.run(b.engine.Context)
 		go b.drift.watch(b.engine.Context)
@@ -238,7 +239,7 @@ func (b *backend) periodic(_ context.Context, req *logical.Request) error {
 		return nil
 	}
 	b.startWork()
-	b.scheduler.tick()
+	b.scheduler.Tick()
 	b.sightings.tick()
 	b.alerts.Tick()
 	b.copies.wake()

@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/schedule"
 )
 
 // ledger is the configuration of the mount with the history of its changes. They
@@ -28,7 +29,7 @@ type ledger struct {
 
 func newLedger(ctx context.Context, b *backend) *ledger {
 	return &ledger{b: b, engine: &rotation.Engine{
-		Store: ledgerStore{&store{b}}, Now: b.now, NewID: newID, Cron: parseCron, Settings: b.rotationSettings,
+		Store: ledgerStore{&store{b}}, Now: b.now, NewID: newID, Cron: schedule.ParseCron, Settings: b.rotationSettings,
 		Changed: func(*rotation.Role) {}, Recorded: b.recorded, Context: ctx,
 	}}
 }

@@ -94,6 +94,19 @@ func databaseConfig(s *rotation.Secret) (secret.DatabaseConfig, error) {
 	return config, nil
 }
 
+// connectionsOf names the connections that the secrets of a role use.
+func connectionsOf(r *rotation.Role) (names []string) {
+	for _, s := range r.Snapshot().Secrets {
+		if s.Type != databaseType {
+			continue
+		}
+		if config, err := databaseConfig(s); err == nil {
+			names = append(names, config.Connection)
+		}
+	}
+	return names
+}
+
 // server returns the address of a connection and the name of its administrator.
 func (b *backend) server(ctx context.Context, name string) (secret.Endpoint, string, error) {
 	r, err := b.findConnection(ctx, name)

@@ -13,6 +13,7 @@ import (
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/destination"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/outbound"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/schedule"
 )
 
 // draftDestination returns what is stored, nil for a new destination, what the
@@ -202,7 +203,7 @@ func dropped(name string, before, after *destination.Config, using []*rotation.R
 func (b *backend) takeDestinations(d *framework.FieldData, s *rotation.State, r *rotation.Role, known map[string]*destination.Config) (gone []string, err error) {
 	before := s.Destinations
 	takeStrings(d, "destinations", &s.Destinations)
-	terms, err := s.Policy.Resolve(b.rotationSettings().Defaults, parseCron, r.Key)
+	terms, err := s.Policy.Resolve(b.rotationSettings().Defaults, schedule.ParseCron, r.Key)
 	if err != nil {
 		return nil, err
 	}

@@ -42,7 +42,7 @@ type sweep struct {
 // run tries what is to be tried until ctx ends.
 func (c *drift) run(ctx context.Context) {
 	select {
-	case <-c.b.scheduler.loaded:
+	case <-c.b.scheduler.Loaded():
 	case <-ctx.Done():
 		return
 	}

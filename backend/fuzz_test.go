@@ -3,43 +3,9 @@ package backend
 import (
 	"encoding/json"
 	"testing"
-	"time"
 
 	"github.com/hashicorp/vault/sdk/logical"
-
-	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
-
-// FuzzCron reads schedules. One that is taken fires, not more than once a minute,
-// and the time of the next rotation follows from it.
-func FuzzCron(f *testing.F) {
-	for _, seed := range []string{
-		"0 3 * * *", "*/5 0-6,12 1,15 * MON-FRI", "0 0 29 2 *", "0 0 31 4 *", "0 0 30 2 *", "@daily", "@every 1s", "TZ=UTC 0 3 * *",
-		"* * * * * *", "60 * * * *", "1-0 * * * *", "*/0 * * * *", "0 0 ? * ?", "0 0 L * *", "\t0\n3 * * *", "０ 3 * * *", "4294967296 * * * *",
-	} {
-		f.Add(seed)
-	}
-	now := time.Date(2026, 3, 1, 12, 0, 30, 0, time.UTC)
-	f.Fuzz(func(t *testing.T, expression string) {
-		schedule, err := parseCron(expression)
-		if err != nil {
-			return
-		}
-		cron := schedule.Cron
-		first := cron.Next(now)
-		second := cron.Next(first)
-		if !first.After(now) || second.Sub(first) < time.Minute || first.Second() != 0 || first.Location() != time.UTC {
-			t.Errorf("%q fires at %s and %s", expression, first, second)
-		}
-		terms, err := rotation.Policy{Schedule: expression}.Resolve(rotation.Defaults{}, parseCron, "role/fuzz")
-		if err != nil || terms.Interval < time.Minute || terms.Overlap <= 0 || terms.RefreshInterval <= 0 {
-			t.Errorf("%q makes the terms %+v, %v", expression, terms, err)
-		}
-		if next := terms.NextAfter(now.Add(-1000*time.Hour), now); !next.After(now) {
-			t.Errorf("%q makes a rotation due at %s", expression, next)
-		}
-	})
-}
 
 // fuzzed are the requests that FuzzRequest makes; none waits for a server.
 var fuzzed = []struct {

@@ -108,7 +108,7 @@ func (c roleCollector) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 	}
 	gauge(descInfo, 1, version)
-	due, busy := c.b.scheduler.load()
+	due, busy := c.b.scheduler.Load()
 	gauge(descQueue, float64(due))
 	gauge(descWorkers, float64(busy))
 	for name, waiting := range c.b.alerts.Undelivered() {

@@ -121,7 +121,7 @@ func (b *backend) pathConfigWrite(ctx context.Context, req *logical.Request, d *
 		if err := role.Refresh(); err != nil {
 			return nil, err
 		}
-		b.scheduler.plan(role)
+		b.scheduler.Plan(role)
 	}
 	b.copies.stir("")
 	b.drift.wake()
@@ -246,7 +246,7 @@ func (s *settings) forRotations() rotation.Settings {
 	}
 }
 
-// workers is how many roles of one lane may rotate by themselves at the same time.
+// workers is how many roles of one queue may rotate by themselves at the same time.
 func (b *backend) workers() int { return b.settings.Load().workers() }
 
 func (s *settings) workers() int { return or(s.MaxWorkers, defaultWorkers) }

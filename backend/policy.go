@@ -7,6 +7,7 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/schedule"
 )
 
 // The bounds of a rotation policy.
@@ -21,7 +22,7 @@ const (
 // takeSchedule takes over the fields that say when to rotate.
 func takeSchedule(d *framework.FieldData, p *rotation.Policy) error {
 	period, hasPeriod := d.GetOk("rotation_period")
-	schedule, hasSchedule := d.GetOk("rotation_schedule")
+	cron, hasSchedule := d.GetOk("rotation_schedule")
 	switch {
 	case hasPeriod && hasSchedule:
 		return invalid("rotation_period, rotation_schedule", "mutually exclusive fields rotation_period and rotation_schedule were both specified; only one of them can be provided")
@@ -31,8 +32,8 @@ func takeSchedule(d *framework.FieldData, p *rotation.Policy) error {
 			return invalid("rotation_period", "is %d seconds; it must be 60 seconds or more, and at most a hundred years", period)
 		}
 	case hasSchedule:
-		p.Period, p.Schedule = 0, strings.Join(strings.Fields(schedule.(string)), " ")
-		if _, err := parseCron(p.Schedule); err != nil {
+		p.Period, p.Schedule = 0, strings.Join(strings.Fields(cron.(string)), " ")
+		if _, err := schedule.ParseCron(p.Schedule); err != nil {
 			return err
 		}
 	}
@@ -72,7 +73,7 @@ func (b *backend) takePolicy(d *framework.FieldData, p *rotation.Policy, key str
 	if err := checkRetryInterval(p.RetryInterval); err != nil {
 		return err
 	}
-	terms, err := p.Resolve(b.rotationSettings().Defaults, parseCron, key)
+	terms, err := p.Resolve(b.rotationSettings().Defaults, schedule.ParseCron, key)
 	if err != nil {
 		return err
 	}

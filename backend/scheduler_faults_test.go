@@ -88,15 +88,19 @@ func TestOvertaken(t *testing.T) {
 }
 
 // TestTainted is about the last calls before a mount is removed: they start
-// nothing. Nobody runs the scheduler here, so that what is asked of it stays.
+// nothing.
 func TestTainted(t *testing.T) {
 	for _, tainted := range []bool{false, true} {
 		m := unbooted(t)
 		m.system.TaintedVal = tainted
 		m.b = m.made()
+		var storage logical.Storage = m.storage
+		m.b.storage.Store(&storage)
 		m.tick(time.Minute)
-		if asked := len(m.b.scheduler.signal) > 0; asked == tainted {
-			t.Errorf("with tainted=%v, the scheduler is asked to work: %v", tainted, asked)
+		started := true
+		m.b.start.Do(func() { started = false })
+		if started == tainted {
+			t.Errorf("with tainted=%v, work is started: %v", tainted, started)
 		}
 	}
 }

@@ -20,13 +20,7 @@ func (m *mount) planned(role string) time.Time {
 	if err != nil {
 		m.Fatal(err)
 	}
-	m.b.scheduler.plan(r)
-	m.b.scheduler.mu.Lock()
-	defer m.b.scheduler.mu.Unlock()
-	if p := m.b.scheduler.byKey[roles.Prefix+role]; p != nil {
-		return p.at
-	}
-	return time.Time{}
+	return m.b.scheduler.Plan(r)
 }
 
 // last is when the role last rotated.
@@ -228,12 +222,8 @@ func TestManyRoles(t *testing.T) {
 	m.tick(time.Hour)
 	<-entered
 	<-entered
-	m.b.scheduler.dispatch(t.Context())
-	m.b.scheduler.mu.Lock()
-	working := m.b.scheduler.lanes[""].working
-	m.b.scheduler.mu.Unlock()
-	if working != 2 {
-		t.Errorf("%d workers work, want 2", working)
+	if due, working := m.b.scheduler.Load(); working != 2 || due != roles-2 {
+		t.Errorf("%d workers work and %d roles wait, want 2 and %d", working, due, roles-2)
 	}
 	close(leave)
 	for i := range roles {

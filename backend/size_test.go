@@ -11,7 +11,6 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/vault/sdk/logical"
 
-	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
 )
 
@@ -132,8 +131,7 @@ func eachSize(b *testing.B, work func(c *crowd, n int)) {
 	}
 }
 
-// BenchmarkTick is what Vault's periodic function costs, and the scheduler's look
-// at what is due that it asks for.
+// BenchmarkTick is what Vault's periodic function costs.
 func BenchmarkTick(b *testing.B) {
 	eachSize(b, func(c *crowd, _ int) { c.tick() })
 }
@@ -142,7 +140,6 @@ func (c *crowd) tick() {
 	if err := c.b.periodic(context.Background(), &logical.Request{Storage: c.storage, MountPoint: "smvm/"}); err != nil {
 		c.Fatal(err)
 	}
-	c.b.scheduler.dispatch(context.Background())
 }
 
 // BenchmarkRead is a read of creds, without Vault around it.
@@ -204,28 +201,4 @@ func (c *crowd) cost(work func(c *crowd, n int)) (allocations, calls float64) {
 	before := c.storage.calls.Load()
 	allocations = testing.AllocsPerRun(200, func() { n++; work(c, n) })
 	return allocations, float64(c.storage.calls.Load() - before)
-}
-
-// A schedule that thousands of roles have is read once, not for each of them.
-func TestKnownSchedulesCostNothing(t *testing.T) {
-	const expression = "17 3 * * *"
-	if _, err := parseCron(expression); err != nil {
-		t.Fatal(err)
-	}
-	if allocations := testing.AllocsPerRun(100, func() { _, _ = parseCron(expression) }); allocations > 0 {
-		t.Errorf("reading it again allocates %v times", allocations)
-	}
-	schedules.Lock()
-	for i := range maxSchedules {
-		schedules.read[fmt.Sprintf("an old one %d", i)] = rotation.Schedule{}
-	}
-	schedules.Unlock()
-	if _, err := parseCron("18 3 * * *"); err != nil {
-		t.Fatal(err)
-	}
-	schedules.Lock()
-	defer schedules.Unlock()
-	if kept := len(schedules.read); kept > maxSchedules {
-		t.Errorf("%d are kept", kept)
-	}
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/schedule"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
 )
 
@@ -36,7 +37,7 @@ func checkTokens(typeName string, config json.RawMessage, terms rotation.Terms) 
 
 // checkLifetimes refuses to make the overlap shorter than tokens may live.
 func (b *backend) checkLifetimes(s *rotation.State, r *rotation.Role) error {
-	terms, err := s.Policy.Resolve(b.rotationSettings().Defaults, parseCron, r.Key)
+	terms, err := s.Policy.Resolve(b.rotationSettings().Defaults, schedule.ParseCron, r.Key)
 	if err != nil || terms.Overlap >= r.Snapshot().Terms.Overlap {
 		return err
 	}

@@ -1,6 +1,7 @@
-package backend
+package schedule
 
 import (
+	"fmt"
 	"strings"
 	"sync"
 	"time"
@@ -19,8 +20,8 @@ var schedules = struct {
 	read map[string]rotation.Schedule
 }{read: map[string]rotation.Schedule{}}
 
-// parseCron reads a schedule as Vault's own engines do: five fields, in UTC.
-func parseCron(expression string) (rotation.Schedule, error) {
+// ParseCron reads a schedule as Vault's own engines do: five fields, in UTC.
+func ParseCron(expression string) (rotation.Schedule, error) {
 	schedules.Lock()
 	defer schedules.Unlock()
 	if known, ok := schedules.read[expression]; ok {
@@ -38,16 +39,19 @@ func parseCron(expression string) (rotation.Schedule, error) {
 }
 
 func readCron(expression string) (rotation.Cron, error) {
-	const field = "rotation_schedule"
 	if n := len(strings.Fields(expression)); n != 5 || strings.Contains(expression, "=") {
-		return nil, invalid(field, "%q has %d fields; give the five of cron: minute, hour, day of month, month, day of week, in UTC", expression, n)
+		return nil, invalid("%q has %d fields; give the five of cron: minute, hour, day of month, month, day of week, in UTC", expression, n)
 	}
 	schedule, err := vaultrotation.DefaultScheduler.Parse(expression)
 	if err != nil {
-		return nil, invalid(field, "could not parse rotation_schedule %q: %v", expression, err)
+		return nil, invalid("could not parse rotation_schedule %q: %v", expression, err)
 	}
 	if schedule.Next(time.Unix(0, 0).UTC()).IsZero() {
-		return nil, invalid(field, "%q never fires: there is no such date", expression)
+		return nil, invalid("%q never fires: there is no such date", expression)
 	}
 	return schedule, nil
+}
+
+func invalid(format string, args ...any) error {
+	return fmt.Errorf("%w: rotation_schedule: %s", rotation.ErrInvalid, fmt.Sprintf(format, args...))
 }
