@@ -20,6 +20,7 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/connections"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/notify"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/outbound"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
@@ -51,11 +52,10 @@ type backend struct {
 	postgres  *secret.Postgres
 	types     secretTypes
 	admin     secret.Values
-	claims    claims
-	managed   *managedUsers
 	direct    direct
 	loose     loosePaths
-	identity  identity
+	// connections are those to PostgreSQL, and who manages which users there.
+	connections *connections.Set
 	// settings is the mount's configuration, replaced as a whole.
 	settings atomic.Pointer[settings]
 	// configuring is held while settings are changed.
@@ -85,17 +85,26 @@ func Factory(ctx context.Context, conf *logical.BackendConfig) (logical.Backend,
 
 // newBackend returns a backend whose secrets can have those types.
 func newBackend(now func() time.Time, types func(*secret.Postgres, secret.Passwords) map[string]secret.Type) *backend {
-	b := &backend{now: now, usage: newUsage(now), claims: claims{reserved: map[claim]managedUser{}}, managed: newManagedUsers()}
+	b := &backend{now: now, usage: newUsage(now)}
 	b.settings.Store(&settings{})
 	ctx, stop := context.WithCancel(context.Background())
 	b.stop = stop
-	b.postgres = secret.NewPostgres(b.connection, b.ownerOf)
+	b.postgres = secret.NewPostgres(
+		func(name string) (secret.Connection, error) { return b.connections.Connection(ctx, name) },
+		func(ctx context.Context, connection, username string) (secret.Owner, error) {
+			return b.connections.OwnerOf(ctx, connection, username)
+		},
+	)
 	b.postgres.Now = now
 	b.types = types(b.postgres, passwordPolicies{b})
 	b.admin = secret.NewAdmin(b.postgres)
 	b.engine = b.newEngine(ctx)
 	b.registry = roles.New(b.engine, (&store{b}).List)
-	b.scheduler = schedule.New(schedule.Ports{Roles: b.registry, Connections: connectionsOf, Workers: b.workers, Now: now, Log: b.log})
+	b.connections = connections.New(connections.Ports{
+		Roles: b.registry, Store: &store{b}, Postgres: b.postgres, Admin: b.admin, Mount: b.mountPath,
+		Moved: func(name string) { b.drift.connectionMoved(name) },
+	})
+	b.scheduler = schedule.New(schedule.Ports{Roles: b.registry, Connections: connections.Needed, Workers: b.workers, Now: now, Log: b.log})
 	b.sightings = newSightings(b)
 	b.drift = newDrift(b)
 	b.copies = newCopies(b)
@@ -153,7 +162,7 @@ func (b *backend) newEngine(ctx context.Context) *rotation.Engine {
 
 // changed is called after each change of a role, and when one was loaded.
 func (b *backend) changed(r *rotation.Role) {
-	b.managed.note(r)
+	b.connections.Managed.Note(r)
 	b.usage.follow(r)
 	b.scheduler.Plan(r)
 	b.alerts.Enqueue(r)
@@ -259,7 +268,7 @@ func (b *backend) invalidate(_ context.Context, key string) {
 		b.settings.Store(&settings{})
 		b.ledger.forget()
 	}
-	b.managed.forget(key)
+	b.connections.Managed.Forget(key)
 	b.registry.Drop(key)
 }
 

@@ -27,7 +27,7 @@ func (c *drift) pace(ctx context.Context) time.Duration {
 		return longestWait
 	}
 	c.mu.Lock()
-	all := len(c.watched) + c.b.managed.logins()
+	all := len(c.watched) + c.b.connections.Managed.Logins()
 	c.mu.Unlock()
 	return paceOf(settings.probeInterval(), all) * time.Duration(max(c.round.logins, 1))
 }
@@ -40,7 +40,7 @@ func paceOf(interval time.Duration, logins int) time.Duration {
 // slowly tries the role or connection that comes next in the round of all of them.
 func (c *drift) slowly(ctx context.Context) {
 	r := c.b.registry.First(func(r, best *rotation.Role) bool {
-		return r.Key > c.round.key && (best == nil || r.Key < best.Key) && (roles.IsConnection(r) || c.b.managed.uses(r.Key, ""))
+		return r.Key > c.round.key && (best == nil || r.Key < best.Key) && (roles.IsConnection(r) || c.b.connections.Managed.Uses(r.Key, ""))
 	})
 	if r == nil && c.round.key == "" {
 		c.round = round{tried: time.Now()}
@@ -52,7 +52,7 @@ func (c *drift) slowly(ctx context.Context) {
 	}
 	c.round = round{key: r.Key, tried: time.Now()}
 	for _, one := range logins(r, "") {
-		c.round.logins += c.b.managed.loginsOf(r.Key, one.secret)
+		c.round.logins += c.b.connections.Managed.LoginsOf(r.Key, one.secret)
 		if c.leftAlone(one.connection) {
 			continue
 		}

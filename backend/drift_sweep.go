@@ -215,7 +215,7 @@ func (c *drift) following(connection string, s *sweep) *rotation.Role {
 	}
 	return c.b.registry.First(func(r, best *rotation.Role) bool {
 		return (s.key == "" || precedes(s.rotated, s.key, r)) &&
-			(best == nil || precedes(r.Snapshot().LastRotation, r.Key, best)) && c.b.managed.uses(r.Key, connection)
+			(best == nil || precedes(r.Snapshot().LastRotation, r.Key, best)) && c.b.connections.Managed.Uses(r.Key, connection)
 	})
 }
 

@@ -6,6 +6,7 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
 )
@@ -71,7 +72,7 @@ func (b *backend) findSecret(ctx context.Context, d *framework.FieldData, typeNa
 	s := snapshot.Secrets[name]
 	switch {
 	case s == nil:
-		return found{}, invalid("name", "role %s has no secret %q; it has: %s", r.Name, name, or(sample(snapshot.Names()), "none yet"))
+		return found{}, invalid("name", "role %s has no secret %q; it has: %s", r.Name, name, or(roles.Sample(snapshot.Names()), "none yet"))
 	case s.Type != typeName:
 		return found{}, invalid("name", "secret %s of role %s is of type %s, not %s", name, r.Name, s.Type, typeName)
 	}

@@ -2,11 +2,12 @@ package backend
 
 import (
 	"context"
-	"fmt"
+	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/connections"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
@@ -95,140 +96,95 @@ func (b *backend) pathConnectionExists(ctx context.Context, _ *logical.Request, 
 
 // pathConnectionWrite corresponds to CREATE and UPDATE on connections/:name.
 func (b *backend) pathConnectionWrite(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	r, err := b.registry.Obtain(ctx, roles.ConnectionPrefix, d.Get("name").(string))
-	if err != nil {
+	warnings, err := b.connections.Write(ctx, d.Get("name").(string), connections.Write{
+		Settings: func(c *secret.ConnectionSettings) {
+			takeConnection(d, &c.ConnectionConfig)
+			takeAccess(d, &c.Access)
+			takeApplication(d, &c.Application)
+		},
+		Policy:   func(p *rotation.Policy) error { return takeAdminPolicy(d, p) },
+		Username: given(d, "username"), Password: given(d, "password"),
+		Unverified: !d.Get("verify_connection").(bool), TakeOver: d.Get("take_over").([]string),
+		Record: func() *rotation.Record {
+			return b.newRecord(req, rotation.KindImport, connections.Admin, connections.Type)
+		},
+	})
+	if err != nil || len(warnings) == 0 {
 		return nil, err
 	}
-	draft, err := b.draftConnection(ctx, r, d)
-	if err != nil {
-		return nil, err
-	}
-	if err := b.checkAdminUnmanaged(ctx, draft.admin); err != nil {
-		return nil, err
-	}
-	if d.Get("verify_connection").(bool) {
-		if err := b.verifyConnection(ctx, draft.admin); err != nil {
-			return nil, err
-		}
-	}
-	if err := b.checkMoved(ctx, r, draft); err != nil {
-		return nil, err
-	}
-	if _, err := b.mountID(ctx); err != nil { // made with the first connection, by which users are managed
-		return nil, err
-	}
-	if usernames := d.Get("take_over").([]string); len(usernames) > 0 {
-		if draft.issues, err = b.takeOver(ctx, r.Name, draft, usernames); err != nil {
-			return nil, err
-		}
-	}
-	if err := b.awaitMoves(ctx, r, draft); err != nil {
-		return nil, err
-	}
-	if err := b.saveConnection(ctx, req, r, draft); err != nil {
-		return nil, err
-	}
-	return b.moving(ctx, r, draft)
+	return &logical.Response{Warnings: warnings}, nil
 }
 
-// moving has the logins of a connection tried that leads elsewhere now, and says what
-// readers get until then, and whose readers that may be is not known.
-func (b *backend) moving(ctx context.Context, r *rotation.Role, draft *connectionDraft) (*logical.Response, error) {
-	if draft.moves {
-		b.drift.connectionMoved(r.Name)
-	}
-	resp := &logical.Response{Warnings: draft.issues}
-	users, damaged, err := b.users(ctx, r.Name)
-	if err != nil {
-		return resp, err
-	}
-	if damaged != nil {
-		resp.AddWarning(fmt.Sprintf("this was stored without knowing whether all who use the connection can live with it: %v", damaged))
-	}
-	if draft.moves && len(users) > 0 {
-		resp.AddWarning(fmt.Sprintf("readers of %s are told the new way, as a new version of their role, as soon as their logins were proven there; until then they get the earlier one. Read status/<role> for what the server refuses", sample(named(users))))
-	}
-	if len(resp.Warnings) == 0 {
-		return nil, nil
-	}
-	return resp, nil
-}
-
-// verifyConnection logs in with the login that is about to be stored. When that
-// is a new one, the stored one is not asked: it may be what stopped working.
-func (b *backend) verifyConnection(ctx context.Context, admin rotation.Secret) error {
-	v := admin.Current
-	if admin.Pending != nil {
-		v = admin.Pending
-	}
-	if err := b.admin.Test(ctx, admin, v.Material); err != nil {
-		return invalid("connection_url, username, password", "the server was asked and %v. Nothing was stored; verify_connection=false stores without asking", err)
-	}
-	return nil
-}
-
-// saveConnection stores the draft, with a history record: who reaches the
-// database as its administrator is worth an entry.
-func (b *backend) saveConnection(ctx context.Context, req *logical.Request, r *rotation.Role, draft *connectionDraft) error {
-	b.claims.mu.Lock()
-	defer b.claims.mu.Unlock()
-	if err := b.checkUsers(ctx, r, draft); err != nil {
-		return err
-	}
-	rec := b.newRecord(req, rotation.KindImport, adminSecret, connectionType)
-	rec.Results[0].From, rec.Issues = draft.based, draft.issues
-	err := r.ReplaceAdministrator(ctx, rec, draft.based, draft.admin, draft.policy)
-	b.postgres.Forget(r.Name)
-	return err
-}
-
-// awaitMoves waits until readers have been told of an earlier change of the connection,
-// if that is under way: nobody has asked for it by name, who could be told to wait.
-func (b *backend) awaitMoves(ctx context.Context, r *rotation.Role, draft *connectionDraft) error {
-	if !draft.moves {
+// given is the text of a field, nil if the request does not name it.
+func given(d *framework.FieldData, name string) *string {
+	v, ok := d.GetOk(name)
+	if !ok {
 		return nil
 	}
-	users, _, err := b.users(ctx, r.Name)
-	if err != nil {
-		return err
-	}
-	for _, user := range users {
-		run := user.role.Running()
-		if run == nil || run.Operation().Kind != rotation.KindMove {
-			continue
-		}
-		select {
-		case <-run.Done():
-		case <-ctx.Done():
-			return fmt.Errorf("%w: readers of role %s are being told an earlier change of connection %s; try again", rotation.ErrInFlight, user.role.Name, r.Name)
-		}
-	}
-	return nil
+	text := v.(string)
+	return &text
 }
 
-// checkUsers refuses a draft that the secrets which use the connection, or are about
-// to, could not live with. The caller holds the lock on claims.
-func (b *backend) checkUsers(ctx context.Context, r *rotation.Role, draft *connectionDraft) error {
-	users, _, err := b.users(ctx, r.Name)
-	if err != nil {
-		return err
+// takeAdminPolicy takes over the fields that say when the administrator's password
+// rotates by itself.
+func takeAdminPolicy(d *framework.FieldData, p *rotation.Policy) error {
+	if v, ok := d.GetOk("rotation_period"); ok && v == 0 {
+		*p = rotation.Policy{}
+		return nil
 	}
-	if err := checkNarrowed(draft.settings.Access, users); err != nil {
-		return err
+	return takeSchedule(d, p)
+}
+
+// takeAccess takes over the fields that say for whom the connection is.
+func takeAccess(d *framework.FieldData, a *secret.Access) {
+	takeStrings(d, "allowed_roles", &a.AllowedRoles)
+	takeStrings(d, "allowed_usernames", &a.AllowedUsernames)
+	takeBool(d, "allow_rotation_statements", &a.AllowRotationStatements)
+}
+
+// takeApplication takes over the fields that say how applications reach the server.
+func takeApplication(d *framework.FieldData, a *secret.Application) {
+	takeString(d, "application_host", &a.ApplicationHost)
+	takeNumber(d, "application_port", &a.ApplicationPort)
+	if v, ok := d.GetOk("application_parameters"); ok {
+		a.ApplicationParameters = v.(map[string]string)
 	}
-	endpoint, err := draft.settings.Endpoint()
-	if err != nil {
-		return err
-	}
-	if owners := b.claimedAt(endpoint); len(owners) > 0 && (draft.moves || draft.regrants) {
-		return fmt.Errorf("%w: %s is being created; try again", rotation.ErrInFlight, sample(owners))
-	}
-	for _, user := range users {
-		if draft.moves && user.role.Busy() {
-			return fmt.Errorf("%w: an operation of role %s, which uses connection %s, is under way; try again", rotation.ErrInFlight, user.role.Name, r.Name)
+}
+
+// takeConnection takes over the fields that say how to reach the server. Naming
+// a URL replaces the parts, and naming a part replaces the URL.
+func takeConnection(d *framework.FieldData, c *secret.ConnectionConfig) {
+	_, byURL := d.GetOk("connection_url")
+	byParts := false
+	for name, target := range map[string]*string{"host": &c.Host, "database": &c.Database, "sslmode": &c.SSLMode, "target_session_attrs": &c.TargetSessionAttrs} {
+		if v, ok := d.GetOk(name); ok {
+			*target, byParts = v.(string), true
+		} else if byURL {
+			*target = ""
 		}
 	}
-	return nil
+	if v, ok := d.GetOk("port"); ok {
+		c.Port, byParts = v.(int), true
+	} else if byURL {
+		c.Port = 0
+	}
+	if byParts && !byURL {
+		c.ConnectionURL = ""
+	}
+	for name, target := range map[string]*string{
+		"connection_url": &c.ConnectionURL, "tls_ca": &c.TLSCA, "tls_certificate": &c.TLSCertificate, "tls_key": &c.TLSKey,
+		"tls_server_name": &c.TLSServerName, "password_authentication": &c.PasswordAuthentication,
+		"channel_binding": &c.ChannelBinding,
+	} {
+		takeString(d, name, target)
+	}
+	takeNumber(d, "max_open_connections", &c.MaxOpenConnections)
+	if v, ok := d.GetOk("prove_refusals"); ok {
+		c.LeaveUnproven = !v.(bool)
+	}
+	if v, ok := d.GetOk("connect_timeout"); ok {
+		c.ConnectTimeout = time.Duration(v.(int)) * time.Second
+	}
 }
 
 // pathConnectionRead corresponds to READ on connections/:name.
@@ -238,8 +194,8 @@ func (b *backend) pathConnectionRead(ctx context.Context, _ *logical.Request, d 
 		return nil, err
 	}
 	s := r.Snapshot()
-	admin := s.Secrets[adminSecret]
-	config, err := connectionSettings(admin)
+	admin := s.Secrets[connections.Admin]
+	config, err := secret.ConnectionSettingsOf(admin)
 	if err != nil {
 		return nil, err
 	}
@@ -249,7 +205,7 @@ func (b *backend) pathConnectionRead(ctx context.Context, _ *logical.Request, d 
 func connectionData(s *rotation.Snapshot, settings secret.ConnectionSettings, status map[string]any) map[string]any {
 	c := settings.WithDefaults()
 	data := map[string]any{
-		"username": s.Secrets[adminSecret].Current.Material["username"], "tls_ca": c.TLSCA, "tls_certificate": c.TLSCertificate,
+		"username": s.Secrets[connections.Admin].Current.Material["username"], "tls_ca": c.TLSCA, "tls_certificate": c.TLSCertificate,
 		"tls_key_set": c.TLSKey != "", "tls_server_name": c.TLSServerName, "max_open_connections": c.MaxOpenConnections,
 		"connect_timeout": seconds(c.ConnectTimeout), "password_authentication": c.PasswordAuthentication, "prove_refusals": !c.LeaveUnproven, "channel_binding": c.ChannelBinding,
 		"allowed_roles": settings.AllowedRoles, "allowed_usernames": settings.AllowedUsernames, "allow_rotation_statements": settings.AllowRotationStatements,
@@ -273,27 +229,9 @@ func connectionData(s *rotation.Snapshot, settings secret.ConnectionSettings, st
 
 // pathConnectionDelete corresponds to DELETE on connections/:name.
 func (b *backend) pathConnectionDelete(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	name := d.Get("name").(string)
-	r, err := b.registry.Get(ctx, roles.ConnectionPrefix, name)
-	if err != nil || r == nil || r.Snapshot().Deleted {
-		return nil, err
-	}
-	b.claims.mu.Lock()
-	defer b.claims.mu.Unlock()
-	users, damaged, err := b.users(ctx, name)
-	if err := errorsFirst(err, damaged); err != nil {
-		return nil, err
-	}
-	using := named(users)
-	if endpoint, _, err := b.server(ctx, name); err == nil {
-		using = append(using, b.claimedAt(endpoint)...)
-	}
-	if len(using) > 0 {
-		return nil, invalid("name", "connection %s is used by %s; delete those secrets first", name, sample(using))
-	}
-	err = r.Delete(ctx, b.newRecord(req, rotation.KindDelete, adminSecret, connectionType))
-	b.postgres.Forget(name)
-	return nil, unlessGone(err)
+	return nil, b.connections.Delete(ctx, d.Get("name").(string), func() *rotation.Record {
+		return b.newRecord(req, rotation.KindDelete, connections.Admin, connections.Type)
+	})
 }
 
 const connectionHelp = `

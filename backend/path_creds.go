@@ -9,6 +9,7 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
 )
@@ -141,7 +142,7 @@ func (b *backend) pathCredsSecretRead(ctx context.Context, _ *logical.Request, d
 	name := d.Get("name").(string)
 	s := rd.s.Secrets[name]
 	if s == nil {
-		return nil, invalid("name", "role %s has no secret %q; it has: %s. Write secrets/%s/%s to create it", rd.role, name, or(sample(rd.s.Names()), "none yet"), rd.role, name)
+		return nil, invalid("name", "role %s has no secret %q; it has: %s. Write secrets/%s/%s to create it", rd.role, name, or(roles.Sample(rd.s.Names()), "none yet"), rd.role, name)
 	}
 	data := rd.header()
 	if rd.unchanged(data) {

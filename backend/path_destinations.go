@@ -12,6 +12,7 @@ import (
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/destination"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/outbound"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 )
 
 func (b *backend) pathDestinations() *framework.Path {
@@ -182,7 +183,7 @@ func (b *backend) pathDestinationDelete(ctx context.Context, req *logical.Reques
 		return nil, err
 	}
 	if len(using) > 0 {
-		return nil, invalid("name", "destination %s is named by the roles %s; take it out of their destinations first", name, sample(roleNames(using)))
+		return nil, invalid("name", "destination %s is named by the roles %s; take it out of their destinations first", name, roles.Sample(roleNames(using)))
 	}
 	return nil, req.Storage.Delete(ctx, destinationPrefix+name)
 }

@@ -87,7 +87,7 @@ func (b *backend) findHistory(ctx context.Context, prefix, name string) (*rotati
 	}
 	if r == nil || (r.Snapshot().Deleted && r.Snapshot().History.Count == 0) {
 		what := strings.TrimSuffix(prefix, "/")
-		return nil, invalid(what, "unknown %s: %q; there is: %s", what, name, b.existing(ctx, prefix))
+		return nil, invalid(what, "unknown %s: %q; there is: %s", what, name, b.registry.Existing(ctx, prefix))
 	}
 	return r, nil
 }

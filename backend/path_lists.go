@@ -2,7 +2,6 @@ package backend
 
 import (
 	"context"
-	"strings"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
@@ -96,13 +95,4 @@ func (b *backend) pathSecretListRead(ctx context.Context, _ *logical.Request, d 
 		info[name] = map[string]any{"type": secret.Type, "version": version}
 	}
 	return listResponse(s.Names(), info), nil
-}
-
-// sample joins names, the first few when there are many.
-func sample(names []string) string {
-	const most = 10
-	if len(names) > most {
-		return strings.Join(names[:most], ", ") + ", …"
-	}
-	return strings.Join(names, ", ")
 }

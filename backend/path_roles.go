@@ -60,7 +60,7 @@ func (b *backend) findRole(ctx context.Context, name string) (*rotation.Role, er
 		return nil, err
 	}
 	if r == nil || r.Snapshot().Deleted {
-		return nil, invalid("role", "unknown role: %q; there is: %s. Write roles/%s first", name, b.existing(ctx, roles.Prefix), name)
+		return nil, invalid("role", "unknown role: %q; there is: %s. Write roles/%s first", name, b.registry.Existing(ctx, roles.Prefix), name)
 	}
 	return r, nil
 }
@@ -146,11 +146,12 @@ func (b *backend) pathRoleDelete(ctx context.Context, req *logical.Request, d *f
 		return nil, unlessGone(err)
 	}
 	for _, secret := range doomed {
-		resp.Warnings = append(resp.Warnings, b.releaseUsers(ctx, r.Name, secret)...)
+		resp.Warnings = append(resp.Warnings, b.connections.Release(ctx, r.Name, secret)...)
 	}
 	return b.leave(ctx, r.Name, published, known, resp.Warnings)
 }
 
+// unlessGone is err, unless another request has done the deletion meanwhile.
 func unlessGone(err error) error {
 	if errors.Is(err, rotation.ErrGone) {
 		return nil
@@ -167,7 +168,7 @@ func leftBehind(s *rotation.Secret) []string {
 	if err != nil {
 		return nil
 	}
-	return []string{"PostgreSQL keeps the users " + sample(config.Usernames) + " with the passwords they have; drop them, or set other passwords, if nobody is to use them"}
+	return []string{"PostgreSQL keeps the users " + roles.Sample(config.Usernames) + " with the passwords they have; drop them, or set other passwords, if nobody is to use them"}
 }
 
 const roleHelp = `

@@ -6,6 +6,7 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/connections"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
@@ -33,11 +34,11 @@ func (b *backend) pathRotateRootWrite(ctx context.Context, req *logical.Request,
 	if err != nil {
 		return nil, err
 	}
-	r, err := b.findConnection(ctx, d.Get("name").(string))
+	r, err := b.connections.Find(ctx, d.Get("name").(string))
 	if err != nil {
 		return nil, err
 	}
-	if err := b.checkAdminUnmanaged(ctx, *r.Snapshot().Secrets[adminSecret]); err != nil {
+	if err := b.connections.CheckAdmin(ctx, *r.Snapshot().Secrets[connections.Admin]); err != nil {
 		return nil, err
 	}
 	request := b.newRequest(req, rotation.KindRotate)

@@ -82,7 +82,7 @@ func (b *backend) pathSecretCreate(ctx context.Context, req *logical.Request, d 
 		if err != nil {
 			return nil, err
 		}
-		release, err := b.reserve(ctx, r.Name, added.Name, config)
+		release, err := b.connections.Reserve(ctx, r.Name, added.Name, config)
 		if err != nil {
 			return nil, err
 		}
@@ -105,12 +105,12 @@ func (b *backend) create(ctx context.Context, r *rotation.Role, request rotation
 	if err != nil {
 		return nil, err
 	}
-	if err := b.claimUsers(ctx, config); err != nil {
+	if err := b.connections.Claim(ctx, config); err != nil {
 		return nil, err
 	}
 	resp, err := b.perform(ctx, r, request, creationWait)
 	if s := r.Snapshot(); err != nil && s.Secrets[request.Added.Name] == nil && s.InFlight == nil {
-		for _, left := range b.releaseUsers(context.WithoutCancel(ctx), r.Name, request.Added) {
+		for _, left := range b.connections.Release(context.WithoutCancel(ctx), r.Name, request.Added) {
 			err = fmt.Errorf("%w; %s", err, left)
 		}
 	}
@@ -121,7 +121,7 @@ func (b *backend) create(ctx context.Context, r *rotation.Role, request rotation
 func (b *backend) draftSecret(r *rotation.Role, d *framework.FieldData) (*rotation.Secret, error) {
 	name, typeName := d.Get("name").(string), d.Get("type").(string)
 	if typeName == "" {
-		return nil, invalid("type", "is missing; the types are: %s", sample(b.types.names()))
+		return nil, invalid("type", "is missing; the types are: %s", roles.Sample(b.types.names()))
 	}
 	if err := errorsFirst(b.types.checkFields(d, typeName), b.types.checkFlat(r.Snapshot(), name, typeName)); err != nil {
 		return nil, err
@@ -198,7 +198,7 @@ func (b *backend) pathSecretUpdate(ctx context.Context, req *logical.Request, d 
 	if err := b.checkPolicy(ctx, d); err != nil {
 		return nil, err
 	}
-	if err := errorsFirst(b.checkOverlapEnd(ctx, r, d), b.checkNewStatements(r, d)); err != nil {
+	if err := errorsFirst(b.checkOverlapEnd(ctx, r, d), b.checkNewStatements(ctx, r, d)); err != nil {
 		return nil, err
 	}
 	next, err := b.nextFor(ctx, r, d)
@@ -220,7 +220,7 @@ func (b *backend) pathSecretUpdate(ctx context.Context, req *logical.Request, d 
 func (b *backend) reconfigured(r *rotation.Role, s *rotation.State, d *framework.FieldData) (*rotation.Secret, error) {
 	stored := s.Secrets[d.Get("name").(string)]
 	if stored == nil {
-		return nil, invalid("name", "role %s has no secret %q; it has: %s", r.Name, d.Get("name"), sample(s.Names()))
+		return nil, invalid("name", "role %s has no secret %q; it has: %s", r.Name, d.Get("name"), roles.Sample(s.Names()))
 	}
 	if err := b.types.checkUpdate(d, stored); err != nil {
 		return nil, err
@@ -261,7 +261,7 @@ func (b *backend) checkOverlapEnd(ctx context.Context, r *rotation.Role, d *fram
 
 // checkNewStatements refuses statements that would run as the administrator of a
 // connection that does not allow any.
-func (b *backend) checkNewStatements(r *rotation.Role, d *framework.FieldData) error {
+func (b *backend) checkNewStatements(ctx context.Context, r *rotation.Role, d *framework.FieldData) error {
 	stored := r.Snapshot().Secrets[d.Get("name").(string)]
 	statements, named := d.GetOk("rotation_statements")
 	if !named || stored == nil || stored.Type != databaseType {
@@ -271,12 +271,8 @@ func (b *backend) checkNewStatements(r *rotation.Role, d *framework.FieldData) e
 	if err != nil || slices.Equal(config.RotationStatements, statements.([]string)) {
 		return err
 	}
-	connection, err := b.connection(config.Connection)
-	if err != nil {
-		return err
-	}
 	config.RotationStatements = statements.([]string)
-	return b.checkStatementsAllowed(connection.Config.Access, config)
+	return b.connections.CheckStatements(ctx, config)
 }
 
 // checkUpdate refuses what an update cannot do.
@@ -325,7 +321,7 @@ func (b *backend) pathSecretDelete(ctx context.Context, req *logical.Request, d 
 	if err != nil || len(leftBehind(doomed)) == 0 {
 		return nil, unlessGone(err)
 	}
-	return &logical.Response{Warnings: append(leftBehind(doomed), b.releaseUsers(ctx, r.Name, doomed)...)}, nil
+	return &logical.Response{Warnings: append(leftBehind(doomed), b.connections.Release(ctx, r.Name, doomed)...)}, nil
 }
 
 const secretHelp = `

@@ -62,7 +62,7 @@ func (b *backend) rotationStatus(r *rotation.Role) map[string]any {
 		data["advice"] = b.drift.advice(r)
 	}
 	if data["advice"] == "" && !roles.IsConnection(r) {
-		data["advice"] = b.legacyAdvice(r)
+		data["advice"] = b.connections.LegacyAdvice(b.engine.Context, r)
 	}
 	if s.RotatesItself() {
 		data["next_vault_rotation"] = timestamp(s.Planned())

@@ -9,16 +9,21 @@ import (
 
 	"github.com/hashicorp/vault/sdk/framework"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/connections"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
 )
 
 // The types of secrets that have paths of their own, or users of databases.
 const (
-	databaseType = "database"
-	jwtType      = "jwt"
-	apiKeyType   = "api_key"
+	databaseType   = secret.DatabaseType
+	connectionType = connections.Type
+	jwtType        = "jwt"
+	apiKeyType     = "api_key"
 )
+
+// databaseConfig reads the configuration of a database secret.
+var databaseConfig = secret.DatabaseConfigOf
 
 // secretTypes are the types that a role's secrets can have, by name.
 type secretTypes map[string]secret.Type

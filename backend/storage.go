@@ -16,7 +16,6 @@ import (
 // The layout of the mount's storage.
 const (
 	configKey     = "config"
-	identityKey   = "mount"
 	historyPrefix = "history/"
 
 	destinationPrefix = "destination/"

@@ -9,6 +9,7 @@ import (
 
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/connections"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
@@ -120,7 +121,7 @@ func (s *server) adminValue() rotation.Material {
 	if err != nil || r == nil {
 		s.Fatalf("find the connection: %v", err)
 	}
-	return r.Snapshot().Secrets[adminSecret].Current.Material
+	return r.Snapshot().Secrets[connections.Admin].Current.Material
 }
 
 // TestTheAdministratorKeepsItsVerifier interrupts a rotation of the administrator's

@@ -1,6 +1,7 @@
 package roles
 
 import (
+	"context"
 	"errors"
 	"strings"
 
@@ -25,4 +26,33 @@ func Subject(r *rotation.Role) string {
 		return "connection"
 	}
 	return "role"
+}
+
+// Existing lists what there is instead of a name that there is not.
+func (g *Registry) Existing(ctx context.Context, prefix string) string {
+	all, err := g.All(ctx, prefix)
+	switch {
+	case len(all) == 0 && err != nil:
+		return "none that can be read"
+	case len(all) == 0:
+		return "none yet"
+	}
+	const most = 20
+	var names []string
+	for _, r := range all[:min(len(all), most)] {
+		names = append(names, r.Name)
+	}
+	if len(all) > most {
+		names = append(names, "…")
+	}
+	return strings.Join(names, ", ")
+}
+
+// Sample joins names, the first few when there are many.
+func Sample(names []string) string {
+	const most = 10
+	if len(names) > most {
+		return strings.Join(names[:most], ", ") + ", …"
+	}
+	return strings.Join(names, ", ")
 }

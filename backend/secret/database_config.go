@@ -3,8 +3,11 @@ package secret
 import (
 	"cmp"
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
 // DatabaseConfig configures a PostgreSQL login that an application uses.
@@ -50,6 +53,14 @@ const (
 	maxStatements     = 32
 	maxStatementBytes = 16 << 10
 )
+
+// DatabaseConfigOf reads the configuration of a database secret.
+func DatabaseConfigOf(s *rotation.Secret) (config DatabaseConfig, err error) {
+	if err := json.Unmarshal(s.Config, &config); err != nil {
+		return config, fmt.Errorf("decode secret %s: %w", s.Name, err)
+	}
+	return config, nil
+}
 
 // databaseSettings is a checked DatabaseConfig.
 type databaseSettings struct {

@@ -18,6 +18,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
 // Login is a user name and a password.
@@ -28,6 +30,11 @@ func (l Login) String() string { return l.Username }
 
 // GoString implements fmt.GoStringer without showing the password.
 func (l Login) GoString() string { return l.Username }
+
+// LoginOf is the login that a value is.
+func LoginOf(v *rotation.Value) Login {
+	return Login{Username: v.Material["username"], Password: v.Material["password"]}
+}
 
 // server is one PostgreSQL and how to log in to it.
 type server struct {

@@ -76,13 +76,16 @@ type Passwords interface {
 	Generate(ctx context.Context, policy string) (string, error)
 }
 
+// DatabaseType is the name of the type whose values are logins of users of PostgreSQL.
+const DatabaseType = "database"
+
 // Types returns the types that a role's secrets can have, by name. The type of a
 // connection's administrator is not among them: see NewAdmin.
 func Types(postgres *Postgres, passwords Passwords) map[string]Type {
 	return map[string]Type{
-		"database": &database{postgres: postgres, passwords: passwords},
-		"jwt":      jwtType{},
-		"api_key":  apiKey{},
-		"random":   random{passwords: passwords},
+		DatabaseType: &database{postgres: postgres, passwords: passwords},
+		"jwt":        jwtType{},
+		"api_key":    apiKey{},
+		"random":     random{passwords: passwords},
 	}
 }

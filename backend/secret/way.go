@@ -1,6 +1,7 @@
 package secret
 
 import (
+	"encoding/json"
 	"fmt"
 	"maps"
 	"regexp"
@@ -112,6 +113,14 @@ type ConnectionSettings struct {
 	WayNumber int `json:"way_number,omitempty"`
 	// EarlierWays are the ones before, by number, as long as a value may have them.
 	EarlierWays map[int]Way `json:"earlier_ways,omitempty"`
+}
+
+// ConnectionSettingsOf reads the configuration of a connection's administrator.
+func ConnectionSettingsOf(admin *rotation.Secret) (settings ConnectionSettings, err error) {
+	if err := json.Unmarshal(admin.Config, &settings); err != nil {
+		return settings, fmt.Errorf("decode connection: %w", err)
+	}
+	return settings, nil
 }
 
 // Validate returns an error that wraps rotation.ErrInvalid and names the field and

@@ -1,4 +1,4 @@
-package backend
+package connections
 
 import (
 	"context"
@@ -8,32 +8,39 @@ import (
 	"testing"
 	"time"
 
-	"github.com/hashicorp/vault/sdk/logical"
-
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
 )
 
+// newEngine is one whose roles are followed by m.
+func newEngine(t *testing.T, m *ManagedUsers, store rotation.Store) *rotation.Engine {
+	return &rotation.Engine{
+		Store: store, Now: time.Now, Changed: m.Note, Context: t.Context(),
+		Settings: func() rotation.Settings { return rotation.Settings{} },
+		Recorded: func(*rotation.Role, rotation.Record, rotation.Entry) {},
+	}
+}
+
 // TestManagedUsers follows roles as they come, change, cannot be read, and go.
 func TestManagedUsers(t *testing.T) {
-	b := newBackend(time.Now, secret.Types)
-	t.Cleanup(b.stop)
+	m := newManagedUsers()
+	engine := newEngine(t, m, nil)
 	note := func(name, config string) {
 		t.Helper()
 		state := &rotation.State{Schema: rotation.Schema, Secrets: map[string]*rotation.Secret{}}
 		if config != "" {
-			state.Secrets["db"] = &rotation.Secret{Name: "db", Type: databaseType, Config: json.RawMessage(config)}
+			state.Secrets["db"] = &rotation.Secret{Name: "db", Type: secret.DatabaseType, Config: json.RawMessage(config)}
 		}
-		r, err := b.engine.NewRole(roles.Prefix+name, name, state)
+		r, err := engine.NewRole(roles.Prefix+name, name, state)
 		if err != nil {
 			t.Fatal(err)
 		}
-		b.managed.note(r)
+		m.Note(r)
 	}
 	managed := func(user string, want ...string) {
 		t.Helper()
-		found, err := b.managed.named(user)
+		found, err := m.named(user)
 		var got []string
 		for _, f := range found {
 			got = append(got, f.connection+": "+f.manager())
@@ -53,48 +60,51 @@ func TestManagedUsers(t *testing.T) {
 	managed("c", "main: secret db of role one")
 
 	note("two", `{"connection": 7}`)
-	if _, err := b.managed.named("a"); err == nil {
+	if _, err := m.named("a"); err == nil {
 		t.Error("nobody is missed although the users of a role are not known")
 	}
-	b.managed.forget(roles.Prefix + "two")
+	m.Forget(roles.Prefix + "two")
 	note("one", "")
 	for _, user := range []string{"a", "b", "c"} {
 		managed(user)
 	}
-	if n := len(b.managed.byName) + len(b.managed.unread); n != 0 {
+	if n := len(m.byName) + len(m.unread); n != 0 {
 		t.Errorf("%d users are kept of roles that have none", n)
 	}
 }
 
-// silent is a store whose writes land, and are not answered.
+// silent keeps one state; its writes land, and are not answered.
 type silent struct {
 	rotation.Store
+	state   *rotation.State
 	answers bool
 }
 
+// Load implements rotation.Store.
+func (s *silent) Load(context.Context, string) (*rotation.State, error) { return s.state, nil }
+
 // Save implements rotation.Store.
-func (s *silent) Save(ctx context.Context, key string, state *rotation.State) error {
-	if err := s.Store.Save(ctx, key, state); err != nil || s.answers {
-		return err
+func (s *silent) Save(_ context.Context, _ string, state *rotation.State) error {
+	s.state = state
+	if s.answers {
+		return nil
 	}
 	return errors.New("no answer")
 }
 
+// Append implements rotation.Store.
+func (s *silent) Append(context.Context, string, rotation.Entry) error { return nil }
+
 // TestManagedUsersOfAStateInDoubt does not miss the users of a state of which it was
 // not known at first that it had been saved.
 func TestManagedUsersOfAStateInDoubt(t *testing.T) {
-	b := newBackend(time.Now, secret.Types)
-	t.Cleanup(b.stop)
-	var storage logical.Storage = newStorage()
-	b.storage.Store(&storage)
-	store := &silent{Store: b.engine.Store}
-	b.engine.Store = store
-	r, err := b.engine.NewRole(roles.Prefix+"r", "r", nil)
+	m, store := newManagedUsers(), &silent{}
+	r, err := newEngine(t, m, store).NewRole(roles.Prefix+"r", "r", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	rec := &rotation.Record{Results: make([]rotation.SecretResult, 1)}
-	db := rotation.Secret{Name: "db", Type: databaseType, Config: json.RawMessage(`{"connection": "main", "usernames": ["a"]}`), Pending: &rotation.Value{}}
+	db := rotation.Secret{Name: "db", Type: secret.DatabaseType, Config: json.RawMessage(`{"connection": "main", "usernames": ["a"]}`), Pending: &rotation.Value{}}
 	if err := r.ReplaceAdministrator(t.Context(), rec, 0, db, rotation.Policy{}); err == nil {
 		t.Fatal("a write that was not answered went well")
 	}
@@ -103,7 +113,7 @@ func TestManagedUsersOfAStateInDoubt(t *testing.T) {
 	if err := r.SetPolicy(t.Context(), nil, func(*rotation.State) error { return refused }); !errors.Is(err, refused) {
 		t.Fatal(err)
 	}
-	if found, err := b.managed.named("a"); len(found) != 1 || err != nil {
+	if found, err := m.named("a"); len(found) != 1 || err != nil {
 		t.Errorf("got %v and %v, want the user of the state that was saved", found, err)
 	}
 }

@@ -1,4 +1,4 @@
-package backend
+package connections
 
 import (
 	"context"
@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
 )
@@ -21,48 +22,50 @@ type identity struct {
 	id string
 }
 
+// identityKey is where it is stored.
+const identityKey = "mount"
+
 // storedIdentity is how it is stored.
 type storedIdentity struct {
 	ID string `json:"id"`
 }
 
 // mountID returns the id of the mount.
-func (b *backend) mountID(ctx context.Context) (string, error) {
-	b.identity.mu.Lock()
-	defer b.identity.mu.Unlock()
-	if b.identity.id != "" {
-		return b.identity.id, nil
+func (c *Set) mountID(ctx context.Context) (string, error) {
+	c.identity.mu.Lock()
+	defer c.identity.mu.Unlock()
+	if c.identity.id != "" {
+		return c.identity.id, nil
 	}
-	s := &store{b}
 	stored := storedIdentity{ID: uuid.NewString()}
-	found, err := s.Read(ctx, identityKey, &stored)
+	found, err := c.ports.Store.Read(ctx, identityKey, &stored)
 	if err != nil {
 		return "", fmt.Errorf("%w: read the id of the mount: %w", rotation.ErrStorage, err)
 	}
 	if !found {
-		err = s.Write(ctx, identityKey, stored)
+		err = c.ports.Store.Write(ctx, identityKey, stored)
 	}
 	if err != nil {
 		return "", fmt.Errorf("%w: keep the id of the mount: %w", rotation.ErrStorage, err)
 	}
-	b.identity.id = stored.ID
+	c.identity.id = stored.ID
 	return stored.ID, nil
 }
 
-// ownerOf implements secret.Owners.
-func (b *backend) ownerOf(ctx context.Context, connection, username string) (secret.Owner, error) {
-	id, err := b.mountID(ctx)
+// OwnerOf implements secret.Owners.
+func (c *Set) OwnerOf(ctx context.Context, connection, username string) (secret.Owner, error) {
+	id, err := c.mountID(ctx)
 	if err != nil {
 		return secret.Owner{}, err
 	}
-	owner := secret.Owner{Mount: id, Path: b.mountPath()}
-	managed, err := b.managed.named(username)
+	owner := secret.Owner{Mount: id, Path: c.ports.Mount()}
+	managed, err := c.Managed.named(username)
 	if err != nil {
 		return owner, fmt.Errorf("find out which secret manages %q: %w", username, err)
 	}
-	b.claims.mu.Lock()
-	defer b.claims.mu.Unlock()
-	for _, user := range b.claims.reserved {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, user := range c.reserved {
 		managed = append(managed, user)
 	}
 	for _, user := range managed {
@@ -73,14 +76,14 @@ func (b *backend) ownerOf(ctx context.Context, connection, username string) (sec
 	return owner, nil
 }
 
-// claimUsers has the server of a new secret tell others that its users are managed here.
-func (b *backend) claimUsers(ctx context.Context, config secret.DatabaseConfig) error {
-	_, err := b.postgres.Claim(ctx, config.Connection, config.Usernames, false)
+// Claim has the server of a new secret tell others that its users are managed here.
+func (c *Set) Claim(ctx context.Context, config secret.DatabaseConfig) error {
+	_, err := c.ports.Postgres.Claim(ctx, config.Connection, config.Usernames, false)
 	switch {
 	case errors.Is(err, secret.ErrOwned):
 		return invalid("usernames", "%v (nothing was changed)", err)
 	case err != nil:
-		return preflightError(err)
+		return unchanged(err)
 	}
 	return nil
 }
@@ -88,41 +91,41 @@ func (b *backend) claimUsers(ctx context.Context, config secret.DatabaseConfig) 
 // releaseTime bounds how long a deletion waits for a server.
 const releaseTime = 10 * time.Second
 
-// releaseUsers has the server of a secret that is gone no longer tell that its users are
+// Release has the server of a secret that is gone no longer tell that its users are
 // managed here. It returns what a person has to do where that did not work.
-func (b *backend) releaseUsers(ctx context.Context, role string, s *rotation.Secret) []string {
-	if s.Type != databaseType {
+func (c *Set) Release(ctx context.Context, role string, s *rotation.Secret) []string {
+	if s.Type != secret.DatabaseType {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, releaseTime)
 	defer cancel()
-	config, err := databaseConfig(s)
+	config, err := secret.DatabaseConfigOf(s)
 	var owner secret.Owner
 	if err == nil {
 		owner.Role, owner.Secret = role, s.Name
-		owner.Mount, err = b.mountID(ctx)
+		owner.Mount, err = c.mountID(ctx)
 	}
 	if err == nil {
-		err = b.postgres.Release(ctx, config.Connection, config.Usernames, owner)
+		err = c.ports.Postgres.Release(ctx, config.Connection, config.Usernames, owner)
 	}
 	if err == nil {
 		return nil
 	}
-	return []string{fmt.Sprintf("the comments on %s in PostgreSQL may go on saying that they are managed here, which keeps other mounts from managing them (%v): take the line out as a superuser, or write take_over to a connection of that mount", sample(config.Usernames), err)}
+	return []string{fmt.Sprintf("the comments on %s in PostgreSQL may go on saying that they are managed here, which keeps other mounts from managing them (%v): take the line out as a superuser, or write take_over to a connection of that mount", roles.Sample(config.Usernames), err)}
 }
 
 // takeOver makes users of other mounts this one's, by a connection that is about to be
 // stored. It returns what is to be recorded.
-func (b *backend) takeOver(ctx context.Context, name string, draft *connectionDraft, usernames []string) (issues []string, err error) {
+func (c *Set) takeOver(ctx context.Context, name string, d *draft, usernames []string) (issues []string, err error) {
 	for _, username := range usernames {
 		switch {
-		case username == draft.login().Username:
+		case username == secret.LoginOf(d.value()).Username:
 			return nil, invalid("take_over", "%q is the administrator of the connection", username)
-		case !draft.settings.AllowsUser(username):
+		case !d.settings.AllowsUser(username):
 			return nil, invalid("take_over", "%q is none of the users that the connection is for (allowed_usernames)", username)
 		}
 	}
-	at := b.by(draft)
+	at := c.by(d)
 	defer at.Close()
 	former, err := at.Claim(ctx, name, usernames, true)
 	if err != nil {
@@ -133,7 +136,7 @@ func (b *backend) takeOver(ctx context.Context, name string, draft *connectionDr
 		from = append(from, owner.String())
 	}
 	if len(from) == 0 {
-		return []string{fmt.Sprintf("no user of %s had another owner", sample(usernames))}, nil
+		return []string{fmt.Sprintf("no user of %s had another owner", roles.Sample(usernames))}, nil
 	}
-	return []string{fmt.Sprintf("took over %s, of which the owner was %s; that one is refused from now on", sample(usernames), strings.Join(from, "; "))}, nil
+	return []string{fmt.Sprintf("took over %s, of which the owner was %s; that one is refused from now on", roles.Sample(usernames), strings.Join(from, "; "))}, nil
 }

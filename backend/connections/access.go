@@ -1,0 +1,84 @@
+package connections
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
+)
+
+// checkAllowed refuses a new database secret that its connection is not for. What
+// the administrator of the mount would have to write is part of the error.
+func (c *Set) checkAllowed(ctx context.Context, role string, config secret.DatabaseConfig) error {
+	connection, err := c.Connection(ctx, config.Connection)
+	if err != nil {
+		return err
+	}
+	a := connection.Config.Access
+	if !a.AllowsRole(role) {
+		return invalid("connection", "%q is not for role %s (allowed_roles); to allow it, an administrator of the mount runs: %s", config.Connection, role, c.allowing(config, "allowed_roles", a.AllowedRoles, role))
+	}
+	for _, username := range config.Usernames {
+		if !a.AllowsUser(username) {
+			return invalid("usernames", "connection %q is not for user %q (allowed_usernames); to allow it, an administrator of the mount runs: %s", config.Connection, username, c.allowing(config, "allowed_usernames", a.AllowedUsernames, username))
+		}
+	}
+	return c.CheckStatements(ctx, config)
+}
+
+// allowing is the command that adds a name to a list of a connection.
+func (c *Set) allowing(config secret.DatabaseConfig, field string, names []string, name string) string {
+	list := strings.Join(append(slices.Clone(names), name), ",")
+	return fmt.Sprintf("vault write %sconnections/%s %s='%s'", c.ports.Mount(), config.Connection, field, strings.ReplaceAll(list, "'", `'\''`))
+}
+
+// CheckStatements refuses SQL that would run as the administrator of a connection that
+// does not say so.
+func (c *Set) CheckStatements(ctx context.Context, config secret.DatabaseConfig) error {
+	connection, err := c.Connection(ctx, config.Connection)
+	if err != nil || len(config.RotationStatements) == 0 || connection.Config.AllowRotationStatements {
+		return err
+	}
+	return invalid("rotation_statements", "would run as the administrator of connection %q, which does not allow them (allow_rotation_statements); to allow them, an administrator of the mount runs: vault write %sconnections/%s allow_rotation_statements=true", config.Connection, c.ports.Mount(), config.Connection)
+}
+
+// checkNarrowed refuses to leave a secret with a connection that is not for it. Of a
+// connection that never said whom it is for, the secrets that use it go on to.
+func checkNarrowed(a secret.Access, users []dependent) error {
+	if a.Legacy() {
+		return nil
+	}
+	for _, user := range users {
+		switch i := slices.IndexFunc(user.config.Usernames, func(name string) bool { return !a.AllowsUser(name) }); {
+		case !a.AllowsRole(user.role.Name):
+			return invalid("allowed_roles", "leaves out %s, whose secret %s uses the connection: name it as well, or delete the secret first", user.role.Name, user)
+		case i >= 0:
+			return invalid("allowed_usernames", "leaves out %q, which secret %s manages: name it as well, or delete the secret first", user.config.Usernames[i], user)
+		case len(user.config.RotationStatements) > 0 && !a.AllowRotationStatements:
+			return invalid("allow_rotation_statements", "is not true, and secret %s has rotation_statements: set it to true, or take them out of the secret first", user)
+		}
+	}
+	return nil
+}
+
+// LegacyAdvice names what to write where a role uses connections that do not say whom
+// they are for; "" if there are none.
+func (c *Set) LegacyAdvice(ctx context.Context, r *rotation.Role) string {
+	for _, name := range r.Snapshot().Names() {
+		s := r.Snapshot().Secrets[name]
+		if s.Type != secret.DatabaseType {
+			continue
+		}
+		config, err := secret.DatabaseConfigOf(s)
+		if err != nil {
+			continue
+		}
+		if connection, err := c.Connection(ctx, config.Connection); err == nil && connection.Config.Legacy() {
+			return fmt.Sprintf("connection %s was made before it could say whom it is for: the secrets that use it go on to, and no others may. An administrator of the mount names them by writing allowed_roles=%s,… to connections/%s", config.Connection, r.Name, config.Connection)
+		}
+	}
+	return ""
+}
