@@ -45,9 +45,7 @@ func TestAMovedConnection(t *testing.T) {
 	if now := m.read("creds/r", nil); now["version"] != before["version"] || now["one_port"] != before["one_port"] || now["two_connection_string"] != before["two_connection_string"] {
 		t.Errorf("a way that was not proven is told: %v", m.ways())
 	}
-	if err := first.Heal(); err != nil {
-		t.Fatal(err)
-	}
+	// It goes on to hang: where it answers, it may be proven and told before the next change.
 	resp, err := m.try(logical.UpdateOperation, "connections/main", d("port", second.Port))
 	if m.must(resp, err); resp == nil || len(resp.Warnings) != 1 || !strings.Contains(resp.Warnings[0], "r/one, r/two are told the new way") {
 		t.Errorf("the write answers %v", resp)
