@@ -123,7 +123,10 @@ func (b *backend) draftSecret(r *rotation.Role, d *framework.FieldData) (*rotati
 	if typeName == "" {
 		return nil, invalid("type", "is missing; the types are: %s", roles.Sample(b.types.names()))
 	}
-	if err := errorsFirst(b.types.checkFields(d, typeName), b.types.checkFlat(r.Snapshot(), name, typeName)); err != nil {
+	if err := b.types.checkFields(d, typeName); err != nil {
+		return nil, err
+	}
+	if err := b.types.checkFlat(r.Snapshot(), name, typeName); err != nil {
 		return nil, err
 	}
 	config, err := b.types.take(d, typeName, nil)
