@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 )
@@ -63,5 +64,6 @@ func (v *Vault) state(ctx context.Context) string {
 	if err != nil {
 		return said + ", " + err.Error()
 	}
+	slices.Sort(voters)
 	return fmt.Sprintf("%s, voters %v", said, voters)
 }

@@ -218,7 +218,7 @@ func checkReport(t *testing.T, c *cluster, down *Vault) {
 			wants = append(wants, v.ID+": it does not run")
 		}
 	}
-	wants = append(wants, "voters [smvm-1 smvm-2 smvm-3]", "storage.raft: election won")
+	wants = append(wants, "voters [smvm-1 smvm-2 smvm-3]", "storage.raft: ")
 	ctx, cancel := context.WithTimeout(t.Context(), startTimeout)
 	defer cancel()
 	must(t, Eventually(ctx, "a whole report", func(ctx context.Context) error {
