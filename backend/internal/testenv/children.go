@@ -67,11 +67,11 @@ func waitGone(pids []int) error {
 // no context: cleaning up goes on when everything else has ended.
 func waitUntil(pids []int, what string, done func(pid int) bool) error {
 	deadline := time.Now().Add(stopTimeout)
-	for slices.ContainsFunc(pids, func(pid int) bool { return !done(pid) }) {
+	for pause := shortestPause; slices.ContainsFunc(pids, func(pid int) bool { return !done(pid) }); pause = nextPause(pause) {
 		if time.Now().After(deadline) {
 			return fmt.Errorf("wait for processes %v to %s: they have not after %s", pids, what, stopTimeout)
 		}
-		time.Sleep(pollInterval)
+		time.Sleep(pause)
 	}
 	return nil
 }

@@ -11,14 +11,20 @@ import (
 	"time"
 )
 
-// pollInterval is the pause between two attempts of Eventually.
-const pollInterval = 50 * time.Millisecond
+// A pause between two attempts of Eventually is twice as long as the one before, because
+// what happens in a moment is not to be waited for longer.
+const (
+	shortestPause = time.Millisecond
+	longestPause  = 50 * time.Millisecond
+)
+
+func nextPause(pause time.Duration) time.Duration { return min(2*pause, longestPause) }
 
 // Eventually calls check until it returns nil, at most until ctx ends, with a
 // short pause in between. Its error names what was waited for, the last error
 // of check, and how ctx ended. ctx needs a deadline.
 func Eventually(ctx context.Context, what string, check func(context.Context) error) error {
-	for {
+	for pause := shortestPause; ; pause = nextPause(pause) {
 		err := check(ctx)
 		if err == nil {
 			return nil
@@ -26,7 +32,7 @@ func Eventually(ctx context.Context, what string, check func(context.Context) er
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("wait for %s: %w (last: %w)", what, context.Cause(ctx), err)
-		case <-time.After(pollInterval):
+		case <-time.After(pause):
 		}
 	}
 }
