@@ -327,11 +327,13 @@ func TestBadDestinations(t *testing.T) {
 	}
 	m.refused(logical.DeleteOperation, "destinations/aws", nil, "name", "default")
 	sm.Set("theirs", "somebody-elses")
+	first := m.newest("default", "publish")
 	m.write("destinations/fine", m.inAWS(sm, "values", "fine={{api_key}}"))
 	m.write("roles/default", d("destinations", "aws,fine"))
 	if found := fmt.Sprint(m.read("verify", nil)["findings"]); !strings.Contains(found, "destination fine needs") || !strings.Contains(found, "CreateSecret, TagResource, PutSecretValue and UpdateSecretVersionStage") {
 		t.Errorf("of what is not tried verify says %s", found)
 	}
+	m.eventually("the record of the publication, which comes last", func() bool { return m.newest("default", "publish") != first })
 	m.refused(logical.UpdateOperation, "destinations/other", m.inAWS(sm, "values", "theirs={{api_key}}"), "theirs", "adopt=true", "verify=false")
 	shown := m.read("destinations/aws", nil)
 	if shown["secret_access_key"] != nil || shown["secret_access_key_set"] != true || !slices.Equal(shown["roles"].([]string), []string{"default"}) {
