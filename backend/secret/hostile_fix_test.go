@@ -70,8 +70,6 @@ type victim struct {
 	court *court
 	// users are those of the application, and their owner.
 	users []string
-	// watch is the superuser's, whose names mean what everybody means by them.
-	watch *pgx.Conn
 }
 
 // victim makes one whose database, users and owner have these names.
@@ -81,9 +79,6 @@ func (c *court) victim(t *testing.T, names []string, f fault) *victim {
 	b.sql("CREATE DATABASE %s TEMPLATE trapped", quoteName(names[0]))
 	b.sql("REVOKE CONNECT ON DATABASE %s FROM PUBLIC", quoteName(names[0]))
 	v := &victim{patient: newPatientOf(t, c.pg, names[0], names[1], names[2], names[3], f), court: c, users: names[1:4]}
-	var err error
-	v.watch, err = c.pg.Connect(t.Context(), names[0], map[string]string{"search_path": "pg_catalog"})
-	must(t, err)
 	t.Cleanup(v.bury)
 	v.sql("ALTER ROLE %s PASSWORD %s", v.names.Replace("{a}"), quoteLiteral(v.userPassword))
 	for range f.sessions {
@@ -110,7 +105,6 @@ func (v *victim) arm(database string) {
 
 // bury frees the names for the next one.
 func (v *victim) bury() {
-	_ = v.watch.Close(context.Background())
 	v.sql("DROP DATABASE IF EXISTS %s WITH (FORCE)", quoteName(v.databaseName))
 	var roles []string
 	for _, role := range append(slices.Clone(v.users), v.admin.Username, ownerName(role{name: v.users[0]})) {
@@ -125,13 +119,16 @@ func (v *victim) bury() {
 // run pastes a text into psql, and sees that nothing was done that was not meant.
 func (v *victim) run(text string, args ...string) {
 	v.t.Helper()
-	before := v.calls()
+	watch, err := v.pg.Connect(v.t.Context(), v.databaseName, map[string]string{"search_path": "pg_catalog"})
+	must(v.t, err)
+	defer watch.Close(context.Background()) //nolint:errcheck // nothing depends on it
+	before := v.calls(watch)
 	v.psql(text, append(args, "-v", "v=1; ALTER ROLE mallory SUPERUSER; SELECT 1")...)
-	if calls := v.calls() - before; calls > 0 {
+	if calls := v.calls(watch) - before; calls > 0 {
 		v.t.Errorf("%d calls of traps by\n%s", calls, text)
 	}
 	var super, member bool
-	must(v.t, v.watch.QueryRow(v.t.Context(), `SELECT EXISTS (SELECT FROM pg_roles WHERE rolsuper AND rolname = ANY ($1)),
+	must(v.t, watch.QueryRow(v.t.Context(), `SELECT EXISTS (SELECT FROM pg_roles WHERE rolsuper AND rolname = ANY ($1)),
 		EXISTS (SELECT FROM pg_auth_members m JOIN pg_roles g ON g.oid = m.roleid JOIN pg_roles u ON u.oid = m.member WHERE g.rolname = 'crown' OR 'mallory' IN (g.rolname, u.rolname))`,
 		[]string{v.users[0], v.users[1], "mallory"}).Scan(&super, &member))
 	if super {
@@ -142,10 +139,11 @@ func (v *victim) run(text string, args ...string) {
 	}
 }
 
-// calls is how often a trap was stepped on.
-func (v *victim) calls() (count int) {
+// calls is how often a trap was stepped on, asked where names mean what everybody means
+// by them.
+func (v *victim) calls(watch *pgx.Conn) (count int) {
 	v.t.Helper()
-	must(v.t, v.watch.QueryRow(v.t.Context(), "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM trap.calls").Scan(&count))
+	must(v.t, watch.QueryRow(v.t.Context(), "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM trap.calls").Scan(&count))
 	return count
 }
 
