@@ -9,6 +9,7 @@ import (
 
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/audit"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
@@ -101,7 +102,7 @@ func TestExportIsBounded(t *testing.T) {
 		if len(part) == 0 {
 			break
 		}
-		if text, _ := json.Marshal(part); len(text) > maxExportBytes+100_000 {
+		if text, _ := json.Marshal(part); len(text) > audit.MaxBytes+100_000 {
 			t.Errorf("an answer of %d bytes", len(text))
 		}
 		sum, after = sum+len(part), int(part[len(part)-1]["sequence"].(float64))

@@ -3,6 +3,7 @@ package backend
 import (
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"maps"
 	"os"
@@ -16,6 +17,8 @@ import (
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
+
+var update = flag.Bool("update", false, "write what is in testdata anew")
 
 // TestFixtureOfThisVersion keeps what the storage of a mount looks like when this
 // version wrote it, for all later ones to read. A new version gets a directory of

@@ -81,3 +81,10 @@ func oneLine(text string) string { return strings.Join(strings.Fields(text), " "
 func listResponse(names []string, info map[string]any) *logical.Response {
 	return logical.ListResponseWithInfo(names, info)
 }
+
+// textResponse answers bytes as they are, not as JSON.
+func textResponse(contentType string, body []byte) *logical.Response {
+	return &logical.Response{Data: map[string]any{
+		logical.HTTPStatusCode: http.StatusOK, logical.HTTPContentType: contentType, logical.HTTPRawBody: body,
+	}}
+}

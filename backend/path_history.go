@@ -8,6 +8,7 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/audit"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
@@ -59,7 +60,7 @@ func historyQuery(nameOf string) map[string]*framework.FieldSchema {
 	fields := map[string]*framework.FieldSchema{
 		"format": {Type: framework.TypeString, Default: "json", Query: true, Description: "json, or jsonl for the entries, oldest first, each as a line of JSON: what history/:role/:id answers."},
 		"after":  {Type: framework.TypeInt, Query: true, Description: "With jsonl: begin after the entry with this sequence number; with the oldest that is kept by default."},
-		"limit":  {Type: framework.TypeInt, Default: maxExport, Query: true, Description: "With jsonl: number of lines, at most 1000. There may be fewer; the export is at its end when there are none."},
+		"limit":  {Type: framework.TypeInt, Default: audit.MaxLines, Query: true, Description: "With jsonl: number of lines, at most 1000. There may be fewer; the export is at its end when there are none."},
 	}
 	if nameOf != "" {
 		fields[nameOf] = nameField("Whose history.")
@@ -92,6 +93,33 @@ func (b *backend) findHistory(ctx context.Context, prefix, name string) (*rotati
 	return r, nil
 }
 
+// export is a part of a history, to be read as JSON Lines.
+type export struct{ after, limit int }
+
+// takeExport reads which entries are asked for; nil if none are.
+func takeExport(d *framework.FieldData) (*export, error) {
+	switch format := d.Get("format").(string); format {
+	case "json":
+		for _, name := range []string{"after", "limit"} {
+			if _, given := d.GetOk(name); given {
+				return nil, invalid(name, "is for format=jsonl only")
+			}
+		}
+		return nil, nil
+	case "jsonl":
+	default:
+		return nil, invalid("format", "is %q; it must be json or jsonl", format)
+	}
+	e := &export{after: d.Get("after").(int), limit: d.Get("limit").(int)}
+	if e.after < 0 {
+		return nil, invalid("after", "is %d; it must be the sequence number of an entry, or 0", e.after)
+	}
+	if e.limit < 1 || e.limit > audit.MaxLines {
+		return nil, invalid("limit", "is %d; it must be from 1 to %d", e.limit, audit.MaxLines)
+	}
+	return e, nil
+}
+
 // historyRead corresponds to READ on history/:role.
 func historyRead(find historian) framework.OperationFunc {
 	return func(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
@@ -104,7 +132,8 @@ func historyRead(find historian) framework.OperationFunc {
 			return nil, err
 		}
 		if export != nil {
-			return export.answer(ctx, r)
+			text, err := audit.Export(ctx, r, export.after, export.limit)
+			return textResponse("application/x-ndjson", text), err
 		}
 		h, entries, err := r.Entries(ctx)
 		if err != nil {

@@ -2,14 +2,13 @@ package backend
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/audit"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/check"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
-	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
 func (b *backend) pathHistoryRecord() *framework.Path {
@@ -91,45 +90,20 @@ func recordRead(find historian) framework.OperationFunc {
 		if err != nil {
 			return nil, err
 		}
-		e, rec, err := r.Find(ctx, d.Get("id").(string))
+		if format == "markdown" {
+			timeline, err := audit.Load(ctx, r, d.Get("id").(string))
+			if err != nil || timeline == nil {
+				return nil, err
+			}
+			return &logical.Response{Data: map[string]any{"markdown": timeline.Markdown(check.Latencies)}}, nil
+		}
+		e, _, err := r.Find(ctx, d.Get("id").(string))
 		if err != nil || e == nil {
 			return nil, err
 		}
-		if format == "markdown" {
-			return recordToFile(ctx, r, rec, *e)
-		}
-		data, err := recordData(*e)
+		data, err := audit.Fields(*e)
 		return &logical.Response{Data: data}, err
 	}
-}
-
-// recordToFile answers the record as markdown, with what came of it since.
-func recordToFile(ctx context.Context, r *rotation.Role, rec rotation.Record, e rotation.Entry) (*logical.Response, error) {
-	s, err := tell(ctx, r, rec, e)
-	if err != nil {
-		return nil, err
-	}
-	return &logical.Response{Data: map[string]any{"markdown": s.markdown()}}, nil
-}
-
-// recordData is an entry as it is answered. The canonical text is what the hash
-// covers, after the previous hash and a newline, so that anybody can check it.
-func recordData(e rotation.Entry) (map[string]any, error) {
-	rec, err := e.Decode()
-	if err != nil {
-		return nil, err
-	}
-	data := map[string]any{}
-	if err := json.Unmarshal(e.Record, &data); err != nil {
-		return nil, fmt.Errorf("decode record: %w", err)
-	}
-	// The vault command keeps these two names for the request that asks.
-	data["rotation_id"], data["vault_request_id"] = rec.ID, rec.RequestID
-	delete(data, "id")
-	delete(data, "request_id")
-	data["sequence"], data["hash"], data["previous_hash"] = e.Sequence, e.Hash, e.PreviousHash
-	data["canonical"] = string(e.Record)
-	return data, nil
 }
 
 const recordHelp = `

@@ -135,12 +135,9 @@ func isURL(issuer string) bool {
 // do not read together again.
 func document(contentType string, body []byte, fresh time.Duration) *logical.Response {
 	fresh -= rand.N(fresh/10 + 1) //nolint:gosec // It spreads load, and is no secret.
-	return &logical.Response{Data: map[string]any{
-		logical.HTTPStatusCode:         http.StatusOK,
-		logical.HTTPContentType:        contentType,
-		logical.HTTPRawBody:            body,
-		logical.HTTPCacheControlHeader: fmt.Sprintf("public, max-age=%d", seconds(fresh)),
-	}}
+	resp := textResponse(contentType, body)
+	resp.Data[logical.HTTPCacheControlHeader] = fmt.Sprintf("public, max-age=%d", seconds(fresh))
+	return resp
 }
 
 const jwksHelp = `

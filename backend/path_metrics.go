@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"net/http"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
@@ -39,11 +38,7 @@ func (b *backend) pathMetricsRead(context.Context, *logical.Request, *framework.
 			return nil, fmt.Errorf("encode metrics: %w", err)
 		}
 	}
-	return &logical.Response{Data: map[string]any{
-		logical.HTTPStatusCode:  http.StatusOK,
-		logical.HTTPContentType: string(format),
-		logical.HTTPRawBody:     text.Bytes(),
-	}}, nil
+	return textResponse(string(format), text.Bytes()), nil
 }
 
 const metricsHelp = `

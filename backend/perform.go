@@ -10,6 +10,7 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/audit"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
@@ -23,7 +24,7 @@ const (
 
 // actor is who makes a request, as Vault knows them.
 func actor(req *logical.Request) rotation.Actor {
-	return rotation.Actor{DisplayName: visible(req.DisplayName), EntityID: req.EntityID}
+	return rotation.Actor{DisplayName: audit.Visible(req.DisplayName), EntityID: req.EntityID}
 }
 
 // newRequest asks for an operation on behalf of whoever made req.

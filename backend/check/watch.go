@@ -2,6 +2,7 @@ package check
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"sync"
@@ -24,6 +25,16 @@ type Watch struct {
 	Baseline time.Duration `json:"baseline_ns,omitempty"`
 	// Latency is the same after it.
 	Latency time.Duration `json:"latency_ns,omitempty"`
+}
+
+// Latencies returns the latencies before and after a rotation that a stored watch has
+// measured: zero for what it has not, and of what is no watch.
+func Latencies(data json.RawMessage) (before, after time.Duration) {
+	var w Watch
+	if json.Unmarshal(data, &w) != nil {
+		return 0, 0
+	}
+	return w.Baseline, w.Latency
 }
 
 // Verdict is what a watch has come to.

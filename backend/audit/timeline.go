@@ -1,4 +1,7 @@
-package backend
+// Package audit reads what a history has recorded, for people and for other programs:
+// an operation with what came of it later, as the record that a rotation procedure
+// asks for, and entries as JSON Lines. It changes nothing.
+package audit
 
 import (
 	"context"
@@ -7,8 +10,16 @@ import (
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
-// story is an operation with what came of it later.
-type story struct {
+// History is what records are read from: a role, a connection, or the configuration.
+type History interface {
+	// Find returns the entry of the operation with that id, nil if there is none.
+	Find(ctx context.Context, id string) (*rotation.Entry, rotation.Record, error)
+	// Since returns the oldest entries after that sequence number, at most so many.
+	Since(ctx context.Context, sequence, most int) ([]rotation.Entry, error)
+}
+
+// Timeline is an operation with what came of it later.
+type Timeline struct {
 	rotation.Record
 	entry rotation.Entry
 	// later are the records of what followed the commit, of what undid or overtook
@@ -22,15 +33,20 @@ type story struct {
 	replaced map[string]int
 }
 
-// storyPage is how many entries are read at a time.
-const storyPage = 16
+// pageSize is how many entries are read at a time.
+const pageSize = 16
 
-// tell reads on from the entry of an operation to the end of its story, or to the
-// end of the history.
-func tell(ctx context.Context, r *rotation.Role, rec rotation.Record, e rotation.Entry) (*story, error) {
-	s := newStory(rec, e)
+// Load returns the timeline of the operation with that id; nil if there is none. It
+// reads on from the entry of the operation to the end of its timeline, or to the end
+// of the history.
+func Load(ctx context.Context, r History, id string) (*Timeline, error) {
+	e, rec, err := r.Find(ctx, id)
+	if err != nil || e == nil {
+		return nil, err
+	}
+	s := newTimeline(rec, *e)
 	for after := e.Sequence; s.open(); {
-		entries, err := r.Since(ctx, after, storyPage)
+		entries, err := r.Since(ctx, after, pageSize)
 		if err != nil || len(entries) == 0 {
 			return s, err
 		}
@@ -46,8 +62,8 @@ func tell(ctx context.Context, r *rotation.Role, rec rotation.Record, e rotation
 	return s, nil
 }
 
-func newStory(rec rotation.Record, e rotation.Entry) *story {
-	s := &story{Record: rec, entry: e, replaced: map[string]int{}}
+func newTimeline(rec rotation.Record, e rotation.Entry) *Timeline {
+	s := &Timeline{Record: rec, entry: e, replaced: map[string]int{}}
 	if rec.Outcome != rotation.OutcomeCompleted {
 		return s
 	}
@@ -67,17 +83,17 @@ func replaces(rec rotation.Record) bool {
 	return rec.Outcome == rotation.OutcomeCompleted && (rec.Kind == rotation.KindRotate || rec.Kind == rotation.KindRollback)
 }
 
-func (s *story) await(rec rotation.Record) {
+func (s *Timeline) await(rec rotation.Record) {
 	if rec.Open() && rec.Kind != rotation.KindFollow {
 		s.awaited = append(s.awaited, rec.ID)
 	}
 }
 
 // open reports whether there is more to come.
-func (s *story) open() bool { return len(s.awaited)+len(s.replaced) > 0 }
+func (s *Timeline) open() bool { return len(s.awaited)+len(s.replaced) > 0 }
 
-// take adds a later record to the story if it belongs there.
-func (s *story) take(rec rotation.Record) {
+// take adds a later record to the timeline if it belongs there.
+func (s *Timeline) take(rec rotation.Record) {
 	if !s.open() {
 		return
 	}
@@ -90,7 +106,7 @@ func (s *story) take(rec rotation.Record) {
 // follows reports whether a record is about what followed, or ended it: another
 // commit ends what followed the one before. A rollback that did not complete is
 // tried again.
-func (s *story) follows(rec rotation.Record) bool {
+func (s *Timeline) follows(rec rotation.Record) bool {
 	if len(s.awaited) == 0 {
 		return false
 	}
@@ -111,7 +127,7 @@ func (s *story) follows(rec rotation.Record) bool {
 // ends reports whether a record ends the life of a replaced value: it is retired,
 // it is current again, another one takes its place as the previous one, or the
 // secret is forgotten.
-func (s *story) ends(rec rotation.Record) bool {
+func (s *Timeline) ends(rec rotation.Record) bool {
 	ending := []rotation.Kind{rotation.KindRetire, rotation.KindDelete}
 	if !replaces(rec) && !slices.Contains(ending, rec.Kind) {
 		return false

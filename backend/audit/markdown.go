@@ -1,4 +1,4 @@
-package backend
+package audit
 
 import (
 	"encoding/json"
@@ -15,8 +15,8 @@ type paper struct{ strings.Builder }
 
 func (d *paper) line(format string, args ...any) { _, _ = fmt.Fprintf(d, format+"\n", args...) }
 
-// markdown renders a story as the record that the manual procedure asks for.
-func (s *story) markdown() string {
+// Markdown renders a timeline as the record that the manual procedure asks for.
+func (s *Timeline) Markdown(latencies Latencies) string {
 	var d paper
 	d.line("# Secret Rotation Audit\n")
 	s.event(&d)
@@ -26,7 +26,7 @@ func (s *story) markdown() string {
 	}
 	s.changes(&d)
 	d.line("\n## Verification Results")
-	s.verification(&d)
+	s.verification(&d, latencies)
 	d.line("\n## Issues and Resolutions")
 	s.issues(&d)
 	if len(s.later) > 0 {
@@ -41,7 +41,7 @@ func (s *story) markdown() string {
 	return d.String()
 }
 
-func (s *story) event(d *paper) {
+func (s *Timeline) event(d *paper) {
 	d.line("## Rotation Event")
 	d.line("- Date: %s", s.Started.UTC().Format(time.RFC3339))
 	d.line("- Operation: %s of role %s: %s", s.Kind, plain(s.Role), outcomeText(s.Outcome))
@@ -55,7 +55,7 @@ func (s *story) event(d *paper) {
 }
 
 // changes tells what was configured otherwise.
-func (s *story) changes(d *paper) {
+func (s *Timeline) changes(d *paper) {
 	if len(s.Changes) == 0 {
 		return
 	}
@@ -78,7 +78,7 @@ func valueText(value any) string {
 }
 
 // issues tells what went wrong, and what was done about it.
-func (s *story) issues(d *paper) {
+func (s *Timeline) issues(d *paper) {
 	for _, issue := range s.Issues {
 		d.line("- %s", plain(issue))
 	}
@@ -95,7 +95,7 @@ func (s *story) issues(d *paper) {
 }
 
 // undone is the rollback that took back what the operation did, nil if none has.
-func (s *story) undone() *rotation.Record {
+func (s *Timeline) undone() *rotation.Record {
 	for i := range s.later {
 		if rec := &s.later[i]; rec.Kind == rotation.KindRollback && rec.Outcome == rotation.OutcomeCompleted {
 			return rec
@@ -121,7 +121,7 @@ func followedText(rec rotation.Record) string {
 
 // nextSteps tells when the next rotation is and whose it is. The last two lines
 // of the procedure's record are for people.
-func (s *story) nextSteps(d *paper) {
+func (s *Timeline) nextSteps(d *paper) {
 	d.line("- Next rotation: %s", nextText(s.NextRotation))
 	if s.NextRotation.IsZero() {
 		d.line("- Responsible: whoever rotates it by hand")
@@ -137,10 +137,10 @@ var markup = strings.NewReplacer(`\`, `\\`, "<", "&lt;", "[", `\[`, "`", "\\`")
 
 // plain keeps what people wrote from changing the shape of the document, and from
 // being more than text in it.
-func plain(text string) string { return markup.Replace(visible(text)) }
+func plain(text string) string { return markup.Replace(Visible(text)) }
 
-// visible is a text without what nobody sees, in one line.
-func visible(text string) string {
+// Visible is a text without what nobody sees, in one line.
+func Visible(text string) string {
 	text = strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) || unicode.Is(unicode.Cf, r) {
 			return ' '

@@ -1,4 +1,4 @@
-package backend
+package audit
 
 import (
 	"encoding/json"
@@ -6,16 +6,15 @@ import (
 	"strings"
 	"time"
 
-	"github.com/smvm/vault-plugin-secrets-smvm/backend/check"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
 // verification tells, under the procedure's four headings, how it was found out
 // that the values work and that those from before do not any more.
-func (s *story) verification(d *paper) {
+func (s *Timeline) verification(d *paper, latencies Latencies) {
 	s.functional(d)
 	s.security(d)
-	s.performance(d)
+	s.performance(d, latencies)
 	s.integration(d)
 }
 
@@ -41,7 +40,7 @@ func (v verdict) worse(other verdict) verdict {
 
 // functional lists every step: each value was used for real before it became
 // current.
-func (s *story) functional(d *paper) {
+func (s *Timeline) functional(d *paper) {
 	v := passed
 	for _, r := range s.Results {
 		for _, step := range r.Steps {
@@ -73,7 +72,7 @@ func stepText(step rotation.Step) string {
 
 // security tells what became of the values that were replaced: at the end of the
 // overlap their targets have to refuse them.
-func (s *story) security(d *paper) {
+func (s *Timeline) security(d *paper) {
 	v, lines := verdict("no value was replaced"), []string{}
 	for _, r := range s.Results {
 		if r.From == 0 || !replaces(s.Record) {
@@ -93,7 +92,7 @@ func (s *story) security(d *paper) {
 
 // end tells how the life of a replaced value ended. A retirement that failed is
 // tried again, so the last one counts.
-func (s *story) end(replaced rotation.SecretResult) (verdict, []string) {
+func (s *Timeline) end(replaced rotation.SecretResult) (verdict, []string) {
 	of := fmt.Sprintf("%s: version %d", replaced.Secret, replaced.From)
 	v, lines := verdict(""), []string{}
 	for _, rec := range s.later {
@@ -128,20 +127,24 @@ func outcomeVerdict(o rotation.Outcome) verdict {
 	return failed
 }
 
+// Latencies returns what a check has measured before and after an operation, by the
+// data of its task: zero for what it has not.
+type Latencies func(data json.RawMessage) (before, after time.Duration)
+
 // performance tells the latencies that checks have measured.
-func (s *story) performance(d *paper) {
+func (s *Timeline) performance(d *paper, latencies Latencies) {
 	var lines []string
 	v := passed
 	for _, t := range s.tasks() {
-		var w check.Watch
-		if json.Unmarshal(t.Data, &w) != nil || w.Baseline == 0 {
+		before, after := latencies(t.Data)
+		if before == 0 {
 			continue
 		}
-		after := "not measured after it"
-		if w.Latency > 0 {
-			after = "after it " + w.Latency.Round(100*time.Microsecond).String()
+		then := "not measured after it"
+		if after > 0 {
+			then = "after it " + after.Round(100*time.Microsecond).String()
 		}
-		lines = append(lines, fmt.Sprintf("%s: before the rotation %s, %s", t.Name, w.Baseline.Round(100*time.Microsecond), after))
+		lines = append(lines, fmt.Sprintf("%s: before the rotation %s, %s", t.Name, before.Round(100*time.Microsecond), then))
 		v = v.worse(s.judge(t))
 	}
 	if len(lines) == 0 {
@@ -155,7 +158,7 @@ func (s *story) performance(d *paper) {
 
 // integration tells what was asked of the world around: checks before and after
 // the cut-over, with what they saw.
-func (s *story) integration(d *paper) {
+func (s *Timeline) integration(d *paper) {
 	tasks, v := s.tasks(), passed
 	for _, t := range tasks {
 		v = v.worse(s.judge(t))
@@ -170,7 +173,7 @@ func (s *story) integration(d *paper) {
 }
 
 // tasks are what surrounded the operation, each as it was recorded last.
-func (s *story) tasks() []rotation.Task {
+func (s *Timeline) tasks() []rotation.Task {
 	tasks := s.Tasks
 	for _, rec := range s.later {
 		if rec.Kind == rotation.KindFollow && rec.Follows == s.ID {
@@ -183,7 +186,7 @@ func (s *story) tasks() []rotation.Task {
 // judge says how a task ended. A required one that failed is not recorded as
 // ended, but named as the reason of the rollback, which the engine then writes
 // itself: what a person writes there is no verdict.
-func (s *story) judge(t rotation.Task) verdict {
+func (s *Timeline) judge(t rotation.Task) verdict {
 	if undone := s.undone(); !t.Done && undone != nil {
 		if undone.Trigger == rotation.TriggerCheck && strings.Contains(undone.Reason, t.Name+": ") {
 			return failed

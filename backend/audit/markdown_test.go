@@ -1,4 +1,4 @@
-package backend
+package audit
 
 import (
 	"flag"
@@ -7,8 +7,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
@@ -47,7 +45,7 @@ func records() map[string]rotation.Record {
 
 func TestMarkdown(t *testing.T) {
 	for name, rec := range records() {
-		got := newStory(rec, rotation.Entry{Sequence: 12, Hash: strings.Repeat("ab", 32)}).markdown()
+		got := newTimeline(rec, rotation.Entry{Sequence: 12, Hash: strings.Repeat("ab", 32)}).Markdown(nil)
 		golden := filepath.Join("testdata", name+".md")
 		if *update {
 			if err := os.WriteFile(golden, []byte(got), 0o600); err != nil {
@@ -60,47 +58,6 @@ func TestMarkdown(t *testing.T) {
 		}
 		if got != string(want) {
 			t.Errorf("the record %s is\n%s\nwant\n%s", name, got, want)
-		}
-	}
-}
-
-// TestHostileText writes it where people may write, and reads it back.
-func TestHostileText(t *testing.T) {
-	m := newMount(t)
-	for _, r := range "\n\r\t\x00\x01\x1b\x7f\u0085\u009b\u200e\u202e\u2066" {
-		for _, field := range []struct{ path, name string }{{"rotate/r", "reason"}, {"rollback/r", "reason"}, {"config", "environment"}} {
-			m.refused(logical.UpdateOperation, field.path, d(field.name, "one"+string(r)+"two"), field.name)
-		}
-	}
-	text := visible(hostile)
-	m.write("config", d("environment", text))
-	m.write("roles/r", nil)
-	m.write("secrets/r/jwt", d("type", "jwt"))
-	plainRecord := m.write("rotate/r", d("reason", "none"))
-	req := m.request(logical.UpdateOperation, "rotate/r", d("reason", text+"\n"))
-	req.DisplayName = hostile
-	forged := m.must(m.send(req))
-	m.write("rotate/r", nil) // so that both were followed by another
-	lines := func(id any) int {
-		document := m.read("history/r/"+id.(string), d("format", "markdown"))["markdown"].(string)
-		for _, r := range "\r\x1b\u2028\u202e<" {
-			if strings.ContainsRune(document, r) {
-				t.Errorf("the record contains %q", r)
-			}
-		}
-		return strings.Count(document, "\n")
-	}
-	if a, b := lines(plainRecord["rotation_id"]), lines(forged["rotation_id"]); a != b {
-		t.Errorf("a record has %d lines, and with a hostile reason %d", a, b)
-	}
-	if rec := m.read("history/r/"+forged["rotation_id"].(string), nil); rec["reason"] != text || rec["environment"] != text {
-		t.Error("the record does not keep what was written")
-	} else if who := rec["actor"].(map[string]any)["display_name"]; who != text {
-		t.Errorf("it was by %q", who)
-	}
-	for _, line := range strings.Split(m.said.text(), "\n") {
-		if strings.HasPrefix(line, "- forged") || strings.HasPrefix(line, "## Secrets") {
-			t.Error("the log has a forged line")
 		}
 	}
 }
