@@ -39,9 +39,9 @@ func (m *mount) newest(role, kind string) (id string) {
 	return id
 }
 
-// TestARecordTellsTheWholeStory reads the record of one rotation again and again:
+// TestARecordHasTheWholeTimeline reads the record of one rotation again and again:
 // while it is watched, when the watch has ended, and when the overlap has.
-func TestARecordTellsTheWholeStory(t *testing.T) {
+func TestARecordHasTheWholeTimeline(t *testing.T) {
 	m, a := newMount(t), newApplication(t)
 	watchedRole(m, a, "samples", 10, "max_latency_increase", 10000, "watch_period", 60, "interval", 10)
 	m.write("checks/default/door", d("url", a.URL, "phase", "before"))
@@ -77,9 +77,9 @@ func TestARecordTellsWhyItWasRolledBack(t *testing.T) {
 		"rollback "+m.newest("default", "rollback")+" by the engine itself (check): ✅ completed, version 4; check/health: 0 of 1 requests as expected; the latest failure: status 401, want 200 to 299, after rotate "+id)
 }
 
-// TestAStoryEnds is about what ends it early: another rotation, and that it does
-// not reach into the stories of others.
-func TestAStoryEnds(t *testing.T) {
+// TestATimelineEnds is about what ends it early: another rotation, and that it does
+// not reach into the timelines of others.
+func TestATimelineEnds(t *testing.T) {
 	m, a := newMount(t), newApplication(t)
 	watchedRole(m, a, "watch_period", 60)
 	first := m.write("rotate", d("wait", 0))["rotation_id"]
@@ -110,8 +110,8 @@ func TestAReasonIsNoVerdict(t *testing.T) {
 	m.tells(record, "- Integration testing: ended by the rollback", "  - check/health: ended by the rollback", "- Resolution: went back to the values from before")
 }
 
-// TestAStoryOfAnAdministrator is whole at once, because that password has no overlap.
-func TestAStoryOfAnAdministrator(t *testing.T) {
+// TestATimelineOfAnAdministrator is whole at once, because that password has no overlap.
+func TestATimelineOfAnAdministrator(t *testing.T) {
 	m := newMount(t)
 	m.connect()
 	id := m.write("rotate-root/main", nil)["rotation_id"].(string)

@@ -10,57 +10,57 @@ import (
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
-// paper is what a record is written into, line by line.
-type paper struct{ strings.Builder }
+// document is what a record is written into, line by line.
+type document struct{ strings.Builder }
 
-func (d *paper) line(format string, args ...any) { _, _ = fmt.Fprintf(d, format+"\n", args...) }
+func (d *document) line(format string, args ...any) { _, _ = fmt.Fprintf(d, format+"\n", args...) }
 
-// Markdown renders a timeline as the record that the manual procedure asks for.
-func (s *Timeline) Markdown(latencies Latencies) string {
-	var d paper
+// Markdown renders a timeline as the document that the manual procedure asks for.
+func (t *Timeline) Markdown(latencies Latencies) string {
+	var d document
 	d.line("# Secret Rotation Audit\n")
-	s.event(&d)
+	t.event(&d)
 	d.line("\n## Secrets Rotated")
-	for _, r := range s.Results {
+	for _, r := range t.Results {
 		d.line("- %s (%s): %s", r.Secret, r.Type, versionText(r))
 	}
-	s.changes(&d)
+	t.changes(&d)
 	d.line("\n## Verification Results")
-	s.verification(&d, latencies)
+	t.verification(&d, latencies)
 	d.line("\n## Issues and Resolutions")
-	s.issues(&d)
-	if len(s.later) > 0 {
+	t.issues(&d)
+	if len(t.later) > 0 {
 		d.line("\n## What Followed")
-		for _, rec := range s.later {
+		for _, rec := range t.later {
 			d.line("- %s: %s", rec.Started.UTC().Format(time.RFC3339), followedText(rec))
 		}
 	}
 	d.line("\n## Next Steps")
-	s.nextSteps(&d)
-	d.line("\nEntry %d of this role's history, SHA-256 %s", s.entry.Sequence, s.entry.Hash)
+	t.nextSteps(&d)
+	d.line("\nEntry %d of this role's history, SHA-256 %s", t.entry.Sequence, t.entry.Hash)
 	return d.String()
 }
 
-func (s *Timeline) event(d *paper) {
+func (t *Timeline) event(d *document) {
 	d.line("## Rotation Event")
-	d.line("- Date: %s", s.Started.UTC().Format(time.RFC3339))
-	d.line("- Operation: %s of role %s: %s", s.Kind, plain(s.Role), outcomeText(s.Outcome))
-	d.line("- Rotation ID: %s", s.ID)
-	d.line("- Performed by: %s", performer(s.Record))
-	d.line("- Vault request: %s", orText(plain(s.RequestID), "none"))
-	d.line("- Reason: %s", orText(plain(s.Reason), "none given"))
-	d.line("- Environment: %s", orText(plain(s.Environment), "not labelled"))
-	d.line("- Duration: %s", time.Duration(s.DurationMS)*time.Millisecond)
-	d.line("- Version after: %d", s.Version)
+	d.line("- Date: %s", t.Started.UTC().Format(time.RFC3339))
+	d.line("- Operation: %s of role %s: %s", t.Kind, plain(t.Role), outcomeText(t.Outcome))
+	d.line("- Rotation ID: %s", t.ID)
+	d.line("- Performed by: %s", performer(t.Record))
+	d.line("- Vault request: %s", orText(plain(t.RequestID), "none"))
+	d.line("- Reason: %s", orText(plain(t.Reason), "none given"))
+	d.line("- Environment: %s", orText(plain(t.Environment), "not labelled"))
+	d.line("- Duration: %s", time.Duration(t.DurationMS)*time.Millisecond)
+	d.line("- Version after: %d", t.Version)
 }
 
-// changes tells what was configured otherwise.
-func (s *Timeline) changes(d *paper) {
-	if len(s.Changes) == 0 {
+// changes lists the changed fields of the configuration.
+func (t *Timeline) changes(d *document) {
+	if len(t.Changes) == 0 {
 		return
 	}
 	d.line("\n## What Was Changed")
-	for _, c := range s.Changes {
+	for _, c := range t.Changes {
 		d.line("- %s: %s → %s", plain(c.Field), valueText(c.From), valueText(c.To))
 	}
 }
@@ -77,34 +77,34 @@ func valueText(value any) string {
 	return plain(string(text))
 }
 
-// issues tells what went wrong, and what was done about it.
-func (s *Timeline) issues(d *paper) {
-	for _, issue := range s.Issues {
+// issues says what went wrong, and what was done about it.
+func (t *Timeline) issues(d *document) {
+	for _, issue := range t.Issues {
 		d.line("- %s", plain(issue))
 	}
 	switch {
-	case s.Outcome == rotation.OutcomeRolledBack:
+	case t.Outcome == rotation.OutcomeRolledBack:
 		d.line("- Resolution: what had been changed was put back and checked; readers kept the values from before")
-	case s.Outcome == rotation.OutcomeFailed:
+	case t.Outcome == rotation.OutcomeFailed:
 		d.line("- Resolution: readers kept the values from before; the entries that follow tell what was done next")
-	case s.undone() != nil:
-		d.line("- Resolution: went back to the values from before, as version %d", s.undone().Version)
-	case len(s.Issues) == 0:
+	case t.undone() != nil:
+		d.line("- Resolution: went back to the values from before, as version %d", t.undone().Version)
+	case len(t.Issues) == 0:
 		d.line("- none")
 	}
 }
 
 // undone is the rollback that took back what the operation did, nil if none has.
-func (s *Timeline) undone() *rotation.Record {
-	for i := range s.later {
-		if rec := &s.later[i]; rec.Kind == rotation.KindRollback && rec.Outcome == rotation.OutcomeCompleted {
+func (t *Timeline) undone() *rotation.Record {
+	for i := range t.later {
+		if rec := &t.later[i]; rec.Kind == rotation.KindRollback && rec.Outcome == rotation.OutcomeCompleted {
 			return rec
 		}
 	}
 	return nil
 }
 
-// followedText tells a later record in a line.
+// followedText is a later record in one line.
 func followedText(rec rotation.Record) string {
 	text := fmt.Sprintf("%s %s by %s: %s", rec.Kind, rec.ID, performer(rec), outcomeText(rec.Outcome))
 	if replaces(rec) {
@@ -119,11 +119,11 @@ func followedText(rec rotation.Record) string {
 	return text
 }
 
-// nextSteps tells when the next rotation is and whose it is. The last two lines
-// of the procedure's record are for people.
-func (s *Timeline) nextSteps(d *paper) {
-	d.line("- Next rotation: %s", nextText(s.NextRotation))
-	if s.NextRotation.IsZero() {
+// nextSteps says when the next rotation is, and who does it. People fill in the last
+// two lines.
+func (t *Timeline) nextSteps(d *document) {
+	d.line("- Next rotation: %s", nextText(t.NextRotation))
+	if t.NextRotation.IsZero() {
 		d.line("- Responsible: whoever rotates it by hand")
 	} else {
 		d.line("- Responsible: the engine itself (schedule)")
@@ -139,7 +139,7 @@ var markup = strings.NewReplacer(`\`, `\\`, "<", "&lt;", "[", `\[`, "`", "\\`")
 // being more than text in it.
 func plain(text string) string { return markup.Replace(Visible(text)) }
 
-// Visible is a text without what nobody sees, in one line.
+// Visible returns a text in one line, without controls and other invisible characters.
 func Visible(text string) string {
 	text = strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) || unicode.Is(unicode.Cf, r) {
@@ -157,7 +157,7 @@ func orText(text, fallback string) string {
 	return text
 }
 
-// performer names who asked for the operation, or that nobody did.
+// performer names who asked for the operation, or says that nobody did.
 func performer(rec rotation.Record) string {
 	who := plain(rec.Actor.DisplayName)
 	if rec.Actor.EntityID != "" {

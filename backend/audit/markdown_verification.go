@@ -9,13 +9,13 @@ import (
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
-// verification tells, under the procedure's four headings, how it was found out
-// that the values work and that those from before do not any more.
-func (s *Timeline) verification(d *paper, latencies Latencies) {
-	s.functional(d)
-	s.security(d)
-	s.performance(d, latencies)
-	s.integration(d)
+// verification says, under the procedure's four headings, what proved that the new
+// values work and that the replaced ones do not any more.
+func (t *Timeline) verification(d *document, latencies Latencies) {
+	t.functional(d)
+	t.security(d)
+	t.performance(d, latencies)
+	t.integration(d)
 }
 
 // verdict is a heading's answer.
@@ -30,7 +30,7 @@ const (
 	unproven verdict = "⚠️ not proven"
 )
 
-// worse returns the one of two verdicts that people have to know of.
+// worse returns the more serious of two verdicts.
 func (v verdict) worse(other verdict) verdict {
 	if v == failed || other == passed {
 		return v
@@ -40,20 +40,20 @@ func (v verdict) worse(other verdict) verdict {
 
 // functional lists every step: each value was used for real before it became
 // current.
-func (s *Timeline) functional(d *paper) {
+func (t *Timeline) functional(d *document) {
 	v := passed
-	for _, r := range s.Results {
+	for _, r := range t.Results {
 		for _, step := range r.Steps {
 			if !step.OK {
 				v = failed
 			}
 		}
 	}
-	if len(s.Results) == 0 {
+	if len(t.Results) == 0 {
 		v = "nothing was set"
 	}
 	d.line("- Functional testing: %s", v)
-	for _, r := range s.Results {
+	for _, r := range t.Results {
 		for _, step := range r.Steps {
 			d.line("  - %s: %s: %s", r.Secret, step.Name, stepText(step))
 		}
@@ -70,15 +70,15 @@ func stepText(step rotation.Step) string {
 	return fmt.Sprintf("❌ %s (%d ms)", plain(step.Detail), step.DurationMS)
 }
 
-// security tells what became of the values that were replaced: at the end of the
-// overlap their targets have to refuse them.
-func (s *Timeline) security(d *paper) {
+// security says what became of the replaced values: at the end of the overlap their
+// targets have to refuse them.
+func (t *Timeline) security(d *document) {
 	v, lines := verdict("no value was replaced"), []string{}
-	for _, r := range s.Results {
-		if r.From == 0 || !replaces(s.Record) {
+	for _, r := range t.Results {
+		if r.From == 0 || !replaces(t.Record) {
 			continue
 		}
-		if end, how := s.end(r); len(lines) == 0 {
+		if end, how := t.end(r); len(lines) == 0 {
 			v, lines = end, how
 		} else {
 			v, lines = v.worse(end), append(lines, how...)
@@ -90,12 +90,12 @@ func (s *Timeline) security(d *paper) {
 	}
 }
 
-// end tells how the life of a replaced value ended. A retirement that failed is
-// tried again, so the last one counts.
-func (s *Timeline) end(replaced rotation.SecretResult) (verdict, []string) {
+// end says how the life of a replaced value ended. A failed retirement is tried again,
+// so the last one counts.
+func (t *Timeline) end(replaced rotation.SecretResult) (verdict, []string) {
 	of := fmt.Sprintf("%s: version %d", replaced.Secret, replaced.From)
 	v, lines := verdict(""), []string{}
-	for _, rec := range s.later {
+	for _, rec := range t.later {
 		for _, r := range rec.Results {
 			if rec.Kind != rotation.KindRetire || r.Secret != replaced.Secret {
 				continue
@@ -112,9 +112,9 @@ func (s *Timeline) end(replaced rotation.SecretResult) (verdict, []string) {
 	switch {
 	case v != "":
 		return v, lines
-	case s.replaced[replaced.Secret] != 0:
+	case t.replaced[replaced.Secret] != 0:
 		return pending, []string{of + ": stays valid for the overlap; its end will be recorded"}
-	case s.undone() != nil:
+	case t.undone() != nil:
 		return "ended by the rollback", []string{of + ": is current again"}
 	}
 	return "ended by another operation", []string{of + ": the overlap ended before its time"}
@@ -127,16 +127,16 @@ func outcomeVerdict(o rotation.Outcome) verdict {
 	return failed
 }
 
-// Latencies returns what a check has measured before and after an operation, by the
-// data of its task: zero for what it has not.
+// Latencies reads, from the data of a task, the latencies that a check has measured
+// before and after an operation: zero for what it has not.
 type Latencies func(data json.RawMessage) (before, after time.Duration)
 
-// performance tells the latencies that checks have measured.
-func (s *Timeline) performance(d *paper, latencies Latencies) {
+// performance lists the latencies that checks have measured.
+func (t *Timeline) performance(d *document, latencies Latencies) {
 	var lines []string
 	v := passed
-	for _, t := range s.tasks() {
-		before, after := latencies(t.Data)
+	for _, task := range t.tasks() {
+		before, after := latencies(task.Data)
 		if before == 0 {
 			continue
 		}
@@ -144,8 +144,8 @@ func (s *Timeline) performance(d *paper, latencies Latencies) {
 		if after > 0 {
 			then = "after it " + after.Round(100*time.Microsecond).String()
 		}
-		lines = append(lines, fmt.Sprintf("%s: before the rotation %s, %s", t.Name, before.Round(100*time.Microsecond), then))
-		v = v.worse(s.judge(t))
+		lines = append(lines, fmt.Sprintf("%s: before the rotation %s, %s", task.Name, before.Round(100*time.Microsecond), then))
+		v = v.worse(t.judge(task))
 	}
 	if len(lines) == 0 {
 		v = "no check measures latencies"
@@ -156,27 +156,27 @@ func (s *Timeline) performance(d *paper, latencies Latencies) {
 	}
 }
 
-// integration tells what was asked of the world around: checks before and after
-// the cut-over, with what they saw.
-func (s *Timeline) integration(d *paper) {
-	tasks, v := s.tasks(), passed
-	for _, t := range tasks {
-		v = v.worse(s.judge(t))
+// integration lists the checks before and after the cut-over and the deliveries, with
+// what they saw.
+func (t *Timeline) integration(d *document) {
+	tasks, v := t.tasks(), passed
+	for _, task := range tasks {
+		v = v.worse(t.judge(task))
 	}
 	if len(tasks) == 0 {
 		v = "nothing took part"
 	}
 	d.line("- Integration testing: %s", v)
-	for _, t := range tasks {
-		d.line("  - %s: %s: %s", plain(t.Name), s.judge(t), orText(plain(t.Detail), "nothing seen yet"))
+	for _, task := range tasks {
+		d.line("  - %s: %s: %s", plain(task.Name), t.judge(task), orText(plain(task.Detail), "nothing seen yet"))
 	}
 }
 
-// tasks are what surrounded the operation, each as it was recorded last.
-func (s *Timeline) tasks() []rotation.Task {
-	tasks := s.Tasks
-	for _, rec := range s.later {
-		if rec.Kind == rotation.KindFollow && rec.Follows == s.ID {
+// tasks are the operation's checks and deliveries, each as it was recorded last.
+func (t *Timeline) tasks() []rotation.Task {
+	tasks := t.Tasks
+	for _, rec := range t.later {
+		if rec.Kind == rotation.KindFollow && rec.Follows == t.ID {
 			tasks = rec.Tasks
 		}
 	}
@@ -186,21 +186,21 @@ func (s *Timeline) tasks() []rotation.Task {
 // judge says how a task ended. A required one that failed is not recorded as
 // ended, but named as the reason of the rollback, which the engine then writes
 // itself: what a person writes there is no verdict.
-func (s *Timeline) judge(t rotation.Task) verdict {
-	if undone := s.undone(); !t.Done && undone != nil {
-		if undone.Trigger == rotation.TriggerCheck && strings.Contains(undone.Reason, t.Name+": ") {
+func (t *Timeline) judge(task rotation.Task) verdict {
+	if undone := t.undone(); !task.Done && undone != nil {
+		if undone.Trigger == rotation.TriggerCheck && strings.Contains(undone.Reason, task.Name+": ") {
 			return failed
 		}
 		return "ended by the rollback"
 	}
 	switch {
-	case t.Failed:
+	case task.Failed:
 		return failed
-	case t.Dropped:
+	case task.Dropped:
 		return undecided
-	case t.Done:
+	case task.Done:
 		return passed
-	case len(s.awaited) == 0:
+	case len(t.awaited) == 0:
 		return "ended by another operation"
 	}
 	return pending

@@ -1,6 +1,6 @@
 // Package audit reads what a history has recorded, for people and for other programs:
-// an operation with what came of it later, as the record that a rotation procedure
-// asks for, and entries as JSON Lines. It changes nothing.
+// an operation plus the later records that concluded it, as the document that a rotation procedure
+// asks for, and its entries as JSON Lines. It changes nothing.
 package audit
 
 import (
@@ -18,17 +18,16 @@ type History interface {
 	Since(ctx context.Context, sequence, most int) ([]rotation.Entry, error)
 }
 
-// Timeline is an operation with what came of it later.
+// Timeline is an operation plus the later records that concluded it.
 type Timeline struct {
 	rotation.Record
 	entry rotation.Entry
-	// later are the records of what followed the commit, of what undid or overtook
-	// it, and of the end of the values that it replaced, oldest first.
+	// later are these records, oldest first: post-commit work, a rollback or another
+	// commit, and the retirement of the replaced values.
 	later []rotation.Record
 
-	// awaited are the ids of operations that something follows which is not
-	// recorded yet, replaced the versions that were replaced and not retired yet,
-	// by secret.
+	// awaited are the ids of operations whose post-commit record is outstanding,
+	// replaced the versions that were replaced and not retired yet, by secret.
 	awaited  []string
 	replaced map[string]int
 }
@@ -44,38 +43,38 @@ func Load(ctx context.Context, r History, id string) (*Timeline, error) {
 	if err != nil || e == nil {
 		return nil, err
 	}
-	s := newTimeline(rec, *e)
-	for after := e.Sequence; s.open(); {
+	t := newTimeline(rec, *e)
+	for after := e.Sequence; t.open(); {
 		entries, err := r.Since(ctx, after, pageSize)
 		if err != nil || len(entries) == 0 {
-			return s, err
+			return t, err
 		}
 		for _, e := range entries {
 			rec, err := e.Decode()
 			if err != nil {
 				return nil, err
 			}
-			s.take(rec)
+			t.take(rec)
 			after = e.Sequence
 		}
 	}
-	return s, nil
+	return t, nil
 }
 
 func newTimeline(rec rotation.Record, e rotation.Entry) *Timeline {
-	s := &Timeline{Record: rec, entry: e, replaced: map[string]int{}}
+	t := &Timeline{Record: rec, entry: e, replaced: map[string]int{}}
 	if rec.Outcome != rotation.OutcomeCompleted {
-		return s
+		return t
 	}
-	s.await(rec)
+	t.await(rec)
 	if replaces(rec) {
 		for _, result := range rec.Results {
 			if result.From > 0 {
-				s.replaced[result.Secret] = result.From
+				t.replaced[result.Secret] = result.From
 			}
 		}
 	}
-	return s
+	return t
 }
 
 // replaces reports whether an operation gave secrets other values.
@@ -83,63 +82,62 @@ func replaces(rec rotation.Record) bool {
 	return rec.Outcome == rotation.OutcomeCompleted && (rec.Kind == rotation.KindRotate || rec.Kind == rotation.KindRollback)
 }
 
-func (s *Timeline) await(rec rotation.Record) {
+func (t *Timeline) await(rec rotation.Record) {
 	if rec.Open() && rec.Kind != rotation.KindFollow {
-		s.awaited = append(s.awaited, rec.ID)
+		t.awaited = append(t.awaited, rec.ID)
 	}
 }
 
-// open reports whether there is more to come.
-func (s *Timeline) open() bool { return len(s.awaited)+len(s.replaced) > 0 }
+// open reports whether later records may still conclude the operation.
+func (t *Timeline) open() bool { return len(t.awaited)+len(t.replaced) > 0 }
 
 // take adds a later record to the timeline if it belongs there.
-func (s *Timeline) take(rec rotation.Record) {
-	if !s.open() {
+func (t *Timeline) take(rec rotation.Record) {
+	if !t.open() {
 		return
 	}
-	followed, ended := s.follows(rec), s.ends(rec)
+	followed, ended := t.follows(rec), t.ends(rec)
 	if followed || ended {
-		s.later = append(s.later, rec)
+		t.later = append(t.later, rec)
 	}
 }
 
-// follows reports whether a record is about what followed, or ended it: another
-// commit ends what followed the one before. A rollback that did not complete is
-// tried again.
-func (s *Timeline) follows(rec rotation.Record) bool {
-	if len(s.awaited) == 0 {
+// follows reports whether a record is about the post-commit work, or ended it: a
+// commit ends the post-commit work of the one before. A rollback that did not
+// complete is tried again.
+func (t *Timeline) follows(rec rotation.Record) bool {
+	if len(t.awaited) == 0 {
 		return false
 	}
-	if i := slices.Index(s.awaited, rec.Follows); i >= 0 {
+	if i := slices.Index(t.awaited, rec.Follows); i >= 0 {
 		if rec.Kind == rotation.KindFollow || rec.Outcome == rotation.OutcomeCompleted {
-			s.awaited = slices.Delete(s.awaited, i, i+1)
-			s.await(rec)
+			t.awaited = slices.Delete(t.awaited, i, i+1)
+			t.await(rec)
 		}
 		return true
 	}
 	if replaces(rec) {
-		s.awaited = nil
+		t.awaited = nil
 		return true
 	}
 	return false
 }
 
-// ends reports whether a record ends the life of a replaced value: it is retired,
-// it is current again, another one takes its place as the previous one, or the
-// secret is forgotten.
-func (s *Timeline) ends(rec rotation.Record) bool {
+// ends reports whether a record ends the life of a replaced value: it is retired, it
+// is current again, another one becomes the previous one, or the secret is deleted.
+func (t *Timeline) ends(rec rotation.Record) bool {
 	ending := []rotation.Kind{rotation.KindRetire, rotation.KindDelete}
 	if !replaces(rec) && !slices.Contains(ending, rec.Kind) {
 		return false
 	}
 	ended := false
 	for _, secret := range rec.Secrets {
-		if s.replaced[secret] == 0 {
+		if t.replaced[secret] == 0 {
 			continue
 		}
 		ended = true
 		if rec.Outcome == rotation.OutcomeCompleted {
-			delete(s.replaced, secret)
+			delete(t.replaced, secret)
 		}
 	}
 	return ended
