@@ -27,6 +27,7 @@ import (
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/schedule"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/usage"
 )
 
 // operationPrefix is what the ids of this engine's OpenAPI operations begin with.
@@ -42,8 +43,7 @@ type backend struct {
 	engine    *rotation.Engine
 	registry  *roles.Registry
 	scheduler *schedule.Scheduler
-	usage     *usage
-	sightings *sightings
+	usage     *usage.Usage
 	drift     *drift
 	alerts    *notify.Alerts
 	copies    *copies
@@ -85,7 +85,7 @@ func Factory(ctx context.Context, conf *logical.BackendConfig) (logical.Backend,
 
 // newBackend returns a backend whose secrets can have those types.
 func newBackend(now func() time.Time, types func(*secret.Postgres, secret.Passwords) map[string]secret.Type) *backend {
-	b := &backend{now: now, usage: newUsage(now)}
+	b := &backend{now: now}
 	b.settings.Store(&settings{})
 	ctx, stop := context.WithCancel(context.Background())
 	b.stop = stop
@@ -105,7 +105,7 @@ func newBackend(now func() time.Time, types func(*secret.Postgres, secret.Passwo
 		Moved: func(name string) { b.drift.connectionMoved(name) },
 	})
 	b.scheduler = schedule.New(schedule.Ports{Roles: b.registry, Connections: connections.Needed, Workers: b.workers, Now: now, Log: b.log})
-	b.sightings = newSightings(b)
+	b.usage = b.newUsage()
 	b.drift = newDrift(b)
 	b.copies = newCopies(b)
 	b.alerts = notify.New(ctx, b.alertPorts())
@@ -160,10 +160,17 @@ func (b *backend) newEngine(ctx context.Context) *rotation.Engine {
 	})
 }
 
+func (b *backend) newUsage() *usage.Usage {
+	return usage.New(usage.Ports{
+		Roles: b.registry, Types: b.types, Connection: connections.Of, Sessions: b.postgres.Sessions, Now: b.now,
+		Counts: func(typeName string) bool { return typeName == apiKeyType || typeName == jwtType },
+	})
+}
+
 // changed is called after each change of a role, and when one was loaded.
 func (b *backend) changed(r *rotation.Role) {
 	b.connections.Managed.Note(r)
-	b.usage.follow(r)
+	b.usage.Follow(r)
 	b.scheduler.Plan(r)
 	b.alerts.Enqueue(r)
 	b.copies.note(r)
@@ -230,7 +237,7 @@ func (b *backend) startWork() {
 	}
 	b.start.Do(func() {
 		go b.scheduler.Run(b.engine.Context)
-		go b.sightings.run(b.engine.Context)
+		go b.usage.Run(b.engine.Context)
 		go b.drift.run(b.engine.Context)
 		go b.drift.watch(b.engine.Context)
 		go b.alerts.Load()
@@ -249,7 +256,7 @@ func (b *backend) periodic(_ context.Context, req *logical.Request) error {
 	}
 	b.startWork()
 	b.scheduler.Tick()
-	b.sightings.tick()
+	b.usage.Tick()
 	b.alerts.Tick()
 	b.copies.wake()
 	return nil

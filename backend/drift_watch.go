@@ -82,6 +82,9 @@ func (c *drift) askAll(ctx context.Context, now time.Time) {
 	}
 }
 
+// lookTimeout bounds how long one server is waited for.
+const lookTimeout = 20 * time.Second
+
 func (c *drift) ask(ctx context.Context, name string, w *watch) {
 	limited, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()

@@ -7,6 +7,7 @@ import (
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
 )
 
 // metrics are what Prometheus is told, of one mount and this process: counters
@@ -45,7 +46,7 @@ func newMetrics(b *backend) *metrics {
 // begin makes the series whose increase is watched: one that begins with 1 has
 // never increased.
 func (m *metrics) begin() {
-	m.reads.WithLabelValues(stageCurrent)
+	m.reads.WithLabelValues(secret.StageCurrent)
 	for _, kind := range []rotation.Kind{rotation.KindRotate, rotation.KindRollback} {
 		for _, trigger := range []rotation.Trigger{rotation.TriggerManual, rotation.TriggerSchedule, rotation.TriggerRecovery, rotation.TriggerCheck} {
 			for _, outcome := range []rotation.Outcome{rotation.OutcomeCompleted, rotation.OutcomeRolledBack, rotation.OutcomeFailed} {

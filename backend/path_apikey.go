@@ -50,7 +50,7 @@ func (b *backend) pathAPIKeyVerifyWrite(ctx context.Context, _ *logical.Request,
 		return &logical.Response{Data: map[string]any{"valid": false, "stage": "", "version": 0, "error": err.Error()}}, nil //nolint:nilerr // it is the answer
 	}
 	stage := stageOf(found.secret, value)
-	b.usage.used(found.role, found.secret, stage)
+	b.usage.Used(found.role, found.secret, stage)
 	return &logical.Response{Data: map[string]any{"valid": true, "stage": stage, "version": value.Version, "error": ""}}, nil
 }
 
@@ -82,9 +82,9 @@ func (b *backend) findSecret(ctx context.Context, d *framework.FieldData, typeNa
 // stageOf names the stage of a value of s.
 func stageOf(s *rotation.Secret, v *rotation.Value) string {
 	if v == s.Current {
-		return stageCurrent
+		return secret.StageCurrent
 	}
-	return stagePrevious
+	return secret.StagePrevious
 }
 
 const apiKeyVerifyHelp = `

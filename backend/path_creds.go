@@ -14,12 +14,6 @@ import (
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
 )
 
-// The stages that readers can ask for.
-const (
-	stageCurrent  = "current"
-	stagePrevious = "previous"
-)
-
 func (b *backend) pathCreds() *framework.Path {
 	return &framework.Path{
 		Pattern:      optionalRole("creds"),
@@ -51,7 +45,7 @@ func (b *backend) pathCredsSecret() *framework.Path {
 func credsFields() map[string]*framework.FieldSchema {
 	return map[string]*framework.FieldSchema{
 		"role":       field(framework.TypeString, "Name of the role; default if the path ends before it."),
-		"stage":      {Type: framework.TypeString, Default: stageCurrent, Query: true, Description: "current, or previous during the overlap."},
+		"stage":      {Type: framework.TypeString, Default: secret.StageCurrent, Query: true, Description: "current, or previous during the overlap."},
 		"if_version": {Type: framework.TypeInt, Query: true, Description: "Answer changed=false and no values if this is still the version."},
 	}
 }
@@ -100,7 +94,7 @@ func (b *backend) newReading(ctx context.Context, d *framework.FieldData) (*read
 		b: b, role: r.Name, s: r.Snapshot(), now: b.now(),
 		stage: d.Get("stage").(string), unless: d.Get("if_version").(int),
 	}
-	if rd.stage != stageCurrent && rd.stage != stagePrevious {
+	if rd.stage != secret.StageCurrent && rd.stage != secret.StagePrevious {
 		return nil, invalid("stage", "is %q; it must be current or previous", rd.stage)
 	}
 	return rd, nil
@@ -209,7 +203,7 @@ func (rd *reading) values(s *rotation.Secret) (map[string]string, error) {
 		previous = nil
 	}
 	value := s.Current
-	if rd.stage == stagePrevious {
+	if rd.stage == secret.StagePrevious {
 		value = previous
 	}
 	if value == nil {
@@ -237,7 +231,7 @@ func (rd *reading) fields(t secret.Type, s *rotation.Secret, value, previous *ro
 	if err != nil {
 		return madeFields{err: fmt.Errorf("read secret %s of role %s: %w", s.Name, rd.role, err)}
 	}
-	if rd.stage == stageCurrent && previous != nil {
+	if rd.stage == secret.StageCurrent && previous != nil {
 		maps.Copy(fields, t.PreviousFields(previous.Material))
 	}
 	return madeFields{fields: fields}
@@ -245,7 +239,7 @@ func (rd *reading) fields(t secret.Type, s *rotation.Secret, value, previous *ro
 
 // nothing says why there is nothing to read, and what gives the role values.
 func (rd *reading) nothing() error {
-	if rd.stage == stagePrevious {
+	if rd.stage == secret.StagePrevious {
 		return invalid("stage", "role %s has no previous value that works: the overlap has ended, nothing was rotated yet, or the old password of a single_user database ended with its rotation", rd.role)
 	}
 	return invalid("role", "role %s has no values yet; write secrets/%s/<name> to give it some", rd.role, rd.role)

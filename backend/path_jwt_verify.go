@@ -47,7 +47,7 @@ func (b *backend) pathJWTVerifyWrite(ctx context.Context, _ *logical.Request, d 
 	}
 	verified := ring.Verify(token, b.now())
 	if verified.Valid() {
-		b.usage.used(found.role, found.secret, verified.Stage)
+		b.usage.Used(found.role, found.secret, verified.Stage)
 	}
 	return verifiedResponse(verified), nil
 }

@@ -10,6 +10,8 @@ import (
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/usage"
 )
 
 func (b *backend) pathStatus() *framework.Path {
@@ -34,7 +36,7 @@ func (b *backend) pathStatusRead(ctx context.Context, _ *logical.Request, d *fra
 	data := b.rotationStatus(r)
 	data["role"] = r.Name
 	data["secrets"] = b.stages(r)
-	data["overlap"] = b.overlap(r)
+	data["overlap"] = b.usage.Summary(r)
 	data["following"] = following(r.Snapshot())
 	if data["destinations"], err = b.copies.describe(ctx, r); err != nil {
 		return nil, err
@@ -172,22 +174,22 @@ func following(s *rotation.Snapshot) any {
 // stages tells which values each secret has, without showing them.
 func (b *backend) stages(r *rotation.Role) map[string]any {
 	secrets := map[string]any{}
-	for name, secret := range r.Snapshot().Secrets {
-		stages := map[string]any{"type": secret.Type}
-		if secret.ShownOnce {
+	for name, one := range r.Snapshot().Secrets {
+		stages := map[string]any{"type": one.Type}
+		if one.ShownOnce {
 			stages["by_request_only"] = true
 		}
-		if secret.Current != nil {
-			stages[stageCurrent] = b.currentStage(r, secret)
+		if one.Current != nil {
+			stages[secret.StageCurrent] = b.currentStage(r, one)
 		}
-		if secret.Previous != nil {
-			stages[stagePrevious] = b.previousStage(r, secret)
+		if one.Previous != nil {
+			stages[secret.StagePrevious] = b.previousStage(r, one)
 		}
-		if v := secret.Next; v != nil {
+		if v := one.Next; v != nil {
 			stages["next"] = map[string]any{"created": timestamp(v.Created), "published": timestamp(or(v.Published, v.Created))}
 		}
-		if secret.Pending != nil {
-			stages["pending"] = map[string]any{"created": timestamp(secret.Pending.Created)}
+		if one.Pending != nil {
+			stages["pending"] = map[string]any{"created": timestamp(one.Pending.Created)}
 		}
 		secrets[name] = stages
 	}
@@ -196,9 +198,7 @@ func (b *backend) stages(r *rotation.Role) map[string]any {
 
 func (b *backend) currentStage(r *rotation.Role, s *rotation.Secret) map[string]any {
 	stage := map[string]any{"version": s.Current.Version, "created": timestamp(s.Current.Created)}
-	if counted := b.usage.of(r, s, stageCurrent); counted != nil {
-		counted.describe(stage)
-	}
+	b.addUses(stage, r, s, secret.StageCurrent)
 	return stage
 }
 
@@ -211,13 +211,33 @@ func (b *backend) previousStage(r *rotation.Role, s *rotation.Secret) map[string
 	if v.DrainUntil.After(v.Replaced) {
 		stage["drain_until"] = timestamp(v.DrainUntil)
 	}
-	if counted := b.usage.of(r, s, stagePrevious); counted != nil {
-		counted.describe(stage)
-	}
-	if one, ok := b.watched(r, s); ok {
-		b.sightings.of(one).describe(stage)
+	b.addUses(stage, r, s, secret.StagePrevious)
+	if sessions, ok := b.usage.Sessions(r, s); ok {
+		addSessions(stage, sessions)
 	}
 	return stage
+}
+
+// addUses adds to a stage what is known about its use.
+func (b *backend) addUses(stage map[string]any, r *rotation.Role, s *rotation.Secret, name string) {
+	if uses, ok := b.usage.Uses(r, s, name); ok {
+		stage["uses"], stage["last_used"], stage["counted_since"] = uses.Count, timestamp(uses.Last), timestamp(uses.Since)
+	}
+}
+
+// addSessions adds to a previous stage what is known about its sessions.
+func addSessions(stage map[string]any, seen usage.Sessions) {
+	stage["last_used"], stage["counted_since"], stage["looked_at"] = timestamp(seen.LastSeen), timestamp(seen.Since), timestamp(seen.At)
+	stage["sessions"] = nil
+	if !seen.At.IsZero() {
+		stage["sessions"] = seen.Count
+	}
+	if !seen.Newest.IsZero() {
+		stage["newest_session"] = timestamp(seen.Newest)
+	}
+	if seen.Err != nil {
+		stage["look_error"] = seen.Err.Error()
+	}
 }
 
 // rotationStatusFields declares what rotationStatus answers.

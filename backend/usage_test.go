@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
 )
 
 // stage reads one stage of a secret of role r from status.
@@ -83,10 +85,6 @@ func TestUsage(t *testing.T) {
 	m.tick(0)
 	m.eventually("the retirement", func() bool { return m.stage("key", "previous") == nil })
 	m.overlaps()
-	m.delete("roles/r")
-	if _, kept := m.b.usage.roles.Load("role/r"); kept {
-		t.Error("the use of a deleted role is remembered")
-	}
 }
 
 // TestUsageAtOnce counts uses while rotations go on.
@@ -103,17 +101,14 @@ func TestUsageAtOnce(t *testing.T) {
 	for range 4 {
 		all.Go(func() {
 			for range each {
-				m.b.usage.used(r, r.Snapshot().Secrets["key"], stageCurrent)
+				m.b.usage.Used(r, r.Snapshot().Secrets["key"], secret.StageCurrent)
 			}
 		})
 	}
 	m.write("rotate/r", d("secrets", "key", "revoke_previous", true))
 	all.Wait()
-	if now := m.b.usage.of(r, r.Snapshot().Secrets["key"], stageCurrent); now == nil || now.count.Load() > 4*each {
+	if now, ok := m.b.usage.Uses(r, r.Snapshot().Secrets["key"], secret.StageCurrent); !ok || now.Count > 4*each {
 		t.Errorf("counted %v", now)
-	}
-	if known, _ := m.b.usage.roles.Load(r.Key); len(known.(tenures)) > 2 {
-		t.Errorf("%d values are remembered", len(known.(tenures)))
 	}
 }
 
@@ -128,8 +123,8 @@ func (s *server) sessionAs(creds map[string]any, secret string) *pgx.Conn {
 	return conn
 }
 
-// TestSightings has an application that stays on its previous login.
-func TestSightings(t *testing.T) {
+// TestSessions has an application that stays on its previous login.
+func TestSessions(t *testing.T) {
 	m := newMount(t)
 	s := m.connect()
 	s.orders()
@@ -165,8 +160,8 @@ func TestSightings(t *testing.T) {
 	m.overlaps("in use: two (no session at")
 }
 
-// TestSightingsOfSilentServers has a server that cannot be asked.
-func TestSightingsOfSilentServers(t *testing.T) {
+// TestSessionsOfSilentServers has a server that cannot be asked.
+func TestSessionsOfSilentServers(t *testing.T) {
 	m := newMount(t)
 	s := m.connect()
 	s.orders()
@@ -185,10 +180,7 @@ func TestSightingsOfSilentServers(t *testing.T) {
 		t.Error("status still complains")
 	}
 	m.write("rotate/r", d("revoke_previous", true))
-	m.eventually("that it is forgotten", func() bool {
-		m.tick(time.Second)
-		m.b.sightings.mu.Lock()
-		defer m.b.sightings.mu.Unlock()
-		return len(m.b.sightings.seen) == 0
-	})
+	if previous := m.stage("two", "previous"); previous != nil {
+		t.Errorf("status says %v of a revoked login", previous)
+	}
 }

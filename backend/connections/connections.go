@@ -110,14 +110,24 @@ func (c *Set) Server(ctx context.Context, name string) (secret.Endpoint, string,
 // Needed names the connections that the secrets of a role use.
 func Needed(r *rotation.Role) (names []string) {
 	for _, s := range r.Snapshot().Secrets {
-		if s.Type != secret.DatabaseType {
-			continue
-		}
-		if config, err := secret.DatabaseConfigOf(s); err == nil {
-			names = append(names, config.Connection)
+		if name := Of(s); name != "" {
+			names = append(names, name)
 		}
 	}
 	return names
+}
+
+// Of names the connection of a secret; "" if it has none, or none that can be read, which
+// whoever uses the secret reports.
+func Of(s *rotation.Secret) string {
+	if s.Type != secret.DatabaseType {
+		return ""
+	}
+	config, err := secret.DatabaseConfigOf(s)
+	if err != nil {
+		return ""
+	}
+	return config.Connection
 }
 
 // dependent is a database secret that uses a connection.

@@ -41,10 +41,10 @@ type staged struct {
 func (k *Keyring) accepted(now time.Time) []staged {
 	var keys []staged
 	if k.current != nil {
-		keys = append(keys, staged{k.current, "current"})
+		keys = append(keys, staged{k.current, StageCurrent})
 	}
 	if k.overlaps(now) {
-		keys = append(keys, staged{k.previous, "previous"})
+		keys = append(keys, staged{k.previous, StagePrevious})
 	}
 	return keys
 }

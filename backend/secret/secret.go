@@ -17,6 +17,12 @@ import (
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
+// The stages of the values that readers can ask for.
+const (
+	StageCurrent  = "current"
+	StagePrevious = "previous"
+)
+
 // Type is one type of secret that roles can have.
 type Type interface {
 	Values

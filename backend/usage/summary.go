@@ -1,0 +1,100 @@
+package usage
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
+)
+
+// Summary says for an operator who still depends on the previous values of a role:
+// whether it would disturb anybody to end their overlap now. It is "" when there
+// are none.
+func (u *Usage) Summary(r *rotation.Role) string {
+	var found summary
+	s := r.Snapshot()
+	for _, name := range s.Names() {
+		one := s.Secrets[name]
+		if one.PreviousAt(u.ports.Now()) != nil && u.ports.Types[one.Type].OffersPrevious(*one) {
+			u.summarize(r, one, &found)
+		}
+	}
+	return found.sentence()
+}
+
+// summary is what is known of the use of previous values, by secret.
+type summary struct {
+	used, unused, unknown []string
+	// since is from when on those that are unused were watched.
+	since time.Time
+}
+
+// summarize adds what is known about s.
+func (u *Usage) summarize(r *rotation.Role, s *rotation.Secret, to *summary) {
+	if sessions, ok := u.Sessions(r, s); ok {
+		to.addSessions(s.Name, sessions)
+		return
+	}
+	previous, counted := u.Uses(r, s, secret.StagePrevious)
+	current, _ := u.Uses(r, s, secret.StageCurrent)
+	switch {
+	case !counted:
+		to.unknown = append(to.unknown, s.Name+" (its use does not pass through here)")
+	case !previous.Last.IsZero():
+		to.used = append(to.used, fmt.Sprintf("%s (uses since %s: %d, the last at %s)", s.Name, clock(previous.Since), previous.Count, clock(previous.Last)))
+	case current.Last.IsZero():
+		to.unknown = append(to.unknown, s.Name+" (nobody has had any of its values verified here)")
+	case u.ports.Types[s.Type].Publishes(*s):
+		to.unknown = append(to.unknown, s.Name+" (those who read its public keys are not seen here)")
+	default:
+		to.addUnused(s.Name, previous.Since)
+	}
+}
+
+func (d *summary) addSessions(name string, g Sessions) {
+	switch {
+	case g.At.IsZero() || g.Err != nil:
+		d.unknown = append(d.unknown, name+" (its server has not been asked yet, or did not answer)")
+	case g.Count > 0:
+		d.used = append(d.used, fmt.Sprintf("%s (sessions at %s: %d)", name, clock(g.At), g.Count))
+	case !g.LastSeen.IsZero():
+		d.used = append(d.used, fmt.Sprintf("%s (no session at %s, one at %s)", name, clock(g.At), clock(g.LastSeen)))
+	default:
+		d.addUnused(name, g.Since)
+	}
+}
+
+// addUnused adds a value that nobody has used since.
+func (d *summary) addUnused(name string, since time.Time) {
+	d.unused = append(d.unused, name)
+	if since.After(d.since) {
+		d.since = since
+	}
+}
+
+func (d *summary) sentence() string {
+	var parts []string
+	if len(d.used) > 0 {
+		parts = append(parts, "previous values are in use: "+strings.Join(d.used, ", "))
+	}
+	if len(d.unknown) > 0 {
+		parts = append(parts, "it is not known of "+strings.Join(d.unknown, ", "))
+	}
+	if len(d.unused) > 0 {
+		parts = append(parts, fmt.Sprintf("nobody has used the previous values of %s since %s", strings.Join(d.unused, ", "), clock(d.since)))
+	}
+	switch {
+	case len(parts) == 0:
+		return ""
+	case len(d.used) == 0 && len(d.unknown) == 0:
+		return parts[0] + ": to end the overlap now would disturb nobody that is seen from here"
+	case len(d.used) > 0:
+		return strings.Join(parts, "; ") + ": to end the overlap now would cut off who uses them"
+	}
+	return strings.Join(parts, "; ")
+}
+
+// clock is how a sentence tells a time.
+func clock(t time.Time) string { return t.UTC().Format(time.RFC3339) }
