@@ -21,6 +21,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/connections"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/metrics"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/notify"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/outbound"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
@@ -47,7 +48,7 @@ type backend struct {
 	drift     *drift
 	alerts    *notify.Alerts
 	copies    *copies
-	metrics   *metrics
+	metrics   *metrics.Metrics
 	ledger    *ledger
 	postgres  *secret.Postgres
 	types     secretTypes
@@ -109,7 +110,7 @@ func newBackend(now func() time.Time, types func(*secret.Postgres, secret.Passwo
 	b.drift = newDrift(b)
 	b.copies = newCopies(b)
 	b.alerts = notify.New(ctx, b.alertPorts())
-	b.metrics = newMetrics(b)
+	b.metrics = b.newMetrics()
 	b.ledger = newLedger(ctx, b)
 	busiest := b.busiest()
 	b.direct = newDirect(busiest...)
@@ -164,6 +165,18 @@ func (b *backend) newUsage() *usage.Usage {
 	return usage.New(usage.Ports{
 		Roles: b.registry, Types: b.types, Connection: connections.Of, Sessions: b.postgres.Sessions, Now: b.now,
 		Counts: func(typeName string) bool { return typeName == apiKeyType || typeName == jwtType },
+	})
+}
+
+func (b *backend) newMetrics() *metrics.Metrics {
+	return metrics.New(version, metrics.Ports{
+		Roles: b.registry, Queue: b.scheduler.Load, Undelivered: b.alerts.Undelivered, Now: b.now,
+		Refused: func(r *rotation.Role) bool { return len(b.drift.refused(r)) > 0 },
+		Destinations: func(give func(destination, state string, roles int)) {
+			for copies, count := range b.copies.census() {
+				give(copies.destination, copies.state, count)
+			}
+		},
 	})
 }
 
@@ -307,7 +320,7 @@ func (b *backend) recorded(r *rotation.Role, rec rotation.Record, e rotation.Ent
 	if rec.Kind == rotation.KindRepair && rec.Outcome == rotation.OutcomeCompleted {
 		b.drift.forget(r, rec.Secrets)
 	}
-	b.metrics.recorded(rec)
+	b.metrics.Recorded(rec)
 	fields := []any{
 		"rotation_id", rec.ID, "kind", string(rec.Kind), "outcome", string(rec.Outcome), "subject", r.Key,
 		"version", rec.Version, "trigger", string(rec.Trigger), "entity_id", rec.Actor.EntityID,

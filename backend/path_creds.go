@@ -123,7 +123,7 @@ func (b *backend) pathCredsRead(ctx context.Context, _ *logical.Request, d *fram
 	if !found {
 		return nil, rd.nothing()
 	}
-	b.metrics.reads.WithLabelValues(rd.stage).Inc()
+	b.metrics.Read(rd.stage)
 	return &logical.Response{Data: data}, nil
 }
 
@@ -149,7 +149,7 @@ func (b *backend) pathCredsSecretRead(ctx context.Context, _ *logical.Request, d
 	if len(fields) == 0 {
 		return nil, rd.nothing()
 	}
-	b.metrics.reads.WithLabelValues(rd.stage).Inc()
+	b.metrics.Read(rd.stage)
 	for field, value := range fields {
 		data[field] = value
 	}

@@ -1,13 +1,10 @@
 package backend
 
 import (
-	"bytes"
 	"context"
-	"fmt"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
-	"github.com/prometheus/common/expfmt"
 )
 
 func (b *backend) pathMetrics() *framework.Path {
@@ -26,19 +23,8 @@ func (b *backend) pathMetrics() *framework.Path {
 
 // pathMetricsRead corresponds to READ on metrics.
 func (b *backend) pathMetricsRead(context.Context, *logical.Request, *framework.FieldData) (*logical.Response, error) {
-	families, err := b.metrics.registry.Gather()
-	if err != nil {
-		return nil, fmt.Errorf("gather metrics: %w", err)
-	}
-	format := expfmt.NewFormat(expfmt.TypeTextPlain)
-	var text bytes.Buffer
-	encoder := expfmt.NewEncoder(&text, format)
-	for _, family := range families {
-		if err := encoder.Encode(family); err != nil {
-			return nil, fmt.Errorf("encode metrics: %w", err)
-		}
-	}
-	return textResponse(string(format), text.Bytes()), nil
+	text, contentType, err := b.metrics.Text()
+	return textResponse(contentType, text), err
 }
 
 const metricsHelp = `

@@ -1,17 +1,18 @@
-package backend
+package metrics
 
 import (
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
-// census counts the roles and connections that are in memory, which are all of
-// them soon after the start.
-type census struct {
-	roles    []*rotation.Role // those that need somebody first
+// roleStats counts the roles and connections in memory, which soon after the start
+// are all of them.
+type roleStats struct {
+	roles    []*rotation.Role // those that need action first
 	subjects map[string]int
 	states   map[[2]string]int // by subject and state
 }
@@ -19,15 +20,15 @@ type census struct {
 // The states that are counted.
 var states = []string{"overdue", "needs_attention", "unresolved", "failing", "in_flight", "following", "overlap", "target_refuses"}
 
-func newCensus(b *backend) *census {
-	c := &census{subjects: map[string]int{"role": 0, "connection": 0}, states: map[[2]string]int{}}
+func newRoleStats(p Ports, now time.Time) *roleStats {
+	c := &roleStats{subjects: map[string]int{"role": 0, "connection": 0}, states: map[[2]string]int{}}
 	for subject := range c.subjects {
 		for _, state := range states {
 			c.states[[2]string{subject, state}] = 0
 		}
 	}
-	now, urgent := b.now(), map[*rotation.Role]bool{}
-	for _, r := range b.registry.Loaded() {
+	urgent := map[*rotation.Role]bool{}
+	for _, r := range p.Roles.Loaded() {
 		s := r.Snapshot()
 		if s.Deleted {
 			continue
@@ -35,7 +36,7 @@ func newCensus(b *backend) *census {
 		is := map[string]bool{
 			"overdue": s.Overdue(now), "needs_attention": s.NeedsAttention, "unresolved": len(s.Unresolved()) > 0, "failing": s.Failures > 0,
 			"in_flight": s.InFlight != nil, "following": s.Following != nil, "overlap": !overlapEnd(s, now).IsZero(),
-			"target_refuses": len(b.drift.refused(r)) > 0,
+			"target_refuses": p.Refused(r),
 		}
 		c.subjects[roles.Subject(r)]++
 		for _, state := range states {
