@@ -17,12 +17,8 @@ func (pg *Postgres) makeDirectory(name string) error {
 	return nil
 }
 
-// configure makes the socket's directory, and writes postgresql.conf, pg_hba.conf and
-// what TLS needs.
+// configure writes postgresql.conf, pg_hba.conf and what TLS needs.
 func (pg *Postgres) configure() error {
-	if err := pg.makeDirectory("socket"); err != nil {
-		return err
-	}
 	settings := map[string]string{
 		"listen_addresses":        pg.Host,
 		"port":                    fmt.Sprint(pg.Port),

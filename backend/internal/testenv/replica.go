@@ -131,8 +131,10 @@ func placePostgres(ctx context.Context, bin string) (*Postgres, error) {
 	if pg.user, err = serverUser(); err != nil {
 		return pg, err
 	}
-	pg.Port, err = freePort(ctx)
-	return pg, err
+	if pg.Port, err = freePort(ctx); err != nil {
+		return pg, err
+	}
+	return pg, pg.makeDirectory("socket")
 }
 
 // TryLogin logs in to database postgres, and hangs up.

@@ -14,7 +14,7 @@ while read -r line; do server=$line; done
 ours() {
 	[ "$server" != 0 ] && [ -d "/proc/$server" ] && echo "$server"
 	# One find for all processes: a readlink for each costs a third of a second.
-	for cwd in $(find /proc/[0-9]*/cwd -prune \( -lname "$dir" -o -lname "$dir/*" \) 2>/dev/null); do
+	find /proc/[0-9]*/cwd -prune \( -lname "$dir" -o -lname "$dir/*" \) 2>/dev/null | while read -r cwd; do
 		process=${cwd%/cwd}
 		read -r stat <"$process/stat" || continue
 		# shellcheck disable=SC2086 # fields after "(name)": state ppid pgrp session tty
