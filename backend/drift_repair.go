@@ -109,6 +109,18 @@ func (c *drift) lostLocked(r *rotation.Role, names []string) bool {
 	})
 }
 
+// hurryLocked has what a connection's server refuses set again at once: the server, or
+// its successor, answers again, and what repairs waited for may be over.
+func (c *drift) hurryLocked(connection string) {
+	for key, again := range c.repairs {
+		if c.b.connections.Managed.Uses(key, connection) {
+			again.at = time.Time{}
+			c.repairs[key] = again
+		}
+	}
+	c.wake()
+}
+
 // mended runs the repair, and reports whether it has worked.
 func (c *drift) mended(ctx context.Context, r *rotation.Role, names []string) bool {
 	run, err := r.Start(ctx, rotation.Request{

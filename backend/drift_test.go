@@ -112,6 +112,43 @@ func TestRepairsThatFail(t *testing.T) {
 	}
 }
 
+// TestRepairWaitsForTheServer finds what a server refuses while that seems to be gone, as
+// in a promotion, or after a repair that failed: it is set again when the server answers.
+func TestRepairWaitsForTheServer(t *testing.T) {
+	m := newMount(t)
+	m.write("config", d("on_drift", "repair"))
+	s := m.connect()
+	m.write("roles/z", nil)
+	m.write("secrets/z/db", d("type", "database", "connection", "main", "usernames", s.user()))
+	r := m.b.registry.Known(roles.Prefix + "z")
+	creds := m.read("creds/z/db", nil)
+	for name, failures := range map[string]int{"while it is gone": 0, "after failures": 3} {
+		t.Run(name, func(t *testing.T) {
+			s.sql("ALTER ROLE %s PASSWORD 'changed-by-hand'", creds["username"])
+			c := newDrift(m.b) // which tries nothing by itself
+			w := &watch{failing: true}
+			c.watched["main"] = w
+			if failures > 0 {
+				c.repairs[r.Key] = retry{failures, time.Now().Add(time.Hour)}
+			}
+			look := func() map[string]finding {
+				if asked, err := c.look(t.Context(), r, "main"); !asked || err != nil {
+					t.Fatal(asked, err)
+				}
+				return c.refused(r)
+			}
+			if look(); len(look()) != 1 {
+				t.Fatal("it was not found, or set again before the server answered")
+			}
+			c.ask(t.Context(), "main", w)
+			c.next(t.Context())
+			if found := look(); len(found) != 0 {
+				t.Errorf("when the server has answered, %v is found still", found)
+			}
+		})
+	}
+}
+
 // TestAnotherServer says of which answers everything is tried again.
 func TestAnotherServer(t *testing.T) {
 	a, b := secret.Identity{System: "1", Timeline: "1"}, secret.Identity{System: "1", Timeline: "2"}

@@ -97,7 +97,11 @@ func (c *drift) ask(ctx context.Context, name string, w *watch) {
 	}
 	again := w.failing && err == nil
 	w.failing = err != nil
-	if w.learn(seen, err, time.Now()) {
+	another := w.learn(seen, err, time.Now())
+	if again || another && err == nil {
+		c.hurryLocked(name)
+	}
+	if another {
 		c.sweepLocked(name)
 	} else if s := c.sweeps[name]; again && s != nil {
 		s.at = time.Time{} // the server that could not be asked
