@@ -74,3 +74,11 @@ func (d breakingDriver) Local() bool {
 	local, ok := d.Driver.(rotation.Local)
 	return ok && local.Local()
 }
+
+// Place implements rotation.Placer, also for drivers that do not.
+func (d breakingDriver) Place(s rotation.Secret, v rotation.Material) (rotation.Material, error) {
+	if placer, ok := d.Driver.(rotation.Placer); ok {
+		return placer.Place(s, v)
+	}
+	return v, nil
+}
