@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -166,20 +167,29 @@ func (e *engine) approleService(args ...string) *service {
 	return e.startService([]string{"SMVM_ROLE_ID_FILE=" + roleID, "SMVM_SECRET_ID_FILE=" + secretID}, args...)
 }
 
-// traffic sends requests of every kind until stopped, and counts what failed.
+// traffic sends requests of every kind until stopped, and keeps what became of each.
 type traffic struct {
-	key          atomic.Pointer[string]
-	sent, failed atomic.Int64
-	mu           sync.Mutex
-	errors       []error
-	stop         context.CancelFunc
-	done         sync.WaitGroup
+	key     atomic.Pointer[string]
+	pace    time.Duration // between two requests of a client
+	mu      sync.Mutex
+	answers []answered
+	stop    context.CancelFunc
+	done    sync.WaitGroup
+}
+
+// answered is one request that was sent.
+type answered struct {
+	began, ended time.Time
+	err          error
 }
 
 // begin has several clients use the service, each with a token of its own.
-func (e *engine) begin(s *service) *traffic {
+func (e *engine) begin(s *service) *traffic { return e.beginAt(s, 0) }
+
+// beginAt is begin with a pause between two requests of a client.
+func (e *engine) beginAt(s *service, pace time.Duration) *traffic {
 	ctx, stop := context.WithCancel(e.Context())
-	tr := &traffic{stop: stop}
+	tr := &traffic{pace: pace, stop: stop}
 	tr.follow(e.creds())
 	for i := range 4 {
 		tr.done.Go(func() {
@@ -189,6 +199,7 @@ func (e *engine) begin(s *service) *traffic {
 					key, token = newest, s.accepts(newest)
 				}
 				tr.request(s, n, key, token)
+				time.Sleep(tr.pace)
 			}
 		})
 	}
@@ -208,14 +219,21 @@ func (tr *traffic) request(s *service, n int, key, token string) {
 	if n/2%2 == 0 {
 		header, value = "Authorization", "Bearer "+token
 	}
+	began := time.Now()
 	_, err := s.try(method, "/api/test", header, value)
-	tr.sent.Add(1)
-	if err != nil && !errors.Is(err, context.Canceled) {
-		tr.failed.Add(1)
-		tr.mu.Lock()
-		defer tr.mu.Unlock()
-		tr.errors = append(tr.errors, err)
+	if errors.Is(err, context.Canceled) {
+		err = nil
 	}
+	tr.mu.Lock()
+	defer tr.mu.Unlock()
+	tr.answers = append(tr.answers, answered{began, time.Now(), err})
+}
+
+// all returns the requests that have been answered, in that order.
+func (tr *traffic) all() []answered {
+	tr.mu.Lock()
+	defer tr.mu.Unlock()
+	return slices.Clone(tr.answers)
 }
 
 // end stops the requests; none may have failed.
@@ -223,8 +241,14 @@ func (tr *traffic) end(t *testing.T) {
 	t.Helper()
 	tr.stop()
 	tr.done.Wait()
-	t.Logf("%d requests, %d failed", tr.sent.Load(), tr.failed.Load())
-	if tr.failed.Load() > 0 || tr.sent.Load() == 0 {
-		t.Errorf("of %d requests %d failed: %v", tr.sent.Load(), tr.failed.Load(), tr.errors[:min(3, len(tr.errors))])
+	var failures []error
+	for _, a := range tr.answers {
+		if a.err != nil {
+			failures = append(failures, a.err)
+		}
+	}
+	t.Logf("%d requests, %d failed", len(tr.answers), len(failures))
+	if len(failures) > 0 || len(tr.answers) == 0 {
+		t.Errorf("of %d requests %d failed: %v", len(tr.answers), len(failures), failures[:min(3, len(failures))])
 	}
 }

@@ -23,6 +23,14 @@ func (v *Vault) RegisterPlugin(ctx context.Context, binary, version string) erro
 	return registerPlugin(ctx, v, []*Vault{v}, secretsPlugin(binary, version))
 }
 
+// RegisterPluginWithEnv is RegisterPlugin for a plugin that is started with more in its
+// environment.
+func (v *Vault) RegisterPluginWithEnv(ctx context.Context, binary string, env ...string) error {
+	p := secretsPlugin(binary, "")
+	p.env = env
+	return registerPlugin(ctx, v, []*Vault{v}, p)
+}
+
 // catalogPlugin is a plugin for the catalog: as what and under which name, and
 // the file with it.
 type catalogPlugin struct {
