@@ -4,7 +4,7 @@ PLUGIN  := vault-plugin-secrets-smvm
 LDFLAGS := $(if $(VERSION),-X github.com/smvm/$(PLUGIN)/backend.version=$(VERSION))
 
 .DEFAULT_GOAL := help
-.PHONY: help build report test lint fmt demo dev cluster load chaos mutants bench bench-report clean
+.PHONY: help build report test check lint fmt demo dev cluster load chaos mutants bench bench-report clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ report: ## Write bin/report.html about the engine at VAULT_ADDR, with VAULT_TOKE
 
 test: ## Set up what the tests need, then run them all with the race detector
 	@scripts/test.sh
+
+check: ## Lint, and run the tests that start no server: what a change is tried with all day
+	@scripts/check.sh
 
 chaos: ## Run every fault at every point, and then random ones (SEED= DURATION=30m)
 	@DURATION="$(DURATION)" SEED="$(SEED)" COLUMN="$(COLUMN)" scripts/chaos.sh
