@@ -333,7 +333,10 @@ func TestBadDestinations(t *testing.T) {
 	if found := fmt.Sprint(m.read("verify", nil)["findings"]); !strings.Contains(found, "destination fine needs") || !strings.Contains(found, "CreateSecret, TagResource, PutSecretValue and UpdateSecretVersionStage") {
 		t.Errorf("of what is not tried verify says %s", found)
 	}
-	m.eventually("the record of the publication, which comes last", func() bool { return m.newest("default", "publish") != first })
+	m.eventually("the record of the publication, which comes last", func() bool {
+		entry, err := m.storage.Get(context.Background(), entryKey(roles.Prefix+"default", len(m.list("history/default"))))
+		return m.newest("default", "publish") != first && entry != nil && err == nil
+	})
 	m.refused(logical.UpdateOperation, "destinations/other", m.inAWS(sm, "values", "theirs={{api_key}}"), "theirs", "adopt=true", "verify=false")
 	shown := m.read("destinations/aws", nil)
 	if shown["secret_access_key"] != nil || shown["secret_access_key_set"] != true || !slices.Equal(shown["roles"].([]string), []string{"default"}) {
