@@ -1,13 +1,13 @@
 package testenv
 
 import (
+	"bytes"
 	"context"
 	_ "embed"
 	"fmt"
 	"io"
 	"math"
 	"os"
-	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -27,6 +27,8 @@ type Hostile struct {
 	t     testing.TB
 	pg    *Postgres
 	admin string
+	// watch is a session that looks at the sequence.
+	watch *pgx.Conn
 	// passed is how much of the server's log was read.
 	passed int64
 }
@@ -46,6 +48,8 @@ func NewHostile(t testing.TB, pg *Postgres, admin, owner string) *Hostile {
 			t.Fatalf("only %d shadows are in %s", made, schema)
 		}
 	}
+	h.watch = h.superuser()
+	t.Cleanup(func() { _ = h.watch.Close(context.Background()) })
 	h.Calls()
 	return h
 }
@@ -87,14 +91,16 @@ func (h *Hostile) Calls() (calls []string) {
 	defer log.Close() //nolint:errcheck // it is only read
 	fresh, err := io.ReadAll(io.NewSectionReader(log, h.passed, math.MaxInt64-h.passed))
 	h.must(err)
-	line := regexp.MustCompile(`(?m)^.* ` + regexp.QuoteMeta(h.admin+"@"+h.Database) + ` LOG:  shadow of (.*)$`)
-	for _, found := range line.FindAllSubmatch(fresh, -1) {
-		if call := string(found[1]); !slices.Contains(calls, call) {
-			calls = append(calls, call)
+	by := []byte(" " + h.admin + "@" + h.Database + " LOG:  shadow of ")
+	for line := range bytes.Lines(fresh) {
+		if _, call, ok := bytes.Cut(bytes.TrimRight(line, "\n"), by); ok && !slices.Contains(calls, string(call)) {
+			calls = append(calls, string(call))
 		}
 	}
 	h.passed += int64(len(fresh))
-	if h.number("SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM evil.calls") > 0 {
+	var stepped int
+	h.must(h.watch.QueryRow(h.t.Context(), "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM evil.calls").Scan(&stepped))
+	if stepped > 0 {
 		calls = append(calls, "the sequence")
 		h.SQL("SELECT setval('evil.calls', 1, false)")
 	}
