@@ -18,7 +18,7 @@ func (b *backend) ahead(ctx context.Context, r *rotation.Role, names []string, u
 		steps = append(steps, b.stepAhead(*s.Secrets[name], users[name]))
 	}
 	steps = append(steps, fmt.Sprintf("commit all of it as version %d, by one write", s.Version+1))
-	steps = append(steps, b.copies.ahead(ctx, r)...)
+	steps = append(steps, b.destinations.DryRun(ctx, r)...)
 	steps = append(steps, b.checksAhead(s, check.After, "after the commit")...)
 	return append(steps, fmt.Sprintf("retire the previous values after the overlap of %s, and prove that they are refused", s.Terms.Overlap))
 }

@@ -24,6 +24,7 @@ import (
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/metrics"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/notify"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/outbound"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/publish"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/schedule"
@@ -47,7 +48,6 @@ type backend struct {
 	usage     *usage.Usage
 	drift     *drift
 	alerts    *notify.Alerts
-	copies    *copies
 	metrics   *metrics.Metrics
 	ledger    *ledger
 	postgres  *secret.Postgres
@@ -55,6 +55,8 @@ type backend struct {
 	admin     secret.Values
 	direct    direct
 	loose     loosePaths
+	// destinations are kept in sync with the roles that name them.
+	destinations *publish.Destinations
 	// connections are those to PostgreSQL, and who manages which users there.
 	connections *connections.Set
 	// settings is the mount's configuration, replaced as a whole.
@@ -108,7 +110,7 @@ func newBackend(now func() time.Time, types func(*secret.Postgres, secret.Passwo
 	b.scheduler = schedule.New(schedule.Ports{Roles: b.registry, Connections: connections.Needed, Workers: b.workers, Now: now, Log: b.log})
 	b.usage = b.newUsage()
 	b.drift = newDrift(b)
-	b.copies = newCopies(b)
+	b.destinations = publish.New(b.destinationPorts())
 	b.alerts = notify.New(ctx, b.alertPorts())
 	b.metrics = b.newMetrics()
 	b.ledger = newLedger(ctx, b)
@@ -119,7 +121,7 @@ func newBackend(now func() time.Time, types func(*secret.Postgres, secret.Passwo
 		BackendType:    logical.TypeLogical,
 		RunningVersion: version,
 		Paths:          append(busiest, b.paths()...),
-		PathsSpecial:   &logical.Paths{SealWrapStorage: []string{roles.Prefix, roles.ConnectionPrefix, notify.Prefix, destinationPrefix}, Unauthenticated: publicPaths},
+		PathsSpecial:   &logical.Paths{SealWrapStorage: []string{roles.Prefix, roles.ConnectionPrefix, notify.Prefix, publish.Prefix}, Unauthenticated: publicPaths},
 		InitializeFunc: b.initialize,
 		PeriodicFunc:   b.periodic,
 		Clean:          b.clean,
@@ -136,7 +138,16 @@ func (b *backend) alertPorts() notify.Ports {
 		Environment: func() string { return b.rotationSettings().Environment },
 		Rule:        func(ctx context.Context) (outbound.Rule, error) { return b.outboundRule(ctx, outbound.ForAlerts) },
 		Refused:     b.drift.refusedVersions, RefusedAdvice: b.drift.advice, Accepted: b.drift.accepted,
-		UnresolvedAdvice: unresolvedAdvice, InSync: b.copies.inSync,
+		UnresolvedAdvice: unresolvedAdvice, InSync: b.destinations.InSync,
+	}
+}
+
+// destinationPorts are what destinations get from here.
+func (b *backend) destinationPorts() publish.Ports {
+	return publish.Ports{
+		Roles: b.registry, Store: &store{b}, Configuring: &b.configuring, Now: b.now, Log: b.log, Mount: b.mountPath, Failpoint: breakable,
+		MountID: func() string { return b.uuid }, Values: b.fieldValues, Fit: checkFollows, NewOperation: b.engine.NewOperation,
+		Rule: func(ctx context.Context) (outbound.Rule, error) { return b.outboundRule(ctx, outbound.ForDestinations) },
 	}
 }
 
@@ -171,12 +182,8 @@ func (b *backend) newUsage() *usage.Usage {
 func (b *backend) newMetrics() *metrics.Metrics {
 	return metrics.New(version, metrics.Ports{
 		Roles: b.registry, Queue: b.scheduler.Load, Undelivered: b.alerts.Undelivered, Now: b.now,
-		Refused: func(r *rotation.Role) bool { return len(b.drift.refused(r)) > 0 },
-		Destinations: func(give func(destination, state string, roles int)) {
-			for copies, count := range b.copies.census() {
-				give(copies.destination, copies.state, count)
-			}
-		},
+		Refused:      func(r *rotation.Role) bool { return len(b.drift.refused(r)) > 0 },
+		Destinations: b.destinations.Count,
 	})
 }
 
@@ -186,7 +193,7 @@ func (b *backend) changed(r *rotation.Role) {
 	b.usage.Follow(r)
 	b.scheduler.Plan(r)
 	b.alerts.Enqueue(r)
-	b.copies.note(r)
+	b.destinations.Changed(r)
 	b.drift.follow(r)
 }
 
@@ -254,7 +261,7 @@ func (b *backend) startWork() {
 		go b.drift.run(b.engine.Context)
 		go b.drift.watch(b.engine.Context)
 		go b.alerts.Load()
-		go b.copies.run(b.engine.Context)
+		go b.destinations.Run(b.engine.Context)
 	})
 }
 
@@ -271,7 +278,7 @@ func (b *backend) periodic(_ context.Context, req *logical.Request) error {
 	b.scheduler.Tick()
 	b.usage.Tick()
 	b.alerts.Tick()
-	b.copies.wake()
+	b.destinations.Wake()
 	return nil
 }
 

@@ -2,6 +2,8 @@ package backend
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -76,7 +78,7 @@ func (b *backend) validateCheck(r *rotation.Role, s *rotation.State, c check.Con
 	if err != nil {
 		return err
 	}
-	return c.Validate(valueNames(values))
+	return c.Validate(slices.Sorted(maps.Keys(values)))
 }
 
 // checkFollows refuses, in the name of the field that was written, what might follow a

@@ -8,6 +8,7 @@ import (
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/destination"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/testenv"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/publish"
 )
 
 // TestDestinationIsForItsRoles keeps roles from naming a destination that is not for
@@ -36,12 +37,12 @@ func TestDestinationOfBefore(t *testing.T) {
 	publishedRole(m)
 	m.write("destinations/aws", m.inAWS(testenv.NewSecretsManager(t), "values", "{{role}}={{api_key}}"))
 	m.write("roles/default", d("destinations", "aws"))
-	raw := m.storage.contents(t)[destinationPrefix+"aws"]
+	raw := m.storage.contents(t)[publish.Prefix+"aws"]
 	before := strings.Replace(raw, `"allowed_roles":["*"],`, "", 1)
 	if before == raw {
 		t.Fatal("the field is stored under another name")
 	}
-	if err := m.storage.Put(t.Context(), &logical.StorageEntry{Key: destinationPrefix + "aws", Value: []byte(before)}); err != nil {
+	if err := m.storage.Put(t.Context(), &logical.StorageEntry{Key: publish.Prefix + "aws", Value: []byte(before)}); err != nil {
 		t.Fatal(err)
 	}
 	if c, err := destination.Decode([]byte(before)); err != nil || c.AllowedRoles != nil {

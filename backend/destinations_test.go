@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/testenv"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/publish"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 )
 
@@ -27,7 +28,7 @@ func publishedRole(m *mount, more ...any) *testenv.SecretsManager {
 	m.tick(0)
 	m.write("destinations/aws", m.inAWS(sm, more...))
 	m.write("roles/default", d("destinations", "aws"))
-	m.published("aws", copyInSync)
+	m.published("aws", publish.InSync)
 	m.eventually("the record of the publication, which comes last", func() bool {
 		entry, err := m.storage.Get(context.Background(), entryKey(roles.Prefix+"default", 3))
 		return entry != nil && err == nil
@@ -91,7 +92,7 @@ func TestDestinationFollowsRotations(t *testing.T) {
 	if sm.Value(copiedName) != first {
 		t.Error("after the rollback the target does not hold the value of before")
 	}
-	about := m.published("aws", copyInSync)
+	about := m.published("aws", publish.InSync)
 	if about["version"] != m.version("default") || about["last_error"] != "" {
 		t.Errorf("of the destination it is said %v", about)
 	}
@@ -99,7 +100,7 @@ func TestDestinationFollowsRotations(t *testing.T) {
 		t.Error("the metrics do not count it")
 	}
 	m.write("secrets/default/more", d("type", "random"))
-	m.eventually("the version with another secret", func() bool { return m.published("aws", copyInSync)["version"] == m.version("default") })
+	m.eventually("the version with another secret", func() bool { return m.published("aws", publish.InSync)["version"] == m.version("default") })
 	m.wholeHistory("history/default")
 }
 
@@ -117,7 +118,7 @@ func TestRequiredDestination(t *testing.T) {
 	}
 	m.unfollowed()
 	m.receives(r, "destination_failed")
-	m.published("aws", copyInSync) // which the target held all the time
+	m.published("aws", publish.InSync) // which the target held all the time
 	m.same(sm)
 
 	sm.Refuse("LimitExceededException")
@@ -164,23 +165,26 @@ func TestBestEffortDestination(t *testing.T) {
 	m.write("rotate", d("wait", 0))
 	m.becomes("default", version+1)
 	m.unfollowed()
-	if about := m.published("aws", copyFailed); !strings.Contains(fmt.Sprint(about["last_error"]), "quota") {
+	if about := m.published("aws", publish.Failed); !strings.Contains(fmt.Sprint(about["last_error"]), "quota") {
 		t.Errorf("of the destination it is said %v", about)
 	}
 	if rec := m.latestOf("follow"); !strings.Contains(fmt.Sprint(rec["issues"]), "quota") {
 		t.Errorf("it is recorded as %v", rec)
 	}
 	sm.Refuse("")
-	at, err := m.b.copies.of(t.Context(), copyKey{"aws", "default"})
-	if err != nil {
-		t.Fatal(err)
+	retry, _ := m.b.destinations.Load(m.clock.now())
+	if retry.IsZero() {
+		t.Fatal("it is not to be tried again")
 	}
-	for _, d := range []time.Duration{at.next.Sub(m.clock.now()) - 100*time.Millisecond, 0} {
+	for _, d := range []time.Duration{retry.Sub(m.clock.now()) - 100*time.Millisecond, 0} {
 		m.tick(d)
-		m.eventually("that it is looked at", func() bool { return len(m.b.copies.signal) == 0 })
+		m.eventually("that it is looked at", func() bool {
+			_, woken := m.b.destinations.Load(m.clock.now())
+			return !woken
+		})
 	}
 	m.clock.advance(time.Second) // when it is due, Vault's timer does not come
-	m.published("aws", copyInSync)
+	m.published("aws", publish.InSync)
 	m.same(sm)
 	m.receives(r, "destination_failed", "destination_restored")
 	if m.version("default") != version+1 {
@@ -213,21 +217,21 @@ func TestDrift(t *testing.T) {
 	m.tick(time.Hour)
 	m.eventually("the repair", func() bool { return sm.Value(copiedName) != "set-by-hand" })
 	m.receives(r, "destination_drifted", "destination_restored")
-	m.published("aws", copyInSync)
+	m.published("aws", publish.InSync)
 	m.same(sm)
 
 	m.write("destinations/aws", d("on_drift", "report"))
-	m.published("aws", copyInSync)
+	m.published("aws", publish.InSync)
 	sm.Set(copiedName, "set-again")
 	m.tick(time.Hour)
-	m.published("aws", copyDrifted)
+	m.published("aws", publish.Drifted)
 	m.tick(time.Hour)
 	m.receives(r, "destination_drifted", "destination_restored", "destination_drifted")
 	if sm.Value(copiedName) != "set-again" {
 		t.Error("what was to be reported was repaired")
 	}
 	m.write("rotate", nil)
-	m.published("aws", copyInSync)
+	m.published("aws", publish.InSync)
 	m.same(sm)
 	m.wholeHistory("history/default")
 }
@@ -257,7 +261,7 @@ func TestTwoDestinations(t *testing.T) {
 		"values", []string{"key={{api_key}}"}))
 	down.Close()
 	m.write("roles/default", d("destinations", []string{"aws", "hook"}))
-	m.published("hook", copyFailed)
+	m.published("hook", publish.Failed)
 	before := m.read("creds", nil)["version"]
 	m.write("rotate", d("wait", 0))
 	m.eventually("the one that is up", func() bool {
@@ -281,7 +285,7 @@ func TestDestinationIsNotSilent(t *testing.T) {
 	m.warns(logical.UpdateOperation, "destinations/aws", d("values", "smvm/{{role}}/api-key={{api_key}}"), "keeps smvm/default/api-key, smvm/default/pin as they are")
 	m.warns(logical.UpdateOperation, "roles/default", d("destinations", ""), "destination aws: AWS Secrets Manager of eu-central-1 keeps smvm/default/api-key")
 	m.write("roles/default", d("destinations", "aws"))
-	m.published("aws", copyInSync)
+	m.published("aws", publish.InSync)
 	m.warns(logical.DeleteOperation, "roles/default", nil, "destination aws", "keeps smvm/default/api-key")
 	if sm.Value(copiedName) == "" {
 		t.Error("something was deleted")
@@ -349,7 +353,7 @@ func TestBadDestinations(t *testing.T) {
 	}
 	m.fails(422, logical.UpdateOperation, "rotate", nil, "destination other before the rotation", "adopt=true", "Nothing was changed")
 	m.write("roles/later", d("destinations", "aws"))
-	if about := m.read("status/later", nil)["destinations"].(map[string]any)["aws"].(map[string]any); about["state"] == copyInSync {
+	if about := m.read("status/later", nil)["destinations"].(map[string]any)["aws"].(map[string]any); about["state"] == publish.InSync {
 		t.Errorf("a role without secrets is published: %v", about)
 	}
 }

@@ -24,7 +24,7 @@ type inspector func(ctx context.Context, r *rotation.Role, names []string, about
 // inspectors are all there are. What else a rotation depends on is looked at by one
 // more.
 func (b *backend) inspectors() []inspector {
-	return []inspector{b.inspectTargets, b.inspectPolicy, b.inspectChecks, b.copies.inspect, b.inspectState}
+	return []inspector{b.inspectTargets, b.inspectPolicy, b.inspectChecks, b.destinations.Inspect, b.inspectState}
 }
 
 // inspectTimeout bounds all that is looked at together.

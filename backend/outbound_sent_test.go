@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/publish"
 )
 
 // TestRuleOfNow takes somebody from the list who was on it: nothing is sent any more,
@@ -54,15 +56,15 @@ func TestPublishedByTheRuleOfNow(t *testing.T) {
 	m.fails(422, logical.UpdateOperation, "rotate", nil, "destination aws before the rotation", "outbound_hosts does not name it", "Nothing was changed")
 	m.listed(trusted)
 	m.write("destinations/aws", d("required", false))
-	m.published("aws", copyInSync)
+	m.published("aws", publish.InSync)
 	before := sm.Value(copiedName)
 	m.listed("127.0.0.9")
 	m.write("rotate", nil)
-	if about := m.published("aws", copyFailed); !strings.Contains(fmt.Sprint(about["last_error"]), "outbound_hosts does not name it") || sm.Value(copiedName) != before {
+	if about := m.published("aws", publish.Failed); !strings.Contains(fmt.Sprint(about["last_error"]), "outbound_hosts does not name it") || sm.Value(copiedName) != before {
 		t.Errorf("of the destination it is said %v", about)
 	}
 	m.listed(trusted)
-	m.published("aws", copyInSync)
+	m.published("aws", publish.InSync)
 	m.same(sm)
 }
 
@@ -182,7 +184,7 @@ func TestThroughAProxy(t *testing.T) {
 	m.write("alerts/a/test", nil)
 	m.write("destinations/d", d("type", "webhook", "allowed_roles", "*", "url", "https://192.0.2.3/copy", "key", "signing-key-0123456789", "values", "x={{api_key}}", "verify", false))
 	m.write("roles/default", d("destinations", "d"))
-	m.published("d", copyFailed)
+	m.published("d", publish.Failed)
 	m.write("rotate", d("wait", 0))
 	for _, line := range []string{"GET http://192.0.2.1/health ", "CONNECT 192.0.2.1:443 ", "POST http://192.0.2.2/hook ", "CONNECT 192.0.2.3:443 "} {
 		m.eventually(line, func() bool {

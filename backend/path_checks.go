@@ -94,7 +94,7 @@ func (b *backend) pathCheckWrite(ctx context.Context, req *logical.Request, d *f
 	}
 	b.configuring.Lock()
 	defer b.configuring.Unlock()
-	known, err := b.destinations(ctx, r.Snapshot().Destinations)
+	known, err := b.destinations.Named(ctx, r.Snapshot().Destinations)
 	if err != nil {
 		return nil, err
 	}

@@ -123,7 +123,7 @@ func (b *backend) pathConfigWrite(ctx context.Context, req *logical.Request, d *
 		}
 		b.scheduler.Plan(role)
 	}
-	b.copies.stir("")
+	b.destinations.Recheck("")
 	b.drift.wake()
 	return nil, nil
 }

@@ -2,17 +2,16 @@ package backend
 
 import (
 	"context"
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/destination"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/outbound"
-	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 )
 
 func (b *backend) pathDestinations() *framework.Path {
@@ -100,44 +99,101 @@ func destinationAnswer() map[string]*framework.FieldSchema {
 }
 
 func (b *backend) pathDestinationExists(ctx context.Context, _ *logical.Request, d *framework.FieldData) (bool, error) {
-	c, err := b.destination(ctx, d.Get("name").(string))
+	c, err := b.destinations.Get(ctx, d.Get("name").(string))
 	return c != nil, err
 }
 
-// pathDestinationWrite corresponds to CREATE and UPDATE on destinations/:name. The
-// target is asked before anything is locked: it may take its time.
+// pathDestinationWrite corresponds to CREATE and UPDATE on destinations/:name.
 func (b *backend) pathDestinationWrite(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	name := d.Get("name").(string)
-	if d.Get("verify").(bool) {
-		_, c, using, err := b.draftDestination(ctx, name, d)
-		if err != nil {
-			return nil, err
-		}
-		if err := b.verifyDestination(ctx, c, using); err != nil {
-			return nil, err
-		}
-	}
-	b.configuring.Lock()
-	defer b.configuring.Unlock()
-	stored, c, using, err := b.draftDestination(ctx, name, d)
-	if err != nil {
+	return warned(b.destinations.Write(ctx, d.Get("name").(string), d.Get("verify").(bool), func(stored *destination.Config) (*destination.Config, error) {
+		return takeDestination(d, stored)
+	}))
+}
+
+// warned answers with warnings, if there are any.
+func warned(warnings []string, err error) (*logical.Response, error) {
+	if err != nil || len(warnings) == 0 {
 		return nil, err
 	}
-	if err := (&store{b}).Write(ctx, destinationPrefix+name, c); err != nil {
-		return nil, fmt.Errorf("save destination: %w", err)
+	return &logical.Response{Warnings: warnings}, nil
+}
+
+// takeDestination applies the request to what is stored, nil for a new one.
+func takeDestination(d *framework.FieldData, stored *destination.Config) (*destination.Config, error) {
+	c, before := destination.New(d.Get("type").(string)), way{}
+	if stored != nil {
+		if v, ok := d.GetOk("type"); ok && v != stored.Type {
+			return nil, invalid("type", "of an existing destination cannot be changed from %s to %s; write another destination", stored.Type, v)
+		}
+		c, before = stored.Clone(), destinationWay(stored)
 	}
-	b.copies.stir(name)
-	return dropped(name, stored, c, using), nil
+	if c == nil {
+		return nil, invalid("type", "%q is not a type of destination; the types are: %s", d.Get("type"), strings.Join(destination.Types(), ", "))
+	}
+	if err := takeTarget(d, c); err != nil {
+		return nil, err
+	}
+	takeStrings(d, "allowed_roles", &c.AllowedRoles)
+	takeStrings(d, "values", &c.Values)
+	takeBool(d, "required", &c.Required)
+	takeBool(d, "adopt", &c.Adopt)
+	takeString(d, "on_drift", &c.OnDrift)
+	for field, target := range map[string]*time.Duration{"timeout": &c.Timeout, "deadline": &c.Deadline} {
+		if v, ok := d.GetOk(field); ok {
+			*target = time.Duration(v.(int)) * time.Second
+		}
+	}
+	c.Checked = true
+	return c, errorsFirst(before.stays(d, destinationWay(c)), c.Validate())
+}
+
+// wayFields say where the credentials of a destination and the values are sent to.
+var wayFields = []string{
+	"address", "auth_mount", "endpoint", "mount", "namespace", "region", "role_arn", "sts_endpoint", "tls_ca", "url",
+}
+
+// destinationWay is how what a destination publishes is sent. What is not a
+// placeholder in its values is not shown, and so may be a secret.
+func destinationWay(c *destination.Config) way {
+	w := way{to: map[string]string{}, along: map[string]string{}}
+	for name, value := range c.Target.Fields() {
+		if slices.Contains(wayFields, name) {
+			w.to[name] = *value
+		}
+		if slices.Contains(destination.SecretFields, name) {
+			w.along[name] = *value
+		}
+	}
+	if !slices.Equal(c.Values, shownValues(c.Values)) {
+		w.along["values"] = strings.Join(c.Values, "\n")
+	}
+	return w
+}
+
+// takeTarget takes over the settings of the target.
+func takeTarget(d *framework.FieldData, c *destination.Config) error {
+	own := c.Target.Fields()
+	for _, name := range slices.Sorted(maps.Keys(targetFields)) {
+		v, named := d.GetOk(name)
+		switch target := own[name]; {
+		case !named:
+		case target == nil:
+			return invalid(name, "is not a field of type %s, which has: %s", c.Type, strings.Join(slices.Sorted(maps.Keys(own)), ", "))
+		default:
+			*target = v.(string)
+		}
+	}
+	return nil
 }
 
 // pathDestinationRead corresponds to READ on destinations/:name.
 func (b *backend) pathDestinationRead(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 	name := d.Get("name").(string)
-	c, err := b.destination(ctx, name)
+	c, err := b.destinations.Get(ctx, name)
 	if err != nil || c == nil {
 		return nil, err
 	}
-	using, err := b.rolesWith(ctx, name)
+	using, err := b.destinations.RoleNames(ctx, name)
 	if err != nil {
 		return nil, err
 	}
@@ -148,7 +204,7 @@ func (b *backend) pathDestinationRead(ctx context.Context, _ *logical.Request, d
 	data := map[string]any{
 		"type": c.Type, "values": shownValues(c.Values), "required": c.Required, "timeout": seconds(c.Timeout),
 		"allowed_roles": c.AllowedRoles,
-		"deadline":      seconds(c.Deadline), "on_drift": c.OnDrift, "adopt": c.Adopt, "where": c.Target.Where(), "roles": roleNames(using),
+		"deadline":      seconds(c.Deadline), "on_drift": c.OnDrift, "adopt": c.Adopt, "where": c.Target.Where(), "roles": using,
 	}
 	for field, value := range c.Target.Fields() {
 		switch {
@@ -174,29 +230,19 @@ func shownValues(values []string) []string {
 }
 
 // pathDestinationDelete corresponds to DELETE on destinations/:name.
-func (b *backend) pathDestinationDelete(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	b.configuring.Lock()
-	defer b.configuring.Unlock()
-	name := d.Get("name").(string)
-	using, err := b.rolesWith(ctx, name)
-	if err != nil {
-		return nil, err
-	}
-	if len(using) > 0 {
-		return nil, invalid("name", "destination %s is named by the roles %s; take it out of their destinations first", name, roles.Sample(roleNames(using)))
-	}
-	return nil, req.Storage.Delete(ctx, destinationPrefix+name)
+func (b *backend) pathDestinationDelete(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	return nil, b.destinations.Delete(ctx, d.Get("name").(string))
 }
 
 // pathDestinationListRead corresponds to LIST on destinations.
 func (b *backend) pathDestinationListRead(ctx context.Context, _ *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
-	names, err := (&store{b}).List(ctx, destinationPrefix)
+	names, err := b.destinations.List(ctx)
 	if err != nil {
 		return nil, err
 	}
 	info := map[string]any{}
 	for _, name := range names {
-		c, err := b.destination(ctx, name)
+		c, err := b.destinations.Get(ctx, name)
 		if err != nil {
 			info[name] = map[string]any{"error": err.Error()}
 		} else if c != nil {

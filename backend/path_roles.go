@@ -11,6 +11,7 @@ import (
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/destination"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/schedule"
 )
 
 func (b *backend) pathRoles() *framework.Path {
@@ -78,7 +79,7 @@ func (b *backend) pathRoleWrite(ctx context.Context, req *logical.Request, d *fr
 	if err != nil {
 		return nil, err
 	}
-	known, err := b.destinations(ctx, append(d.Get("destinations").([]string), r.Snapshot().Destinations...))
+	known, err := b.destinations.Named(ctx, append(d.Get("destinations").([]string), r.Snapshot().Destinations...))
 	if err != nil {
 		return nil, err
 	}
@@ -89,7 +90,7 @@ func (b *backend) pathRoleWrite(ctx context.Context, req *logical.Request, d *fr
 	}); err != nil {
 		return nil, err
 	}
-	return b.leave(ctx, r.Name, gone, known, nil)
+	return warned(b.destinations.Leave(ctx, r.Name, gone, known))
 }
 
 // takeRole applies a request to the state of a role, and returns the destinations
@@ -101,7 +102,13 @@ func (b *backend) takeRole(d *framework.FieldData, s *rotation.State, r *rotatio
 	if err := errorsFirst(b.takePolicy(d, &s.Policy, r.Key), b.checkLifetimes(s, r)); err != nil {
 		return nil, err
 	}
-	return b.takeDestinations(d, s, r, known)
+	before := s.Destinations
+	takeStrings(d, "destinations", &s.Destinations)
+	terms, err := s.Policy.Resolve(b.rotationSettings().Defaults, schedule.ParseCron, r.Key)
+	if err != nil {
+		return nil, err
+	}
+	return b.destinations.Admit(s, terms.Overlap, r, before, known)
 }
 
 // pathRoleRead corresponds to READ on roles/:role.
@@ -138,7 +145,7 @@ func (b *backend) pathRoleDelete(ctx context.Context, req *logical.Request, d *f
 		resp.Warnings = append(resp.Warnings, leftBehind(secret)...)
 	}
 	published := r.Snapshot().Destinations
-	known, err := b.destinations(ctx, published)
+	known, err := b.destinations.Named(ctx, published)
 	if err != nil {
 		return nil, err
 	}
@@ -148,7 +155,8 @@ func (b *backend) pathRoleDelete(ctx context.Context, req *logical.Request, d *f
 	for _, secret := range doomed {
 		resp.Warnings = append(resp.Warnings, b.connections.Release(ctx, r.Name, secret)...)
 	}
-	return b.leave(ctx, r.Name, published, known, resp.Warnings)
+	left, err := b.destinations.Leave(ctx, r.Name, published, known)
+	return warned(append(resp.Warnings, left...), err)
 }
 
 // unlessGone is err, unless another request has done the deletion meanwhile.

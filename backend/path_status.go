@@ -38,10 +38,20 @@ func (b *backend) pathStatusRead(ctx context.Context, _ *logical.Request, d *fra
 	data["secrets"] = b.stages(r)
 	data["overlap"] = b.usage.Summary(r)
 	data["following"] = following(r.Snapshot())
-	if data["destinations"], err = b.copies.describe(ctx, r); err != nil {
+	if data["destinations"], err = b.copies(ctx, r); err != nil {
 		return nil, err
 	}
 	return &logical.Response{Data: data}, nil
+}
+
+// copies tells how what destinations have of a role is.
+func (b *backend) copies(ctx context.Context, r *rotation.Role) (map[string]any, error) {
+	known, err := b.destinations.Status(ctx, r)
+	all := map[string]any{}
+	for name, c := range known {
+		all[name] = map[string]any{"state": c.State, "version": c.Version, "since": timestamp(c.Since), "last_error": c.Error}
+	}
+	return all, err
 }
 
 // rotationStatus tells how a role or a connection is doing.

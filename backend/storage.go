@@ -17,9 +17,6 @@ import (
 const (
 	configKey     = "config"
 	historyPrefix = "history/"
-
-	destinationPrefix = "destination/"
-	copyPrefix        = "destination-copy/" // then the destination, and the role
 )
 
 // store keeps states and histories in Vault's storage. It implements

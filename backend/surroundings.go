@@ -23,10 +23,8 @@ type surroundings struct{ b *backend }
 
 // What the names of tasks begin with, and the stages they are done in.
 const (
-	checkTask        = "check/"
-	destinationTask  = rotation.DestinationTask
-	destinationStage = 0
-	checkStage       = 1
+	checkTask  = "check/"
+	checkStage = 1
 )
 
 // Plan implements rotation.Surroundings. An emergency is not kept waiting by an
@@ -38,7 +36,7 @@ func (s surroundings) Plan(ctx context.Context, r *rotation.Role, op rotation.Op
 	}
 	snapshot := r.Snapshot()
 	urgent := op.Kind == rotation.KindRollback || op.RevokePrevious
-	tasks, err := s.b.copies.plan(ctx, r, urgent)
+	tasks, err := s.b.destinations.Plan(ctx, r, urgent)
 	if err != nil {
 		return nil, err
 	}
@@ -97,8 +95,8 @@ func planCheck(ctx context.Context, rule outbound.Rule, c check.Config, values m
 
 // Do implements rotation.Surroundings.
 func (s surroundings) Do(ctx context.Context, r *rotation.Role, t rotation.Task) rotation.Task {
-	if name, ok := strings.CutPrefix(t.Name, destinationTask); ok {
-		return s.b.copies.step(ctx, r, name, t)
+	if name, ok := t.Destination(); ok {
+		return s.b.destinations.Attempt(ctx, r, name, t)
 	}
 	if err := s.look(ctx, r, &t); err != nil {
 		t.Done, t.Dropped, t.Detail = true, true, err.Error()

@@ -1,4 +1,4 @@
-package backend
+package publish
 
 import (
 	"context"
@@ -10,17 +10,17 @@ import (
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
-// inspect tries, without changing anything, whether the values of a role may be
-// published. It is an inspector.
-func (c *copies) inspect(ctx context.Context, r *rotation.Role, _ []string, _ preflight.Subject) preflight.Report {
+// Inspect tries, without changing anything, whether the values of a role may be
+// published.
+func (d *Destinations) Inspect(ctx context.Context, r *rotation.Role, _ []string, _ preflight.Subject) preflight.Report {
 	found := preflight.Report{}
 	for _, name := range r.Snapshot().Destinations {
-		config, err := c.b.destination(ctx, name)
+		config, err := d.Get(ctx, name)
 		if err == nil && config == nil {
 			continue
 		}
 		if err == nil {
-			err = c.preflight(ctx, r, config)
+			err = d.preflight(ctx, r, config)
 		}
 		severity := preflight.Warning
 		if config != nil && config.Required {
@@ -35,10 +35,10 @@ func (c *copies) inspect(ctx context.Context, r *rotation.Role, _ []string, _ pr
 	return found
 }
 
-// ahead tells, for a person, what a rotation of a role publishes.
-func (c *copies) ahead(ctx context.Context, r *rotation.Role) (steps []string) {
+// DryRun tells, for a person, what a rotation of a role publishes.
+func (d *Destinations) DryRun(ctx context.Context, r *rotation.Role) (steps []string) {
 	for _, name := range r.Snapshot().Destinations {
-		if config, err := c.b.destination(ctx, name); err == nil && config != nil {
+		if config, err := d.Get(ctx, name); err == nil && config != nil {
 			steps = append(steps, fmt.Sprintf("publish %s to %s, by destination %s", publishedNames(config, r.Name), config.Target.Where(), name))
 		}
 	}

@@ -1,0 +1,195 @@
+package publish
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/destination"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
+)
+
+// Write stores what change makes of a destination, nil for a new one, and reconciles
+// it. With verify, the target is asked first, before anything is locked: it may take
+// its time. It returns what the change leaves behind.
+func (d *Destinations) Write(ctx context.Context, name string, verify bool, change func(stored *destination.Config) (*destination.Config, error)) (warnings []string, err error) {
+	if verify {
+		_, c, using, err := d.draft(ctx, name, change)
+		if err != nil {
+			return nil, err
+		}
+		if err := d.verify(ctx, c, using); err != nil {
+			return nil, err
+		}
+	}
+	d.ports.Configuring.Lock()
+	defer d.ports.Configuring.Unlock()
+	stored, c, using, err := d.draft(ctx, name, change)
+	if err != nil {
+		return nil, err
+	}
+	if err := d.ports.Store.Write(ctx, Prefix+name, c); err != nil {
+		return nil, fmt.Errorf("save destination: %w", err)
+	}
+	d.Recheck(name)
+	return dropped(name, stored, c, using), nil
+}
+
+// draft returns what is stored, nil for a new destination, what a change makes of it,
+// and the roles that have to get on with that.
+func (d *Destinations) draft(ctx context.Context, name string, change func(stored *destination.Config) (*destination.Config, error)) (stored, c *destination.Config, using []*rotation.Role, err error) {
+	if stored, err = d.Get(ctx, name); err != nil {
+		return nil, nil, nil, err
+	}
+	if c, err = change(stored); err != nil {
+		return nil, nil, nil, err
+	}
+	rule, err := d.ports.Rule(ctx)
+	if err == nil {
+		err = c.Admit(ctx, rule)
+	}
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	if using, err = d.using(ctx, name); err != nil {
+		return nil, nil, nil, err
+	}
+	for _, r := range using {
+		if c.AllowedRoles != nil && !c.AllowsRole(r.Name) {
+			return nil, nil, nil, invalid("allowed_roles", "leaves out %s, which names the destination: name it as well, or take the destination out of that role first", r.Name)
+		}
+		if err := d.checkTogether(ctx, r.Snapshot(), name, c); err != nil {
+			return nil, nil, nil, err
+		}
+	}
+	return stored, c, using, nil
+}
+
+// Delete forgets a destination that no role names.
+func (d *Destinations) Delete(ctx context.Context, name string) error {
+	d.ports.Configuring.Lock()
+	defer d.ports.Configuring.Unlock()
+	using, err := d.RoleNames(ctx, name)
+	if err != nil {
+		return err
+	}
+	if len(using) > 0 {
+		return invalid("name", "destination %s is named by the roles %s; take it out of their destinations first", name, roles.Sample(using))
+	}
+	return d.ports.Store.Delete(ctx, Prefix+name)
+}
+
+// probeRole stands for the roles of a destination that none names yet.
+const probeRole = "default"
+
+// verify tries, without changing anything, whether the values of the roles may be
+// published.
+func (d *Destinations) verify(ctx context.Context, c *destination.Config, using []*rotation.Role) error {
+	names := roleNames(using)
+	if len(names) == 0 {
+		names = []string{probeRole}
+	}
+	rule, err := d.ports.Rule(ctx)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
+	defer cancel()
+	for _, role := range names {
+		probe, err := c.Names(d.owner(role), role)
+		if err != nil {
+			return err
+		}
+		if err := c.Preflight(ctx, rule, probe); err != nil {
+			return invalid("type", "the target was asked and %v. Nothing was stored; verify=false stores without asking", err)
+		}
+	}
+	return nil
+}
+
+// checkAlone refuses a destination that a role with that state could not use. While
+// the role has no secrets at all, they are yet to come.
+func (d *Destinations) checkAlone(s *rotation.State, overlap time.Duration, name string, c *destination.Config) error {
+	if c.Required && c.Deadline >= overlap {
+		return invalid("deadline", "of destination %s is %s, and the previous values are kept for %s only, so nothing could be rolled back: lower it, or give the role a longer overlap", name, c.Deadline, overlap)
+	}
+	if len(s.Secrets) == 0 {
+		return nil
+	}
+	values, err := d.ports.Values(s)
+	if err != nil {
+		return err
+	}
+	return c.CheckPlaceholders(slices.Sorted(maps.Keys(values)))
+}
+
+// checkTogether refuses a destination that a role which names it could not use, alone
+// or with what else follows its rotations.
+func (d *Destinations) checkTogether(ctx context.Context, s *rotation.Snapshot, name string, c *destination.Config) error {
+	if err := d.checkAlone(s.State, s.Terms.Overlap, name, c); err != nil {
+		return err
+	}
+	known, err := d.Named(ctx, s.Destinations)
+	if err != nil {
+		return err
+	}
+	known[name] = c
+	return d.ports.Fit("deadline", s.State, s.Terms.Overlap, known)
+}
+
+// dropped says what a change of a destination leaves behind.
+func dropped(name string, before, after *destination.Config, using []*rotation.Role) (warnings []string) {
+	for _, r := range using {
+		if before.Target.Where() != after.Target.Where() || publishedNames(before, r.Name) != publishedNames(after, r.Name) {
+			warnings = append(warnings, "changed: "+remains(name, before, r.Name))
+		}
+	}
+	return warnings
+}
+
+// Admit refuses the destinations that the draft of a role names, unless it may name
+// and use them all. It returns those that the role has no more.
+func (d *Destinations) Admit(draft *rotation.State, overlap time.Duration, r *rotation.Role, before []string, known map[string]*destination.Config) (gone []string, err error) {
+	for i, name := range draft.Destinations {
+		switch c := known[name]; {
+		case c == nil:
+			return nil, invalid("destinations", "there is no destination %q; write destinations/%s first", name, name)
+		case slices.Contains(draft.Destinations[:i], name):
+			return nil, invalid("destinations", "%q is named twice", name)
+		case !slices.Contains(before, name) && !c.AllowsRole(r.Name):
+			return nil, invalid("destinations", "%q is not for role %s (allowed_roles); to allow it, an administrator of the mount runs: vault write %sdestinations/%s allowed_roles='%s'",
+				name, r.Name, d.ports.Mount(), name, strings.Join(append(slices.Clone(c.AllowedRoles), r.Name), ","))
+		default:
+			if err := d.checkAlone(draft, overlap, name, c); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if err := d.ports.Fit("overlap, destinations", draft, overlap, known); err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(slices.Clone(before), func(name string) bool { return slices.Contains(draft.Destinations, name) }), nil
+}
+
+// Leave forgets the copies of a role at destinations that it names no more, and says
+// what stays there.
+func (d *Destinations) Leave(ctx context.Context, role string, gone []string, known map[string]*destination.Config) (warnings []string, err error) {
+	for _, name := range gone {
+		if err := d.forget(ctx, key{name, role}); err != nil {
+			return nil, err
+		}
+		if c := known[name]; c != nil {
+			warnings = append(warnings, remains(name, c, role))
+		}
+	}
+	return warnings, nil
+}
+
+// invalid makes the error for a field: its name, what is wrong, and the fix.
+func invalid(field, format string, args ...any) error {
+	return fmt.Errorf("%w: %s: %s", rotation.ErrInvalid, field, fmt.Sprintf(format, args...))
+}
