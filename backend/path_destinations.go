@@ -12,6 +12,7 @@ import (
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/destination"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/outbound"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/publish"
 )
 
 func (b *backend) pathDestinations() *framework.Path {
@@ -105,8 +106,12 @@ func (b *backend) pathDestinationExists(ctx context.Context, _ *logical.Request,
 
 // pathDestinationWrite corresponds to CREATE and UPDATE on destinations/:name.
 func (b *backend) pathDestinationWrite(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	return warned(b.destinations.Write(ctx, d.Get("name").(string), d.Get("verify").(bool), func(stored *destination.Config) (*destination.Config, error) {
-		return takeDestination(d, stored)
+	return warned(b.destinations.Write(ctx, d.Get("name").(string), publish.Change{
+		Type: given(d, "type"), Target: takeTarget(d), Unverified: !d.Get("verify").(bool),
+		Take: func(c *destination.Config) { takeDestination(d, c) },
+		Way: func(stored, c *destination.Config) error {
+			return destinationWay(stored).stays(d, destinationWay(c))
+		},
 	}))
 }
 
@@ -118,21 +123,8 @@ func warned(warnings []string, err error) (*logical.Response, error) {
 	return &logical.Response{Warnings: warnings}, nil
 }
 
-// takeDestination applies the request to what is stored, nil for a new one.
-func takeDestination(d *framework.FieldData, stored *destination.Config) (*destination.Config, error) {
-	c, before := destination.New(d.Get("type").(string)), way{}
-	if stored != nil {
-		if v, ok := d.GetOk("type"); ok && v != stored.Type {
-			return nil, invalid("type", "of an existing destination cannot be changed from %s to %s; write another destination", stored.Type, v)
-		}
-		c, before = stored.Clone(), destinationWay(stored)
-	}
-	if c == nil {
-		return nil, invalid("type", "%q is not a type of destination; the types are: %s", d.Get("type"), strings.Join(destination.Types(), ", "))
-	}
-	if err := takeTarget(d, c); err != nil {
-		return nil, err
-	}
+// takeDestination takes over the fields that the request names, but the target's.
+func takeDestination(d *framework.FieldData, c *destination.Config) {
 	takeStrings(d, "allowed_roles", &c.AllowedRoles)
 	takeStrings(d, "values", &c.Values)
 	takeBool(d, "required", &c.Required)
@@ -143,8 +135,6 @@ func takeDestination(d *framework.FieldData, stored *destination.Config) (*desti
 			*target = time.Duration(v.(int)) * time.Second
 		}
 	}
-	c.Checked = true
-	return c, errorsFirst(before.stays(d, destinationWay(c)), c.Validate())
 }
 
 // wayFields say where the credentials of a destination and the values are sent to.
@@ -170,20 +160,15 @@ func destinationWay(c *destination.Config) way {
 	return w
 }
 
-// takeTarget takes over the settings of the target.
-func takeTarget(d *framework.FieldData, c *destination.Config) error {
-	own := c.Target.Fields()
-	for _, name := range slices.Sorted(maps.Keys(targetFields)) {
-		v, named := d.GetOk(name)
-		switch target := own[name]; {
-		case !named:
-		case target == nil:
-			return invalid(name, "is not a field of type %s, which has: %s", c.Type, strings.Join(slices.Sorted(maps.Keys(own)), ", "))
-		default:
-			*target = v.(string)
+// takeTarget returns the settings of the target that the request names.
+func takeTarget(d *framework.FieldData) map[string]string {
+	named := map[string]string{}
+	for name := range targetFields {
+		if v := given(d, name); v != nil {
+			named[name] = *v
 		}
 	}
-	return nil
+	return named
 }
 
 // pathDestinationRead corresponds to READ on destinations/:name.

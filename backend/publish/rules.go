@@ -13,11 +13,25 @@ import (
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
-// Write stores what change makes of a destination, nil for a new one, and reconciles
-// it. With verify, the target is asked first, before anything is locked: it may take
-// its time. It returns what the change leaves behind.
-func (d *Destinations) Write(ctx context.Context, name string, verify bool, change func(stored *destination.Config) (*destination.Config, error)) (warnings []string, err error) {
-	if verify {
+// Change is a request to make or change a destination.
+type Change struct {
+	// Type is nil unless the request names it.
+	Type *string
+	// Target has the settings of the target that the request names.
+	Target map[string]string
+	// Take takes over what else the request names.
+	Take func(*destination.Config)
+	// Way refuses to send stored secrets another way, unless the request gives them
+	// again.
+	Way func(stored, c *destination.Config) error
+	// Unverified stores the destination without asking the target.
+	Unverified bool
+}
+
+// Write makes or changes a destination, and reconciles it. The target is asked before
+// anything is locked: it may take its time. It returns what the change leaves behind.
+func (d *Destinations) Write(ctx context.Context, name string, change Change) (warnings []string, err error) {
+	if !change.Unverified {
 		_, c, using, err := d.draft(ctx, name, change)
 		if err != nil {
 			return nil, err
@@ -41,11 +55,11 @@ func (d *Destinations) Write(ctx context.Context, name string, verify bool, chan
 
 // draft returns what is stored, nil for a new destination, what a change makes of it,
 // and the roles that have to get on with that.
-func (d *Destinations) draft(ctx context.Context, name string, change func(stored *destination.Config) (*destination.Config, error)) (stored, c *destination.Config, using []*rotation.Role, err error) {
+func (d *Destinations) draft(ctx context.Context, name string, change Change) (stored, c *destination.Config, using []*rotation.Role, err error) {
 	if stored, err = d.Get(ctx, name); err != nil {
 		return nil, nil, nil, err
 	}
-	if c, err = change(stored); err != nil {
+	if c, err = change.apply(stored); err != nil {
 		return nil, nil, nil, err
 	}
 	rule, err := d.ports.Rule(ctx)
@@ -67,6 +81,39 @@ func (d *Destinations) draft(ctx context.Context, name string, change func(store
 		}
 	}
 	return stored, c, using, nil
+}
+
+// apply returns what a change makes of what is stored, nil for a new destination.
+func (w Change) apply(stored *destination.Config) (*destination.Config, error) {
+	kind := ""
+	if w.Type != nil {
+		kind = *w.Type
+	}
+	c := destination.New(kind)
+	if stored != nil {
+		if w.Type != nil && kind != stored.Type {
+			return nil, invalid("type", "of an existing destination cannot be changed from %s to %s; write another destination", stored.Type, kind)
+		}
+		c = stored.Clone()
+	}
+	if c == nil {
+		return nil, invalid("type", "%q is not a type of destination; the types are: %s", kind, strings.Join(destination.Types(), ", "))
+	}
+	own := c.Target.Fields()
+	for _, name := range slices.Sorted(maps.Keys(w.Target)) {
+		if own[name] == nil {
+			return nil, invalid(name, "is not a field of type %s, which has: %s", c.Type, strings.Join(slices.Sorted(maps.Keys(own)), ", "))
+		}
+		*own[name] = w.Target[name]
+	}
+	w.Take(c)
+	c.Checked = true
+	if stored != nil {
+		if err := w.Way(stored, c); err != nil {
+			return nil, err
+		}
+	}
+	return c, c.Validate()
 }
 
 // Delete forgets a destination that no role names.
