@@ -21,6 +21,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/connections"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/drift"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/metrics"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/notify"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/outbound"
@@ -46,7 +47,7 @@ type backend struct {
 	registry  *roles.Registry
 	scheduler *schedule.Scheduler
 	usage     *usage.Usage
-	drift     *drift
+	drift     *drift.Detector
 	alerts    *notify.Alerts
 	metrics   *metrics.Metrics
 	ledger    *ledger
@@ -105,11 +106,11 @@ func newBackend(now func() time.Time, types func(*secret.Postgres, secret.Passwo
 	b.registry = roles.New(b.engine, (&store{b}).List)
 	b.connections = connections.New(connections.Ports{
 		Roles: b.registry, Store: &store{b}, Postgres: b.postgres, Admin: b.admin, Mount: b.mountPath,
-		Moved: func(name string) { b.drift.connectionMoved(name) },
+		Moved: func(name string) { b.drift.ConnectionMoved(name) },
 	})
 	b.scheduler = schedule.New(schedule.Ports{Roles: b.registry, Connections: connections.Needed, Workers: b.workers, Now: now, Log: b.log})
 	b.usage = b.newUsage()
-	b.drift = newDrift(b)
+	b.drift = drift.New(b.driftPorts())
 	b.destinations = publish.New(b.destinationPorts())
 	b.alerts = notify.New(ctx, b.alertPorts())
 	b.metrics = b.newMetrics()
@@ -137,7 +138,7 @@ func (b *backend) alertPorts() notify.Ports {
 		Roles: b.registry.Loaded, Store: &store{b}, Now: b.now, Log: b.log, Mount: b.mountPath, Failpoint: breakable,
 		Environment: func() string { return b.rotationSettings().Environment },
 		Rule:        func(ctx context.Context) (outbound.Rule, error) { return b.outboundRule(ctx, outbound.ForAlerts) },
-		Refused:     b.drift.refusedVersions, RefusedAdvice: b.drift.advice, Accepted: b.drift.accepted,
+		Refused:     b.drift.Refused, RefusedAdvice: b.drift.Advice, Accepted: b.drift.Accepted,
 		UnresolvedAdvice: unresolvedAdvice, InSync: b.destinations.InSync,
 	}
 }
@@ -172,6 +173,20 @@ func (b *backend) newEngine(ctx context.Context) *rotation.Engine {
 	})
 }
 
+func (b *backend) driftPorts() drift.Ports {
+	return drift.Ports{
+		Roles: b.registry, Users: b.connections.Managed, Engine: b.engine, Identity: b.postgres.Identity, Loaded: b.scheduler.Loaded(), Log: b.log,
+		Changed: func(r *rotation.Role) { b.alerts.Enqueue(r) },
+		Settings: func(ctx context.Context) (drift.Settings, error) {
+			s, err := b.loadSettings(ctx)
+			if err != nil {
+				return drift.Settings{}, err
+			}
+			return drift.Settings{Repair: s.OnDrift == driftRepair, Interval: s.probeInterval()}, nil
+		},
+	}
+}
+
 func (b *backend) newUsage() *usage.Usage {
 	return usage.New(usage.Ports{
 		Roles: b.registry, Types: b.types, Connection: connections.Of, Sessions: b.postgres.Sessions, Now: b.now,
@@ -182,7 +197,7 @@ func (b *backend) newUsage() *usage.Usage {
 func (b *backend) newMetrics() *metrics.Metrics {
 	return metrics.New(version, metrics.Ports{
 		Roles: b.registry, Queue: b.scheduler.Load, Undelivered: b.alerts.Undelivered, Now: b.now,
-		Refused:      func(r *rotation.Role) bool { return len(b.drift.refused(r)) > 0 },
+		Refused:      func(r *rotation.Role) bool { return len(b.drift.Refused(r)) > 0 },
 		Destinations: b.destinations.Count,
 	})
 }
@@ -194,7 +209,7 @@ func (b *backend) changed(r *rotation.Role) {
 	b.scheduler.Plan(r)
 	b.alerts.Enqueue(r)
 	b.destinations.Changed(r)
-	b.drift.follow(r)
+	b.drift.Follow(r)
 }
 
 // busiest are the paths that applications ask for all day. They come first, because
@@ -258,8 +273,8 @@ func (b *backend) startWork() {
 	b.start.Do(func() {
 		go b.scheduler.Run(b.engine.Context)
 		go b.usage.Run(b.engine.Context)
-		go b.drift.run(b.engine.Context)
-		go b.drift.watch(b.engine.Context)
+		go b.drift.Run(b.engine.Context)
+		go b.drift.Watch(b.engine.Context)
 		go b.alerts.Load()
 		go b.destinations.Run(b.engine.Context)
 	})
@@ -325,7 +340,7 @@ func (b *backend) mountPath() string {
 // history entry, so that the log vouches for the history.
 func (b *backend) recorded(r *rotation.Role, rec rotation.Record, e rotation.Entry) {
 	if rec.Kind == rotation.KindRepair && rec.Outcome == rotation.OutcomeCompleted {
-		b.drift.forget(r, rec.Secrets)
+		b.drift.Forget(r, rec.Secrets)
 	}
 	b.metrics.Recorded(rec)
 	fields := []any{

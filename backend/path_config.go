@@ -26,6 +26,12 @@ const (
 	maxProbeInterval     = 30 * 24 * time.Hour
 )
 
+// The values of on_drift.
+const (
+	driftReport = "report"
+	driftRepair = "repair"
+)
+
 // settings is the mount's configuration as stored. Zero means the default.
 type settings struct {
 	Environment     string        `json:"environment,omitempty"`
@@ -124,7 +130,7 @@ func (b *backend) pathConfigWrite(ctx context.Context, req *logical.Request, d *
 		b.scheduler.Plan(role)
 	}
 	b.destinations.Recheck("")
-	b.drift.wake()
+	b.drift.Wake()
 	return nil, nil
 }
 
@@ -250,6 +256,25 @@ func (s *settings) forRotations() rotation.Settings {
 func (b *backend) workers() int { return b.settings.Load().workers() }
 
 func (s *settings) workers() int { return or(s.MaxWorkers, defaultWorkers) }
+
+// updateDrift takes over the fields that say how stored logins are tried.
+func (s *settings) updateDrift(d *framework.FieldData) error {
+	if v, ok := d.GetOk("on_drift"); ok {
+		if v != driftReport && v != driftRepair {
+			return invalid("on_drift", "is neither report nor repair")
+		}
+		s.OnDrift = v.(string)
+	}
+	if err := takeDuration(d, "probe_interval", &s.ProbeInterval); err != nil {
+		return err
+	}
+	if p := s.probeInterval(); p < minProbeInterval || p > maxProbeInterval {
+		return invalid("probe_interval", "is %d seconds; it must be from %d to %d", seconds(p), seconds(minProbeInterval), seconds(maxProbeInterval))
+	}
+	return nil
+}
+
+func (s *settings) probeInterval() time.Duration { return or(s.ProbeInterval, defaultProbeInterval) }
 
 // or returns v, or fallback when v is not set.
 func or[T comparable](v, fallback T) T {

@@ -71,7 +71,7 @@ func (b *backend) rotationStatus(r *rotation.Role) map[string]any {
 		"unresolved":          unresolved(s),
 	}
 	if data["advice"] == "" {
-		data["advice"] = b.drift.advice(r)
+		data["advice"] = b.drift.Advice(r)
 	}
 	if data["advice"] == "" && !roles.IsConnection(r) {
 		data["advice"] = b.connections.LegacyAdvice(b.engine.Context, r)

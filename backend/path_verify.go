@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/drift"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/preflight"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
@@ -86,9 +87,9 @@ func (b *backend) pathVerifyRead(ctx context.Context, _ *logical.Request, d *fra
 	}
 	advice := strings.Join(owners, "; ")
 	if advice == "" && len(refused) > 0 {
-		advice = adviceFor(r, refused)
+		advice = drift.AdviceFor(r, refused)
 	} else if advice == "" && valid {
-		b.drift.forget(r, names)
+		b.drift.Forget(r, names)
 	}
 	data := inspection(found)
 	data["role"], data["version"], data["valid"], data["secrets"], data["advice"] = r.Name, s.Version, valid, secrets, advice

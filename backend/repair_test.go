@@ -8,6 +8,7 @@ import (
 
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/drift"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
@@ -126,7 +127,7 @@ func TestChecksLeaveOperationsAlone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	one := checked{role: r, secret: "one", connection: "main"}
+	one := drift.Login{Role: r, Secret: "one", Connection: "main"}
 	wait, release := s.hold()
 	user := m.read("creds/r", nil)["one_username"]
 	s.sql("ALTER ROLE %s PASSWORD 'changed-by-hand'", user)
@@ -134,23 +135,25 @@ func TestChecksLeaveOperationsAlone(t *testing.T) {
 	if answer := m.write("rotate/r", d("wait", 0, "secrets", "one")); answer["status"] != "in_progress" {
 		t.Fatalf("rotate answers %v", answer)
 	}
-	if _, err := m.b.drift.check(t.Context(), one); !errors.Is(err, rotation.ErrInFlight) || m.b.drift.advice(r) != "" {
-		t.Errorf("during a rotation: %v, %q; want that the login is tried later", err, m.b.drift.advice(r))
+	if _, err := m.b.drift.Check(t.Context(), one); !errors.Is(err, rotation.ErrInFlight) || m.b.drift.Advice(r) != "" {
+		t.Errorf("during a rotation: %v, %q; want that the login is tried later", err, m.b.drift.Advice(r))
 	}
 	release()
 	m.eventually("the rotation", func() bool { return !r.Busy() })
 	s.sql("ALTER ROLE %s PASSWORD 'changed-by-hand'", user)
-	if _, err := m.b.drift.check(t.Context(), one); err != nil || m.b.drift.advice(r) == "" {
-		t.Errorf("after it: %v, %q", err, m.b.drift.advice(r))
+	if _, err := m.b.drift.Check(t.Context(), one); err != nil || m.b.drift.Advice(r) == "" {
+		t.Errorf("after it: %v, %q", err, m.b.drift.Advice(r))
 	}
 	m.write("rotate/r", nil)
-	if advice := m.b.drift.advice(r); advice != "" {
+	if advice := m.b.drift.Advice(r); advice != "" {
 		t.Errorf("after the next one: %q", advice)
 	}
 	s.sql("ALTER ROLE %s PASSWORD 'changed-by-hand'", user)
-	m.b.drift.note(r.Key, "one", finding{r.Snapshot().Secrets["one"].Current.Version, []string{"it"}})
+	if _, err := m.b.drift.Check(t.Context(), one); err != nil || m.b.drift.Advice(r) == "" {
+		t.Errorf("before a repair: %v, %q", err, m.b.drift.Advice(r))
+	}
 	m.write("verify/r", d("repair", true))
-	if advice := m.b.drift.advice(r); advice != "" {
+	if advice := m.b.drift.Advice(r); advice != "" {
 		t.Errorf("after a repair: %q", advice)
 	}
 }
@@ -161,18 +164,13 @@ func TestChecksComeBack(t *testing.T) {
 	m := newMount(t)
 	s := m.connect()
 	s.orders()
-	if all := len(logins(m.b.registry.Known(roles.Prefix+"r"), "")); all != 2 {
+	if all := len(drift.Logins(m.b.registry.Known(roles.Prefix+"r"), "")); all != 2 {
 		t.Fatalf("%d logins are checked, want two", all)
 	}
 	door := doorTo(t)
 	door.Stall()
 	m.write("connections/main", d("port", door.Port, "verify_connection", false, "connect_timeout", 1))
-	m.eventually("that the server does not answer", func() bool {
-		m.b.drift.mu.Lock()
-		defer m.b.drift.mu.Unlock()
-		sweep := m.b.drift.sweeps["main"]
-		return sweep != nil && !sweep.at.IsZero()
-	})
+	m.eventually("that the server does not answer", func() bool { return m.b.drift.Interrupted("main") })
 	s.sql("ALTER ROLE %s PASSWORD 'changed-by-hand'", m.read("creds/r", nil)["one_username"])
 	if err := door.Heal(); err != nil {
 		t.Fatal(err)

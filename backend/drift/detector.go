@@ -1,4 +1,7 @@
-package backend
+// Package drift notices servers that refuse what is stored for them, and that other
+// servers answer than before. It tries stored logins for ever, tells what is refused,
+// and has it set again where the mount's configuration says so.
+package drift
 
 import (
 	"context"
@@ -10,23 +13,81 @@ import (
 	"sync"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
+
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
 )
 
-// drift notices servers that have moved on from what is stored: a password was changed
+// Ports are what the package needs of others.
+type Ports struct {
+	// Roles holds the roles and connections in memory.
+	Roles Roles
+	// Users are those whose passwords roles manage.
+	Users Users
+	// Engine knows the targets of secrets.
+	Engine Engine
+	// Identity asks the server of a connection who it is.
+	Identity func(ctx context.Context, connection string) (secret.Identity, error)
+	// Settings returns what the mount is configured to do.
+	Settings func(context.Context) (Settings, error)
+	// Loaded is closed when everything that is stored has been read once.
+	Loaded <-chan struct{}
+	// Changed is told a role when its server refuses what is stored, and when it accepts
+	// that again.
+	Changed func(*rotation.Role)
+	// Log returns the logger of the mount.
+	Log func() hclog.Logger
+}
+
+// Roles are the roles and connections in memory.
+type Roles interface {
+	// Known returns the one of a key, nil if there is none.
+	Known(key string) *rotation.Role
+	// First returns the one that is better than all others.
+	First(better func(r, best *rotation.Role) bool) *rotation.Role
+}
+
+// Users are those whose passwords roles manage.
+type Users interface {
+	// Uses reports whether a role has some at a connection, or at any if that is empty.
+	Uses(key, connection string) bool
+	// Logins is how many there are.
+	Logins() int
+	// LoginsOf is how many logins a secret has at most.
+	LoginsOf(key, secret string) int
+}
+
+// Engine knows the targets of secrets.
+type Engine interface {
+	// Refused describes what the target of a secret refuses of what readers are given.
+	Refused(context.Context, rotation.Secret) ([]string, error)
+	// Misplaced lists the secrets whose readers are told another way than the one by
+	// which their targets are reached now.
+	Misplaced(*rotation.State) []string
+}
+
+// Settings are what a mount is configured to do.
+type Settings struct {
+	// Repair says that what is refused is set again.
+	Repair bool
+	// Interval is in what time every login is tried once.
+	Interval time.Duration
+}
+
+// Detector notices servers that have moved on from what is stored: a password was changed
 // by hand, a replica that lagged was promoted, or PostgreSQL or Vault was restored. It
 // uses the logins that are stored and offered to readers, so that none is refused while
 // all is well: all of them after each start; those of a connection, soon, when that was
 // changed or leads to another server than before; and all of them for ever, slowly. One
 // login is tried at a time. What is refused is told by status, the log, an alert and a
 // metric, and set again if the mount's configuration says so.
-type drift struct {
-	b *backend
-	// woken makes run look at what is to be done.
+type Detector struct {
+	ports Ports
+	// woken makes Run look at what is to be done.
 	woken chan struct{}
-	// round is where the slow tries are. It belongs to the goroutine of run.
+	// round is where the slow tries are. It belongs to the goroutine of Run.
 	round round
 
 	mu    sync.Mutex
@@ -45,9 +106,10 @@ type drift struct {
 	watched map[string]*watch
 }
 
-func newDrift(b *backend) *drift {
-	return &drift{
-		b: b, woken: make(chan struct{}, 1), found: map[string]map[string]finding{}, settled: map[secretOf]int{},
+// New returns a Detector that has found nothing yet.
+func New(p Ports) *Detector {
+	return &Detector{
+		ports: p, woken: make(chan struct{}, 1), found: map[string]map[string]finding{}, settled: map[secretOf]int{},
 		sweeps: map[string]*sweep{}, silent: map[string]time.Time{}, repairs: map[string]retry{}, watched: map[string]*watch{},
 	}
 }
@@ -62,68 +124,68 @@ type finding struct {
 	refused []string
 }
 
-// checked is one login to try.
-type checked struct {
-	role               *rotation.Role
-	secret, connection string
+// Login is one of those that are stored: of a secret, which leads to a connection.
+type Login struct {
+	Role               *rotation.Role
+	Secret, Connection string
 }
 
-// logins lists what is stored of a role for a connection, or for all of them if that
+// Logins lists what is stored of a role for a connection, or for all of them if that
 // is empty.
-func logins(r *rotation.Role, connection string) []checked {
-	var all []checked
+func Logins(r *rotation.Role, connection string) []Login {
+	var all []Login
 	s := r.Snapshot()
 	for _, name := range s.Names() {
-		one := checked{r, name, r.Name}
-		switch s.Secrets[name].Type {
-		case connectionType:
-		case databaseType:
-			config, err := databaseConfig(s.Secrets[name])
+		one := Login{r, name, r.Name}
+		switch {
+		case roles.IsConnection(r):
+		case s.Secrets[name].Type == secret.DatabaseType:
+			config, err := secret.DatabaseConfigOf(s.Secrets[name])
 			if err != nil {
 				continue // who reads it reports that
 			}
-			one.connection = config.Connection
+			one.Connection = config.Connection
 		default:
 			continue
 		}
-		if connection == "" || connection == one.connection {
+		if connection == "" || connection == one.Connection {
 			all = append(all, one)
 		}
 	}
 	return all
 }
 
-// check tries one login, and where it works has readers told how. While an operation is
+// Check tries one login, and where it works has readers told how. While an operation is
 // under way its values may well be refused, and what it has proven may have been proven
 // to the server before: its role is tried once more when it has ended. Asked is false if
 // the server did not answer.
-func (c *drift) check(ctx context.Context, one checked) (asked bool, err error) {
-	before := one.role.Snapshot()
-	s := before.Secrets[one.secret]
+func (c *Detector) Check(ctx context.Context, one Login) (asked bool, err error) {
+	before := one.Role.Snapshot()
+	s := before.Secrets[one.Secret]
 	if s == nil || s.Current == nil || s.Unresolved != nil || before.InFlight != nil {
 		return true, c.later(one, before)
 	}
-	refused, err := c.b.engine.Refused(ctx, *s)
+	refused, err := c.ports.Engine.Refused(ctx, *s)
 	if err != nil {
 		return errors.Is(err, secret.ErrUncertain), err // others may show which host is the primary
 	}
-	after := one.role.Snapshot()
-	now := after.Secrets[one.secret]
-	if one.role.Busy() || after.InFlight != nil || now == nil || now.Unresolved != nil || now.Current != s.Current || now.Previous != s.Previous {
+	after := one.Role.Snapshot()
+	now := after.Secrets[one.Secret]
+	if one.Role.Busy() || after.InFlight != nil || now == nil || now.Unresolved != nil || now.Current != s.Current || now.Previous != s.Previous {
 		return true, inTheWay(one)
 	}
 	if len(refused) == 0 {
-		c.accept(one.role, one.secret, s.Current.Version)
+		c.accept(one.Role, one.Secret, s.Current.Version)
 		return true, c.move(ctx, one)
 	}
-	if c.note(one.role.Key, one.secret, finding{s.Current.Version, refused}) {
-		c.b.log().Error("a server refuses what is stored", "subject", one.role.Key, "secret", one.secret, "refused", refused, "advice", c.advice(one.role))
+	if c.note(one.Role.Key, one.Secret, finding{s.Current.Version, refused}) {
+		c.ports.Log().Error("a server refuses what is stored", "subject", one.Role.Key, "secret", one.Secret, "refused", refused, "advice", c.Advice(one.Role))
 	}
 	return true, nil
 }
 
 // note keeps what was found, and reports whether it is new.
-func (c *drift) note(key, secret string, f finding) bool {
+func (c *Detector) note(key, secret string, f finding) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.found[key] == nil {
@@ -136,7 +198,7 @@ func (c *drift) note(key, secret string, f finding) bool {
 }
 
 // accept drops what was found about a secret: its server accepts what is stored.
-func (c *drift) accept(r *rotation.Role, secret string, version int) {
+func (c *Detector) accept(r *rotation.Role, secret string, version int) {
 	c.mu.Lock()
 	_, refused := c.found[r.Key][secret]
 	_, awaited := c.settled[secretOf{r.Key, secret}]
@@ -150,12 +212,12 @@ func (c *drift) accept(r *rotation.Role, secret string, version int) {
 	}
 	c.mu.Unlock()
 	if refused || awaited {
-		c.b.alerts.Enqueue(r)
+		c.ports.Changed(r)
 	}
 }
 
-// forget is accept for some secrets of a role.
-func (c *drift) forget(r *rotation.Role, names []string) {
+// Forget is accept for some secrets of a role.
+func (c *Detector) Forget(r *rotation.Role, names []string) {
 	s := r.Snapshot()
 	for _, name := range names {
 		if secret := s.Secrets[name]; secret != nil && secret.Current != nil {
@@ -164,9 +226,9 @@ func (c *drift) forget(r *rotation.Role, names []string) {
 	}
 }
 
-// accepted reports whether what was refused of a secret is known to be accepted by now,
+// Accepted reports whether what was refused of a secret is known to be accepted by now,
 // or is not stored any more. If that is not known, accept will tell the alerts.
-func (c *drift) accepted(r *rotation.Role, secret string, version int) bool {
+func (c *Detector) Accepted(r *rotation.Role, secret string, version int) bool {
 	s := r.Snapshot().Secrets[secret]
 	if s == nil || s.Current == nil || s.Current.Version != version {
 		return true
@@ -181,7 +243,7 @@ func (c *drift) accepted(r *rotation.Role, secret string, version int) bool {
 }
 
 // refused returns what is refused of a role now, by secret.
-func (c *drift) refused(r *rotation.Role) map[string]finding {
+func (c *Detector) refused(r *rotation.Role) map[string]finding {
 	s := r.Snapshot()
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -193,8 +255,8 @@ func (c *drift) refused(r *rotation.Role) map[string]finding {
 	return found
 }
 
-// refusedVersions returns the versions of what is refused of a role now, by secret.
-func (c *drift) refusedVersions(r *rotation.Role) map[string]int {
+// Refused returns the versions of what is refused of a role now, by secret.
+func (c *Detector) Refused(r *rotation.Role) map[string]int {
 	versions := map[string]int{}
 	for name, f := range c.refused(r) {
 		versions[name] = f.version
@@ -202,8 +264,8 @@ func (c *drift) refusedVersions(r *rotation.Role) map[string]int {
 	return versions
 }
 
-// advice says what was found about a role and what to do; "" if nothing was.
-func (c *drift) advice(r *rotation.Role) string {
+// Advice says what was found about a role and what to do; "" if nothing was.
+func (c *Detector) Advice(r *rotation.Role) string {
 	found := c.refused(r)
 	var refused []string
 	for _, name := range slices.Sorted(maps.Keys(found)) {
@@ -212,11 +274,11 @@ func (c *drift) advice(r *rotation.Role) string {
 	if len(refused) == 0 {
 		return ""
 	}
-	return adviceFor(r, refused)
+	return AdviceFor(r, refused)
 }
 
-// adviceFor names the command for a role whose targets refuse what is stored.
-func adviceFor(r *rotation.Role, refused []string) string {
+// AdviceFor names the command for a role whose targets refuse what is stored.
+func AdviceFor(r *rotation.Role, refused []string) string {
 	what := fmt.Sprintf("the server refuses what is stored (%s): it was changed by hand, a server that did not have it yet was promoted, or Vault or the server was restored from an older state. ", strings.Join(refused, "; "))
 	if roles.IsConnection(r) {
 		return what + fmt.Sprintf("Give the administrator a new password as a superuser of PostgreSQL, and write that to connections/%s", r.Name)

@@ -1,4 +1,4 @@
-package backend
+package drift
 
 import (
 	"context"
@@ -7,11 +7,12 @@ import (
 	"slices"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
 )
 
-// connectionMoved has every login of a connection tried where that leads now: those
+// ConnectionMoved has every login of a connection tried where that leads now: those
 // that work there are what readers are told next.
-func (c *drift) connectionMoved(name string) {
+func (c *Detector) ConnectionMoved(name string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.sweepLocked(name)
@@ -19,21 +20,21 @@ func (c *drift) connectionMoved(name string) {
 
 // misplaced lists the secrets whose readers are to be told another way together with
 // that of a login; none if that one's are not.
-func (c *drift) misplaced(one checked) []string {
-	s := one.role.Snapshot()
-	names := c.b.engine.Misplaced(s.State)
-	if !slices.Contains(names, one.secret) {
+func (c *Detector) misplaced(one Login) []string {
+	s := one.Role.Snapshot()
+	names := c.ports.Engine.Misplaced(s.State)
+	if !slices.Contains(names, one.Secret) {
 		return nil
 	}
 	return slices.DeleteFunc(names, func(name string) bool {
-		config, err := databaseConfig(s.Secrets[name])
-		return err != nil || config.Connection != one.connection
+		config, err := secret.DatabaseConfigOf(s.Secrets[name])
+		return err != nil || config.Connection != one.Connection
 	})
 }
 
 // later is nil unless an operation is in the way of trying a login, or its readers are
 // to be told another way.
-func (c *drift) later(one checked, s *rotation.Snapshot) error {
+func (c *Detector) later(one Login, s *rotation.Snapshot) error {
 	if s.InFlight == nil && len(c.misplaced(one)) == 0 {
 		return nil
 	}
@@ -41,24 +42,24 @@ func (c *drift) later(one checked, s *rotation.Snapshot) error {
 }
 
 // inTheWay says that a login could not be tried now.
-func inTheWay(one checked) error { return fmt.Errorf("%w: %s", rotation.ErrInFlight, one.role.Key) }
+func inTheWay(one Login) error { return fmt.Errorf("%w: %s", rotation.ErrInFlight, one.Role.Key) }
 
 // move tells readers the way by which a login was proven, if they are told another:
 // of all logins of the role that lead there, or where one of these is refused, of
 // this one alone.
-func (c *drift) move(ctx context.Context, one checked) error {
+func (c *Detector) move(ctx context.Context, one Login) error {
 	names := c.misplaced(one)
 	if len(names) == 0 {
 		return nil
 	}
-	err := c.start(ctx, one.role, names)
+	err := c.start(ctx, one.Role, names)
 	if errors.Is(err, rotation.ErrRefused) && len(names) > 1 {
-		err = c.start(ctx, one.role, []string{one.secret})
+		err = c.start(ctx, one.Role, []string{one.Secret})
 	}
 	return err
 }
 
-func (c *drift) start(ctx context.Context, r *rotation.Role, names []string) error {
+func (c *Detector) start(ctx context.Context, r *rotation.Role, names []string) error {
 	run, err := r.Start(ctx, rotation.Request{Kind: rotation.KindMove, Trigger: rotation.TriggerConnection, Secrets: names})
 	if err != nil {
 		return err

@@ -1,4 +1,4 @@
-package backend
+package drift
 
 import (
 	"context"
@@ -35,9 +35,9 @@ const (
 	watchRefused = time.Minute
 )
 
-// follow keeps up with what connections there are, and has one asked soon that was
+// Follow keeps up with what connections there are, and has one asked soon that was
 // changed.
-func (c *drift) follow(r *rotation.Role) {
+func (c *Detector) Follow(r *rotation.Role) {
 	if !roles.IsConnection(r) {
 		return
 	}
@@ -55,9 +55,9 @@ func (c *drift) follow(r *rotation.Role) {
 	}
 }
 
-// watch asks every server who it is, again and again, until ctx ends. None is asked
+// Watch asks every server who it is, again and again, until ctx ends. None is asked
 // while its answer is waited for, so that one that hangs keeps nobody else waiting.
-func (c *drift) watch(ctx context.Context) {
+func (c *Detector) Watch(ctx context.Context) {
 	tick := time.NewTicker(watchTick)
 	defer tick.Stop()
 	for {
@@ -71,7 +71,7 @@ func (c *drift) watch(ctx context.Context) {
 }
 
 // askAll asks the servers whose time has come, and returns at once.
-func (c *drift) askAll(ctx context.Context, now time.Time) {
+func (c *Detector) askAll(ctx context.Context, now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for name, w := range c.watched {
@@ -85,10 +85,10 @@ func (c *drift) askAll(ctx context.Context, now time.Time) {
 // lookTimeout bounds how long one server is waited for.
 const lookTimeout = 20 * time.Second
 
-func (c *drift) ask(ctx context.Context, name string, w *watch) {
+func (c *Detector) ask(ctx context.Context, name string, w *watch) {
 	limited, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
-	seen, err := c.b.postgres.Identity(limited, name)
+	seen, err := c.ports.Identity(limited, name)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	w.asking = false
@@ -105,7 +105,7 @@ func (c *drift) ask(ctx context.Context, name string, w *watch) {
 		c.sweepLocked(name)
 	} else if s := c.sweeps[name]; again && s != nil {
 		s.at = time.Time{} // the server that could not be asked
-		c.wake()
+		c.Wake()
 	}
 }
 

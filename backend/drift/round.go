@@ -1,4 +1,4 @@
-package backend
+package drift
 
 import (
 	"context"
@@ -21,15 +21,15 @@ type round struct {
 }
 
 // pace is the time from the latest slow try to the next one.
-func (c *drift) pace(ctx context.Context) time.Duration {
-	settings, err := c.b.loadSettings(ctx)
+func (c *Detector) pace(ctx context.Context) time.Duration {
+	settings, err := c.ports.Settings(ctx)
 	if err != nil {
 		return longestWait
 	}
 	c.mu.Lock()
-	all := len(c.watched) + c.b.connections.Managed.Logins()
+	all := len(c.watched) + c.ports.Users.Logins()
 	c.mu.Unlock()
-	return paceOf(settings.probeInterval(), all) * time.Duration(max(c.round.logins, 1))
+	return paceOf(settings.Interval, all) * time.Duration(max(c.round.logins, 1))
 }
 
 // paceOf spreads so many logins over an interval.
@@ -38,9 +38,9 @@ func paceOf(interval time.Duration, logins int) time.Duration {
 }
 
 // slowly tries the role or connection that comes next in the round of all of them.
-func (c *drift) slowly(ctx context.Context) {
-	r := c.b.registry.First(func(r, best *rotation.Role) bool {
-		return r.Key > c.round.key && (best == nil || r.Key < best.Key) && (roles.IsConnection(r) || c.b.connections.Managed.Uses(r.Key, ""))
+func (c *Detector) slowly(ctx context.Context) {
+	r := c.ports.Roles.First(func(r, best *rotation.Role) bool {
+		return r.Key > c.round.key && (best == nil || r.Key < best.Key) && (roles.IsConnection(r) || c.ports.Users.Uses(r.Key, ""))
 	})
 	if r == nil && c.round.key == "" {
 		c.round = round{tried: time.Now()}
@@ -51,14 +51,14 @@ func (c *drift) slowly(ctx context.Context) {
 		return
 	}
 	c.round = round{key: r.Key, tried: time.Now()}
-	for _, one := range logins(r, "") {
-		c.round.logins += c.b.connections.Managed.LoginsOf(r.Key, one.secret)
-		if c.leftAlone(one.connection) {
+	for _, one := range Logins(r, "") {
+		c.round.logins += c.ports.Users.LoginsOf(r.Key, one.Secret)
+		if c.leftAlone(one.Connection) {
 			continue
 		}
-		if asked, _ := c.check(ctx, one); !asked {
+		if asked, _ := c.Check(ctx, one); !asked {
 			c.mu.Lock()
-			c.silent[one.connection] = time.Now().Add(checkAgain)
+			c.silent[one.Connection] = time.Now().Add(checkAgain)
 			c.mu.Unlock()
 		}
 	}
@@ -66,7 +66,7 @@ func (c *drift) slowly(ctx context.Context) {
 }
 
 // leftAlone reports whether a connection could not be asked a moment ago.
-func (c *drift) leftAlone(connection string) bool {
+func (c *Detector) leftAlone(connection string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return time.Now().Before(c.silent[connection])

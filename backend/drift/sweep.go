@@ -1,4 +1,4 @@
-package backend
+package drift
 
 import (
 	"context"
@@ -39,10 +39,10 @@ type sweep struct {
 	pause time.Duration
 }
 
-// run tries what is to be tried until ctx ends.
-func (c *drift) run(ctx context.Context) {
+// Run tries what is to be tried until ctx ends.
+func (c *Detector) Run(ctx context.Context) {
 	select {
-	case <-c.b.scheduler.Loaded():
+	case <-c.ports.Loaded:
 	case <-ctx.Done():
 		return
 	}
@@ -62,7 +62,7 @@ func (c *drift) run(ctx context.Context) {
 }
 
 // begin has everything tried: nothing that is stored can tell whether it was restored.
-func (c *drift) begin() {
+func (c *Detector) begin() {
 	c.round = round{tried: time.Now()}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -71,8 +71,8 @@ func (c *drift) begin() {
 	}
 }
 
-// wake makes run look at what is to be done. It never blocks.
-func (c *drift) wake() {
+// Wake makes Run look at what is to be done. It never blocks.
+func (c *Detector) Wake() {
 	select {
 	case c.woken <- struct{}{}:
 	default:
@@ -80,7 +80,7 @@ func (c *drift) wake() {
 }
 
 // next does one thing that is due, and returns how long to wait for what comes next.
-func (c *drift) next(ctx context.Context) time.Duration {
+func (c *Detector) next(ctx context.Context) time.Duration {
 	now := time.Now()
 	r, repair := c.dueRepair(now)
 	name, sweep := c.dueSweep(now)
@@ -89,7 +89,9 @@ func (c *drift) next(ctx context.Context) time.Duration {
 	case repair <= 0:
 		c.repair(ctx, r)
 	case sweep <= 0:
-		if pause(ctx, checkPause) {
+		select {
+		case <-ctx.Done():
+		case <-time.After(checkPause):
 			c.step(ctx, name)
 		}
 	case slow <= 0:
@@ -100,22 +102,12 @@ func (c *drift) next(ctx context.Context) time.Duration {
 	return 0
 }
 
-// pause waits, and reports whether ctx goes on.
-func pause(ctx context.Context, d time.Duration) bool {
-	select {
-	case <-ctx.Done():
-		return false
-	case <-time.After(d):
-		return true
-	}
-}
-
 // look tries what is stored of a role for a connection, and has set again what is
 // refused. Asked is false if the server did not answer. The error is of what has to be
 // tried once more.
-func (c *drift) look(ctx context.Context, r *rotation.Role, connection string) (asked bool, err error) {
-	for _, one := range logins(r, connection) {
-		answered, later := c.check(ctx, one)
+func (c *Detector) look(ctx context.Context, r *rotation.Role, connection string) (asked bool, err error) {
+	for _, one := range Logins(r, connection) {
+		answered, later := c.Check(ctx, one)
 		if !answered {
 			return false, later
 		}
@@ -126,15 +118,15 @@ func (c *drift) look(ctx context.Context, r *rotation.Role, connection string) (
 }
 
 // act tells what was found about a role, and has it set again.
-func (c *drift) act(ctx context.Context, r *rotation.Role) {
+func (c *Detector) act(ctx context.Context, r *rotation.Role) {
 	if len(c.refused(r)) > 0 {
-		c.b.alerts.Enqueue(r)
+		c.ports.Changed(r)
 		c.repair(ctx, r)
 	}
 }
 
 // dueSweep returns the connection whose sweep goes on next, and in what time.
-func (c *drift) dueSweep(now time.Time) (name string, wait time.Duration) {
+func (c *Detector) dueSweep(now time.Time) (name string, wait time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	wait = longestWait
@@ -147,7 +139,7 @@ func (c *drift) dueSweep(now time.Time) (name string, wait time.Duration) {
 }
 
 // step tries the next role of a sweep.
-func (c *drift) step(ctx context.Context, name string) {
+func (c *Detector) step(ctx context.Context, name string) {
 	c.mu.Lock()
 	s := c.sweeps[name]
 	c.mu.Unlock()
@@ -190,7 +182,7 @@ func (s *sweep) leave(r *rotation.Role, cause error) {
 }
 
 // putOff has a sweep go on, with the role that it is at, when the server answers again.
-func (c *drift) putOff(name string, s *sweep) {
+func (c *Detector) putOff(name string, s *sweep) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s.at = time.Now().Add(checkAgain)
@@ -199,28 +191,37 @@ func (c *drift) putOff(name string, s *sweep) {
 	}
 }
 
+// Interrupted reports whether the tries of a connection's logins wait for its server to
+// answer, or for operations to end.
+func (c *Detector) Interrupted(connection string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := c.sweeps[connection]
+	return s != nil && !s.at.IsZero()
+}
+
 // following returns the role that comes next in a sweep, nil at its end.
-func (c *drift) following(connection string, s *sweep) *rotation.Role {
+func (c *Detector) following(connection string, s *sweep) *rotation.Role {
 	switch {
 	case s.isAgain && len(s.again) == 0:
 		return nil
 	case s.isAgain:
 		return s.again[0]
 	case !s.begun:
-		return c.b.registry.Known(roles.ConnectionPrefix + connection)
+		return c.ports.Roles.Known(roles.ConnectionPrefix + connection)
 	}
 	precedes := func(rotated time.Time, key string, r *rotation.Role) bool {
 		last := r.Snapshot().LastRotation
 		return rotated.After(last) || rotated.Equal(last) && key < r.Key
 	}
-	return c.b.registry.First(func(r, best *rotation.Role) bool {
+	return c.ports.Roles.First(func(r, best *rotation.Role) bool {
 		return (s.key == "" || precedes(s.rotated, s.key, r)) &&
-			(best == nil || precedes(r.Snapshot().LastRotation, r.Key, best)) && c.b.connections.Managed.Uses(r.Key, connection)
+			(best == nil || precedes(r.Snapshot().LastRotation, r.Key, best)) && c.ports.Users.Uses(r.Key, connection)
 	})
 }
 
 // finish ends a sweep, or begins one of what is left.
-func (c *drift) finish(name string, s *sweep) {
+func (c *Detector) finish(name string, s *sweep) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.sweeps[name] != s {
@@ -233,8 +234,8 @@ func (c *drift) finish(name string, s *sweep) {
 }
 
 // sweepLocked has the logins of a connection tried soon.
-func (c *drift) sweepLocked(connection string) {
+func (c *Detector) sweepLocked(connection string) {
 	c.sweeps[connection] = &sweep{}
 	delete(c.silent, connection)
-	c.wake()
+	c.Wake()
 }

@@ -1,0 +1,179 @@
+package drift
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
+)
+
+// TestSlowTries goes through the rounds of everything that is stored: each login is
+// tried in each of them, and what is refused in one may be accepted in the next.
+func TestSlowTries(t *testing.T) {
+	s := newServer(t)
+	first := s.role("r")
+	s.login(first, "one", []string{s.user()})
+	s.login(first, "two", s.pair())
+	s.create(first, "jwt", "jwt", map[string]string{})
+	s.done(s.start(first, rotation.Request{Kind: rotation.KindRotate}))
+	s.create(s.role("keys"), "jwt", "jwt", map[string]string{})
+	r := s.role("z")
+	s.login(r, "db", []string{s.user()})
+	c := New(s.ports)
+	tries := func() (roles []string) {
+		for range 4 { // main, r, z, and the end of the round
+			c.slowly(t.Context())
+			roles = append(roles, c.round.key)
+		}
+		return roles
+	}
+	const want = "[connection/main role/r role/z ]"
+	if got := fmt.Sprint(tries()); got != want || len(c.refused(r)) != 0 || c.round.logins != 1 {
+		t.Errorf("it has tried %v, want %s, and found %v", got, want, c.refused(r))
+	}
+	login := s.changed(r)
+	if got := fmt.Sprint(tries()); got != want || len(c.refused(r)) != 1 {
+		t.Errorf("it has tried %v, and found %v", got, c.refused(r))
+	}
+	s.sql("ALTER ROLE %s PASSWORD '%s'", login.Username, login.Password)
+	if tries(); len(c.refused(r)) != 0 {
+		t.Errorf("what is accepted again is found to be %v", c.refused(r))
+	}
+}
+
+// TestSweepComesBack has a sweep meet a rotation that is under way: what that used may be
+// of the server before, so that its role is tried again soon, and not with the next round.
+func TestSweepComesBack(t *testing.T) {
+	s := newServer(t)
+	r, key := s.role("r"), counter.Add(1)
+	s.login(r, "db", s.pair(), fmt.Sprintf("SELECT pg_advisory_xact_lock(%d)", key))
+	conn, err := shared.Connect(t.Context(), "postgres", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close(context.Background()) }()
+	if _, err := conn.Exec(t.Context(), "SELECT pg_advisory_lock($1)", key); err != nil {
+		t.Fatal(err)
+	}
+	run := s.start(r, rotation.Request{Kind: rotation.KindRotate})
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
+		if at := run.Progress(); at != nil && at.Step == "test" && at.Secret == "db" {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the test of the pending value is not reached: %+v", run.Progress())
+		}
+	}
+	c := New(s.ports)
+	c.ConnectionMoved("main")
+	for range 3 { // main, r, and the end of the sweep
+		c.step(t.Context(), "main")
+	}
+	again := c.sweeps["main"]
+	if again == nil || !again.isAgain || len(again.again) != 1 || again.again[0] != r || time.Until(again.at) > watchEvery {
+		t.Fatalf("what is left to be tried is %+v", again)
+	}
+	if !c.Interrupted("main") {
+		t.Error("nothing is waited for")
+	}
+	if err := conn.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s.done(run)
+	if v := r.Snapshot().Version; v != 2 || r.Busy() {
+		t.Fatalf("the rotation ends with version %d", v)
+	}
+	s.changed(r)
+	for range 2 { // r, and the end
+		c.step(t.Context(), "main")
+	}
+	if len(c.refused(r)) != 1 || c.sweeps["main"] != nil || c.Interrupted("main") {
+		t.Errorf("it has found %v, and has still to try %+v", c.refused(r), c.sweeps["main"])
+	}
+}
+
+// TestPace spreads the tries over the interval, with never more than one in a second.
+func TestPace(t *testing.T) {
+	for logins, want := range map[int]time.Duration{0: time.Hour, 1: time.Hour, 360: 10 * time.Second, 3600: time.Second, 10_000: time.Second} {
+		if got := paceOf(time.Hour, logins); got != want {
+			t.Errorf("%d logins are tried every %s, want %s", logins, got, want)
+		}
+	}
+}
+
+// TestRepairsThatFail are tried less and less often.
+func TestRepairsThatFail(t *testing.T) {
+	now, again := time.Now(), retry{}
+	for _, want := range []time.Duration{time.Minute, 2 * time.Minute, 4 * time.Minute, 8 * time.Minute, 16 * time.Minute, 32 * time.Minute, time.Hour, time.Hour} {
+		if again = again.after(now); again.at.Sub(now) != want {
+			t.Errorf("after %d failures it waits %s, want %s", again.failures, again.at.Sub(now), want)
+		}
+	}
+}
+
+// TestRepairWaitsForTheServer finds what a server refuses while that seems to be gone, as
+// in a promotion, or after a repair that failed: it is set again when the server answers.
+func TestRepairWaitsForTheServer(t *testing.T) {
+	s := newServer(t)
+	s.ports.Settings = func(context.Context) (Settings, error) { return Settings{Repair: true, Interval: time.Hour}, nil }
+	r := s.role("z")
+	s.login(r, "db", []string{s.user()})
+	for name, failures := range map[string]int{"while it is gone": 0, "after failures": 3} {
+		t.Run(name, func(t *testing.T) {
+			s.changed(r)
+			c := New(s.ports)
+			w := &watch{failing: true}
+			c.watched["main"] = w
+			if failures > 0 {
+				c.repairs[r.Key] = retry{failures, time.Now().Add(time.Hour)}
+			}
+			look := func() map[string]finding {
+				if asked, err := c.look(t.Context(), r, "main"); !asked || err != nil {
+					t.Fatal(asked, err)
+				}
+				return c.refused(r)
+			}
+			if look(); len(look()) != 1 {
+				t.Fatal("it was not found, or set again before the server answered")
+			}
+			c.ask(t.Context(), "main", w)
+			c.next(t.Context())
+			if found := look(); len(found) != 0 {
+				t.Errorf("when the server has answered, %v is found still", found)
+			}
+		})
+	}
+}
+
+// TestAnotherServer says of which answers everything is tried again.
+func TestAnotherServer(t *testing.T) {
+	a, b := secret.Identity{System: "1", Timeline: "1"}, secret.Identity{System: "1", Timeline: "2"}
+	refused, unsure, silent := fmt.Errorf("%w", rotation.ErrRefused), fmt.Errorf("%w", secret.ErrUncertain), errors.New("silent")
+	w := &watch{}
+	for i, step := range []struct {
+		seen    secret.Identity
+		err     error
+		another bool
+	}{
+		{a, nil, false},
+		{a, nil, false},
+		{b, nil, true},
+		{a, silent, false},
+		{b, nil, false},
+		{a, nil, true},
+		{a, refused, true},
+		{a, refused, false},
+		{a, nil, true},
+		{a, unsure, true},
+		{a, unsure, false},
+		{a, nil, false},
+	} {
+		if got := w.learn(step.seen, step.err, time.Now()); got != step.another {
+			t.Errorf("step %d: another server: %t", i, got)
+		}
+	}
+}
