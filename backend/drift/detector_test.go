@@ -149,6 +149,28 @@ func TestRepairWaitsForTheServer(t *testing.T) {
 	}
 }
 
+// TestFirstAnswer has a server become another one before the first was asked who it is,
+// such as soon after the connection was written: what is stored is tried all the same.
+func TestFirstAnswer(t *testing.T) {
+	s := newServer(t)
+	r := s.role("z")
+	s.login(r, "db", []string{s.user()})
+	s.changed(r)
+	for _, failing := range []bool{false, true} {
+		c := New(s.ports)
+		w := &watch{failing: failing}
+		c.watched["main"] = w
+		c.round = round{tried: time.Now()}
+		c.ask(t.Context(), "main", w)
+		for range 2 { // the administrator, z
+			c.next(t.Context())
+		}
+		if len(c.refused(r)) != 1 {
+			t.Errorf("failing before: %t: it has found %v", failing, c.refused(r))
+		}
+	}
+}
+
 // TestAnotherServer says of which answers everything is tried again.
 func TestAnotherServer(t *testing.T) {
 	a, b := secret.Identity{System: "1", Timeline: "1"}, secret.Identity{System: "1", Timeline: "2"}

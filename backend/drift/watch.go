@@ -97,7 +97,9 @@ func (c *Detector) ask(ctx context.Context, name string, w *watch) {
 	}
 	again := w.failing && err == nil
 	w.failing = err != nil
-	another := w.learn(seen, err, time.Now())
+	// Before the first answer there may have been a server that nobody has asked.
+	first := w.seen == nil && err == nil
+	another := w.learn(seen, err, time.Now()) || first
 	if again || another && err == nil {
 		c.hurryLocked(name)
 	}
@@ -110,7 +112,7 @@ func (c *Detector) ask(ctx context.Context, name string, w *watch) {
 }
 
 // learn takes in an answer, and reports whether it comes from another server than the
-// one before. The first answer does not: what is stored is tried after a start anyway.
+// one before. With the first answer there is none to compare it with.
 func (w *watch) learn(seen secret.Identity, err error, now time.Time) (another bool) {
 	switch {
 	case errors.Is(err, rotation.ErrRefused):
