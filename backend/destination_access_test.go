@@ -22,7 +22,9 @@ func TestDestinationIsForItsRoles(t *testing.T) {
 	m.refused(logical.UpdateOperation, "roles/default", d("destinations", "narrow"), "destinations", "not for role default", "vault write smvm/destinations/narrow allowed_roles='default'")
 	m.write("destinations/narrow", d("allowed_roles", "other,def*"))
 	m.refused(logical.UpdateOperation, "roles/shop", d("destinations", "narrow"), "not for role shop", "allowed_roles='other,def*,shop'")
+	first := m.newest("default", "publish")
 	m.write("roles/default", d("destinations", "narrow"))
+	m.recorded(first)
 	m.refused(logical.UpdateOperation, "destinations/narrow", d("allowed_roles", "other"), "allowed_roles", "leaves out default")
 	m.refused(logical.UpdateOperation, "destinations/narrow", d("allowed_roles", ""), "allowed_roles", "leaves out default")
 	if roles := m.read("destinations/narrow", nil)["allowed_roles"].([]string); strings.Join(roles, " ") != "other def*" {
@@ -35,8 +37,10 @@ func TestDestinationIsForItsRoles(t *testing.T) {
 func TestDestinationOfBefore(t *testing.T) {
 	m := newMount(t)
 	publishedRole(m)
+	first := m.newest("default", "publish")
 	m.write("destinations/aws", m.inAWS(testenv.NewSecretsManager(t), "values", "{{role}}={{api_key}}"))
 	m.write("roles/default", d("destinations", "aws"))
+	m.recorded(first)
 	raw := m.storage.contents(t)[publish.Prefix+"aws"]
 	before := strings.Replace(raw, `"allowed_roles":["*"],`, "", 1)
 	if before == raw {

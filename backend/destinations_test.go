@@ -1,7 +1,6 @@
 package backend
 
 import (
-	"context"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -29,11 +28,19 @@ func publishedRole(m *mount, more ...any) *testenv.SecretsManager {
 	m.write("destinations/aws", m.inAWS(sm, more...))
 	m.write("roles/default", d("destinations", "aws"))
 	m.published("aws", publish.InSync)
-	m.eventually("the record of the publication, which comes last", func() bool {
-		entry, err := m.storage.Get(context.Background(), entryKey(roles.Prefix+"default", 3))
-		return entry != nil && err == nil
-	})
+	m.recorded("")
 	return sm
+}
+
+// recorded waits until another publication than that one is recorded, which comes last.
+func (m *mount) recorded(before string) (id string) {
+	m.Helper()
+	m.eventually("the record of a publication", func() bool {
+		id = m.newest("default", "publish")
+		entry, err := m.storage.Get(m.Context(), entryKey(roles.Prefix+"default", len(m.list("history/default"))))
+		return id != before && entry != nil && err == nil
+	})
+	return id
 }
 
 // inAWS is what a destination is written with.
@@ -337,10 +344,7 @@ func TestBadDestinations(t *testing.T) {
 	if found := fmt.Sprint(m.read("verify", nil)["findings"]); !strings.Contains(found, "destination fine needs") || !strings.Contains(found, "CreateSecret, TagResource, PutSecretValue and UpdateSecretVersionStage") {
 		t.Errorf("of what is not tried verify says %s", found)
 	}
-	m.eventually("the record of the publication, which comes last", func() bool {
-		entry, err := m.storage.Get(context.Background(), entryKey(roles.Prefix+"default", len(m.list("history/default"))))
-		return m.newest("default", "publish") != first && entry != nil && err == nil
-	})
+	m.recorded(first)
 	m.refused(logical.UpdateOperation, "destinations/other", m.inAWS(sm, "values", "theirs={{api_key}}"), "theirs", "adopt=true", "verify=false")
 	shown := m.read("destinations/aws", nil)
 	if shown["secret_access_key"] != nil || shown["secret_access_key_set"] != true || !slices.Equal(shown["roles"].([]string), []string{"default"}) {
