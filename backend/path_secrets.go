@@ -316,10 +316,13 @@ func (b *backend) pathSecretRead(ctx context.Context, _ *logical.Request, d *fra
 func (b *backend) pathSecretDelete(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 	name := d.Get("name").(string)
 	r, err := b.registry.Get(ctx, roles.Prefix, d.Get("role").(string))
-	if err != nil || r == nil || r.Snapshot().Secrets[name] == nil {
+	if err != nil || r == nil {
 		return nil, err
 	}
 	doomed := r.Snapshot().Secrets[name]
+	if doomed == nil {
+		return nil, nil
+	}
 	err = r.RemoveSecret(ctx, b.newRecord(req, rotation.KindDelete, name, doomed.Type), name)
 	if err != nil || len(leftBehind(doomed)) == 0 {
 		return nil, unlessGone(err)
