@@ -174,11 +174,11 @@ func silent(t *testing.T, address [4]byte, port int) {
 // TestTimeIsDivided has a first address, or a first host, that loses every packet.
 func TestTimeIsDivided(t *testing.T) {
 	b := newBench(t, shared)
-	silent(t, [4]byte{127, 0, 0, 2}, shared.Port)
+	silent(t, [4]byte{127, 0, 0, 3}, shared.Port)
 	for name, change := range map[string]func(*ConnectionConfig){
 		"addresses of a name": func(c *ConnectionConfig) { c.Host = "db.example" },
-		"hosts":               func(c *ConnectionConfig) { c.Host = "127.0.0.2,127.0.0.1" },
-		"both":                func(c *ConnectionConfig) { c.Host = "127.0.0.2,db.example" },
+		"hosts":               func(c *ConnectionConfig) { c.Host = "127.0.0.3,127.0.0.1" },
+		"both":                func(c *ConnectionConfig) { c.Host = "127.0.0.3,db.example" },
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := b.server(func(c *ConnectionConfig) {
@@ -188,7 +188,7 @@ func TestTimeIsDivided(t *testing.T) {
 			s.primary.Store(nil)
 			s.resolve = func(ctx context.Context, host string) ([]string, error) {
 				if host == "db.example" {
-					return []string{"127.0.0.2", "127.0.0.1"}, nil
+					return []string{"127.0.0.3", "127.0.0.1"}, nil
 				}
 				return net.DefaultResolver.LookupHost(ctx, host)
 			}
