@@ -3,7 +3,7 @@ package notify
 
 import (
 	_ "github.com/hashicorp/vault/sdk" // want depguard
-	_ "github.com/jackc/pgx/v5" // want depguard
+	_ "github.com/jackc/pgx/v5"        // want depguard
 
 	_ "github.com/smvm/vault-plugin-secrets-smvm/backend/secret" // want depguard
 )

@@ -3,5 +3,5 @@ package rotation
 
 import (
 	_ "github.com/hashicorp/vault/sdk" // want depguard
-	_ "github.com/jackc/pgx/v5" // want depguard
+	_ "github.com/jackc/pgx/v5"        // want depguard
 )

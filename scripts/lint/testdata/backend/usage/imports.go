@@ -3,9 +3,9 @@ package usage
 
 import (
 	_ "github.com/hashicorp/vault/sdk" // want depguard
-	_ "github.com/jackc/pgx/v5" // want depguard
+	_ "github.com/jackc/pgx/v5"        // want depguard
 
-	_ "github.com/smvm/vault-plugin-secrets-smvm/backend" // want depguard
+	_ "github.com/smvm/vault-plugin-secrets-smvm/backend"       // want depguard
 	_ "github.com/smvm/vault-plugin-secrets-smvm/backend/audit" // want depguard
 	_ "github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
 )
