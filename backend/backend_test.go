@@ -250,10 +250,11 @@ func (m *mount) eventually(what string, check func() bool) {
 	}
 }
 
-// restate changes what is stored of a role without the engine, and returns the role as it
-// is loaded then.
+// restate changes what is stored of a role while no process serves it, and returns the
+// role as the next process loads it.
 func (m *mount) restate(role string, change func(*rotation.State)) *rotation.Role {
 	m.Helper()
+	m.b.Cleanup(context.Background()) // a run that is not over would store its own state over this one
 	key := roles.Prefix + role
 	state, err := m.b.engine.Store.Load(m.Context(), key)
 	if err == nil {
@@ -263,7 +264,7 @@ func (m *mount) restate(role string, change func(*rotation.State)) *rotation.Rol
 	if err != nil {
 		m.Fatal(err)
 	}
-	m.b.registry.Drop(key)
+	m.boot()
 	r, err := m.b.findRole(m.Context(), role)
 	if err != nil {
 		m.Fatal(err)
