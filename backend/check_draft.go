@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"slices"
@@ -30,7 +31,7 @@ func (b *backend) draftCheck(ctx context.Context, r *rotation.Role, s *rotation.
 	if err != nil {
 		return c, err
 	}
-	if err := errorsFirst(before.stays(d, checkWay(c)), b.validateCheck(r, s, c)); err != nil {
+	if err := cmp.Or(before.stays(d, checkWay(c)), b.validateCheck(r, s, c)); err != nil {
 		return c, err
 	}
 	c.Checked = true
@@ -100,9 +101,9 @@ func checkFollows(field string, s *rotation.State, overlap time.Duration, known 
 	case longest+deadline < overlap:
 		return nil
 	case slowest == "":
-		return invalid(field, "check %s may take %s, with watch_period, delay and attempts, and the previous values are kept for %s only: lower these, or give the role a longer overlap", slow, longest, overlap)
+		return rotation.Invalid(field, "check %s may take %s, with watch_period, delay and attempts, and the previous values are kept for %s only: lower these, or give the role a longer overlap", slow, longest, overlap)
 	}
-	return invalid(field, "check %s may take %s, with watch_period, delay and attempts, after destination %s, whose deadline is %s: %s together, and the previous values are kept for %s only: lower these, or give the role a longer overlap",
+	return rotation.Invalid(field, "check %s may take %s, with watch_period, delay and attempts, after destination %s, whose deadline is %s: %s together, and the previous values are kept for %s only: lower these, or give the role a longer overlap",
 		slow, longest, slowest, deadline, longest+deadline, overlap)
 }
 

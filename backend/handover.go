@@ -57,7 +57,7 @@ func shownOnce(s *rotation.Snapshot, names []string) []string {
 // checkReceiver refuses a rotation that would make values for nobody.
 func checkReceiver(r *rotation.Role, names []string, wait time.Duration) error {
 	if hidden := shownOnce(r.Snapshot(), names); wait == 0 && len(hidden) > 0 {
-		return invalid("wait", "is 0, so that nobody would be given the new key of %s, which is not kept (hash_only); wait, or leave it out of secrets", roles.Sample(hidden))
+		return rotation.Invalid("wait", "is 0, so that nobody would be given the new key of %s, which is not kept (hash_only); wait, or leave it out of secrets", roles.Sample(hidden))
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
 // nameRule is what framework.GenericNameRegex takes, but for relative paths, which
@@ -39,7 +40,7 @@ func (l loosePaths) check(path string) error {
 		}
 		for i, field := range loose.SubexpNames() {
 			if name := found[i]; field != "" && name != "" && (relative(name) || !wellNamed.MatchString(name)) {
-				return invalid(field, "%.100q is no name: it %s", name, nameRule)
+				return rotation.Invalid(field, "%.100q is no name: it %s", name, nameRule)
 			}
 		}
 	}

@@ -1,8 +1,10 @@
 package backend
 
 import (
+	"cmp"
 	"encoding/json"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
 )
 
@@ -21,10 +23,10 @@ func takeObject(name string, value any) (map[string]any, error) {
 	}
 	object, ok := value.(map[string]any)
 	if !ok {
-		return nil, invalid(name, "is not a JSON object")
+		return nil, rotation.Invalid(name, "is not a JSON object")
 	}
 	if text, err := json.Marshal(object); err != nil || len(text) > maxFieldLength {
-		return nil, invalid(name, "is longer than the limit of %d bytes", maxFieldLength)
+		return nil, rotation.Invalid(name, "is longer than the limit of %d bytes", maxFieldLength)
 	}
 	return object, checkTexts(name, object)
 }
@@ -42,7 +44,7 @@ func checkTexts(name string, value any) error {
 		}
 	case map[string]any:
 		for key, element := range v {
-			if err := errorsFirst(checkString(name, key), checkTexts(name, element)); err != nil {
+			if err := cmp.Or(checkString(name, key), checkTexts(name, element)); err != nil {
 				return err
 			}
 		}

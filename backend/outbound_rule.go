@@ -10,6 +10,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/outbound"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
 // outboundFields are the settings that say where values and credentials may go.
@@ -26,13 +27,13 @@ func (s *settings) updateOutbound(d *framework.FieldData) error {
 	if v, ok := d.GetOk("outbound_hosts"); ok {
 		hosts, err := outbound.ParseHosts(v.([]string))
 		if err != nil {
-			return invalid("outbound_hosts", "%v", err)
+			return rotation.Invalid("outbound_hosts", "%v", err)
 		}
 		s.OutboundHosts = hosts.Texts()
 	}
 	takeString(d, "outbound_proxy", &s.OutboundProxy)
 	if _, err := outbound.ParseProxy(s.OutboundProxy); err != nil {
-		return invalid("outbound_proxy", "%v", err)
+		return rotation.Invalid("outbound_proxy", "%v", err)
 	}
 	return nil
 }
@@ -90,7 +91,7 @@ func (before way) stays(d *framework.FieldData, after way) error {
 		}
 		for _, name := range slices.Sorted(maps.Keys(before.along)) {
 			if _, given := d.GetOk(name); !given && before.along[name] != "" {
-				return invalid(name, "is needed again, because %s changes where it is sent", setting)
+				return rotation.Invalid(name, "is needed again, because %s changes where it is sent", setting)
 			}
 		}
 	}

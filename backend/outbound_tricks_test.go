@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"cmp"
 	"strings"
 	"testing"
 
@@ -57,7 +58,7 @@ func TestTricksOfChecks(t *testing.T) {
 		{d("headers", key, "url", "http://127.0.0.1@127.0.0.2/"), []string{"url", "user name"}},
 		{d("headers", key, "url", "http://127.0.0.1/%7B%7Bapi_key}}{{"), []string{"url", "placeholder"}},
 	} {
-		c.data["url"] = or(c.data["url"], any(here.URL))
+		c.data["url"] = cmp.Or(c.data["url"], any(here.URL))
 		m.refused(logical.UpdateOperation, "checks/default/c", c.data, c.words...)
 	}
 	m.write("checks/default/c", d("url", here.URL, "headers", []string{key, "Host: orders.example.com", "X-Lines: {{lines_value}}"}, "attempts", 1, "on_failure", "alert"))

@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"cmp"
 	"context"
 
 	"github.com/hashicorp/vault/sdk/framework"
@@ -39,7 +40,7 @@ func (b *backend) pathAPIKeyVerify() *framework.Path {
 func (b *backend) pathAPIKeyVerifyWrite(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 	key := d.Get("key").(string)
 	if key == "" {
-		return nil, invalid("key", "is missing; give the key to verify")
+		return nil, rotation.Invalid("key", "is missing; give the key to verify")
 	}
 	found, err := b.findSecret(ctx, d, apiKeyType)
 	if err != nil {
@@ -72,9 +73,9 @@ func (b *backend) findSecret(ctx context.Context, d *framework.FieldData, typeNa
 	s := snapshot.Secrets[name]
 	switch {
 	case s == nil:
-		return found{}, invalid("name", "role %s has no secret %q; it has: %s", r.Name, name, or(roles.Sample(snapshot.Names()), "none yet"))
+		return found{}, rotation.Invalid("name", "role %s has no secret %q; it has: %s", r.Name, name, cmp.Or(roles.Sample(snapshot.Names()), "none yet"))
 	case s.Type != typeName:
-		return found{}, invalid("name", "secret %s of role %s is of type %s, not %s", name, r.Name, s.Type, typeName)
+		return found{}, rotation.Invalid("name", "secret %s of role %s is of type %s, not %s", name, r.Name, s.Type, typeName)
 	}
 	return found{r, snapshot, s}, nil
 }

@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -109,7 +110,7 @@ func (b *backend) pathCheckWrite(ctx context.Context, req *logical.Request, d *f
 			s.Checks = map[string]json.RawMessage{}
 		}
 		s.Checks[name] = raw
-		return errorsFirst(err, checkFollows("watch_period", s, r.Snapshot().Terms.Overlap, known))
+		return cmp.Or(err, checkFollows("watch_period", s, r.Snapshot().Terms.Overlap, known))
 	})
 }
 

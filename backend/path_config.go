@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -110,7 +111,7 @@ func (s *settings) answer() map[string]any {
 		"outbound_proxy":    s.OutboundProxy,
 		"history_max_age":   seconds(d.MaxAge),
 		"probe_interval":    seconds(s.probeInterval()),
-		"on_drift":          or(s.OnDrift, driftReport),
+		"on_drift":          cmp.Or(s.OnDrift, driftReport),
 	}
 }
 
@@ -140,7 +141,7 @@ func (s *settings) update(d *framework.FieldData) error {
 		s.Environment = v.(string)
 	}
 	if len(s.Environment) > maxEnvironment {
-		return invalid("environment", "is %d bytes long; the limit is %d", len(s.Environment), maxEnvironment)
+		return rotation.Invalid("environment", "is %d bytes long; the limit is %d", len(s.Environment), maxEnvironment)
 	}
 	if v, ok := d.GetOk("environment"); ok {
 		if err := checkLine("environment", v.(string)); err != nil {
@@ -156,9 +157,9 @@ func (s *settings) update(d *framework.FieldData) error {
 		}
 	}
 	if s.RotationPeriod != 0 && s.RotationPeriod < minPeriod {
-		return invalid("rotation_period", "must be 60 seconds or more")
+		return rotation.Invalid("rotation_period", "must be 60 seconds or more")
 	}
-	return errorsFirst(
+	return cmp.Or(
 		s.updateOutbound(d),
 		checkRetryInterval(s.RetryInterval),
 		takeInt(d, "max_retries", &s.MaxRetries, 1, 1000),
@@ -177,7 +178,7 @@ func takeMaxAge(d *framework.FieldData, target *time.Duration) error {
 	}
 	age := time.Duration(v.(int)) * time.Second
 	if age != 0 && (age < minMaxAge || age > maxPeriod) {
-		return invalid("history_max_age", "is %d seconds; it must be a day, 86400 seconds, or more, at most a hundred years, or 0 to keep history for ever", v)
+		return rotation.Invalid("history_max_age", "is %d seconds; it must be a day, 86400 seconds, or more, at most a hundred years, or 0 to keep history for ever", v)
 	}
 	*target = age
 	return nil
@@ -190,7 +191,7 @@ func takeDuration(d *framework.FieldData, name string, target *time.Duration) er
 		return nil
 	}
 	if v.(int) <= 0 {
-		return invalid(name, "is %d seconds; it must be more than zero", v)
+		return rotation.Invalid(name, "is %d seconds; it must be more than zero", v)
 	}
 	*target = time.Duration(v.(int)) * time.Second
 	return nil
@@ -203,19 +204,9 @@ func takeInt(d *framework.FieldData, name string, target *int, lowest, highest i
 		return nil
 	}
 	if v.(int) < lowest || v.(int) > highest {
-		return invalid(name, "is %d; it must be from %d to %d", v, lowest, highest)
+		return rotation.Invalid(name, "is %d; it must be from %d to %d", v, lowest, highest)
 	}
 	*target = v.(int)
-	return nil
-}
-
-// errorsFirst returns the first of the errors that is one.
-func errorsFirst(errs ...error) error {
-	for _, err := range errs {
-		if err != nil {
-			return err
-		}
-	}
 	return nil
 }
 
@@ -240,14 +231,14 @@ func (b *backend) rotationSettings() rotation.Settings { return b.settings.Load(
 func (s *settings) forRotations() rotation.Settings {
 	return rotation.Settings{
 		Environment: s.Environment,
-		Retention:   or(s.Retention, defaultRetention),
+		Retention:   cmp.Or(s.Retention, defaultRetention),
 		MaxAge:      s.MaxAge,
 		Defaults: rotation.Defaults{
-			Period:          or(s.RotationPeriod, rotation.DefaultPeriod),
-			Overlap:         or(s.Overlap, rotation.DefaultOverlap),
-			RefreshInterval: or(s.RefreshInterval, rotation.DefaultRefreshInterval),
-			RetryInterval:   or(s.RetryInterval, rotation.DefaultRetryInterval),
-			MaxRetries:      or(s.MaxRetries, rotation.DefaultMaxRetries),
+			Period:          cmp.Or(s.RotationPeriod, rotation.DefaultPeriod),
+			Overlap:         cmp.Or(s.Overlap, rotation.DefaultOverlap),
+			RefreshInterval: cmp.Or(s.RefreshInterval, rotation.DefaultRefreshInterval),
+			RetryInterval:   cmp.Or(s.RetryInterval, rotation.DefaultRetryInterval),
+			MaxRetries:      cmp.Or(s.MaxRetries, rotation.DefaultMaxRetries),
 		},
 	}
 }
@@ -255,13 +246,13 @@ func (s *settings) forRotations() rotation.Settings {
 // workers is how many roles of one queue may rotate by themselves at the same time.
 func (b *backend) workers() int { return b.settings.Load().workers() }
 
-func (s *settings) workers() int { return or(s.MaxWorkers, defaultWorkers) }
+func (s *settings) workers() int { return cmp.Or(s.MaxWorkers, defaultWorkers) }
 
 // updateDrift takes over the fields that say how stored logins are tried.
 func (s *settings) updateDrift(d *framework.FieldData) error {
 	if v, ok := d.GetOk("on_drift"); ok {
 		if v != driftReport && v != driftRepair {
-			return invalid("on_drift", "is neither report nor repair")
+			return rotation.Invalid("on_drift", "is neither report nor repair")
 		}
 		s.OnDrift = v.(string)
 	}
@@ -269,20 +260,13 @@ func (s *settings) updateDrift(d *framework.FieldData) error {
 		return err
 	}
 	if p := s.probeInterval(); p < minProbeInterval || p > maxProbeInterval {
-		return invalid("probe_interval", "is %d seconds; it must be from %d to %d", seconds(p), seconds(minProbeInterval), seconds(maxProbeInterval))
+		return rotation.Invalid("probe_interval", "is %d seconds; it must be from %d to %d", seconds(p), seconds(minProbeInterval), seconds(maxProbeInterval))
 	}
 	return nil
 }
 
-func (s *settings) probeInterval() time.Duration { return or(s.ProbeInterval, defaultProbeInterval) }
-
-// or returns v, or fallback when v is not set.
-func or[T comparable](v, fallback T) T {
-	var zero T
-	if v == zero {
-		return fallback
-	}
-	return v
+func (s *settings) probeInterval() time.Duration {
+	return cmp.Or(s.ProbeInterval, defaultProbeInterval)
 }
 
 // seconds is how durations are answered: as whole seconds.

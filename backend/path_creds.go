@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -95,7 +96,7 @@ func (b *backend) newReading(ctx context.Context, d *framework.FieldData) (*read
 		stage: d.Get("stage").(string), unless: d.Get("if_version").(int),
 	}
 	if rd.stage != secret.StageCurrent && rd.stage != secret.StagePrevious {
-		return nil, invalid("stage", "is %q; it must be current or previous", rd.stage)
+		return nil, rotation.Invalid("stage", "is %q; it must be current or previous", rd.stage)
 	}
 	return rd, nil
 }
@@ -136,7 +137,7 @@ func (b *backend) pathCredsSecretRead(ctx context.Context, _ *logical.Request, d
 	name := d.Get("name").(string)
 	s := rd.s.Secrets[name]
 	if s == nil {
-		return nil, invalid("name", "role %s has no secret %q; it has: %s. Write secrets/%s/%s to create it", rd.role, name, or(roles.Sample(rd.s.Names()), "none yet"), rd.role, name)
+		return nil, rotation.Invalid("name", "role %s has no secret %q; it has: %s. Write secrets/%s/%s to create it", rd.role, name, cmp.Or(roles.Sample(rd.s.Names()), "none yet"), rd.role, name)
 	}
 	data := rd.header()
 	if rd.unchanged(data) {
@@ -240,9 +241,9 @@ func (rd *reading) fields(t secret.Type, s *rotation.Secret, value, previous *ro
 // nothing says why there is nothing to read, and what gives the role values.
 func (rd *reading) nothing() error {
 	if rd.stage == secret.StagePrevious {
-		return invalid("stage", "role %s has no previous value that works: the overlap has ended, nothing was rotated yet, or the old password of a single_user database ended with its rotation", rd.role)
+		return rotation.Invalid("stage", "role %s has no previous value that works: the overlap has ended, nothing was rotated yet, or the old password of a single_user database ended with its rotation", rd.role)
 	}
-	return invalid("role", "role %s has no values yet; write secrets/%s/<name> to give it some", rd.role, rd.role)
+	return rotation.Invalid("role", "role %s has no values yet; write secrets/%s/<name> to give it some", rd.role, rd.role)
 }
 
 // timestamp is how times are answered: RFC 3339 in UTC with whole seconds, or

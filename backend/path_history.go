@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"cmp"
 	"context"
 	"strings"
 	"time"
@@ -88,7 +89,7 @@ func (b *backend) findHistory(ctx context.Context, prefix, name string) (*rotati
 	}
 	if r == nil || (r.Snapshot().Deleted && r.Snapshot().History.Count == 0) {
 		what := strings.TrimSuffix(prefix, "/")
-		return nil, invalid(what, "unknown %s: %q; there is: %s", what, name, b.registry.Existing(ctx, prefix))
+		return nil, rotation.Invalid(what, "unknown %s: %q; there is: %s", what, name, b.registry.Existing(ctx, prefix))
 	}
 	return r, nil
 }
@@ -102,20 +103,20 @@ func takeExport(d *framework.FieldData) (*export, error) {
 	case "json":
 		for _, name := range []string{"after", "limit"} {
 			if _, given := d.GetOk(name); given {
-				return nil, invalid(name, "is for format=jsonl only")
+				return nil, rotation.Invalid(name, "is for format=jsonl only")
 			}
 		}
 		return nil, nil
 	case "jsonl":
 	default:
-		return nil, invalid("format", "is %q; it must be json or jsonl", format)
+		return nil, rotation.Invalid("format", "is %q; it must be json or jsonl", format)
 	}
 	e := &export{after: d.Get("after").(int), limit: d.Get("limit").(int)}
 	if e.after < 0 {
-		return nil, invalid("after", "is %d; it must be the sequence number of an entry, or 0", e.after)
+		return nil, rotation.Invalid("after", "is %d; it must be the sequence number of an entry, or 0", e.after)
 	}
 	if e.limit < 1 || e.limit > audit.MaxLines {
-		return nil, invalid("limit", "is %d; it must be from 1 to %d", e.limit, audit.MaxLines)
+		return nil, rotation.Invalid("limit", "is %d; it must be from 1 to %d", e.limit, audit.MaxLines)
 	}
 	return e, nil
 }
@@ -153,7 +154,7 @@ func historyRead(find historian) framework.OperationFunc {
 func historyList(find historian) framework.OperationFunc {
 	return func(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 		if export, err := takeExport(d); err != nil || export != nil {
-			return nil, errorsFirst(err, invalid("format", "is jsonl, which is for reading, not for listing"))
+			return nil, cmp.Or(err, rotation.Invalid("format", "is jsonl, which is for reading, not for listing"))
 		}
 		r, err := find(ctx, d)
 		if err != nil {

@@ -9,6 +9,7 @@ import (
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/audit"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/check"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
 func (b *backend) pathHistoryRecord() *framework.Path {
@@ -84,7 +85,7 @@ func recordRead(find historian) framework.OperationFunc {
 	return func(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 		format := d.Get("format").(string)
 		if format != "json" && format != "markdown" {
-			return nil, invalid("format", "is %q; it must be json or markdown", format)
+			return nil, rotation.Invalid("format", "is %q; it must be json or markdown", format)
 		}
 		r, err := find(ctx, d)
 		if err != nil {

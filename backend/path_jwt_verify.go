@@ -6,6 +6,7 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
 )
 
@@ -43,7 +44,7 @@ func (b *backend) pathJWTVerifyWrite(ctx context.Context, _ *logical.Request, d 
 	}
 	token := d.Get("token").(string)
 	if token == "" {
-		return nil, invalid("token", "is missing")
+		return nil, rotation.Invalid("token", "is missing")
 	}
 	verified := ring.Verify(token, b.now())
 	if verified.Valid() {

@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -61,7 +62,7 @@ func (b *backend) findRole(ctx context.Context, name string) (*rotation.Role, er
 		return nil, err
 	}
 	if r == nil || r.Snapshot().Deleted {
-		return nil, invalid("role", "unknown role: %q; there is: %s. Write roles/%s first", name, b.registry.Existing(ctx, roles.Prefix), name)
+		return nil, rotation.Invalid("role", "unknown role: %q; there is: %s. Write roles/%s first", name, b.registry.Existing(ctx, roles.Prefix), name)
 	}
 	return r, nil
 }
@@ -99,7 +100,7 @@ func (b *backend) takeRole(d *framework.FieldData, s *rotation.State, r *rotatio
 	if s.Deleted {
 		s.Policy = rotation.Policy{AutoRotate: true}
 	}
-	if err := errorsFirst(b.takePolicy(d, &s.Policy, r.Key), b.checkLifetimes(s, r)); err != nil {
+	if err := cmp.Or(b.takePolicy(d, &s.Policy, r.Key), b.checkLifetimes(s, r)); err != nil {
 		return nil, err
 	}
 	before := s.Destinations

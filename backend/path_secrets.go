@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -121,7 +122,7 @@ func (b *backend) create(ctx context.Context, r *rotation.Role, request rotation
 func (b *backend) draftSecret(r *rotation.Role, d *framework.FieldData) (*rotation.Secret, error) {
 	name, typeName := d.Get("name").(string), d.Get("type").(string)
 	if typeName == "" {
-		return nil, invalid("type", "is missing; the types are: %s", roles.Sample(b.types.names()))
+		return nil, rotation.Invalid("type", "is missing; the types are: %s", roles.Sample(b.types.names()))
 	}
 	if err := b.types.checkFields(d, typeName); err != nil {
 		return nil, err
@@ -133,7 +134,7 @@ func (b *backend) draftSecret(r *rotation.Role, d *framework.FieldData) (*rotati
 	if err != nil {
 		return nil, err
 	}
-	if err := errorsFirst(b.types[typeName].Validate(config), checkTokens(typeName, config, r.Snapshot().Terms)); err != nil {
+	if err := cmp.Or(b.types[typeName].Validate(config), checkTokens(typeName, config, r.Snapshot().Terms)); err != nil {
 		return nil, err
 	}
 	once, ok := b.types[typeName].(secret.ShownOnce)
@@ -154,9 +155,9 @@ func (b *backend) creation(ctx context.Context, req *logical.Request, d *framewo
 	var material rotation.Material
 	switch {
 	case isSupplied && !skip:
-		return nil, invalid(field, "is only for importing; set skip_import_rotation=true to take it over, or leave it out to have a new value made")
+		return nil, rotation.Invalid(field, "is only for importing; set skip_import_rotation=true to take it over, or leave it out to have a new value made")
 	case skip && !isSupplied:
-		return nil, invalid("skip_import_rotation", "needs the value to take over in the field %s", field)
+		return nil, rotation.Invalid("skip_import_rotation", "needs the value to take over in the field %s", field)
 	case skip:
 		request.Kind = rotation.KindImport
 		material, err = t.Import(*added, supplied)
@@ -182,7 +183,7 @@ func (b *backend) checkPolicy(ctx context.Context, d *framework.FieldData) error
 		return nil
 	}
 	if _, err := b.System().GeneratePasswordFromPolicy(ctx, policy.(string)); err != nil {
-		return invalid("password_policy", "%q makes no password: %v; write sys/policies/password/%s first, or name another one", policy, err, policy)
+		return rotation.Invalid("password_policy", "%q makes no password: %v; write sys/policies/password/%s first, or name another one", policy, err, policy)
 	}
 	return nil
 }
@@ -201,7 +202,7 @@ func (b *backend) pathSecretUpdate(ctx context.Context, req *logical.Request, d 
 	if err := b.checkPolicy(ctx, d); err != nil {
 		return nil, err
 	}
-	if err := errorsFirst(b.checkOverlapEnd(ctx, r, d), b.checkNewStatements(ctx, r, d)); err != nil {
+	if err := cmp.Or(b.checkOverlapEnd(ctx, r, d), b.checkNewStatements(ctx, r, d)); err != nil {
 		return nil, err
 	}
 	next, err := b.nextFor(ctx, r, d)
@@ -223,7 +224,7 @@ func (b *backend) pathSecretUpdate(ctx context.Context, req *logical.Request, d 
 func (b *backend) reconfigured(r *rotation.Role, s *rotation.State, d *framework.FieldData) (*rotation.Secret, error) {
 	stored := s.Secrets[d.Get("name").(string)]
 	if stored == nil {
-		return nil, invalid("name", "role %s has no secret %q; it has: %s", r.Name, d.Get("name"), roles.Sample(s.Names()))
+		return nil, rotation.Invalid("name", "role %s has no secret %q; it has: %s", r.Name, d.Get("name"), roles.Sample(s.Names()))
 	}
 	if err := b.types.checkUpdate(d, stored); err != nil {
 		return nil, err
@@ -233,7 +234,7 @@ func (b *backend) reconfigured(r *rotation.Role, s *rotation.State, d *framework
 		return nil, err
 	}
 	t := b.types[stored.Type]
-	if err := errorsFirst(t.Validate(config), t.ValidateUpdate(stored.Config, config), checkTokens(stored.Type, config, r.Snapshot().Terms)); err != nil {
+	if err := cmp.Or(t.Validate(config), t.ValidateUpdate(stored.Config, config), checkTokens(stored.Type, config, r.Snapshot().Terms)); err != nil {
 		return nil, err
 	}
 	changed := *stored
@@ -281,11 +282,11 @@ func (b *backend) checkNewStatements(ctx context.Context, r *rotation.Role, d *f
 // checkUpdate refuses what an update cannot do.
 func (t secretTypes) checkUpdate(d *framework.FieldData, stored *rotation.Secret) error {
 	if v, ok := d.GetOk("type"); ok && v != stored.Type {
-		return invalid("type", "of an existing secret cannot be changed from %s to %s; delete the secret and create it again", stored.Type, v)
+		return rotation.Invalid("type", "of an existing secret cannot be changed from %s to %s; delete the secret and create it again", stored.Type, v)
 	}
 	for _, name := range append(settingNames(t[stored.Type].Schema().Imports), "skip_import_rotation") {
 		if _, ok := d.GetOk(name); ok {
-			return invalid(name, "is for creating a secret; this one exists, and rotate gives it a new value")
+			return rotation.Invalid(name, "is for creating a secret; this one exists, and rotate gives it a new value")
 		}
 	}
 	return t.checkFields(d, stored.Type)

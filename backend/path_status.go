@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
@@ -196,7 +197,7 @@ func (b *backend) stages(r *rotation.Role) map[string]any {
 			stages[secret.StagePrevious] = b.previousStage(r, one)
 		}
 		if v := one.Next; v != nil {
-			stages["next"] = map[string]any{"created": timestamp(v.Created), "published": timestamp(or(v.Published, v.Created))}
+			stages["next"] = map[string]any{"created": timestamp(v.Created), "published": timestamp(cmp.Or(v.Published, v.Created))}
 		}
 		if one.Pending != nil {
 			stages["pending"] = map[string]any{"created": timestamp(one.Pending.Created)}

@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
@@ -94,7 +95,7 @@ func describeTasks(tasks []rotation.Task) string {
 		case t.Done:
 			state = "done"
 		}
-		described = append(described, fmt.Sprintf("%s is %s (%s)", t.Name, state, or(t.Detail, "not begun")))
+		described = append(described, fmt.Sprintf("%s is %s (%s)", t.Name, state, cmp.Or(t.Detail, "not begun")))
 	}
 	return strings.Join(described, ", ")
 }
@@ -166,7 +167,7 @@ func operationAnswer(subject string) map[string]*framework.FieldSchema {
 func takeWait(d *framework.FieldData) (time.Duration, error) {
 	wait := time.Duration(d.Get("wait").(int)) * time.Second
 	if wait < 0 || wait > maxWait {
-		return 0, invalid("wait", "is %d seconds; it must be from 0 to 60", seconds(wait))
+		return 0, rotation.Invalid("wait", "is %d seconds; it must be from 0 to 60", seconds(wait))
 	}
 	return wait, nil
 }
@@ -175,7 +176,7 @@ func takeWait(d *framework.FieldData) (time.Duration, error) {
 func takeReason(d *framework.FieldData) (string, error) {
 	reason := strings.TrimSpace(d.Get("reason").(string))
 	if len(reason) > maxReason {
-		return "", invalid("reason", "is %d bytes long; the limit is %d", len(reason), maxReason)
+		return "", rotation.Invalid("reason", "is %d bytes long; the limit is %d", len(reason), maxReason)
 	}
 	return reason, checkLine("reason", reason)
 }
@@ -186,7 +187,7 @@ func takeReason(d *framework.FieldData) (string, error) {
 func checkLine(name, text string) error {
 	for _, r := range text {
 		if unicode.In(r, unicode.Cc, unicode.Bidi_Control) {
-			return invalid(name, "has the character U+%04X, a line break or a control: leave it out", r)
+			return rotation.Invalid(name, "has the character U+%04X, a line break or a control: leave it out", r)
 		}
 	}
 	return nil

@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"cmp"
 	"strings"
 	"time"
 
@@ -25,11 +26,11 @@ func takeSchedule(d *framework.FieldData, p *rotation.Policy) error {
 	cron, hasSchedule := d.GetOk("rotation_schedule")
 	switch {
 	case hasPeriod && hasSchedule:
-		return invalid("rotation_period, rotation_schedule", "mutually exclusive fields rotation_period and rotation_schedule were both specified; only one of them can be provided")
+		return rotation.Invalid("rotation_period, rotation_schedule", "mutually exclusive fields rotation_period and rotation_schedule were both specified; only one of them can be provided")
 	case hasPeriod:
 		p.Period, p.Schedule, p.Window = time.Duration(period.(int))*time.Second, "", 0
 		if p.Period < minPeriod || p.Period > maxPeriod {
-			return invalid("rotation_period", "is %d seconds; it must be 60 seconds or more, and at most a hundred years", period)
+			return rotation.Invalid("rotation_period", "is %d seconds; it must be 60 seconds or more, and at most a hundred years", period)
 		}
 	case hasSchedule:
 		p.Period, p.Schedule = 0, strings.Join(strings.Fields(cron.(string)), " ")
@@ -46,11 +47,11 @@ func takeWindow(d *framework.FieldData, p *rotation.Policy) error {
 		return nil
 	}
 	if p.Schedule == "" {
-		return invalid("rotation_window", "rotation_window is invalid without rotation_schedule")
+		return rotation.Invalid("rotation_window", "rotation_window is invalid without rotation_schedule")
 	}
 	p.Window = time.Duration(window.(int)) * time.Second
 	if p.Window < minWindow {
-		return invalid("rotation_window", "is %d seconds; rotation_window must be 3600 seconds or more", window)
+		return rotation.Invalid("rotation_window", "is %d seconds; rotation_window must be 3600 seconds or more", window)
 	}
 	return nil
 }
@@ -61,7 +62,7 @@ func (b *backend) takePolicy(d *framework.FieldData, p *rotation.Policy, key str
 	if v, ok := d.GetOk("auto_rotate"); ok {
 		p.AutoRotate = v.(bool)
 	}
-	if err := errorsFirst(
+	if err := cmp.Or(
 		takeSchedule(d, p),
 		takeDuration(d, "overlap", &p.Overlap),
 		takeDuration(d, "refresh_interval", &p.RefreshInterval),
@@ -82,17 +83,17 @@ func (b *backend) takePolicy(d *framework.FieldData, p *rotation.Policy, key str
 
 func checkRetryInterval(interval time.Duration) error {
 	if interval > maxRetryInterval {
-		return invalid("retry_interval", "is %d seconds; it must be at most %d", seconds(interval), seconds(maxRetryInterval))
+		return rotation.Invalid("retry_interval", "is %d seconds; it must be at most %d", seconds(interval), seconds(maxRetryInterval))
 	}
 	return nil
 }
 
 func checkTerms(t rotation.Terms) error {
 	if t.Overlap > t.Interval {
-		return invalid("overlap", "is %d seconds, longer than the %d seconds between two rotations: a value would have to stay valid after the one that follows it", seconds(t.Overlap), seconds(t.Interval))
+		return rotation.Invalid("overlap", "is %d seconds, longer than the %d seconds between two rotations: a value would have to stay valid after the one that follows it", seconds(t.Overlap), seconds(t.Interval))
 	}
 	if t.Overlap < 2*t.RefreshInterval {
-		return invalid("overlap", "is %d seconds; it must be at least twice refresh_interval, which is %d seconds, or applications would not see a new value before the old one ends", seconds(t.Overlap), seconds(t.RefreshInterval))
+		return rotation.Invalid("overlap", "is %d seconds; it must be at least twice refresh_interval, which is %d seconds, or applications would not see a new value before the old one ends", seconds(t.Overlap), seconds(t.RefreshInterval))
 	}
 	return nil
 }

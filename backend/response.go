@@ -3,7 +3,6 @@ package backend
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 	"slices"
 	"strconv"
@@ -86,7 +85,7 @@ const maxPath = 512
 // checkRequest refuses what no path takes, and returns the path of the request.
 func (b *backend) checkRequest(req *logical.Request) (*framework.Path, error) {
 	if len(req.Path) > maxPath {
-		return nil, invalid("path", "is %d bytes long; the limit is %d", len(req.Path), maxPath)
+		return nil, rotation.Invalid("path", "is %d bytes long; the limit is %d", len(req.Path), maxPath)
 	}
 	path := b.Route(req.Path)
 	if path == nil || relative(req.Path) {
@@ -110,10 +109,10 @@ func checkFields(path *framework.Path, data map[string]any) error {
 	for name, value := range data {
 		field := path.Fields[name]
 		if field == nil {
-			return invalid(strings.Trim(strconv.Quote(name), `"`), "is not a field of this path; it has: %s", strings.Join(fieldNames(path), ", "))
+			return rotation.Invalid(strings.Trim(strconv.Quote(name), `"`), "is not a field of this path; it has: %s", strings.Join(fieldNames(path), ", "))
 		}
 		if inPath(path, name) {
-			return invalid(name, "belongs into the path, not beside it, where it would have no effect")
+			return rotation.Invalid(name, "belongs into the path, not beside it, where it would have no effect")
 		}
 		if field.Type == framework.TypeMap {
 			object, err := takeObject(name, value)
@@ -124,7 +123,7 @@ func checkFields(path *framework.Path, data map[string]any) error {
 			continue
 		}
 		if _, isList := value.([]any); isList && !slices.Contains(listTypes, field.Type) {
-			return invalid(name, "is a list; give one text or number")
+			return rotation.Invalid(name, "is a list; give one text or number")
 		}
 		check := checkValue
 		if field.Type == framework.TypeKVPairs {
@@ -151,7 +150,7 @@ func checkValue(name string, value any) error {
 			}
 		}
 	case map[string]any:
-		return invalid(name, "is an object; give a string, a number, a boolean or a list")
+		return rotation.Invalid(name, "is an object; give a string, a number, a boolean or a list")
 	}
 	return nil
 }
@@ -161,11 +160,11 @@ func checkValue(name string, value any) error {
 func checkString(name, v string) error {
 	switch {
 	case len(v) > limitOf(name):
-		return invalid(name, "is %d bytes long; the limit is %d", len(v), limitOf(name))
+		return rotation.Invalid(name, "is %d bytes long; the limit is %d", len(v), limitOf(name))
 	case !utf8.ValidString(v) || strings.ContainsRune(v, utf8.RuneError):
-		return invalid(name, "is not valid UTF-8")
+		return rotation.Invalid(name, "is not valid UTF-8")
 	case strings.ContainsRune(v, 0):
-		return invalid(name, "contains a NUL byte")
+		return rotation.Invalid(name, "contains a NUL byte")
 	}
 	return nil
 }
@@ -188,11 +187,6 @@ func fieldNames(path *framework.Path) []string {
 // inPath tells whether a field is a part of the path itself.
 func inPath(path *framework.Path, name string) bool {
 	return strings.Contains(path.Pattern, "(?P<"+name+">")
-}
-
-// invalid makes the error for a field: its name, what is wrong, and the fix.
-func invalid(field, format string, args ...any) error {
-	return fmt.Errorf("%w: %s: %s", rotation.ErrInvalid, field, fmt.Sprintf(format, args...))
 }
 
 // errorResponse maps the errors of the domain to answers:

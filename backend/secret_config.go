@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -74,7 +75,7 @@ func fieldSchema(f secret.Field) *framework.FieldSchema {
 		secret.Names: framework.TypeCommaStringSlice, secret.Texts: framework.TypeStringSlice, secret.Number: framework.TypeInt,
 		secret.Seconds: framework.TypeDurationSecond, secret.Switch: framework.TypeBool,
 	}
-	declared := field(or(kinds[f.Kind], framework.TypeString), f.Help)
+	declared := field(cmp.Or(kinds[f.Kind], framework.TypeString), f.Help)
 	if f.Kind == secret.Hidden {
 		declared = sensitive(f.Help)
 	}
@@ -87,13 +88,13 @@ func fieldSchema(f secret.Field) *framework.FieldSchema {
 // checkFields refuses fields that belong to another type.
 func (t secretTypes) checkFields(d *framework.FieldData, typeName string) error {
 	if t[typeName] == nil {
-		return invalid("type", "%q is not a type of secret; the types are: %s", typeName, strings.Join(t.names(), ", "))
+		return rotation.Invalid("type", "%q is not a type of secret; the types are: %s", typeName, strings.Join(t.names(), ", "))
 	}
 	own := settingNames(t.all(typeName))
 	for _, other := range t.names() {
 		for _, name := range settingNames(t.all(other)) {
 			if _, named := d.GetOk(name); named && !slices.Contains(own, name) {
-				return invalid(name, "is a field of type %s, not of type %s, which has: %s", other, typeName, strings.Join(own, ", "))
+				return rotation.Invalid(name, "is a field of type %s, not of type %s, which has: %s", other, typeName, strings.Join(own, ", "))
 			}
 		}
 	}
@@ -181,7 +182,7 @@ func (t secretTypes) checkFlat(s *rotation.Snapshot, name, typeName string) erro
 	}
 	for _, answer := range t[typeName].Schema().Answers {
 		if owner := taken[name+"_"+answer]; owner != "" {
-			return invalid("name", "%q would make creds answer %s twice, for it and for %s; choose another name", name, name+"_"+answer, owner)
+			return rotation.Invalid("name", "%q would make creds answer %s twice, for it and for %s; choose another name", name, name+"_"+answer, owner)
 		}
 	}
 	return nil

@@ -26,7 +26,7 @@ func checkTokens(typeName string, config json.RawMessage, terms rotation.Terms) 
 		return err
 	}
 	if longest := time.Duration(c.MaxTTL) * time.Second; longest > terms.Overlap {
-		return invalid("max_ttl", "is %d seconds, longer than the overlap of the role, which is %d seconds: a token would outlive its key", c.MaxTTL, seconds(terms.Overlap))
+		return rotation.Invalid("max_ttl", "is %d seconds, longer than the overlap of the role, which is %d seconds: a token would outlive its key", c.MaxTTL, seconds(terms.Overlap))
 	}
 	if c.ClaimsTemplate == "" {
 		return nil
@@ -50,7 +50,7 @@ func (b *backend) checkLifetimes(s *rotation.State, r *rotation.Role) error {
 			return err
 		}
 		if time.Duration(c.MaxTTL)*time.Second > terms.Overlap {
-			return invalid("overlap", "is %d seconds, and tokens of secret %s live for up to max_ttl, %d seconds: they would outlive their key; lower max_ttl of secrets/%s/%s first",
+			return rotation.Invalid("overlap", "is %d seconds, and tokens of secret %s live for up to max_ttl, %d seconds: they would outlive their key; lower max_ttl of secrets/%s/%s first",
 				seconds(terms.Overlap), name, c.MaxTTL, r.Name, name)
 		}
 	}
@@ -109,7 +109,7 @@ func identityClaims(c secret.JWTConfig, entity *logical.Entity, groups []*logica
 		Mode: identitytpl.JSONTemplating, String: c.ClaimsTemplate, Entity: entity, Groups: groups,
 	})
 	if err != nil {
-		return nil, invalid("claims_template", "can't be filled in: %v", err)
+		return nil, rotation.Invalid("claims_template", "can't be filled in: %v", err)
 	}
 	claims, err := secret.DecodeClaims("claims_template", text)
 	if err != nil {
@@ -128,7 +128,7 @@ func (b *backend) callerClaims(req *logical.Request, c secret.JWTConfig) (map[st
 		return nil, err
 	}
 	if entity == nil {
-		return nil, invalid("claims_template", "needs an identity, and your token has none: log in by an auth method that gives one (root tokens and those made from them have none)")
+		return nil, rotation.Invalid("claims_template", "needs an identity, and your token has none: log in by an auth method that gives one (root tokens and those made from them have none)")
 	}
 	groups, err := b.System().GroupsForEntity(req.EntityID)
 	if err != nil {

@@ -8,6 +8,7 @@
 package check
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -114,11 +115,6 @@ func (c Config) Longest() time.Duration {
 	return c.Delay + c.WatchPeriod + time.Duration(c.Attempts)*(c.Timeout+c.Interval)
 }
 
-// invalid makes the error for a field: its name, what is wrong, and the fix.
-func invalid(field, format string, args ...any) error {
-	return fmt.Errorf("%w: %s: %s", rotation.ErrInvalid, field, fmt.Sprintf(format, args...))
-}
-
 // maxBefore bounds how long a check may hold up the rotation it comes before.
 const maxBefore = time.Minute
 
@@ -128,7 +124,7 @@ var headerName = regexp.MustCompile("^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")
 // Validate returns an error that wraps rotation.ErrInvalid for what cannot be.
 // Names are what placeholders may name.
 func (c Config) Validate(names []string) error {
-	return firstOf(
+	return cmp.Or(
 		c.validateRequest(names),
 		oneOf("phase", c.Phase, Before, After),
 		oneOf("on_failure", c.OnFailure, Rollback, Alert),
@@ -146,46 +142,37 @@ func (c Config) Validate(names []string) error {
 	)
 }
 
-func firstOf(errs ...error) error {
-	for _, err := range errs {
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 func (c Config) validateBefore() error {
 	longest := time.Duration(c.Attempts)*(c.Timeout+c.Interval) - c.Interval
 	if c.Phase == Before && longest > maxBefore {
-		return invalid("attempts", "with timeout and interval a check before a rotation may take %s, and the limit is %s: lower one of them", longest, maxBefore)
+		return rotation.Invalid("attempts", "with timeout and interval a check before a rotation may take %s, and the limit is %s: lower one of them", longest, maxBefore)
 	}
 	if c.Phase == Before && (c.WatchPeriod > 0 || c.Delay > 0 || c.Samples > 0) {
-		return invalid("phase", "before has no delay, watch_period or samples: what is compared is measured before the rotation by the check after it")
+		return rotation.Invalid("phase", "before has no delay, watch_period or samples: what is compared is measured before the rotation by the check after it")
 	}
 	return nil
 }
 
 func (c Config) validateRequest(names []string) error {
 	if err := outbound.CheckURL(c.URL); err != nil {
-		return invalid("url", "%v", err)
+		return rotation.Invalid("url", "%v", err)
 	}
 	if err := outbound.CheckCA(c.TLSCA); err != nil {
-		return invalid("tls_ca", "%v", err)
+		return rotation.Invalid("tls_ca", "%v", err)
 	}
 	if _, err := http.NewRequest(c.Method, c.URL, nil); err != nil || c.Method != strings.ToUpper(c.Method) { //nolint:noctx // only tried
-		return invalid("method", "%q is no method of HTTP", c.Method)
+		return rotation.Invalid("method", "%q is no method of HTTP", c.Method)
 	}
 	if c.Method == http.MethodConnect || c.Method == http.MethodTrace {
-		return invalid("method", "%s asks to pass on or to show what is sent; use another", c.Method)
+		return rotation.Invalid("method", "%s asks to pass on or to show what is sent; use another", c.Method)
 	}
 	for _, header := range c.Headers {
 		name, value, ok := strings.Cut(header, ":")
 		if !ok || !headerName.MatchString(name) || strings.ContainsAny(value, "\r\n\x00") {
-			return invalid("headers", "each must be like 'X-API-Key: {{api_key}}'")
+			return rotation.Invalid("headers", "each must be like 'X-API-Key: {{api_key}}'")
 		}
 		if strings.EqualFold(name, "Host") && strings.Contains(value, "{{") {
-			return invalid("headers", "Host has a placeholder, and a value is no host")
+			return rotation.Invalid("headers", "Host has a placeholder, and a value is no host")
 		}
 		if err := checkPlaceholders("headers", value, names); err != nil {
 			return err
@@ -193,7 +180,7 @@ func (c Config) validateRequest(names []string) error {
 	}
 	for _, status := range c.ExpectedStatus {
 		if status < 100 || status > 599 {
-			return invalid("expected_status", "%d is no status of HTTP", status)
+			return rotation.Invalid("expected_status", "%d is no status of HTTP", status)
 		}
 	}
 	return checkPlaceholders("body", c.Body, names)
@@ -202,7 +189,7 @@ func (c Config) validateRequest(names []string) error {
 // Admit says why the rule does not let this be stored.
 func (c Config) Admit(ctx context.Context, rule outbound.Rule) error {
 	if err := rule.Admit(ctx, c.URL, c.Carries()); err != nil {
-		return invalid("url", "%v", err)
+		return rotation.Invalid("url", "%v", err)
 	}
 	for _, header := range c.Headers {
 		name, value, _ := strings.Cut(header, ":")
@@ -211,7 +198,7 @@ func (c Config) Admit(ctx context.Context, rule outbound.Rule) error {
 		}
 		scheme, _, _ := strings.Cut(c.URL, ":")
 		if err := rule.CheckHost(scheme, strings.TrimSpace(value), true); err != nil {
-			return invalid("headers", "Host: %v", err)
+			return rotation.Invalid("headers", "Host: %v", err)
 		}
 	}
 	return nil
@@ -223,19 +210,19 @@ func oneOf(field, value string, allowed ...string) error {
 			return nil
 		}
 	}
-	return invalid(field, "is %q; it must be %s", value, strings.Join(allowed, " or "))
+	return rotation.Invalid(field, "is %q; it must be %s", value, strings.Join(allowed, " or "))
 }
 
 func within(field string, d, least, most time.Duration) error {
 	if d < least || d > most {
-		return invalid(field, "is %s; it must be from %s to %s", d, least, most)
+		return rotation.Invalid(field, "is %s; it must be from %s to %s", d, least, most)
 	}
 	return nil
 }
 
 func between(field string, n, least, most int) error {
 	if n < least || n > most {
-		return invalid(field, "is %d; it must be from %d to %d", n, least, most)
+		return rotation.Invalid(field, "is %d; it must be from %d to %d", n, least, most)
 	}
 	return nil
 }

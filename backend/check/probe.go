@@ -13,6 +13,7 @@ import (
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/outbound"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/placeholder"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
 // maxBody is how much of an answer is looked at.
@@ -103,7 +104,7 @@ func (c Config) wanted() string {
 
 func checkPlaceholders(field, text string, names []string) error {
 	if err := placeholder.Check(text, names); err != nil {
-		return invalid(field, "%v", err)
+		return rotation.Invalid(field, "%v", err)
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package check
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -132,7 +133,7 @@ func (c Config) Measure(ctx context.Context, rule outbound.Rule, values map[stri
 	}
 	close(next)
 	asking.Wait()
-	if err := firstOf(failures...); err != nil {
+	if err := cmp.Or(failures...); err != nil {
 		return 0, fmt.Errorf("a measured request failed: %w", err)
 	}
 	slices.Sort(latencies)

@@ -19,11 +19,11 @@ func (c *Set) checkAllowed(ctx context.Context, role string, config secret.Datab
 	}
 	a := connection.Config.Access
 	if !a.AllowsRole(role) {
-		return invalid("connection", "%q is not for role %s (allowed_roles); to allow it, an administrator of the mount runs: %s", config.Connection, role, c.allowing(config, "allowed_roles", a.AllowedRoles, role))
+		return rotation.Invalid("connection", "%q is not for role %s (allowed_roles); to allow it, an administrator of the mount runs: %s", config.Connection, role, c.allowing(config, "allowed_roles", a.AllowedRoles, role))
 	}
 	for _, username := range config.Usernames {
 		if !a.AllowsUser(username) {
-			return invalid("usernames", "connection %q is not for user %q (allowed_usernames); to allow it, an administrator of the mount runs: %s", config.Connection, username, c.allowing(config, "allowed_usernames", a.AllowedUsernames, username))
+			return rotation.Invalid("usernames", "connection %q is not for user %q (allowed_usernames); to allow it, an administrator of the mount runs: %s", config.Connection, username, c.allowing(config, "allowed_usernames", a.AllowedUsernames, username))
 		}
 	}
 	return c.CheckStatements(ctx, config)
@@ -42,7 +42,7 @@ func (c *Set) CheckStatements(ctx context.Context, config secret.DatabaseConfig)
 	if err != nil || len(config.RotationStatements) == 0 || connection.Config.AllowRotationStatements {
 		return err
 	}
-	return invalid("rotation_statements", "would run as the administrator of connection %q, which does not allow them (allow_rotation_statements); to allow them, an administrator of the mount runs: vault write %sconnections/%s allow_rotation_statements=true", config.Connection, c.ports.Mount(), config.Connection)
+	return rotation.Invalid("rotation_statements", "would run as the administrator of connection %q, which does not allow them (allow_rotation_statements); to allow them, an administrator of the mount runs: vault write %sconnections/%s allow_rotation_statements=true", config.Connection, c.ports.Mount(), config.Connection)
 }
 
 // checkNarrowed refuses to leave a secret with a connection that is not for it. Of a
@@ -54,11 +54,11 @@ func checkNarrowed(a secret.Access, users []dependent) error {
 	for _, user := range users {
 		switch i := slices.IndexFunc(user.config.Usernames, func(name string) bool { return !a.AllowsUser(name) }); {
 		case !a.AllowsRole(user.role.Name):
-			return invalid("allowed_roles", "leaves out %s, whose secret %s uses the connection: name it as well, or delete the secret first", user.role.Name, user)
+			return rotation.Invalid("allowed_roles", "leaves out %s, whose secret %s uses the connection: name it as well, or delete the secret first", user.role.Name, user)
 		case i >= 0:
-			return invalid("allowed_usernames", "leaves out %q, which secret %s manages: name it as well, or delete the secret first", user.config.Usernames[i], user)
+			return rotation.Invalid("allowed_usernames", "leaves out %q, which secret %s manages: name it as well, or delete the secret first", user.config.Usernames[i], user)
 		case len(user.config.RotationStatements) > 0 && !a.AllowRotationStatements:
-			return invalid("allow_rotation_statements", "is not true, and secret %s has rotation_statements: set it to true, or take them out of the secret first", user)
+			return rotation.Invalid("allow_rotation_statements", "is not true, and secret %s has rotation_statements: set it to true, or take them out of the secret first", user)
 		}
 	}
 	return nil

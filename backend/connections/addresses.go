@@ -41,7 +41,7 @@ func (c *Set) checkOtherAddresses(ctx context.Context, role, name string, config
 		case err != nil:
 			return fmt.Errorf("%w: usernames: %q is managed by %s too, and %w: %w; create the secret when both servers answer, or name another user", rotation.ErrInvalid, other.username, other.owner, errNotTold, err)
 		case here.Equal(there):
-			return invalid("usernames", "%q is managed by %s already: connection %s reaches the same server by another address", other.username, other.owner, other.connection)
+			return rotation.Invalid("usernames", "%q is managed by %s already: connection %s reaches the same server by another address", other.username, other.owner, other.connection)
 		}
 	}
 	return nil
@@ -133,14 +133,14 @@ func (c *Set) checkMovedUser(ctx context.Context, user dependent, to secret.Endp
 			return err
 		}
 		if other != "" && other != own {
-			return invalid("host", "%q, of %s, is managed by %s at %s: nothing was stored", username, user, other, to)
+			return rotation.Invalid("host", "%q, of %s, is managed by %s at %s: nothing was stored", username, user, other, to)
 		}
 	}
 	if err := c.checkOtherAddresses(ctx, user.role.Name, user.secret.Name, user.config, to, at); err != nil && !errors.Is(err, errNotTold) {
 		return err
 	}
 	if _, err := at.Claim(ctx, user.config.Connection, user.config.Usernames, false); errors.Is(err, secret.ErrOwned) {
-		return invalid("host", "%v (nothing was stored)", err)
+		return rotation.Invalid("host", "%v (nothing was stored)", err)
 	}
 	return nil
 }

@@ -64,7 +64,7 @@ func (c *Set) Find(ctx context.Context, name string) (*rotation.Role, error) {
 		return nil, err
 	}
 	if r == nil || r.Snapshot().Deleted {
-		return nil, invalid("connection", "unknown connection: %q; there is: %s", name, c.ports.Roles.Existing(ctx, roles.ConnectionPrefix))
+		return nil, rotation.Invalid("connection", "unknown connection: %q; there is: %s", name, c.ports.Roles.Existing(ctx, roles.ConnectionPrefix))
 	}
 	return r, nil
 }
@@ -172,10 +172,6 @@ func named(users []dependent) []string {
 		names = append(names, user.String())
 	}
 	return names
-}
-
-func invalid(field, format string, args ...any) error {
-	return fmt.Errorf("%w: %s: %s", rotation.ErrInvalid, field, fmt.Sprintf(format, args...))
 }
 
 // unchanged says of what went wrong before anything was done that nothing was changed.

@@ -129,13 +129,13 @@ func (w Write) checkClearText(stored, changed secret.ConnectionSettings, users [
 		return nil
 	}
 	if w.Password == nil {
-		return invalid("password", "is needed again: with password_authentication=password it would be sent in clear by the new way")
+		return rotation.Invalid("password", "is needed again: with password_authentication=password it would be sent in clear by the new way")
 	}
 	if damaged != nil {
 		return fmt.Errorf("the way to the server cannot be changed with password_authentication=password while it is not known who uses it, whose passwords would be sent in clear: %w", damaged)
 	}
 	if len(users) > 0 && !provenThere(stored, changed, users) {
-		return invalid("password_authentication", "the way to the server cannot be changed while it is password and %s use it, whose passwords would be sent in clear; make another connection", roles.Sample(named(users)))
+		return rotation.Invalid("password_authentication", "the way to the server cannot be changed while it is password and %s use it, whose passwords would be sent in clear; make another connection", roles.Sample(named(users)))
 	}
 	return nil
 }
@@ -164,9 +164,9 @@ func (w Write) takeAdmin(admin *rotation.Secret) error {
 	}
 	switch {
 	case username == "":
-		return invalid("username", "is missing: give the user that the engine logs in as")
+		return rotation.Invalid("username", "is missing: give the user that the engine logs in as")
 	case w.Password == nil && username != current["username"]:
-		return invalid("password", "is missing: a new username needs its password")
+		return rotation.Invalid("password", "is missing: a new username needs its password")
 	case w.Password == nil:
 		return nil
 	}

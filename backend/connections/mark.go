@@ -81,7 +81,7 @@ func (c *Set) Claim(ctx context.Context, config secret.DatabaseConfig) error {
 	_, err := c.ports.Postgres.Claim(ctx, config.Connection, config.Usernames, false)
 	switch {
 	case errors.Is(err, secret.ErrOwned):
-		return invalid("usernames", "%v (nothing was changed)", err)
+		return rotation.Invalid("usernames", "%v (nothing was changed)", err)
 	case err != nil:
 		return unchanged(err)
 	}
@@ -120,9 +120,9 @@ func (c *Set) takeOver(ctx context.Context, name string, d *draft, usernames []s
 	for _, username := range usernames {
 		switch {
 		case username == secret.LoginOf(d.value()).Username:
-			return nil, invalid("take_over", "%q is the administrator of the connection", username)
+			return nil, rotation.Invalid("take_over", "%q is the administrator of the connection", username)
 		case !d.settings.AllowsUser(username):
-			return nil, invalid("take_over", "%q is none of the users that the connection is for (allowed_usernames)", username)
+			return nil, rotation.Invalid("take_over", "%q is none of the users that the connection is for (allowed_usernames)", username)
 		}
 	}
 	at := c.by(d)

@@ -28,7 +28,7 @@ func (c *Set) Reserve(ctx context.Context, role, name string, config secret.Data
 		return nil, err
 	}
 	if slices.Contains(config.Usernames, admin) {
-		return nil, invalid("usernames", "%q is the administrator of connection %s; rotate it by rotate-root/%s, and manage a user of the application here", admin, config.Connection, config.Connection)
+		return nil, rotation.Invalid("usernames", "%q is the administrator of connection %s; rotate it by rotate-root/%s, and manage a user of the application here", admin, config.Connection, config.Connection)
 	}
 	if err := c.reserveAll(ctx, role, name, config, endpoint); err != nil {
 		return nil, err
@@ -54,7 +54,7 @@ func (c *Set) reserveAll(ctx context.Context, role, name string, config secret.D
 			return err
 		}
 		if other != "" && other != owner {
-			return invalid("usernames", "%q at %s is managed by %s already", username, endpoint, other)
+			return rotation.Invalid("usernames", "%q at %s is managed by %s already", username, endpoint, other)
 		}
 	}
 	for _, username := range config.Usernames {
@@ -159,7 +159,7 @@ func (c *Set) CheckAdmin(ctx context.Context, admin rotation.Secret) error {
 		return err
 	}
 	if by != "" {
-		return invalid("username", "%q at %s is managed by %s; the engine needs a user of its own", username, endpoint, by)
+		return rotation.Invalid("username", "%q at %s is managed by %s; the engine needs a user of its own", username, endpoint, by)
 	}
 	return nil
 }

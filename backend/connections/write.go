@@ -61,7 +61,7 @@ func (c *Set) admit(ctx context.Context, r *rotation.Role, d *draft, w Write) er
 	}
 	if !w.Unverified {
 		if err := c.ports.Admin.Test(ctx, d.admin, d.value().Material); err != nil {
-			return invalid("connection_url, username, password", "the server was asked and %v. Nothing was stored; verify_connection=false stores without asking", err)
+			return rotation.Invalid("connection_url, username, password", "the server was asked and %v. Nothing was stored; verify_connection=false stores without asking", err)
 		}
 	}
 	if err := c.checkMoved(ctx, r, d); err != nil {
@@ -172,7 +172,7 @@ func (c *Set) Delete(ctx context.Context, name string, record func() *rotation.R
 		using = append(using, c.reservedAt(endpoint)...)
 	}
 	if len(using) > 0 {
-		return invalid("name", "connection %s is used by %s; delete those secrets first", name, roles.Sample(using))
+		return rotation.Invalid("name", "connection %s is used by %s; delete those secrets first", name, roles.Sample(using))
 	}
 	err = r.Delete(ctx, record())
 	c.ports.Postgres.Forget(name)

@@ -7,6 +7,7 @@ import (
 	"regexp"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/outbound"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
 // AWSSecretsManager publishes to AWS Secrets Manager: each value is a secret of its
@@ -48,13 +49,13 @@ var (
 func (a *AWSSecretsManager) Validate() error {
 	switch {
 	case !regionForm.MatchString(a.Region):
-		return invalid("region", "%q is no name of a region; give one like eu-central-1", a.Region)
+		return rotation.Invalid("region", "%q is no name of a region; give one like eu-central-1", a.Region)
 	case (a.AccessKeyID == "") != (a.SecretAccessKey == ""):
-		return invalid("access_key_id, secret_access_key", "go together; give both, or neither to use what the machine that Vault runs on has")
+		return rotation.Invalid("access_key_id, secret_access_key", "go together; give both, or neither to use what the machine that Vault runs on has")
 	case a.RoleARN != "" && !roleForm.MatchString(a.RoleARN):
-		return invalid("role_arn", "%q is no role; give one like arn:aws:iam::123456789012:role/smvm", a.RoleARN)
+		return rotation.Invalid("role_arn", "%q is no role; give one like arn:aws:iam::123456789012:role/smvm", a.RoleARN)
 	case a.ExternalID != "" && a.RoleARN == "":
-		return invalid("external_id", "goes with role_arn")
+		return rotation.Invalid("external_id", "goes with role_arn")
 	}
 	addresses := a.Addresses()
 	if a.STSEndpoint != "" {

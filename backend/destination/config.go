@@ -105,11 +105,6 @@ func (c *Config) AllowsRole(role string) bool {
 	return strutil.StrListContainsGlob(c.AllowedRoles, role)
 }
 
-// invalid makes the error for a field: its name, what is wrong, and the fix.
-func invalid(field, format string, args ...any) error {
-	return fmt.Errorf("%w: %s: %s", rotation.ErrInvalid, field, fmt.Sprintf(format, args...))
-}
-
 // The bounds of a destination.
 const (
 	minTimeout  = time.Second
@@ -122,26 +117,26 @@ const (
 func (c *Config) Validate() error {
 	switch {
 	case len(c.Values) == 0:
-		return invalid("values", "are missing: say what is published under which name, each like '{{role}}/database-password={{db_password}}'")
+		return rotation.Invalid("values", "are missing: say what is published under which name, each like '{{role}}/database-password={{db_password}}'")
 	case len(c.Values) > maxValues:
-		return invalid("values", "are %d; the limit is %d: use another destination", len(c.Values), maxValues)
+		return rotation.Invalid("values", "are %d; the limit is %d: use another destination", len(c.Values), maxValues)
 	case c.Timeout < minTimeout || c.Timeout > maxTimeout:
-		return invalid("timeout", "is %s; it must be from %s to %s", c.Timeout, minTimeout, maxTimeout)
+		return rotation.Invalid("timeout", "is %s; it must be from %s to %s", c.Timeout, minTimeout, maxTimeout)
 	case c.Deadline < c.Timeout || c.Deadline > maxDeadline:
-		return invalid("deadline", "is %s; it must be from the timeout, %s, to %s", c.Deadline, c.Timeout, maxDeadline)
+		return rotation.Invalid("deadline", "is %s; it must be from the timeout, %s, to %s", c.Deadline, c.Timeout, maxDeadline)
 	case c.OnDrift != Repair && c.OnDrift != Report:
-		return invalid("on_drift", "is %q; it must be %s or %s", c.OnDrift, Repair, Report)
+		return rotation.Invalid("on_drift", "is %q; it must be %s or %s", c.OnDrift, Repair, Report)
 	}
 	for _, value := range c.Values {
 		name, text, ok := strings.Cut(value, "=")
 		if !ok || !strings.Contains(text, "{{") {
-			return invalid("values", "each must be a name and a placeholder, like '{{role}}/database-password={{db_password}}'")
+			return rotation.Invalid("values", "each must be a name and a placeholder, like '{{role}}/database-password={{db_password}}'")
 		}
 		if err := placeholder.Check(name, []string{"role"}); err != nil {
-			return invalid("values", "a name may contain {{role}}, and no value, because names are logged")
+			return rotation.Invalid("values", "a name may contain {{role}}, and no value, because names are logged")
 		}
 		if !isName(filled(name, "x")) {
-			return invalid("values", "%q is no name: letters, digits and _ + . @ - in parts separated by /", name)
+			return rotation.Invalid("values", "%q is no name: letters, digits and _ + . @ - in parts separated by /", name)
 		}
 	}
 	return c.Target.Validate()
@@ -164,7 +159,7 @@ func (c *Config) CheckPlaceholders(names []string) error {
 	for _, value := range c.Values {
 		_, text, _ := strings.Cut(value, "=")
 		if err := placeholder.Check(text, names); err != nil {
-			return invalid("values", "%v", err)
+			return rotation.Invalid("values", "%v", err)
 		}
 	}
 	return nil
@@ -194,7 +189,7 @@ func (c *Config) copied(owner, role string, stamp Stamp, values map[string]strin
 	slices.SortFunc(made.Items, func(a, b Item) int { return strings.Compare(a.Name, b.Name) })
 	for i := 1; i < len(made.Items); i++ {
 		if made.Items[i].Name == made.Items[i-1].Name {
-			return Copy{}, invalid("values", "%q is named twice for role %s", made.Items[i].Name, role)
+			return Copy{}, rotation.Invalid("values", "%q is named twice for role %s", made.Items[i].Name, role)
 		}
 	}
 	made.ID = c.digest(owner, stamp.String(), made.Items)

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/outbound"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
 // Target is where copies go. Its errors hold no value and no credential. One that
@@ -158,11 +159,11 @@ func parseStamp(text string) Stamp {
 func checkWay(ca string, addresses map[string]string) error {
 	for _, field := range slices.Sorted(maps.Keys(addresses)) {
 		if err := outbound.CheckURL(addresses[field]); err != nil {
-			return invalid(field, "%v", err)
+			return rotation.Invalid(field, "%v", err)
 		}
 	}
 	if err := outbound.CheckCA(ca); err != nil {
-		return invalid("tls_ca", "%v", err)
+		return rotation.Invalid("tls_ca", "%v", err)
 	}
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/outbound"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
 // Admit says why the rule does not let this be stored. All that is sent to a target
@@ -14,7 +15,7 @@ func (c *Config) Admit(ctx context.Context, rule outbound.Rule) error {
 	addresses := c.Target.Addresses()
 	for _, field := range slices.Sorted(maps.Keys(addresses)) {
 		if err := rule.Admit(ctx, addresses[field], true); err != nil {
-			return invalid(field, "%v", err)
+			return rotation.Invalid(field, "%v", err)
 		}
 	}
 	return nil

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/outbound"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
 // VaultKV publishes to a KV secrets engine of version 2, in this or another Vault.
@@ -42,16 +43,16 @@ func (v *VaultKV) Validate() error {
 	}
 	for field, path := range map[string]string{"mount": v.mount(), "auth_mount": v.authMount()} {
 		if !isName(path) {
-			return invalid(field, "%q is no path of a mount; give it without slashes around it, like secret", path)
+			return rotation.Invalid(field, "%q is no path of a mount; give it without slashes around it, like secret", path)
 		}
 	}
 	switch {
 	case strings.ContainsAny(v.Namespace+v.Token, "\r\n"):
-		return invalid("namespace, token", "has a line break")
+		return rotation.Invalid("namespace, token", "has a line break")
 	case v.Token == "" && (v.RoleID == "" || v.SecretID == ""):
-		return invalid("role_id, secret_id", "are missing: give both, of an AppRole with the policy in bootstrap/destinations/, or a token")
+		return rotation.Invalid("role_id, secret_id", "are missing: give both, of an AppRole with the policy in bootstrap/destinations/, or a token")
 	case v.Token != "" && (v.RoleID != "" || v.SecretID != ""):
-		return invalid("token", "is given beside role_id or secret_id; give one way to log in, and the other as empty")
+		return rotation.Invalid("token", "is given beside role_id or secret_id; give one way to log in, and the other as empty")
 	}
 	return nil
 }

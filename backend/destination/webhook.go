@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/outbound"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
 // Webhook posts values as JSON, signed with Key. The receiver's 2xx is taken as
@@ -31,7 +32,7 @@ func (w *Webhook) Validate() error {
 		return err
 	}
 	if len(w.Key) < minKey {
-		return invalid("key", "is missing or shorter than %d characters: what is sent is signed with it, so that the receiver can tell who it is from", minKey)
+		return rotation.Invalid("key", "is missing or shorter than %d characters: what is sent is signed with it, so that the receiver can tell who it is from", minKey)
 	}
 	return nil
 }

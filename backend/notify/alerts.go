@@ -226,7 +226,7 @@ func (a *Alerts) SendTest(ctx context.Context, name, id, role string) error {
 		return err
 	}
 	if c == nil {
-		return invalid("name", "there is no alert %q; write alerts/%s first", name, name)
+		return rotation.Invalid("name", "there is no alert %q; write alerts/%s first", name, name)
 	}
 	now := a.ports.Now().UTC()
 	e := NewEvent(Test, id, "This is a test of alerts/"+name)
@@ -236,7 +236,7 @@ func (a *Alerts) SendTest(ctx context.Context, name, id, role string) error {
 		err = c.Send(ctx, rule, e, now)
 	}
 	if err != nil {
-		return invalid("url", "the test was not taken: %v", err)
+		return rotation.Invalid("url", "the test was not taken: %v", err)
 	}
 	return nil
 }

@@ -54,34 +54,30 @@ func (c Config) Validate() error {
 	urlErr := outbound.CheckURL(c.URL)
 	switch {
 	case !slices.Contains([]string{Webhook, Slack, Alertmanager}, c.Type):
-		return invalid("type", "is %q; it must be webhook, slack or alertmanager", c.Type)
+		return rotation.Invalid("type", "is %q; it must be webhook, slack or alertmanager", c.Type)
 	case urlErr != nil:
-		return invalid("url", "%v", urlErr)
+		return rotation.Invalid("url", "%v", urlErr)
 	case c.Key != "" && c.Type != Webhook:
-		return invalid("key", "signs what a webhook gets; a %s takes no signature", c.Type)
+		return rotation.Invalid("key", "signs what a webhook gets; a %s takes no signature", c.Type)
 	case strings.ContainsAny(c.Authorization, "\r\n"):
-		return invalid("authorization", "has a line break")
+		return rotation.Invalid("authorization", "has a line break")
 	case caErr != nil:
-		return invalid("tls_ca", "%v", caErr)
+		return rotation.Invalid("tls_ca", "%v", caErr)
 	case c.Notice < 0 || c.Notice > 365*24*time.Hour:
-		return invalid("notice", "is %s; it must be at most a year", c.Notice)
+		return rotation.Invalid("notice", "is %s; it must be at most a year", c.Notice)
 	}
 	for _, name := range c.Events {
 		if severities[name] == "" {
-			return invalid("events", "%q is not known; there are: %s", name, strings.Join(Names(), ", "))
+			return rotation.Invalid("events", "%q is not known; there are: %s", name, strings.Join(Names(), ", "))
 		}
 	}
 	return nil
 }
 
-func invalid(field, format string, args ...any) error {
-	return fmt.Errorf("%w: %s: %s", rotation.ErrInvalid, field, fmt.Sprintf(format, args...))
-}
-
 // Admit says why the rule does not let this be stored.
 func (c Config) Admit(ctx context.Context, rule outbound.Rule) error {
 	if err := rule.Admit(ctx, c.URL, c.message().Carries()); err != nil {
-		return invalid("url", "%v", err)
+		return rotation.Invalid("url", "%v", err)
 	}
 	return nil
 }

@@ -74,7 +74,7 @@ func (d *Destinations) draft(ctx context.Context, name string, change Change) (s
 	}
 	for _, r := range using {
 		if c.AllowedRoles != nil && !c.AllowsRole(r.Name) {
-			return nil, nil, nil, invalid("allowed_roles", "leaves out %s, which names the destination: name it as well, or take the destination out of that role first", r.Name)
+			return nil, nil, nil, rotation.Invalid("allowed_roles", "leaves out %s, which names the destination: name it as well, or take the destination out of that role first", r.Name)
 		}
 		if err := d.checkTogether(ctx, r.Snapshot(), name, c); err != nil {
 			return nil, nil, nil, err
@@ -92,17 +92,17 @@ func (w Change) apply(stored *destination.Config) (*destination.Config, error) {
 	c := destination.New(kind)
 	if stored != nil {
 		if w.Type != nil && kind != stored.Type {
-			return nil, invalid("type", "of an existing destination cannot be changed from %s to %s; write another destination", stored.Type, kind)
+			return nil, rotation.Invalid("type", "of an existing destination cannot be changed from %s to %s; write another destination", stored.Type, kind)
 		}
 		c = stored.Clone()
 	}
 	if c == nil {
-		return nil, invalid("type", "%q is not a type of destination; the types are: %s", kind, strings.Join(destination.Types(), ", "))
+		return nil, rotation.Invalid("type", "%q is not a type of destination; the types are: %s", kind, strings.Join(destination.Types(), ", "))
 	}
 	own := c.Target.Fields()
 	for _, name := range slices.Sorted(maps.Keys(w.Target)) {
 		if own[name] == nil {
-			return nil, invalid(name, "is not a field of type %s, which has: %s", c.Type, strings.Join(slices.Sorted(maps.Keys(own)), ", "))
+			return nil, rotation.Invalid(name, "is not a field of type %s, which has: %s", c.Type, strings.Join(slices.Sorted(maps.Keys(own)), ", "))
 		}
 		*own[name] = w.Target[name]
 	}
@@ -125,7 +125,7 @@ func (d *Destinations) Delete(ctx context.Context, name string) error {
 		return err
 	}
 	if len(using) > 0 {
-		return invalid("name", "destination %s is named by the roles %s; take it out of their destinations first", name, roles.Sample(using))
+		return rotation.Invalid("name", "destination %s is named by the roles %s; take it out of their destinations first", name, roles.Sample(using))
 	}
 	return d.ports.Store.Delete(ctx, Prefix+name)
 }
@@ -152,7 +152,7 @@ func (d *Destinations) verify(ctx context.Context, c *destination.Config, using 
 			return err
 		}
 		if err := c.Preflight(ctx, rule, probe); err != nil {
-			return invalid("type", "the target was asked and %v. Nothing was stored; verify=false stores without asking", err)
+			return rotation.Invalid("type", "the target was asked and %v. Nothing was stored; verify=false stores without asking", err)
 		}
 	}
 	return nil
@@ -162,7 +162,7 @@ func (d *Destinations) verify(ctx context.Context, c *destination.Config, using 
 // the role has no secrets at all, they are yet to come.
 func (d *Destinations) checkAlone(s *rotation.State, overlap time.Duration, name string, c *destination.Config) error {
 	if c.Required && c.Deadline >= overlap {
-		return invalid("deadline", "of destination %s is %s, and the previous values are kept for %s only, so nothing could be rolled back: lower it, or give the role a longer overlap", name, c.Deadline, overlap)
+		return rotation.Invalid("deadline", "of destination %s is %s, and the previous values are kept for %s only, so nothing could be rolled back: lower it, or give the role a longer overlap", name, c.Deadline, overlap)
 	}
 	if len(s.Secrets) == 0 {
 		return nil
@@ -204,11 +204,11 @@ func (d *Destinations) Admit(draft *rotation.State, overlap time.Duration, r *ro
 	for i, name := range draft.Destinations {
 		switch c := known[name]; {
 		case c == nil:
-			return nil, invalid("destinations", "there is no destination %q; write destinations/%s first", name, name)
+			return nil, rotation.Invalid("destinations", "there is no destination %q; write destinations/%s first", name, name)
 		case slices.Contains(draft.Destinations[:i], name):
-			return nil, invalid("destinations", "%q is named twice", name)
+			return nil, rotation.Invalid("destinations", "%q is named twice", name)
 		case !slices.Contains(before, name) && !c.AllowsRole(r.Name):
-			return nil, invalid("destinations", "%q is not for role %s (allowed_roles); to allow it, an administrator of the mount runs: vault write %sdestinations/%s allowed_roles='%s'",
+			return nil, rotation.Invalid("destinations", "%q is not for role %s (allowed_roles); to allow it, an administrator of the mount runs: vault write %sdestinations/%s allowed_roles='%s'",
 				name, r.Name, d.ports.Mount(), name, strings.Join(append(slices.Clone(c.AllowedRoles), r.Name), ","))
 		default:
 			if err := d.checkAlone(draft, overlap, name, c); err != nil {
@@ -234,9 +234,4 @@ func (d *Destinations) Leave(ctx context.Context, role string, gone []string, kn
 		}
 	}
 	return warnings, nil
-}
-
-// invalid makes the error for a field: its name, what is wrong, and the fix.
-func invalid(field, format string, args ...any) error {
-	return fmt.Errorf("%w: %s: %s", rotation.ErrInvalid, field, fmt.Sprintf(format, args...))
 }

@@ -3,6 +3,7 @@ package rotation
 import (
 	"context"
 	"errors"
+	"fmt"
 )
 
 // Fence is what a driver calls before a change takes effect at a target, and as
@@ -114,6 +115,12 @@ var (
 	// ErrStorage says that Vault's storage refused a read or a write.
 	ErrStorage = errors.New("storage")
 )
+
+// Invalid is ErrInvalid about a field: its name, what is wrong with the value, and the
+// fix.
+func Invalid(field, format string, args ...any) error {
+	return fmt.Errorf("%w: %s: %s", ErrInvalid, field, fmt.Sprintf(format, args...))
+}
 
 // Unchanged returns err as one that wraps ErrUnchanged too, and reads the same; nil
 // for nil.

@@ -1,6 +1,7 @@
 package rotation
 
 import (
+	"cmp"
 	"fmt"
 	"hash/fnv"
 	"time"
@@ -78,31 +79,21 @@ func (p Policy) Resolve(d Defaults, parse func(string) (Schedule, error), key st
 		if err != nil {
 			return Terms{}, err
 		}
-		t.Cron, t.Interval = schedule.Cron, first(schedule.Interval, DefaultPeriod)
+		t.Cron, t.Interval = schedule.Cron, cmp.Or(schedule.Interval, DefaultPeriod)
 	} else {
-		t.Period = first(p.Period, d.Period, DefaultPeriod)
+		t.Period = cmp.Or(p.Period, d.Period, DefaultPeriod)
 		t.Interval = t.Period
 	}
 	if t.Overlap == 0 {
-		t.Overlap = min(first(d.Overlap, DefaultOverlap), t.Interval/2)
+		t.Overlap = min(cmp.Or(d.Overlap, DefaultOverlap), t.Interval/2)
 	}
 	if t.RefreshInterval == 0 {
-		t.RefreshInterval = min(first(d.RefreshInterval, DefaultRefreshInterval), t.Overlap/2)
+		t.RefreshInterval = min(cmp.Or(d.RefreshInterval, DefaultRefreshInterval), t.Overlap/2)
 	}
-	t.MaxRetries = first(p.MaxRetries, d.MaxRetries, DefaultMaxRetries)
-	t.RetryInterval = first(p.RetryInterval, d.RetryInterval, DefaultRetryInterval)
+	t.MaxRetries = cmp.Or(p.MaxRetries, d.MaxRetries, DefaultMaxRetries)
+	t.RetryInterval = cmp.Or(p.RetryInterval, d.RetryInterval, DefaultRetryInterval)
 	t.spread = spread(key, t.Interval)
 	return t, nil
-}
-
-// first returns the first of its arguments that is set.
-func first[T int | time.Duration](values ...T) T {
-	for _, v := range values {
-		if v != 0 {
-			return v
-		}
-	}
-	return 0
 }
 
 // shortestInterval looks at the coming firings; their distances repeat.
