@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
 )
@@ -146,6 +147,28 @@ func TestRepairWaitsForTheServer(t *testing.T) {
 				t.Errorf("when the server has answered, %v is found still", found)
 			}
 		})
+	}
+}
+
+// TestRepairWaitsForTheAdministrator finds that a server refuses a role's login before the
+// administrator's was tried, which it refuses too: nothing is set again in vain.
+func TestRepairWaitsForTheAdministrator(t *testing.T) {
+	s := newServer(t)
+	s.ports.Settings = func(context.Context) (Settings, error) { return Settings{Repair: true, Interval: time.Hour}, nil }
+	r := s.role("z")
+	s.login(r, "db", []string{s.user()})
+	before := r.Snapshot().History.Count
+	s.changed(r)
+	s.sql("ALTER ROLE %s PASSWORD 'forgotten'", s.admin.Username)
+	c := New(s.ports)
+	if asked, err := c.look(t.Context(), r, "main"); !asked || err != nil {
+		t.Fatal(asked, err)
+	}
+	if len(c.refused(r)) != 1 || len(c.refused(s.registry.Known(roles.ConnectionPrefix+"main"))) != 1 || c.repairs[r.Key].at.IsZero() {
+		t.Errorf("it has found %v, and will try %v", c.found, c.repairs)
+	}
+	if n := r.Snapshot().History.Count; n != before {
+		t.Errorf("%d operations were tried", n-before)
 	}
 }
 

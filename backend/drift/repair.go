@@ -53,11 +53,16 @@ func (c *Detector) dueRepair(now time.Time) (r *rotation.Role, wait time.Duratio
 func (c *Detector) repair(ctx context.Context, r *rotation.Role) {
 	names := slices.Sorted(maps.Keys(c.refused(r)))
 	settings, err := c.ports.Settings(ctx)
+	wanted := err == nil && settings.Repair && len(names) > 0 && !roles.IsConnection(r)
 	c.mu.Lock()
 	again := c.repairs[r.Key]
 	delete(c.repairs, r.Key)
-	wanted := err == nil && settings.Repair && len(names) > 0 && !roles.IsConnection(r)
+	c.mu.Unlock()
 	postponed := time.Now().Before(again.at)
+	if wanted && !postponed {
+		c.tryAdministrators(ctx, r, names)
+	}
+	c.mu.Lock()
 	if wanted && !postponed && c.lostLocked(r, names) {
 		again.at, postponed = time.Now().Add(checkAgain), true
 	}
@@ -71,6 +76,22 @@ func (c *Detector) repair(ctx context.Context, r *rotation.Role) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.repairs[r.Key] = again.after(time.Now())
+}
+
+// tryAdministrators tries the logins that a repair of these secrets needs: the server may
+// have forgotten them too, and not have been asked yet.
+func (c *Detector) tryAdministrators(ctx context.Context, r *rotation.Role, names []string) {
+	for _, one := range Logins(r, "") {
+		administrator := c.ports.Roles.Known(roles.ConnectionPrefix + one.Connection)
+		if administrator == nil || !slices.Contains(names, one.Secret) {
+			continue
+		}
+		for _, login := range Logins(administrator, "") {
+			if _, err := c.Check(ctx, login); err != nil {
+				c.ports.Log().Warn("the administrator of a connection could not be tried", "connection", one.Connection, "error", err)
+			}
+		}
+	}
 }
 
 // lostLocked reports whether the administrator of one of the secrets is refused, or got
