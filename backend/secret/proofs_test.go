@@ -40,11 +40,16 @@ func TestFailuresOnPurposeAreBounded(t *testing.T) {
 	double, doubleSecret := b.database(DatabaseConfig{Usernames: b.pair(unique("a"), unique("b"))})
 	root := secretOf(t, "connection", b.config())
 	root.Current = b.value(databaseMaterial(b.admin.Username, b.admin.Password))
-	for name, c := range map[string]struct {
+	for _, c := range []struct {
+		name string
 		Values
 		secret rotation.Secret
-	}{"single_user": {single, singleSecret}, "alternating_users": {double, doubleSecret}, "administrator": {NewAdmin(b.postgres), root}} {
-		t.Run(name, func(t *testing.T) {
+	}{
+		{"single_user", single, singleSecret},
+		{"alternating_users", double, doubleSecret},
+		{"administrator", NewAdmin(b.postgres), root}, // the last: afterwards the login of the others' connection is refused
+	} {
+		t.Run(c.name, func(t *testing.T) {
 			s := b.replaced(c, c.secret)
 			users := []string{s.Current.Material["username"]}
 			if other := s.Previous.Material["username"]; other != users[0] {
@@ -93,11 +98,16 @@ func TestNoFailuresOnPurpose(t *testing.T) {
 	root.Current = b.value(databaseMaterial(b.admin.Username, b.admin.Password))
 	single, singleSecret := b.database(DatabaseConfig{Usernames: []string{b.user(unique("app"))}})
 	double, doubleSecret := b.database(DatabaseConfig{Usernames: b.pair(unique("a"), unique("b"))})
-	for name, c := range map[string]struct {
+	for _, c := range []struct {
+		name string
 		Values
 		secret rotation.Secret
-	}{"single_user": {single, singleSecret}, "alternating_users": {double, doubleSecret}, "administrator": {NewAdmin(b.postgres), root}} {
-		t.Run(name, func(t *testing.T) {
+	}{
+		{"single_user", single, singleSecret},
+		{"alternating_users", double, doubleSecret},
+		{"administrator", NewAdmin(b.postgres), root}, // the last: afterwards the login of the others' connection is refused
+	} {
+		t.Run(c.name, func(t *testing.T) {
 			s := b.replaced(c, c.secret)
 			retired := s.Previous.Material
 			if err := c.Retire(t.Context(), s, retired, unfenced); !errors.Is(err, rotation.ErrUnproven) || !strings.Contains(err.Error(), "prove_refusals") {
