@@ -11,6 +11,7 @@ package backend
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,7 +21,10 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/audit"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/check"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/connections"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/doctor"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/drift"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/metrics"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/notify"
@@ -30,6 +34,7 @@ import (
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/schedule"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/settings"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/usage"
 )
 
@@ -50,18 +55,18 @@ type backend struct {
 	drift     *drift.Detector
 	alerts    *notify.Alerts
 	metrics   *metrics.Metrics
-	ledger    *ledger
 	postgres  *secret.Postgres
 	types     secretTypes
 	admin     secret.Values
-	direct    direct
+	fastPaths fastPaths
 	loose     loosePaths
 	// destinations are kept in sync with the roles that name them.
 	destinations *publish.Destinations
 	// connections are those to PostgreSQL, and who manages which users there.
 	connections *connections.Set
-	// settings is the mount's configuration, replaced as a whole.
-	settings atomic.Pointer[settings]
+	settings    *settings.Ledger
+	checks      *check.Checks
+	doctor      *doctor.Doctor
 	// configuring is held while settings are changed.
 	configuring sync.Mutex
 	// storage is the handle that background work uses; set by initialize.
@@ -90,7 +95,6 @@ func Factory(ctx context.Context, conf *logical.BackendConfig) (logical.Backend,
 // newBackend returns a backend whose secrets can have those types.
 func newBackend(now func() time.Time, types func(*secret.Postgres, secret.Passwords) map[string]secret.Type) *backend {
 	b := &backend{now: now}
-	b.settings.Store(&settings{})
 	ctx, stop := context.WithCancel(context.Background())
 	b.stop = stop
 	b.postgres = secret.NewPostgres(
@@ -102,21 +106,25 @@ func newBackend(now func() time.Time, types func(*secret.Postgres, secret.Passwo
 	b.postgres.Now = now
 	b.types = types(b.postgres, passwordPolicies{b})
 	b.admin = secret.NewAdmin(b.postgres)
+	b.settings = settings.New(&store{b}, rotation.Engine{Now: now, NewID: newID, Cron: schedule.ParseCron, Recorded: b.recorded, Context: ctx})
 	b.engine = b.newEngine(ctx)
 	b.registry = roles.New(b.engine, (&store{b}).List)
 	b.connections = connections.New(connections.Ports{
 		Roles: b.registry, Store: &store{b}, Postgres: b.postgres, Admin: b.admin, Mount: b.mountPath,
 		Moved: func(name string) { b.drift.ConnectionMoved(name) },
 	})
-	b.scheduler = schedule.New(schedule.Ports{Roles: b.registry, Connections: connections.Needed, Workers: b.workers, Now: now, Log: b.log})
+	b.scheduler = schedule.New(schedule.Ports{Roles: b.registry, Connections: connections.Needed, Workers: func() int { return b.settings.Now().Workers() }, Now: now, Log: b.log})
 	b.usage = b.newUsage()
 	b.drift = drift.New(b.driftPorts())
 	b.destinations = publish.New(b.destinationPorts())
 	b.alerts = notify.New(ctx, b.alertPorts())
 	b.metrics = b.newMetrics()
-	b.ledger = newLedger(ctx, b)
+	b.checks = check.New(check.Ports{Rule: b.ruleFor(outbound.ForChecks), Values: b.checkValues, Now: now})
+	b.doctor = doctor.New(doctor.Ports{
+		Types: b.types, Destinations: b.destinations, Rule: b.ruleFor(outbound.ForChecks), Order: b.engine.Order, Mount: b.mountPath, Now: now,
+	})
 	busiest := b.busiest()
-	b.direct = newDirect(busiest...)
+	b.fastPaths = newFastPaths(busiest...)
 	b.Backend = &framework.Backend{
 		Help:           help,
 		BackendType:    logical.TypeLogical,
@@ -135,9 +143,9 @@ func newBackend(now func() time.Time, types func(*secret.Postgres, secret.Passwo
 // alertPorts are what alerts get from here.
 func (b *backend) alertPorts() notify.Ports {
 	return notify.Ports{
-		Roles: b.registry.Loaded, Store: &store{b}, Now: b.now, Log: b.log, Mount: b.mountPath, Failpoint: breakable,
+		Roles: b.registry.Loaded, Store: &store{b}, Now: b.now, Log: b.log, Mount: b.mountPath, Failpoint: failpoint,
 		Environment: func() string { return b.rotationSettings().Environment },
-		Rule:        func(ctx context.Context) (outbound.Rule, error) { return b.outboundRule(ctx, outbound.ForAlerts) },
+		Rule:        b.ruleFor(outbound.ForAlerts),
 		Refused:     b.drift.Refused, RefusedAdvice: b.drift.Advice, Accepted: b.drift.Accepted,
 		UnresolvedAdvice: unresolvedAdvice, InSync: b.destinations.InSync,
 	}
@@ -146,9 +154,9 @@ func (b *backend) alertPorts() notify.Ports {
 // destinationPorts are what destinations get from here.
 func (b *backend) destinationPorts() publish.Ports {
 	return publish.Ports{
-		Roles: b.registry, Store: &store{b}, Configuring: &b.configuring, Now: b.now, Log: b.log, Mount: b.mountPath, Failpoint: breakable,
-		MountID: func() string { return b.uuid }, Values: b.fieldValues, Fit: checkFollows, NewOperation: b.engine.NewOperation,
-		Rule: func(ctx context.Context) (outbound.Rule, error) { return b.outboundRule(ctx, outbound.ForDestinations) },
+		Roles: b.registry, Store: &store{b}, Configuring: &b.configuring, Now: b.now, Log: b.log, Mount: b.mountPath, Failpoint: failpoint,
+		MountID: func() string { return b.uuid }, Values: b.fieldValues, Fit: check.Fit, NewOperation: b.engine.NewOperation,
+		Rule: b.ruleFor(outbound.ForDestinations),
 	}
 }
 
@@ -157,19 +165,19 @@ func (b *backend) newEngine(ctx context.Context) *rotation.Engine {
 	for name, t := range b.types {
 		drivers[name] = t
 	}
-	return withBreakpoints(&rotation.Engine{
+	return withFailpoints(&rotation.Engine{
 		Store:    &store{b},
 		Drivers:  drivers,
 		Now:      b.now,
 		NewID:    newID,
 		Cron:     schedule.ParseCron,
 		Settings: b.rotationSettings,
-		Compare:  configured,
+		Compare:  audit.Changes,
 		Changed:  b.changed,
 		Recorded: b.recorded,
 		Context:  ctx,
 
-		Surroundings: surroundings{b},
+		Hooks: hooks{b},
 	})
 }
 
@@ -178,11 +186,11 @@ func (b *backend) driftPorts() drift.Ports {
 		Roles: b.registry, Users: b.connections.Managed, Engine: b.engine, Identity: b.postgres.Identity, Loaded: b.scheduler.Loaded(), Log: b.log,
 		Changed: func(r *rotation.Role) { b.alerts.Enqueue(r) },
 		Settings: func(ctx context.Context) (drift.Settings, error) {
-			s, err := b.loadSettings(ctx)
+			s, err := b.settings.Load(ctx)
 			if err != nil {
 				return drift.Settings{}, err
 			}
-			return drift.Settings{Repair: s.OnDrift == driftRepair, Interval: s.probeInterval()}, nil
+			return drift.Settings{Repair: s.OnDrift == settings.Repair, Interval: s.Probes()}, nil
 		},
 	}
 }
@@ -210,6 +218,25 @@ func (b *backend) changed(r *rotation.Role) {
 	b.alerts.Enqueue(r)
 	b.destinations.Changed(r)
 	b.drift.Follow(r)
+}
+
+// rotationSettings are what the mount's configuration says about rotations.
+func (b *backend) rotationSettings() rotation.Settings { return b.settings.Now().ForRotations() }
+
+// rule is what the administrator of the mount has said by now about where requests of a
+// use may go. It is asked for again for each, and never guessed: as long as the
+// configuration can't be read, nothing is sent.
+func (b *backend) rule(ctx context.Context, use string) (outbound.Rule, error) {
+	s, err := b.settings.Load(ctx)
+	if err != nil {
+		return outbound.Rule{}, fmt.Errorf("read where requests may go: %w", err)
+	}
+	return s.Rule(use, b.mountPath())
+}
+
+// ruleFor is rule for one use.
+func (b *backend) ruleFor(use string) func(context.Context) (outbound.Rule, error) {
+	return func(ctx context.Context) (outbound.Rule, error) { return b.rule(ctx, use) }
 }
 
 // busiest are the paths that applications ask for all day. They come first, because
@@ -306,9 +333,8 @@ func (b *backend) clean(context.Context) {
 
 // invalidate is called on other nodes of a cluster when an entry was written.
 func (b *backend) invalidate(_ context.Context, key string) {
-	if key == configKey {
-		b.settings.Store(&settings{})
-		b.ledger.forget()
+	if key == settings.Key {
+		b.settings.Forget()
 	}
 	b.connections.Managed.Forget(key)
 	b.registry.Drop(key)

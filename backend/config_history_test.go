@@ -9,6 +9,9 @@ import (
 	"time"
 
 	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/settings"
 )
 
 // configChanges are what is recorded of changes of the configuration, oldest first.
@@ -80,14 +83,14 @@ func TestConfigHistory(t *testing.T) {
 // TestEverySettingIsRecorded finds a field of the configuration that could be changed
 // without a trace.
 func TestEverySettingIsRecorded(t *testing.T) {
-	fields := reflect.TypeFor[settings]()
+	fields := reflect.TypeFor[settings.Settings]()
 	for i := range fields.NumField() {
 		field := fields.Field(i)
 		name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
 		if !field.IsExported() {
 			continue
 		}
-		changed := settings{}
+		changed := settings.Settings{}
 		value := reflect.ValueOf(&changed).Elem().Field(i)
 		switch value.Kind() {
 		case reflect.String:
@@ -101,7 +104,7 @@ func TestEverySettingIsRecorded(t *testing.T) {
 		default:
 			t.Fatalf("%s is of a kind that this test does not know", field.Name)
 		}
-		got := differences((&settings{}).answer(), changed.answer())
+		got := rotation.Differences((&settings.Settings{}).Fields(), changed.Fields())
 		if len(got) != 1 || got[0].Field != name || name == "" {
 			t.Errorf("a change of %s is recorded as %v", field.Name, got)
 		}
@@ -142,7 +145,7 @@ func TestConfigIsNotChangedUnseen(t *testing.T) {
 	}
 	m.write("config", d("history_retention", 10))
 	// The process dies before the entry is appended.
-	if err := m.storage.Delete(t.Context(), entryKey(configKey, 2)); err != nil {
+	if err := m.storage.Delete(t.Context(), entryKey(settings.Key, 2)); err != nil {
 		t.Fatal(err)
 	}
 	m.boot()
@@ -152,7 +155,7 @@ func TestConfigIsNotChangedUnseen(t *testing.T) {
 	}
 	m.write("config", d("history_retention", 30))
 	for sequence := 1; sequence <= 3; sequence++ {
-		if e, err := (&store{m.b}).Entry(t.Context(), configKey, sequence); e == nil || err != nil {
+		if e, err := (&store{m.b}).Entry(t.Context(), settings.Key, sequence); e == nil || err != nil {
 			t.Errorf("entry %d is %v, %v", sequence, e, err)
 		}
 	}

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/settings"
 )
 
 // TestDamagedEntry has one role that cannot be read. It is named, it is never
@@ -114,7 +116,7 @@ func TestDamagedConfig(t *testing.T) {
 	m := newMount(t)
 	m.write("roles/r", nil)
 	m.write("secrets/r/jwt", d("type", "jwt"))
-	if err := m.storage.Put(t.Context(), &logical.StorageEntry{Key: configKey, Value: []byte("{")}); err != nil {
+	if err := m.storage.Put(t.Context(), &logical.StorageEntry{Key: settings.Key, Value: []byte("{")}); err != nil {
 		t.Fatal(err)
 	}
 	m.boot()

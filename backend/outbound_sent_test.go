@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/publish"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/settings"
 )
 
 // TestRuleOfNow takes somebody from the list who was on it: nothing is sent any more,
@@ -114,7 +115,7 @@ func (m *mount) ages() {
 	m.Helper()
 	for key, value := range m.storage.contents(m.T) {
 		old := bytes.ReplaceAll([]byte(value), []byte(`,"checked":true`), nil)
-		if key == configKey {
+		if key == settings.Key {
 			var config map[string]any
 			if err := json.Unmarshal(old, &config); err != nil {
 				m.Fatal(err)

@@ -3,13 +3,13 @@ package backend
 import (
 	"context"
 	"strings"
-	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/notify"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/outbound"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
 func (b *backend) pathAlerts() *framework.Path {
@@ -64,7 +64,7 @@ func alertFields() map[string]*framework.FieldSchema {
 		"authorization": sensitive("Value of the Authorization header."),
 		"key":           sensitive("webhook: key that signs what is sent, in the header " + outbound.SignatureHeader + "."),
 		"tls_ca":        field(framework.TypeString, "CA certificates in PEM; the system's if left out."),
-		"notice":        {Type: framework.TypeDurationSecond, Default: seconds(notify.DefaultNotice), Description: "How long before a rotation rotation_due_soon is sent, of roles that rotate less often."},
+		"notice":        {Type: framework.TypeDurationSecond, Default: rotation.Seconds(notify.DefaultNotice), Description: "How long before a rotation rotation_due_soon is sent, of roles that rotate less often."},
 	}
 }
 
@@ -90,7 +90,7 @@ func (b *backend) pathAlertWrite(ctx context.Context, _ *logical.Request, d *fra
 	return nil, b.alerts.Change(ctx, d.Get("name").(string), func(c *notify.Config) error {
 		before := alertWay(c)
 		takeAlert(d, c)
-		return before.stays(d, alertWay(c))
+		return givenAgain(d, before, alertWay(c))
 	})
 }
 
@@ -103,20 +103,18 @@ func takeAlert(d *framework.FieldData, c *notify.Config) {
 	}
 	takeStrings(d, "events", &c.Events)
 	takeStrings(d, "roles", &c.Roles)
-	if v, ok := d.GetOk("notice"); ok {
-		c.Notice = time.Duration(v.(int)) * time.Second
-	}
+	takeSeconds(d, "notice", &c.Notice)
 }
 
 // alertWay is how the events of an alert are sent. An address of which only the host
 // is shown goes along, as what gets it.
-func alertWay(c *notify.Config) way {
-	w := way{
-		to:    map[string]string{"type": c.Type, "url": c.URL, "tls_ca": c.TLSCA},
-		along: map[string]string{"authorization": c.Authorization, "key": c.Key},
+func alertWay(c *notify.Config) outbound.Way {
+	w := outbound.Way{
+		To:    map[string]string{"type": c.Type, "url": c.URL, "tls_ca": c.TLSCA},
+		Along: map[string]string{"authorization": c.Authorization, "key": c.Key},
 	}
 	if strings.TrimSuffix(c.URL, "/") != outbound.Host(c.URL) {
-		w.along["url"] = c.URL
+		w.Along["url"] = c.URL
 	}
 	return w
 }
@@ -129,7 +127,7 @@ func (b *backend) pathAlertRead(ctx context.Context, _ *logical.Request, d *fram
 	}
 	data, c := deliveryOf(*s), s.Config
 	data["type"], data["url"], data["events"], data["roles"] = c.Type, outbound.Host(c.URL), c.Events, c.Roles
-	data["tls_ca"], data["notice"] = c.TLSCA, seconds(c.Notice)
+	data["tls_ca"], data["notice"] = c.TLSCA, rotation.Seconds(c.Notice)
 	return shown(data, s.Standing), nil
 }
 

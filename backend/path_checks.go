@@ -1,18 +1,19 @@
 package backend
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 	"regexp"
 	"strings"
+	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/check"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/outbound"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/publish"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
@@ -60,10 +61,10 @@ func checkSchema() map[string]*framework.FieldSchema {
 		"expected_status":      field(framework.TypeCommaIntSlice, "The statuses that count as healthy; 200 to 299 if left out."),
 		"expected_body":        field(framework.TypeString, "Text that the answer has to contain."),
 		"tls_ca":               field(framework.TypeString, "CA certificates in PEM; the system's if left out."),
-		"timeout":              {Type: framework.TypeDurationSecond, Default: seconds(def.Timeout), Description: "How long to wait for one answer."},
+		"timeout":              {Type: framework.TypeDurationSecond, Default: rotation.Seconds(def.Timeout), Description: "How long to wait for one answer."},
 		"delay":                field(framework.TypeDurationSecond, "after: time from the cut-over to the first request, for the application to notice the new values."),
 		"attempts":             {Type: framework.TypeInt, Default: def.Attempts, Description: "How many requests in a row have to fail for the check to fail."},
-		"interval":             {Type: framework.TypeDurationSecond, Default: seconds(def.Interval), Description: "Time between two requests."},
+		"interval":             {Type: framework.TypeDurationSecond, Default: rotation.Seconds(def.Interval), Description: "Time between two requests."},
 		"watch_period":         field(framework.TypeDurationSecond, "after: how long to go on asking; until the first success if left out."),
 		"success_threshold":    {Type: framework.TypeInt, Default: def.SuccessThreshold, Description: "after: percentage of the requests in the watch period that has to succeed."},
 		"samples":              field(framework.TypeInt, "after: how many requests are measured before the rotation and at the end of the watch; none if left out."),
@@ -101,17 +102,59 @@ func (b *backend) pathCheckWrite(ctx context.Context, req *logical.Request, d *f
 	}
 	name := d.Get("name").(string)
 	return nil, r.SetCheck(ctx, b.configureRecord(req), name, func(s *rotation.State) error {
-		c, err := b.draftCheck(ctx, r, s, name, d)
+		c, err := draftCheck(s.Checks[name], d)
 		if err != nil {
 			return err
 		}
-		raw, err := json.Marshal(c)
-		if s.Checks == nil {
-			s.Checks = map[string]json.RawMessage{}
-		}
-		s.Checks[name] = raw
-		return cmp.Or(err, checkFollows("watch_period", s, r.Snapshot().Terms.Overlap, known))
+		return b.checks.Set(ctx, s, r.Snapshot().Terms, name, c, publish.Deadlines(known))
 	})
+}
+
+// draftCheck is what the request makes of a check, which is nil if it is new.
+func draftCheck(stored json.RawMessage, d *framework.FieldData) (check.Config, error) {
+	c, before := check.Default(), outbound.Way{}
+	if stored != nil {
+		var err error
+		if c, err = check.Decode(stored); err != nil {
+			return c, err
+		}
+		before = checkWay(c)
+	}
+	takeCheck(d, &c)
+	return c, givenAgain(d, before, checkWay(c))
+}
+
+// checkWay is how the requests of a check are sent.
+func checkWay(c check.Config) outbound.Way {
+	return outbound.Way{
+		To:    map[string]string{"url": c.URL, "tls_ca": c.TLSCA},
+		Along: map[string]string{"headers": strings.Join(c.Headers, "\n"), "body": c.Body},
+	}
+}
+
+// takeCheck takes over the fields that the request names.
+func takeCheck(d *framework.FieldData, c *check.Config) {
+	for name, target := range map[string]*string{
+		"phase": &c.Phase, "url": &c.URL, "method": &c.Method, "body": &c.Body,
+		"expected_body": &c.ExpectedBody, "tls_ca": &c.TLSCA, "on_failure": &c.OnFailure,
+	} {
+		takeString(d, name, target)
+	}
+	for name, target := range map[string]*int{
+		"attempts": &c.Attempts, "success_threshold": &c.SuccessThreshold, "samples": &c.Samples,
+		"concurrency": &c.Concurrency, "percentile": &c.Percentile, "max_latency_increase": &c.MaxLatencyIncrease,
+	} {
+		takeNumber(d, name, target)
+	}
+	for name, target := range map[string]*time.Duration{
+		"timeout": &c.Timeout, "delay": &c.Delay, "interval": &c.Interval, "watch_period": &c.WatchPeriod,
+	} {
+		takeSeconds(d, name, target)
+	}
+	takeStrings(d, "headers", &c.Headers)
+	if v, ok := d.GetOk("expected_status"); ok {
+		c.ExpectedStatus = v.([]int)
+	}
 }
 
 // pathCheckRead corresponds to READ on checks/:role/:name.
@@ -128,15 +171,15 @@ func (b *backend) pathCheckRead(ctx context.Context, _ *logical.Request, d *fram
 	if err != nil {
 		return nil, fmt.Errorf("read check of %s: %w", r.Key, err)
 	}
-	rule, err := b.outboundRule(ctx, outbound.ForChecks)
+	rule, err := b.rule(ctx, outbound.ForChecks)
 	if err != nil {
 		return nil, err
 	}
 	return shown(map[string]any{
 		"phase": c.Phase, "url": c.URL, "method": c.Method, "headers": shownHeaders(c.Headers), "body": shownText(c.Body),
 		"expected_status": c.ExpectedStatus, "expected_body": c.ExpectedBody, "tls_ca": c.TLSCA,
-		"timeout": seconds(c.Timeout), "delay": seconds(c.Delay), "attempts": c.Attempts, "interval": seconds(c.Interval),
-		"watch_period": seconds(c.WatchPeriod), "success_threshold": c.SuccessThreshold,
+		"timeout": rotation.Seconds(c.Timeout), "delay": rotation.Seconds(c.Delay), "attempts": c.Attempts, "interval": rotation.Seconds(c.Interval),
+		"watch_period": rotation.Seconds(c.WatchPeriod), "success_threshold": c.SuccessThreshold,
 		"samples": c.Samples, "concurrency": c.Concurrency, "percentile": c.Percentile,
 		"max_latency_increase": c.MaxLatencyIncrease, "on_failure": c.OnFailure,
 	}, c.Standing(rule)), nil
@@ -193,7 +236,7 @@ func (b *backend) pathCheckListRead(ctx context.Context, _ *logical.Request, d *
 		}
 		info[name] = map[string]any{"phase": c.Phase, "url": c.URL, "on_failure": c.OnFailure}
 	}
-	return listResponse(checkNames(s.State), info), nil
+	return listResponse(check.Names(s.State), info), nil
 }
 
 const checkHelp = `

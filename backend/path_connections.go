@@ -115,16 +115,6 @@ func (b *backend) pathConnectionWrite(ctx context.Context, req *logical.Request,
 	return &logical.Response{Warnings: warnings}, nil
 }
 
-// given is the text of a field, nil if the request does not name it.
-func given(d *framework.FieldData, name string) *string {
-	v, ok := d.GetOk(name)
-	if !ok {
-		return nil
-	}
-	text := v.(string)
-	return &text
-}
-
 // takeAdminPolicy takes over the fields that say when the administrator's password
 // rotates by itself.
 func takeAdminPolicy(d *framework.FieldData, p *rotation.Policy) error {
@@ -207,7 +197,7 @@ func connectionData(s *rotation.Snapshot, settings secret.ConnectionSettings, st
 	data := map[string]any{
 		"username": s.Secrets[connections.Admin].Current.Material["username"], "tls_ca": c.TLSCA, "tls_certificate": c.TLSCertificate,
 		"tls_key_set": c.TLSKey != "", "tls_server_name": c.TLSServerName, "max_open_connections": c.MaxOpenConnections,
-		"connect_timeout": seconds(c.ConnectTimeout), "password_authentication": c.PasswordAuthentication, "prove_refusals": !c.LeaveUnproven, "channel_binding": c.ChannelBinding,
+		"connect_timeout": rotation.Seconds(c.ConnectTimeout), "password_authentication": c.PasswordAuthentication, "prove_refusals": !c.LeaveUnproven, "channel_binding": c.ChannelBinding,
 		"allowed_roles": settings.AllowedRoles, "allowed_usernames": settings.AllowedUsernames, "allow_rotation_statements": settings.AllowRotationStatements,
 		"application_host": settings.ApplicationHost, "application_port": settings.ApplicationPort, "application_parameters": settings.ApplicationParameters,
 	}

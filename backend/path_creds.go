@@ -164,7 +164,7 @@ func (rd *reading) header() map[string]any {
 	data := make(map[string]any, answerSize)
 	data["version"], data["rotation_period"] = rd.s.Version, made.period
 	data["last_vault_rotation"], data["next_vault_rotation"] = made.last, made.next
-	data["ttl"] = seconds(rd.s.TTL(rd.now))
+	data["ttl"] = rotation.Seconds(rd.s.TTL(rd.now))
 	return data
 }
 
@@ -179,7 +179,7 @@ type lasting struct {
 }
 
 func (rd *reading) lasting() lasting {
-	made := lasting{period: seconds(rd.s.Terms.IntervalAt(rd.s.Anchor)), last: timestamp(rd.s.LastRotation)}
+	made := lasting{period: rotation.Seconds(rd.s.Terms.IntervalAt(rd.s.Anchor)), last: timestamp(rd.s.LastRotation)}
 	if rd.s.RotatesItself() {
 		made.next = timestamp(rd.s.Planned())
 	}

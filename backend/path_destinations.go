@@ -13,6 +13,7 @@ import (
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/destination"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/outbound"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/publish"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
 func (b *backend) pathDestinations() *framework.Path {
@@ -74,8 +75,8 @@ func destinationFields() map[string]*framework.FieldSchema {
 
 		"values":   field(framework.TypeStringSlice, "What is published under which name, each like '{{role}}/database-password={{db_password}}'. Placeholders of values are the fields of creds."),
 		"required": field(framework.TypeBool, "Whether a rotation that can't be published by its deadline is rolled back; otherwise that is told, and mended later."),
-		"timeout":  {Type: framework.TypeDurationSecond, Default: seconds(def.Timeout), Description: "How long one attempt may take, at most 25 s."},
-		"deadline": {Type: framework.TypeDurationSecond, Default: seconds(def.Deadline), Description: "How long after a rotation attempts go on before it counts as failed."},
+		"timeout":  {Type: framework.TypeDurationSecond, Default: rotation.Seconds(def.Timeout), Description: "How long one attempt may take, at most 25 s."},
+		"deadline": {Type: framework.TypeDurationSecond, Default: rotation.Seconds(def.Deadline), Description: "How long after a rotation attempts go on before it counts as failed."},
 		"on_drift": {Type: framework.TypeString, Default: def.OnDrift, AllowedValues: []any{destination.Repair, destination.Report}, Description: "What to do when the target holds something else: repair what is this engine's own, or report."},
 		"adopt":    field(framework.TypeBool, "Whether what exists already under a name and is not this engine's may be overwritten."),
 		"verify":   {Type: framework.TypeBool, Default: true, Description: "Log in and try the permissions before the destination is stored."},
@@ -110,7 +111,7 @@ func (b *backend) pathDestinationWrite(ctx context.Context, _ *logical.Request, 
 		Type: given(d, "type"), Target: takeTarget(d), Unverified: !d.Get("verify").(bool),
 		Take: func(c *destination.Config) { takeDestination(d, c) },
 		Way: func(stored, c *destination.Config) error {
-			return destinationWay(stored).stays(d, destinationWay(c))
+			return givenAgain(d, destinationWay(stored), destinationWay(c))
 		},
 	}))
 }
@@ -131,9 +132,7 @@ func takeDestination(d *framework.FieldData, c *destination.Config) {
 	takeBool(d, "adopt", &c.Adopt)
 	takeString(d, "on_drift", &c.OnDrift)
 	for field, target := range map[string]*time.Duration{"timeout": &c.Timeout, "deadline": &c.Deadline} {
-		if v, ok := d.GetOk(field); ok {
-			*target = time.Duration(v.(int)) * time.Second
-		}
+		takeSeconds(d, field, target)
 	}
 }
 
@@ -144,18 +143,18 @@ var wayFields = []string{
 
 // destinationWay is how what a destination publishes is sent. What is not a
 // placeholder in its values is not shown, and so may be a secret.
-func destinationWay(c *destination.Config) way {
-	w := way{to: map[string]string{}, along: map[string]string{}}
+func destinationWay(c *destination.Config) outbound.Way {
+	w := outbound.Way{To: map[string]string{}, Along: map[string]string{}}
 	for name, value := range c.Target.Fields() {
 		if slices.Contains(wayFields, name) {
-			w.to[name] = *value
+			w.To[name] = *value
 		}
 		if slices.Contains(destination.SecretFields, name) {
-			w.along[name] = *value
+			w.Along[name] = *value
 		}
 	}
 	if !slices.Equal(c.Values, shownValues(c.Values)) {
-		w.along["values"] = strings.Join(c.Values, "\n")
+		w.Along["values"] = strings.Join(c.Values, "\n")
 	}
 	return w
 }
@@ -182,14 +181,14 @@ func (b *backend) pathDestinationRead(ctx context.Context, _ *logical.Request, d
 	if err != nil {
 		return nil, err
 	}
-	rule, err := b.outboundRule(ctx, outbound.ForDestinations)
+	rule, err := b.rule(ctx, outbound.ForDestinations)
 	if err != nil {
 		return nil, err
 	}
 	data := map[string]any{
-		"type": c.Type, "values": shownValues(c.Values), "required": c.Required, "timeout": seconds(c.Timeout),
+		"type": c.Type, "values": shownValues(c.Values), "required": c.Required, "timeout": rotation.Seconds(c.Timeout),
 		"allowed_roles": c.AllowedRoles,
-		"deadline":      seconds(c.Deadline), "on_drift": c.OnDrift, "adopt": c.Adopt, "where": c.Target.Where(), "roles": using,
+		"deadline":      rotation.Seconds(c.Deadline), "on_drift": c.OnDrift, "adopt": c.Adopt, "where": c.Target.Where(), "roles": using,
 	}
 	for field, value := range c.Target.Fields() {
 		switch {

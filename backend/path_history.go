@@ -38,7 +38,7 @@ func (b *backend) historyOf(prefix, nameOf string) historian {
 
 // configHistory finds the configuration of the mount.
 func (b *backend) configHistory(ctx context.Context, _ *framework.FieldData) (*rotation.Role, error) {
-	return b.ledger.configuration(ctx)
+	return b.settings.History(ctx)
 }
 
 // historyPath is the history of a role, of a connection, or of the configuration,

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
@@ -121,10 +122,10 @@ func (b *backend) pathRoleRead(ctx context.Context, _ *logical.Request, d *frame
 	s := r.Snapshot()
 	data := scheduleData(s.Policy, s.Terms)
 	data["auto_rotate"] = s.Policy.AutoRotate
-	data["overlap"] = seconds(s.Terms.Overlap)
-	data["refresh_interval"] = seconds(s.Terms.RefreshInterval)
+	data["overlap"] = rotation.Seconds(s.Terms.Overlap)
+	data["refresh_interval"] = rotation.Seconds(s.Terms.RefreshInterval)
 	data["max_retries"] = s.Terms.MaxRetries
-	data["retry_interval"] = seconds(s.Terms.RetryInterval)
+	data["retry_interval"] = rotation.Seconds(s.Terms.RetryInterval)
 	data["secrets"], data["destinations"] = s.Names(), s.Destinations
 	return &logical.Response{Data: data}, nil
 }
@@ -178,6 +179,71 @@ func leftBehind(s *rotation.Secret) []string {
 		return nil
 	}
 	return []string{"PostgreSQL keeps the users " + roles.Sample(config.Usernames) + " with the passwords they have; drop them, or set other passwords, if nobody is to use them"}
+}
+
+// takeSchedule takes over the fields that say when to rotate.
+func takeSchedule(d *framework.FieldData, p *rotation.Policy) error {
+	period, hasPeriod := d.GetOk("rotation_period")
+	cron, hasSchedule := d.GetOk("rotation_schedule")
+	window, hasWindow := d.GetOk("rotation_window")
+	var err error
+	switch {
+	case hasPeriod && hasSchedule:
+		return rotation.Invalid("rotation_period, rotation_schedule", "mutually exclusive fields rotation_period and rotation_schedule were both specified; only one of them can be provided")
+	case hasPeriod:
+		err = p.SetPeriod(time.Duration(period.(int)) * time.Second)
+	case hasSchedule:
+		err = p.SetSchedule(cron.(string), schedule.ParseCron)
+	}
+	if err != nil || !hasWindow {
+		return err
+	}
+	return p.SetWindow(time.Duration(window.(int)) * time.Second)
+}
+
+// takePolicy takes over the fields of a role's policy and checks that they agree
+// with each other and with the defaults of the mount.
+func (b *backend) takePolicy(d *framework.FieldData, p *rotation.Policy, key string) error {
+	takeBool(d, "auto_rotate", &p.AutoRotate)
+	if err := cmp.Or(
+		takeSchedule(d, p),
+		takeDuration(d, "overlap", &p.Overlap),
+		takeDuration(d, "refresh_interval", &p.RefreshInterval),
+		takeDuration(d, "retry_interval", &p.RetryInterval),
+		takeInt(d, "max_retries", &p.MaxRetries, 1, 1000),
+		rotation.CheckRetryInterval(p.RetryInterval),
+	); err != nil {
+		return err
+	}
+	terms, err := p.Resolve(b.rotationSettings().Defaults, schedule.ParseCron, key)
+	if err != nil {
+		return err
+	}
+	return terms.Validate()
+}
+
+// scheduleFields declares the fields that say when to rotate.
+func scheduleFields() map[string]*framework.FieldSchema {
+	return map[string]*framework.FieldSchema{
+		"rotation_period": field(framework.TypeDurationSecond, oneLine(`Time between two automatic rotations, at least 60 s.
+			Rotations start up to a twentieth of it (at most 30 s) early, so that roles made together do not rotate together.`)),
+		"rotation_schedule": field(framework.TypeString, oneLine(`When to rotate, as five fields of cron in UTC.
+			Rotations start up to 30 s late, so that roles with the same schedule do not rotate together.`)),
+		"rotation_window": field(framework.TypeDurationSecond, oneLine(`How long after a scheduled time a rotation may still
+			start, at least an hour; when it was missed, the rotation waits for the next time. Only with rotation_schedule.`)),
+	}
+}
+
+// scheduleData answers the fields that say when to rotate: the one that is set.
+func scheduleData(p rotation.Policy, t rotation.Terms) map[string]any {
+	if p.Schedule == "" {
+		return map[string]any{"rotation_period": rotation.Seconds(t.Period)}
+	}
+	data := map[string]any{"rotation_schedule": p.Schedule}
+	if p.Window != 0 {
+		data["rotation_window"] = rotation.Seconds(p.Window)
+	}
+	return data
 }
 
 const roleHelp = `

@@ -9,6 +9,8 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/connections"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/doctor"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
@@ -54,7 +56,7 @@ func (b *backend) pathRotateWrite(ctx context.Context, req *logical.Request, d *
 	if err := checkReceiver(r, request.Secrets, wait); err != nil {
 		return nil, err
 	}
-	return b.perform(ctx, r, *request, wait)
+	return b.startAndWait(ctx, r, *request, wait)
 }
 
 // dryRun makes values as a rotation would, and tries them at their targets in a
@@ -89,11 +91,11 @@ func (b *backend) dryRun(ctx context.Context, r *rotation.Role, names []string) 
 		}
 		return nil, preflightError(fmt.Errorf("a rotation would fail: %w", problems))
 	}
-	found, plan := b.inspect(ctx, r, names), b.ahead(ctx, r, names, users)
+	found, plan := b.doctor.Inspect(ctx, r, names), b.doctor.Plan(ctx, r, names, users)
 	resp.Data = inspection(found)
 	maps.Copy(resp.Data, steps)
 	resp.Data["role"], resp.Data["status"], resp.Data["version"] = r.Name, "dry_run", s.Version
-	resp.Data["plan"], resp.Data["report"] = plan, found.Text()+aheadText(plan)
+	resp.Data["plan"], resp.Data["report"] = plan, found.Text()+doctor.PlanText(plan)
 	return resp, nil
 }
 
@@ -116,3 +118,82 @@ for the overlap. When another operation of the role is in flight the answer is
 409. A rotation that was tried and failed is a 422 that says what is true now. The
 keys of api_key secrets with hash_only are in the answer, as <secret>_key, which is
 then response-wrapped; if the request does not wait for the end, nothing is rotated.`
+
+func (b *backend) pathRollback() *framework.Path {
+	return &framework.Path{
+		Pattern:      optionalRole("rollback"),
+		DisplayAttrs: attributes("roll-back", "default-role|role"),
+		Fields:       operationFields(),
+		Operations: map[logical.Operation]framework.OperationHandler{
+			logical.UpdateOperation: mutation(b.pathRollbackWrite, "Go back to the previous values, proven by use, as a new version.", operationAnswer("role")),
+		},
+		HelpSynopsis:    "Go back to the previous values.",
+		HelpDescription: oneLine(rollbackHelp),
+	}
+}
+
+// pathRollbackWrite corresponds to UPDATE on rollback and rollback/:role.
+func (b *backend) pathRollbackWrite(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	request, wait, err := b.takeOperation(req, d, rotation.KindRollback)
+	if err != nil {
+		return nil, err
+	}
+	r, err := b.findRole(ctx, roleName(d))
+	if err != nil {
+		return nil, err
+	}
+	return b.startAndWait(ctx, r, *request, wait)
+}
+
+const rollbackHelp = `
+Makes the previous values of the role's secrets, or of those named in secrets,
+current again, as one transaction: they are applied and proven by use first. It is
+a new version, so that applications notice. What was current becomes previous and
+stays valid for the overlap, or with revoke_previous=true is made unusable at
+once. Previous values exist until their overlap has ended.`
+
+func (b *backend) pathRotateRoot() *framework.Path {
+	fields := operationFields()
+	for _, name := range []string{"role", "secrets", "revoke_previous"} {
+		delete(fields, name)
+	}
+	fields["name"] = nameField("Name of the connection.")
+	return &framework.Path{
+		Pattern:      "rotate-root/" + framework.GenericNameRegex("name"),
+		DisplayAttrs: attributes("rotate", "root-credentials"),
+		Fields:       fields,
+		Operations: map[logical.Operation]framework.OperationHandler{
+			logical.UpdateOperation: mutation(b.pathRotateRootWrite, "Give a connection's administrator a new password.", operationAnswer("connection")),
+		},
+		HelpSynopsis:    "Rotate the password of a connection's administrator.",
+		HelpDescription: oneLine(rotateRootHelp),
+	}
+}
+
+// pathRotateRootWrite corresponds to UPDATE on rotate-root/:name.
+func (b *backend) pathRotateRootWrite(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	wait, err := takeWait(d)
+	if err != nil {
+		return nil, err
+	}
+	r, err := b.connections.Find(ctx, d.Get("name").(string))
+	if err != nil {
+		return nil, err
+	}
+	if err := b.connections.CheckAdmin(ctx, *r.Snapshot().Secrets[connections.Admin]); err != nil {
+		return nil, err
+	}
+	request := b.newRequest(req, rotation.KindRotate)
+	if request.Reason, err = takeReason(d); err != nil {
+		return nil, err
+	}
+	request.RevokePrevious = true
+	return b.startAndWait(ctx, r, *request, wait)
+}
+
+const rotateRootHelp = `
+Gives the administrator of a connection a new password that only the engine
+knows, by the same transaction as every rotation: it is stored before it is set,
+proven by a login before it is used, and recovered by probing after a crash. The
+old password is proven to be refused. Afterwards nobody but the engine can log in
+as this user.`

@@ -100,7 +100,7 @@ func (b *backend) pathSecretCreate(ctx context.Context, req *logical.Request, d 
 // again if there is no secret after all.
 func (b *backend) create(ctx context.Context, r *rotation.Role, request rotation.Request) (*logical.Response, error) {
 	if request.Added.Type != databaseType {
-		return b.perform(ctx, r, request, creationWait)
+		return b.startAndWait(ctx, r, request, creationWait)
 	}
 	config, err := databaseConfig(request.Added)
 	if err != nil {
@@ -109,7 +109,7 @@ func (b *backend) create(ctx context.Context, r *rotation.Role, request rotation
 	if err := b.connections.Claim(ctx, config); err != nil {
 		return nil, err
 	}
-	resp, err := b.perform(ctx, r, request, creationWait)
+	resp, err := b.startAndWait(ctx, r, request, creationWait)
 	if s := r.Snapshot(); err != nil && s.Secrets[request.Added.Name] == nil && s.InFlight == nil {
 		for _, left := range b.connections.Release(context.WithoutCancel(ctx), r.Name, request.Added) {
 			err = fmt.Errorf("%w; %s", err, left)

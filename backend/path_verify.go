@@ -68,7 +68,7 @@ func (b *backend) pathVerifyRead(ctx context.Context, _ *logical.Request, d *fra
 	defer cancel()
 	var asked sync.WaitGroup
 	var found preflight.Report
-	asked.Go(func() { found = b.inspect(ctx, r, names) })
+	asked.Go(func() { found = b.doctor.Inspect(ctx, r, names) })
 	results := b.verifySecrets(ctx, s, names)
 	asked.Wait()
 	valid, secrets, refused, owners := true, map[string]any{}, []string{}, []string{}
@@ -80,7 +80,7 @@ func (b *backend) pathVerifyRead(ctx context.Context, _ *logical.Request, d *fra
 			owners = append(owners, owned)
 		} else if results[i]["valid"] == false {
 			if here := b.refused(ctx, *s.Secrets[name]); len(here) > 0 && !hindered(found, name) {
-				refused, fix = append(refused, here...), b.subjectOf(r).Write("verify", "repair=true")
+				refused, fix = append(refused, here...), b.doctor.Subject(r).Write("verify", "repair=true")
 			}
 		}
 		found = append(found, verified(results[i], fix).Of(name)...)
@@ -162,7 +162,7 @@ func (b *backend) pathVerifyWrite(ctx context.Context, req *logical.Request, d *
 	if request.Reason, err = takeReason(d); err != nil {
 		return nil, err
 	}
-	return b.perform(ctx, r, *request, wait)
+	return b.startAndWait(ctx, r, *request, wait)
 }
 
 func (b *backend) verifySecret(ctx context.Context, s rotation.Secret) map[string]any {
@@ -172,6 +172,29 @@ func (b *backend) verifySecret(ctx context.Context, s rotation.Secret) map[strin
 		result["error"] = err.Error()
 	}
 	return result
+}
+
+// inspection answers what was found.
+func inspection(found preflight.Report) map[string]any {
+	findings := []map[string]any{}
+	for _, f := range found.Open() {
+		findings = append(findings, map[string]any{
+			"check": f.Check, "severity": string(f.Severity), "secret": f.Secret, "detail": f.Detail, "fix": f.Fix.String(),
+		})
+	}
+	return map[string]any{"ready": found.Ready(), "findings": findings, "passed": found.Passed(), "report": found.Text()}
+}
+
+// inspectionFields declares what inspection answers.
+func inspectionFields() map[string]*framework.FieldSchema {
+	return map[string]*framework.FieldSchema{
+		"ready": field(framework.TypeBool, "Whether nothing was found because of which a rotation would fail or readers would suffer."),
+		"findings": field(framework.TypeSlice, oneLine(`What is not as it should be, the worst first: check, which names what was looked
+			at; severity, which is error, warning, or unknown for what could not be looked at; secret, empty if it is about the whole
+			role; detail; and fix, the statements for psql or the command that mends it, or with unknown, that shows it.`)),
+		"passed": field(framework.TypeStringSlice, "The checks that found nothing."),
+		"report": field(framework.TypeString, "All of this as a text, to be read with -field=report."),
+	}
 }
 
 const verifyHelp = `

@@ -26,7 +26,7 @@ func checkTokens(typeName string, config json.RawMessage, terms rotation.Terms) 
 		return err
 	}
 	if longest := time.Duration(c.MaxTTL) * time.Second; longest > terms.Overlap {
-		return rotation.Invalid("max_ttl", "is %d seconds, longer than the overlap of the role, which is %d seconds: a token would outlive its key", c.MaxTTL, seconds(terms.Overlap))
+		return rotation.Invalid("max_ttl", "is %d seconds, longer than the overlap of the role, which is %d seconds: a token would outlive its key", c.MaxTTL, rotation.Seconds(terms.Overlap))
 	}
 	if c.ClaimsTemplate == "" {
 		return nil
@@ -51,7 +51,7 @@ func (b *backend) checkLifetimes(s *rotation.State, r *rotation.Role) error {
 		}
 		if time.Duration(c.MaxTTL)*time.Second > terms.Overlap {
 			return rotation.Invalid("overlap", "is %d seconds, and tokens of secret %s live for up to max_ttl, %d seconds: they would outlive their key; lower max_ttl of secrets/%s/%s first",
-				seconds(terms.Overlap), name, c.MaxTTL, r.Name, name)
+				rotation.Seconds(terms.Overlap), name, c.MaxTTL, r.Name, name)
 		}
 	}
 	return nil

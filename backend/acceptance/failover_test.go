@@ -66,11 +66,11 @@ func TestNodeDiesInWatch(t *testing.T) {
 }
 
 // newClusterEngine mounts the plugin in a cluster of its own, and can stop it at
-// the points of backend/breakpoints.go by files in a directory. The engine is asked
+// the points of backend/failpoints.go by files in a directory. The engine is asked
 // through a standby, so that it can be asked whichever node is active.
 func newClusterEngine(t *testing.T) (*testenv.Cluster, *engine, string) {
 	t.Helper()
-	binary, err := testenv.BuildPlugin(t.Context(), testenv.BuildOptions{Race: true, Tags: "breakpoints"})
+	binary, err := testenv.BuildPlugin(t.Context(), testenv.BuildOptions{Race: true, Tags: "failpoints"})
 	if err != nil {
 		t.Fatal(err)
 	}

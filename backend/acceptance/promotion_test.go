@@ -82,7 +82,7 @@ func TestPromotionUnderLoad(t *testing.T) {
 // newPromotion has a service on a pair of servers, after a rotation.
 func newPromotion(t *testing.T) *promotion {
 	t.Helper()
-	plugin, err := testenv.BuildPlugin(t.Context(), testenv.BuildOptions{Race: true, Tags: "breakpoints"})
+	plugin, err := testenv.BuildPlugin(t.Context(), testenv.BuildOptions{Race: true, Tags: "failpoints"})
 	if err != nil {
 		t.Fatal(err)
 	}

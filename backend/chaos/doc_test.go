@@ -3,7 +3,7 @@
 // a PostgreSQL, whose place a replica may take, a TCP proxy between them for each
 // role, and a KV engine that may get copies of values.
 //
-// The plugin is built with the tag breakpoints (backend/breakpoints.go), so that
+// The plugin is built with the tag failpoints (backend/failpoints.go), so that
 // it can be stopped exactly at a point. The matrix has a row for each point of
 // each operation (rows_test.go) and a column for each fault (columns_test.go).
 // All cells of a column stand at their points when the fault strikes, each in a

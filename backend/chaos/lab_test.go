@@ -38,7 +38,7 @@ type lab struct {
 func newLab(t *testing.T) *lab {
 	t.Helper()
 	ctx := t.Context()
-	binary, err := testenv.BuildPlugin(ctx, testenv.BuildOptions{Race: true, Tags: "breakpoints"})
+	binary, err := testenv.BuildPlugin(ctx, testenv.BuildOptions{Race: true, Tags: "failpoints"})
 	must(t, err)
 	l := &lab{points: points{t.TempDir()}}
 	// Each role has a pool of its own there.
@@ -97,7 +97,7 @@ func (l *lab) checkLogs(t *testing.T) {
 	}
 }
 
-// points is the control directory of the plugin's breakpoints.
+// points is the control directory of the plugin's failpoints.
 type points struct{ dir string }
 
 func (p points) path(point string) string { return filepath.Join(p.dir, point) }

@@ -8,18 +8,18 @@ import (
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/testenv"
 )
 
-// TestReleaseHasNoBreakpoints makes sure that what stops the plugin at a point is
+// TestReleaseHasNoFailpoints makes sure that what stops the plugin at a point is
 // compiled only with the tag.
-func TestReleaseHasNoBreakpoints(t *testing.T) {
+func TestReleaseHasNoFailpoints(t *testing.T) {
 	root, err := testenv.Root()
 	must(t, err)
-	for tags, want := range map[string]bool{"": false, "breakpoints": true} {
+	for tags, want := range map[string]bool{"": false, "failpoints": true} {
 		cmd := exec.CommandContext(t.Context(), "go", "list", "-tags", tags, "-f", "{{.GoFiles}}", "./backend")
 		cmd.Dir = root
 		files, err := cmd.Output()
 		must(t, err)
-		if got := strings.Contains(string(files), "breakpoints.go"); got != want {
-			t.Errorf("with tags %q, breakpoints.go is compiled: %t", tags, got)
+		if got := strings.Contains(string(files), "failpoints.go"); got != want {
+			t.Errorf("with tags %q, failpoints.go is compiled: %t", tags, got)
 		}
 	}
 }

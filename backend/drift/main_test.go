@@ -59,7 +59,7 @@ func (stored) DeleteEntries(context.Context, string, int) error                 
 func (stored) List(context.Context, string) (names []string, err error)              { return nil, nil }
 func (stored) Do(_ context.Context, _ *rotation.Role, t rotation.Task) rotation.Task { return t }
 
-// Plan implements rotation.Surroundings: there are none.
+// Plan implements rotation.Hooks: there are none.
 func (stored) Plan(context.Context, *rotation.Role, rotation.Operation) ([]rotation.Task, error) {
 	return nil, nil
 }
@@ -90,7 +90,7 @@ func newServer(t *testing.T) *server {
 	engine := &rotation.Engine{
 		Store: s.stored, Drivers: map[string]rotation.Driver{connections.Type: secret.NewAdmin(postgres)}, Context: t.Context(),
 		Now: time.Now, NewID: uuid.NewString, Settings: func() rotation.Settings { return rotation.Settings{} },
-		Changed: managed.Note, Recorded: func(*rotation.Role, rotation.Record, rotation.Entry) {}, Surroundings: s.stored,
+		Changed: managed.Note, Recorded: func(*rotation.Role, rotation.Record, rotation.Entry) {}, Hooks: s.stored,
 	}
 	for name, each := range secret.Types(postgres, nil) {
 		engine.Drivers[name] = each

@@ -7,7 +7,6 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
-	"github.com/smvm/vault-plugin-secrets-smvm/backend/destination"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/outbound"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
@@ -29,7 +28,7 @@ type Ports struct {
 	Values func(*rotation.State) (map[string]string, error)
 	// Fit refuses, in the name of the field that was written, destinations and checks
 	// that together may take longer after a rotation than the overlap.
-	Fit          func(field string, s *rotation.State, overlap time.Duration, known map[string]*destination.Config) error
+	Fit          func(field string, s *rotation.State, overlap time.Duration, deadlines map[string]time.Duration) error
 	NewOperation func(rotation.Kind, rotation.Trigger) rotation.Operation
 	// Failpoint calls do; by that name, a test may stop it or make it fail.
 	Failpoint func(ctx context.Context, name string, do func() error) error

@@ -185,7 +185,7 @@ func (d *Destinations) checkTogether(ctx context.Context, s *rotation.Snapshot, 
 		return err
 	}
 	known[name] = c
-	return d.ports.Fit("deadline", s.State, s.Terms.Overlap, known)
+	return d.ports.Fit("deadline", s.State, s.Terms.Overlap, Deadlines(known))
 }
 
 // dropped says what a change of a destination leaves behind.
@@ -216,7 +216,7 @@ func (d *Destinations) Admit(draft *rotation.State, overlap time.Duration, r *ro
 			}
 		}
 	}
-	if err := d.ports.Fit("overlap, destinations", draft, overlap, known); err != nil {
+	if err := d.ports.Fit("overlap, destinations", draft, overlap, Deadlines(known)); err != nil {
 		return nil, err
 	}
 	return slices.DeleteFunc(slices.Clone(before), func(name string) bool { return slices.Contains(draft.Destinations, name) }), nil
@@ -234,4 +234,15 @@ func (d *Destinations) Leave(ctx context.Context, role string, gone []string, kn
 		}
 	}
 	return warnings, nil
+}
+
+// Deadlines are those of destinations, by name.
+func Deadlines(known map[string]*destination.Config) map[string]time.Duration {
+	all := map[string]time.Duration{}
+	for name, c := range known {
+		if c != nil {
+			all[name] = c.Deadline
+		}
+	}
+	return all
 }

@@ -37,8 +37,8 @@ type Task struct {
 	Data json.RawMessage `json:"data,omitempty"`
 }
 
-// Surroundings are what an operation has around it.
-type Surroundings interface {
+// Hooks are what an operation has around it.
+type Hooks interface {
 	// Plan does what has to be done before an operation changes anything, and
 	// returns what has to follow its commit. An error keeps the operation from
 	// beginning.
@@ -114,7 +114,7 @@ const planTimeout = 2 * time.Minute
 func (run *Run) prepare(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, planTimeout)
 	defer cancel()
-	tasks, err := run.role.engine.Surroundings.Plan(ctx, run.role, run.op)
+	tasks, err := run.role.engine.Hooks.Plan(ctx, run.role, run.op)
 	if err != nil && run.op.Kind == KindRollback {
 		run.found(err.Error()) // nothing keeps a role from going back
 		return nil
@@ -162,7 +162,7 @@ func (run *Run) advance(ctx context.Context, f *Following) []Task {
 		if t.Next.After(now) || !slices.ContainsFunc(ready, func(r Task) bool { return r.Name == t.Name }) {
 			continue
 		}
-		doing.Go(func() { tasks[i] = run.role.engine.Surroundings.Do(ctx, run.role, t) })
+		doing.Go(func() { tasks[i] = run.role.engine.Hooks.Do(ctx, run.role, t) })
 	}
 	doing.Wait()
 	return tasks

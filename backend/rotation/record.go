@@ -6,6 +6,8 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"reflect"
 	"slices"
 	"strconv"
 	"time"
@@ -59,6 +61,17 @@ type Difference struct {
 	Field string `json:"field"`
 	From  any    `json:"from"`
 	To    any    `json:"to"`
+}
+
+// Differences lists the fields whose values differ, in order.
+func Differences(before, after map[string]any) []Difference {
+	var found []Difference
+	for _, name := range slices.Sorted(maps.Keys(after)) {
+		if !reflect.DeepEqual(before[name], after[name]) {
+			found = append(found, Difference{Field: name, From: before[name], To: after[name]})
+		}
+	}
+	return found
 }
 
 // SecretResult is what an operation did to one secret.

@@ -31,8 +31,8 @@ type Engine struct {
 	Changed func(*Role)
 	// Recorded is called for each record once it is part of a saved state.
 	Recorded func(*Role, Record, Entry)
-	// Surroundings are what operations have around them.
-	Surroundings Surroundings
+	// Hooks are what operations have around them.
+	Hooks Hooks
 	// Context ends when the backend is cleaned up; runs stop then and are
 	// recovered by whoever comes next.
 	Context context.Context

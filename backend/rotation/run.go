@@ -193,14 +193,14 @@ func (run *Run) execute(ctx context.Context) {
 		close(run.done)
 		run.role.engine.Changed(run.role)
 	}()
-	run.err = run.perform(ctx)
+	run.err = run.run(ctx)
 	// What can't be appended now travels in the state until it can.
 	_ = run.role.flush(ctx)
 }
 
-// perform first finishes what an interrupted operation left open, which may be
+// run first finishes what an interrupted operation left open, which may be
 // an earlier delivery of the same request.
-func (run *Run) perform(ctx context.Context) error {
+func (run *Run) run(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return errInterrupted
 	}

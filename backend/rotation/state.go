@@ -32,7 +32,7 @@ type State struct {
 	// NextRotation is the stored time of the next automatic rotation. Zero means
 	// that none is planned, never that one is due.
 	NextRotation time.Time `json:"next_rotation,omitzero"`
-	// Checks and Destinations belong to Surroundings. The list is never changed in
+	// Checks and Destinations belong to Hooks. The list is never changed in
 	// place.
 	Checks       map[string]json.RawMessage `json:"checks,omitempty"`
 	Destinations []string                   `json:"destinations,omitempty"`
@@ -56,27 +56,6 @@ type State struct {
 	// always the latest one, and the latest of a request, which tells it what it
 	// had done when it is repeated.
 	Outbox []Entry `json:"outbox,omitempty"`
-}
-
-// Policy says when a role rotates and how long previous values stay valid.
-type Policy struct {
-	// Period between automatic rotations; zero when Schedule is set.
-	Period time.Duration `json:"period,omitempty"`
-	// Schedule is a cron expression of five fields in UTC.
-	Schedule string `json:"schedule,omitempty"`
-	// Window is how long after its scheduled time a rotation may still start;
-	// zero means at any time. It goes with Schedule only.
-	Window time.Duration `json:"window,omitempty"`
-	// AutoRotate is false for roles that are rotated by hand only.
-	AutoRotate bool `json:"auto_rotate"`
-	// Overlap is how long a previous value stays valid after a cut-over.
-	Overlap time.Duration `json:"overlap"`
-	// RefreshInterval is how often applications are told to read again.
-	RefreshInterval time.Duration `json:"refresh_interval"`
-	// MaxRetries is how many automatic attempts may fail in a row.
-	MaxRetries int `json:"max_retries"`
-	// RetryInterval is the pause after the first failure; it doubles with each.
-	RetryInterval time.Duration `json:"retry_interval"`
 }
 
 // Secret is one member of a role, with its values by stage.

@@ -224,7 +224,7 @@ func (w *world) boot(t testing.TB) {
 		Settings: func() Settings { return w.settings },
 		Changed:  func(*Role) {},
 		Recorded: w.record,
-		Context:  ctx, Surroundings: (*around)(w),
+		Context:  ctx, Hooks: (*around)(w),
 	}
 	var s *State
 	if state != nil {

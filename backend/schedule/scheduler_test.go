@@ -23,7 +23,7 @@ func (unread) Append(context.Context, string, rotation.Entry) error { return nil
 func (unread) DeleteEntries(context.Context, string, int) error     { return nil }
 
 // nobody is around an operation.
-type nobody struct{ rotation.Surroundings }
+type nobody struct{ rotation.Hooks }
 
 func (nobody) Plan(context.Context, *rotation.Role, rotation.Operation) ([]rotation.Task, error) {
 	return nil, nil
@@ -58,10 +58,10 @@ func newScheduler(t *testing.T, passwords policies, due time.Time, connections .
 	engine := &rotation.Engine{
 		Store: unread{}, Drivers: map[string]rotation.Driver{"random": secret.Types(nil, passwords)["random"]},
 		Now: ports.Now, NewID: uuid.NewString, Cron: ParseCron, Context: t.Context(),
-		Settings:     func() rotation.Settings { return rotation.Settings{} },
-		Changed:      func(r *rotation.Role) { s.Plan(r) },
-		Surroundings: nobody{},
-		Recorded:     func(*rotation.Role, rotation.Record, rotation.Entry) {},
+		Settings: func() rotation.Settings { return rotation.Settings{} },
+		Changed:  func(r *rotation.Role) { s.Plan(r) },
+		Hooks:    nobody{},
+		Recorded: func(*rotation.Role, rotation.Record, rotation.Entry) {},
 	}
 	for i, connection := range connections {
 		config, _ := json.Marshal(map[string]string{"password_policy": connection})

@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"strings"
 	"time"
-	"unicode"
 
 	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/helper/wrapping"
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/audit"
@@ -50,9 +50,9 @@ func (b *backend) configureRecord(req *logical.Request) *rotation.Record {
 	return rec
 }
 
-// perform starts an operation and waits for its end, for at most wait; after
+// startAndWait starts an operation and waits for its end, for at most wait; after
 // that it goes on without the request.
-func (b *backend) perform(ctx context.Context, r *rotation.Role, request rotation.Request, wait time.Duration) (*logical.Response, error) {
+func (b *backend) startAndWait(ctx context.Context, r *rotation.Role, request rotation.Request, wait time.Duration) (*logical.Response, error) {
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	request.Waits = true
@@ -167,7 +167,7 @@ func operationAnswer(subject string) map[string]*framework.FieldSchema {
 func takeWait(d *framework.FieldData) (time.Duration, error) {
 	wait := time.Duration(d.Get("wait").(int)) * time.Second
 	if wait < 0 || wait > maxWait {
-		return 0, rotation.Invalid("wait", "is %d seconds; it must be from 0 to 60", seconds(wait))
+		return 0, rotation.Invalid("wait", "is %d seconds; it must be from 0 to 60", rotation.Seconds(wait))
 	}
 	return wait, nil
 }
@@ -179,18 +179,6 @@ func takeReason(d *framework.FieldData) (string, error) {
 		return "", rotation.Invalid("reason", "is %d bytes long; the limit is %d", len(reason), maxReason)
 	}
 	return reason, checkLine("reason", reason)
-}
-
-// checkLine refuses what makes a line of text look otherwise than it is: people read
-// history on terminals, and line breaks, sequences that move the cursor and marks of
-// direction would forge what they see there.
-func checkLine(name, text string) error {
-	for _, r := range text {
-		if unicode.In(r, unicode.Cc, unicode.Bidi_Control) {
-			return rotation.Invalid(name, "has the character U+%04X, a line break or a control: leave it out", r)
-		}
-	}
-	return nil
 }
 
 // operationFields declares the fields that rotate and rollback share.
@@ -217,4 +205,55 @@ func (b *backend) takeOperation(req *logical.Request, d *framework.FieldData, ki
 	request.Secrets = d.Get("secrets").([]string)
 	request.RevokePrevious = d.Get("revoke_previous").(bool)
 	return request, wait, nil
+}
+
+// wrapTTL is how long an answer that shows a key can be unwrapped; a client that
+// asks for less gets less.
+const wrapTTL = time.Hour
+
+// show adds to an answer the values that are not kept, under the names that creds
+// would have for them. Such an answer is always wrapped, so that it is not left in
+// the scrollback or the log of whoever asked, and can be passed on unread.
+func show(run *rotation.Run, resp *logical.Response) *logical.Response {
+	for name, v := range run.Shown() {
+		for field, value := range v {
+			resp.Data[name+"_"+field] = value
+		}
+		resp.WrapInfo = &wrapping.ResponseWrapInfo{TTL: wrapTTL}
+	}
+	return resp
+}
+
+// notShown warns of values that an earlier delivery of the request was given.
+func notShown(r *rotation.Role, run *rotation.Run, rec rotation.Record, resp *logical.Response) *logical.Response {
+	if rec.Kind == rotation.KindImport || rec.Kind == rotation.KindRollback || run.Shown() != nil {
+		return resp
+	}
+	for _, name := range shownOnce(r.Snapshot(), rec.Secrets) {
+		resp.AddWarning(fmt.Sprintf("secret %s: the new key was given to an earlier delivery of this request, and is not kept; if it was lost on the way, write rotate/%s with secrets=%s, or rollback/%s", name, r.Name, name, r.Name))
+	}
+	return resp
+}
+
+// shownOnce lists those of the named secrets whose values are not kept; of all, if
+// none is named.
+func shownOnce(s *rotation.Snapshot, names []string) []string {
+	if len(names) == 0 {
+		names = s.Names()
+	}
+	var found []string
+	for _, name := range names {
+		if secret := s.Secrets[name]; secret != nil && secret.ShownOnce {
+			found = append(found, name)
+		}
+	}
+	return found
+}
+
+// checkReceiver refuses a rotation that would make values for nobody.
+func checkReceiver(r *rotation.Role, names []string, wait time.Duration) error {
+	if hidden := shownOnce(r.Snapshot(), names); wait == 0 && len(hidden) > 0 {
+		return rotation.Invalid("wait", "is 0, so that nobody would be given the new key of %s, which is not kept (hash_only); wait, or leave it out of secrets", roles.Sample(hidden))
+	}
+	return nil
 }

@@ -1,4 +1,7 @@
-package backend
+// Package doctor looks at a role before that has to rotate: at its targets, its policy,
+// its checks and destinations, and how it is doing. It tells what would make a rotation
+// fail or hurt, and what a rotation would do. It changes nothing.
+package doctor
 
 import (
 	"context"
@@ -7,14 +10,40 @@ import (
 	"sync"
 	"time"
 
-	"github.com/hashicorp/vault/sdk/framework"
-
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/check"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/outbound"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/preflight"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
 )
+
+// Ports are what the doctor needs of the mount.
+type Ports struct {
+	// Types are the types of secrets, by name.
+	Types        map[string]secret.Type
+	Destinations Destinations
+	// Rule says where requests of checks may go.
+	Rule func(ctx context.Context) (outbound.Rule, error)
+	// Order is the order in which a rotation sets the named secrets.
+	Order func(names []string, of func(name string) rotation.Secret) []string
+	// Mount is the path of the mount.
+	Mount func() string
+	Now   func() time.Time
+}
+
+// Destinations look at those that a role names.
+type Destinations interface {
+	// Inspect tells what would keep copies from getting there.
+	Inspect(ctx context.Context, r *rotation.Role, names []string, about preflight.Subject) preflight.Report
+	// DryRun tells what is published after a rotation.
+	DryRun(ctx context.Context, r *rotation.Role) []string
+}
+
+// Doctor looks at roles.
+type Doctor struct{ ports Ports }
+
+// New returns a doctor.
+func New(ports Ports) *Doctor { return &Doctor{ports} }
 
 // inspector looks at one side of a role, before that has to rotate, for what would
 // make it fail or hurt later. It changes nothing, and ends when its context does.
@@ -23,20 +52,20 @@ type inspector func(ctx context.Context, r *rotation.Role, names []string, about
 
 // inspectors are all there are. What else a rotation depends on is looked at by one
 // more.
-func (b *backend) inspectors() []inspector {
-	return []inspector{b.inspectTargets, b.inspectPolicy, b.inspectChecks, b.destinations.Inspect, b.inspectState}
+func (d *Doctor) inspectors() []inspector {
+	return []inspector{d.inspectTargets, d.inspectPolicy, d.inspectChecks, d.ports.Destinations.Inspect, d.inspectState}
 }
 
 // inspectTimeout bounds all that is looked at together.
 const inspectTimeout = 10 * time.Second
 
-// inspect has everybody look, and returns what they found in the order in which
+// Inspect has everybody look, and returns what they found in the order in which
 // they are listed.
-func (b *backend) inspect(ctx context.Context, r *rotation.Role, names []string) preflight.Report {
+func (d *Doctor) Inspect(ctx context.Context, r *rotation.Role, names []string) preflight.Report {
 	ctx, cancel := context.WithTimeout(ctx, inspectTimeout)
 	defer cancel()
-	about := b.subjectOf(r)
-	inspectors := b.inspectors()
+	about := d.Subject(r)
+	inspectors := d.inspectors()
 	found := make([]preflight.Report, len(inspectors))
 	var looking sync.WaitGroup
 	for i, look := range inspectors {
@@ -50,24 +79,24 @@ func (b *backend) inspect(ctx context.Context, r *rotation.Role, names []string)
 	return all
 }
 
-// subjectOf is what inspectors have to know of a role. A role that does not rotate by
+// Subject is what inspectors have to know of a role. A role that does not rotate by
 // itself is looked at as if it did.
-func (b *backend) subjectOf(r *rotation.Role) preflight.Subject {
+func (d *Doctor) Subject(r *rotation.Role) preflight.Subject {
 	s := r.Snapshot()
-	until := b.now().Add(2 * s.Terms.Interval)
+	until := d.ports.Now().Add(2 * s.Terms.Interval)
 	if next := s.Planned(); s.RotatesItself() && !next.IsZero() {
 		until = next.Add(s.Terms.IntervalAt(next))
 	}
-	return preflight.Subject{Mount: b.mountPath(), Role: r.Name, Until: until}
+	return preflight.Subject{Mount: d.ports.Mount(), Role: r.Name, Until: until}
 }
 
 // inspectTargets looks at where the values of the secrets are used.
-func (b *backend) inspectTargets(ctx context.Context, r *rotation.Role, names []string, about preflight.Subject) preflight.Report {
+func (d *Doctor) inspectTargets(ctx context.Context, r *rotation.Role, names []string, about preflight.Subject) preflight.Report {
 	s := r.Snapshot()
 	found := make([]preflight.Report, len(names))
 	var looking sync.WaitGroup
 	for i, name := range names {
-		if t, ok := b.types[s.Secrets[name].Type].(secret.Inspector); ok {
+		if t, ok := d.ports.Types[s.Secrets[name].Type].(secret.Inspector); ok {
 			looking.Go(func() { found[i] = t.Inspect(ctx, *s.Secrets[name], about).Of(name) })
 		}
 	}
@@ -80,10 +109,10 @@ func (b *backend) inspectTargets(ctx context.Context, r *rotation.Role, names []
 }
 
 // inspectChecks asks, once, whether anything answers where checks ask.
-func (b *backend) inspectChecks(ctx context.Context, r *rotation.Role, _ []string, _ preflight.Subject) preflight.Report {
+func (d *Doctor) inspectChecks(ctx context.Context, r *rotation.Role, _ []string, _ preflight.Subject) preflight.Report {
 	s, found := r.Snapshot(), preflight.Report{}
-	rule, ruleErr := b.outboundRule(ctx, outbound.ForChecks)
-	for _, name := range checkNames(s.State) {
+	rule, ruleErr := d.ports.Rule(ctx)
+	for _, name := range check.Names(s.State) {
 		c, err := check.Decode(s.Checks[name])
 		if err = errors.Join(err, ruleErr); err == nil {
 			err = c.Reach(ctx, rule)
@@ -99,7 +128,7 @@ func (b *backend) inspectChecks(ctx context.Context, r *rotation.Role, _ []strin
 }
 
 // inspectState looks at how a role is doing, and whether its state can grow.
-func (b *backend) inspectState(_ context.Context, r *rotation.Role, _ []string, about preflight.Subject) preflight.Report {
+func (d *Doctor) inspectState(_ context.Context, r *rotation.Role, _ []string, about preflight.Subject) preflight.Report {
 	s, found := r.Snapshot(), preflight.Report{}
 	found.Expect(!s.NeedsAttention, "role.attention", preflight.Error, about.Write("rotate", "reason=mended"),
 		"automatic rotation has stopped after %d failures; mend first what the last one was: %s", s.Failures, s.LastError)
@@ -107,9 +136,9 @@ func (b *backend) inspectState(_ context.Context, r *rotation.Role, _ []string, 
 		"an operation was interrupted, and waits to be finished")
 	for _, name := range s.Unresolved() {
 		found.Expect(false, "role.unresolved", preflight.Error, about.Write("verify", "repair=true"),
-			"secret %s is unresolved since %s: its target may hold another value than the current one, and could not be put back: %s", name, timestamp(s.Secrets[name].Unresolved.Since), s.Secrets[name].Unresolved.Cause)
+			"secret %s is unresolved since %s: its target may hold another value than the current one, and could not be put back: %s", name, s.Secrets[name].Unresolved.Since.Format(time.RFC3339), s.Secrets[name].Unresolved.Cause)
 	}
-	ahead := s.Ahead(b.now())
+	ahead := s.Ahead(d.ports.Now())
 	found.Expect(len(ahead) == 0, "role.clock", preflight.Error, preflight.Command("chronyc", "makestep"),
 		"these stored times are later than they can be, because the clock of this node is behind, or was ahead: %s; if it is right now, they are brought back within a minute", strings.Join(ahead, ", "))
 	found.Expect(len(ahead) > 0 || s.Rewound == nil, "role.clock", preflight.Warning, preflight.Command("chronyc", "tracking"), "%s", s.Rewound)
@@ -127,33 +156,10 @@ func largestPart(s *rotation.State) (path string, size int) {
 			path, size = "the configuration of secret "+name, n
 		}
 	}
-	for _, name := range checkNames(s) {
+	for _, name := range check.Names(s) {
 		if n := len(s.Checks[name]); n > size {
 			path, size = "check "+name, n
 		}
 	}
 	return path, size
-}
-
-// inspection answers what was found.
-func inspection(found preflight.Report) map[string]any {
-	findings := []map[string]any{}
-	for _, f := range found.Open() {
-		findings = append(findings, map[string]any{
-			"check": f.Check, "severity": string(f.Severity), "secret": f.Secret, "detail": f.Detail, "fix": f.Fix.String(),
-		})
-	}
-	return map[string]any{"ready": found.Ready(), "findings": findings, "passed": found.Passed(), "report": found.Text()}
-}
-
-// inspectionFields declares what inspection answers.
-func inspectionFields() map[string]*framework.FieldSchema {
-	return map[string]*framework.FieldSchema{
-		"ready": field(framework.TypeBool, "Whether nothing was found because of which a rotation would fail or readers would suffer."),
-		"findings": field(framework.TypeSlice, oneLine(`What is not as it should be, the worst first: check, which names what was looked
-			at; severity, which is error, warning, or unknown for what could not be looked at; secret, empty if it is about the whole
-			role; detail; and fix, the statements for psql or the command that mends it, or with unknown, that shows it.`)),
-		"passed": field(framework.TypeStringSlice, "The checks that found nothing."),
-		"report": field(framework.TypeString, "All of this as a text, to be read with -field=report."),
-	}
 }

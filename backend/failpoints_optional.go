@@ -1,4 +1,4 @@
-//go:build breakpoints
+//go:build failpoints
 
 package backend
 

@@ -136,30 +136,6 @@ func (t secretTypes) supplied(d *framework.FieldData, s *rotation.Secret) (field
 	return field, value, given, nil
 }
 
-func takeString(d *framework.FieldData, name string, target *string) {
-	if v, ok := d.GetOk(name); ok {
-		*target = v.(string)
-	}
-}
-
-func takeNumber(d *framework.FieldData, name string, target *int) {
-	if v, ok := d.GetOk(name); ok {
-		*target = v.(int)
-	}
-}
-
-func takeBool(d *framework.FieldData, name string, target *bool) {
-	if v, ok := d.GetOk(name); ok {
-		*target = v.(bool)
-	}
-}
-
-func takeStrings(d *framework.FieldData, name string, target *[]string) {
-	if v, ok := d.GetOk(name); ok {
-		*target = v.([]string)
-	}
-}
-
 // rolewideAnswers are the names that creds/:role answers beside those of secrets.
 var rolewideAnswers = []string{
 	"version", "last_vault_rotation", "next_vault_rotation", "rotation_period", "ttl", "changed",

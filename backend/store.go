@@ -15,7 +15,6 @@ import (
 
 // The layout of the mount's storage.
 const (
-	configKey     = "config"
 	historyPrefix = "history/"
 )
 
@@ -36,7 +35,7 @@ func (s *store) storage() (logical.Storage, error) {
 // Load implements rotation.Store. What a policy leaves open is filled in by the
 // mount's configuration, so that is read first.
 func (s *store) Load(ctx context.Context, key string) (*rotation.State, error) {
-	if _, err := s.b.loadSettings(ctx); err != nil {
+	if _, err := s.b.settings.Load(ctx); err != nil {
 		return nil, err
 	}
 	entry, err := s.get(ctx, key)

@@ -1,4 +1,4 @@
-package backend
+package doctor
 
 import (
 	"context"
@@ -11,22 +11,25 @@ import (
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
 )
 
+// jwtType is the type of secrets whose tokens live for a time of their own.
+const jwtType = "jwt"
+
 // inspectPolicy looks whether the times of a role agree with each other. When a role
 // is written they are made to, but they change also when the defaults of the mount do.
-func (b *backend) inspectPolicy(_ context.Context, r *rotation.Role, names []string, about preflight.Subject) preflight.Report {
+func (d *Doctor) inspectPolicy(_ context.Context, r *rotation.Role, names []string, about preflight.Subject) preflight.Report {
 	s, found := r.Snapshot(), preflight.Report{}
 	terms := s.Terms
 	half := terms.Interval / 2
 	overlap := min(terms.Overlap, half)
-	err := checkTerms(terms)
+	err := terms.Validate()
 	found.Expect(err == nil, "role.overlap", preflight.Error,
-		about.Write("roles", fmt.Sprintf("overlap=%d", seconds(overlap)), fmt.Sprintf("refresh_interval=%d", seconds(min(terms.RefreshInterval, overlap/2)))), "%s", plainReason(err))
-	found.Expect(err != nil || terms.Overlap <= half, "role.overlap", preflight.Warning, about.Write("roles", fmt.Sprintf("overlap=%d", seconds(half))),
+		about.Write("roles", fmt.Sprintf("overlap=%d", rotation.Seconds(overlap)), fmt.Sprintf("refresh_interval=%d", rotation.Seconds(min(terms.RefreshInterval, overlap/2)))), "%s", plainReason(err))
+	found.Expect(err != nil || terms.Overlap <= half, "role.overlap", preflight.Warning, about.Write("roles", fmt.Sprintf("overlap=%d", rotation.Seconds(half))),
 		"the overlap of %s is more than half of the %s between two rotations: one that is late, or a rollback, makes the next one wait for it", terms.Overlap, terms.Interval)
 	for _, name := range names {
 		if c := s.Secrets[name]; c.Type == jwtType {
 			found = append(found, inspectTokens(c, terms, about).Of(name)...)
-		} else if b.types[c.Type].CutsOver(*c) {
+		} else if d.ports.Types[c.Type].CutsOver(*c) {
 			found = append(found, inspectWindow(terms, about).Of(name)...)
 		}
 	}
@@ -45,7 +48,7 @@ func plainReason(err error) string {
 func inspectTokens(s *rotation.Secret, terms rotation.Terms, about preflight.Subject) (found preflight.Report) {
 	c, err := secret.ReadJWTConfig(s.Config)
 	longest := time.Duration(c.MaxTTL) * time.Second
-	fix := about.WriteSecret(s.Name, fmt.Sprintf("max_ttl=%d", seconds(terms.Overlap)))
+	fix := about.WriteSecret(s.Name, fmt.Sprintf("max_ttl=%d", rotation.Seconds(terms.Overlap)))
 	found.Expect(err != nil || longest <= terms.Overlap, "jwt.max_ttl", preflight.Warning, fix,
 		"tokens may live for %s (max_ttl), and their key verifies them for %s (overlap): to ask for more than that is refused", longest, terms.Overlap)
 	return found

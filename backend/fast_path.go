@@ -10,14 +10,14 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 )
 
-// direct are the paths that applications ask for all day, by their patterns: they
+// fastPaths are the paths that applications ask for all day, by their patterns: they
 // change nothing, and any node may serve them. Their handlers are called without the
 // framework, which would ask Vault for its replication state at every request: a
 // call that takes longer than all the rest.
-type direct map[*framework.Path]*regexp.Regexp
+type fastPaths map[*framework.Path]*regexp.Regexp
 
-func newDirect(paths ...*framework.Path) direct {
-	d := direct{}
+func newFastPaths(paths ...*framework.Path) fastPaths {
+	d := fastPaths{}
 	for _, path := range paths {
 		d[path] = regexp.MustCompile("^" + path.Pattern + "$")
 	}
@@ -25,7 +25,7 @@ func newDirect(paths ...*framework.Path) direct {
 }
 
 // handle calls the handler of a path: by itself, or through the framework.
-func (d direct) handle(ctx context.Context, b *framework.Backend, path *framework.Path, req *logical.Request) (*logical.Response, error) {
+func (d fastPaths) handle(ctx context.Context, b *framework.Backend, path *framework.Path, req *logical.Request) (*logical.Response, error) {
 	pattern := d[path]
 	if pattern == nil || path.Operations[req.Operation] == nil {
 		return b.HandleRequest(ctx, req)

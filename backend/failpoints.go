@@ -1,4 +1,4 @@
-//go:build breakpoints
+//go:build failpoints
 
 package backend
 
@@ -15,11 +15,11 @@ import (
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
-// breakpointsVariable names the environment variable with the directory through
-// which a test controls the breakpoints. Without it there are none.
-const breakpointsVariable = "SMVM_BREAKPOINTS"
+// failpointsVariable names the environment variable with the directory through
+// which a test controls the failpoints. Without it there are none.
+const failpointsVariable = "SMVM_BREAKPOINTS"
 
-// withBreakpoints makes the engine stop, or fail, at the side effects that files
+// withFailpoints makes the engine stop, or fail, at the side effects that files
 // in the control directory name. A point is <scope>.<what>.<before|after>:
 //
 //	role-<role>.<kind>-intent, -commit, -end, -other   a write of the state
@@ -35,12 +35,12 @@ const breakpointsVariable = "SMVM_BREAKPOINTS"
 // a <point>.go, or when what it does is cancelled. While there is a <point>.fail,
 // each that comes there fails: "before" without having done it, "after" although
 // it is done.
-func withBreakpoints(e *rotation.Engine) *rotation.Engine {
-	dir := os.Getenv(breakpointsVariable)
+func withFailpoints(e *rotation.Engine) *rotation.Engine {
+	dir := os.Getenv(failpointsVariable)
 	if dir == "" {
 		return e
 	}
-	b := breakpoints{dir}
+	b := failpoints{dir}
 	e.Store = &breakingStore{Store: e.Store, b: b, known: map[string]*rotation.State{}}
 	for name, driver := range e.Drivers {
 		e.Drivers[name] = breakingDriver{driver, b}
@@ -49,19 +49,19 @@ func withBreakpoints(e *rotation.Engine) *rotation.Engine {
 }
 
 // breakable does what is named, with points around it as above.
-func breakable(ctx context.Context, name string, do func() error) error {
-	dir := os.Getenv(breakpointsVariable)
+func failpoint(ctx context.Context, name string, do func() error) error {
+	dir := os.Getenv(failpointsVariable)
 	if dir == "" {
 		return do()
 	}
-	return breakpoints{dir}.around(ctx, name, do)
+	return failpoints{dir}.around(ctx, name, do)
 }
 
-// breakpoints is the control directory.
-type breakpoints struct{ dir string }
+// failpoints is the control directory.
+type failpoints struct{ dir string }
 
 // around does what is named, with a point before and one after it.
-func (b breakpoints) around(ctx context.Context, name string, do func() error) error {
+func (b failpoints) around(ctx context.Context, name string, do func() error) error {
 	if err := b.pass(ctx, name+".before"); err != nil {
 		return err
 	}
@@ -70,19 +70,19 @@ func (b breakpoints) around(ctx context.Context, name string, do func() error) e
 }
 
 // pass stops at the point if that is armed, and fails if it is to.
-func (b breakpoints) pass(ctx context.Context, point string) error {
+func (b failpoints) pass(ctx context.Context, point string) error {
 	path := filepath.Join(b.dir, strings.ReplaceAll(point, "/", "-"))
 	if os.Rename(path, path+".reached") == nil {
 		for !exists(path + ".go") {
 			select {
 			case <-ctx.Done():
-				return fmt.Errorf("breakpoint %s: %w", point, ctx.Err())
+				return fmt.Errorf("failpoint %s: %w", point, ctx.Err())
 			case <-time.After(5 * time.Millisecond):
 			}
 		}
 	}
 	if exists(path + ".fail") {
-		return fmt.Errorf("breakpoint %s: %w", point, errInjected)
+		return fmt.Errorf("failpoint %s: %w", point, errInjected)
 	}
 	return nil
 }
@@ -98,7 +98,7 @@ func exists(path string) bool {
 // breakingStore is a Store with points around its writes.
 type breakingStore struct {
 	rotation.Store
-	b  breakpoints
+	b  failpoints
 	mu sync.Mutex
 	// known is what each key holds, as far as this process has seen.
 	known map[string]*rotation.State
@@ -161,7 +161,7 @@ func write(from, to *rotation.State) string {
 // breakingDriver is a Driver with points around its steps.
 type breakingDriver struct {
 	rotation.Driver
-	b breakpoints
+	b failpoints
 }
 
 // subjectOf is the scope of a secret's points.

@@ -1,4 +1,4 @@
-package backend
+package audit
 
 import (
 	"bytes"
@@ -11,11 +11,11 @@ import (
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
-// configured lists what is written otherwise about a role: its policy, checks,
+// Changes lists what is written otherwise about a role: its policy, checks,
 // destinations, and how its secrets are made; values only where they can't be secret. Secrets that are new or
 // gone have records of their own.
-func configured(before, after *rotation.State) []rotation.Difference {
-	found := differences(policyOf(before), policyOf(after))
+func Changes(before, after *rotation.State) []rotation.Difference {
+	found := rotation.Differences(policyOf(before), policyOf(after))
 	for _, name := range slices.Sorted(maps.Keys(union(before.Checks, after.Checks))) {
 		found = append(found, rewritten("checks/"+name, before.Checks[name], after.Checks[name])...)
 	}
@@ -32,9 +32,9 @@ func policyOf(s *rotation.State) map[string]any {
 	p := s.Policy
 	return map[string]any{
 		"exists": !s.Deleted, "destinations": slices.Clone(s.Destinations), "auto_rotate": p.AutoRotate && !s.Deleted,
-		"rotation_period": seconds(p.Period), "rotation_schedule": p.Schedule, "rotation_window": seconds(p.Window),
-		"overlap": seconds(p.Overlap), "refresh_interval": seconds(p.RefreshInterval),
-		"max_retries": p.MaxRetries, "retry_interval": seconds(p.RetryInterval),
+		"rotation_period": rotation.Seconds(p.Period), "rotation_schedule": p.Schedule, "rotation_window": rotation.Seconds(p.Window),
+		"overlap": rotation.Seconds(p.Overlap), "refresh_interval": rotation.Seconds(p.RefreshInterval),
+		"max_retries": p.MaxRetries, "retry_interval": rotation.Seconds(p.RetryInterval),
 	}
 }
 
@@ -54,16 +54,16 @@ func rewritten(name string, before, after json.RawMessage) []rotation.Difference
 	return found
 }
 
-// plainFields are the texts that hold no secret and nothing of an application: not
+// PlainFields are the texts that hold no secret and nothing of an application: not
 // headers and bodies, and not SQL.
-var plainFields = []string{
+var PlainFields = []string{
 	"phase", "method", "on_failure", "expected_status",
 	"connection", "rotation_strategy", "usernames", "password_policy", "on_overlap_end",
 	"algorithm", "issuer", "audience", "allowed_claims", "denied_claims", "claims_template", "prefix",
 }
 
-// durations are the fields that are stored in nanoseconds.
-var durations = []string{"timeout", "delay", "interval", "watch_period"}
+// Durations are the fields that are stored in nanoseconds.
+var Durations = []string{"timeout", "delay", "interval", "watch_period"}
 
 // shownValue is what is recorded of a field: of an address its host, of other texts
 // nothing unless they are plain.
@@ -74,8 +74,8 @@ func shownValue(field string, raw json.RawMessage) any {
 	}
 	switch v := value.(type) {
 	case float64:
-		if slices.Contains(durations, field) {
-			return seconds(time.Duration(v))
+		if slices.Contains(Durations, field) {
+			return rotation.Seconds(time.Duration(v))
 		}
 		return v
 	case bool:
@@ -85,7 +85,7 @@ func shownValue(field string, raw json.RawMessage) any {
 			return outbound.Host(v)
 		}
 	}
-	if slices.Contains(plainFields, field) {
+	if slices.Contains(PlainFields, field) {
 		return value
 	}
 	return nil

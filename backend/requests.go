@@ -2,8 +2,7 @@ package backend
 
 import (
 	"context"
-	"errors"
-	"net/http"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,10 +14,6 @@ import (
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
-
-// statusUnprocessable answers a rotation that was tried and did not complete. It
-// is not a 5xx, because the vault client repeats those by itself.
-const statusUnprocessable = http.StatusUnprocessableEntity
 
 // maxFieldLength is the longest text a request may carry in one field.
 const maxFieldLength = 64 << 10
@@ -46,7 +41,7 @@ func (b *backend) HandleRequest(ctx context.Context, req *logical.Request) (*log
 	if err != nil {
 		return brief(errorResponse(err))
 	}
-	resp, err := b.direct.handle(ctx, b.Backend, path, req)
+	resp, err := b.fastPaths.handle(ctx, b.Backend, path, req)
 	if err != nil {
 		return brief(errorResponse(err))
 	}
@@ -65,17 +60,6 @@ func (b *backend) HandleExistenceCheck(ctx context.Context, req *logical.Request
 		return false, false, nil
 	}
 	return found, exists, err
-}
-
-// maxRefusal is the longest text of a refusal, which may repeat the request's.
-const maxRefusal = 2 << 10
-
-// brief cuts the text of a refusal.
-func brief(resp *logical.Response, err error) (*logical.Response, error) {
-	if err == nil && resp.IsError() && len(resp.Error().Error()) > maxRefusal {
-		return logical.ErrorResponse(strings.ToValidUTF8(resp.Error().Error()[:maxRefusal], "") + "…"), nil
-	}
-	return resp, err
 }
 
 // maxPath is the longest path: no name needs more, and to match a path against
@@ -189,21 +173,41 @@ func inPath(path *framework.Path, name string) bool {
 	return strings.Contains(path.Pattern, "(?P<"+name+">")
 }
 
-// errorResponse maps the errors of the domain to answers:
-//
-//	ErrInvalid   400: the request is wrong and has changed nothing
-//	ErrInFlight  409: something else is under way
-//	Failure      422: it was tried, and the text says what is true now
-//	others       as they are; what Vault does not know is a 500
-func errorResponse(err error) (*logical.Response, error) {
-	var failure *rotation.Failure
-	switch {
-	case errors.As(err, &failure):
-		return nil, logical.CodedError(statusUnprocessable, failure.Error())
-	case errors.Is(err, rotation.ErrInFlight):
-		return nil, logical.CodedError(http.StatusConflict, err.Error())
-	case errors.Is(err, rotation.ErrInvalid):
-		return logical.ErrorResponse(strings.ReplaceAll(err.Error(), rotation.ErrInvalid.Error()+": ", "")), nil
+// nameRule is what framework.GenericNameRegex takes, but for relative paths, which
+// Vault's storage refuses.
+const nameRule = "has to be of letters (A to Z, a to z), digits, _, - and . alone, to begin and end with a letter, a digit or _, and to have no two dots in a row"
+
+var wellNamed = regexp.MustCompile("^" + framework.GenericNameRegex("name") + "$")
+
+// relative tells whether Vault's storage would refuse a key, or a path its names.
+func relative(path string) bool { return strings.Contains(path, "..") }
+
+// loosePaths are the patterns of all paths, with anything where they have a name.
+type loosePaths []*regexp.Regexp
+
+func newLoosePaths(paths []*framework.Path) (loose loosePaths) {
+	for _, path := range paths {
+		pattern := path.Pattern
+		for name := range path.Fields {
+			pattern = strings.ReplaceAll(pattern, framework.GenericNameRegex(name), "(?P<"+name+">[^/]+)")
+		}
+		loose = append(loose, regexp.MustCompile("^(?:"+pattern+")$"))
 	}
-	return nil, err
+	return loose
+}
+
+// check refuses what would be a path, if it were not for a name.
+func (l loosePaths) check(path string) error {
+	for _, loose := range l {
+		found := loose.FindStringSubmatch(path)
+		if found == nil {
+			continue
+		}
+		for i, field := range loose.SubexpNames() {
+			if name := found[i]; field != "" && name != "" && (relative(name) || !wellNamed.MatchString(name)) {
+				return rotation.Invalid(field, "%.100q is no name: it %s", name, nameRule)
+			}
+		}
+	}
+	return nil
 }

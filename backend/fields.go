@@ -1,0 +1,171 @@
+package backend
+
+import (
+	"cmp"
+	"encoding/json"
+	"time"
+	"unicode"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/outbound"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
+)
+
+// Each take reads a field of a request into its target, if the request names it.
+
+func takeString(d *framework.FieldData, name string, target *string) {
+	if v, ok := d.GetOk(name); ok {
+		*target = v.(string)
+	}
+}
+
+func takeNumber(d *framework.FieldData, name string, target *int) {
+	if v, ok := d.GetOk(name); ok {
+		*target = v.(int)
+	}
+}
+
+func takeBool(d *framework.FieldData, name string, target *bool) {
+	if v, ok := d.GetOk(name); ok {
+		*target = v.(bool)
+	}
+}
+
+func takeStrings(d *framework.FieldData, name string, target *[]string) {
+	if v, ok := d.GetOk(name); ok {
+		*target = v.([]string)
+	}
+}
+
+// takeSeconds takes over a duration, in whole seconds.
+func takeSeconds(d *framework.FieldData, name string, target *time.Duration) {
+	if v, ok := d.GetOk(name); ok {
+		*target = time.Duration(v.(int)) * time.Second
+	}
+}
+
+// takeDuration is takeSeconds for what has to be more than zero.
+func takeDuration(d *framework.FieldData, name string, target *time.Duration) error {
+	v, ok := d.GetOk(name)
+	if !ok {
+		return nil
+	}
+	if v.(int) <= 0 {
+		return rotation.Invalid(name, "is %d seconds; it must be more than zero", v)
+	}
+	*target = time.Duration(v.(int)) * time.Second
+	return nil
+}
+
+// takeInt is takeNumber with bounds.
+func takeInt(d *framework.FieldData, name string, target *int, lowest, highest int) error {
+	v, ok := d.GetOk(name)
+	if !ok {
+		return nil
+	}
+	if v.(int) < lowest || v.(int) > highest {
+		return rotation.Invalid(name, "is %d; it must be from %d to %d", v, lowest, highest)
+	}
+	*target = v.(int)
+	return nil
+}
+
+// given is the text of a field, nil if the request does not name it.
+func given(d *framework.FieldData, name string) *string {
+	v, ok := d.GetOk(name)
+	if !ok {
+		return nil
+	}
+	text := v.(string)
+	return &text
+}
+
+// checkLine refuses what makes a line of text look otherwise than it is: people read
+// history on terminals, and line breaks, sequences that move the cursor and marks of
+// direction would forge what they see there.
+func checkLine(name, text string) error {
+	for _, r := range text {
+		if unicode.In(r, unicode.Cc, unicode.Bidi_Control) {
+			return rotation.Invalid(name, "has the character U+%04X, a line break or a control: leave it out", r)
+		}
+	}
+	return nil
+}
+
+// takeObject reads a field that takes a JSON object: as itself, as programs give
+// it, or as its text, as the vault command does.
+func takeObject(name string, value any) (map[string]any, error) {
+	if text, ok := value.(string); ok {
+		if err := checkString(name, text); err != nil {
+			return nil, err
+		}
+		object, err := secret.DecodeClaims(name, text)
+		if err != nil {
+			return nil, err
+		}
+		value = object
+	}
+	object, ok := value.(map[string]any)
+	if !ok {
+		return nil, rotation.Invalid(name, "is not a JSON object")
+	}
+	if text, err := json.Marshal(object); err != nil || len(text) > maxFieldLength {
+		return nil, rotation.Invalid(name, "is longer than the limit of %d bytes", maxFieldLength)
+	}
+	return object, checkTexts(name, object)
+}
+
+// checkTexts is checkString for all texts in an object.
+func checkTexts(name string, value any) error {
+	switch v := value.(type) {
+	case string:
+		return checkString(name, v)
+	case []any:
+		for _, element := range v {
+			if err := checkTexts(name, element); err != nil {
+				return err
+			}
+		}
+	case map[string]any:
+		for key, element := range v {
+			if err := cmp.Or(checkString(name, key), checkTexts(name, element)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// givenAgain refuses a request that has stored secrets go another way without giving them
+// again.
+func givenAgain(d *framework.FieldData, before, after outbound.Way) error {
+	needed, because := before.Needed(after, func(setting string) bool {
+		_, given := d.GetOk(setting)
+		return given
+	})
+	if needed == "" {
+		return nil
+	}
+	return rotation.Invalid(needed, "is needed again, because %s changes where it is sent", because)
+}
+
+// standingField declares what shown answers.
+func standingField() *framework.FieldSchema {
+	return field(framework.TypeString, "Whether it is sent: free, it carries neither values nor credentials; listed in outbound_hosts; kept, it is not, and goes on because an earlier version stored it, until outbound_hosts are written; or refused.")
+}
+
+// shown answers an entry, and how it stands by the rule.
+func shown(data map[string]any, standing string) *logical.Response {
+	data["outbound"] = standing
+	resp := &logical.Response{Data: data}
+	switch standing {
+	case outbound.Kept:
+		resp.AddWarning("outbound_hosts of config does not name where this is sent. It goes on because an earlier version stored it, until outbound_hosts are written, or this is")
+	case outbound.Refused:
+		resp.AddWarning("outbound_hosts of config does not name where this would be sent, so nothing is sent")
+	}
+	return resp
+}

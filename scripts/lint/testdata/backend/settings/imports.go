@@ -1,0 +1,9 @@
+// Package settings breaks the rule that it knows package rotation and nothing else.
+package settings
+
+import (
+	_ "github.com/hashicorp/vault/sdk" // want depguard
+
+	_ "github.com/smvm/vault-plugin-secrets-smvm/backend" // want depguard
+	_ "github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
+)
