@@ -39,3 +39,12 @@ func (run *Run) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, string(ru
 
 // Equal reports whether both hold the same fields with the same content.
 func (m Material) Equal(other Material) bool { return maps.Equal(m, other) }
+
+// Content returns one field, or an error when it is missing, which means that the value
+// was made by another type or that storage is damaged.
+func (m Material) Content(field string) (string, error) {
+	if m[field] == "" {
+		return "", fmt.Errorf("value has no %s", field)
+	}
+	return m[field], nil
+}

@@ -4,6 +4,9 @@ import (
 	"slices"
 
 	"github.com/hashicorp/go-secure-stdlib/strutil"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/input"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
 // Access says for whom and for what a connection may be used. Its patterns are
@@ -49,10 +52,10 @@ func (a Access) validate() error {
 		patterns []string
 	}{{"allowed_roles", a.AllowedRoles}, {"allowed_usernames", a.AllowedUsernames}} {
 		if len(list.patterns) > maxPatterns {
-			return invalid(list.field, "has %d patterns, at most %d are taken", len(list.patterns), maxPatterns)
+			return rotation.Invalid(list.field, "has %d patterns, at most %d are taken", len(list.patterns), maxPatterns)
 		}
 		for _, pattern := range list.patterns {
-			if err := checkPrintable(list.field, pattern, 512); err != nil {
+			if err := input.CheckPrintable(list.field, pattern, 512); err != nil {
 				return err
 			}
 		}

@@ -55,7 +55,7 @@ func (a *admin) ValidateUpdate(_, _ json.RawMessage) error { return nil }
 // Import takes a new password of the current user.
 func (*admin) Import(s rotation.Secret, supplied string) (rotation.Material, error) {
 	if s.Current == nil {
-		return nil, invalid("username", "is not known: import with ImportAdmin")
+		return nil, rotation.Invalid("username", "is not known: import with ImportAdmin")
 	}
 	return ImportAdmin(s.Current.Material["username"], supplied)
 }
@@ -245,7 +245,7 @@ func (s server) adminFindings(ctx context.Context, l Login) ([]string, error) {
 
 // Fields is the user name only: nobody but the engine uses the password.
 func (*admin) Fields(_ rotation.Secret, v rotation.Material) (map[string]string, error) {
-	username, err := content(v, "username")
+	username, err := v.Content("username")
 	return map[string]string{"username": username}, err
 }
 

@@ -28,13 +28,6 @@ func pick(alphabet []rune, length int) string {
 	return b.String()
 }
 
-// randomBytes returns n bytes of the system's random source, which never fails.
-func randomBytes(n int) []byte {
-	b := make([]byte, n)
-	_, _ = rand.Read(b)
-	return b
-}
-
 // entropy is the number of bits in a string of that many characters picked from
 // an alphabet of that size.
 func entropy(alphabet, length int) float64 {

@@ -9,6 +9,7 @@ import (
 	"hash/crc32"
 	"regexp"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/input"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
@@ -89,11 +90,11 @@ func (apiKey) Create(ctx context.Context, s rotation.Secret) (rotation.Material,
 // Import takes any key of 16 to 512 printable ASCII characters without spaces.
 func (t apiKey) Import(s rotation.Secret, supplied string) (rotation.Material, error) {
 	if len(supplied) < 16 || len(supplied) > 512 {
-		return nil, invalid("key", "has %d bytes, 16 to 512 are taken", len(supplied))
+		return nil, rotation.Invalid("key", "has %d bytes, 16 to 512 are taken", len(supplied))
 	}
 	for _, c := range []byte(supplied) {
 		if c <= ' ' || c > '~' {
-			return nil, invalid("key", "contains something else than printable ASCII characters without spaces")
+			return nil, rotation.Invalid("key", "contains something else than printable ASCII characters without spaces")
 		}
 	}
 	v := rotation.Material{"key": supplied, "origin": originImported}
@@ -121,7 +122,7 @@ func (apiKey) Fields(_ rotation.Secret, v rotation.Material) (map[string]string,
 	if v["sha256"] != "" {
 		return map[string]string{"key_sha256": v["sha256"]}, nil
 	}
-	key, err := content(v, "key")
+	key, err := v.Content("key")
 	if err != nil {
 		return nil, err
 	}
@@ -155,7 +156,7 @@ func (t apiKey) Verify(ctx context.Context, s rotation.Secret) ([]string, error)
 
 // apiKeyConfig returns the configuration with its defaults.
 func apiKeyConfig(config json.RawMessage) (APIKeyConfig, error) {
-	c, err := decode[APIKeyConfig](config)
+	c, err := input.Decode[APIKeyConfig](config)
 	if err != nil {
 		return c, err
 	}
@@ -166,10 +167,10 @@ func apiKeyConfig(config json.RawMessage) (APIKeyConfig, error) {
 		c.Length = defaultAPIKeyLength
 	}
 	if !apiKeyPrefix.MatchString(c.Prefix) {
-		return c, invalid("prefix", "must be a letter followed by at most 31 letters and digits (ASCII)")
+		return c, rotation.Invalid("prefix", "must be a letter followed by at most 31 letters and digits (ASCII)")
 	}
 	if c.Length < 22 || c.Length > 128 {
-		return c, invalid("length", "%d is not within 22 and 128", c.Length)
+		return c, rotation.Invalid("length", "%d is not within 22 and 128", c.Length)
 	}
 	return c, nil
 }
@@ -179,7 +180,7 @@ func checkAPIKey(v rotation.Material) error {
 		_, err := digestOf(v)
 		return err
 	}
-	key, err := content(v, "key")
+	key, err := v.Content("key")
 	if err != nil || v["origin"] == originImported {
 		return err
 	}

@@ -44,7 +44,7 @@ func (apiKey) ValidateUpdate(old, updated json.RawMessage) error {
 	}
 	after, err := apiKeyConfig(updated)
 	if err == nil && before.HashOnly != after.HashOnly {
-		err = invalid("hash_only", "cannot be changed: delete the secret and create it again, or create another one")
+		err = rotation.Invalid("hash_only", "cannot be changed: delete the secret and create it again, or create another one")
 	}
 	return err
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/input"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
@@ -127,16 +128,16 @@ func (c ConnectionConfig) Validate() error {
 		return err
 	}
 	if c.MaxOpenConnections < 1 || c.MaxOpenConnections > 64 {
-		return invalid("max_open_connections", "%d is not within 1 and 64", c.MaxOpenConnections)
+		return rotation.Invalid("max_open_connections", "%d is not within 1 and 64", c.MaxOpenConnections)
 	}
 	if c.ConnectTimeout < time.Second || c.ConnectTimeout > time.Minute {
-		return invalid("connect_timeout", "%s is not within 1s and 60s", c.ConnectTimeout)
+		return rotation.Invalid("connect_timeout", "%s is not within 1s and 60s", c.ConnectTimeout)
 	}
 	if a := c.PasswordAuthentication; a != AuthenticateSCRAM && a != AuthenticatePassword {
-		return invalid("password_authentication", "%q is not known: use scram-sha-256, or password for servers without SCRAM", a)
+		return rotation.Invalid("password_authentication", "%q is not known: use scram-sha-256, or password for servers without SCRAM", a)
 	}
 	if b := c.ChannelBinding; b != BindingPreferred && b != BindingDisabled {
-		return invalid("channel_binding", "%q is not known: use prefer, or disable where a proxy ends TLS and begins it again", b)
+		return rotation.Invalid("channel_binding", "%q is not known: use prefer, or disable where a proxy ends TLS and begins it again", b)
 	}
 	_, err = c.tlsConfig(endpoint)
 	return err
@@ -150,7 +151,7 @@ func (c ConnectionConfig) Endpoint() (Endpoint, error) {
 		return given.endpoint("host")
 	}
 	if given != (place{}) {
-		return Endpoint{}, invalid("connection_url", "excludes host, port, database, sslmode and target_session_attrs: leave these out, or the URL")
+		return Endpoint{}, rotation.Invalid("connection_url", "excludes host, port, database, sslmode and target_session_attrs: leave these out, or the URL")
 	}
 	given, err := parseURL(c.ConnectionURL)
 	if err != nil {
@@ -175,7 +176,7 @@ func (p place) endpoint(field string) (Endpoint, error) {
 		p.Port = 5432
 	}
 	if p.Port < 1 || p.Port > 65535 {
-		return Endpoint{}, invalid("port", "%d is not within 1 and 65535", p.Port)
+		return Endpoint{}, rotation.Invalid("port", "%d is not within 1 and 65535", p.Port)
 	}
 	addresses, err := parseHosts(field, p.Host, p.Port)
 	if err != nil {
@@ -203,22 +204,22 @@ func checkSSLMode(field, mode string) error {
 	case "disable", "require", "verify-ca", "verify-full":
 		return nil
 	case "allow", "prefer":
-		return invalid(field, "sslmode=%s would fall back to no TLS without telling anybody: use verify-full, verify-ca or require, or disable on a trusted network", mode)
+		return rotation.Invalid(field, "sslmode=%s would fall back to no TLS without telling anybody: use verify-full, verify-ca or require, or disable on a trusted network", mode)
 	}
-	return invalid(field, "sslmode is not known: use verify-full, verify-ca, require or disable")
+	return rotation.Invalid(field, "sslmode is not known: use verify-full, verify-ca, require or disable")
 }
 
 // checkHost refuses everything but one host name or address. It is not quoted:
 // a password that was written in the wrong place ends up here.
 func checkHost(field, host string) (string, error) {
 	if host == "" {
-		return "", invalid(field, "names no host; a host name or address is needed (Unix sockets are not supported, applications elsewhere could not use them)")
+		return "", rotation.Invalid(field, "names no host; a host name or address is needed (Unix sockets are not supported, applications elsewhere could not use them)")
 	}
 	if address, err := netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")); err == nil && address.Zone() == "" {
 		return address.String(), nil
 	}
 	if !hostName.MatchString(host) {
-		return "", invalid(field, "contains no valid host name or address")
+		return "", rotation.Invalid(field, "contains no valid host name or address")
 	}
 	return host, nil
 }
@@ -233,7 +234,7 @@ func hostPort(host string, port int) string {
 
 // connectionOf decodes and checks the configuration of an administrator.
 func connectionOf(s rotation.Secret) (ConnectionConfig, error) {
-	c, err := decode[ConnectionSettings](s.Config)
+	c, err := input.Decode[ConnectionSettings](s.Config)
 	if err != nil {
 		return c.ConnectionConfig, err
 	}

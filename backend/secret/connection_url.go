@@ -5,6 +5,9 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/input"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
 // userTemplate is the only user information that a connection URL may have. The
@@ -17,16 +20,16 @@ var queryParameter = regexp.MustCompile(`^[a-z_]{1,32}$`)
 // parseURL reads a connection URL. Its errors never quote the URL, because a
 // password written into it, in whatever malformed way, would be quoted too.
 func parseURL(raw string) (place, error) {
-	if err := checkPrintable("connection_url", raw, 4096); err != nil {
+	if err := input.CheckPrintable("connection_url", raw, 4096); err != nil {
 		return place{}, err
 	}
 	scheme, rest, ok := strings.Cut(raw, "://")
 	if !ok || (scheme != "postgresql" && scheme != "postgres") {
-		return place{}, invalid("connection_url", "does not begin with postgresql://; write postgresql://%s@host:5432/database", userTemplate)
+		return place{}, rotation.Invalid("connection_url", "does not begin with postgresql://; write postgresql://%s@host:5432/database", userTemplate)
 	}
 	rest = strings.TrimPrefix(rest, userTemplate+"@")
 	if strings.ContainsAny(rest, "@{}") {
-		return place{}, invalid("connection_url", "contains a user name or a password: write %s there, and give them in the fields username and password", userTemplate)
+		return place{}, rotation.Invalid("connection_url", "contains a user name or a password: write %s there, and give them in the fields username and password", userTemplate)
 	}
 	hosts, _, _ := strings.Cut(rest, "/")
 	several := strings.Contains(hosts, ",")
@@ -35,7 +38,7 @@ func parseURL(raw string) (place, error) {
 	}
 	u, err := url.Parse("postgresql://" + rest)
 	if err != nil || u.Fragment != "" {
-		return place{}, invalid("connection_url", "is malformed; write postgresql://%s@host:5432/database?sslmode=verify-full, with special characters of the database name percent-encoded", userTemplate)
+		return place{}, rotation.Invalid("connection_url", "is malformed; write postgresql://%s@host:5432/database?sslmode=verify-full, with special characters of the database name percent-encoded", userTemplate)
 	}
 	p := place{Host: hosts, Database: strings.TrimPrefix(u.Path, "/")}
 	if !several {
@@ -43,7 +46,7 @@ func parseURL(raw string) (place, error) {
 	}
 	if port := u.Port(); port != "" {
 		if p.Port, err = strconv.Atoi(port); err != nil || p.Port == 0 {
-			return place{}, invalid("connection_url", "has a port that is not within 1 and 65535")
+			return place{}, rotation.Invalid("connection_url", "has a port that is not within 1 and 65535")
 		}
 	}
 	return p, p.parseQuery(u.RawQuery)
@@ -54,7 +57,7 @@ func parseURL(raw string) (place, error) {
 func (p *place) parseQuery(raw string) error {
 	query, err := url.ParseQuery(raw)
 	if err != nil {
-		return invalid("connection_url", "has a malformed query: write ?sslmode=verify-full")
+		return rotation.Invalid("connection_url", "has a malformed query: write ?sslmode=verify-full")
 	}
 	for key, values := range query {
 		known := map[string]*string{"sslmode": &p.SSLMode, "target_session_attrs": &p.TargetSessionAttrs}[key]
@@ -62,15 +65,15 @@ func (p *place) parseQuery(raw string) error {
 		case known != nil && len(values) == 1 && values[0] != "":
 			*known = values[0]
 		case known != nil:
-			return invalid("connection_url", "must give %s one value, once", key)
+			return rotation.Invalid("connection_url", "must give %s one value, once", key)
 		case key == "connect_timeout":
-			return invalid("connection_url", "has connect_timeout: give it in the field connect_timeout")
+			return rotation.Invalid("connection_url", "has connect_timeout: give it in the field connect_timeout")
 		case strings.HasPrefix(key, "ssl"):
-			return invalid("connection_url", "has a TLS parameter other than sslmode: give PEM text in the fields tls_ca, tls_certificate and tls_key")
+			return rotation.Invalid("connection_url", "has a TLS parameter other than sslmode: give PEM text in the fields tls_ca, tls_certificate and tls_key")
 		case queryParameter.MatchString(key):
-			return invalid("connection_url", "has the query parameter %q: only sslmode and target_session_attrs are known", key)
+			return rotation.Invalid("connection_url", "has the query parameter %q: only sslmode and target_session_attrs are known", key)
 		default:
-			return invalid("connection_url", "has an unknown query parameter: only sslmode and target_session_attrs are known")
+			return rotation.Invalid("connection_url", "has an unknown query parameter: only sslmode and target_session_attrs are known")
 		}
 	}
 	return nil

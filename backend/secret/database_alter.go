@@ -2,6 +2,7 @@ package secret
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -73,7 +74,7 @@ func (d *database) clear(ctx context.Context, c databaseSettings, username strin
 // asked once nobody else can change it.
 func (d *database) alterOn(ctx context.Context, conn *pgx.Conn, password string, c databaseSettings, l Login) error {
 	if conn.Config().User == l.Username {
-		return invalid("usernames", "%q is the administrator of connection %q: the engine would lock itself out; use another user", l.Username, c.Connection)
+		return rotation.Invalid("usernames", "%q is the administrator of connection %q: the engine would lock itself out; use another user", l.Username, c.Connection)
 	}
 	if len(c.rotation) == 0 {
 		return settingPassword(l, d.postgres.hold(ctx, conn, c.Connection, l.Username, alterRole(l.Username, password), l.Password, password))
@@ -127,7 +128,11 @@ func removePassword(username string) string {
 }
 
 // randomPassword is one that nobody knows.
-func randomPassword() string { return base64.StdEncoding.EncodeToString(randomBytes(32)) }
+func randomPassword() string {
+	key := make([]byte, 32)
+	_, _ = rand.Read(key) // never fails
+	return base64.StdEncoding.EncodeToString(key)
+}
 
 // explain adds to a refused statement what the administrator lacks.
 func (d *database) explain(ctx context.Context, c databaseSettings, username string, cause error) error {

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/input"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
@@ -69,16 +70,16 @@ type databaseSettings struct {
 }
 
 func databaseConfig(config json.RawMessage) (databaseSettings, error) {
-	decoded, err := decode[DatabaseConfig](config)
+	decoded, err := input.Decode[DatabaseConfig](config)
 	c := databaseSettings{DatabaseConfig: decoded}
 	if err != nil {
 		return c, err
 	}
-	if err := checkPrintable("connection", c.Connection, 512); err != nil {
+	if err := input.CheckPrintable("connection", c.Connection, 512); err != nil {
 		return c, err
 	}
 	if c.PasswordPolicy != "" {
-		if err := checkPrintable("password_policy", c.PasswordPolicy, 512); err != nil {
+		if err := input.CheckPrintable("password_policy", c.PasswordPolicy, 512); err != nil {
 			return c, err
 		}
 	}
@@ -107,18 +108,18 @@ func (c *databaseSettings) checkUsers() error {
 			return err
 		}
 		if slices.Contains(c.Usernames[:i], username) {
-			return invalid("usernames", "names %q twice", username)
+			return rotation.Invalid("usernames", "names %q twice", username)
 		}
 	}
 	switch {
 	case c.RotationStrategy != SingleUser && c.RotationStrategy != AlternatingUsers:
-		return invalid("rotation_strategy", "%q is not known: use %s or %s", c.RotationStrategy, SingleUser, AlternatingUsers)
+		return rotation.Invalid("rotation_strategy", "%q is not known: use %s or %s", c.RotationStrategy, SingleUser, AlternatingUsers)
 	case len(c.Usernames) == 0:
-		return invalid("usernames", "is empty: name one user for %s, two for %s", SingleUser, AlternatingUsers)
+		return rotation.Invalid("usernames", "is empty: name one user for %s, two for %s", SingleUser, AlternatingUsers)
 	case c.RotationStrategy == SingleUser && len(c.Usernames) != 1:
-		return invalid("usernames", "names %d users, %s takes one: name one, or use %s with two", len(c.Usernames), SingleUser, AlternatingUsers)
+		return rotation.Invalid("usernames", "names %d users, %s takes one: name one, or use %s with two", len(c.Usernames), SingleUser, AlternatingUsers)
 	case c.RotationStrategy == AlternatingUsers && len(c.Usernames) != 2:
-		return invalid("usernames", "names %d users, %s takes two: name two, or use %s with one", len(c.Usernames), AlternatingUsers, SingleUser)
+		return rotation.Invalid("usernames", "names %d users, %s takes two: name two, or use %s with one", len(c.Usernames), AlternatingUsers, SingleUser)
 	}
 	return nil
 }
@@ -129,7 +130,7 @@ func (c *databaseSettings) checkVerification() error {
 	}
 	for i, sql := range c.VerificationStatements {
 		if keyword := firstKeyword(sql); controls[keyword] {
-			return invalid("verification_statements", "number %d begins with %s: they run in a transaction that is rolled back, leave it out", i+1, keyword)
+			return rotation.Invalid("verification_statements", "number %d begins with %s: they run in a transaction that is rolled back, leave it out", i+1, keyword)
 		}
 	}
 	return nil
@@ -144,23 +145,23 @@ func (c *databaseSettings) parseRotation() error {
 	for i, sql := range c.RotationStatements {
 		parsed, err := parseStatement(sql)
 		if err != nil {
-			return invalid(field, "number %d %v", i+1, err)
+			return rotation.Invalid(field, "number %d %v", i+1, err)
 		}
 		sets = sets || parsed.sets()
 		c.rotation = append(c.rotation, parsed)
 	}
 	if !sets {
-		return invalid(field, "never use {{password}}, so that no password would be set")
+		return rotation.Invalid(field, "never use {{password}}, so that no password would be set")
 	}
 	return nil
 }
 
 func checkStatements(field string, statements []string) error {
 	if len(statements) > maxStatements {
-		return invalid(field, "has %d statements, at most %d are taken", len(statements), maxStatements)
+		return rotation.Invalid(field, "has %d statements, at most %d are taken", len(statements), maxStatements)
 	}
 	for _, sql := range statements {
-		if err := checkText(field, strings.TrimSpace(sql), maxStatementBytes); err != nil {
+		if err := input.CheckText(field, strings.TrimSpace(sql), maxStatementBytes); err != nil {
 			return err
 		}
 	}
@@ -223,11 +224,11 @@ func (d *database) ValidateUpdate(old, updated json.RawMessage) error {
 	const fix = "cannot be changed: delete the secret and create it again, or create another one"
 	switch {
 	case before.Connection != after.Connection:
-		return invalid("connection", fix)
+		return rotation.Invalid("connection", fix)
 	case before.RotationStrategy != after.RotationStrategy:
-		return invalid("rotation_strategy", fix)
+		return rotation.Invalid("rotation_strategy", fix)
 	case !slices.Equal(before.Usernames, after.Usernames):
-		return invalid("usernames", fix)
+		return rotation.Invalid("usernames", fix)
 	}
 	return nil
 }

@@ -47,13 +47,13 @@ func (c DatabaseConfig) checkDrain() error {
 	switch c.end() {
 	case rotation.RetireAtEnd, rotation.WaitAtEnd, rotation.TerminateAtEnd:
 	default:
-		return invalid("on_overlap_end", "%q is not known: use %s, %s or %s", c.OnOverlapEnd, rotation.RetireAtEnd, rotation.WaitAtEnd, rotation.TerminateAtEnd)
+		return rotation.Invalid("on_overlap_end", "%q is not known: use %s, %s or %s", c.OnOverlapEnd, rotation.RetireAtEnd, rotation.WaitAtEnd, rotation.TerminateAtEnd)
 	}
 	switch timeout := c.drainTimeout(); {
 	case c.DrainTimeout != 0 && c.end() != rotation.WaitAtEnd:
-		return invalid("drain_timeout", "has no effect without on_overlap_end=%s: set that, or drain_timeout=0", rotation.WaitAtEnd)
+		return rotation.Invalid("drain_timeout", "has no effect without on_overlap_end=%s: set that, or drain_timeout=0", rotation.WaitAtEnd)
 	case timeout < time.Second || timeout > maxDrainTimeout:
-		return invalid("drain_timeout", "is %d seconds; it must be from 1 to %d", c.DrainTimeout, int(maxDrainTimeout.Seconds()))
+		return rotation.Invalid("drain_timeout", "is %d seconds; it must be from 1 to %d", c.DrainTimeout, int(maxDrainTimeout.Seconds()))
 	}
 	return nil
 }
@@ -192,7 +192,7 @@ func mayDrain(ctx context.Context, conn *pgx.Conn, c databaseSettings) error {
 	if err != nil || len(missing) == 0 {
 		return err
 	}
-	return invalid("on_overlap_end", "the administrator %q has no right to %s here%s", admin.name, c.needs(), preflight.SQL(missing...).Clause())
+	return rotation.Invalid("on_overlap_end", "the administrator %q has no right to %s here%s", admin.name, c.needs(), preflight.SQL(missing...).Clause())
 }
 
 // lacksForDrain returns the administrator, and the statements that it lacks for what

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
 // Address is one host of a connection.
@@ -34,7 +36,7 @@ func checkTarget(field, target string) error {
 	case "", targetReadWrite, targetPrimary:
 		return nil
 	}
-	return invalid(field, "target_session_attrs is not read-write or primary: passwords are changed on the primary; what applications that only read are told is said in application_parameters")
+	return rotation.Invalid(field, "target_session_attrs is not read-write or primary: passwords are changed on the primary; what applications that only read are told is said in application_parameters")
 }
 
 // parseHosts reads one host, or several separated by commas, as libpq does. Of several,
@@ -53,12 +55,12 @@ func parseHosts(field, text string, port int) ([]Address, error) {
 			return nil, err
 		}
 		if slices.Contains(all, a) {
-			return nil, invalid(field, "names a host twice: name each host once")
+			return nil, rotation.Invalid(field, "names a host twice: name each host once")
 		}
 		all = append(all, a)
 	}
 	if len(all) > maxHosts {
-		return nil, invalid(field, "names %d hosts; the limit is %d", len(all), maxHosts)
+		return nil, rotation.Invalid(field, "names %d hosts; the limit is %d", len(all), maxHosts)
 	}
 	return all, nil
 }
@@ -70,7 +72,7 @@ func parseAddress(field, text string, port int) (Address, error) {
 		host, own = text[:at], text[at+1:]
 		var err error
 		if port, err = strconv.Atoi(own); err != nil || port < 1 || port > 65535 {
-			return Address{}, invalid(field, "has a port that is not within 1 and 65535")
+			return Address{}, rotation.Invalid(field, "has a port that is not within 1 and 65535")
 		}
 	}
 	host, err := checkHost(field, host)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"maps"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/input"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
@@ -60,11 +61,11 @@ func (jwtType) Import(s rotation.Secret, supplied string) (rotation.Material, er
 	if !Symmetric(c.Algorithm) {
 		return importKey(c.Algorithm, c.KeyBits, supplied)
 	}
-	if err := checkText("secret", supplied, maxValue); err != nil {
+	if err := input.CheckText("secret", supplied, maxValue); err != nil {
 		return nil, err
 	}
 	if least := hmacKeyBytes[c.Algorithm]; len(supplied) < least {
-		return nil, invalid("secret", "has %d bytes, %s needs at least %d (RFC 7518 section 3.2): import a longer one, or let the engine make it", len(supplied), c.Algorithm, least)
+		return nil, rotation.Invalid("secret", "has %d bytes, %s needs at least %d (RFC 7518 section 3.2): import a longer one, or let the engine make it", len(supplied), c.Algorithm, least)
 	}
 	return hmacMaterial(c.Algorithm, supplied), nil
 }
@@ -103,7 +104,7 @@ func (t jwtType) Preflight(ctx context.Context, s rotation.Secret, v rotation.Ma
 // that it may leave the engine.
 func (jwtType) Fields(s rotation.Secret, v rotation.Material) (map[string]string, error) {
 	if Symmetric(v["algorithm"]) {
-		if _, err := content(v, "secret"); err != nil {
+		if _, err := v.Content("secret"); err != nil {
 			return nil, err
 		}
 		return map[string]string{"algorithm": v["algorithm"], "kid": v["kid"], "secret": v["secret"]}, nil

@@ -13,6 +13,8 @@ import (
 	"strings"
 
 	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
 // The algorithm and the size of keys where the configuration says nothing.
@@ -67,11 +69,11 @@ func isRSA(algorithm string) bool {
 func checkAlgorithm(algorithm string, bits int) error {
 	switch {
 	case !slices.Contains(Algorithms, algorithm):
-		return invalid("algorithm", "%q is not known: use %s", algorithm, strings.Join(Algorithms, ", "))
+		return rotation.Invalid("algorithm", "%q is not known: use %s", algorithm, strings.Join(Algorithms, ", "))
 	case bits != 0 && !isRSA(algorithm):
-		return invalid("key_bits", "is for RSA keys, and %s has none: leave it out, or set it to 0", algorithm)
+		return rotation.Invalid("key_bits", "is for RSA keys, and %s has none: leave it out, or set it to 0", algorithm)
 	case bits != 0 && !slices.Contains(keyBits, bits):
-		return invalid("key_bits", "%d is not one of 2048, 3072 and 4096", bits)
+		return rotation.Invalid("key_bits", "%d is not one of 2048, 3072 and 4096", bits)
 	}
 	return nil
 }

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
 // TokenRequest is what an application wants signed.
@@ -42,7 +44,7 @@ func (c JWTConfig) Claims(r TokenRequest) (claims map[string]any, expires time.T
 		}
 	}
 	if inherits(claims) {
-		return nil, expires, invalid("claims", "has __proto__, or prototype in constructor, which JavaScript takes for what objects inherit from: choose another name")
+		return nil, expires, rotation.Invalid("claims", "has __proto__, or prototype in constructor, which JavaScript takes for what objects inherit from: choose another name")
 	}
 	if err := c.fix(claims); err != nil {
 		return nil, expires, err
@@ -58,11 +60,11 @@ func (c JWTConfig) ttl(r TokenRequest) (time.Duration, error) {
 	longest := c.Lifetime(r.Overlap)
 	switch {
 	case r.TTL < 0:
-		return 0, invalid("ttl", "is negative")
+		return 0, rotation.Invalid("ttl", "is negative")
 	case r.TTL > r.Overlap:
-		return 0, invalid("ttl", "is %d seconds, longer than the overlap of %d seconds: the token would outlive its key", r.TTL/time.Second, r.Overlap/time.Second)
+		return 0, rotation.Invalid("ttl", "is %d seconds, longer than the overlap of %d seconds: the token would outlive its key", r.TTL/time.Second, r.Overlap/time.Second)
 	case r.TTL > longest:
-		return 0, invalid("ttl", "is %d seconds, and max_ttl is %d", r.TTL/time.Second, longest/time.Second)
+		return 0, rotation.Invalid("ttl", "is %d seconds, and max_ttl is %d", r.TTL/time.Second, longest/time.Second)
 	case r.TTL == 0:
 		return longest, nil
 	}
@@ -79,15 +81,15 @@ func (c JWTConfig) checkNamed(r TokenRequest) error {
 	for _, name := range names {
 		switch {
 		case name == "exp":
-			return invalid("claims", "exp follows from ttl: leave it out, and give ttl")
+			return rotation.Invalid("claims", "exp follows from ttl: leave it out, and give ttl")
 		case slices.Contains(setClaims, name):
-			return invalid("claims", "%s is set by the engine: leave it out", name)
+			return rotation.Invalid("claims", "%s is set by the engine: leave it out", name)
 		case alike(templated, name) != "":
-			return invalid("claims", "%+q is taken for %q, which is made from your identity by claims_template: leave it out", name, alike(templated, name))
+			return rotation.Invalid("claims", "%+q is taken for %q, which is made from your identity by claims_template: leave it out", name, alike(templated, name))
 		case alike(c.DeniedClaims, name) != "":
-			return invalid("claims", "%+q is taken for %q, which is one of denied_claims: leave it out", name, alike(c.DeniedClaims, name))
+			return rotation.Invalid("claims", "%+q is taken for %q, which is one of denied_claims: leave it out", name, alike(c.DeniedClaims, name))
 		case len(c.AllowedClaims) > 0 && !slices.Contains(c.AllowedClaims, name) && !c.fixes(name):
-			return invalid("claims", "%q is not one of allowed_claims: leave it out", name)
+			return rotation.Invalid("claims", "%q is not one of allowed_claims: leave it out", name)
 		}
 	}
 	return nil
@@ -104,13 +106,13 @@ func (c JWTConfig) fix(claims map[string]any) error {
 	for _, name := range []string{"iss", "sub"} {
 		if value, named := claims[name]; named {
 			if _, ok := value.(string); !ok {
-				return invalid("claims", "%s is not a string (RFC 7519 section 4.1)", name)
+				return rotation.Invalid("claims", "%s is not a string (RFC 7519 section 4.1)", name)
 			}
 		}
 	}
 	if c.Issuer != "" {
 		if value, named := claims["iss"]; named && value != c.Issuer {
-			return invalid("claims", "iss is another one than issuer %q: leave it out", c.Issuer)
+			return rotation.Invalid("claims", "iss is another one than issuer %q: leave it out", c.Issuer)
 		}
 		claims["iss"] = c.Issuer
 	}
@@ -132,11 +134,11 @@ func (c JWTConfig) fixAudience(claims map[string]any) error {
 	}
 	audience, ok := texts(value)
 	if !ok {
-		return invalid("claims", "aud is not a string or a list of strings (RFC 7519 section 4.1.3)")
+		return rotation.Invalid("claims", "aud is not a string or a list of strings (RFC 7519 section 4.1.3)")
 	}
 	for _, one := range audience {
 		if len(c.Audience) > 0 && !slices.Contains(c.Audience, one) {
-			return invalid("claims", "aud names another one than audience has: leave it out, or name some of %s", strings.Join(c.Audience, ", "))
+			return rotation.Invalid("claims", "aud names another one than audience has: leave it out, or name some of %s", strings.Join(c.Audience, ", "))
 		}
 	}
 	return nil
@@ -167,11 +169,11 @@ func (c JWTConfig) CheckIdentity(made map[string]any) error {
 	}
 	for _, name := range names {
 		if name == "iss" || name == "aud" || slices.Contains(setClaims, name) {
-			return invalid("claims_template", "makes %s, which the engine sets: leave it out", name)
+			return rotation.Invalid("claims_template", "makes %s, which the engine sets: leave it out", name)
 		}
 		for _, list := range [][]string{c.AllowedClaims, c.DeniedClaims} {
 			if other := alike(list, name); other != "" && !slices.Contains(list, name) {
-				return invalid("claims_template", "makes %+q, which libraries take for %+q of allowed_claims or denied_claims: write both the same", name, other)
+				return rotation.Invalid("claims_template", "makes %+q, which libraries take for %+q of allowed_claims or denied_claims: write both the same", name, other)
 			}
 		}
 	}
@@ -189,9 +191,9 @@ func DecodeClaims(field, text string) (map[string]any, error) {
 	}
 	switch {
 	case errors.Is(err, errTwice):
-		return nil, invalid(field, "has a name twice in one object: leave one of them out")
+		return nil, rotation.Invalid(field, "has a name twice in one object: leave one of them out")
 	case err != nil || claims == nil:
-		return nil, invalid(field, `is not one JSON object, such as {"sub":"orders"}`)
+		return nil, rotation.Invalid(field, `is not one JSON object, such as {"sub":"orders"}`)
 	}
 	return claims, nil
 }

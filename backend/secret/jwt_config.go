@@ -5,6 +5,9 @@ import (
 	"encoding/json"
 	"slices"
 	"time"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/input"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
 // JWTConfig configures a key that signs JSON Web Tokens, and what may be signed
@@ -75,7 +78,7 @@ func (jwtType) ImportField(config json.RawMessage, named func(string) bool) (str
 		right, wrong = wrong, right
 	}
 	if named(wrong) {
-		return "", invalid(wrong, "is not for keys of %s: give the key in %s, or set algorithm to the one of the key", c.Algorithm, right)
+		return "", rotation.Invalid(wrong, "is not for keys of %s: give the key in %s, or set algorithm to the one of the key", c.Algorithm, right)
 	}
 	return right, nil
 }
@@ -100,7 +103,7 @@ func (c JWTConfig) Lifetime(overlap time.Duration) time.Duration {
 
 // ReadJWTConfig returns a stored configuration with its defaults, checked.
 func ReadJWTConfig(config json.RawMessage) (JWTConfig, error) {
-	c, err := decode[JWTConfig](config)
+	c, err := input.Decode[JWTConfig](config)
 	if err != nil {
 		return c, err
 	}
@@ -120,24 +123,24 @@ func ReadJWTConfig(config json.RawMessage) (JWTConfig, error) {
 // checkLimits checks what restricts tokens.
 func (c JWTConfig) checkLimits() error {
 	if c.MaxTTL < 0 {
-		return invalid("max_ttl", "is %d seconds; it must be more than zero", c.MaxTTL)
+		return rotation.Invalid("max_ttl", "is %d seconds; it must be more than zero", c.MaxTTL)
 	}
 	if c.Issuer != "" {
-		if err := checkPrintable("issuer", c.Issuer, maxIssuer); err != nil {
+		if err := input.CheckPrintable("issuer", c.Issuer, maxIssuer); err != nil {
 			return err
 		}
 	}
 	for _, audience := range c.Audience {
-		if err := checkPrintable("audience", audience, maxIssuer); err != nil {
+		if err := input.CheckPrintable("audience", audience, maxIssuer); err != nil {
 			return err
 		}
 	}
 	for _, claim := range c.AllowedClaims {
 		if slices.Contains(setClaims, claim) {
-			return invalid("allowed_claims", "has %s, which the engine sets: leave it out", claim)
+			return rotation.Invalid("allowed_claims", "has %s, which the engine sets: leave it out", claim)
 		}
 		if slices.Contains(c.DeniedClaims, claim) {
-			return invalid("denied_claims", "has %q, which allowed_claims has too: leave it out of one", claim)
+			return rotation.Invalid("denied_claims", "has %q, which allowed_claims has too: leave it out of one", claim)
 		}
 	}
 	return nil
@@ -155,7 +158,7 @@ func (c JWTConfig) checkClaimNames() error {
 	}
 	for _, name := range c.AllowedClaims {
 		if denied := alike(c.DeniedClaims, name); denied != "" {
-			return invalid("denied_claims", "has %+q, which libraries take for %+q of allowed_claims: leave it out of one", denied, name)
+			return rotation.Invalid("denied_claims", "has %+q, which libraries take for %+q of allowed_claims: leave it out of one", denied, name)
 		}
 	}
 	return nil

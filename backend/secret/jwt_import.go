@@ -13,6 +13,7 @@ import (
 
 	"github.com/go-jose/go-jose/v4"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/input"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
@@ -23,7 +24,7 @@ const maxImport = 16 << 10
 // importKey takes a private key as PEM (PKCS #1, PKCS #8, SEC 1) or as JWK. A JWK
 // keeps its kid, because tokens that are in use name it.
 func importKey(algorithm string, bits int, text string) (rotation.Material, error) {
-	if err := checkText("private_key", text, maxImport); err != nil {
+	if err := input.CheckText("private_key", text, maxImport); err != nil {
 		return nil, err
 	}
 	read := readPEM
@@ -39,7 +40,7 @@ func importKey(algorithm string, bits int, text string) (rotation.Material, erro
 		return nil, err
 	}
 	if err := checkKey(signer.Public(), algorithm, bits); err != nil {
-		return nil, invalid("private_key", "%v: set algorithm and key_bits to what the key is for, or import another key", err)
+		return nil, rotation.Invalid("private_key", "%v: set algorithm and key_bits to what the key is for, or import another key", err)
 	}
 	return keyMaterial(algorithm, kid, signer)
 }
@@ -52,11 +53,11 @@ func readPEM(_, text string) (key any, kid string, err error) {
 	}
 	switch {
 	case block == nil:
-		return nil, "", invalid("private_key", "is neither PEM nor a JWK: give a private key as PKCS #8, PKCS #1 or SEC 1 in PEM, or as a JSON object by RFC 7517")
+		return nil, "", rotation.Invalid("private_key", "is neither PEM nor a JWK: give a private key as PKCS #8, PKCS #1 or SEC 1 in PEM, or as a JSON object by RFC 7517")
 	case len(bytes.TrimSpace(rest)) > 0:
-		return nil, "", invalid("private_key", "has more after the first key: give one private key alone")
+		return nil, "", rotation.Invalid("private_key", "has more after the first key: give one private key alone")
 	case block.Type == "ENCRYPTED PRIVATE KEY" || block.Headers["DEK-Info"] != "":
-		return nil, "", invalid("private_key", "is encrypted: decrypt it first, by openssl pkey -in FILE")
+		return nil, "", rotation.Invalid("private_key", "is encrypted: decrypt it first, by openssl pkey -in FILE")
 	}
 	switch block.Type {
 	case "PRIVATE KEY":
@@ -66,10 +67,10 @@ func readPEM(_, text string) (key any, kid string, err error) {
 	case "EC PRIVATE KEY":
 		key, err = x509.ParseECPrivateKey(block.Bytes)
 	default:
-		return nil, "", invalid("private_key", "is PEM of something else than a private key: give PRIVATE KEY, RSA PRIVATE KEY or EC PRIVATE KEY")
+		return nil, "", rotation.Invalid("private_key", "is PEM of something else than a private key: give PRIVATE KEY, RSA PRIVATE KEY or EC PRIVATE KEY")
 	}
 	if err != nil {
-		return nil, "", invalid("private_key", "is damaged, or a key of a kind that is not known")
+		return nil, "", rotation.Invalid("private_key", "is damaged, or a key of a kind that is not known")
 	}
 	return key, "", nil
 }
@@ -78,15 +79,15 @@ func readPEM(_, text string) (key any, kid string, err error) {
 func readJWK(algorithm, text string) (key any, kid string, err error) {
 	var jwk jose.JSONWebKey
 	if err := json.Unmarshal([]byte(text), &jwk); err != nil {
-		return nil, "", invalid("private_key", "is no JWK of one key that signs: give one JSON object by RFC 7517, with kty RSA, EC or OKP")
+		return nil, "", rotation.Invalid("private_key", "is no JWK of one key that signs: give one JSON object by RFC 7517, with kty RSA, EC or OKP")
 	}
 	switch {
 	case jwk.Algorithm != "" && AlgorithmName(jwk.Algorithm) != algorithm:
-		return nil, "", invalid("private_key", "names another alg than the algorithm %s: set algorithm to the one of the key", algorithm)
+		return nil, "", rotation.Invalid("private_key", "names another alg than the algorithm %s: set algorithm to the one of the key", algorithm)
 	case jwk.Use != "" && jwk.Use != "sig":
-		return nil, "", invalid("private_key", `is not for signing: its use must be "sig", or be left out`)
-	case jwk.KeyID != "" && checkPrintable("private_key", jwk.KeyID, 256) != nil:
-		return nil, "", invalid("private_key", "has a kid that is no line of at most 256 bytes")
+		return nil, "", rotation.Invalid("private_key", `is not for signing: its use must be "sig", or be left out`)
+	case jwk.KeyID != "" && input.CheckPrintable("private_key", jwk.KeyID, 256) != nil:
+		return nil, "", rotation.Invalid("private_key", "has a kid that is no line of at most 256 bytes")
 	}
 	return jwk.Key, jwk.KeyID, nil
 }
@@ -94,11 +95,11 @@ func readJWK(algorithm, text string) (key any, kid string, err error) {
 // sound returns the private key with a public part that was computed from it:
 // signing with one that does not match may disclose the private part.
 func sound(key any) (crypto.Signer, error) {
-	damaged := invalid("private_key", "is damaged: its parts do not belong together")
+	damaged := rotation.Invalid("private_key", "is damaged: its parts do not belong together")
 	switch key := key.(type) {
 	case *rsa.PrivateKey:
 		if len(key.Primes) != 2 {
-			return nil, invalid("private_key", "has %d primes: keys of two are taken", len(key.Primes))
+			return nil, rotation.Invalid("private_key", "has %d primes: keys of two are taken", len(key.Primes))
 		}
 		if key.Validate() != nil {
 			return nil, damaged
@@ -120,7 +121,7 @@ func sound(key any) (crypto.Signer, error) {
 		}
 		return key, nil
 	}
-	return nil, invalid("private_key", "is no private key that signs tokens: give one of RSA, P-256, P-384, P-521 or Ed25519, with its private part")
+	return nil, rotation.Invalid("private_key", "is no private key that signs tokens: give one of RSA, P-256, P-384, P-521 or Ed25519, with its private part")
 }
 
 // bitsOf is the size of an RSA key, and 0 for all others.

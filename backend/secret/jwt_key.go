@@ -2,6 +2,7 @@ package secret
 
 import (
 	"crypto"
+	"crypto/rand"
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/hex"
@@ -118,4 +119,11 @@ func parsePublic(text string) (crypto.PublicKey, error) {
 // jwk describes a key, private or public, as RFC 7517 has it.
 func (k *signingKey) jwk(key any) jose.JSONWebKey {
 	return jose.JSONWebKey{Key: key, KeyID: k.kid, Algorithm: k.algorithm, Use: "sig"}
+}
+
+// randomBytes returns n bytes of the system's random source, which never fails.
+func randomBytes(n int) []byte {
+	b := make([]byte, n)
+	_, _ = rand.Read(b)
+	return b
 }

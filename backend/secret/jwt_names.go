@@ -12,6 +12,8 @@ import (
 
 	"golang.org/x/text/cases"
 	"golang.org/x/text/unicode/norm"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
 // registeredClaims are those of RFC 7519 section 4.1, which libraries read from a
@@ -65,19 +67,19 @@ func variant(name string) string {
 // registered claim, and what nobody sees.
 func checkNames(field string, names []string) error {
 	if len(names) > maxClaims {
-		return invalid(field, "has %d names, at most %d are taken", len(names), maxClaims)
+		return rotation.Invalid(field, "has %d names, at most %d are taken", len(names), maxClaims)
 	}
 	known := map[string]string{}
 	for _, name := range names {
 		if !utf8.ValidString(name) || strings.ContainsRune(name, utf8.RuneError) || strings.ContainsFunc(name, isUnseen) {
-			return invalid(field, "has the name %+q, with characters that nobody sees: leave them out", name)
+			return rotation.Invalid(field, "has the name %+q, with characters that nobody sees: leave them out", name)
 		}
 		if meant := variant(name); meant != "" {
-			return invalid(field, "has the name %+q, which libraries take for %s: write %s, or choose another name", name, meant, meant)
+			return rotation.Invalid(field, "has the name %+q, which libraries take for %s: write %s, or choose another name", name, meant, meant)
 		}
 		folded := fold(name)
 		if other, has := known[folded]; has {
-			return invalid(field, "has the names %+q and %+q, which libraries take for the same: leave one of them out", other, name)
+			return rotation.Invalid(field, "has the names %+q and %+q, which libraries take for the same: leave one of them out", other, name)
 		}
 		known[folded] = name
 	}

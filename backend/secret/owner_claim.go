@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
 // anyone allows a transaction that no other node decides about.
@@ -58,7 +60,7 @@ func (p *Postgres) claim(ctx context.Context, conn *pgx.Conn, connection, userna
 	case refused == nil:
 		them = Owner{}
 	case !n.writable:
-		return Owner{}, invalid("take_over", "the administrator has no right to the comment on %q, which says who manages it: as a superuser of PostgreSQL, take the line that begins with %q out of it", username, strings.TrimSpace(ownerMark))
+		return Owner{}, rotation.Invalid("take_over", "the administrator has no right to the comment on %q, which says who manages it: as a superuser of PostgreSQL, take the line that begins with %q out of it", username, strings.TrimSpace(ownerMark))
 	}
 	return them, writeOwner(ctx, conn, n, us)
 }

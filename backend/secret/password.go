@@ -2,6 +2,7 @@ package secret
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/base64"
 	"fmt"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"github.com/xdg-go/scram"
 	"github.com/xdg-go/stringprep"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/input"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
@@ -28,7 +30,7 @@ const (
 // else 32 random bytes in base64, as openssl rand -base64 32 prints.
 func createPassword(ctx context.Context, passwords Passwords, policy string) (string, error) {
 	if policy == "" {
-		return base64.StdEncoding.EncodeToString(randomBytes(32)), ctx.Err()
+		return randomPassword(), ctx.Err()
 	}
 	password, err := passwords.Generate(ctx, policy)
 	if err != nil {
@@ -44,7 +46,7 @@ func createPassword(ctx context.Context, passwords Passwords, policy string) (st
 // applications may not agree on. Unlike PostgreSQL, which then hashes the bytes
 // as they are, it refuses what SASLprep (RFC 4013) prohibits.
 func checkPassword(field, password string) error {
-	if err := checkPrintable(field, password, maxPassword); err != nil {
+	if err := input.CheckPrintable(field, password, maxPassword); err != nil {
 		return err
 	}
 	// RFC 3454 lists the zero width space both as mapped to nothing and as a
@@ -55,7 +57,7 @@ func checkPassword(field, password string) error {
 	}
 	prepared, err := stringprep.SASLprep.Prepare(password)
 	if prohibited || (err != nil && !unassigned(password)) || (err == nil && prepared == "") {
-		return invalid(field, "contains characters that SASLprep (RFC 4013) prohibits, such as zero width or mixed right-to-left ones: drivers disagree about them, use others")
+		return rotation.Invalid(field, "contains characters that SASLprep (RFC 4013) prohibits, such as zero width or mixed right-to-left ones: drivers disagree about them, use others")
 	}
 	return nil
 }
@@ -88,7 +90,8 @@ func scramVerifier(password string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("make SCRAM verifier: %w", err)
 	}
-	salt := randomBytes(scramSalt)
+	salt := make([]byte, scramSalt)
+	_, _ = rand.Read(salt) // never fails
 	keys, err := client.GetStoredCredentialsWithError(scram.KeyFactors{Salt: string(salt), Iters: scramIterations})
 	if err != nil {
 		return "", fmt.Errorf("make SCRAM verifier: %w", err)
@@ -100,11 +103,11 @@ func scramVerifier(password string) (string, error) {
 // checkName refuses what cannot be the name of a PostgreSQL role or database.
 // Anything else can, quotes and semicolons included.
 func checkName(field, name string) error {
-	if err := checkText(field, name, maxName); err != nil {
+	if err := input.CheckText(field, name, maxName); err != nil {
 		return fmt.Errorf("%w; PostgreSQL names have 1 to %d bytes", err, maxName)
 	}
 	if strings.ContainsFunc(name, unicode.IsControl) {
-		return invalid(field, "contains a control character")
+		return rotation.Invalid(field, "contains a control character")
 	}
 	return nil
 }
@@ -116,10 +119,10 @@ func databaseMaterial(username, password string) rotation.Material {
 
 // loginOf returns the login that a material stands for.
 func loginOf(v rotation.Material) (Login, error) {
-	username, err := content(v, "username")
+	username, err := v.Content("username")
 	if err != nil {
 		return Login{}, err
 	}
-	password, err := content(v, "password")
+	password, err := v.Content("password")
 	return Login{Username: username, Password: password}, err
 }

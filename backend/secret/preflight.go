@@ -90,7 +90,7 @@ func (d *database) tryCurrent(ctx context.Context, c databaseSettings, s rotatio
 	}
 	err = d.tryOut(ctx, c, l, c.VerificationStatements)
 	if errors.Is(err, rotation.ErrRefused) && !loginRefused(err) {
-		return invalid("verification_statements", "the current login cannot %v", err)
+		return rotation.Invalid("verification_statements", "the current login cannot %v", err)
 	}
 	if loginRefused(err) {
 		found.Expect(false, "database.current", preflight.Warning, preflight.Fix{}, "the current password of %q does not work (%v): somebody else changed it", l.Username, err)

@@ -7,6 +7,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/input"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
@@ -78,7 +79,7 @@ func (t random) Create(ctx context.Context, s rotation.Secret) (rotation.Materia
 	if err != nil {
 		return nil, fmt.Errorf("generate value by password policy %q: %w", c.PasswordPolicy, err)
 	}
-	if err := checkText("password_policy", value, maxValue); err != nil {
+	if err := input.CheckText("password_policy", value, maxValue); err != nil {
 		return nil, fmt.Errorf("use what password policy %q made: %w", c.PasswordPolicy, err)
 	}
 	return rotation.Material{"value": value}, nil
@@ -86,7 +87,7 @@ func (t random) Create(ctx context.Context, s rotation.Secret) (rotation.Materia
 
 // Import takes any text of 1 byte to 64 KiB without NUL, also of several lines.
 func (random) Import(_ rotation.Secret, supplied string) (rotation.Material, error) {
-	if err := checkText("value", supplied, maxValue); err != nil {
+	if err := input.CheckText("value", supplied, maxValue); err != nil {
 		return nil, err
 	}
 	return rotation.Material{"value": supplied}, nil
@@ -95,7 +96,7 @@ func (random) Import(_ rotation.Secret, supplied string) (rotation.Material, err
 // Test checks that there is something an application can be given: what it is
 // for is not known here.
 func (random) Test(ctx context.Context, _ rotation.Secret, v rotation.Material) error {
-	if err := checkText("value", v["value"], maxValue); err != nil {
+	if err := input.CheckText("value", v["value"], maxValue); err != nil {
 		return fmt.Errorf("%w: %w", rotation.ErrRefused, err)
 	}
 	return ctx.Err()
@@ -108,7 +109,7 @@ func (t random) Preflight(ctx context.Context, s rotation.Secret, v rotation.Mat
 
 // Fields implements Type.
 func (random) Fields(_ rotation.Secret, v rotation.Material) (map[string]string, error) {
-	value, err := content(v, "value")
+	value, err := v.Content("value")
 	if err != nil {
 		return nil, err
 	}
@@ -131,15 +132,15 @@ func (t random) Verify(ctx context.Context, s rotation.Secret) ([]string, error)
 
 // randomConfig returns the configuration with its defaults.
 func randomConfig(config json.RawMessage) (RandomConfig, error) {
-	c, err := decode[RandomConfig](config)
+	c, err := input.Decode[RandomConfig](config)
 	if err != nil {
 		return c, err
 	}
 	if c.PasswordPolicy != "" {
 		if c.Length != 0 || c.Charset != "" {
-			return c, invalid("password_policy", "excludes length and charset: leave these out, or the policy")
+			return c, rotation.Invalid("password_policy", "excludes length and charset: leave these out, or the policy")
 		}
-		return c, checkPrintable("password_policy", c.PasswordPolicy, 512)
+		return c, input.CheckPrintable("password_policy", c.PasswordPolicy, 512)
 	}
 	if c.Length == 0 {
 		c.Length = defaultRandomLength
@@ -148,7 +149,7 @@ func randomConfig(config json.RawMessage) (RandomConfig, error) {
 		c.Charset = base62
 	}
 	if c.Length < 1 || c.Length > maxRandomLength {
-		return c, invalid("length", "%d is not within 1 and %d", c.Length, maxRandomLength)
+		return c, rotation.Invalid("length", "%d is not within 1 and %d", c.Length, maxRandomLength)
 	}
 	return c, checkCharset(c.Charset, c.Length)
 }
@@ -156,22 +157,22 @@ func randomConfig(config json.RawMessage) (RandomConfig, error) {
 // checkCharset refuses repeated characters, which would be chosen more often
 // than others, and what can be guessed.
 func checkCharset(charset string, length int) error {
-	if err := checkText("charset", charset, 4096); err != nil {
+	if err := input.CheckText("charset", charset, 4096); err != nil {
 		return err
 	}
 	seen := make(map[rune]bool)
 	for _, c := range charset {
 		if !unicode.IsGraphic(c) || unicode.IsSpace(c) {
-			return invalid("charset", "contains a space or an unprintable character")
+			return rotation.Invalid("charset", "contains a space or an unprintable character")
 		}
 		if seen[c] {
-			return invalid("charset", "contains %q twice: give every character once", c)
+			return rotation.Invalid("charset", "contains %q twice: give every character once", c)
 		}
 		seen[c] = true
 	}
 	size := utf8.RuneCountInString(charset)
 	if bits := entropy(size, length); bits < leastEntropy {
-		return invalid("length", "%d of %d different characters give %.0f bits, at least %d are needed: give a longer length or charset", length, size, bits, leastEntropy)
+		return rotation.Invalid("length", "%d of %d different characters give %.0f bits, at least %d are needed: give a longer length or charset", length, size, bits, leastEntropy)
 	}
 	return nil
 }

@@ -2,6 +2,8 @@ package secret
 
 import (
 	"encoding/json"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/input"
 )
 
 // Kind is what a field of a request holds.
@@ -56,7 +58,7 @@ type ShownOnce interface {
 // rewritten returns a configuration as C is stored, after settle has put in the defaults
 // that are.
 func rewritten[C any](config json.RawMessage, settle func(*C)) (json.RawMessage, error) {
-	c, err := decode[C](config)
+	c, err := input.Decode[C](config)
 	if err != nil {
 		return nil, err
 	}

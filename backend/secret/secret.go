@@ -23,6 +23,10 @@ const (
 	StagePrevious = "previous"
 )
 
+// maxValue is the size in bytes above which no value is taken: Vault limits a
+// storage entry to 1 MiB, and a role keeps three values of each secret in one.
+const maxValue = 64 << 10
+
 // Type is one type of secret that roles can have.
 type Type interface {
 	Values

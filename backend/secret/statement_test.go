@@ -3,6 +3,8 @@ package secret
 import (
 	"strings"
 	"testing"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/input"
 )
 
 const (
@@ -69,7 +71,7 @@ func FuzzStatement(f *testing.F) {
 		f.Add(seed, hostile, verifier)
 	}
 	f.Fuzz(func(t *testing.T, sql, username, password string) {
-		if checkText("", sql, maxStatementBytes) != nil || checkName("", username) != nil || checkText("", password, 1024) != nil {
+		if input.CheckText("", sql, maxStatementBytes) != nil || checkName("", username) != nil || input.CheckText("", password, 1024) != nil {
 			return
 		}
 		s, err := parseStatement(sql)

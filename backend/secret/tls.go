@@ -6,6 +6,8 @@ import (
 	"encoding/pem"
 	"errors"
 	"strings"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
 // tlsConfig returns nil for sslmode disable. Nothing is read from files or the
@@ -13,7 +15,7 @@ import (
 func (c ConnectionConfig) tlsConfig(e Endpoint) (*tls.Config, error) {
 	if e.SSLMode == "disable" {
 		if c.TLSCA+c.TLSCertificate+c.TLSKey+c.TLSServerName != "" {
-			return nil, invalid("sslmode", "disable leaves the tls_ fields without effect: leave them out, or use sslmode=verify-full")
+			return nil, rotation.Invalid("sslmode", "disable leaves the tls_ fields without effect: leave them out, or use sslmode=verify-full")
 		}
 		return nil, nil
 	}
@@ -49,11 +51,11 @@ func parseCA(text string) (*x509.CertPool, error) {
 	for strings.TrimSpace(string(rest)) != "" {
 		var block *pem.Block
 		if block, rest = pem.Decode(rest); block == nil || block.Type != "CERTIFICATE" {
-			return nil, invalid("tls_ca", "is not a sequence of PEM blocks of type CERTIFICATE: give the text of the file, for example with tls_ca=@ca.pem")
+			return nil, rotation.Invalid("tls_ca", "is not a sequence of PEM blocks of type CERTIFICATE: give the text of the file, for example with tls_ca=@ca.pem")
 		}
 		certificate, err := x509.ParseCertificate(block.Bytes)
 		if err != nil {
-			return nil, invalid("tls_ca", "has a PEM block that is no valid certificate")
+			return nil, rotation.Invalid("tls_ca", "has a PEM block that is no valid certificate")
 		}
 		pool.AddCert(certificate)
 	}
@@ -65,11 +67,11 @@ func parseKeyPair(certificate, key string) ([]tls.Certificate, error) {
 		return nil, nil
 	}
 	if certificate == "" || key == "" {
-		return nil, invalid("tls_certificate", "and tls_key go together: give both or none")
+		return nil, rotation.Invalid("tls_certificate", "and tls_key go together: give both or none")
 	}
 	pair, err := tls.X509KeyPair([]byte(certificate), []byte(key))
 	if err != nil {
-		return nil, invalid("tls_certificate", "and tls_key are not a PEM certificate and its private key")
+		return nil, rotation.Invalid("tls_certificate", "and tls_key are not a PEM certificate and its private key")
 	}
 	return []tls.Certificate{pair}, nil
 }

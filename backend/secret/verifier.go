@@ -28,7 +28,7 @@ func (c ConnectionConfig) withVerifier(v rotation.Material) (rotation.Material, 
 // given is what the server is given as the password of v.
 func (s server) given(v rotation.Material) (string, error) {
 	if s.config.PasswordAuthentication == AuthenticatePassword {
-		return content(v, "password")
+		return v.Content("password")
 	}
 	whole, err := s.config.withVerifier(v)
 	return whole[verifierField], err

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/input"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
@@ -144,7 +145,7 @@ func (c ConnectionSettings) Way() (Way, error) {
 		return Way{}, err
 	}
 	if c.ApplicationPort != 0 && (c.ApplicationPort < 1 || c.ApplicationPort > 65535) {
-		return Way{}, invalid("application_port", "%d is not within 1 and 65535", c.ApplicationPort)
+		return Way{}, rotation.Invalid("application_port", "%d is not within 1 and 65535", c.ApplicationPort)
 	}
 	addresses, err := c.applicationAddresses(e)
 	if err != nil {
@@ -191,9 +192,9 @@ func (w Way) with(parameters map[string]string) (Way, error) {
 		value := parameters[name]
 		switch {
 		case !parameterName.MatchString(name):
-			return Way{}, invalid(field, "names a parameter that libpq cannot have; write for example target_session_attrs=read-write")
+			return Way{}, rotation.Invalid(field, "names a parameter that libpq cannot have; write for example target_session_attrs=read-write")
 		case ownParameters[name] != "":
-			return Way{}, invalid(field, "%s is not for applications to be told here: %s", name, ownParameters[name])
+			return Way{}, rotation.Invalid(field, "%s is not for applications to be told here: %s", name, ownParameters[name])
 		case name == "sslmode":
 			if err := checkSSLMode(field, value); err != nil {
 				return Way{}, err
@@ -201,7 +202,7 @@ func (w Way) with(parameters map[string]string) (Way, error) {
 			w.SSLMode = value
 			continue
 		}
-		if err := checkPrintable(field, value, 1024); err != nil {
+		if err := input.CheckPrintable(field, value, 1024); err != nil {
 			return Way{}, err
 		}
 		if w.Parameters == nil {
