@@ -29,6 +29,7 @@ import (
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/metrics"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/notify"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/outbound"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/postgres"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/publish"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
@@ -55,7 +56,7 @@ type backend struct {
 	drift     *drift.Detector
 	alerts    *notify.Alerts
 	metrics   *metrics.Metrics
-	postgres  *secret.Postgres
+	postgres  *postgres.Client
 	types     secretTypes
 	admin     secret.Values
 	fastPaths fastPaths
@@ -93,13 +94,13 @@ func Factory(ctx context.Context, conf *logical.BackendConfig) (logical.Backend,
 }
 
 // newBackend returns a backend whose secrets can have those types.
-func newBackend(now func() time.Time, types func(*secret.Postgres, secret.Passwords) map[string]secret.Type) *backend {
+func newBackend(now func() time.Time, types func(*postgres.Client, secret.Passwords) map[string]secret.Type) *backend {
 	b := &backend{now: now}
 	ctx, stop := context.WithCancel(context.Background())
 	b.stop = stop
-	b.postgres = secret.NewPostgres(
-		func(name string) (secret.Connection, error) { return b.connections.Connection(ctx, name) },
-		func(ctx context.Context, connection, username string) (secret.Owner, error) {
+	b.postgres = postgres.New(
+		func(name string) (postgres.Connection, error) { return b.connections.Connection(ctx, name) },
+		func(ctx context.Context, connection, username string) (postgres.Owner, error) {
 			return b.connections.OwnerOf(ctx, connection, username)
 		},
 	)

@@ -15,6 +15,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/testenv"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/postgres"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
@@ -49,7 +50,7 @@ type mount struct {
 	system  *logical.StaticSystemView
 	said    *transcript
 	// types are those that secrets can have.
-	types func(*secret.Postgres, secret.Passwords) map[string]secret.Type
+	types func(*postgres.Client, secret.Passwords) map[string]secret.Type
 }
 
 func newMount(t *testing.T) *mount {

@@ -13,6 +13,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/postgres"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/preflight"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
@@ -158,7 +159,7 @@ func (tokenFile) Fits(rotation.Secret, rotation.Material) bool { return false }
 // through all that can be done with a secret.
 func TestOwnType(t *testing.T) {
 	m := unbooted(t)
-	m.types = func(p *secret.Postgres, passwords secret.Passwords) map[string]secret.Type {
+	m.types = func(p *postgres.Client, passwords secret.Passwords) map[string]secret.Type {
 		types := secret.Types(p, passwords)
 		types["token_file"] = tokenFile{}
 		return types

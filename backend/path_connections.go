@@ -8,9 +8,9 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/connections"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/postgres"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
-	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
 )
 
 func (b *backend) pathConnections() *framework.Path {
@@ -97,8 +97,8 @@ func (b *backend) pathConnectionExists(ctx context.Context, _ *logical.Request, 
 // pathConnectionWrite corresponds to CREATE and UPDATE on connections/:name.
 func (b *backend) pathConnectionWrite(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 	warnings, err := b.connections.Write(ctx, d.Get("name").(string), connections.Write{
-		Settings: func(c *secret.ConnectionSettings) {
-			takeConnection(d, &c.ConnectionConfig)
+		Settings: func(c *postgres.Settings) {
+			takeConnection(d, &c.Config)
 			takeAccess(d, &c.Access)
 			takeApplication(d, &c.Application)
 		},
@@ -126,14 +126,14 @@ func takeAdminPolicy(d *framework.FieldData, p *rotation.Policy) error {
 }
 
 // takeAccess takes over the fields that say for whom the connection is.
-func takeAccess(d *framework.FieldData, a *secret.Access) {
+func takeAccess(d *framework.FieldData, a *postgres.Access) {
 	takeStrings(d, "allowed_roles", &a.AllowedRoles)
 	takeStrings(d, "allowed_usernames", &a.AllowedUsernames)
 	takeBool(d, "allow_rotation_statements", &a.AllowRotationStatements)
 }
 
 // takeApplication takes over the fields that say how applications reach the server.
-func takeApplication(d *framework.FieldData, a *secret.Application) {
+func takeApplication(d *framework.FieldData, a *postgres.Application) {
 	takeString(d, "application_host", &a.ApplicationHost)
 	takeNumber(d, "application_port", &a.ApplicationPort)
 	if v, ok := d.GetOk("application_parameters"); ok {
@@ -143,7 +143,7 @@ func takeApplication(d *framework.FieldData, a *secret.Application) {
 
 // takeConnection takes over the fields that say how to reach the server. Naming
 // a URL replaces the parts, and naming a part replaces the URL.
-func takeConnection(d *framework.FieldData, c *secret.ConnectionConfig) {
+func takeConnection(d *framework.FieldData, c *postgres.Config) {
 	_, byURL := d.GetOk("connection_url")
 	byParts := false
 	for name, target := range map[string]*string{"host": &c.Host, "database": &c.Database, "sslmode": &c.SSLMode, "target_session_attrs": &c.TargetSessionAttrs} {
@@ -185,14 +185,14 @@ func (b *backend) pathConnectionRead(ctx context.Context, _ *logical.Request, d 
 	}
 	s := r.Snapshot()
 	admin := s.Secrets[connections.Admin]
-	config, err := secret.ConnectionSettingsOf(admin)
+	config, err := postgres.SettingsOf(admin)
 	if err != nil {
 		return nil, err
 	}
 	return &logical.Response{Data: connectionData(s, config, b.rotationStatus(r))}, nil
 }
 
-func connectionData(s *rotation.Snapshot, settings secret.ConnectionSettings, status map[string]any) map[string]any {
+func connectionData(s *rotation.Snapshot, settings postgres.Settings, status map[string]any) map[string]any {
 	c := settings.WithDefaults()
 	data := map[string]any{
 		"username": s.Secrets[connections.Admin].Current.Material["username"], "tls_ca": c.TLSCA, "tls_certificate": c.TLSCertificate,

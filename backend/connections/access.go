@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/postgres"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
 )
@@ -17,7 +18,7 @@ func (c *Set) checkAllowed(ctx context.Context, role string, config secret.Datab
 	if err != nil {
 		return err
 	}
-	a := connection.Config.Access
+	a := connection.Settings.Access
 	if !a.AllowsRole(role) {
 		return rotation.Invalid("connection", "%q is not for role %s (allowed_roles); to allow it, an administrator of the mount runs: %s", config.Connection, role, c.allowing(config, "allowed_roles", a.AllowedRoles, role))
 	}
@@ -39,7 +40,7 @@ func (c *Set) allowing(config secret.DatabaseConfig, field string, names []strin
 // does not say so.
 func (c *Set) CheckStatements(ctx context.Context, config secret.DatabaseConfig) error {
 	connection, err := c.Connection(ctx, config.Connection)
-	if err != nil || len(config.RotationStatements) == 0 || connection.Config.AllowRotationStatements {
+	if err != nil || len(config.RotationStatements) == 0 || connection.Settings.AllowRotationStatements {
 		return err
 	}
 	return rotation.Invalid("rotation_statements", "would run as the administrator of connection %q, which does not allow them (allow_rotation_statements); to allow them, an administrator of the mount runs: vault write %sconnections/%s allow_rotation_statements=true", config.Connection, c.ports.Mount(), config.Connection)
@@ -47,7 +48,7 @@ func (c *Set) CheckStatements(ctx context.Context, config secret.DatabaseConfig)
 
 // checkNarrowed refuses to leave a secret with a connection that is not for it. Of a
 // connection that never said whom it is for, the secrets that use it go on to.
-func checkNarrowed(a secret.Access, users []dependent) error {
+func checkNarrowed(a postgres.Access, users []dependent) error {
 	if a.Legacy() {
 		return nil
 	}
@@ -76,7 +77,7 @@ func (c *Set) LegacyAdvice(ctx context.Context, r *rotation.Role) string {
 		if err != nil {
 			continue
 		}
-		if connection, err := c.Connection(ctx, config.Connection); err == nil && connection.Config.Legacy() {
+		if connection, err := c.Connection(ctx, config.Connection); err == nil && connection.Settings.Legacy() {
 			return fmt.Sprintf("connection %s was made before it could say whom it is for: the secrets that use it go on to, and no others may. An administrator of the mount names them by writing allowed_roles=%s,… to connections/%s", config.Connection, r.Name, config.Connection)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/postgres"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
@@ -26,7 +27,7 @@ var errNotTold = errors.New("whether that is at the same server cannot be told")
 // are asked, and only where names are the same. The caller has reserved the users, so
 // that of two secrets that are created at a time, at least one finds the other. The server
 // is reached by way of at.
-func (c *Set) checkOtherAddresses(ctx context.Context, role, name string, config secret.DatabaseConfig, endpoint secret.Endpoint, at *secret.Postgres) error {
+func (c *Set) checkOtherAddresses(ctx context.Context, role, name string, config secret.DatabaseConfig, endpoint postgres.Endpoint, at *postgres.Client) error {
 	found, err := c.namesakes(ctx, role, name, config, endpoint)
 	if err != nil || len(found) == 0 {
 		return err
@@ -49,7 +50,7 @@ func (c *Set) checkOtherAddresses(ctx context.Context, role, name string, config
 
 // namesakes lists the owners of users with the names of those of a new secret, at
 // other addresses than its own.
-func (c *Set) namesakes(ctx context.Context, role, name string, config secret.DatabaseConfig, endpoint secret.Endpoint) ([]namesake, error) {
+func (c *Set) namesakes(ctx context.Context, role, name string, config secret.DatabaseConfig, endpoint postgres.Endpoint) ([]namesake, error) {
 	connections, err := c.ports.Roles.All(ctx, roles.ConnectionPrefix)
 	if err != nil {
 		return nil, fmt.Errorf("find out who the administrators are: %w", err)
@@ -86,9 +87,9 @@ func (c *Set) namesakes(ctx context.Context, role, name string, config secret.Da
 }
 
 // by reaches the server of a connection that is about to be stored.
-func (c *Set) by(d *draft) *secret.Postgres {
-	return secret.NewPostgres(func(string) (secret.Connection, error) {
-		return secret.Connection{Config: d.settings, Logins: []secret.Login{secret.LoginOf(d.value())}}, nil
+func (c *Set) by(d *draft) *postgres.Client {
+	return postgres.New(func(string) (postgres.Connection, error) {
+		return postgres.Connection{Settings: d.settings, Logins: []postgres.Login{postgres.LoginOf(d.value())}}, nil
 	}, c.OwnerOf)
 }
 
@@ -123,7 +124,7 @@ func (c *Set) checkMoved(ctx context.Context, r *rotation.Role, d *draft) error 
 
 // checkMovedUser refuses one secret whose users have another owner at the server that at
 // reaches.
-func (c *Set) checkMovedUser(ctx context.Context, user dependent, to secret.Endpoint, at *secret.Postgres) error {
+func (c *Set) checkMovedUser(ctx context.Context, user dependent, to postgres.Endpoint, at *postgres.Client) error {
 	own := managedUser{role: user.role.Name, secret: user.secret.Name}.manager()
 	for _, username := range user.config.Usernames {
 		c.mu.Lock()
@@ -139,7 +140,7 @@ func (c *Set) checkMovedUser(ctx context.Context, user dependent, to secret.Endp
 	if err := c.checkOtherAddresses(ctx, user.role.Name, user.secret.Name, user.config, to, at); err != nil && !errors.Is(err, errNotTold) {
 		return err
 	}
-	if _, err := at.Claim(ctx, user.config.Connection, user.config.Usernames, false); errors.Is(err, secret.ErrOwned) {
+	if _, err := at.Claim(ctx, user.config.Connection, user.config.Usernames, false); errors.Is(err, postgres.ErrOwned) {
 		return rotation.Invalid("host", "%v (nothing was stored)", err)
 	}
 	return nil

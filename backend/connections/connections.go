@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"sync"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/postgres"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
@@ -25,7 +26,7 @@ const (
 type Ports struct {
 	Roles    *roles.Registry
 	Store    Store
-	Postgres *secret.Postgres
+	Postgres *postgres.Client
 	// Admin is the driver of administrators.
 	Admin rotation.Driver
 	// Mount is the path of the mount, empty while it is not known.
@@ -71,40 +72,40 @@ func (c *Set) Find(ctx context.Context, name string) (*rotation.Role, error) {
 
 // Connection tells how to reach a server: the stored configuration, and the logins of
 // the administrator that may work now.
-func (c *Set) Connection(ctx context.Context, name string) (secret.Connection, error) {
+func (c *Set) Connection(ctx context.Context, name string) (postgres.Connection, error) {
 	admin, settings, err := c.admin(ctx, name)
 	if err != nil {
-		return secret.Connection{}, err
+		return postgres.Connection{}, err
 	}
-	logins := []secret.Login{secret.LoginOf(admin.Current)}
+	logins := []postgres.Login{postgres.LoginOf(admin.Current)}
 	if v := admin.Undecided(); v != nil {
-		logins = append(logins, secret.LoginOf(v))
+		logins = append(logins, postgres.LoginOf(v))
 	}
-	return secret.Connection{Config: settings, Logins: logins}, nil
+	return postgres.Connection{Settings: settings, Logins: logins}, nil
 }
 
 // admin returns the administrator of a connection, and its settings.
-func (c *Set) admin(ctx context.Context, name string) (*rotation.Secret, secret.ConnectionSettings, error) {
+func (c *Set) admin(ctx context.Context, name string) (*rotation.Secret, postgres.Settings, error) {
 	r, err := c.Find(ctx, name)
 	if err != nil {
-		return nil, secret.ConnectionSettings{}, err
+		return nil, postgres.Settings{}, err
 	}
 	admin := r.Snapshot().Secrets[Admin]
 	if admin == nil || admin.Current == nil {
-		return nil, secret.ConnectionSettings{}, errors.New("connection " + name + " has no administrator")
+		return nil, postgres.Settings{}, errors.New("connection " + name + " has no administrator")
 	}
-	settings, err := secret.ConnectionSettingsOf(admin)
+	settings, err := postgres.SettingsOf(admin)
 	return admin, settings, err
 }
 
 // Server returns the address of a connection and the name of its administrator.
-func (c *Set) Server(ctx context.Context, name string) (secret.Endpoint, string, error) {
+func (c *Set) Server(ctx context.Context, name string) (postgres.Endpoint, string, error) {
 	admin, settings, err := c.admin(ctx, name)
 	if err != nil {
-		return secret.Endpoint{}, "", err
+		return postgres.Endpoint{}, "", err
 	}
 	endpoint, err := settings.Endpoint()
-	return endpoint, secret.LoginOf(admin.Current).Username, err
+	return endpoint, postgres.LoginOf(admin.Current).Username, err
 }
 
 // Needed names the connections that the secrets of a role use.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/postgres"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
@@ -17,7 +18,7 @@ type draft struct {
 	// based is the version the draft was made from; another write in between
 	// must not be overwritten.
 	based    int
-	settings secret.ConnectionSettings
+	settings postgres.Settings
 	// moves says that applications are to be told another way, and regrants that the
 	// connection is for others than before.
 	moves, regrants bool
@@ -68,18 +69,18 @@ func (d *draft) value() *rotation.Value {
 }
 
 // storedSettings are those of an existing connection, nil if it is a new one.
-func storedSettings(s *rotation.Snapshot) (*secret.ConnectionSettings, error) {
+func storedSettings(s *rotation.Snapshot) (*postgres.Settings, error) {
 	admin := s.Secrets[Admin]
 	if admin == nil {
 		return nil, nil
 	}
-	settings, err := secret.ConnectionSettingsOf(admin)
+	settings, err := postgres.SettingsOf(admin)
 	return &settings, err
 }
 
 // draftSettings applies a write to the settings of a connection; stored is nil for a new
 // one.
-func (c *Set) draftSettings(ctx context.Context, r *rotation.Role, w Write, stored *secret.ConnectionSettings) (settings secret.ConnectionSettings, err error) {
+func (c *Set) draftSettings(ctx context.Context, r *rotation.Role, w Write, stored *postgres.Settings) (settings postgres.Settings, err error) {
 	if stored != nil {
 		settings = *stored
 	} else {
@@ -112,7 +113,7 @@ func waysOf(users []dependent) map[int]bool {
 	for _, user := range users {
 		for _, v := range []*rotation.Value{user.secret.Current, user.secret.Previous, user.secret.Undecided()} {
 			if v != nil {
-				ways[secret.WayOf(v.Material)] = true
+				ways[postgres.WayOf(v.Material)] = true
 			}
 		}
 	}
@@ -124,8 +125,8 @@ func waysOf(users []dependent) map[int]bool {
 // the way to the server cannot be changed while secrets use it, nor without
 // knowing the administrator's password. That method itself may be chosen for the server
 // at which the passwords were proven by SCRAM: some refuse any other.
-func (w Write) checkClearText(stored, changed secret.ConnectionSettings, users []dependent, damaged error) error {
-	if changed.PasswordAuthentication != secret.AuthenticatePassword || stored.SameServer(changed.ConnectionConfig) {
+func (w Write) checkClearText(stored, changed postgres.Settings, users []dependent, damaged error) error {
+	if changed.PasswordAuthentication != postgres.AuthenticatePassword || stored.SameServer(changed.Config) {
 		return nil
 	}
 	if w.Password == nil {
@@ -142,8 +143,8 @@ func (w Write) checkClearText(stored, changed secret.ConnectionSettings, users [
 
 // provenThere reports whether nothing but the method is changed, and all values have
 // been used where the connection leads.
-func provenThere(stored, changed secret.ConnectionSettings, users []dependent) bool {
-	method := changed.ConnectionConfig
+func provenThere(stored, changed postgres.Settings, users []dependent) bool {
+	method := changed.Config
 	method.PasswordAuthentication = stored.PasswordAuthentication
 	elsewhere := waysOf(users)
 	delete(elsewhere, stored.WayNumber)
@@ -174,7 +175,7 @@ func (w Write) takeAdmin(admin *rotation.Secret) error {
 	if err != nil {
 		return err
 	}
-	if !secret.SameLogin(material, current) {
+	if !postgres.SameLogin(material, current) {
 		admin.Pending = &rotation.Value{Material: material}
 	}
 	return nil

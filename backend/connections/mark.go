@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/postgres"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
@@ -52,13 +53,13 @@ func (c *Set) mountID(ctx context.Context) (string, error) {
 	return stored.ID, nil
 }
 
-// OwnerOf implements secret.Owners.
-func (c *Set) OwnerOf(ctx context.Context, connection, username string) (secret.Owner, error) {
+// OwnerOf implements postgres.Owners.
+func (c *Set) OwnerOf(ctx context.Context, connection, username string) (postgres.Owner, error) {
 	id, err := c.mountID(ctx)
 	if err != nil {
-		return secret.Owner{}, err
+		return postgres.Owner{}, err
 	}
-	owner := secret.Owner{Mount: id, Path: c.ports.Mount()}
+	owner := postgres.Owner{Mount: id, Path: c.ports.Mount()}
 	managed, err := c.Managed.named(username)
 	if err != nil {
 		return owner, fmt.Errorf("find out which secret manages %q: %w", username, err)
@@ -80,7 +81,7 @@ func (c *Set) OwnerOf(ctx context.Context, connection, username string) (secret.
 func (c *Set) Claim(ctx context.Context, config secret.DatabaseConfig) error {
 	_, err := c.ports.Postgres.Claim(ctx, config.Connection, config.Usernames, false)
 	switch {
-	case errors.Is(err, secret.ErrOwned):
+	case errors.Is(err, postgres.ErrOwned):
 		return rotation.Invalid("usernames", "%v (nothing was changed)", err)
 	case err != nil:
 		return unchanged(err)
@@ -100,7 +101,7 @@ func (c *Set) Release(ctx context.Context, role string, s *rotation.Secret) []st
 	ctx, cancel := context.WithTimeout(ctx, releaseTime)
 	defer cancel()
 	config, err := secret.DatabaseConfigOf(s)
-	var owner secret.Owner
+	var owner postgres.Owner
 	if err == nil {
 		owner.Role, owner.Secret = role, s.Name
 		owner.Mount, err = c.mountID(ctx)
@@ -119,7 +120,7 @@ func (c *Set) Release(ctx context.Context, role string, s *rotation.Secret) []st
 func (c *Set) takeOver(ctx context.Context, name string, d *draft, usernames []string) (issues []string, err error) {
 	for _, username := range usernames {
 		switch {
-		case username == secret.LoginOf(d.value()).Username:
+		case username == postgres.LoginOf(d.value()).Username:
 			return nil, rotation.Invalid("take_over", "%q is the administrator of the connection", username)
 		case !d.settings.AllowsUser(username):
 			return nil, rotation.Invalid("take_over", "%q is none of the users that the connection is for (allowed_usernames)", username)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/postgres"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
@@ -16,7 +17,7 @@ import (
 // is managed or reserved. A server may have more addresses than are known here: see
 // checkOtherAddresses.
 type account struct {
-	address  secret.Address
+	address  postgres.Address
 	username string
 }
 
@@ -41,7 +42,7 @@ func (c *Set) Reserve(ctx context.Context, role, name string, config secret.Data
 }
 
 // reserveAll reserves the users of a secret at the address of its connection.
-func (c *Set) reserveAll(ctx context.Context, role, name string, config secret.DatabaseConfig, endpoint secret.Endpoint) error {
+func (c *Set) reserveAll(ctx context.Context, role, name string, config secret.DatabaseConfig, endpoint postgres.Endpoint) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err := c.checkAllowed(ctx, role, config); err != nil {
@@ -65,7 +66,7 @@ func (c *Set) reserveAll(ctx context.Context, role, name string, config secret.D
 	return nil
 }
 
-func (c *Set) release(endpoint secret.Endpoint, usernames []string) {
+func (c *Set) release(endpoint postgres.Endpoint, usernames []string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, username := range usernames {
@@ -76,7 +77,7 @@ func (c *Set) release(endpoint secret.Endpoint, usernames []string) {
 }
 
 // reservedAt lists who is creating a secret at a server. The caller holds mu.
-func (c *Set) reservedAt(e secret.Endpoint) []string {
+func (c *Set) reservedAt(e postgres.Endpoint) []string {
 	var owners []string
 	for account, user := range c.reserved {
 		if slices.Contains(e.Addresses, account.address) && !slices.Contains(owners, user.manager()) {
@@ -88,7 +89,7 @@ func (c *Set) reservedAt(e secret.Endpoint) []string {
 
 // owner says who owns a user of a server, administrators included; nobody is "".
 // The caller holds mu.
-func (c *Set) owner(ctx context.Context, e secret.Endpoint, username string) (string, error) {
+func (c *Set) owner(ctx context.Context, e postgres.Endpoint, username string) (string, error) {
 	connections, err := c.ports.Roles.All(ctx, roles.ConnectionPrefix)
 	if err != nil {
 		return "", fmt.Errorf("find out who the administrators are: %w", err)
@@ -103,7 +104,7 @@ func (c *Set) owner(ctx context.Context, e secret.Endpoint, username string) (st
 
 // manager says which secret manages a user of a server, or is about to. What is damaged
 // might manage any user: if nobody else does, that is an error of roles.ErrDamaged.
-func (c *Set) manager(ctx context.Context, e secret.Endpoint, username string) (string, error) {
+func (c *Set) manager(ctx context.Context, e postgres.Endpoint, username string) (string, error) {
 	var damaged error
 	if !c.ports.Roles.Complete() {
 		var err error
@@ -139,7 +140,7 @@ func (c *Set) manager(ctx context.Context, e secret.Endpoint, username string) (
 // of the two would lock out the other. A damaged role does not keep connections from
 // being written, which may be what it takes to mend things.
 func (c *Set) CheckAdmin(ctx context.Context, admin rotation.Secret) error {
-	config, err := secret.ConnectionSettingsOf(&admin)
+	config, err := postgres.SettingsOf(&admin)
 	if err != nil {
 		return err
 	}
@@ -153,7 +154,7 @@ func (c *Set) CheckAdmin(ctx context.Context, admin rotation.Secret) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	username := secret.LoginOf(v).Username
+	username := postgres.LoginOf(v).Username
 	by, err := c.manager(ctx, endpoint, username)
 	if err != nil && !errors.Is(err, roles.ErrDamaged) {
 		return err

@@ -6,15 +6,15 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/postgres"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
-	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
 )
 
 // Write is a request to make or change a connection.
 type Write struct {
 	// Settings and Policy take over what the request names.
-	Settings func(*secret.ConnectionSettings)
+	Settings func(*postgres.Settings)
 	Policy   func(*rotation.Policy) error
 	// Username and Password are nil unless the request names them.
 	Username, Password *string

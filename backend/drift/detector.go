@@ -15,6 +15,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/postgres"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
@@ -29,7 +30,7 @@ type Ports struct {
 	// Engine knows the targets of secrets.
 	Engine Engine
 	// Identity asks the server of a connection who it is.
-	Identity func(ctx context.Context, connection string) (secret.Identity, error)
+	Identity func(ctx context.Context, connection string) (postgres.Identity, error)
 	// Settings returns what the mount is configured to do.
 	Settings func(context.Context) (Settings, error)
 	// Loaded is closed when everything that is stored has been read once.
@@ -167,7 +168,7 @@ func (c *Detector) Check(ctx context.Context, one Login) (asked bool, err error)
 	}
 	refused, err := c.ports.Engine.Refused(ctx, *s)
 	if err != nil {
-		return errors.Is(err, secret.ErrUncertain), err // others may show which host is the primary
+		return errors.Is(err, postgres.ErrUncertain), err // others may show which host is the primary
 	}
 	after := one.Role.Snapshot()
 	now := after.Secrets[one.Secret]

@@ -7,9 +7,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/postgres"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
-	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
 )
 
 // TestSlowTries goes through the rounds of everything that is stored: each login is
@@ -196,11 +196,11 @@ func TestFirstAnswer(t *testing.T) {
 
 // TestAnotherServer says of which answers everything is tried again.
 func TestAnotherServer(t *testing.T) {
-	a, b := secret.Identity{System: "1", Timeline: "1"}, secret.Identity{System: "1", Timeline: "2"}
-	refused, unsure, silent := fmt.Errorf("%w", rotation.ErrRefused), fmt.Errorf("%w", secret.ErrUncertain), errors.New("silent")
+	a, b := postgres.Identity{System: "1", Timeline: "1"}, postgres.Identity{System: "1", Timeline: "2"}
+	refused, unsure, silent := fmt.Errorf("%w", rotation.ErrRefused), fmt.Errorf("%w", postgres.ErrUncertain), errors.New("silent")
 	w := &watch{}
 	for i, step := range []struct {
-		seen    secret.Identity
+		seen    postgres.Identity
 		err     error
 		another bool
 	}{

@@ -14,6 +14,7 @@ import (
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/connections"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/testenv"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/postgres"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
@@ -69,21 +70,23 @@ func (stored) Plan(context.Context, *rotation.Role, rotation.Operation) ([]rotat
 type server struct {
 	*testing.T
 	stored   stored
-	admin    secret.Login
+	admin    postgres.Login
 	registry *roles.Registry
 	ports    Ports
 }
 
 func newServer(t *testing.T) *server {
 	t.Helper()
-	s := &server{T: t, stored: stored{}, admin: secret.Login{Username: unique("admin"), Password: "first-" + uuid.NewString()}}
+	s := &server{T: t, stored: stored{}, admin: postgres.Login{Username: unique("admin"), Password: "first-" + uuid.NewString()}}
 	s.sql("CREATE ROLE %s LOGIN CREATEROLE PASSWORD '%s'", s.admin.Username, s.admin.Password)
-	settings := secret.ConnectionSettings{ConnectionConfig: secret.ConnectionConfig{Host: shared.Host, Port: shared.Port, Database: "postgres", SSLMode: "disable"}}
-	postgres := secret.NewPostgres(
-		func(string) (secret.Connection, error) {
-			return secret.Connection{Config: settings, Logins: []secret.Login{s.admin}}, nil
+	settings := postgres.Settings{Config: postgres.Config{Host: shared.Host, Port: shared.Port, Database: "postgres", SSLMode: "disable"}}
+	postgres := postgres.New(
+		func(string) (postgres.Connection, error) {
+			return postgres.Connection{Settings: settings, Logins: []postgres.Login{s.admin}}, nil
 		},
-		func(context.Context, string, string) (secret.Owner, error) { return secret.Owner{Mount: "here"}, nil },
+		func(context.Context, string, string) (postgres.Owner, error) {
+			return postgres.Owner{Mount: "here"}, nil
+		},
 	)
 	t.Cleanup(postgres.Close)
 	managed := connections.New(connections.Ports{}).Managed
@@ -172,9 +175,9 @@ func (s *server) sql(format string, args ...any) {
 }
 
 // changed has the password of a role's current login changed by hand, and returns that.
-func (s *server) changed(r *rotation.Role) secret.Login {
+func (s *server) changed(r *rotation.Role) postgres.Login {
 	s.Helper()
-	login := secret.LoginOf(r.Snapshot().Secrets["db"].Current)
+	login := postgres.LoginOf(r.Snapshot().Secrets["db"].Current)
 	s.sql("ALTER ROLE %s PASSWORD 'changed-by-hand'", login.Username)
 	return login
 }

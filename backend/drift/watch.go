@@ -5,9 +5,9 @@ import (
 	"errors"
 	"time"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/postgres"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
-	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
 )
 
 // watch is what is known about the server that a connection leads to. When it is
@@ -18,7 +18,7 @@ type watch struct {
 	at     time.Time
 	asking bool
 	// seen is the server that answered last, nil before the first.
-	seen *secret.Identity
+	seen *postgres.Identity
 	// failing says that the latest question got no answer, refused that the login of the
 	// administrator was refused, or seems to be.
 	failing, refused, unsure bool
@@ -113,12 +113,12 @@ func (c *Detector) ask(ctx context.Context, name string, w *watch) {
 
 // learn takes in an answer, and reports whether it comes from another server than the
 // one before. With the first answer there is none to compare it with.
-func (w *watch) learn(seen secret.Identity, err error, now time.Time) (another bool) {
+func (w *watch) learn(seen postgres.Identity, err error, now time.Time) (another bool) {
 	switch {
 	case errors.Is(err, rotation.ErrRefused):
 		another, w.refused = !w.refused, true
 		w.at = now.Add(watchRefused)
-	case errors.Is(err, secret.ErrUncertain):
+	case errors.Is(err, postgres.ErrUncertain):
 		another = !w.unsure
 	case err != nil:
 		w.at = now.Add(watchSilent)
@@ -126,6 +126,6 @@ func (w *watch) learn(seen secret.Identity, err error, now time.Time) (another b
 		another = w.refused || w.seen != nil && *w.seen != seen
 		w.seen, w.refused = &seen, false
 	}
-	w.unsure = errors.Is(err, secret.ErrUncertain)
+	w.unsure = errors.Is(err, postgres.ErrUncertain)
 	return another
 }

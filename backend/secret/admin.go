@@ -7,7 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/smvm/vault-plugin-secrets-smvm/backend/preflight"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/postgres"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
@@ -17,34 +17,34 @@ var (
 )
 
 // admin is the type "connection": the administrator's own login, with the
-// ConnectionConfig itself as configuration. Its material is that of a database
+// postgres.Config itself as configuration. Its material is that of a database
 // secret. A role may always change its own password, so that nothing but the
 // login is needed; every login is a connection of its own, so that the pool can
 // be broken and this still works.
 type admin struct {
 	unpublished
-	postgres *Postgres
+	postgres *postgres.Client
 }
 
 // NewAdmin returns the type of a connection's administrator. Its Import does not
 // know the user name: see ImportAdmin.
-func NewAdmin(postgres *Postgres) Values { return &admin{postgres: postgres} }
+func NewAdmin(postgres *postgres.Client) Values { return &admin{postgres: postgres} }
 
 // ImportAdmin makes the material of an administrator whose password the operator
 // supplied. Its errors wrap rotation.ErrInvalid.
 func ImportAdmin(username, password string) (rotation.Material, error) {
-	if err := checkName("username", username); err != nil {
+	if err := postgres.CheckName("username", username); err != nil {
 		return nil, err
 	}
-	if err := checkPassword("password", password); err != nil {
+	if err := postgres.CheckPassword("password", password); err != nil {
 		return nil, err
 	}
-	return databaseMaterial(username, password), nil
+	return postgres.Material(username, password), nil
 }
 
 // Validate implements Type.
 func (*admin) Validate(config json.RawMessage) error {
-	_, err := connectionOf(rotation.Secret{Config: config})
+	_, err := postgres.ReadConfig(rotation.Secret{Config: config})
 	return err
 }
 
@@ -65,14 +65,14 @@ func (a *admin) Create(ctx context.Context, s rotation.Secret) (rotation.Materia
 	if s.Current == nil {
 		return nil, errNoCurrent
 	}
-	l, err := loginOf(s.Current.Material)
+	l, err := postgres.ReadLogin(s.Current.Material)
 	if err != nil {
 		return nil, err
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	return a.Complete(s, databaseMaterial(l.Username, randomPassword()))
+	return a.Complete(s, postgres.Material(l.Username, postgres.RandomPassword()))
 }
 
 // Set logs in with the current password and replaces it by v's. When the current
@@ -108,54 +108,18 @@ func (a *admin) replace(ctx context.Context, s rotation.Secret, from, to rotatio
 	if err != nil {
 		return err
 	}
-	old, err := loginOf(from)
+	old, err := postgres.ReadLogin(from)
 	if err != nil {
 		return err
 	}
-	err = at.changeOwn(ctx, old, to, commit(fence), look)
-	if !loginRefused(err) {
+	err = at.ChangeOwnPassword(ctx, old, to, postgres.Commit(fence), look)
+	if !postgres.LoginRefused(err) {
 		return err
 	}
-	if again := at.changeOwn(ctx, l, to, commit(fence), dontLook); !loginRefused(again) {
+	if again := at.ChangeOwnPassword(ctx, l, to, postgres.Commit(fence), dontLook); !postgres.LoginRefused(again) {
 		return again
 	}
-	return lostAdmin(old, err)
-}
-
-// lostAdmin adds to a refused login of the administrator what to do about it: the
-// engine has no other way in.
-func lostAdmin(l Login, err error) error {
-	if !passwordRefused(err) {
-		return err
-	}
-	how := ""
-	if command := preflight.SQL(preflight.SetPassword(l.Username)).String(); command != "" {
-		how = " (in psql: " + command + ")"
-	}
-	return fmt.Errorf("%w: the administrator's password was changed by hand, or Vault was restored from a snapshot that is older than it; as a superuser of PostgreSQL give it a new one%s, and write that to this connection, as its password", err, how)
-}
-
-// changeOwn logs in as from, looks, and sets that user's password to the one of v.
-func (s server) changeOwn(ctx context.Context, from Login, v rotation.Material, end ending, look func(context.Context, *pgx.Conn) error) error {
-	to, err := loginOf(v)
-	if err != nil {
-		return rotation.Unchanged(err)
-	}
-	password, err := s.given(v)
-	if err != nil {
-		return rotation.Unchanged(err)
-	}
-	conn, err := s.login(ctx, from)
-	if err != nil {
-		return rotation.Unchanged(err)
-	}
-	defer hangUp(ctx, conn)
-	return s.wantsClearText(within(ctx, conn, end, func() error {
-		if err := look(ctx, conn); err != nil {
-			return err
-		}
-		return settingPassword(to, execute(ctx, conn, alterRole(to.Username, password), to.Password, password))
-	}))
+	return postgres.LostAdministrator(old, err)
 }
 
 // Probe is Test: a login is all that is asked of an administrator.
@@ -170,8 +134,8 @@ func (a *admin) Test(ctx context.Context, s rotation.Secret, v rotation.Material
 	if err != nil {
 		return err
 	}
-	err = at.try(ctx, l)
-	if loginRefused(err) {
+	err = at.Try(ctx, l)
+	if postgres.LoginRefused(err) {
 		return fmt.Errorf("%w: %w", rotation.ErrRefused, err)
 	}
 	return err
@@ -185,7 +149,7 @@ func (a *admin) Undo(ctx context.Context, s rotation.Secret, fence rotation.Fenc
 		return nil
 	}
 	err := a.replace(ctx, s, s.Current.Material, s.Current.Material, fence, dontLook)
-	if !loginRefused(err) {
+	if !postgres.LoginRefused(err) {
 		return err
 	}
 	return a.replace(ctx, s, s.Pending.Material, s.Current.Material, fence, dontLook)
@@ -197,10 +161,10 @@ func (a *admin) Retire(ctx context.Context, s rotation.Secret, v rotation.Materi
 	if err != nil {
 		return err
 	}
-	if s.Current != nil && SameLogin(s.Current.Material, v) {
+	if s.Current != nil && postgres.SameLogin(s.Current.Material, v) {
 		return fmt.Errorf("retire password of %q: it is the current one", l.Username)
 	}
-	_, err = a.postgres.proveRefused(ctx, at, l, "the retired password")
+	_, err = a.postgres.ProveRefused(ctx, at, l, "the retired password")
 	return err
 }
 
@@ -217,25 +181,25 @@ func (a *admin) Preflight(ctx context.Context, s rotation.Secret, v rotation.Mat
 	if err != nil || s.Current == nil {
 		return nil, err
 	}
-	current, err := loginOf(s.Current.Material)
+	current, err := postgres.ReadLogin(s.Current.Material)
 	if err != nil {
 		return nil, err
 	}
-	if err := at.changeOwn(ctx, current, v, rollback, dontLook); err != nil {
+	if err := at.ChangeOwnPassword(ctx, current, v, postgres.Rollback, dontLook); err != nil {
 		return nil, err
 	}
-	return at.adminFindings(ctx, current)
+	return adminFindings(ctx, at, current)
 }
 
 // adminFindings warns of a login that is about to end.
-func (s server) adminFindings(ctx context.Context, l Login) ([]string, error) {
-	conn, err := s.login(ctx, l)
+func adminFindings(ctx context.Context, at postgres.Server, l postgres.Login) ([]string, error) {
+	conn, err := at.Login(ctx, l)
 	if err != nil {
 		return nil, err
 	}
-	defer hangUp(ctx, conn)
+	defer postgres.HangUp(ctx, conn)
 	var found report
-	err = within(ctx, conn, rollback, func() error {
+	err = postgres.Within(ctx, conn, postgres.Rollback, func() error {
 		self, err := inspectRole(ctx, conn, l.Username)
 		found.checkAdminExpiry(self, horizon{week, "within seven days"})
 		return err
@@ -273,15 +237,24 @@ func (a *admin) Verify(ctx context.Context, s rotation.Secret) ([]string, error)
 }
 
 // adminParts returns the server and the login that v stands for.
-func adminParts(s rotation.Secret, v rotation.Material) (server, Login, error) {
-	c, err := connectionOf(s)
+func adminParts(s rotation.Secret, v rotation.Material) (postgres.Server, postgres.Login, error) {
+	c, err := postgres.ReadConfig(s)
 	if err != nil {
-		return server{}, Login{}, err
+		return postgres.Server{}, postgres.Login{}, err
 	}
-	at, err := newServer(c)
+	at, err := postgres.NewServer(c)
 	if err != nil {
-		return server{}, Login{}, err
+		return postgres.Server{}, postgres.Login{}, err
 	}
-	l, err := loginOf(v)
-	return at.settled(), l, err
+	l, err := postgres.ReadLogin(v)
+	return at.Settled(), l, err
+}
+
+// Complete implements rotation.Completer.
+func (*admin) Complete(s rotation.Secret, v rotation.Material) (rotation.Material, error) {
+	c, err := postgres.ReadConfig(s)
+	if err != nil {
+		return nil, err
+	}
+	return c.WithVerifier(v)
 }

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/expect"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
@@ -61,7 +62,7 @@ func TestMatchAPIKey(t *testing.T) {
 func TestMatchImported(t *testing.T) {
 	s, now := keyring(t, `{"prefix":"sk"}`)
 	m, err := apiKey{}.Import(s, "sk_0123456789abcdefghijklmnopqrstuvwxyz")
-	must(t, err)
+	expect.OK(t, err)
 	s.Previous.Material = m
 	if got, err := MatchAPIKey(s, m["key"], now); got != s.Previous || err != nil {
 		t.Errorf("the imported key: %v, %v", got, err)
@@ -110,7 +111,7 @@ func TestMatchHashed(t *testing.T) {
 	key := s.Current.Material["key"]
 	s.Current.Material = apiKey{}.Conceal(s.Current.Material)
 	m, err := apiKey{}.Import(s, "sk-0123456789abcdef")
-	must(t, err)
+	expect.OK(t, err)
 	s.Previous.Material = m
 	for presented, want := range map[string]*rotation.Value{
 		key: s.Current, "sk-0123456789abcdef": s.Previous, s.Current.Material["sha256"]: nil, "": nil, key + "x": nil,
@@ -120,14 +121,14 @@ func TestMatchHashed(t *testing.T) {
 		}
 	}
 	fields, err := apiKey{}.Fields(s, m)
-	must(t, err)
+	expect.OK(t, err)
 	if len(m["key"]) > 0 || fields["key_sha256"] != m["sha256"] || len(fields) != 1 {
 		t.Errorf("creds answers %d fields", len(fields))
 	}
-	must(t, apiKey{}.Test(t.Context(), s, m))
+	expect.OK(t, apiKey{}.Test(t.Context(), s, m))
 	for _, damaged := range []string{"00", "zz", strings.Repeat("0", 66)} {
 		s.Current.Material = rotation.Material{"sha256": damaged}
-		wantRefused(t, apiKey{}.Test(t.Context(), s, s.Current.Material))
+		expect.Refused(t, apiKey{}.Test(t.Context(), s, s.Current.Material))
 		if got, _ := MatchAPIKey(s, "", now); got != nil {
 			t.Error("a damaged hash accepts a key")
 		}
@@ -136,6 +137,6 @@ func TestMatchHashed(t *testing.T) {
 
 func TestHashOnlyStays(t *testing.T) {
 	err := apiKey{}.ValidateUpdate([]byte(`{"hash_only":true}`), []byte(`{}`))
-	wantInvalid(t, err, "hash_only", "cannot be changed")
-	must(t, apiKey{}.ValidateUpdate([]byte(`{"hash_only":true}`), []byte(`{"hash_only":true,"length":50}`)))
+	expect.Invalid(t, err, "hash_only", "cannot be changed")
+	expect.OK(t, apiKey{}.ValidateUpdate([]byte(`{"hash_only":true}`), []byte(`{"hash_only":true,"length":50}`)))
 }

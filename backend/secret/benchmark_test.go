@@ -4,6 +4,8 @@ import (
 	"context"
 	"testing"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/expect"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/pgtest"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/testenv"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
@@ -13,8 +15,8 @@ func BenchmarkSet(b *testing.B) {
 	d, s := benchmarked(b)
 	for b.Loop() {
 		v, err := d.Create(context.Background(), s)
-		must(b, err)
-		must(b, d.Set(context.Background(), s, v, unfenced))
+		expect.OK(b, err)
+		expect.OK(b, d.Set(context.Background(), s, v, unfenced))
 	}
 }
 
@@ -22,29 +24,20 @@ func BenchmarkSet(b *testing.B) {
 func BenchmarkTest(b *testing.B) {
 	d, s := benchmarked(b)
 	v, err := d.Create(context.Background(), s)
-	must(b, err)
-	must(b, d.Set(context.Background(), s, v, unfenced))
+	expect.OK(b, err)
+	expect.OK(b, d.Set(context.Background(), s, v, unfenced))
 	for b.Loop() {
-		must(b, d.Test(context.Background(), s, v))
+		expect.OK(b, d.Test(context.Background(), s, v))
 	}
 }
 
 func benchmarked(b *testing.B) (*database, rotation.Secret) {
 	pg, err := testenv.StartPostgres(b.Context(), testenv.PostgresOptions{})
-	must(b, err)
-	b.Cleanup(func() { must(b, pg.Stop()) })
+	expect.OK(b, err)
+	b.Cleanup(func() { expect.OK(b, pg.Stop()) })
 	bench := newBench(b, pg)
 	b.ReportAllocs()
-	return bench.database(DatabaseConfig{Usernames: []string{bench.user(unique("app"))}})
-}
-
-// BenchmarkVerifier makes what PostgreSQL stores of a password.
-func BenchmarkVerifier(b *testing.B) {
-	b.ReportAllocs()
-	for b.Loop() {
-		_, err := scramVerifier("a password of some length")
-		must(b, err)
-	}
+	return bench.database(DatabaseConfig{Usernames: []string{bench.User(pgtest.Unique("app"))}})
 }
 
 // BenchmarkProveKey proves a key by use: tokens of it are accepted, forgeries are not.
@@ -54,9 +47,9 @@ func BenchmarkProveKey(b *testing.B) {
 			b.ReportAllocs()
 			s := secretOf(b, "jwt", JWTConfig{Algorithm: algorithm})
 			v, err := jwtType{}.Create(context.Background(), s)
-			must(b, err)
+			expect.OK(b, err)
 			for b.Loop() {
-				must(b, jwtType{}.Test(context.Background(), s, v))
+				expect.OK(b, jwtType{}.Test(context.Background(), s, v))
 			}
 		})
 	}

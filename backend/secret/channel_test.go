@@ -1,10 +1,14 @@
 package secret
 
 import (
+	"net/url"
 	"strings"
 	"testing"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/expect"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/pgtest"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/testenv"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/postgres"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
@@ -12,40 +16,40 @@ import (
 // engine says so, whatever language the server speaks, does not call it a refusal, and
 // goes through it only where the connection says that it may, as applications then do.
 func TestProxyThatEndsTLS(t *testing.T) {
-	b := newBench(t, shared)
-	port, ca := testenv.NewTLSProxy(t, shared)
-	through := func(c *ConnectionConfig) { c.Port, c.SSLMode, c.TLSCA = port, "verify-full", ca }
-	through(&b.connection.Config.ConnectionConfig)
-	d, s := b.database(DatabaseConfig{Usernames: []string{b.user(unique("app"))}})
+	b := newBench(t, pgtest.Shared)
+	port, ca := testenv.NewTLSProxy(t, pgtest.Shared)
+	through := func(c *postgres.Config) { c.Port, c.SSLMode, c.TLSCA = port, "verify-full", ca }
+	through(&b.Connection.Settings.Config)
+	d, s := b.database(DatabaseConfig{Usernames: []string{b.User(pgtest.Unique("app"))}})
 	v, err := d.Create(t.Context(), s)
-	must(t, err)
+	expect.OK(t, err)
 	for _, err := range []error{
-		b.server(through).try(t.Context(), b.admin),
-		b.postgres.look(t.Context(), "main", nothing),
+		b.Server(through).Try(t.Context(), b.Admin),
+		b.Postgres.Look(t.Context(), "main", nothing),
 		d.Set(t.Context(), s, v, unfenced),
 	} {
-		if err == nil || loginRefused(err) || !strings.Contains(err.Error(), "channel_binding=disable") || strings.Contains(err.Error(), "changed by hand") {
+		if err == nil || postgres.LoginRefused(err) || !strings.Contains(err.Error(), "channel_binding=disable") || strings.Contains(err.Error(), "changed by hand") {
 			t.Errorf("got %v, want the cause and the way out", err)
 		}
-		wantSecretFree(t, err.Error(), v, rotation.Material{"password": b.admin.Password})
+		expect.SecretFree(t, err.Error(), v, rotation.Material{"password": b.Admin.Password})
 	}
 
-	b.connection.Config.ChannelBinding = BindingDisabled
-	must(t, b.connection.Config.Validate())
-	must(t, d.Set(t.Context(), s, v, unfenced))
-	s.Current = b.value(v)
+	b.Connection.Settings.ChannelBinding = postgres.BindingDisabled
+	expect.OK(t, b.Connection.Settings.Validate())
+	expect.OK(t, d.Set(t.Context(), s, v, unfenced))
+	s.Current = b.Value(v)
 	if _, err := d.Verify(t.Context(), s); err != nil {
 		t.Error(err)
 	}
 	fields, err := d.Fields(s, v)
-	must(t, err)
+	expect.OK(t, err)
 	if !strings.Contains(fields["connection_string"], "channel_binding=disable") {
-		t.Errorf("an application could not go through the proxy with %q", strings.ReplaceAll(fields["connection_string"], encode(v["password"]), "…"))
+		t.Errorf("an application could not go through the proxy with %q", strings.ReplaceAll(fields["connection_string"], url.QueryEscape(v["password"]), "…"))
 	}
-	b.connection.Config.ApplicationHost = "elsewhere"
-	if way, err := b.connection.Config.Way(); err != nil || len(way.Parameters) > 0 {
+	b.Connection.Settings.ApplicationHost = "elsewhere"
+	if way, err := b.Connection.Settings.Way(); err != nil || len(way.Parameters) > 0 {
 		t.Errorf("got %v and %v, want no parameters for another way", way.Parameters, err)
 	}
-	b.connection.Config.ChannelBinding = "never"
-	wantInvalid(t, b.connection.Config.Validate(), "channel_binding", BindingPreferred, BindingDisabled)
+	b.Connection.Settings.ChannelBinding = "never"
+	expect.Invalid(t, b.Connection.Settings.Validate(), "channel_binding", postgres.BindingPreferred, postgres.BindingDisabled)
 }

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/expect"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
@@ -38,13 +39,13 @@ func TestConformance(t *testing.T) {
 
 // create makes a value, or takes a costly one that was made for another test.
 func (s *subject) create() rotation.Material {
-	s.t.Helper()
+	s.T.Helper()
 	if n := len(s.made); s.stock != nil && n < len(*s.stock) {
 		s.made = append(s.made, maps.Clone((*s.stock)[n]))
 		return s.made[n]
 	}
-	v, err := s.Create(s.t.Context(), s.secret)
-	must(s.t, err)
+	v, err := s.Create(s.T.Context(), s.secret)
+	expect.OK(s.T, err)
 	s.made = append(s.made, v)
 	if s.stock != nil {
 		*s.stock = append(*s.stock, maps.Clone(v))
@@ -53,40 +54,40 @@ func (s *subject) create() rotation.Material {
 }
 
 func (s *subject) accepted(v rotation.Material) {
-	s.t.Helper()
-	must(s.t, s.Test(s.t.Context(), s.secret, v))
-	must(s.t, s.Probe(s.t.Context(), s.secret, v))
+	s.T.Helper()
+	expect.OK(s.T, s.Test(s.T.Context(), s.secret, v))
+	expect.OK(s.T, s.Probe(s.T.Context(), s.secret, v))
 }
 
 // refused also checks that the refusal shows no secret.
 func (s *subject) refused(v rotation.Material) {
-	s.t.Helper()
+	s.T.Helper()
 	if s.external {
-		err := s.Test(s.t.Context(), s.secret, v)
-		wantRefused(s.t, err)
-		wantSecretFree(s.t, err.Error(), s.made...)
-		wantRefused(s.t, s.Probe(s.t.Context(), s.secret, v))
+		err := s.Test(s.T.Context(), s.secret, v)
+		expect.Refused(s.T, err)
+		expect.SecretFree(s.T, err.Error(), s.made...)
+		expect.Refused(s.T, s.Probe(s.T.Context(), s.secret, v))
 	}
 }
 
 func (s *subject) set(v rotation.Material) {
-	s.t.Helper()
-	must(s.t, s.Set(s.t.Context(), s.secret, v, unfenced))
+	s.T.Helper()
+	expect.OK(s.T, s.Set(s.T.Context(), s.secret, v, unfenced))
 }
 
 // commit makes v current and, if there was one, the current previous.
 func (s *subject) commit(v rotation.Material) {
-	s.secret.Previous, s.secret.Current, s.secret.Pending = s.secret.Current, s.value(v), nil
+	s.secret.Previous, s.secret.Current, s.secret.Pending = s.secret.Current, s.Value(v), nil
 	if previous := s.secret.Previous; previous != nil {
 		kept := *previous
-		kept.RetireTime = s.now.Add(time.Hour)
+		kept.RetireTime = s.Now.Add(time.Hour)
 		s.secret.Previous = &kept
 	}
 }
 
 // first gives the secret its first value, if it has none.
 func (s *subject) first() rotation.Material {
-	s.t.Helper()
+	s.T.Helper()
 	if s.secret.Current == nil {
 		v := s.create()
 		s.set(v)
@@ -103,14 +104,14 @@ func (s *subject) conformCreate() {
 	for range values {
 		v := s.create()
 		if slices.ContainsFunc(s.made[:len(s.made)-1], v.Equal) {
-			s.t.Fatal("two values are the same")
+			s.T.Fatal("two values are the same")
 		}
 		s.refused(v)
 	}
 }
 
 func (s *subject) conformLifecycle() {
-	ctx, one := s.t.Context(), s.first()
+	ctx, one := s.T.Context(), s.first()
 	s.accepted(one)
 	two := s.create()
 	s.refused(two)
@@ -123,58 +124,58 @@ func (s *subject) conformLifecycle() {
 		s.refused(one)
 	}
 	if s.external && s.CutsOver(s.secret) == s.OffersPrevious(s.secret) {
-		s.t.Error("a value that is cut over cannot be offered, and the other way round")
+		s.T.Error("a value that is cut over cannot be offered, and the other way round")
 	}
 	s.commit(two)
 	s.verified()
 	for range 2 {
-		must(s.t, s.Retire(ctx, s.secret, one, unfenced))
+		expect.OK(s.T, s.Retire(ctx, s.secret, one, unfenced))
 	}
 	s.refused(one)
 	s.secret.Previous = nil
 	s.accepted(two)
 	s.verified()
 	if err := s.Retire(ctx, s.secret, two, unfenced); s.external && err == nil {
-		s.t.Error("the current value was retired")
+		s.T.Error("the current value was retired")
 	}
 	s.accepted(two)
 }
 
 func (s *subject) verified() {
-	s.t.Helper()
-	proofs, err := s.Verify(s.t.Context(), s.secret)
-	must(s.t, err)
+	s.T.Helper()
+	proofs, err := s.Verify(s.T.Context(), s.secret)
+	expect.OK(s.T, err)
 	if len(proofs) == 0 {
-		s.t.Error("nothing was proved")
+		s.T.Error("nothing was proved")
 	}
-	wantSecretFree(s.t, strings.Join(proofs, "\n"), s.made...)
+	expect.SecretFree(s.T, strings.Join(proofs, "\n"), s.made...)
 }
 
 func (s *subject) conformUndo() {
-	ctx, one := s.t.Context(), s.first()
+	ctx, one := s.T.Context(), s.first()
 	two := s.create()
-	s.secret.Pending = s.value(two)
-	must(s.t, s.Undo(ctx, s.secret, unfenced)) // before anything was set
+	s.secret.Pending = s.Value(two)
+	expect.OK(s.T, s.Undo(ctx, s.secret, unfenced)) // before anything was set
 	s.accepted(one)
 	s.set(two)
 	for range 2 {
-		must(s.t, s.Undo(ctx, s.secret, unfenced))
+		expect.OK(s.T, s.Undo(ctx, s.secret, unfenced))
 		s.accepted(one)
 		s.refused(two)
 	}
 	s.set(two)
 	s.commit(two)
 	three := s.create()
-	s.secret.Pending = s.value(three)
+	s.secret.Pending = s.Value(three)
 	s.set(three)
-	must(s.t, s.Undo(ctx, s.secret, unfenced))
+	expect.OK(s.T, s.Undo(ctx, s.secret, unfenced))
 	s.accepted(two)
 	s.refused(three)
 	if s.OffersPrevious(s.secret) {
 		s.accepted(one)
 	}
-	s.now = s.now.Add(2 * time.Hour) // the overlap is over, and one with it
-	must(s.t, s.Undo(ctx, s.secret, unfenced))
+	s.Now = s.Now.Add(2 * time.Hour) // the overlap is over, and one with it
+	expect.OK(s.T, s.Undo(ctx, s.secret, unfenced))
 	s.accepted(two)
 	s.refused(one)
 	s.refused(three)
@@ -186,32 +187,32 @@ func unfenced(context.Context) error { return nil }
 // conformFence refuses every change at the last moment: none may take effect, not
 // even after the node that was stopped has long hung up.
 func (s *subject) conformFence() {
-	ctx, one := s.t.Context(), s.first()
+	ctx, one := s.T.Context(), s.first()
 	replaced := errors.New("another node has taken over")
 	fence := func(context.Context) error { return replaced }
 	two := s.create()
-	s.secret.Pending = s.value(two)
+	s.secret.Pending = s.Value(two)
 	if err := s.Set(ctx, s.secret, two, fence); s.external && !errors.Is(err, replaced) {
-		s.t.Errorf("set past the fence: %v", err)
+		s.T.Errorf("set past the fence: %v", err)
 	}
 	s.accepted(one)
 	s.refused(two)
 	s.set(two)
 	if err := s.Undo(ctx, s.secret, fence); s.external && err != nil && !errors.Is(err, replaced) {
-		s.t.Errorf("undone past the fence: %v", err)
+		s.T.Errorf("undone past the fence: %v", err)
 	}
 	s.accepted(two)
-	must(s.t, s.Undo(ctx, s.secret, unfenced))
+	expect.OK(s.T, s.Undo(ctx, s.secret, unfenced))
 	s.accepted(one)
 }
 
 func (s *subject) conformPreflight() {
 	one := s.first()
 	two := s.create()
-	findings, err := s.Preflight(s.t.Context(), s.secret, two)
-	must(s.t, err)
+	findings, err := s.Preflight(s.T.Context(), s.secret, two)
+	expect.OK(s.T, err)
 	if len(findings) > 0 {
-		s.t.Errorf("findings where all is well: %q", findings)
+		s.T.Errorf("findings where all is well: %q", findings)
 	}
 	s.accepted(one)
 	s.refused(two)
@@ -220,26 +221,26 @@ func (s *subject) conformPreflight() {
 func (s *subject) conformRead() {
 	one := s.first()
 	fields, err := s.Fields(s.secret, one)
-	must(s.t, err)
+	expect.OK(s.T, err)
 	for name, content := range fields {
 		system := name == "ssl_root_certificate" // empty: the authorities of the operating system
 		if content == "" && !system || strings.HasPrefix(name, "previous_") {
-			s.t.Errorf("field %q is empty or misnamed", name)
+			s.T.Errorf("field %q is empty or misnamed", name)
 		}
 	}
 	for name := range s.PreviousFields(one) {
 		if !strings.HasPrefix(name, "previous_") {
-			s.t.Errorf("field %q is misnamed", name)
+			s.T.Errorf("field %q is misnamed", name)
 		}
 	}
 	if _, err := s.Fields(s.secret, rotation.Material{}); err == nil {
-		s.t.Error("a value without content was readable")
+		s.T.Error("a value without content was readable")
 	}
 	imported, err := s.Import(s.secret, s.supplied)
-	must(s.t, err)
+	expect.OK(s.T, err)
 	for _, bad := range []string{"", "\xff\xfe" + s.supplied, s.supplied + "\x00", strings.Repeat("x", maxValue+1)} {
 		_, err := s.Import(s.secret, bad)
-		wantInvalid(s.t, err)
+		expect.Invalid(s.T, err)
 	}
 	if !s.external {
 		s.accepted(imported)
@@ -253,8 +254,8 @@ func (s *subject) conformRead() {
 func (s *subject) conformCancelled() {
 	one := s.first()
 	two := s.create()
-	s.secret.Pending = s.value(two)
-	ctx, cancel := context.WithCancel(s.t.Context())
+	s.secret.Pending = s.Value(two)
+	ctx, cancel := context.WithCancel(s.T.Context())
 	cancel()
 	calls := map[string]func() error{
 		"create":    func() error { _, err := s.Create(ctx, s.secret); return err },
@@ -270,26 +271,26 @@ func (s *subject) conformCancelled() {
 		began := time.Now()
 		err := call()
 		if err == nil || time.Since(began) > 2*time.Second {
-			s.t.Errorf("%s: %v after %s, want an error at once", name, err, time.Since(began))
+			s.T.Errorf("%s: %v after %s, want an error at once", name, err, time.Since(began))
 		} else if !errors.Is(err, context.Canceled) || errors.Is(err, rotation.ErrRefused) {
-			s.t.Errorf("%s: %v, want that the context was cancelled", name, err)
+			s.T.Errorf("%s: %v, want that the context was cancelled", name, err)
 		}
 	}
 	s.accepted(one)
 }
 
 func (s *subject) conformConfiguration() {
-	must(s.t, s.Validate(s.secret.Config))
-	must(s.t, s.ValidateUpdate(s.secret.Config, s.secret.Config))
+	expect.OK(s.T, s.Validate(s.secret.Config))
+	expect.OK(s.T, s.ValidateUpdate(s.secret.Config, s.secret.Config))
 	var config map[string]any
-	must(s.t, json.Unmarshal(s.secret.Config, &config))
+	expect.OK(s.T, json.Unmarshal(s.secret.Config, &config))
 	config["misspelt"] = 1
 	data, err := json.Marshal(config)
-	must(s.t, err)
-	wantInvalid(s.t, s.Validate(data), "misspelt")
-	wantInvalid(s.t, s.Validate([]byte(`{`)))
-	wantInvalid(s.t, s.Validate([]byte(`[]`)))
-	if _, err := s.Verify(s.t.Context(), rotation.Secret{Config: s.secret.Config}); err == nil {
-		s.t.Error("a secret without a value was verified")
+	expect.OK(s.T, err)
+	expect.Invalid(s.T, s.Validate(data), "misspelt")
+	expect.Invalid(s.T, s.Validate([]byte(`{`)))
+	expect.Invalid(s.T, s.Validate([]byte(`[]`)))
+	if _, err := s.Verify(s.T.Context(), rotation.Secret{Config: s.secret.Config}); err == nil {
+		s.T.Error("a secret without a value was verified")
 	}
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/postgres"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
@@ -20,7 +21,7 @@ var (
 // clear text is in none of its logs, statistics and backups.
 type database struct {
 	unpublished
-	postgres  *Postgres
+	postgres  *postgres.Client
 	passwords Passwords
 }
 
@@ -35,7 +36,7 @@ func (d *database) Create(ctx context.Context, s rotation.Secret) (rotation.Mate
 	if err != nil {
 		return nil, err
 	}
-	return d.Complete(s, databaseMaterial(c.next(s), password))
+	return d.Complete(s, postgres.Material(c.next(s), password))
 }
 
 // next is the user who gets the next password.
@@ -52,10 +53,10 @@ func (d *database) Import(s rotation.Secret, supplied string) (rotation.Material
 	if err != nil {
 		return nil, err
 	}
-	if err := checkPassword("password", supplied); err != nil {
+	if err := postgres.CheckPassword("password", supplied); err != nil {
 		return nil, err
 	}
-	return databaseMaterial(c.Usernames[0], supplied), nil
+	return postgres.Material(c.Usernames[0], supplied), nil
 }
 
 // Set makes the server accept the password of v for the user of v, in one
@@ -65,8 +66,8 @@ func (d *database) Set(ctx context.Context, s rotation.Secret, v rotation.Materi
 	if err != nil {
 		return err
 	}
-	err = d.alter(ctx, c, v, commit(fence))
-	if codeOf(err) == codeInsufficientPrivilege {
+	err = d.alter(ctx, c, v, postgres.Commit(fence))
+	if postgres.CodeOf(err) == postgres.CodeInsufficientPrivilege {
 		return d.explain(ctx, c, l.Username, err)
 	}
 	return err
@@ -90,11 +91,11 @@ func (d *database) Place(s rotation.Secret, v rotation.Material) (rotation.Mater
 	if err != nil {
 		return nil, err
 	}
-	connection, err := d.postgres.lookup(c.Connection)
+	connection, err := d.postgres.Connection(c.Connection)
 	if err != nil {
 		return nil, err
 	}
-	return onWay(v, connection.Config.WayNumber), nil
+	return postgres.OnWay(v, connection.Settings.WayNumber), nil
 }
 
 // Probe is Test without the verification statements.
@@ -106,13 +107,13 @@ func (d *database) Probe(ctx context.Context, s rotation.Secret, v rotation.Mate
 	return d.tryOut(ctx, c, l, nil)
 }
 
-func (d *database) tryOut(ctx context.Context, c databaseSettings, l Login, statements []string) error {
-	at, err := d.postgres.server(c.Connection)
+func (d *database) tryOut(ctx context.Context, c databaseSettings, l postgres.Login, statements []string) error {
+	at, err := d.postgres.Server(c.Connection)
 	if err != nil {
 		return err
 	}
-	conn, err := at.login(ctx, l)
-	if loginRefused(err) {
+	conn, err := at.Login(ctx, l)
+	if postgres.LoginRefused(err) {
 		return fmt.Errorf("%w: %w", rotation.ErrRefused, err)
 	}
 	if err != nil {
@@ -122,31 +123,31 @@ func (d *database) tryOut(ctx context.Context, c databaseSettings, l Login, stat
 	return verifyStatements(ctx, conn, statements, l)
 }
 
-// hangUp closes a connection that was only to prove a login. If sessions are
+// postgres.HangUp closes a connection that was only to prove a login. If sessions are
 // terminated that means waiting for the end of this one: it would be one of those
 // that are counted in the record.
 func (c databaseSettings) hangUp(ctx context.Context, conn *pgx.Conn) {
 	if c.end() == rotation.TerminateAtEnd {
-		awaitEnd(conn)
+		postgres.AwaitEnd(conn)
 	}
-	hangUp(ctx, conn)
+	postgres.HangUp(ctx, conn)
 }
 
 // verifyStatements runs the statements in one transaction that is rolled back.
-func verifyStatements(ctx context.Context, conn *pgx.Conn, statements []string, l Login) error {
-	if err := execute(ctx, conn, "SELECT 1"); err != nil {
+func verifyStatements(ctx context.Context, conn *pgx.Conn, statements []string, l postgres.Login) error {
+	if err := postgres.Execute(ctx, conn, "SELECT 1"); err != nil {
 		return fmt.Errorf("query as %q: %w", l.Username, err)
 	}
 	if len(statements) == 0 {
 		return nil
 	}
-	if err := execute(ctx, conn, trial); err != nil {
+	if err := postgres.Execute(ctx, conn, postgres.BeginTrial); err != nil {
 		return fmt.Errorf("begin transaction as %q: %w", l.Username, err)
 	}
-	return finish(ctx, conn, rollback, func() error {
+	return postgres.Finish(ctx, conn, postgres.Rollback, func() error {
 		for i, sql := range statements {
-			if err := executeOne(ctx, conn, sql, l.Password); err != nil {
-				return fmt.Errorf("run verification statement %d as %q: %w", i+1, l.Username, refusedStatement(err))
+			if err := postgres.ExecuteOne(ctx, conn, sql, l.Password); err != nil {
+				return fmt.Errorf("run verification statement %d as %q: %w", i+1, l.Username, postgres.RefusedStatement(err))
 			}
 		}
 		return nil
@@ -185,7 +186,7 @@ func (d *database) Retire(ctx context.Context, s rotation.Secret, v rotation.Mat
 	if err != nil {
 		return err
 	}
-	at, err := d.postgres.server(c.Connection)
+	at, err := d.postgres.Server(c.Connection)
 	if err != nil {
 		return err
 	}
@@ -196,7 +197,7 @@ func (d *database) Retire(ctx context.Context, s rotation.Secret, v rotation.Mat
 	} else if err := d.clear(ctx, c, l.Username, fence); err != nil {
 		return err
 	}
-	_, err = d.postgres.proveRefused(ctx, at, l, "the retired password")
+	_, err = d.postgres.ProveRefused(ctx, at, l, "the retired password")
 	return err
 }
 
@@ -219,16 +220,16 @@ func (d *database) Fields(s rotation.Secret, v rotation.Material) (map[string]st
 	if err != nil {
 		return nil, err
 	}
-	connection, err := d.postgres.lookup(c.Connection)
+	connection, err := d.postgres.Connection(c.Connection)
 	if err != nil {
 		return nil, err
 	}
-	way, err := connection.Config.wayOf(v)
+	way, err := connection.Settings.WayOf(v)
 	if err != nil {
 		return nil, fmt.Errorf("read connection %q: %w", c.Connection, err)
 	}
-	fields := way.fields()
-	fields["username"], fields["password"], fields["connection_string"] = l.Username, l.Password, way.connectionString(l)
+	fields := way.Fields()
+	fields["username"], fields["password"], fields["connection_string"] = l.Username, l.Password, way.ConnectionString(l)
 	return fields, nil
 }
 
@@ -238,14 +239,43 @@ func (d *database) PreviousFields(rotation.Material) map[string]string { return 
 
 // parts returns the configuration of s and the login that v stands for, which
 // must be of a user that s manages.
-func (d *database) parts(s rotation.Secret, v rotation.Material) (databaseSettings, Login, error) {
+func (d *database) parts(s rotation.Secret, v rotation.Material) (databaseSettings, postgres.Login, error) {
 	c, err := databaseConfig(s.Config)
 	if err != nil {
-		return c, Login{}, err
+		return c, postgres.Login{}, err
 	}
-	l, err := loginOf(v)
+	l, err := postgres.ReadLogin(v)
 	if err == nil && !c.manages(l.Username) {
 		err = fmt.Errorf("value is of user %q, which is not in usernames", l.Username)
 	}
 	return c, l, err
+}
+
+// createPassword returns a new password: by the Vault policy if one is named,
+// else 32 random bytes in base64, as openssl rand -base64 32 prints.
+func createPassword(ctx context.Context, passwords Passwords, policy string) (string, error) {
+	if policy == "" {
+		return postgres.RandomPassword(), ctx.Err()
+	}
+	password, err := passwords.Generate(ctx, policy)
+	if err != nil {
+		return "", fmt.Errorf("generate password by password policy %q: %w", policy, err)
+	}
+	if err := postgres.CheckPassword("password_policy", password); err != nil {
+		return "", fmt.Errorf("use what password policy %q made: %w", policy, err)
+	}
+	return password, nil
+}
+
+// Complete implements rotation.Completer.
+func (d *database) Complete(s rotation.Secret, v rotation.Material) (rotation.Material, error) {
+	c, err := databaseConfig(s.Config)
+	if err != nil {
+		return nil, err
+	}
+	connection, err := d.postgres.Connection(c.Connection)
+	if err != nil {
+		return nil, err
+	}
+	return connection.Settings.WithVerifier(v)
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/input"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/postgres"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
@@ -104,7 +105,7 @@ func (c *databaseSettings) checkUsers() error {
 		}
 	}
 	for i, username := range c.Usernames {
-		if err := checkName("usernames", username); err != nil {
+		if err := postgres.CheckName("usernames", username); err != nil {
 			return err
 		}
 		if slices.Contains(c.Usernames[:i], username) {

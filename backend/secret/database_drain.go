@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/postgres"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/preflight"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
@@ -93,7 +94,7 @@ func (d *database) Terminate(ctx context.Context, s rotation.Secret, fence rotat
 		}
 		return endSessions(ctx, conn, username, until)
 	})
-	if codeOf(err) == codeInsufficientPrivilege {
+	if postgres.CodeOf(err) == postgres.CodeInsufficientPrivilege {
 		return 0, d.explainDrain(ctx, s, err)
 	}
 	return ended, err
@@ -109,7 +110,7 @@ func (d *database) drained(ctx context.Context, s rotation.Secret, work func(con
 	if err != nil {
 		return err
 	}
-	return d.postgres.administer(ctx, c.Connection, rollback, func(conn *pgx.Conn, _ server) error {
+	return d.postgres.Administer(ctx, c.Connection, postgres.Rollback, func(conn *pgx.Conn, _ postgres.Server) error {
 		if s.Current.Material["username"] != l.Username {
 			return work(conn, l.Username, nil)
 		}
@@ -129,20 +130,20 @@ const cutOverPrecision = time.Second
 // that: the server is asked first, so that the way to it makes no session older.
 func (d *database) byServer(ctx context.Context, conn *pgx.Conn, at time.Time) (time.Time, error) {
 	var now time.Time
-	if err := queryRow(ctx, conn, "SELECT pg_catalog.clock_timestamp()", nil, &now); err != nil {
+	if err := postgres.QueryRow(ctx, conn, "SELECT pg_catalog.clock_timestamp()", nil, &now); err != nil {
 		return now, fmt.Errorf("ask for the time: %w", err)
 	}
 	return now.Add(-d.postgres.Now().Sub(at)), nil
 }
 
 func countSessions(ctx context.Context, conn *pgx.Conn, username string, until *time.Time) (count int, err error) {
-	if err := queryRow(ctx, conn, hidden, []any{username, until}, &count); err != nil {
+	if err := postgres.QueryRow(ctx, conn, hidden, []any{username, until}, &count); err != nil {
 		return 0, fmt.Errorf("look at open sessions of %q: %w", username, err)
 	}
 	if count > 0 {
 		return 0, fmt.Errorf("look at open sessions of %q: the administrator may not see when they began; make it a member of pg_read_all_stats", username)
 	}
-	if err := queryRow(ctx, conn, "SELECT pg_catalog.count(*)"+old, []any{username, until}, &count); err != nil {
+	if err := postgres.QueryRow(ctx, conn, "SELECT pg_catalog.count(*)"+old, []any{username, until}, &count); err != nil {
 		return 0, fmt.Errorf("look at open sessions of %q: %w", username, err)
 	}
 	return count, nil
@@ -153,11 +154,11 @@ func countSessions(ctx context.Context, conn *pgx.Conn, username string, until *
 func endSessions(ctx context.Context, conn *pgx.Conn, username string, until *time.Time) error {
 	for _, end := range []string{"pg_catalog.pg_terminate_backend(pid)", "pg_catalog.pg_terminate_backend(pid, 1000::bigint)"} {
 		var told int
-		if err := queryRow(ctx, conn, "SELECT pg_catalog.count("+end+")"+old, []any{username, until}, &told); err != nil {
+		if err := postgres.QueryRow(ctx, conn, "SELECT pg_catalog.count("+end+")"+old, []any{username, until}, &told); err != nil {
 			return fmt.Errorf("terminate sessions of %q: %w", username, err)
 		}
 		// What a transaction has seen of the sessions is what it goes on to see.
-		if err := execute(ctx, conn, "SELECT pg_catalog.pg_stat_clear_snapshot()"); err != nil {
+		if err := postgres.Execute(ctx, conn, "SELECT pg_catalog.pg_stat_clear_snapshot()"); err != nil {
 			return fmt.Errorf("terminate sessions of %q: %w", username, err)
 		}
 	}
@@ -175,7 +176,7 @@ func (d *database) explainDrain(ctx context.Context, s rotation.Secret, cause er
 		return cause
 	}
 	var lacking error
-	err = d.postgres.administer(ctx, c.Connection, rollback, func(conn *pgx.Conn, _ server) error {
+	err = d.postgres.Administer(ctx, c.Connection, postgres.Rollback, func(conn *pgx.Conn, _ postgres.Server) error {
 		lacking = mayDrain(ctx, conn, c)
 		return nil
 	})
@@ -202,7 +203,7 @@ func lacksForDrain(ctx context.Context, conn *pgx.Conn, c databaseSettings) (adm
 		return admin, nil, err
 	}
 	var signals, sees, inherits bool
-	err = queryRow(ctx, conn, `
+	err = postgres.QueryRow(ctx, conn, `
 		SELECT pg_catalog.bool_and(pg_catalog.pg_has_role(current_user, oid, 'USAGE')) OR pg_catalog.pg_has_role(current_user, 'pg_signal_backend', 'USAGE'),
 			pg_catalog.bool_and(pg_catalog.pg_has_role(current_user, oid, 'USAGE')) OR pg_catalog.pg_has_role(current_user, 'pg_read_all_stats', 'USAGE'),
 			(SELECT rolinherit FROM pg_catalog.pg_roles WHERE rolname = current_user)

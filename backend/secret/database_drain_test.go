@@ -10,7 +10,10 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/expect"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/pgtest"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/testenv"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/postgres"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
@@ -29,38 +32,38 @@ func TestDrainConfig(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := DatabaseConfig{Connection: "c", Usernames: []string{"a"}, OnOverlapEnd: test.end, DrainTimeout: test.timeout}
-			wantInvalid(t, (&database{}).Validate(secretOf(t, "database", c).Config), test.words...)
+			expect.Invalid(t, (&database{}).Validate(secretOf(t, "database", c).Config), test.words...)
 		})
 	}
 	for _, c := range []DatabaseConfig{{}, {OnOverlapEnd: "wait"}, {OnOverlapEnd: "wait", DrainTimeout: 86400}, {OnOverlapEnd: "terminate"}} {
 		c.Connection, c.Usernames = "c", []string{"a"}
-		must(t, (&database{}).Validate(secretOf(t, "database", c).Config))
+		expect.OK(t, (&database{}).Validate(secretOf(t, "database", c).Config))
 	}
 }
 
 // rotateInUse gives s a current and a previous value, and returns a session that
 // logged in before and one that logged in after.
 func (b *bench) rotateInUse(d *database, s *rotation.Secret) (before, after *pgx.Conn) {
-	b.t.Helper()
+	b.T.Helper()
 	first := b.next(d, *s)
-	s.Current = b.value(first)
-	before = b.openWith(first["username"], first["password"])
+	s.Current = b.Value(first)
+	before = b.OpenWith(first["username"], first["password"])
 	b.ages()
 	between := time.Now()
 	second := b.next(d, *s)
-	s.Previous, s.Current = s.Current, b.value(second)
+	s.Previous, s.Current = s.Current, b.Value(second)
 	s.Previous.Replaced, s.Previous.RetireTime = between.Add(-cutOverPrecision), between
-	b.postgres.Now = time.Now
-	after = b.openWith(second["username"], second["password"])
+	b.Postgres.Now = time.Now
+	after = b.OpenWith(second["username"], second["password"])
 	return before, after
 }
 
 // ages returns when a session that was opened before is old enough to tell it from
 // one that is opened after, however slow this machine is.
 func (b *bench) ages() {
-	b.t.Helper()
+	b.T.Helper()
 	opened := time.Now()
-	must(b.t, testenv.Eventually(b.t.Context(), "time to pass", func(context.Context) error {
+	expect.OK(b.T, testenv.Eventually(b.T.Context(), "time to pass", func(context.Context) error {
 		if time.Since(opened) < time.Second {
 			return errors.New("not yet")
 		}
@@ -70,17 +73,17 @@ func (b *bench) ages() {
 
 // next sets a new value.
 func (b *bench) next(d *database, s rotation.Secret) rotation.Material {
-	b.t.Helper()
-	v, err := d.Create(b.t.Context(), s)
-	must(b.t, err)
-	must(b.t, d.Set(b.t.Context(), s, v, unfenced))
+	b.T.Helper()
+	v, err := d.Create(b.T.Context(), s)
+	expect.OK(b.T, err)
+	expect.OK(b.T, d.Set(b.T.Context(), s, v, unfenced))
 	return v
 }
 
 func (b *bench) wantSessions(d *database, s rotation.Secret, want int) {
-	b.t.Helper()
-	if got, err := d.Sessions(b.t.Context(), s); err != nil || got != want {
-		b.t.Errorf("%d sessions are seen, %v; want %d", got, err, want)
+	b.T.Helper()
+	if got, err := d.Sessions(b.T.Context(), s); err != nil || got != want {
+		b.T.Errorf("%d sessions are seen, %v; want %d", got, err, want)
 	}
 }
 
@@ -97,15 +100,15 @@ func TestTerminateMinimalGrants(t *testing.T) {
 	for major := 14; major <= 18; major++ {
 		t.Run(fmt.Sprint(major), func(t *testing.T) {
 			t.Parallel()
-			pg := ofMajor(t, major)
+			pg := pgtest.OfMajor(t, major)
 			t.Run("alternating", func(t *testing.T) {
 				b := newBench(t, pg)
-				d, s := b.database(DatabaseConfig{Usernames: b.pair(unique(`a"`), unique(`b'`)), OnOverlapEnd: "terminate"})
+				d, s := b.database(DatabaseConfig{Usernames: b.Pair(pgtest.Unique(`a"`), pgtest.Unique(`b'`)), OnOverlapEnd: "terminate"})
 				b.terminates(d, s, 1)
 			})
 			t.Run("single", func(t *testing.T) {
 				b := newBench(t, pg)
-				d, s := b.database(DatabaseConfig{Usernames: []string{b.user(unique("app"))}, OnOverlapEnd: "terminate"})
+				d, s := b.database(DatabaseConfig{Usernames: []string{b.User(pgtest.Unique("app"))}, OnOverlapEnd: "terminate"})
 				b.terminates(d, s, 2)
 			})
 		})
@@ -114,10 +117,10 @@ func TestTerminateMinimalGrants(t *testing.T) {
 
 // terminates also checks how many grants had to be made before.
 func (b *bench) terminates(d *database, s rotation.Secret, grants int) {
-	t := b.t
+	t := b.T
 	t.Helper()
 	before, after := b.rotateInUse(d, &s)
-	other := b.open(b.user(unique("other")))
+	other := b.Open(b.User(pgtest.Unique("other")))
 	_, err := d.Terminate(t.Context(), s, unfenced)
 	if err == nil || !strings.Contains(err.Error(), "pg_") {
 		t.Errorf("without privileges: %v", err)
@@ -146,8 +149,8 @@ func (b *bench) terminates(d *database, s rotation.Secret, grants int) {
 func TestWaitMinimalGrants(t *testing.T) {
 	for name, grants := range map[string]int{"alternating": 0, "single": 1} {
 		t.Run(name, func(t *testing.T) {
-			b := newBench(t, shared)
-			users := b.pair(unique("a"), unique("b"))[:2-grants]
+			b := newBench(t, pgtest.Shared)
+			users := b.Pair(pgtest.Unique("a"), pgtest.Unique("b"))[:2-grants]
 			d, s := b.database(DatabaseConfig{Usernames: users, OnOverlapEnd: "wait"})
 			before, _ := b.rotateInUse(d, &s)
 			if _, err := d.Sessions(t.Context(), s); (err == nil) != (grants == 0) {
@@ -157,10 +160,10 @@ func TestWaitMinimalGrants(t *testing.T) {
 				t.Errorf("%q were needed", ran)
 			}
 			b.wantSessions(d, s, 1)
-			must(t, before.Close(t.Context()))
+			expect.OK(t, before.Close(t.Context()))
 			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 			defer cancel()
-			must(t, testenv.Eventually(ctx, "the end of the session", func(ctx context.Context) error {
+			expect.OK(t, testenv.Eventually(ctx, "the end of the session", func(ctx context.Context) error {
 				if n, err := d.Sessions(ctx, s); err != nil || n != 0 {
 					return fmt.Errorf("%d sessions, %w", n, err)
 				}
@@ -172,9 +175,9 @@ func TestWaitMinimalGrants(t *testing.T) {
 
 // TestTerminateAsMember has an administrator who is a member of the user instead.
 func TestTerminateAsMember(t *testing.T) {
-	b := newBench(t, shared)
-	user := b.user(unique("app"))
-	b.sql("GRANT %s TO %s", user, b.admin.Username)
+	b := newBench(t, pgtest.Shared)
+	user := b.User(pgtest.Unique("app"))
+	b.SQL("GRANT %s TO %s", user, b.Admin.Username)
 	d, s := b.database(DatabaseConfig{Usernames: []string{user}, OnOverlapEnd: "terminate"})
 	before, after := b.rotateInUse(d, &s)
 	if ran := b.followUntilContent(d, &s); len(ran) > 0 {
@@ -190,15 +193,15 @@ func TestTerminateAsMember(t *testing.T) {
 // TestTerminateCountsNoProof has the engine's own logins gone when sessions are
 // counted: those within the second of the cut-over would count as old ones.
 func TestTerminateCountsNoProof(t *testing.T) {
-	b := newBench(t, shared)
-	user := b.user(unique("app"))
+	b := newBench(t, pgtest.Shared)
+	user := b.User(pgtest.Unique("app"))
 	d, s := b.database(DatabaseConfig{Usernames: []string{user}, OnOverlapEnd: "terminate"})
-	s.Current = b.value(b.next(d, s))
-	super := connect(t, b.pg)
+	s.Current = b.Value(b.next(d, s))
+	super := pgtest.Connect(t, b.PG)
 	for range 100 {
-		must(t, d.Test(t.Context(), s, s.Current.Material))
+		expect.OK(t, d.Test(t.Context(), s, s.Current.Material))
 		var open int
-		must(t, queryRow(t.Context(), super, "SELECT count(*) FROM pg_stat_activity WHERE usename = $1", []any{user}, &open))
+		expect.OK(t, postgres.QueryRow(t.Context(), super, "SELECT count(*) FROM pg_stat_activity WHERE usename = $1", []any{user}, &open))
 		if open > 0 {
 			t.Fatalf("%d sessions of logins that proved the password are open", open)
 		}

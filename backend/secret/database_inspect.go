@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/postgres"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/preflight"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
@@ -22,7 +23,7 @@ func (d *database) Inspect(ctx context.Context, s rotation.Secret, about preflig
 	c, err := databaseConfig(s.Config)
 	reached := false
 	if err == nil {
-		err = d.postgres.look(ctx, c.Connection, func(conn *pgx.Conn, at server) error {
+		err = d.postgres.Look(ctx, c.Connection, func(conn *pgx.Conn, at postgres.Server) error {
 			reached = true
 			return d.inspect(ctx, conn, at, inspection{&found, about, c, s})
 		})
@@ -45,7 +46,7 @@ type inspection struct {
 	secret rotation.Secret
 }
 
-func (d *database) inspect(ctx context.Context, conn *pgx.Conn, at server, i inspection) error {
+func (d *database) inspect(ctx context.Context, conn *pgx.Conn, at postgres.Server, i inspection) error {
 	i.checkClock(ctx, conn, d.postgres.Now)
 	until := horizon{i.about.Until.Sub(d.postgres.Now()), "before the rotation after the next one"}
 	users, err := i.inspect(ctx, conn, i.config, i.secret, until)
@@ -66,7 +67,7 @@ func (d *database) inspect(ctx context.Context, conn *pgx.Conn, at server, i ins
 		return err
 	}
 	i.checkAdminExpiry(self, until)
-	i.checkAdminLimit(self, at.config.MaxOpenConnections)
+	i.checkAdminLimit(self, at.Config.MaxOpenConnections)
 	if err := i.checkCreating(ctx, conn, users); err != nil {
 		return err
 	}
@@ -76,7 +77,7 @@ func (d *database) inspect(ctx context.Context, conn *pgx.Conn, at server, i ins
 	}
 	i.checkRoom(admin, users[0], on)
 	i.checkWritable(on)
-	i.checkClearText(admin, on, at.config.PasswordAuthentication == AuthenticatePassword)
+	i.checkClearText(admin, on, at.Config.PasswordAuthentication == postgres.AuthenticatePassword)
 	return i.checkAuthentication(ctx, conn, on)
 }
 
@@ -187,7 +188,7 @@ const maxSkew = 5 * time.Second
 func (i inspection) checkClock(ctx context.Context, conn *pgx.Conn, now func() time.Time) {
 	var there time.Time
 	before := now()
-	if err := queryRow(ctx, conn, "SELECT clock_timestamp()", nil, &there); err != nil {
+	if err := postgres.QueryRow(ctx, conn, "SELECT clock_timestamp()", nil, &there); err != nil {
 		i.Expect(false, "database.clock", preflight.Error, preflight.SQL(preflight.Say("SELECT pg_catalog.clock_timestamp()")), "the server does not tell the time: %v", err)
 		return
 	}

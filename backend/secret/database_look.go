@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/postgres"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/preflight"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
@@ -22,7 +23,7 @@ func (d *database) Look(ctx context.Context, s rotation.Secret, v rotation.Mater
 	if err != nil {
 		return err
 	}
-	return d.postgres.administer(ctx, c.Connection, rollback, func(conn *pgx.Conn, _ server) error {
+	return d.postgres.Administer(ctx, c.Connection, postgres.Rollback, func(conn *pgx.Conn, _ postgres.Server) error {
 		var found report
 		admin, user, at, err := lookAt(ctx, conn, l.Username)
 		if err != nil {
@@ -42,7 +43,7 @@ func (d *database) Look(ctx context.Context, s rotation.Secret, v rotation.Mater
 func lookAt(ctx context.Context, conn *pgx.Conn, username string) (admin administrator, user role, at target, err error) {
 	user.name = username
 	columns := append(append(admin.columns(), user.logins()...), at.columns()...)
-	err = queryRow(ctx, conn, `
+	err = postgres.QueryRow(ctx, conn, `
 		SELECT `+adminColumns+`, `+loginColumns+`, `+targetColumns+`
 		FROM pg_catalog.pg_roles a, pg_catalog.pg_roles r, `+targetTables+`
 		WHERE a.rolname = current_user AND r.rolname = $1 AND `+thisTarget, []any{username}, columns...)
@@ -87,7 +88,7 @@ func (t *target) columns() []any {
 }
 
 func inspectTarget(ctx context.Context, conn *pgx.Conn) (at target, err error) {
-	err = queryRow(ctx, conn, "SELECT "+targetColumns+" FROM "+targetTables+" WHERE "+thisTarget, nil, at.columns()...)
+	err = postgres.QueryRow(ctx, conn, "SELECT "+targetColumns+" FROM "+targetTables+" WHERE "+thisTarget, nil, at.columns()...)
 	if err != nil {
 		return at, fmt.Errorf("look at the database and its standbys: %w", err)
 	}

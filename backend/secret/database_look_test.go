@@ -9,7 +9,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/expect"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/pgtest"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/testenv"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/postgres"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/preflight"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
@@ -38,19 +41,19 @@ func TestLook(t *testing.T) {
 		"gone":              {spoil: `DROP OWNED BY {a}; DROP ROLE {a}`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := newPatient(t, shared, unique("db"), "app", fault{configure: func(_ *bench, c *DatabaseConfig) { c.Usernames = c.Usernames[:1] }})
-			p.sql("ALTER ROLE %s PASSWORD %s", p.names.Replace("{a}"), quoteLiteral(p.userPassword))
-			p.secret.Current = p.value(databaseMaterial(mustConfig(t, p.secret).Usernames[0], p.userPassword))
+			p := newPatient(t, pgtest.Shared, pgtest.Unique("db"), "app", fault{configure: func(_ *bench, c *DatabaseConfig) { c.Usernames = c.Usernames[:1] }})
+			p.SQL("ALTER ROLE %s PASSWORD %s", p.names.Replace("{a}"), postgres.QuoteLiteral(p.userPassword))
+			p.secret.Current = p.Value(postgres.Material(mustConfig(t, p.secret).Usernames[0], p.userPassword))
 			v, err := p.Create(t.Context(), p.secret)
-			must(t, err)
-			must(t, p.Look(t.Context(), p.secret, v))
+			expect.OK(t, err)
+			expect.OK(t, p.Look(t.Context(), p.secret, v))
 			for range test.sessions {
 				p.session()
 			}
-			must(t, p.pg.Exec(t.Context(), p.names.Replace(test.spoil)))
+			expect.OK(t, p.PG.Exec(t.Context(), p.names.Replace(test.spoil)))
 			before := p.catalog2()
 			err = p.Look(t.Context(), p.secret, v)
-			wantInvalid(t, err, "run: ")
+			expect.Invalid(t, err, "run: ")
 			if after := p.catalog2(); after != before {
 				t.Error("to look has changed the catalog")
 			}
@@ -61,7 +64,7 @@ func TestLook(t *testing.T) {
 			}
 			if name != "gone" { // for who makes the user has to allow more
 				p.follow(err)
-				must(t, p.Look(t.Context(), p.secret, v))
+				expect.OK(t, p.Look(t.Context(), p.secret, v))
 			}
 		})
 	}
@@ -69,19 +72,19 @@ func TestLook(t *testing.T) {
 
 // catalog2 is catalog from another database, for one that is closed.
 func (p *patient) catalog2() (all string) {
-	p.t.Helper()
-	must(p.t, connect(p.t, p.pg).QueryRow(p.t.Context(), `SELECT concat((SELECT string_agg(concat(xmin, a), ' ' ORDER BY oid) FROM pg_authid a), (SELECT string_agg(concat(xmin, d), ' ' ORDER BY oid) FROM pg_database d))`).Scan(&all))
+	p.T.Helper()
+	expect.OK(p.T, pgtest.Connect(p.T, p.PG).QueryRow(p.T.Context(), `SELECT concat((SELECT string_agg(concat(xmin, a), ' ' ORDER BY oid) FROM pg_authid a), (SELECT string_agg(concat(xmin, d), ' ' ORDER BY oid) FROM pg_database d))`).Scan(&all))
 	return all
 }
 
 // TestLookIsOneQuery counts what a server is sent beyond what every transaction is.
 func TestLookIsOneQuery(t *testing.T) {
 	b := newBench(t, testenv.NewPostgres(t, testenv.PostgresOptions{}))
-	d, s := b.database(DatabaseConfig{Usernames: []string{b.user(unique("app"))}})
+	d, s := b.database(DatabaseConfig{Usernames: []string{b.User(pgtest.Unique("app"))}})
 	v := b.next(d, s)
-	must(t, d.Look(t.Context(), s, v))
+	expect.OK(t, d.Look(t.Context(), s, v))
 	before := b.statements()
-	must(t, d.Look(t.Context(), s, v))
+	expect.OK(t, d.Look(t.Context(), s, v))
 	if got := b.statements() - before; got != 3 { // with the begin and the end of its transaction
 		t.Errorf("a look is %d statements", got)
 	}
@@ -89,9 +92,9 @@ func TestLookIsOneQuery(t *testing.T) {
 
 // statements is how many the log of the server tells of.
 func (b *bench) statements() int {
-	b.t.Helper()
-	log, err := os.ReadFile(b.pg.LogPath)
-	must(b.t, err)
+	b.T.Helper()
+	log, err := os.ReadFile(b.PG.LogPath)
+	expect.OK(b.T, err)
 	return strings.Count(string(log), "  statement: ") + strings.Count(string(log), "  execute <unnamed>: ")
 }
 
@@ -101,37 +104,37 @@ func TestLookAtStandbys(t *testing.T) {
 		t.Run(fmt.Sprint(major), func(t *testing.T) {
 			t.Parallel()
 			b := newBench(t, testenv.NewPostgres(t, testenv.PostgresOptions{Major: major}))
-			d, s := b.database(DatabaseConfig{Usernames: []string{b.user("app")}})
+			d, s := b.database(DatabaseConfig{Usernames: []string{b.User("app")}})
 			v := b.next(d, s)
-			must(t, d.Set(t.Context(), s, v, unfenced))
-			s.Current = b.value(v)
+			expect.OK(t, d.Set(t.Context(), s, v, unfenced))
+			s.Current = b.Value(v)
 			for names, missing := range map[string]int{"ghost": 1, "*": 1, "FIRST 2 (a, b)": 2, "any 3 (a, b, c)": 3, "2 (a, b)": 2} {
 				b.waitsFor(names)
 				err := d.Look(t.Context(), s, v)
-				wantInvalid(t, err, "synchronous_standby_names", fmt.Sprintf("of which %d are not connected", missing), `SET synchronous_commit = local;`)
+				expect.Invalid(t, err, "synchronous_standby_names", fmt.Sprintf("of which %d are not connected", missing), `SET synchronous_commit = local;`)
 				if _, dry := d.Preflight(t.Context(), s, v); dry == nil || dry.Error() != err.Error() {
 					t.Errorf("a dry run says\n%v\nand a look\n%v", dry, err)
 				}
-				found := d.Inspect(t.Context(), s, preflight.Subject{Until: b.now})
+				found := d.Inspect(t.Context(), s, preflight.Subject{Until: b.Now})
 				if found.Ready() || len(of(found, "database.synchronous_standby")) != 1 {
 					t.Errorf("verify finds %+v", found.Open())
 				}
 			}
-			admin := secretOf(t, "connection", b.config())
-			m, err := ImportAdmin(b.admin.Username, b.admin.Password)
-			must(t, err)
-			admin.Current = b.value(m)
+			admin := secretOf(t, "connection", b.Config())
+			m, err := ImportAdmin(b.Admin.Username, b.Admin.Password)
+			expect.OK(t, err)
+			admin.Current = b.Value(m)
 			began := time.Now()
-			err = NewAdmin(b.postgres).Set(t.Context(), admin, databaseMaterial(b.admin.Username, "another"), unfenced)
-			wantInvalid(t, err, "synchronous_standby_names")
-			if !errors.Is(err, rotation.ErrUnchanged) || time.Since(began) > commitPatience {
+			err = NewAdmin(b.Postgres).Set(t.Context(), admin, postgres.Material(b.Admin.Username, "another"), unfenced)
+			expect.Invalid(t, err, "synchronous_standby_names")
+			if !errors.Is(err, rotation.ErrUnchanged) || time.Since(began) > postgres.CommitPatience {
 				t.Errorf("after %s, what the server holds is not known: %v", time.Since(began), err)
 			}
 			fix := remedy.FindStringSubmatch(d.Look(t.Context(), s, v).Error())[1]
-			b.sql("SET synchronous_commit = local; %s", fix)
-			b.postgres.Forget("main") // sessions have the settings that they began with
-			must(t, d.Look(t.Context(), s, v))
-			must(t, NewAdmin(b.postgres).Set(t.Context(), admin, databaseMaterial(b.admin.Username, b.admin.Password), unfenced))
+			b.SQL("SET synchronous_commit = local; %s", fix)
+			b.Postgres.Forget("main") // sessions have the settings that they began with
+			expect.OK(t, d.Look(t.Context(), s, v))
+			expect.OK(t, NewAdmin(b.Postgres).Set(t.Context(), admin, postgres.Material(b.Admin.Username, b.Admin.Password), unfenced))
 		})
 	}
 }
@@ -139,11 +142,11 @@ func TestLookAtStandbys(t *testing.T) {
 // waitsFor makes commits wait for the confirmation of these standbys, of which there
 // are none, and returns when they do.
 func (b *bench) waitsFor(names string) {
-	b.t.Helper()
-	b.sql("ALTER SYSTEM SET synchronous_standby_names = %s", quoteLiteral(names))
-	b.sql("SELECT pg_reload_conf()")
-	committing, watch := connect(b.t, b.pg), connect(b.t, b.pg)
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(b.t.Context()), 20*time.Second)
+	b.T.Helper()
+	b.SQL("ALTER SYSTEM SET synchronous_standby_names = %s", postgres.QuoteLiteral(names))
+	b.SQL("SELECT pg_reload_conf()")
+	committing, watch := pgtest.Connect(b.T, b.PG), pgtest.Connect(b.T, b.PG)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(b.T.Context()), 20*time.Second)
 	defer cancel()
 	ended := make(chan error, 1)
 	go func() {
@@ -153,7 +156,7 @@ func (b *bench) waitsFor(names string) {
 		}
 		ended <- err
 	}()
-	must(b.t, testenv.Eventually(ctx, "a commit to wait", func(ctx context.Context) error {
+	expect.OK(b.T, testenv.Eventually(ctx, "a commit to wait", func(ctx context.Context) error {
 		var n int
 		err := watch.QueryRow(ctx, "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND current_setting('synchronous_standby_names') = $1", names).Scan(&n)
 		if err == nil && n == 0 {
@@ -161,9 +164,9 @@ func (b *bench) waitsFor(names string) {
 		}
 		return err
 	}))
-	b.sql("SELECT pg_terminate_backend(%d)", committing.PgConn().PID())
+	b.SQL("SELECT pg_terminate_backend(%d)", committing.PgConn().PID())
 	if err := <-ended; err == nil {
-		b.t.Error("the commit that waited says that it was not ended")
+		b.T.Error("the commit that waited says that it was not ended")
 	}
 }
 
@@ -177,21 +180,21 @@ func TestCommitWithoutStandbys(t *testing.T) {
 				s := subjectAt(t, name, testenv.NewPostgres(t, testenv.PostgresOptions{Major: major}))
 				one := s.first()
 				two := s.create()
-				s.secret.Pending = s.value(two)
+				s.secret.Pending = s.Value(two)
 				s.waitsFor("ghost")
 				began := time.Now()
 				if a, ok := s.Values.(*admin); ok {
-					must(t, a.replace(t.Context(), s.secret, one, two, unfenced, dontLook)) // they have gone since it looked
+					expect.OK(t, a.replace(t.Context(), s.secret, one, two, unfenced, dontLook)) // they have gone since it looked
 				} else {
-					must(t, s.Set(t.Context(), s.secret, two, unfenced))
+					expect.OK(t, s.Set(t.Context(), s.secret, two, unfenced))
 				}
-				if took := time.Since(began); took > callTimeout {
+				if took := time.Since(began); took > postgres.CallTimeout {
 					t.Errorf("the change took %s", took)
 				}
 				s.accepted(two)
 				began = time.Now()
-				must(t, s.Undo(t.Context(), s.secret, unfenced))
-				if took := time.Since(began); took > callTimeout {
+				expect.OK(t, s.Undo(t.Context(), s.secret, unfenced))
+				if took := time.Since(began); took > postgres.CallTimeout {
 					t.Errorf("to put it back took %s", took)
 				}
 				s.accepted(one)
@@ -206,15 +209,15 @@ func subjectAt(t *testing.T, name string, pg *testenv.Postgres) *subject {
 	t.Helper()
 	b := newBench(t, pg)
 	if name == "connection" {
-		s := secretOf(t, "connection", b.config())
-		m, err := ImportAdmin(b.admin.Username, b.admin.Password)
-		must(t, err)
-		s.Current = b.value(m)
-		return &subject{Values: NewAdmin(b.postgres), bench: b, secret: s, external: true}
+		s := secretOf(t, "connection", b.Config())
+		m, err := ImportAdmin(b.Admin.Username, b.Admin.Password)
+		expect.OK(t, err)
+		s.Current = b.Value(m)
+		return &subject{Values: NewAdmin(b.Postgres), bench: b, secret: s, external: true}
 	}
-	c := DatabaseConfig{Usernames: []string{b.user(unique("app"))}}
+	c := DatabaseConfig{Usernames: []string{b.User(pgtest.Unique("app"))}}
 	if name == "alternating users" {
-		c.Usernames = b.pair(unique("a"), unique("b"))
+		c.Usernames = b.Pair(pgtest.Unique("a"), pgtest.Unique("b"))
 	}
 	d, s := b.database(c)
 	return &subject{Values: d, bench: b, secret: s, external: true}
@@ -222,10 +225,10 @@ func subjectAt(t *testing.T, name string, pg *testenv.Postgres) *subject {
 
 // TestLookNeedsTheServer can't be made where that is not reached, which is no refusal.
 func TestLookNeedsTheServer(t *testing.T) {
-	b := newBench(t, shared)
-	d, s := b.database(DatabaseConfig{Usernames: []string{b.user(unique("app"))}})
+	b := newBench(t, pgtest.Shared)
+	d, s := b.database(DatabaseConfig{Usernames: []string{b.User(pgtest.Unique("app"))}})
 	v := b.next(d, s)
-	b.connection.Config.Port = 1
+	b.Connection.Settings.Port = 1
 	if err := d.Look(t.Context(), s, v); err == nil || errors.Is(err, rotation.ErrInvalid) {
 		t.Errorf("got %v", err)
 	}
@@ -234,21 +237,21 @@ func TestLookNeedsTheServer(t *testing.T) {
 // TestTriedWhileOthersChange has somebody else change the user while its password is
 // tried in a transaction that is rolled back.
 func TestTriedWhileOthersChange(t *testing.T) {
-	b := newBench(t, shared)
-	user := b.user(unique("app"))
+	b := newBench(t, pgtest.Shared)
+	user := b.User(pgtest.Unique("app"))
 	d, s := b.database(DatabaseConfig{Usernames: []string{user}})
 	v := b.next(d, s)
-	holder := connect(t, shared)
-	_, err := holder.Exec(t.Context(), "BEGIN; ALTER ROLE "+quoteName(user)+" CONNECTION LIMIT 5")
-	must(t, err)
+	holder := pgtest.Connect(t, pgtest.Shared)
+	_, err := holder.Exec(t.Context(), "BEGIN; ALTER ROLE "+postgres.QuoteName(user)+" CONNECTION LIMIT 5")
+	expect.OK(t, err)
 	ended := make(chan error)
 	go func() {
 		_, err := d.Preflight(t.Context(), s, v)
 		ended <- err
 	}()
-	b.waits(connect(t, shared))
+	b.waits(pgtest.Connect(t, pgtest.Shared))
 	_, err = holder.Exec(t.Context(), "COMMIT")
-	must(t, err)
+	expect.OK(t, err)
 	if err := <-ended; err == nil || !strings.Contains(err.Error(), "somebody else changed this user") {
 		t.Errorf("got %v", err)
 	}
@@ -257,7 +260,7 @@ func TestTriedWhileOthersChange(t *testing.T) {
 // TestInspectWithout takes away what is looked at, one thing at a time, so that each
 // query fails in turn: what could not be looked at is not ready.
 func TestInspectWithout(t *testing.T) {
-	p := newPatient(t, shared, unique("db"), "app", fault{})
+	p := newPatient(t, pgtest.Shared, pgtest.Unique("db"), "app", fault{})
 	whole := p.look().Passed()
 	for _, thing := range []string{
 		"SELECT ON TABLE pg_roles", "SELECT ON TABLE pg_database", "SELECT ON TABLE pg_stat_activity", "SELECT ON TABLE pg_auth_members", "SELECT ON TABLE pg_shdepend",
@@ -285,6 +288,6 @@ func TestInspectWithout(t *testing.T) {
 
 // lookOnly is look without a comparison of the catalog.
 func (p *patient) lookOnly() preflight.Report {
-	p.now = time.Now() // as the server's clock has it
-	return p.Inspect(p.t.Context(), p.secret, preflight.Subject{Mount: "smvm/", Role: "r", Until: p.now.Add(60 * 24 * time.Hour)})
+	p.Now = time.Now() // as the server's clock has it
+	return p.Inspect(p.T.Context(), p.secret, preflight.Subject{Mount: "smvm/", Role: "r", Until: p.Now.Add(60 * 24 * time.Hour)})
 }

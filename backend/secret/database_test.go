@@ -9,7 +9,10 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/expect"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/pgtest"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/testenv"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/postgres"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
@@ -39,7 +42,7 @@ func TestDatabaseConfig(t *testing.T) {
 		"policy":           {DatabaseConfig{Connection: "c", Usernames: []string{"a"}, PasswordPolicy: "a\tb"}, []string{"password_policy"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			wantInvalid(t, (&database{}).Validate(secretOf(t, "database", test.config).Config), test.words...)
+			expect.Invalid(t, (&database{}).Validate(secretOf(t, "database", test.config).Config), test.words...)
 		})
 	}
 }
@@ -54,9 +57,9 @@ func TestDatabaseUpdate(t *testing.T) {
 	} {
 		err := (&database{}).ValidateUpdate(secretOf(t, "", old).Config, secretOf(t, "", updated).Config)
 		if field == "" {
-			must(t, err)
+			expect.OK(t, err)
 		} else {
-			wantInvalid(t, err, field)
+			expect.Invalid(t, err, field)
 		}
 	}
 }
@@ -64,36 +67,36 @@ func TestDatabaseUpdate(t *testing.T) {
 // TestTestClassifies tells what says something about the value from what says
 // something about the server.
 func TestTestClassifies(t *testing.T) {
-	b := newBench(t, shared)
-	user := b.user(unique("app"))
+	b := newBench(t, pgtest.Shared)
+	user := b.User(pgtest.Unique("app"))
 	try := func(statements ...string) error {
 		d, s := b.database(DatabaseConfig{Usernames: []string{user}, VerificationStatements: statements})
 		v, err := d.Create(t.Context(), s)
-		must(t, err)
-		must(t, d.Set(t.Context(), s, v, unfenced))
+		expect.OK(t, err)
+		expect.OK(t, d.Set(t.Context(), s, v, unfenced))
 		return d.Test(t.Context(), s, v)
 	}
-	must(t, try("SELECT 1", "SELECT '{{1,2}}'::int[]"))
-	wantRefused(t, try("SELECT * FROM no_such_table"))
-	wantRefused(t, try("CREATE ROLE more"))
-	wantRefused(t, try("SELECT 1; COMMIT"))
+	expect.OK(t, try("SELECT 1", "SELECT '{{1,2}}'::int[]"))
+	expect.Refused(t, try("SELECT * FROM no_such_table"))
+	expect.Refused(t, try("CREATE ROLE more"))
+	expect.Refused(t, try("SELECT 1; COMMIT"))
 	wantNotRefused(t, try("SELECT pg_terminate_backend(pg_backend_pid())"), "")
 	wantNotRefused(t, try("DO $$ BEGIN RAISE SQLSTATE '57014'; END $$"), "57014")
 
-	b.connection.Config.Database = "no_such_database"
-	b.sql("GRANT ALL ON DATABASE postgres TO %s", user)
+	b.Connection.Settings.Database = "no_such_database"
+	b.SQL("GRANT ALL ON DATABASE postgres TO %s", user)
 	d, s := b.database(DatabaseConfig{Usernames: []string{user}})
-	wantNotRefused(t, d.Test(t.Context(), s, databaseMaterial(user, b.password(user))), "3D000")
-	b.connection.Config.Database = "postgres"
-	b.sql("ALTER ROLE %s CONNECTION LIMIT 0", user)
-	wantNotRefused(t, d.Test(t.Context(), s, databaseMaterial(user, b.password(user))), "53300")
-	b.sql("ALTER ROLE %s CONNECTION LIMIT -1 NOLOGIN", user)
-	wantRefused(t, d.Test(t.Context(), s, databaseMaterial(user, b.password(user))))
+	wantNotRefused(t, d.Test(t.Context(), s, postgres.Material(user, b.Password(user))), "3D000")
+	b.Connection.Settings.Database = "postgres"
+	b.SQL("ALTER ROLE %s CONNECTION LIMIT 0", user)
+	wantNotRefused(t, d.Test(t.Context(), s, postgres.Material(user, b.Password(user))), "53300")
+	b.SQL("ALTER ROLE %s CONNECTION LIMIT -1 NOLOGIN", user)
+	expect.Refused(t, d.Test(t.Context(), s, postgres.Material(user, b.Password(user))))
 }
 
 func wantNotRefused(t *testing.T, err error, code string) {
 	t.Helper()
-	if err == nil || loginRefused(err) || codeOf(err) != code && code != "" {
+	if err == nil || postgres.LoginRefused(err) || postgres.CodeOf(err) != code && code != "" {
 		t.Fatalf("got %v, want an error %s that is no refusal", err, code)
 	}
 	if strings.Contains(err.Error(), rotation.ErrRefused.Error()+":") {
@@ -101,47 +104,39 @@ func wantNotRefused(t *testing.T, err error, code string) {
 	}
 }
 
-// password gives a user a password behind the engine's back.
-func (b *bench) password(user string) string {
-	b.t.Helper()
-	password := randomPassword()
-	b.sql("ALTER ROLE %s PASSWORD %s", quoteName(user), quoteLiteral(password))
-	return password
-}
-
 // TestVerifyFindsTrust checks that a server that lets everybody in is not taken
 // for one that accepts the right password.
 func TestVerifyFindsTrust(t *testing.T) {
-	b := newBench(t, shared)
-	d, s := b.database(DatabaseConfig{Usernames: []string{b.user("trusted_user")}})
+	b := newBench(t, pgtest.Shared)
+	d, s := b.database(DatabaseConfig{Usernames: []string{b.User("trusted_user")}})
 	v, err := d.Create(t.Context(), s)
-	must(t, err)
-	must(t, d.Set(t.Context(), s, v, unfenced))
-	s.Current = b.value(v)
+	expect.OK(t, err)
+	expect.OK(t, d.Set(t.Context(), s, v, unfenced))
+	s.Current = b.Value(v)
 	proofs, err := d.Verify(t.Context(), s)
 	if err == nil || !strings.Contains(err.Error(), "trust") || len(proofs) > 0 {
 		t.Errorf("got %v after %q", err, proofs)
 	}
-	b.connection.Config.PasswordAuthentication = AuthenticatePassword
+	b.Connection.Settings.PasswordAuthentication = postgres.AuthenticatePassword
 	proofs, err = d.Verify(t.Context(), s)
 	if err == nil || !strings.Contains(err.Error(), "pg_hba.conf trusts") || len(proofs) == 0 {
 		t.Errorf("with passwords in clear text: got %v after %q", err, proofs)
 	}
-	if err := d.Retire(t.Context(), s, databaseMaterial("trusted_user", "old"), unfenced); err == nil || !strings.Contains(err.Error(), "pg_hba.conf") {
+	if err := d.Retire(t.Context(), s, postgres.Material("trusted_user", "old"), unfenced); err == nil || !strings.Contains(err.Error(), "pg_hba.conf") {
 		t.Errorf("retiring: %v", err)
 	}
 }
 
 // TestVerifyFindsIntruders gives the idle user a password that nobody decided on.
 func TestVerifyFindsIntruders(t *testing.T) {
-	b := newBench(t, shared)
-	users := b.pair(unique("a"), unique("b"))
+	b := newBench(t, pgtest.Shared)
+	users := b.Pair(pgtest.Unique("a"), pgtest.Unique("b"))
 	d, s := b.database(DatabaseConfig{Usernames: users})
 	v, err := d.Create(t.Context(), s)
-	must(t, err)
-	must(t, d.Set(t.Context(), s, v, unfenced))
-	s.Current = b.value(v)
-	b.sql("ALTER ROLE %s PASSWORD %s", users[1], quoteLiteral(v["password"]))
+	expect.OK(t, err)
+	expect.OK(t, d.Set(t.Context(), s, v, unfenced))
+	s.Current = b.Value(v)
+	b.SQL("ALTER ROLE %s PASSWORD %s", users[1], postgres.QuoteLiteral(v["password"]))
 	if _, err := d.Verify(t.Context(), s); err == nil || !strings.Contains(err.Error(), users[1]) {
 		t.Errorf("got %v, want that %s is named", err, users[1])
 	}
@@ -151,11 +146,11 @@ func TestVerifyFindsIntruders(t *testing.T) {
 func TestStandby(t *testing.T) {
 	pg := testenv.NewPostgres(t, testenv.PostgresOptions{})
 	b := newBench(t, pg)
-	d, s := b.database(DatabaseConfig{Usernames: []string{b.user(unique("app"))}})
-	b.sql("COPY (SELECT '') TO PROGRAM 'touch standby.signal'")
-	must(t, pg.Restart(t.Context()))
+	d, s := b.database(DatabaseConfig{Usernames: []string{b.User(pgtest.Unique("app"))}})
+	b.SQL("COPY (SELECT '') TO PROGRAM 'touch standby.signal'")
+	expect.OK(t, pg.Restart(t.Context()))
 	v, err := d.Create(t.Context(), s)
-	must(t, err)
+	expect.OK(t, err)
 	if err := d.Set(t.Context(), s, v, unfenced); err == nil || !strings.Contains(err.Error(), "primary") {
 		t.Errorf("got %v, want that the primary is asked for", err)
 	}
@@ -164,31 +159,31 @@ func TestStandby(t *testing.T) {
 // TestReadOnlyByDefault sets a password where transactions are read only unless they
 // say otherwise.
 func TestReadOnlyByDefault(t *testing.T) {
-	b := newBench(t, shared)
-	d, s := b.database(DatabaseConfig{Usernames: []string{b.user(unique("app"))}})
-	b.sql("ALTER ROLE %s SET default_transaction_read_only = on", b.admin.Username)
+	b := newBench(t, pgtest.Shared)
+	d, s := b.database(DatabaseConfig{Usernames: []string{b.User(pgtest.Unique("app"))}})
+	b.SQL("ALTER ROLE %s SET default_transaction_read_only = on", b.Admin.Username)
 	v, err := d.Create(t.Context(), s)
-	must(t, err)
-	must(t, d.Set(t.Context(), s, v, unfenced))
-	must(t, d.Test(t.Context(), s, v))
+	expect.OK(t, err)
+	expect.OK(t, d.Set(t.Context(), s, v, unfenced))
+	expect.OK(t, d.Test(t.Context(), s, v))
 }
 
 // TestGivenUpSetNeverLands gives up while the server waits for a lock, and
 // checks that the password is not set once the lock is free.
 func TestGivenUpSetNeverLands(t *testing.T) {
-	b := newBench(t, shared)
-	user := b.user(unique("app"))
+	b := newBench(t, pgtest.Shared)
+	user := b.User(pgtest.Unique("app"))
 	d, s := b.database(DatabaseConfig{Usernames: []string{user}})
 	v, err := d.Create(t.Context(), s)
-	must(t, err)
-	holder := connect(t, shared)
-	_, err = holder.Exec(t.Context(), "BEGIN; ALTER ROLE "+quoteName(user)+" CONNECTION LIMIT 5")
-	must(t, err)
+	expect.OK(t, err)
+	holder := pgtest.Connect(t, pgtest.Shared)
+	_, err = holder.Exec(t.Context(), "BEGIN; ALTER ROLE "+postgres.QuoteName(user)+" CONNECTION LIMIT 5")
+	expect.OK(t, err)
 
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error)
 	go func() { ended <- d.Set(ctx, s, v, unfenced) }()
-	watch := connect(t, shared)
+	watch := pgtest.Connect(t, pgtest.Shared)
 	b.waits(watch)
 	began := time.Now()
 	cancel()
@@ -196,20 +191,20 @@ func TestGivenUpSetNeverLands(t *testing.T) {
 		t.Errorf("got %v after %s, want that it was cancelled at once", err, time.Since(began))
 	}
 	_, err = holder.Exec(t.Context(), "COMMIT")
-	must(t, err)
-	b.gone(watch)
-	wantRefused(t, d.Test(t.Context(), s, v))
+	expect.OK(t, err)
+	b.Gone(watch)
+	expect.Refused(t, d.Test(t.Context(), s, v))
 }
 
 // waits returns when the administrator waits for a lock.
 func (b *bench) waits(watch *pgx.Conn) {
-	b.t.Helper()
-	ctx, cancel := context.WithTimeout(b.t.Context(), 10*time.Second)
+	b.T.Helper()
+	ctx, cancel := context.WithTimeout(b.T.Context(), 10*time.Second)
 	defer cancel()
-	must(b.t, testenv.Eventually(ctx, "the administrator to wait", func(ctx context.Context) error {
+	expect.OK(b.T, testenv.Eventually(ctx, "the administrator to wait", func(ctx context.Context) error {
 		var n int
 		const query = "SELECT count(*) FROM pg_stat_activity WHERE usename = $1 AND wait_event_type = 'Lock'"
-		if err := watch.QueryRow(ctx, query, b.admin.Username).Scan(&n); err != nil || n > 0 {
+		if err := watch.QueryRow(ctx, query, b.Admin.Username).Scan(&n); err != nil || n > 0 {
 			return err
 		}
 		return errors.New("it does not wait")

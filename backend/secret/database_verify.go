@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/postgres"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
@@ -24,7 +25,7 @@ func (d *database) Verify(ctx context.Context, s rotation.Secret) ([]string, err
 		return nil, err
 	}
 	proofs := proofsOf(current, len(c.VerificationStatements))
-	at, err := d.postgres.server(c.Connection)
+	at, err := d.postgres.Server(c.Connection)
 	if err != nil {
 		return proofs, err
 	}
@@ -38,7 +39,7 @@ func (d *database) Verify(ctx context.Context, s rotation.Secret) ([]string, err
 	return proofs, nil
 }
 
-func proofsOf(current Login, statements int) []string {
+func proofsOf(current postgres.Login, statements int) []string {
 	proofs := []string{fmt.Sprintf("login as %q accepted", current.Username)}
 	if statements > 0 {
 		proofs = append(proofs, fmt.Sprintf("%d verification statements ran as %q", statements, current.Username))
@@ -48,50 +49,50 @@ func proofsOf(current Login, statements int) []string {
 
 // attempt is a login and what the server must make of it.
 type attempt struct {
-	login Login
+	login postgres.Login
 	what  string // names the password
 	works bool
 }
 
 // wrongLogin is the attempt to log in as the current user with what must be refused.
-func wrongLogin(s rotation.Secret, current Login) attempt {
+func wrongLogin(s rotation.Secret, current postgres.Login) attempt {
 	if s.Previous != nil {
-		l, err := loginOf(s.Previous.Material)
+		l, err := postgres.ReadLogin(s.Previous.Material)
 		if err == nil && l.Username == current.Username && l.Password != current.Password {
 			return attempt{l, "its previous password", false}
 		}
 	}
-	return attempt{Login{current.Username, randomPassword()}, "a random password", false}
+	return attempt{postgres.Login{Username: current.Username, Password: postgres.RandomPassword()}, "a random password", false}
 }
 
 // others returns the attempts as the users that are not current.
-func (d *database) others(c databaseSettings, s rotation.Secret, current Login) []attempt {
+func (d *database) others(c databaseSettings, s rotation.Secret, current postgres.Login) []attempt {
 	var attempts []attempt
-	var previous Login
+	var previous postgres.Login
 	if kept := s.PreviousAt(d.postgres.Now()); kept != nil {
-		if l, _ := loginOf(kept.Material); l.Username != current.Username {
+		if l, _ := postgres.ReadLogin(kept.Material); l.Username != current.Username {
 			previous = l
 			attempts = append(attempts, attempt{l, "its previous password", true})
 		}
 	}
 	for _, username := range c.Usernames {
 		if username != current.Username && username != previous.Username {
-			attempts = append(attempts, attempt{Login{username, current.Password}, "the current user's password", false})
+			attempts = append(attempts, attempt{postgres.Login{Username: username, Password: current.Password}, "the current user's password", false})
 		}
 	}
 	return attempts
 }
 
 // prove makes the attempt and returns a sentence about it.
-func (a attempt) prove(ctx context.Context, p *Postgres, at server) (string, error) {
+func (a attempt) prove(ctx context.Context, p *postgres.Client, at postgres.Server) (string, error) {
 	if !a.works {
-		code, err := p.proveRefused(ctx, at, a.login, a.what)
+		code, err := p.ProveRefused(ctx, at, a.login, a.what)
 		if errors.Is(err, rotation.ErrUnproven) {
 			return fmt.Sprintf("that a login as %q with %s is refused: %v", a.login.Username, a.what, err), nil
 		}
 		return fmt.Sprintf("login as %q with %s refused: %s", a.login.Username, a.what, code), err
 	}
-	if err := at.try(ctx, a.login); loginRefused(err) {
+	if err := at.Try(ctx, a.login); postgres.LoginRefused(err) {
 		return "", fmt.Errorf("use previous password, which is in its overlap: %w: %w", rotation.ErrRefused, err)
 	} else if err != nil {
 		return "", fmt.Errorf("use previous password, which is in its overlap: %w", err)

@@ -14,7 +14,10 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/expect"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/pgtest"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/testenv"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/postgres"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/preflight"
 )
 
@@ -55,12 +58,12 @@ func newCourt(t *testing.T, major int, seen *sync.Map) *court {
 	t.Helper()
 	c := &court{t, testenv.NewPostgres(t, testenv.PostgresOptions{Major: major}), seen}
 	b := newBench(t, c.pg)
-	b.sql("CREATE ROLE mallory")
-	b.sql("CREATE ROLE crown")
-	b.sql("CREATE DATABASE trapped")
+	b.SQL("CREATE ROLE mallory")
+	b.SQL("CREATE ROLE crown")
+	b.SQL("CREATE DATABASE trapped")
 	script, err := os.ReadFile(filepath.Join("testdata", "traps.sql"))
-	must(t, err)
-	(&patient{bench: b, psqlDir: shared.BinDir, databaseName: "trapped"}).psql(string(script))
+	expect.OK(t, err)
+	(&patient{bench: b, psqlDir: pgtest.Shared.BinDir, databaseName: "trapped"}).psql(string(script))
 	return c
 }
 
@@ -76,11 +79,11 @@ type victim struct {
 func (c *court) victim(t *testing.T, names []string, f fault) *victim {
 	t.Helper()
 	b := newBench(t, c.pg)
-	b.sql("CREATE DATABASE %s TEMPLATE trapped", quoteName(names[0]))
-	b.sql("REVOKE CONNECT ON DATABASE %s FROM PUBLIC", quoteName(names[0]))
+	b.SQL("CREATE DATABASE %s TEMPLATE trapped", postgres.QuoteName(names[0]))
+	b.SQL("REVOKE CONNECT ON DATABASE %s FROM PUBLIC", postgres.QuoteName(names[0]))
 	v := &victim{patient: newPatientOf(t, c.pg, names[0], names[1], names[2], names[3], f), court: c, users: names[1:4]}
 	t.Cleanup(v.bury)
-	v.sql("ALTER ROLE %s PASSWORD %s", v.names.Replace("{a}"), quoteLiteral(v.userPassword))
+	v.SQL("ALTER ROLE %s PASSWORD %s", v.names.Replace("{a}"), postgres.QuoteLiteral(v.userPassword))
 	for range f.sessions {
 		v.session()
 	}
@@ -91,68 +94,68 @@ func (c *court) victim(t *testing.T, names []string, f fault) *victim {
 // spoil makes a fault, and then arms the traps: as ALTER DATABASE … SET does, but for
 // the person only who pastes.
 func (v *victim) spoil(script string) {
-	v.t.Helper()
+	v.T.Helper()
 	v.psql("SET search_path = public;\n" + v.names.Replace(script))
 	v.arm(v.databaseName)
 }
 
 func (v *victim) arm(database string) {
-	v.t.Helper()
+	v.T.Helper()
 	for _, setting := range []string{"search_path = trap, pg_catalog, public", "standard_conforming_strings = off"} {
-		v.sql("ALTER ROLE %s IN DATABASE %s SET %s", testenv.Superuser, quoteName(database), setting)
+		v.SQL("ALTER ROLE %s IN DATABASE %s SET %s", testenv.Superuser, postgres.QuoteName(database), setting)
 	}
 }
 
 // bury frees the names for the next one.
 func (v *victim) bury() {
-	v.sql("DROP DATABASE IF EXISTS %s WITH (FORCE)", quoteName(v.databaseName))
+	v.SQL("DROP DATABASE IF EXISTS %s WITH (FORCE)", postgres.QuoteName(v.databaseName))
 	var roles []string
-	for _, role := range append(slices.Clone(v.users), v.admin.Username, ownerName(role{name: v.users[0]})) {
-		roles = append(roles, quoteLiteral(role))
+	for _, role := range append(slices.Clone(v.users), v.Admin.Username, ownerName(role{name: v.users[0]})) {
+		roles = append(roles, postgres.QuoteLiteral(role))
 	}
 	var drop string
-	must(v.t, v.pg.Ask(context.Background(), `SELECT coalesce(string_agg(format('DROP OWNED BY %1$I; DROP ROLE %1$I', rolname), ';'), '')
+	expect.OK(v.T, v.PG.Ask(context.Background(), `SELECT coalesce(string_agg(format('DROP OWNED BY %1$I; DROP ROLE %1$I', rolname), ';'), '')
 		FROM pg_roles WHERE rolname IN (`+strings.Join(roles, ", ")+")", &drop))
-	v.sql("%s", drop)
+	v.SQL("%s", drop)
 }
 
 // run pastes a text into psql, and sees that nothing was done that was not meant.
 func (v *victim) run(text string, args ...string) {
-	v.t.Helper()
-	watch, err := v.pg.Connect(v.t.Context(), v.databaseName, map[string]string{"search_path": "pg_catalog"})
-	must(v.t, err)
+	v.T.Helper()
+	watch, err := v.PG.Connect(v.T.Context(), v.databaseName, map[string]string{"search_path": "pg_catalog"})
+	expect.OK(v.T, err)
 	defer watch.Close(context.Background()) //nolint:errcheck // nothing depends on it
 	before := v.calls(watch)
 	v.psql(text, append(args, "-v", "v=1; ALTER ROLE mallory SUPERUSER; SELECT 1")...)
 	if calls := v.calls(watch) - before; calls > 0 {
-		v.t.Errorf("%d calls of traps by\n%s", calls, text)
+		v.T.Errorf("%d calls of traps by\n%s", calls, text)
 	}
 	var super, member bool
-	must(v.t, watch.QueryRow(v.t.Context(), `SELECT EXISTS (SELECT FROM pg_roles WHERE rolsuper AND rolname = ANY ($1)),
+	expect.OK(v.T, watch.QueryRow(v.T.Context(), `SELECT EXISTS (SELECT FROM pg_roles WHERE rolsuper AND rolname = ANY ($1)),
 		EXISTS (SELECT FROM pg_auth_members m JOIN pg_roles g ON g.oid = m.roleid JOIN pg_roles u ON u.oid = m.member WHERE g.rolname = 'crown' OR 'mallory' IN (g.rolname, u.rolname))`,
 		[]string{v.users[0], v.users[1], "mallory"}).Scan(&super, &member))
 	if super {
-		v.t.Errorf("a role is a superuser after\n%s", text)
+		v.T.Errorf("a role is a superuser after\n%s", text)
 	}
 	if member {
-		v.t.Errorf("a membership that nobody meant after\n%s", text)
+		v.T.Errorf("a membership that nobody meant after\n%s", text)
 	}
 }
 
 // calls is how often a trap was stepped on, asked where names mean what everybody means
 // by them.
 func (v *victim) calls(watch *pgx.Conn) (count int) {
-	v.t.Helper()
-	must(v.t, watch.QueryRow(v.t.Context(), "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM trap.calls").Scan(&count))
+	v.T.Helper()
+	expect.OK(v.T, watch.QueryRow(v.T.Context(), "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM trap.calls").Scan(&count))
 	return count
 }
 
 // mend pastes all that is found of a check, and sees that the finding is gone.
 func (v *victim) mend(check string) {
-	v.t.Helper()
+	v.T.Helper()
 	found := of(v.look(), check)
 	if len(found) == 0 {
-		v.t.Fatalf("%s has found nothing", check)
+		v.T.Fatalf("%s has found nothing", check)
 	}
 	for _, f := range found {
 		v.examine(f)
@@ -160,21 +163,21 @@ func (v *victim) mend(check string) {
 		v.again(f)
 	}
 	if left := of(v.look(), check); len(left) > 0 && left[0].Severity != preflight.Unknown {
-		v.t.Errorf("after\n%v\nthere still is\n%+v", found, left)
+		v.T.Errorf("after\n%v\nthere still is\n%+v", found, left)
 	}
 }
 
 // described expects findings of a check of which nothing is to be run.
 func (v *victim) described(check string) {
-	v.t.Helper()
+	v.T.Helper()
 	found := of(v.look(), check)
 	if len(found) == 0 {
-		v.t.Fatalf("%s has found nothing", check)
+		v.T.Fatalf("%s has found nothing", check)
 	}
 	for _, f := range found {
 		v.examine(f)
 		if f.Fix.String() != "" || !strings.Contains(f.Detail, "not told in full") {
-			v.t.Errorf("%s is not only described: %s\n%s", check, f.Detail, f.Fix)
+			v.T.Errorf("%s is not only described: %s\n%s", check, f.Detail, f.Fix)
 		}
 	}
 }
@@ -183,7 +186,7 @@ func (v *victim) described(check string) {
 // where psql takes it for another encoding. Of most statements that is a second time,
 // and an error.
 func (v *victim) again(f preflight.Finding) {
-	v.t.Helper()
+	v.T.Helper()
 	_, rest, _ := strings.Cut(f.Fix.String(), "\n")
 	v.run(rest, "-v", "ON_ERROR_STOP=0")
 	v.run("\\encoding SJIS\n"+f.Fix.String(), "-v", "ON_ERROR_STOP=0")
@@ -195,17 +198,17 @@ func (v *victim) again(f preflight.Finding) {
 // examine checks the text of a finding: it settles the search path first, in each
 // database, and has nothing that does not show.
 func (v *victim) examine(f preflight.Finding) {
-	v.t.Helper()
+	v.T.Helper()
 	lines := strings.Split(f.Fix.String(), "\n")
 	for i, line := range lines {
 		begins := i == 0 || strings.HasPrefix(lines[i-1], `\connect`)
 		if line != "" && begins && line != "SET search_path = pg_catalog, pg_temp;" && !strings.HasPrefix(line, `\connect`) {
-			v.t.Errorf("search_path is not settled in\n%s", f.Fix)
+			v.T.Errorf("search_path is not settled in\n%s", f.Fix)
 		}
 	}
 	for _, r := range f.Detail + strings.Join(lines, "") {
 		if !strconv.IsPrint(r) {
-			v.t.Errorf("%s tells %q:\n%q\n%q", f.Check, r, f.Detail, f.Fix)
+			v.T.Errorf("%s tells %q:\n%q\n%q", f.Check, r, f.Detail, f.Fix)
 		}
 	}
 	if f.Fix.String() != "" {
@@ -274,10 +277,10 @@ var plainFixes = []string{
 func checksWithNames(t *testing.T) (checks []string) {
 	t.Helper()
 	files, err := filepath.Glob("*.go")
-	must(t, err)
+	expect.OK(t, err)
 	for _, file := range files {
 		source, err := os.ReadFile(file)
-		must(t, err)
+		expect.OK(t, err)
 		for _, match := range regexp.MustCompile(`(?:Expect|Pass)\([^"\n]*"(database\.[a-z_]+)"`).FindAllStringSubmatch(string(source), -1) {
 			if !strings.HasSuffix(file, "_test.go") && !slices.Contains(plainFixes, match[1]) && !slices.Contains(checks, match[1]) {
 				checks = append(checks, match[1])
@@ -308,14 +311,14 @@ func TestHostileNames(t *testing.T) {
 // named makes a group, a schema, all sorts of objects and a database of that name, and
 // drops them again.
 func (v *victim) named(name string) {
-	v.t.Helper()
-	quoted := func(script string) string { return strings.ReplaceAll(script, "{n}", quoteName(name)) }
-	v.sql("%s", quoted("CREATE ROLE {n}"))
+	v.T.Helper()
+	quoted := func(script string) string { return strings.ReplaceAll(script, "{n}", postgres.QuoteName(name)) }
+	v.SQL("%s", quoted("CREATE ROLE {n}"))
 	template := "template1"
 	if connectable.MatchString(name) {
 		template = "trapped"
 	}
-	v.sql("%s", quoted("CREATE DATABASE {n} TEMPLATE "+template))
+	v.SQL("%s", quoted("CREATE DATABASE {n} TEMPLATE "+template))
 	v.elsewhere(v.databaseName, quoted(`GRANT {n} TO a; CREATE SCHEMA {n}; GRANT USAGE ON SCHEMA {n} TO a; CREATE TABLE {n}.{n} ({n} int);
 		GRANT SELECT ON {n}.{n} TO a; GRANT UPDATE ({n}) ON {n}.{n} TO b; CREATE FUNCTION {n}.{n}(x {n}.{n}[], int) RETURNS int LANGUAGE sql AS 'SELECT 1';
 		GRANT EXECUTE ON FUNCTION {n}.{n} TO b; ALTER DEFAULT PRIVILEGES FOR ROLE {n} IN SCHEMA {n} GRANT SELECT ON TABLES TO a; ALTER ROLE a SET search_path = {n}, public`))
@@ -331,7 +334,7 @@ func (v *victim) named(name string) {
 	}
 	v.mend("database.settings")
 	v.elsewhereFixes(name)
-	v.sql("%s", quoted("DROP DATABASE {n} WITH (FORCE)"))
+	v.SQL("%s", quoted("DROP DATABASE {n} WITH (FORCE)"))
 	v.elsewhere(v.databaseName, quoted("DROP SCHEMA {n} CASCADE; DROP OWNED BY {n}; DROP ROLE {n}"))
 }
 
@@ -340,7 +343,7 @@ var connectable = regexp.MustCompile(`^[-a-zA-Z0-9_. ]+$`)
 
 // elsewhereFixes are told only if psql takes the name for one of a database.
 func (v *victim) elsewhereFixes(name string) {
-	v.t.Helper()
+	v.T.Helper()
 	for _, check := range []string{"database.owned_objects", "database.grants_elsewhere"} {
 		if connectable.MatchString(name) {
 			v.mend(check)
@@ -360,7 +363,7 @@ func TestRawLists(t *testing.T) {
 		t.Fatalf("found %+v", printed)
 	}
 	for _, raw := range []string{"a;ALTER/**/ROLE/**/mallory/**/SUPERUSER", `a";ALTER/**/ROLE/**/mallory/**/SUPERUSER;--`, "a';ALTER/**/ROLE/**/mallory/**/SUPERUSER;--'", "Upper"} {
-		v.sql("SELECT set_config('search_path', %s, false); ALTER ROLE a SET search_path FROM CURRENT; RESET search_path", quoteLiteral(raw))
+		v.SQL("SELECT set_config('search_path', %s, false); ALTER ROLE a SET search_path FROM CURRENT; RESET search_path", postgres.QuoteLiteral(raw))
 		v.described("database.settings")
 		v.run(printed[0].Fix.String(), "-v", "ON_ERROR_STOP=0")
 	}
@@ -383,10 +386,10 @@ func TestOwnerExists(t *testing.T) {
 
 // elsewhere runs statements as the superuser in a database.
 func (v *victim) elsewhere(database, statements string) {
-	v.t.Helper()
-	conn, err := v.pg.Connect(v.t.Context(), database, nil)
-	must(v.t, err)
+	v.T.Helper()
+	conn, err := v.PG.Connect(v.T.Context(), database, nil)
+	expect.OK(v.T, err)
 	defer conn.Close(context.Background()) //nolint:errcheck // nothing depends on it
-	_, err = conn.Exec(v.t.Context(), statements)
-	must(v.t, err)
+	_, err = conn.Exec(v.T.Context(), statements)
+	expect.OK(v.T, err)
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/expect"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/preflight"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
@@ -15,76 +16,76 @@ import (
 // life is that of a secret: it is created, imported, tried, rotated, taken back, drained,
 // retired.
 func (a *ambush) life(name string, c DatabaseConfig) {
-	a.t.Helper()
+	a.T.Helper()
 	d, s := a.database(c)
-	s.Current = a.value(a.applied(name, d, s))
+	s.Current = a.Value(a.applied(name, d, s))
 	imported, err := d.Import(s, s.Current.Material["password"])
 	if err == nil && imported["username"] == s.Current.Material["username"] {
-		err = d.Test(a.t.Context(), s, imported)
+		err = d.Test(a.T.Context(), s, imported)
 	}
 	a.unharmed(name+": import", err)
-	next, err := d.Create(a.t.Context(), s)
+	next, err := d.Create(a.T.Context(), s)
 	a.unharmed(name+": make a value", err)
-	_, err = d.Preflight(a.t.Context(), s, next)
+	_, err = d.Preflight(a.T.Context(), s, next)
 	a.unharmed(name+": dry run", err)
-	_, err = a.postgres.Started(a.t.Context(), "main")
+	_, err = a.Postgres.Started(a.T.Context(), "main")
 	a.unharmed(name+": ask when the server was started", err)
 	a.inspected(name, d, s)
 	session := a.open(s.Current.Material["username"], s.Current.Material["password"])
-	s.Pending = a.value(next)
-	a.unharmed(name+": rotate", d.Set(a.t.Context(), s, next, unfenced))
-	a.unharmed(name+": take back", d.Undo(a.t.Context(), s, unfenced))
-	a.unharmed(name+": probe", d.Probe(a.t.Context(), s, s.Current.Material))
-	s.Previous, s.Current, s.Pending = s.Current, a.value(a.applied(name, d, s)), nil
+	s.Pending = a.Value(next)
+	a.unharmed(name+": rotate", d.Set(a.T.Context(), s, next, unfenced))
+	a.unharmed(name+": take back", d.Undo(a.T.Context(), s, unfenced))
+	a.unharmed(name+": probe", d.Probe(a.T.Context(), s, s.Current.Material))
+	s.Previous, s.Current, s.Pending = s.Current, a.Value(a.applied(name, d, s)), nil
 	s.Previous.Replaced, s.Previous.RetireTime = time.Now(), time.Now().Add(time.Hour)
 	a.drained(name, d, s, c.OnOverlapEnd == "terminate")
 	_ = session.Close(context.Background())
-	a.unharmed(name+": retire", d.Retire(a.t.Context(), s, s.Previous.Material, unfenced))
+	a.unharmed(name+": retire", d.Retire(a.T.Context(), s, s.Previous.Material, unfenced))
 	s.Previous = nil
-	_, err = d.Verify(a.t.Context(), s)
+	_, err = d.Verify(a.T.Context(), s)
 	a.unharmed(name+": verify", err)
 }
 
 // applied makes a value, sets it and logs in with it.
 func (a *ambush) applied(name string, d *database, s rotation.Secret) rotation.Material {
-	a.t.Helper()
-	v, err := d.Create(a.t.Context(), s)
-	must(a.t, err)
+	a.T.Helper()
+	v, err := d.Create(a.T.Context(), s)
+	expect.OK(a.T, err)
 	*a.passwords = append(*a.passwords, v["password"])
-	a.unharmed(name+": set", d.Set(a.t.Context(), s, v, unfenced))
-	a.unharmed(name+": test", d.Test(a.t.Context(), s, v))
+	a.unharmed(name+": set", d.Set(a.T.Context(), s, v, unfenced))
+	a.unharmed(name+": test", d.Test(a.T.Context(), s, v))
 	return v
 }
 
 func (a *ambush) inspected(name string, d *database, s rotation.Secret) {
-	a.t.Helper()
-	found := d.Inspect(a.t.Context(), s, preflight.Subject{Mount: "smvm/", Role: "r", Until: time.Now()})
+	a.T.Helper()
+	found := d.Inspect(a.T.Context(), s, preflight.Subject{Mount: "smvm/", Role: "r", Until: time.Now()})
 	a.unharmed(name+": inspect", nil)
 	if !slices.Contains(found.Passed(), "database.inspected") || len(found.With(preflight.Error)) > 0 {
-		a.t.Errorf("%s: inspect found %+v", name, found.Open())
+		a.T.Errorf("%s: inspect found %+v", name, found.Open())
 	}
 }
 
 // open is a session of the application that it goes on using.
 func (a *ambush) open(username, password string) *pgx.Conn {
-	a.t.Helper()
-	config, err := pgx.ParseConfig(a.pg.DSN("x", "x", "x"))
-	must(a.t, err)
+	a.T.Helper()
+	config, err := pgx.ParseConfig(a.PG.DSN("x", "x", "x"))
+	expect.OK(a.T, err)
 	config.User, config.Password, config.Database = username, password, a.hostile.Database
-	conn, err := pgx.ConnectConfig(a.t.Context(), config)
-	must(a.t, err)
-	a.t.Cleanup(func() { _ = conn.Close(context.Background()) })
+	conn, err := pgx.ConnectConfig(a.T.Context(), config)
+	expect.OK(a.T, err)
+	a.T.Cleanup(func() { _ = conn.Close(context.Background()) })
 	return conn
 }
 
 func (a *ambush) drained(name string, d *database, s rotation.Secret, terminates bool) {
-	a.t.Helper()
-	counted, err := a.postgres.Sessions(a.t.Context(), "main", []string{s.Previous.Material["username"]})
+	a.T.Helper()
+	counted, err := a.Postgres.Sessions(a.T.Context(), "main", []string{s.Previous.Material["username"]})
 	if err == nil && counted[s.Previous.Material["username"]].Count == 0 {
 		err = errors.New("the session is not seen")
 	}
 	a.unharmed(name+": who uses it", err)
-	n, err := d.Sessions(a.t.Context(), s)
+	n, err := d.Sessions(a.T.Context(), s)
 	if err == nil && n == 0 {
 		err = errors.New("the session is not seen")
 	}
@@ -92,7 +93,7 @@ func (a *ambush) drained(name string, d *database, s rotation.Secret, terminates
 	if !terminates {
 		return
 	}
-	n, err = d.Terminate(a.t.Context(), s, unfenced)
+	n, err = d.Terminate(a.T.Context(), s, unfenced)
 	if err == nil && n == 0 {
 		err = errors.New("no session was ended")
 	}

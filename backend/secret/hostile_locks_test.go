@@ -7,7 +7,10 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/expect"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/pgtest"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/testenv"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/postgres"
 )
 
 // TestHostileLocks has a user without any privilege hold all locks on PostgreSQL's own
@@ -15,20 +18,20 @@ import (
 func TestHostileLocks(t *testing.T) {
 	for _, major := range []int{15, 18} {
 		t.Run(fmt.Sprint(major), func(t *testing.T) {
-			pg := ofMajor(t, major)
-			p := newPatientOf(t, pg, unique("db"), unique("a"), unique("b"), unique("owner"), fault{configure: terminating})
-			p.sql("GRANT pg_signal_backend TO %s", quoteName(p.admin.Username))
-			mallory := p.user(unique("mallory"))
-			p.sql("GRANT CONNECT ON DATABASE %s TO %s; ALTER ROLE %[2]s PASSWORD 'm'", quoteName(p.databaseName), mallory)
+			pg := pgtest.OfMajor(t, major)
+			p := newPatientOf(t, pg, pgtest.Unique("db"), pgtest.Unique("a"), pgtest.Unique("b"), pgtest.Unique("owner"), fault{configure: terminating})
+			p.SQL("GRANT pg_signal_backend TO %s", postgres.QuoteName(p.Admin.Username))
+			mallory := p.User(pgtest.Unique("mallory"))
+			p.SQL("GRANT CONNECT ON DATABASE %s TO %s; ALTER ROLE %[2]s PASSWORD 'm'", postgres.QuoteName(p.databaseName), mallory)
 			if locked := lockAll(t, pg, mallory, p.databaseName); len(locked) == 0 {
 				t.Fatal("nothing could be locked")
 			}
 			p.healthy()
 			v, err := p.Create(t.Context(), p.secret)
-			must(t, err)
-			must(t, p.Set(t.Context(), p.secret, v, unfenced))
-			_, err = p.bench.postgres.Sessions(t.Context(), "main", []string{mallory})
-			must(t, err)
+			expect.OK(t, err)
+			expect.OK(t, p.Set(t.Context(), p.secret, v, unfenced))
+			_, err = p.bench.Postgres.Sessions(t.Context(), "main", []string{mallory})
+			expect.OK(t, err)
 		})
 	}
 }
@@ -38,19 +41,19 @@ func TestHostileLocks(t *testing.T) {
 func lockAll(t *testing.T, pg *testenv.Postgres, user, database string) (locked []string) {
 	t.Helper()
 	config, err := pgx.ParseConfig(pg.DSN(user, "m", "x"))
-	must(t, err)
+	expect.OK(t, err)
 	config.Database = database
 	conn, err := pgx.ConnectConfig(t.Context(), config)
-	must(t, err)
+	expect.OK(t, err)
 	t.Cleanup(func() { _ = conn.Close(context.Background()) })
 	rows, err := conn.Query(t.Context(), "SELECT relname FROM pg_class WHERE relnamespace = 'pg_catalog'::regnamespace AND relkind IN ('r', 'v')")
-	must(t, err)
+	expect.OK(t, err)
 	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	must(t, err)
+	expect.OK(t, err)
 	_, err = conn.Exec(t.Context(), "BEGIN")
-	must(t, err)
+	expect.OK(t, err)
 	for _, name := range names {
-		if _, err := conn.Exec(t.Context(), "SAVEPOINT s; LOCK TABLE pg_catalog."+quoteName(name)+" IN ACCESS EXCLUSIVE MODE NOWAIT"); err == nil {
+		if _, err := conn.Exec(t.Context(), "SAVEPOINT s; LOCK TABLE pg_catalog."+postgres.QuoteName(name)+" IN ACCESS EXCLUSIVE MODE NOWAIT"); err == nil {
 			locked = append(locked, name)
 		} else if _, err := conn.Exec(t.Context(), "ROLLBACK TO s"); err != nil {
 			t.Fatal(err)

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/pgtest"
 )
 
 // baits are ways to make both users members of a role that is not theirs, which needs
@@ -35,15 +37,15 @@ func TestOwnerOfOthers(t *testing.T) {
 	for _, major := range []int{15, 18} {
 		t.Run(fmt.Sprint(major), func(t *testing.T) {
 			t.Parallel()
-			pg := ofMajor(t, major)
+			pg := pgtest.OfMajor(t, major)
 			for _, bait := range baits {
 				if bait.from > major {
 					continue
 				}
 				t.Run(bait.name, func(t *testing.T) {
-					a, owner, trap, mallory := unique("a"), unique("owner"), unique("aaa_trap"), unique("mallory")
-					p := newPatientOf(t, pg, unique("db"), a, unique("b"), owner, fault{})
-					p.sql("CREATE ROLE %s", mallory)
+					a, owner, trap, mallory := pgtest.Unique("a"), pgtest.Unique("owner"), pgtest.Unique("aaa_trap"), pgtest.Unique("mallory")
+					p := newPatientOf(t, pg, pgtest.Unique("db"), a, pgtest.Unique("b"), owner, fault{})
+					p.SQL("CREATE ROLE %s", mallory)
 					spoil := strings.NewReplacer("{trap}", trap, "{mallory}", mallory, "{a_owner}", a+"_owner").Replace(bait.spoil)
 					p.psql(p.names.Replace(spoil + `; CREATE TABLE public.theirs (n int); ALTER TABLE public.theirs OWNER TO {a}; ALTER ROLE {a} RESET role; GRANT CREATE ON SCHEMA public TO {a}`))
 					told := 0
@@ -75,10 +77,10 @@ func TestOwnerOfOthers(t *testing.T) {
 // which the same names are those of other things.
 func TestPastedElsewhere(t *testing.T) {
 	const things = `CREATE TABLE public.salaries (n int)`
-	p := newPatientOf(t, shared, unique("db"), unique("a"), unique("b"), unique("owner"), fault{})
+	p := newPatientOf(t, pgtest.Shared, pgtest.Unique("db"), pgtest.Unique("a"), pgtest.Unique("b"), pgtest.Unique("owner"), fault{})
 	other := *p
-	other.databaseName = unique("another")
-	p.sql("CREATE DATABASE %s", other.databaseName)
+	other.databaseName = pgtest.Unique("another")
+	p.SQL("CREATE DATABASE %s", other.databaseName)
 	other.psql(p.names.Replace(things + `; ALTER TABLE public.salaries OWNER TO {b}`))
 	p.psql(p.names.Replace(things + `; GRANT SELECT ON public.salaries TO {a}; CREATE TABLE public.own (n int); ALTER TABLE public.own OWNER TO {a}`))
 	for _, check := range inDatabase {

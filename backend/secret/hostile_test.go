@@ -8,7 +8,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/expect"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/pgtest"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/testenv"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/postgres"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
@@ -38,10 +41,10 @@ func TestHostileDatabase(t *testing.T) {
 		t.Run(fmt.Sprint(major), func(t *testing.T) {
 			t.Parallel()
 			a := newAmbush(t, testenv.NewPostgres(t, testenv.PostgresOptions{Major: major, Settings: map[string]string{"log_statement": "none"}}))
-			direct, bouncer := a.pg.Port, testenv.NewBouncer(t, a.pg)
+			direct, bouncer := a.PG.Port, testenv.NewBouncer(t, a.PG)
 			ways := func(name string) {
 				for way, port := range map[string]int{"direct": direct, "through PgBouncer": bouncer} {
-					a.connection.Config.Port = port
+					a.Connection.Settings.Port = port
 					t.Run(name+", "+way, func(t *testing.T) { a.on(t).everything() })
 				}
 			}
@@ -58,15 +61,15 @@ func TestHostileDatabase(t *testing.T) {
 
 func newAmbush(t *testing.T, pg *testenv.Postgres) *ambush {
 	a := &ambush{bench: newBench(t, pg), passwords: new([]string)}
-	owner := unique("owner")
-	a.sql("CREATE ROLE %s", owner)
-	for _, name := range []string{unique("app"), unique(`Robert"; DROP ROLE x;--`), unique(`O'Brien \ é 表`), unique("set"), unique("clear")} {
-		a.users = append(a.users, a.user(name))
-		a.sql("GRANT %s TO %s", owner, quoteName(name))
+	owner := pgtest.Unique("owner")
+	a.SQL("CREATE ROLE %s", owner)
+	for _, name := range []string{pgtest.Unique("app"), pgtest.Unique(`Robert"; DROP ROLE x;--`), pgtest.Unique(`O'Brien \ é 表`), pgtest.Unique("set"), pgtest.Unique("clear")} {
+		a.users = append(a.users, a.User(name))
+		a.SQL("GRANT %s TO %s", owner, postgres.QuoteName(name))
 	}
-	a.sql("GRANT pg_signal_backend, pg_read_all_stats TO %s", quoteName(a.admin.Username))
-	a.hostile = testenv.NewHostile(t, pg, a.admin.Username, owner)
-	a.connection.Config.Database = a.hostile.Database
+	a.SQL("GRANT pg_signal_backend, pg_read_all_stats TO %s", postgres.QuoteName(a.Admin.Username))
+	a.hostile = testenv.NewHostile(t, pg, a.Admin.Username, owner)
+	a.Connection.Settings.Database = a.hostile.Database
 	a.hostile.SQL(fmt.Sprintf(`CREATE SCHEMA genuine; GRANT USAGE ON SCHEMA genuine TO PUBLIC;
 		CREATE FUNCTION genuine.set_password(name text, password text) RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS
 		$$ BEGIN EXECUTE format('ALTER ROLE %%I PASSWORD %%L', name, password); END $$;
@@ -74,39 +77,39 @@ func newAmbush(t *testing.T, pg *testenv.Postgres) *ambush {
 		$$ BEGIN ASSERT name = 'another'; PERFORM genuine.set_password(name, password); END $$;
 		CREATE FUNCTION evil.set_password(name text, password text) RETURNS void LANGUAGE plpgsql AS $$ BEGIN PERFORM evil.called('set_password'); END $$;
 		CREATE FUNCTION public.set_password(name text, password text) RETURNS void LANGUAGE plpgsql AS $$ BEGIN PERFORM evil.called('set_password'); END $$;
-		CREATE FUNCTION %s.set_password(name text, password text) RETURNS void LANGUAGE plpgsql AS $$ BEGIN PERFORM evil.called('set_password'); END $$`, quoteName(a.admin.Username)))
+		CREATE FUNCTION %s.set_password(name text, password text) RETURNS void LANGUAGE plpgsql AS $$ BEGIN PERFORM evil.called('set_password'); END $$`, postgres.QuoteName(a.Admin.Username)))
 	return a
 }
 
 // on is the same for a subtest.
 func (a *ambush) on(t *testing.T) *ambush {
-	b := *a.bench
-	b.t = t
-	b.connection = a.connection
-	b.postgres = NewPostgres(func(string) (Connection, error) { return b.connection, nil }, b.owners)
-	b.postgres.Now = time.Now
-	t.Cleanup(b.postgres.Close)
-	return &ambush{&b, a.hostile, a.users, a.passwords}
+	b := *a.Bench
+	b.T = t
+	b.Connection = a.Connection
+	b.Postgres = postgres.New(func(string) (postgres.Connection, error) { return b.Connection, nil }, b.Owners)
+	b.Postgres.Now = time.Now
+	t.Cleanup(b.Postgres.Close)
+	return &ambush{&bench{&b}, a.hostile, a.users, a.passwords}
 }
 
 // control sees that the shadows are used by a session without protection: without that
 // the test proves nothing.
 func (a *ambush) control(when string) {
-	a.t.Helper()
-	a.hostile.Lured(a.admin.Password, lures...)
+	a.T.Helper()
+	a.hostile.Lured(a.Admin.Password, lures...)
 	if calls := a.hostile.Calls(); len(calls) < 2 || !slices.Contains(calls, "the sequence") {
-		a.t.Fatalf("%s: only %q was used by a session without protection", when, calls)
+		a.T.Fatalf("%s: only %q was used by a session without protection", when, calls)
 	}
 }
 
 // unharmed expects an operation to work, and to use no shadow.
 func (a *ambush) unharmed(operation string, err error) {
-	a.t.Helper()
+	a.T.Helper()
 	if err != nil {
-		a.t.Errorf("%s: %v", operation, err)
+		a.T.Errorf("%s: %v", operation, err)
 	}
 	if calls := a.hostile.Calls(); len(calls) > 0 {
-		a.t.Errorf("%s has run, as the administrator: %q", operation, calls)
+		a.T.Errorf("%s has run, as the administrator: %q", operation, calls)
 	}
 }
 
@@ -117,15 +120,15 @@ func (a *ambush) everything() {
 	a.life("rotation statements", DatabaseConfig{Usernames: a.users[3:4], RotationStatements: []string{"SELECT genuine.set_password('{{username}}', {{password}})"}})
 	a.misnamed()
 	a.guarded()
-	a.connection.Config.PasswordAuthentication = AuthenticatePassword
+	a.Connection.Settings.PasswordAuthentication = postgres.AuthenticatePassword
 	a.life("clear text", DatabaseConfig{Usernames: a.users[4:]})
-	if !a.has("pg_authid WHERE rolname = " + quoteLiteral(a.users[4]) + " AND rolpassword LIKE 'SCRAM-SHA-256$4096:%'") {
-		a.t.Error("a password in clear text was stored in another way")
+	if !a.has("pg_authid WHERE rolname = " + postgres.QuoteLiteral(a.users[4]) + " AND rolpassword LIKE 'SCRAM-SHA-256$4096:%'") {
+		a.T.Error("a password in clear text was stored in another way")
 	}
-	a.connection.Config.PasswordAuthentication = ""
+	a.Connection.Settings.PasswordAuthentication = ""
 	a.privileges()
 	a.root()
-	if a.connection.Config.Port == a.pg.Port {
+	if a.Connection.Settings.Port == a.PG.Port {
 		a.preloaded()
 		a.greeted()
 	}
@@ -133,58 +136,58 @@ func (a *ambush) everything() {
 
 // privileges is what the engine explains when it lacks some.
 func (a *ambush) privileges() {
-	a.t.Helper()
-	user, admin := quoteName(a.users[0]), quoteName(a.admin.Username)
-	a.sql("ALTER ROLE %s SUPERUSER; REVOKE pg_signal_backend FROM %s", user, admin)
+	a.T.Helper()
+	user, admin := postgres.QuoteName(a.users[0]), postgres.QuoteName(a.Admin.Username)
+	a.SQL("ALTER ROLE %s SUPERUSER; REVOKE pg_signal_backend FROM %s", user, admin)
 	d, s := a.database(DatabaseConfig{Usernames: a.users[:1], OnOverlapEnd: "terminate"})
-	err := d.Set(a.t.Context(), s, databaseMaterial(a.users[0], "x"), unfenced)
+	err := d.Set(a.T.Context(), s, postgres.Material(a.users[0], "x"), unfenced)
 	if err == nil || !strings.Contains(err.Error(), "NOSUPERUSER") {
-		a.t.Errorf("without privileges: %v", err)
+		a.T.Errorf("without privileges: %v", err)
 	}
 	a.unharmed("explain a refusal", nil)
-	a.sql("ALTER ROLE %s NOSUPERUSER", user)
-	if _, err := d.Preflight(a.t.Context(), s, databaseMaterial(a.users[0], "x")); err == nil || !strings.Contains(err.Error(), "pg_signal_backend") {
-		a.t.Errorf("without pg_signal_backend: %v", err)
+	a.SQL("ALTER ROLE %s NOSUPERUSER", user)
+	if _, err := d.Preflight(a.T.Context(), s, postgres.Material(a.users[0], "x")); err == nil || !strings.Contains(err.Error(), "pg_signal_backend") {
+		a.T.Errorf("without pg_signal_backend: %v", err)
 	}
 	a.unharmed("explain what terminating needs", nil)
-	a.sql("GRANT pg_signal_backend TO %s", admin)
+	a.SQL("GRANT pg_signal_backend TO %s", admin)
 }
 
 // root rotates the administrator.
 func (a *ambush) root() {
-	a.t.Helper()
-	root, s := NewAdmin(a.postgres), secretOf(a.t, "connection", a.connection.Config)
-	first, err := ImportAdmin(a.admin.Username, a.admin.Password)
-	must(a.t, err)
-	a.unharmed("connection: test", root.Test(a.t.Context(), s, first))
-	s.Current = a.value(first)
-	next, err := root.Create(a.t.Context(), s)
-	must(a.t, err)
-	_, err = root.Preflight(a.t.Context(), s, next)
+	a.T.Helper()
+	root, s := NewAdmin(a.Postgres), secretOf(a.T, "connection", a.Connection.Settings)
+	first, err := ImportAdmin(a.Admin.Username, a.Admin.Password)
+	expect.OK(a.T, err)
+	a.unharmed("connection: test", root.Test(a.T.Context(), s, first))
+	s.Current = a.Value(first)
+	next, err := root.Create(a.T.Context(), s)
+	expect.OK(a.T, err)
+	_, err = root.Preflight(a.T.Context(), s, next)
 	a.unharmed("connection: dry run", err)
-	s.Pending = a.value(next)
-	a.unharmed("connection: rotate", root.Set(a.t.Context(), s, next, unfenced))
-	_, err = root.Verify(a.t.Context(), rotation.Secret{Type: s.Type, Config: s.Config, Current: s.Pending, Previous: s.Current})
+	s.Pending = a.Value(next)
+	a.unharmed("connection: rotate", root.Set(a.T.Context(), s, next, unfenced))
+	_, err = root.Verify(a.T.Context(), rotation.Secret{Type: s.Type, Config: s.Config, Current: s.Pending, Previous: s.Current})
 	a.unharmed("connection: verify", err)
-	a.unharmed("connection: take back", root.Undo(a.t.Context(), s, unfenced))
-	a.accept(a.admin) // again, where a refusal proves nothing
-	a.unharmed("connection: retire", root.Retire(a.t.Context(), s, next, unfenced))
+	a.unharmed("connection: take back", root.Undo(a.T.Context(), s, unfenced))
+	a.Accept(a.Admin) // again, where a refusal proves nothing
+	a.unharmed("connection: retire", root.Retire(a.T.Context(), s, next, unfenced))
 }
 
 // quiet looks for passwords in the server's log, where debug_print_parse and the like
 // write what statements are made of, and the server then adds the statement.
 func (a *ambush) quiet() {
-	a.t.Helper()
-	leaked := "leaked" + randomPassword()
-	a.hostile.Lured(a.admin.Password, alterRole(a.admin.Username, leaked))
-	log, err := os.ReadFile(a.pg.LogPath)
-	must(a.t, err)
+	a.T.Helper()
+	leaked := "leaked" + postgres.RandomPassword()
+	a.hostile.Lured(a.Admin.Password, postgres.AlterPassword(a.Admin.Username, leaked))
+	log, err := os.ReadFile(a.PG.LogPath)
+	expect.OK(a.T, err)
 	for _, password := range *a.passwords {
 		if strings.Contains(string(log), password) {
-			a.t.Error("the log has a password that was set")
+			a.T.Error("the log has a password that was set")
 		}
 	}
 	if !strings.Contains(string(log), leaked) || len(*a.passwords) == 0 {
-		a.t.Error("the log has not even the password of a session without protection")
+		a.T.Error("the log has not even the password of a session without protection")
 	}
 }

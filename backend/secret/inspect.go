@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/postgres"
 )
 
 // administrator is what PostgreSQL says about the user that the engine is.
@@ -76,7 +78,7 @@ func (r *role) logins() []any {
 
 func inspectAdmin(ctx context.Context, conn *pgx.Conn) (administrator, error) {
 	var a administrator
-	err := queryRow(ctx, conn, `
+	err := postgres.QueryRow(ctx, conn, `
 		SELECT `+adminColumns+` FROM pg_catalog.pg_roles a WHERE a.rolname = current_user`, nil, a.columns()...)
 	if err != nil {
 		return a, fmt.Errorf("inspect administrator: %w", err)
@@ -114,7 +116,7 @@ const aboutRole = `
 
 func inspectRole(ctx context.Context, conn *pgx.Conn, name string) (role, error) {
 	r := role{name: name}
-	err := queryRow(ctx, conn, aboutRole, []any{name}, append(r.logins(), &r.creates, &r.owned, &r.ownedObjects,
+	err := postgres.QueryRow(ctx, conn, aboutRole, []any{name}, append(r.logins(), &r.creates, &r.owned, &r.ownedObjects,
 		&r.memberOf, &r.memberships, &r.attributes, &r.settings)...)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return r, nil
@@ -167,7 +169,7 @@ const missingGrants = `
 
 // grantsMissing returns the statements that grant to the role lacks what has has.
 func grantsMissing(ctx context.Context, conn *pgx.Conn, has, lacks role) (statements []string, err error) {
-	if err = queryRow(ctx, conn, missingGrants, []any{has.oid, lacks.oid, quoteName(lacks.name)}, &statements); err != nil {
+	if err = postgres.QueryRow(ctx, conn, missingGrants, []any{has.oid, lacks.oid, postgres.QuoteName(lacks.name)}, &statements); err != nil {
 		return nil, fmt.Errorf("compare privileges of %q and %q: %w", has.name, lacks.name, err)
 	}
 	return statements, nil
@@ -176,7 +178,7 @@ func grantsMissing(ctx context.Context, conn *pgx.Conn, has, lacks role) (statem
 // grantsElsewhere are the other databases in which one of the roles was granted
 // privileges on objects by name and the other was not.
 func grantsElsewhere(ctx context.Context, conn *pgx.Conn, a, b role) (databases []string, err error) {
-	err = queryRow(ctx, conn, `
+	err = postgres.QueryRow(ctx, conn, `
 		WITH granted AS (
 			SELECT d.refobjid, b.datname::text AS place, d.classid, d.objid, d.objsubid
 			FROM pg_catalog.pg_shdepend d JOIN pg_catalog.pg_database b ON b.oid = d.dbid
@@ -215,7 +217,7 @@ var inspected = []string{
 // user may lock that view, as long as it pleases.
 func inspectInstance(ctx context.Context, conn *pgx.Conn) (instance, error) {
 	var i instance
-	err := queryRow(ctx, conn, `
+	err := postgres.QueryRow(ctx, conn, `
 		SELECT pg_catalog.pg_is_in_recovery(),
 			pg_catalog.current_setting('max_connections')::int,
 			pg_catalog.current_setting('superuser_reserved_connections')::int + coalesce(pg_catalog.current_setting('reserved_connections', true)::int, 0),
@@ -242,17 +244,6 @@ const openRules = `FROM pg_catalog.pg_hba_file_rules WHERE auth_method IN ('trus
 
 // tell returns what is selected from one of these rows, as texts.
 func tell(ctx context.Context, conn *pgx.Conn, selected, rows string, users []string) (told []string, err error) {
-	err = queryRow(ctx, conn, "SELECT ARRAY(SELECT "+selected+" "+strings.ReplaceAll(rows, "$1", "$1::text[]")+")", []any{users}, &told)
+	err = postgres.QueryRow(ctx, conn, "SELECT ARRAY(SELECT "+selected+" "+strings.ReplaceAll(rows, "$1", "$1::text[]")+")", []any{users}, &told)
 	return told, err
-}
-
-// queryRow reads one row. It returns pgx.ErrNoRows itself when there is none.
-func queryRow(ctx context.Context, conn *pgx.Conn, sql string, arguments []any, into ...any) error {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	err := conn.QueryRow(ctx, sql, arguments...).Scan(into...)
-	if errors.Is(err, pgx.ErrNoRows) {
-		return pgx.ErrNoRows
-	}
-	return reduce(err)
 }

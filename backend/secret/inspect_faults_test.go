@@ -1,6 +1,7 @@
 package secret
 
 import (
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/postgres"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/preflight"
 )
 
@@ -78,5 +79,5 @@ var faults = []fault{
 func terminating(_ *bench, c *DatabaseConfig) { c.OnOverlapEnd = "terminate" }
 
 func inClearText(b *bench, _ *DatabaseConfig) {
-	b.connection.Config.PasswordAuthentication = AuthenticatePassword
+	b.Connection.Settings.PasswordAuthentication = postgres.AuthenticatePassword
 }

@@ -13,7 +13,10 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/expect"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/pgtest"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/testenv"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/postgres"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/preflight"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
@@ -32,7 +35,7 @@ type patient struct {
 // TestInspect makes each fault, sees that it is found, runs what the finding says,
 // word for word, in psql, and sees that it is found no more.
 func TestInspect(t *testing.T) {
-	hospital(t, shared, "orders a", func(fault) bool { return true })
+	hospital(t, pgtest.Shared, "orders a", func(fault) bool { return true })
 }
 
 // TestInspectEveryMajor does so on each major version with what is another thing on
@@ -41,7 +44,7 @@ func TestInspectEveryMajor(t *testing.T) {
 	for major := 14; major <= 18; major++ {
 		t.Run(fmt.Sprint(major), func(t *testing.T) {
 			t.Parallel()
-			hospital(t, ofMajor(t, major), `"; it's $smvm$ \`, func(f fault) bool { return f.differs || f.from+f.before > 0 })
+			hospital(t, pgtest.OfMajor(t, major), `"; it's $smvm$ \`, func(f fault) bool { return f.differs || f.from+f.before > 0 })
 		})
 	}
 }
@@ -49,7 +52,7 @@ func TestInspectEveryMajor(t *testing.T) {
 // hospital makes and cures faults on one server, each with users of its own, of which
 // the first has that name and a number.
 func hospital(t *testing.T, pg *testenv.Postgres, name string, admits func(fault) bool) {
-	db := unique("orders db")
+	db := pgtest.Unique("orders db")
 	major := pg.Version / 10000
 	t.Run("all is well", func(t *testing.T) { newPatient(t, pg, db, name, fault{}).healthy() })
 	for _, f := range faults {
@@ -62,75 +65,75 @@ func hospital(t *testing.T, pg *testenv.Postgres, name string, admits func(fault
 // newPatient makes the database if it does not exist.
 func newPatient(t *testing.T, pg *testenv.Postgres, db, name string, f fault) *patient {
 	t.Helper()
-	return newPatientOf(t, pg, db, unique(name), unique("orders_b"), unique("Owner"), f)
+	return newPatientOf(t, pg, db, pgtest.Unique(name), pgtest.Unique("orders_b"), pgtest.Unique("Owner"), f)
 }
 
 // newPatientOf is newPatient with all names given.
 func newPatientOf(t *testing.T, pg *testenv.Postgres, db, a, other, owner string, f fault) *patient {
 	t.Helper()
 	b := newBench(t, pg)
-	p := &patient{bench: b, psqlDir: shared.BinDir, databaseName: db, userPassword: randomPassword(), names: strings.NewReplacer(
-		"{a}", quoteName(a), "{b}", quoteName(other), "{owner}", quoteName(owner), "{admin}", quoteName(b.admin.Username), "{db}", quoteName(db), "{x}", unique("thing"))}
-	b.sql("ALTER ROLE %s CREATEROLE", quoteName(b.admin.Username))
-	if !b.has("pg_database WHERE datname = " + quoteLiteral(db)) {
-		b.sql("CREATE DATABASE %s", quoteName(db))
-		b.sql("REVOKE CONNECT ON DATABASE %s FROM PUBLIC", quoteName(db))
+	p := &patient{bench: b, psqlDir: pgtest.Shared.BinDir, databaseName: db, userPassword: postgres.RandomPassword(), names: strings.NewReplacer(
+		"{a}", postgres.QuoteName(a), "{b}", postgres.QuoteName(other), "{owner}", postgres.QuoteName(owner), "{admin}", postgres.QuoteName(b.Admin.Username), "{db}", postgres.QuoteName(db), "{x}", pgtest.Unique("thing"))}
+	b.SQL("ALTER ROLE %s CREATEROLE", postgres.QuoteName(b.Admin.Username))
+	if !b.has("pg_database WHERE datname = " + postgres.QuoteLiteral(db)) {
+		b.SQL("CREATE DATABASE %s", postgres.QuoteName(db))
+		b.SQL("REVOKE CONNECT ON DATABASE %s FROM PUBLIC", postgres.QuoteName(db))
 	}
-	b.connection.Config.Database = db
+	b.Connection.Settings.Database = db
 	script, err := os.ReadFile(filepath.Join("..", "..", "bootstrap", "sql", "postgresql.sql"))
-	must(t, err)
-	p.psql(string(script), "-v", "admin="+b.admin.Username, "-v", "owner="+owner, "-v", "user_a="+a, "-v", "user_b="+other)
+	expect.OK(t, err)
+	p.psql(string(script), "-v", "admin="+b.Admin.Username, "-v", "owner="+owner, "-v", "user_a="+a, "-v", "user_b="+other)
 	c := DatabaseConfig{Usernames: []string{a, other}}
 	if f.configure != nil {
 		f.configure(b, &c)
 	}
 	p.database, p.secret = b.database(c)
-	mark, err := note{}.naming(b.owner)
-	must(t, err)
+	mark, err := postgres.Note{}.Naming(b.Owner)
+	expect.OK(t, err)
 	for _, username := range c.Usernames {
-		b.sql("COMMENT ON ROLE %s IS %s", quoteName(username), quoteLiteral(mark))
+		b.SQL("COMMENT ON ROLE %s IS %s", postgres.QuoteName(username), postgres.QuoteLiteral(mark))
 	}
 	return p
 }
 
 // has reports whether there is a row.
 func (b *bench) has(rows string) (there bool) {
-	b.t.Helper()
-	conn := connect(b.t, b.pg)
+	b.T.Helper()
+	conn := pgtest.Connect(b.T, b.PG)
 	defer conn.Close(context.Background()) //nolint:errcheck // nothing depends on it
-	must(b.t, conn.QueryRow(b.t.Context(), "SELECT EXISTS (SELECT FROM "+rows+")").Scan(&there))
+	expect.OK(b.T, conn.QueryRow(b.T.Context(), "SELECT EXISTS (SELECT FROM "+rows+")").Scan(&there))
 	return there
 }
 
 // psql runs a script as an operator does who is a superuser.
 func (p *patient) psql(script string, args ...string) string {
-	p.t.Helper()
-	cmd := exec.CommandContext(context.WithoutCancel(p.t.Context()), filepath.Join(p.psqlDir, "psql"), append([]string{"-X", "-q", "-v", "ON_ERROR_STOP=1"}, args...)...)
-	cmd.Env = append(os.Environ(), "PGHOST="+p.pg.Host, fmt.Sprint("PGPORT=", p.pg.Port), "PGUSER="+testenv.Superuser, "PGPASSWORD="+p.pg.Password, "PGDATABASE="+p.databaseName)
-	cmd.Stdin, cmd.Dir = strings.NewReader(script+"\n"), p.t.TempDir()
+	p.T.Helper()
+	cmd := exec.CommandContext(context.WithoutCancel(p.T.Context()), filepath.Join(p.psqlDir, "psql"), append([]string{"-X", "-q", "-v", "ON_ERROR_STOP=1"}, args...)...)
+	cmd.Env = append(os.Environ(), "PGHOST="+p.PG.Host, fmt.Sprint("PGPORT=", p.PG.Port), "PGUSER="+testenv.Superuser, "PGPASSWORD="+p.PG.Password, "PGDATABASE="+p.databaseName)
+	cmd.Stdin, cmd.Dir = strings.NewReader(script+"\n"), p.T.TempDir()
 	out, err := cmd.CombinedOutput()
 	if err != nil {
-		p.t.Fatalf("psql: %v: %s\n%s", err, out, script)
+		p.T.Fatalf("psql: %v: %s\n%s", err, out, script)
 	}
 	if made, err := os.ReadDir(cmd.Dir); err != nil || len(made) > 0 {
-		p.t.Errorf("psql has made the files %v (%v) by\n%s", made, err, script)
+		p.T.Errorf("psql has made the files %v (%v) by\n%s", made, err, script)
 	}
 	return string(out)
 }
 
 // look is an inspection for a role that rotates every 30 days.
 func (p *patient) look() preflight.Report {
-	p.t.Helper()
-	conn := connect(p.t, p.pg)
+	p.T.Helper()
+	conn := pgtest.Connect(p.T, p.PG)
 	defer conn.Close(context.Background()) //nolint:errcheck // nothing depends on it
 	before := p.catalog(conn)
-	found := p.Inspect(p.t.Context(), p.secret, preflight.Subject{Mount: "smvm/", Role: "r", Until: p.now.Add(60 * 24 * time.Hour)})
+	found := p.Inspect(p.T.Context(), p.secret, preflight.Subject{Mount: "smvm/", Role: "r", Until: p.Now.Add(60 * 24 * time.Hour)})
 	if after := p.catalog(conn); after != before {
-		p.t.Errorf("to look has changed the catalog:\n%s\n%s", before, after)
+		p.T.Errorf("to look has changed the catalog:\n%s\n%s", before, after)
 	}
 	for _, f := range found {
-		if text := f.String(); strings.Contains(text, "hidden") || strings.Contains(text, p.admin.Password) || strings.Contains(text, p.userPassword) {
-			p.t.Errorf("a finding shows a secret: %s", text)
+		if text := f.String(); strings.Contains(text, "hidden") || strings.Contains(text, p.Admin.Password) || strings.Contains(text, p.userPassword) {
+			p.T.Errorf("a finding shows a secret: %s", text)
 		}
 	}
 	return found
@@ -138,8 +141,8 @@ func (p *patient) look() preflight.Report {
 
 // catalog is all that the server knows of roles, passwords, settings and privileges.
 func (p *patient) catalog(conn *pgx.Conn) (all string) {
-	p.t.Helper()
-	must(p.t, conn.QueryRow(p.t.Context(), `SELECT concat(
+	p.T.Helper()
+	expect.OK(p.T, conn.QueryRow(p.T.Context(), `SELECT concat(
 		(SELECT string_agg(concat(xmin, a), e'\n' ORDER BY oid) FROM pg_authid a), (SELECT string_agg(concat(xmin, m), e'\n' ORDER BY roleid, member) FROM pg_auth_members m),
 		(SELECT string_agg(concat(xmin, s), e'\n' ORDER BY setrole, setdatabase) FROM pg_db_role_setting s), (SELECT string_agg(concat(xmin, d), e'\n' ORDER BY oid) FROM pg_database d),
 		(SELECT string_agg(concat(dbid, classid, objid, refobjid, deptype), ' ' ORDER BY dbid, classid, objid, refobjid, deptype) FROM pg_shdepend))`).Scan(&all))
@@ -149,18 +152,18 @@ func (p *patient) catalog(conn *pgx.Conn) (all string) {
 // healthy expects nothing but what only a superuser can see, and runs what looks at
 // that.
 func (p *patient) healthy() {
-	p.t.Helper()
+	p.T.Helper()
 	found := p.look()
 	for _, f := range append(found.With(preflight.Error), found.With(preflight.Warning)...) {
-		p.t.Errorf("found where all is well: %s: %s", f.Check, f)
+		p.T.Errorf("found where all is well: %s: %s", f.Check, f)
 	}
 	for _, f := range found.With(preflight.Unknown) {
 		if shown := p.psql(f.Fix.String(), "-A", "-t"); shown != "" {
-			p.t.Errorf("%s: %s shows %s", f.Check, f.Fix, shown)
+			p.T.Errorf("%s: %s shows %s", f.Check, f.Fix, shown)
 		}
 	}
 	if passed := found.Passed(); len(passed) < 20 {
-		p.t.Errorf("only %d checks passed: %q", len(passed), passed)
+		p.T.Errorf("only %d checks passed: %q", len(passed), passed)
 	}
 }
 
@@ -175,59 +178,47 @@ func of(found preflight.Report, check string) (open preflight.Report) {
 }
 
 func (p *patient) cure(f fault) {
-	p.t.Helper()
-	p.sql("ALTER ROLE %s PASSWORD %s", p.names.Replace("{a}"), quoteLiteral(p.userPassword))
+	p.T.Helper()
+	p.SQL("ALTER ROLE %s PASSWORD %s", p.names.Replace("{a}"), postgres.QuoteLiteral(p.userPassword))
 	for range f.sessions {
 		p.session()
 	}
 	p.psql(p.names.Replace(f.spoil))
 	found := of(p.look(), f.check)
 	if len(found) == 0 || found[0].Severity != f.severity {
-		p.t.Fatalf("found %+v, want %s of %s", found, f.severity, f.check)
+		p.T.Fatalf("found %+v, want %s of %s", found, f.severity, f.check)
 	}
 	for _, one := range found {
 		if one.Fix.String() == "" || one.Detail == "" {
-			p.t.Fatalf("a finding says not enough: %+v", one)
+			p.T.Fatalf("a finding says not enough: %+v", one)
 		}
 		p.psql(one.Fix.String())
 	}
 	after := p.look()
 	if left := of(after, f.check); len(left) > 0 {
-		p.t.Errorf("after\n%v\nthere still is\n%+v", found, left)
+		p.T.Errorf("after\n%v\nthere still is\n%+v", found, left)
 	}
 	if !slices.Contains(after.Passed(), f.check) {
-		p.t.Errorf("after the cure %s is not among what passed: %q", f.check, after.Passed())
+		p.T.Errorf("after the cure %s is not among what passed: %q", f.check, after.Passed())
 	}
 }
 
 // session is one of the first user, open until the test ends.
 func (p *patient) session() {
-	p.t.Helper()
-	config, err := pgx.ParseConfig(p.pg.DSN("x", "x", "x"))
-	must(p.t, err)
-	config.User, config.Password, config.Database = mustConfig(p.t, p.secret).Usernames[0], p.userPassword, p.databaseName
-	conn, err := pgx.ConnectConfig(p.t.Context(), config)
-	must(p.t, err)
-	p.t.Cleanup(func() { _ = conn.Close(context.Background()) })
-}
-
-// TestLookIsReadOnly tries to change something while looking.
-func TestLookIsReadOnly(t *testing.T) {
-	b := newBench(t, shared)
-	user := b.user(unique("app"))
-	err := b.postgres.look(t.Context(), "main", func(conn *pgx.Conn, _ server) error {
-		return execute(t.Context(), conn, "ALTER ROLE "+quoteName(user)+" NOLOGIN")
-	})
-	if codeOf(err) != codeReadOnly {
-		t.Errorf("got %v, want SQLSTATE %s", err, codeReadOnly)
-	}
+	p.T.Helper()
+	config, err := pgx.ParseConfig(p.PG.DSN("x", "x", "x"))
+	expect.OK(p.T, err)
+	config.User, config.Password, config.Database = mustConfig(p.T, p.secret).Usernames[0], p.userPassword, p.databaseName
+	conn, err := pgx.ConnectConfig(p.T.Context(), config)
+	expect.OK(p.T, err)
+	p.T.Cleanup(func() { _ = conn.Close(context.Background()) })
 }
 
 // TestInspectOtherDatabases is about what can be seen from a database of another one.
 func TestInspectOtherDatabases(t *testing.T) {
-	p := newPatient(t, shared, unique("db"), "a", fault{})
-	other := quoteName(unique("other db"))
-	p.sql("CREATE DATABASE %s", other)
+	p := newPatient(t, pgtest.Shared, pgtest.Unique("db"), "a", fault{})
+	other := postgres.QuoteName(pgtest.Unique("other db"))
+	p.SQL("CREATE DATABASE %s", other)
 	p.psql(p.names.Replace(`\connect ` + other + "\nCREATE TABLE {x} (n int); CREATE TABLE more (n int); ALTER TABLE more OWNER TO {b}; GRANT SELECT ON {x} TO {a}"))
 	found := p.look()
 	if owned := of(found, "database.owned_objects"); len(owned) != 1 || !strings.HasPrefix(owned[0].Fix.String(), `\connect `+other+"\n") {
@@ -247,7 +238,7 @@ func TestInspectOtherDatabases(t *testing.T) {
 // TestInspectManyGrants tells them in portions. A table that is called as if it were
 // a statement is not among them.
 func TestInspectManyGrants(t *testing.T) {
-	p := newPatient(t, shared, unique("db"), "a", fault{})
+	p := newPatient(t, pgtest.Shared, pgtest.Unique("db"), "a", fault{})
 	p.psql(p.names.Replace(`DO $$ BEGIN FOR i IN 1..60 LOOP EXECUTE format('CREATE TABLE t%s (n int); GRANT SELECT ON t%s TO {a}', i, i); END LOOP;
 		EXECUTE format('CREATE TABLE %1$I (n int); GRANT SELECT ON %1$I TO {a}', e'x\nDROP DATABASE postgres;\n'); END $$`))
 	for _, want := range []int{50, 10} {
@@ -266,8 +257,8 @@ func TestInspectManyGrants(t *testing.T) {
 // needs a restart.
 func TestInspectConnections(t *testing.T) {
 	pg := testenv.NewPostgres(t, testenv.PostgresOptions{Settings: map[string]string{"max_connections": "12"}})
-	p := newPatient(t, pg, unique("db"), "a", fault{})
-	p.sql("ALTER ROLE %s PASSWORD %s", p.names.Replace("{a}"), quoteLiteral(p.userPassword))
+	p := newPatient(t, pg, pgtest.Unique("db"), "a", fault{})
+	p.SQL("ALTER ROLE %s PASSWORD %s", p.names.Replace("{a}"), postgres.QuoteLiteral(p.userPassword))
 	for range 6 {
 		p.session()
 	}
@@ -276,7 +267,7 @@ func TestInspectConnections(t *testing.T) {
 		t.Fatalf("found %+v", found)
 	}
 	p.psql(found[0].Fix.String())
-	must(t, pg.Restart(t.Context()))
+	expect.OK(t, pg.Restart(t.Context()))
 	for range 6 {
 		p.session()
 	}
@@ -288,29 +279,29 @@ func TestInspectConnections(t *testing.T) {
 // TestInspectStandby and a server that does not answer.
 func TestInspectStandby(t *testing.T) {
 	pg := testenv.NewPostgres(t, testenv.PostgresOptions{})
-	p := newPatient(t, pg, unique("db"), "a", fault{})
+	p := newPatient(t, pg, pgtest.Unique("db"), "a", fault{})
 	p.psql(`COPY (SELECT '') TO PROGRAM 'touch standby.signal'`)
-	must(t, pg.Restart(t.Context()))
+	expect.OK(t, pg.Restart(t.Context()))
 	if found := of(p.look(), "database.primary"); len(found) != 1 || found[0].Severity != preflight.Error {
 		t.Errorf("found %+v", found)
 	}
-	must(t, pg.Kill())
+	expect.OK(t, pg.Kill())
 	found := p.Inspect(t.Context(), p.secret, preflight.Subject{})
-	if len(found) != 1 || found[0].Check != "database.reachable" || found.Ready() || !strings.Contains(found[0].Detail, p.pg.Address()) {
+	if len(found) != 1 || found[0].Check != "database.reachable" || found.Ready() || !strings.Contains(found[0].Detail, p.PG.Address()) {
 		t.Errorf("found %+v", found)
 	}
 }
 
 // TestInspectClock moves this node's clock.
 func TestInspectClock(t *testing.T) {
-	p := newPatient(t, shared, unique("db"), "a", fault{})
+	p := newPatient(t, pgtest.Shared, pgtest.Unique("db"), "a", fault{})
 	for ahead, word := range map[time.Duration]string{time.Hour: "1h0m0s behind", -time.Minute: "1m0s ahead of"} {
-		p.now = time.Now().Add(ahead)
+		p.Now = time.Now().Add(ahead)
 		if found := of(p.look(), "database.clock"); len(found) != 1 || found[0].Severity != preflight.Warning || !strings.Contains(found[0].Detail, word) {
 			t.Errorf("found %+v, want %s", found, word)
 		}
 	}
-	p.now = time.Now().Add(3 * time.Second)
+	p.Now = time.Now().Add(3 * time.Second)
 	if found := of(p.look(), "database.clock"); len(found) > 0 {
 		t.Errorf("found %+v", found)
 	}
@@ -319,7 +310,7 @@ func TestInspectClock(t *testing.T) {
 // TestInspectAuthentication is about what only a superuser may see, unless the
 // administrator is allowed to.
 func TestInspectAuthentication(t *testing.T) {
-	p := newPatient(t, shared, unique("db"), "a", fault{})
+	p := newPatient(t, pgtest.Shared, pgtest.Unique("db"), "a", fault{})
 	p.psql(p.names.Replace("GRANT SELECT (rolname, rolpassword) ON pg_authid TO {admin}; GRANT SELECT ON pg_hba_file_rules TO {admin}; GRANT EXECUTE ON FUNCTION pg_hba_file_rules() TO {admin}"))
 	t.Cleanup(func() {
 		p.psql(p.names.Replace("REVOKE SELECT (rolname, rolpassword) ON pg_authid FROM {admin}; REVOKE SELECT ON pg_hba_file_rules FROM {admin}; REVOKE EXECUTE ON FUNCTION pg_hba_file_rules() FROM {admin}"))
@@ -332,13 +323,13 @@ func TestInspectAuthentication(t *testing.T) {
 		t.Errorf("found %+v", found)
 	}
 	v, err := p.Create(t.Context(), p.secret)
-	must(t, err)
-	must(t, p.Set(t.Context(), p.secret, v, unfenced))
+	expect.OK(t, err)
+	expect.OK(t, p.Set(t.Context(), p.secret, v, unfenced))
 	if found := of(p.look(), "database.verifiers"); len(found) > 0 {
 		t.Errorf("after a rotation there is %+v", found)
 	}
-	b := newBench(t, shared)
-	d, s := b.database(DatabaseConfig{Usernames: []string{b.user("trusted_user")}})
+	b := newBench(t, pgtest.Shared)
+	d, s := b.database(DatabaseConfig{Usernames: []string{b.User("trusted_user")}})
 	query := of(d.Inspect(t.Context(), s, preflight.Subject{}), "database.pg_hba")
 	if len(query) != 1 || query[0].Severity != preflight.Unknown || !strings.Contains(p.psql(query[0].Fix.String()), "trust") {
 		t.Errorf("found %+v", query)

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/expect"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
@@ -40,17 +41,17 @@ func TestAttackTokens(t *testing.T) {
 	good := by(t, key)
 	none := func(string) string { return "" }
 	mallory, err := makeKey("ES256", 0)
-	must(t, err)
+	expect.OK(t, err)
 	own := &signingKey{algorithm: "ES256", private: mallory, public: mallory.Public()}
 	embedded, err := json.Marshal(own.jwk(own.public))
-	must(t, err)
+	expect.OK(t, err)
 	header := func(more string) string { return `{"alg":"ES256","kid":"` + key.kid + `"` + more + `}` }
 	token := forged(header(""), `{`+farOff+`,"word":"MARKER"}`, good)
 	if got := ring.Verify(token, time.Now()); !got.Valid() {
 		t.Fatalf("the token that they are made of is refused: %s", got.Refusal)
 	}
 	der, err := base64.RawURLEncoding.DecodeString("MAYCAQECAQE")
-	must(t, err)
+	expect.OK(t, err)
 	psychic := func(string) string { return base64.RawURLEncoding.EncodeToString(make([]byte, 64)) }
 	for name, c := range map[string]struct{ token, reason string }{
 		"nothing":                     {"", refusedForm},
@@ -120,10 +121,10 @@ func TestConfusionIsRefused(t *testing.T) {
 	for _, algorithm := range Algorithms {
 		s := secretOf(t, "jwt", JWTConfig{Algorithm: algorithm})
 		v, err := jwtType{}.Create(t.Context(), s)
-		must(t, err)
+		expect.OK(t, err)
 		s.Current = &rotation.Value{Material: v}
 		proofs, err := jwtType{}.Verify(t.Context(), s)
-		must(t, err)
+		expect.OK(t, err)
 		want := []string{
 			"token signed with " + algorithm, "token with algorithm none refused", "token without a signature refused",
 			"token whose claims were changed refused", "token signed with another key refused", "token signed with " + confusion[algorithm] + " refused",

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/expect"
 )
 
 // TestClaimsThatAreInherited hides a denied claim where JavaScript finds it in a copy.
@@ -19,11 +21,11 @@ func TestClaimsThatAreInherited(t *testing.T) {
 		`"constructor":"Anna","prototype":{"name":"__proto__"}`: false,
 	} {
 		claims, err := DecodeClaims("claims", "{"+text+"}")
-		must(t, err)
+		expect.OK(t, err)
 		if _, _, err = ring.config.Claims(TokenRequest{Claims: claims, Overlap: time.Hour, Now: time.Now()}); hidden {
-			wantInvalid(t, err, "claims", "JavaScript")
+			expect.Invalid(t, err, "claims", "JavaScript")
 		} else {
-			must(t, err)
+			expect.OK(t, err)
 		}
 		got := ring.Verify(forged(`{"alg":"ES256"}`, "{"+farOff+","+text+"}", by(t, ring.current)), time.Now())
 		if got.Valid() == hidden {
@@ -44,7 +46,7 @@ func TestTokensOfUnusualSize(t *testing.T) {
 		if err == nil {
 			_, _, err = ring.Sign(claims)
 		}
-		if wantInvalid(t, err, "claims", "at most"); t.Failed() {
+		if expect.Invalid(t, err, "claims", "at most"); t.Failed() {
 			t.Fatal(what)
 		}
 	}

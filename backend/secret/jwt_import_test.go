@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/expect"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
@@ -22,21 +23,21 @@ import (
 // what the public key of the original verifies.
 func TestImportForms(t *testing.T) {
 	r, err := rsa.GenerateKey(rand.Reader, 2048)
-	must(t, err)
+	expect.OK(t, err)
 	e, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
-	must(t, err)
+	expect.OK(t, err)
 	_, ed, err := ed25519.GenerateKey(rand.Reader)
-	must(t, err)
+	expect.OK(t, err)
 	pkcs8 := func(key any) string {
 		der, err := x509.MarshalPKCS8PrivateKey(key)
-		must(t, err)
+		expect.OK(t, err)
 		return encodePEM("PRIVATE KEY", der)
 	}
 	sec1, err := x509.MarshalECPrivateKey(e)
-	must(t, err)
+	expect.OK(t, err)
 	jwk := func(key any) string {
 		text, err := (&signingKey{algorithm: "", kid: "theirs"}).jwk(key).MarshalJSON()
-		must(t, err)
+		expect.OK(t, err)
 		return string(text)
 	}
 	for name, c := range map[string]struct {
@@ -63,11 +64,11 @@ func TestImportForms(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 			continue
 		}
-		must(t, jwtType{}.Test(t.Context(), s, v))
+		expect.OK(t, jwtType{}.Test(t.Context(), s, v))
 		key, err := parseKey(v)
-		must(t, err)
+		expect.OK(t, err)
 		token, err := key.sign(map[string]any{"exp": time.Now().Add(time.Minute).Unix()})
-		must(t, err)
+		expect.OK(t, err)
 		theirs := &Keyring{current: &signingKey{algorithm: AlgorithmName(c.algorithm), kid: key.kid, public: c.public}}
 		if got := theirs.Verify(token, time.Now()); !got.Valid() {
 			t.Errorf("%s: the original does not verify what the import signs: %s", name, got.Refusal)
@@ -83,26 +84,26 @@ func TestImportForms(t *testing.T) {
 func withoutParts(t *testing.T, jwk string) string {
 	t.Helper()
 	var parts map[string]any
-	must(t, json.Unmarshal([]byte(jwk), &parts))
+	expect.OK(t, json.Unmarshal([]byte(jwk), &parts))
 	for _, name := range []string{"dp", "dq", "qi", "kid", "use"} {
 		delete(parts, name)
 	}
 	text, err := json.Marshal(parts)
-	must(t, err)
+	expect.OK(t, err)
 	return string(text)
 }
 
 // TestImportOfKeysRefused names what is wrong, and quotes nothing of the key.
 func TestImportOfKeysRefused(t *testing.T) {
 	small, err := rsa.GenerateKey(rand.Reader, 1024) //nolint:gosec // It is to be refused.
-	must(t, err)
+	expect.OK(t, err)
 	p224, err := ecdsa.GenerateKey(elliptic.P224(), rand.Reader)
-	must(t, err)
+	expect.OK(t, err)
 	x25519, err := ecdh.X25519().GenerateKey(rand.Reader)
-	must(t, err)
+	expect.OK(t, err)
 	pkcs8 := func(key any) string {
 		der, err := x509.MarshalPKCS8PrivateKey(key)
-		must(t, err)
+		expect.OK(t, err)
 		return encodePEM("PRIVATE KEY", der)
 	}
 	p256 := foreignPEM(t, "ES256", 0)
@@ -145,7 +146,7 @@ func TestImportOfKeysRefused(t *testing.T) {
 			t.Errorf("%s: it is taken, and tried: %v", name, jwtType{}.Test(t.Context(), s, v))
 			continue
 		}
-		wantInvalid(t, err, "private_key", c.word)
+		expect.Invalid(t, err, "private_key", c.word)
 		if strings.Contains(err.Error(), "MARKER") {
 			t.Errorf("%s: %v quotes the key", name, err)
 		}
@@ -156,9 +157,9 @@ func TestImportOfKeysRefused(t *testing.T) {
 func publicOf(t *testing.T, text string) string {
 	t.Helper()
 	key, err := parsePrivate(text)
-	must(t, err)
+	expect.OK(t, err)
 	der, err := x509.MarshalPKIXPublicKey(key.Public())
-	must(t, err)
+	expect.OK(t, err)
 	return encodePEM("PUBLIC KEY", der)
 }
 
@@ -168,9 +169,9 @@ func TestExportable(t *testing.T) {
 	for _, exportable := range []bool{false, true} {
 		s := secretOf(t, "jwt", JWTConfig{Algorithm: "ES512", Exportable: exportable})
 		v, err := jwtType{}.Create(t.Context(), s)
-		must(t, err)
+		expect.OK(t, err)
 		fields, err := jwtType{}.Fields(s, v)
-		must(t, err)
+		expect.OK(t, err)
 		if (fields["private_key"] != "") != exportable || (fields["private_jwk"] != "") != exportable {
 			t.Errorf("exportable %v: it has %d fields", exportable, len(fields))
 		}
@@ -187,7 +188,7 @@ func TestExportable(t *testing.T) {
 // TestFits compares what was made ahead with the configuration of now.
 func TestFits(t *testing.T) {
 	made, err := jwtType{}.Create(t.Context(), secretOf(t, "jwt", JWTConfig{Algorithm: "RS256"}))
-	must(t, err)
+	expect.OK(t, err)
 	for c, fits := range map[kind]bool{
 		{"RS256", 0}: true, {"RS256", 2048}: true, {"RS256", 3072}: false, {"PS256", 0}: false, {"ES256", 0}: false, {"HS256", 0}: false,
 	} {

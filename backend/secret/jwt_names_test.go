@@ -15,6 +15,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 	"golang.org/x/text/unicode/norm"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/expect"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
@@ -80,7 +81,7 @@ func TestNoClaimUnderAnotherName(t *testing.T) {
 		}
 	}
 	claims, _, err := guarded.Claims(request("administrator", true))
-	must(t, err)
+	expect.OK(t, err)
 	seen(t, ring, claims)
 }
 
@@ -88,13 +89,13 @@ func TestNoClaimUnderAnotherName(t *testing.T) {
 func seen(t *testing.T, ring *Keyring, claims map[string]any) {
 	t.Helper()
 	token, _, err := ring.Sign(claims)
-	must(t, err)
+	expect.OK(t, err)
 	var got, plain reader
 	_, err = jwt.ParseWithClaims(token, &got, func(*jwt.Token) (any, error) { return ring.current.public, nil })
-	must(t, err)
+	expect.OK(t, err)
 	text, err := json.Marshal(claims)
-	must(t, err)
-	must(t, json.Unmarshal(text, &plain))
+	expect.OK(t, err)
+	expect.OK(t, json.Unmarshal(text, &plain))
 	for _, v := range []reader{got, plain} {
 		if v.Admin || v.Issuer != "orders" || !slices.Equal(v.Audience, []string{"shop"}) || v.Subject != "" || v.Team != "desk" || v.ID == "x" || v.NotBefore.Unix() == 1 {
 			t.Errorf("%s reads as %+v", text, v)
@@ -161,7 +162,7 @@ func TestClaimNamesOfConfigurations(t *testing.T) {
 		"denied that nobody can see": {JWTConfig{DeniedClaims: []string{"ad\u200bmin"}}, "denied_claims"},
 	} {
 		config, err := json.Marshal(c.config)
-		must(t, err)
+		expect.OK(t, err)
 		if err := (jwtType{}).Validate(config); !errors.Is(err, rotation.ErrInvalid) || !strings.Contains(err.Error(), c.words) {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -170,15 +171,15 @@ func TestClaimNamesOfConfigurations(t *testing.T) {
 		}
 	}
 	config, err := json.Marshal(JWTConfig{AllowedClaims: []string{"sub", "Scope", "straße"}, DeniedClaims: []string{"iss", "aud", "admin"}})
-	must(t, err)
-	must(t, (jwtType{}).Validate(config))
+	expect.OK(t, err)
+	expect.OK(t, (jwtType{}).Validate(config))
 	for _, made := range []map[string]any{{"Exp": 1}, {"iſs": 1}, {"a": 1, "A": 2}, {"scope": 1}, {"Admin": 1}, {"\u200b": 1}} {
 		err := JWTConfig{AllowedClaims: []string{"Scope"}, DeniedClaims: []string{"admin"}}.CheckIdentity(made)
 		if !errors.Is(err, rotation.ErrInvalid) || !strings.Contains(err.Error(), "claims_template") {
 			t.Errorf("%v: %v", made, err)
 		}
 	}
-	must(t, JWTConfig{AllowedClaims: []string{"Scope"}, DeniedClaims: []string{"sub"}}.CheckIdentity(map[string]any{"sub": "x", "Scope": "y"}))
+	expect.OK(t, JWTConfig{AllowedClaims: []string{"Scope"}, DeniedClaims: []string{"sub"}}.CheckIdentity(map[string]any{"sub": "x", "Scope": "y"}))
 }
 
 // TestAllowedByItsOwnName allows no other that is taken for it.
@@ -254,11 +255,11 @@ func TestClaimsStayOutOfTheHeader(t *testing.T) {
 	ring := ringOf(t, "ES256", p256Key7515)
 	named := map[string]any{"alg": "none", "crit": []any{"exp"}, "jku": "https://evil.example", "jwk": map[string]any{}, "kid": "other", "typ": "at+jwt", "x5u": "x", "b64": false, "cty": "JWT"}
 	claims, _, err := JWTConfig{}.Claims(TokenRequest{Claims: named, Overlap: time.Hour, Now: time.Now()})
-	must(t, err)
+	expect.OK(t, err)
 	token, kid, err := ring.Sign(claims)
-	must(t, err)
+	expect.OK(t, err)
 	parsed, _, err := jwt.NewParser().ParseUnverified(token, jwt.MapClaims{})
-	must(t, err)
+	expect.OK(t, err)
 	if want := map[string]any{"alg": "ES256", "typ": "JWT", "kid": kid}; !reflect.DeepEqual(parsed.Header, want) {
 		t.Errorf("the header is %v, want %v", parsed.Header, want)
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/go-jose/go-jose/v4"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/expect"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
@@ -120,9 +121,9 @@ func TestSignaturesOfTheRFCs(t *testing.T) {
 // that have either, and takes it for nothing else.
 func TestBothNamesOfEd25519(t *testing.T) {
 	_, private, err := ed25519.GenerateKey(nil)
-	must(t, err)
+	expect.OK(t, err)
 	der, err := x509.MarshalPKCS8PrivateKey(private)
-	must(t, err)
+	expect.OK(t, err)
 	token := func(algorithm string, signed bool) string {
 		header := base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"` + algorithm + `","typ":"JWT"}`))
 		text := header + "." + base64.RawURLEncoding.EncodeToString(fmt.Appendf(nil, `{"exp":%d}`, time.Now().Add(time.Minute).Unix()))
@@ -134,12 +135,12 @@ func TestBothNamesOfEd25519(t *testing.T) {
 	for _, name := range []string{"EdDSA", "Ed25519"} {
 		s := secretOf(t, "jwt", JWTConfig{Algorithm: name})
 		v, err := jwtType{}.Import(s, encodePEM("PRIVATE KEY", der))
-		must(t, err)
+		expect.OK(t, err)
 		if s.Current = (&rotation.Value{Material: v}); !(jwtType{}).Fits(s, v) {
 			t.Errorf("algorithm %s does not fit its own key", name)
 		}
 		ring, err := NewKeyring(s)
-		must(t, err)
+		expect.OK(t, err)
 		for _, header := range []string{"EdDSA", "Ed25519"} {
 			if got := ring.Verify(token(header, true), time.Now()); !got.Valid() {
 				t.Errorf("algorithm %s, header %s: %s", name, header, got.Refusal)
@@ -168,7 +169,7 @@ func TestThumbprints(t *testing.T) {
 		t.Errorf("of RFC 8037 it is %s", got)
 	}
 	var key jose.JSONWebKey
-	must(t, json.Unmarshal([]byte(rsaKey7638), &key))
+	expect.OK(t, json.Unmarshal([]byte(rsaKey7638), &key))
 	if got, err := thumbprint(key.Key); err != nil || got != rsaKID {
 		t.Errorf("of RFC 7638 it is %s, %v", got, err)
 	}
@@ -179,29 +180,29 @@ func TestAnotherLibrary(t *testing.T) {
 	for _, algorithm := range Algorithms {
 		s := secretOf(t, "jwt", JWTConfig{Algorithm: algorithm, Exportable: true})
 		v, err := jwtType{}.Create(t.Context(), s)
-		must(t, err)
+		expect.OK(t, err)
 		fields, err := jwtType{}.Fields(s, v)
-		must(t, err)
+		expect.OK(t, err)
 		private, public := any([]byte(fields["secret"])), any([]byte(fields["secret"]))
 		if !Symmetric(algorithm) {
 			private, public = readKey(t, fields["private_jwk"]), readKey(t, fields["public_jwk"])
 		}
 		s.Current = &rotation.Value{Material: v}
 		ring, err := NewKeyring(s)
-		must(t, err)
+		expect.OK(t, err)
 		ours, kid, err := ring.Sign(map[string]any{"sub": "ours", "exp": time.Now().Add(time.Minute).Unix()})
-		must(t, err)
+		expect.OK(t, err)
 		parsed, err := jose.ParseSigned(ours, []jose.SignatureAlgorithm{jose.SignatureAlgorithm(algorithm)})
-		must(t, err)
+		expect.OK(t, err)
 		if claims, err := parsed.Verify(public); err != nil || !bytes.Contains(claims, []byte(`"sub":"ours"`)) || parsed.Signatures[0].Header.KeyID != kid {
 			t.Errorf("%s: go-jose makes of ours %s, %v", algorithm, claims, err)
 		}
 		signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.SignatureAlgorithm(algorithm), Key: private}, nil)
-		must(t, err)
+		expect.OK(t, err)
 		signed, err := signer.Sign([]byte(`{"sub":"theirs","exp":4102444800}`))
-		must(t, err)
+		expect.OK(t, err)
 		theirs, err := signed.CompactSerialize()
-		must(t, err)
+		expect.OK(t, err)
 		if got := ring.Verify(theirs, time.Now()); !got.Valid() || got.Claims["sub"] != "theirs" {
 			t.Errorf("%s: of go-jose's we make %+v", algorithm, got)
 		}
@@ -212,6 +213,6 @@ func TestAnotherLibrary(t *testing.T) {
 func readKey(t *testing.T, text string) jose.JSONWebKey {
 	t.Helper()
 	var key jose.JSONWebKey
-	must(t, json.Unmarshal([]byte(text), &key))
+	expect.OK(t, json.Unmarshal([]byte(text), &key))
 	return key
 }

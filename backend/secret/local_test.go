@@ -7,6 +7,7 @@ import (
 
 	"github.com/golang-jwt/jwt/v5"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/expect"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
@@ -44,7 +45,7 @@ func TestLocalConfigRefused(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := secretOf(t, test.kind, test.config)
-			wantInvalid(t, types[test.kind].Validate(s.Config), test.words...)
+			expect.Invalid(t, types[test.kind].Validate(s.Config), test.words...)
 			if _, err := types[test.kind].Create(t.Context(), s); err == nil {
 				t.Error("a value was made all the same")
 			}
@@ -55,8 +56,8 @@ func TestLocalConfigRefused(t *testing.T) {
 	}
 	for name, typ := range types {
 		if name != "database" {
-			must(t, typ.Validate(nil))
-			must(t, typ.Validate([]byte("{}")))
+			expect.OK(t, typ.Validate(nil))
+			expect.OK(t, typ.Validate([]byte("{}")))
 		}
 	}
 }
@@ -69,7 +70,7 @@ func TestImportRefused(t *testing.T) {
 	} {
 		for _, text := range supplied {
 			_, err := types[kind].Import(secretOf(t, kind, struct{}{}), text)
-			wantInvalid(t, err)
+			expect.Invalid(t, err)
 			if strings.Contains(err.Error(), text) {
 				t.Errorf("%v quotes what was supplied", err)
 			}
@@ -77,10 +78,10 @@ func TestImportRefused(t *testing.T) {
 	}
 	for _, name := range []string{"", "x\x00", strings.Repeat("x", 64)} {
 		_, err := ImportAdmin(name, "password")
-		wantInvalid(t, err, "username")
+		expect.Invalid(t, err, "username")
 	}
 	_, err := ImportAdmin("admin", "line\n")
-	wantInvalid(t, err, "password")
+	expect.Invalid(t, err, "password")
 }
 
 // TestJWTSecretIsTheKey signs as an application does that knows nothing of us.
@@ -88,19 +89,19 @@ func TestJWTSecretIsTheKey(t *testing.T) {
 	typ := Types(nil, nil)["jwt"]
 	s := secretOf(t, "jwt", JWTConfig{})
 	v, err := typ.Create(t.Context(), s)
-	must(t, err)
+	expect.OK(t, err)
 	fields, err := typ.Fields(s, v)
-	must(t, err)
+	expect.OK(t, err)
 	if len(fields["secret"]) != 128 || strings.Contains(fields["secret"], fields["kid"]) {
 		t.Errorf("the secret has %d characters, or contains the kid", len(fields["secret"]))
 	}
 	signed, err := jwt.NewWithClaims(jwt.GetSigningMethod(fields["algorithm"]), jwt.MapClaims{}).SignedString([]byte(fields["secret"]))
-	must(t, err)
+	expect.OK(t, err)
 	previous := typ.PreviousFields(v)
 	_, err = jwt.Parse(signed, func(*jwt.Token) (any, error) { return []byte(previous["previous_secret"]), nil })
-	must(t, err)
-	wantRefused(t, typ.Test(t.Context(), s, rotation.Material{"algorithm": "HS512", "kid": "x", "secret": "short"}))
-	wantRefused(t, typ.Test(t.Context(), s, rotation.Material{"algorithm": "none", "kid": "x", "secret": fields["secret"]}))
+	expect.OK(t, err)
+	expect.Refused(t, typ.Test(t.Context(), s, rotation.Material{"algorithm": "HS512", "kid": "x", "secret": "short"}))
+	expect.Refused(t, typ.Test(t.Context(), s, rotation.Material{"algorithm": "none", "kid": "x", "secret": fields["secret"]}))
 }
 
 // TestAPIKeyFormat checks the checksum against a value computed elsewhere:
@@ -112,7 +113,7 @@ func TestAPIKeyFormat(t *testing.T) {
 	typ := Types(nil, nil)["api_key"]
 	s := secretOf(t, "api_key", APIKeyConfig{})
 	v, err := typ.Create(t.Context(), s)
-	must(t, err)
+	expect.OK(t, err)
 	key := v["key"]
 	if !strings.HasPrefix(key, "smvm_") || len(key) != len("smvm_")+defaultAPIKeyLength+checksumLength {
 		t.Errorf("a key of %d characters is not in the format", len(key))
@@ -120,7 +121,7 @@ func TestAPIKeyFormat(t *testing.T) {
 	for i := range len(key) {
 		typo := []byte(key)
 		typo[i]++
-		wantRefused(t, typ.Test(t.Context(), s, rotation.Material{"key": string(typo)}))
+		expect.Refused(t, typ.Test(t.Context(), s, rotation.Material{"key": string(typo)}))
 	}
 }
 

@@ -2,9 +2,15 @@ package secret
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"testing"
 
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/expect"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/pgtest"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/postgres"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
@@ -17,17 +23,17 @@ func TestSetWaitsForOthers(t *testing.T) {
 			s := subjects[name](t)
 			one := s.first()
 			two := s.create()
-			s.secret.Pending = s.value(two)
+			s.secret.Pending = s.Value(two)
 			s.set(two)
-			holder := connect(t, shared)
-			_, err := holder.Exec(t.Context(), "BEGIN; "+alterRole(two["username"], one["password"]))
-			must(t, err)
+			holder := pgtest.Connect(t, pgtest.Shared)
+			_, err := holder.Exec(t.Context(), "BEGIN; "+postgres.AlterPassword(two["username"], one["password"]))
+			expect.OK(t, err)
 
 			ended := make(chan error)
 			go func() { ended <- s.Set(t.Context(), s.secret, two, unfenced) }()
-			s.waits(connect(t, shared))
+			s.waits(pgtest.Connect(t, pgtest.Shared))
 			_, err = holder.Exec(t.Context(), "COMMIT")
-			must(t, err)
+			expect.OK(t, err)
 			if <-ended != nil { // PostgreSQL refuses to change what was changed meanwhile
 				s.set(two)
 			}
@@ -44,21 +50,21 @@ func TestFenceIsAskedWhileOthersWait(t *testing.T) {
 			s := subjects[name](t)
 			s.first()
 			two := s.create()
-			s.secret.Pending = s.value(two)
-			other := connect(t, shared)
+			s.secret.Pending = s.Value(two)
+			other := pgtest.Connect(t, pgtest.Shared)
 			_, err := other.Exec(t.Context(), "SET lock_timeout = 100")
-			must(t, err)
+			expect.OK(t, err)
 			asked := 0
 			fence := func(ctx context.Context) error {
 				asked++
-				_, err := other.Exec(ctx, "ALTER ROLE "+quoteName(two["username"])+" CONNECTION LIMIT 5")
-				if !isCode(err, "55P03") { // lock_not_available
+				_, err := other.Exec(ctx, "ALTER ROLE "+postgres.QuoteName(two["username"])+" CONNECTION LIMIT 5")
+				if answer := (*pgconn.PgError)(nil); !errors.As(err, &answer) || answer.Code != "55P03" { // lock_not_available
 					t.Errorf("the user can be changed when the fence is asked: %v", err)
 				}
 				return nil
 			}
-			must(t, s.Set(t.Context(), s.secret, two, fence))
-			must(t, s.Undo(t.Context(), s.secret, fence))
+			expect.OK(t, s.Set(t.Context(), s.secret, two, fence))
+			expect.OK(t, s.Undo(t.Context(), s.secret, fence))
 			if asked != 2 {
 				t.Errorf("the fence was asked %d times, want once by each change", asked)
 			}
@@ -74,12 +80,12 @@ func TestSetThatDiesWhileItHoldsTheUser(t *testing.T) {
 			s := subjects[name](t)
 			one := s.first()
 			two := s.create()
-			s.secret.Pending = s.value(two)
-			other := connect(t, shared)
+			s.secret.Pending = s.Value(two)
+			other := pgtest.Connect(t, pgtest.Shared)
 			ended := 0
 			for what, fence := range map[string]rotation.Fence{
 				"session ended": func(ctx context.Context) error {
-					return other.QueryRow(ctx, "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = $1", s.admin.Username).Scan(&ended)
+					return other.QueryRow(ctx, "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = $1", s.Admin.Username).Scan(&ended)
 				},
 				"panic": func(context.Context) error { panic("of a test") },
 			} {

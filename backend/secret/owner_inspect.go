@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/postgres"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/preflight"
 )
 
@@ -14,18 +15,18 @@ import (
 const OwnerCheck = "database.managed_by"
 
 // checkForeign finds users whom another mount manages.
-func (d *database) checkForeign(ctx context.Context, conn *pgx.Conn, r *report, c databaseSettings) ([]note, error) {
-	var notes []note
+func (d *database) checkForeign(ctx context.Context, conn *pgx.Conn, r *report, c databaseSettings) ([]postgres.Note, error) {
+	var notes []postgres.Note
 	for _, username := range c.Usernames {
-		us, err := d.postgres.owner(ctx, c.Connection, username)
+		us, err := d.postgres.Owner(ctx, c.Connection, username)
 		if err != nil {
 			return nil, err
 		}
-		n, err := askOwner(ctx, conn, username, "")
+		n, err := postgres.AskOwner(ctx, conn, username, "")
 		if err != nil {
 			return nil, fmt.Errorf("find out who manages %q: %w", username, err)
 		}
-		err = n.check(us, c.Connection)
+		err = n.Check(us, c.Connection)
 		r.Expect(err == nil, "database.managed_by", preflight.Error, preflight.Fix{}, "%v", err)
 		notes = append(notes, n)
 	}
@@ -36,21 +37,21 @@ func (d *database) checkForeign(ctx context.Context, conn *pgx.Conn, r *report, 
 func (d *database) checkOwners(ctx context.Context, conn *pgx.Conn, i inspection) error {
 	notes, err := d.checkForeign(ctx, conn, i.report, i.config)
 	for _, n := range notes {
-		us, failed := d.postgres.owner(ctx, i.config.Connection, n.username)
+		us, failed := d.postgres.Owner(ctx, i.config.Connection, n.Username)
 		if failed != nil {
 			return errors.Join(err, failed)
 		}
-		if n.owner().Mount != "" || !n.found {
+		if n.Owner().Mount != "" || !n.Found {
 			continue
 		}
-		text, failed := n.naming(us)
+		text, failed := n.Naming(us)
 		if failed != nil {
 			return errors.Join(err, failed)
 		}
-		i.Expect(n.writable, "database.managed_by", preflight.Warning, preflight.SQL(preflight.Say("COMMENT ON ROLE %s IS %s", preflight.Name(n.username), preflight.Literal(text))),
-			"nothing tells other mounts and Vaults that %q is managed here, and the administrator has no right to its comment, which would", n.username)
-		i.Expect(!n.writable, "database.managed_by", preflight.Warning, i.about.Write("rotate", "reason=owner"),
-			"nothing tells other mounts and Vaults yet that %q is managed here; the comment on it does when its password is set the next time", n.username)
+		i.Expect(n.Writable, "database.managed_by", preflight.Warning, preflight.SQL(preflight.Say("COMMENT ON ROLE %s IS %s", preflight.Name(n.Username), preflight.Literal(text))),
+			"nothing tells other mounts and Vaults that %q is managed here, and the administrator has no right to its comment, which would", n.Username)
+		i.Expect(!n.Writable, "database.managed_by", preflight.Warning, i.about.Write("rotate", "reason=owner"),
+			"nothing tells other mounts and Vaults yet that %q is managed here; the comment on it does when its password is set the next time", n.Username)
 	}
 	return err
 }

@@ -9,21 +9,22 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/jackc/pgx/v5/pgconn"
-
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/expect"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/pgtest"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/testenv"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/postgres"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
 func TestClearTextIsNotSentUnasked(t *testing.T) {
-	b := newBench(t, shared)
-	d, s := b.database(DatabaseConfig{Usernames: []string{b.user("cleartext_user")}})
+	b := newBench(t, pgtest.Shared)
+	d, s := b.database(DatabaseConfig{Usernames: []string{b.User("cleartext_user")}})
 	v, err := d.Create(t.Context(), s)
-	must(t, err)
-	must(t, d.Set(t.Context(), s, v, unfenced))
+	expect.OK(t, err)
+	expect.OK(t, d.Set(t.Context(), s, v, unfenced))
 	wantNotRefused(t, d.Test(t.Context(), s, v), "")
-	b.connection.Config.PasswordAuthentication = AuthenticatePassword
-	must(t, d.Test(t.Context(), s, v))
+	b.Connection.Settings.PasswordAuthentication = postgres.AuthenticatePassword
+	expect.OK(t, d.Test(t.Context(), s, v))
 }
 
 // odd are passwords on which SASLprep and other preparations differ.
@@ -39,19 +40,19 @@ var odd = []string{
 // TestPasswordsWorkInLibpq sets passwords that need preparation, and logs in
 // with psql, which prepares by itself.
 func TestPasswordsWorkInLibpq(t *testing.T) {
-	b := newBench(t, shared)
-	user := b.user(unique("app"))
-	for _, mode := range []string{AuthenticateSCRAM, AuthenticatePassword} {
-		b.connection.Config.PasswordAuthentication = mode
+	b := newBench(t, pgtest.Shared)
+	user := b.User(pgtest.Unique("app"))
+	for _, mode := range []string{postgres.AuthenticateSCRAM, postgres.AuthenticatePassword} {
+		b.Connection.Settings.PasswordAuthentication = mode
 		for _, password := range odd {
-			must(t, checkPassword("password", password))
+			expect.OK(t, postgres.CheckPassword("password", password))
 			d, s := b.database(DatabaseConfig{Usernames: []string{user}})
 			v, err := d.Import(s, password)
-			must(t, err)
-			must(t, d.Set(t.Context(), s, v, unfenced))
-			must(t, d.Test(t.Context(), s, v))
-			must(t, psql(t, shared, user, password))
-			if err := psql(t, shared, user, password+"x"); err == nil {
+			expect.OK(t, err)
+			expect.OK(t, d.Set(t.Context(), s, v, unfenced))
+			expect.OK(t, d.Test(t.Context(), s, v))
+			expect.OK(t, psql(t, pgtest.Shared, user, password))
+			if err := psql(t, pgtest.Shared, user, password+"x"); err == nil {
 				t.Fatal("psql logs in with anything")
 			}
 		}
@@ -60,16 +61,16 @@ func TestPasswordsWorkInLibpq(t *testing.T) {
 
 // TestMD5 covers users whose password was stored as an MD5 hash, of it as typed.
 func TestMD5(t *testing.T) {
-	b := newBench(t, shared)
-	user := b.user("md5_user")
-	b.connection.Config.PasswordAuthentication = AuthenticatePassword
+	b := newBench(t, pgtest.Shared)
+	user := b.User("md5_user")
+	b.Connection.Settings.PasswordAuthentication = postgres.AuthenticatePassword
 	for _, password := range odd {
 		d, s := b.database(DatabaseConfig{Usernames: []string{user}})
-		v := databaseMaterial(user, password)
-		b.sql("SET password_encryption = 'md5'; ALTER ROLE %s PASSWORD %s", user, quoteLiteral(password))
-		must(t, d.Test(t.Context(), s, v))
-		must(t, psql(t, shared, user, password))
-		wantRefused(t, d.Test(t.Context(), s, databaseMaterial(user, "x"+password)))
+		v := postgres.Material(user, password)
+		b.SQL("SET password_encryption = 'md5'; ALTER ROLE %s PASSWORD %s", user, postgres.QuoteLiteral(password))
+		expect.OK(t, d.Test(t.Context(), s, v))
+		expect.OK(t, psql(t, pgtest.Shared, user, password))
+		expect.Refused(t, d.Test(t.Context(), s, postgres.Material(user, "x"+password)))
 	}
 }
 
@@ -88,9 +89,9 @@ func psql(t *testing.T, pg *testenv.Postgres, user, password string) error {
 
 func TestPasswordsRefused(t *testing.T) {
 	for _, password := range []string{"", "a\nb", "a\x00", "\xff", "zero\u200bwidth", "\u00ad", "left א right", "\ue000 private", "no\u0340more", strings.Repeat("x", 1025)} {
-		wantInvalid(t, checkPassword("password", password), "password")
+		expect.Invalid(t, postgres.CheckPassword("password", password), "password")
 	}
-	b := &bench{t: t}
+	b := &bench{&pgtest.Bench{T: t}}
 	for _, policy := range []string{"missing", "line\n", "bidi א "} {
 		d, s := b.database(DatabaseConfig{Usernames: []string{"a"}, PasswordPolicy: policy})
 		if v, err := d.Create(context.Background(), s); err == nil {
@@ -102,32 +103,32 @@ func TestPasswordsRefused(t *testing.T) {
 // TestServerLogShowsNoPassword runs every kind of change on a server that logs
 // every statement, and failures too.
 func TestServerLogShowsNoPassword(t *testing.T) {
-	b := newBench(t, shared)
-	d, s := b.database(DatabaseConfig{Usernames: b.pair(unique("a"), unique("b")), VerificationStatements: []string{"SELECT 1"}})
+	b := newBench(t, pgtest.Shared)
+	d, s := b.database(DatabaseConfig{Usernames: b.Pair(pgtest.Unique("a"), pgtest.Unique("b")), VerificationStatements: []string{"SELECT 1"}})
 	var made []rotation.Material
 	for range 3 {
 		v, err := d.Create(t.Context(), s)
-		must(t, err)
+		expect.OK(t, err)
 		made = append(made, v)
 		_, err = d.Preflight(t.Context(), s, v)
-		must(t, err)
-		s.Pending = b.value(v)
-		must(t, d.Set(t.Context(), s, v, unfenced))
-		must(t, d.Undo(t.Context(), s, unfenced))
-		must(t, d.Set(t.Context(), s, v, unfenced))
-		must(t, d.Test(t.Context(), s, v))
+		expect.OK(t, err)
+		s.Pending = b.Value(v)
+		expect.OK(t, d.Set(t.Context(), s, v, unfenced))
+		expect.OK(t, d.Undo(t.Context(), s, unfenced))
+		expect.OK(t, d.Set(t.Context(), s, v, unfenced))
+		expect.OK(t, d.Test(t.Context(), s, v))
 		s.Previous, s.Current = s.Current, s.Pending
 		if s.Previous != nil {
-			must(t, d.Retire(t.Context(), s, s.Previous.Material, unfenced))
+			expect.OK(t, d.Retire(t.Context(), s, s.Previous.Material, unfenced))
 		}
 	}
-	b.sql("ALTER ROLE %s NOCREATEROLE", b.admin.Username)
+	b.SQL("ALTER ROLE %s NOCREATEROLE", b.Admin.Username)
 	if err := d.Set(t.Context(), s, made[0], unfenced); err == nil {
 		t.Fatal("an administrator without privileges set a password")
 	}
-	log, err := os.ReadFile(shared.LogPath)
-	must(t, err)
-	if !strings.Contains(string(log), "ALTER ROLE "+quoteName(made[0]["username"])) {
+	log, err := os.ReadFile(pgtest.Shared.LogPath)
+	expect.OK(t, err)
+	if !strings.Contains(string(log), "ALTER ROLE "+postgres.QuoteName(made[0]["username"])) {
 		t.Fatal("the log has no statements, so that it proves nothing")
 	}
 	for _, v := range made {
@@ -137,25 +138,13 @@ func TestServerLogShowsNoPassword(t *testing.T) {
 	}
 }
 
-// TestEveryFormIsRedacted has a server quote a password as it is, as it is
-// prepared, and as it stands in a literal.
-func TestEveryFormIsRedacted(t *testing.T) {
-	const password = `ﬁne \ "it's"`
-	for _, form := range []string{password, prepare(password), literalBody(password)} {
-		err := reduce(&pgconn.PgError{Message: "syntax error near " + form + " here", Code: "42601"}, password)
-		if strings.Contains(err.Error(), form) || !strings.Contains(err.Error(), rotation.Redacted) {
-			t.Errorf("%s is shown: %v", form, err)
-		}
-	}
-}
-
 // TestErrorsAreScrubbed makes the server quote what it was sent: nothing of its words is
 // told, not even with what is secret taken out.
 func TestErrorsAreScrubbed(t *testing.T) {
-	b := newBench(t, shared)
-	b.connection.Config.PasswordAuthentication = AuthenticatePassword
-	user := b.user(unique("app"))
-	v := databaseMaterial(user, `hunter2 it's "so" secret`)
+	b := newBench(t, pgtest.Shared)
+	b.Connection.Settings.PasswordAuthentication = postgres.AuthenticatePassword
+	user := b.User(pgtest.Unique("app"))
+	v := postgres.Material(user, `hunter2 it's "so" secret`)
 	for _, sql := range []string{
 		"SELECT {{password}}::int",
 		"SELECT bogus {{password}} {{password}}",

@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/postgres"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/preflight"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
@@ -55,7 +56,7 @@ func (d *database) Preflight(ctx context.Context, s rotation.Secret, v rotation.
 		return nil, err
 	}
 	var found report
-	err = d.postgres.look(ctx, c.Connection, func(conn *pgx.Conn, _ server) error {
+	err = d.postgres.Look(ctx, c.Connection, func(conn *pgx.Conn, _ postgres.Server) error {
 		if _, err := found.inspect(ctx, conn, c, s, horizon{week, "within seven days"}); err != nil {
 			return err
 		}
@@ -68,7 +69,7 @@ func (d *database) Preflight(ctx context.Context, s rotation.Secret, v rotation.
 		return mayDrain(ctx, conn, c)
 	})
 	if err == nil {
-		err = d.alter(ctx, c, v, rollback)
+		err = d.alter(ctx, c, v, postgres.Rollback)
 	}
 	if err == nil {
 		err = d.tryCurrent(ctx, c, s, &found)
@@ -84,15 +85,15 @@ func (d *database) tryCurrent(ctx context.Context, c databaseSettings, s rotatio
 	if s.Current == nil {
 		return nil
 	}
-	l, err := loginOf(s.Current.Material)
+	l, err := postgres.ReadLogin(s.Current.Material)
 	if err != nil {
 		return err
 	}
 	err = d.tryOut(ctx, c, l, c.VerificationStatements)
-	if errors.Is(err, rotation.ErrRefused) && !loginRefused(err) {
+	if errors.Is(err, rotation.ErrRefused) && !postgres.LoginRefused(err) {
 		return rotation.Invalid("verification_statements", "the current login cannot %v", err)
 	}
-	if loginRefused(err) {
+	if postgres.LoginRefused(err) {
 		found.Expect(false, "database.current", preflight.Warning, preflight.Fix{}, "the current password of %q does not work (%v): somebody else changed it", l.Username, err)
 		return nil
 	}
@@ -146,7 +147,7 @@ func (r *report) checkUser(admin administrator, user role, custom bool, until ho
 	alter := func(what preflight.Piece) preflight.Fix {
 		return preflight.SQL(preflight.Say("ALTER ROLE %s %s", name, what))
 	}
-	if !r.Expect(user.found, "database.user", preflight.Error, makeUser(user.name), "%q does not exist in PostgreSQL", user.name) {
+	if !r.Expect(user.found, "database.user", preflight.Error, postgres.MakeUser(user.name), "%q does not exist in PostgreSQL", user.name) {
 		return
 	}
 	if !r.Expect(user.name != admin.name, "database.user_is_admin", preflight.Error, preflight.Fix{}, "%q is the connection's administrator, the engine would lock itself out: use another user", user.name) {
@@ -169,11 +170,6 @@ func (r *report) checkUser(admin administrator, user role, custom bool, until ho
 func (r *report) checkSessions(user role, severity preflight.Severity) {
 	r.Expect(user.superuser || user.limit <= 0 || user.sessions < user.limit, "database.connection_limit", severity, limit(user.name, 2*user.limit),
 		"%q uses all %d connections of its limit, so that its new password cannot be tried", user.name, user.limit)
-}
-
-// makeUser makes a user who has no password yet.
-func makeUser(username string) preflight.Fix {
-	return preflight.SQL(preflight.Say("CREATE ROLE %s LOGIN", preflight.Name(username)))
 }
 
 // limit lets a role have so many connections.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/postgres"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/preflight"
 )
 
@@ -26,7 +27,7 @@ type owner struct {
 // that one: what such a role is given, that person has. So being a member of it does
 // not make it theirs; nor is it a role of PostgreSQL itself, which owns nothing.
 func inspectOwner(ctx context.Context, conn *pgx.Conn, a, b role) (found owner, err error) {
-	err = queryRow(ctx, conn, `
+	err = postgres.QueryRow(ctx, conn, `
 		WITH common AS (
 			SELECT m.roleid AS oid, pg_catalog.count(DISTINCT m.member) FILTER (WHERE coalesce(pg_catalog.to_jsonb(m) ->> 'set_option', 'true')::bool) = 2 AS settable
 			FROM pg_catalog.pg_auth_members m WHERE m.member IN ($1::oid, $2::oid) AND m.roleid NOT IN ($1::oid, $2::oid)
@@ -98,7 +99,7 @@ func (i inspection) checkCreating(ctx context.Context, conn *pgx.Conn, users []r
 func ownerName(user role) string {
 	const suffix = "_owner"
 	name := user.name
-	for len(name)+len(suffix) > maxName {
+	for len(name)+len(suffix) > postgres.MaxName {
 		_, last := utf8.DecodeLastRuneInString(name)
 		name = name[:len(name)-last]
 	}

@@ -6,6 +6,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/expect"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/pgtest"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/postgres"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
@@ -14,14 +17,14 @@ var remedy = regexp.MustCompile(`run: (.*?;)(?:;|$)`)
 
 // follow runs literally what err says, as the superuser.
 func (b *bench) follow(err error) (ran []string) {
-	b.t.Helper()
-	wantInvalid(b.t, err)
+	b.T.Helper()
+	expect.Invalid(b.T, err)
 	for _, match := range remedy.FindAllStringSubmatch(err.Error(), -1) {
-		b.sql("%s", match[1])
+		b.SQL("%s", match[1])
 		ran = append(ran, match[1])
 	}
 	if len(ran) == 0 {
-		b.t.Fatalf("nothing to run in: %v", err)
+		b.T.Fatalf("nothing to run in: %v", err)
 	}
 	return ran
 }
@@ -33,7 +36,7 @@ func TestMinimalGrants(t *testing.T) {
 	for major := 14; major <= 18; major++ {
 		t.Run(fmt.Sprint(major), func(t *testing.T) {
 			t.Parallel()
-			b := newBench(t, ofMajor(t, major))
+			b := newBench(t, pgtest.OfMajor(t, major))
 			b.setNamesTheRemedy(major)
 			users := []string{`app "a"`, `app 'b'`}
 			d, s := b.database(DatabaseConfig{Usernames: users})
@@ -51,30 +54,30 @@ func TestMinimalGrants(t *testing.T) {
 }
 
 func (b *bench) followUntilContent(d *database, s *rotation.Secret) (ran []string) {
-	b.t.Helper()
+	b.T.Helper()
 	for range 4 {
-		v, err := d.Create(b.t.Context(), *s)
-		must(b.t, err)
-		if _, err = d.Preflight(b.t.Context(), *s, v); err == nil {
+		v, err := d.Create(b.T.Context(), *s)
+		expect.OK(b.T, err)
+		if _, err = d.Preflight(b.T.Context(), *s, v); err == nil {
 			return ran
 		}
 		ran = append(ran, b.follow(err)...)
 	}
-	b.t.Fatal("Preflight is never content")
+	b.T.Fatal("Preflight is never content")
 	return nil
 }
 
 func (b *bench) rotateTwice(d *database, s *rotation.Secret) {
-	b.t.Helper()
+	b.T.Helper()
 	for range 3 {
-		v, err := d.Create(b.t.Context(), *s)
-		must(b.t, err)
-		must(b.t, d.Set(b.t.Context(), *s, v, unfenced))
-		must(b.t, d.Test(b.t.Context(), *s, v))
+		v, err := d.Create(b.T.Context(), *s)
+		expect.OK(b.T, err)
+		expect.OK(b.T, d.Set(b.T.Context(), *s, v, unfenced))
+		expect.OK(b.T, d.Test(b.T.Context(), *s, v))
 		old := s.Current
-		s.Current = b.value(v)
+		s.Current = b.Value(v)
 		if old != nil {
-			must(b.t, d.Retire(b.t.Context(), *s, old.Material, unfenced))
+			expect.OK(b.T, d.Retire(b.T.Context(), *s, old.Material, unfenced))
 		}
 	}
 }
@@ -82,27 +85,27 @@ func (b *bench) rotateTwice(d *database, s *rotation.Secret) {
 // setNamesTheRemedy checks that the remedy also comes when nobody asked
 // Preflight, and follows it.
 func (b *bench) setNamesTheRemedy(major int) {
-	b.t.Helper()
-	b.sql("CREATE ROLE plain LOGIN")
+	b.T.Helper()
+	b.SQL("CREATE ROLE plain LOGIN")
 	d, s := b.database(DatabaseConfig{Usernames: []string{"plain"}})
-	v, err := d.Create(b.t.Context(), s)
-	must(b.t, err)
-	wanted := []string{`ALTER ROLE "` + b.admin.Username + `" CREATEROLE;`}
+	v, err := d.Create(b.T.Context(), s)
+	expect.OK(b.T, err)
+	wanted := []string{`ALTER ROLE "` + b.Admin.Username + `" CREATEROLE;`}
 	if major >= 16 {
-		wanted = append(wanted, `GRANT "plain" TO "`+b.admin.Username+`" WITH ADMIN TRUE, INHERIT FALSE, SET FALSE;`)
+		wanted = append(wanted, `GRANT "plain" TO "`+b.Admin.Username+`" WITH ADMIN TRUE, INHERIT FALSE, SET FALSE;`)
 	}
-	err = d.Set(b.t.Context(), s, v, unfenced)
-	if codeOf(err) != codeInsufficientPrivilege {
-		b.t.Fatalf("got %v, want SQLSTATE 42501", err)
+	err = d.Set(b.T.Context(), s, v, unfenced)
+	if postgres.CodeOf(err) != postgres.CodeInsufficientPrivilege {
+		b.T.Fatalf("got %v, want SQLSTATE 42501", err)
 	}
 	for _, want := range wanted {
 		if !strings.Contains(err.Error(), want) {
-			b.t.Errorf("%v does not say %s", err, want)
+			b.T.Errorf("%v does not say %s", err, want)
 		}
-		b.sql("%s", want)
+		b.SQL("%s", want)
 	}
-	must(b.t, d.Set(b.t.Context(), s, v, unfenced))
-	must(b.t, d.Test(b.t.Context(), s, v))
+	expect.OK(b.T, d.Set(b.T.Context(), s, v, unfenced))
+	expect.OK(b.T, d.Test(b.T.Context(), s, v))
 }
 
 // TestPreflightProblems breaks one thing at a time and follows the remedy.
@@ -118,10 +121,10 @@ func TestPreflightProblems(t *testing.T) {
 		"dropped":         `DROP ROLE %[1]s`,
 	} {
 		t.Run(name, func(t *testing.T) {
-			b := newBench(t, shared)
-			users := b.pair(unique("a"), unique("b"))
+			b := newBench(t, pgtest.Shared)
+			users := b.Pair(pgtest.Unique("a"), pgtest.Unique("b"))
 			d, s := b.database(DatabaseConfig{Usernames: users})
-			b.sql(spoil+"; --%[1]s%[2]s%[3]s%[4]s", users[0], users[1], unique("group"), b.admin.Username)
+			b.SQL(spoil+"; --%[1]s%[2]s%[3]s%[4]s", users[0], users[1], pgtest.Unique("group"), b.Admin.Username)
 			if ran := b.followUntilContent(d, &s); len(ran) == 0 {
 				t.Error("nothing was wrong")
 			}
@@ -139,14 +142,14 @@ func TestPreflightFindings(t *testing.T) {
 		"no owner":   {`DO $$ BEGIN EXECUTE (SELECT 'REVOKE ' || string_agg(DISTINCT g.rolname, ',') || ' FROM %[1]s, %[2]s' FROM pg_auth_members m JOIN pg_roles g ON g.oid = m.roleid JOIN pg_roles u ON u.oid = m.member WHERE u.rolname = '%[1]s'); END $$`, "no common role"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			b := newBench(t, shared)
-			users := b.pair(unique("a"), unique("b"))
+			b := newBench(t, pgtest.Shared)
+			users := b.Pair(pgtest.Unique("a"), pgtest.Unique("b"))
 			d, s := b.database(DatabaseConfig{Usernames: users})
-			b.sql(test.spoil+"; --%[1]s%[2]s%[3]s", users[0], users[1], unique("thing"))
+			b.SQL(test.spoil+"; --%[1]s%[2]s%[3]s", users[0], users[1], pgtest.Unique("thing"))
 			v, err := d.Create(t.Context(), s)
-			must(t, err)
+			expect.OK(t, err)
 			findings, err := d.Preflight(t.Context(), s, v)
-			must(t, err)
+			expect.OK(t, err)
 			if len(findings) != 1 || !strings.Contains(findings[0], test.want) || strings.Contains(findings[0], "hidden_value") {
 				t.Errorf("found %q, want one thing that mentions %q", findings, test.want)
 			}
@@ -155,31 +158,31 @@ func TestPreflightFindings(t *testing.T) {
 }
 
 func TestPreflightSeesABrokenLogin(t *testing.T) {
-	b := newBench(t, shared)
-	d, s := b.database(DatabaseConfig{Usernames: []string{b.user(unique("app"))}})
-	s.Current = b.value(databaseMaterial(mustConfig(t, s).Usernames[0], "not this one"))
+	b := newBench(t, pgtest.Shared)
+	d, s := b.database(DatabaseConfig{Usernames: []string{b.User(pgtest.Unique("app"))}})
+	s.Current = b.Value(postgres.Material(mustConfig(t, s).Usernames[0], "not this one"))
 	v, err := d.Create(t.Context(), s)
-	must(t, err)
+	expect.OK(t, err)
 	findings, err := d.Preflight(t.Context(), s, v)
-	must(t, err)
+	expect.OK(t, err)
 	if len(findings) != 1 || !strings.Contains(findings[0], "does not work") {
 		t.Errorf("found %q", findings)
 	}
-	wantSecretFree(t, findings[0], s.Current.Material)
+	expect.SecretFree(t, findings[0], s.Current.Material)
 }
 
 func mustConfig(t testing.TB, s rotation.Secret) databaseSettings {
 	t.Helper()
 	c, err := databaseConfig(s.Config)
-	must(t, err)
+	expect.OK(t, err)
 	return c
 }
 
 // TestDryRunIsDry tries to smuggle a COMMIT into the transaction that Preflight
 // rolls back.
 func TestDryRunIsDry(t *testing.T) {
-	b := newBench(t, shared)
-	user := b.user(unique("app"))
+	b := newBench(t, pgtest.Shared)
+	user := b.User(pgtest.Unique("app"))
 	for _, smuggler := range []string{
 		"ALTER ROLE {{name}} PASSWORD {{password}}; COMMIT",
 		"DO $$ BEGIN COMMIT; END $$",
@@ -187,23 +190,23 @@ func TestDryRunIsDry(t *testing.T) {
 	} {
 		d, s := b.database(DatabaseConfig{Usernames: []string{user}, RotationStatements: []string{"ALTER ROLE {{name}} PASSWORD {{password}}", smuggler}})
 		v, err := d.Create(t.Context(), s)
-		must(t, err)
+		expect.OK(t, err)
 		_, err = d.Preflight(t.Context(), s, v)
 		if honest := !strings.Contains(smuggler, "COMMIT"); honest != (err == nil) {
 			t.Errorf("%s: %v", smuggler, err)
 		}
-		wantRefused(t, d.Test(t.Context(), s, v))
+		expect.Refused(t, d.Test(t.Context(), s, v))
 	}
 }
 
 func TestManagedAdminIsRefused(t *testing.T) {
-	b := newBench(t, shared)
-	b.sql("ALTER ROLE %s CREATEROLE", b.admin.Username)
-	d, s := b.database(DatabaseConfig{Usernames: []string{b.admin.Username}})
+	b := newBench(t, pgtest.Shared)
+	b.SQL("ALTER ROLE %s CREATEROLE", b.Admin.Username)
+	d, s := b.database(DatabaseConfig{Usernames: []string{b.Admin.Username}})
 	v, err := d.Create(t.Context(), s)
-	must(t, err)
+	expect.OK(t, err)
 	_, err = d.Preflight(t.Context(), s, v)
-	wantInvalid(t, err, "administrator")
-	wantInvalid(t, d.Set(t.Context(), s, v, unfenced), "administrator")
-	must(t, b.server(nil).try(t.Context(), b.admin))
+	expect.Invalid(t, err, "administrator")
+	expect.Invalid(t, d.Set(t.Context(), s, v, unfenced), "administrator")
+	expect.OK(t, b.Server(nil).Try(t.Context(), b.Admin))
 }

@@ -13,6 +13,7 @@ import (
 	"context"
 	"encoding/json"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/postgres"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/preflight"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
@@ -91,7 +92,7 @@ const DatabaseType = "database"
 
 // Types returns the types that a role's secrets can have, by name. The type of a
 // connection's administrator is not among them: see NewAdmin.
-func Types(postgres *Postgres, passwords Passwords) map[string]Type {
+func Types(postgres *postgres.Client, passwords Passwords) map[string]Type {
 	return map[string]Type{
 		DatabaseType: &database{postgres: postgres, passwords: passwords},
 		"jwt":        jwtType{},

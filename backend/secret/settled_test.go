@@ -7,6 +7,9 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/expect"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/postgres"
 )
 
 // harmless are the settings that a user may change and that the engine leaves alone,
@@ -26,12 +29,12 @@ var harmless = map[string]string{
 // decided expects every setting that a user may change either to be the engine's own or
 // to be harmless, so that one of a new version of PostgreSQL is not overlooked.
 func (a *ambush) decided(spoilt map[string]string) {
-	a.t.Helper()
+	a.T.Helper()
 	var own []string
-	for _, s := range settled {
-		own = append(own, s.name)
-		if spoilt[s.name] == "" && s.since == 0 && !slices.Contains([]string{"xmloption", "default_tablespace", "temp_tablespaces", "password_encryption"}, s.name) {
-			a.t.Errorf("%s is not spoilt", s.name)
+	for _, s := range postgres.Settled {
+		own = append(own, s.Name)
+		if spoilt[s.Name] == "" && s.Since == 0 && !slices.Contains([]string{"xmloption", "default_tablespace", "temp_tablespaces", "password_encryption"}, s.Name) {
+			a.T.Errorf("%s is not spoilt", s.Name)
 		}
 	}
 	for name := range spoilt {
@@ -40,33 +43,30 @@ func (a *ambush) decided(spoilt map[string]string) {
 			known = known || regexp.MustCompile(pattern).MatchString(name)
 		}
 		if !known {
-			a.t.Errorf("nobody has decided about %s", name)
+			a.T.Errorf("nobody has decided about %s", name)
 		}
 	}
 }
 
 // settings compares those in a transaction with what they have to be.
 func (a *ambush) settings() {
-	a.t.Helper()
-	compare := func(conn *pgx.Conn, _ server) error {
-		if got := majorVersion(conn); got < 14 || got > 18 {
-			a.t.Errorf("the major version is taken for %d", got)
-		}
-		for _, s := range settled {
+	a.T.Helper()
+	compare := func(conn *pgx.Conn, _ postgres.Server) error {
+		for _, s := range postgres.Settled {
 			var got string
 			const query = "SELECT coalesce((SELECT setting FROM pg_catalog.pg_settings WHERE name = $1), pg_catalog.current_setting($1, true), 'unknown')"
-			must(a.t, queryRow(a.t.Context(), conn, query, []any{s.name}, &got))
-			if want := strings.Join(s.values, ", "); s.since <= majorVersion(conn) && strings.Trim(got, `"`) != want {
-				a.t.Errorf("%s is %q, want %q", s.name, got, want)
+			expect.OK(a.T, postgres.QueryRow(a.T.Context(), conn, query, []any{s.Name}, &got))
+			if want := strings.Join(s.Values, ", "); s.Since <= a.PG.Version/10000 && strings.Trim(got, `"`) != want {
+				a.T.Errorf("%s is %q, want %q", s.Name, got, want)
 			}
 		}
 		var durable, isolation string
-		must(a.t, queryRow(a.t.Context(), conn, "SELECT pg_catalog.current_setting('synchronous_commit'), pg_catalog.current_setting('transaction_isolation')", nil, &durable, &isolation))
+		expect.OK(a.T, postgres.QueryRow(a.T.Context(), conn, "SELECT pg_catalog.current_setting('synchronous_commit'), pg_catalog.current_setting('transaction_isolation')", nil, &durable, &isolation))
 		if durable != "on" || isolation != "read committed" {
-			a.t.Errorf("commits are durable: %s, the isolation is %s", durable, isolation)
+			a.T.Errorf("commits are durable: %s, the isolation is %s", durable, isolation)
 		}
 		return nil
 	}
-	a.unharmed("settings", a.postgres.administer(a.t.Context(), "main", rollback, compare))
-	a.unharmed("settings of a look", a.postgres.look(a.t.Context(), "main", compare))
+	a.unharmed("settings", a.Postgres.Administer(a.T.Context(), "main", postgres.Rollback, compare))
+	a.unharmed("settings of a look", a.Postgres.Look(a.T.Context(), "main", compare))
 }

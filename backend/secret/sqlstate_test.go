@@ -1,13 +1,12 @@
 package secret
 
 import (
-	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
-	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/testenv"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/expect"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/pgtest"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/postgres"
 )
 
 // card is what no error may show.
@@ -40,15 +39,15 @@ var tellTales = []struct{ statement, want string }{
 // TestErrorsCarryNoData runs them as verification statements, and as rotation
 // statements.
 func TestErrorsCarryNoData(t *testing.T) {
-	b := newBench(t, shared)
-	table, user := "public."+unique("cards"), b.user(unique("app"))
-	b.sql("CREATE TABLE %[1]s (number text PRIMARY KEY CHECK (length(number) < 17)); INSERT INTO %[1]s VALUES ('%[2]s'); GRANT ALL ON %[1]s TO %[3]s, %[4]s", table, card, user, quoteName(b.admin.Username))
+	b := newBench(t, pgtest.Shared)
+	table, user := "public."+pgtest.Unique("cards"), b.User(pgtest.Unique("app"))
+	b.SQL("CREATE TABLE %[1]s (number text PRIMARY KEY CHECK (length(number) < 17)); INSERT INTO %[1]s VALUES ('%[2]s'); GRANT ALL ON %[1]s TO %[3]s, %[4]s", table, card, user, postgres.QuoteName(b.Admin.Username))
 	for _, tale := range tellTales {
 		statement := strings.ReplaceAll(tale.statement, "{t}", table)
 		d, s := b.database(DatabaseConfig{Usernames: []string{user}, VerificationStatements: []string{statement}})
 		v, err := d.Create(t.Context(), s)
-		must(t, err)
-		must(t, d.Set(t.Context(), s, v, unfenced))
+		expect.OK(t, err)
+		expect.OK(t, d.Set(t.Context(), s, v, unfenced))
 		tellsNothing(t, statement, d.Test(t.Context(), s, v), tale.want)
 		d, s = b.database(DatabaseConfig{Usernames: []string{user}, RotationStatements: []string{"ALTER ROLE {{name}} PASSWORD {{password}}", statement}})
 		tellsNothing(t, statement, d.Set(t.Context(), s, v, unfenced), tale.want)
@@ -64,36 +63,13 @@ func tellsNothing(t *testing.T, statement string, err error, want string) {
 
 // TestCommitCarriesNoData has a trigger that speaks when the transaction commits.
 func TestCommitCarriesNoData(t *testing.T) {
-	b := newBench(t, shared)
-	table, user := "public."+unique("cards"), b.user(unique("app"))
-	b.sql(`CREATE TABLE %[1]s (number text); GRANT ALL ON %[1]s TO %[2]s;
+	b := newBench(t, pgtest.Shared)
+	table, user := "public."+pgtest.Unique("cards"), b.User(pgtest.Unique("app"))
+	b.SQL(`CREATE TABLE %[1]s (number text); GRANT ALL ON %[1]s TO %[2]s;
 		CREATE FUNCTION %[1]s() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE ''%%'', NEW.number; END';
-		CREATE CONSTRAINT TRIGGER late AFTER INSERT ON %[1]s DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION %[1]s()`, table, quoteName(b.admin.Username))
+		CREATE CONSTRAINT TRIGGER late AFTER INSERT ON %[1]s DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION %[1]s()`, table, postgres.QuoteName(b.Admin.Username))
 	d, s := b.database(DatabaseConfig{Usernames: []string{user}, RotationStatements: []string{"ALTER ROLE {{name}} PASSWORD {{password}}", "INSERT INTO " + table + " VALUES ('" + card + "')"}})
 	v, err := d.Create(t.Context(), s)
-	must(t, err)
+	expect.OK(t, err)
 	tellsNothing(t, "COMMIT", d.Set(t.Context(), s, v, unfenced), "raise_exception (SQLSTATE P0001)")
 }
-
-// TestConditions compares the names with those of each major version.
-func TestConditions(t *testing.T) {
-	for major := 14; major <= 18; major++ {
-		bin, err := testenv.PostgresBin(t.Context(), major)
-		must(t, err)
-		paths := []string{filepath.Join(bin, "..", "share", "postgresql", "errcodes.txt"), fmt.Sprintf("/usr/share/postgresql/%d/errcodes.txt", major)}
-		text, err := os.ReadFile(paths[0])
-		if err != nil {
-			text, err = os.ReadFile(paths[1])
-		}
-		must(t, err)
-		for line := range strings.Lines(string(text)) {
-			fields := strings.Fields(line)
-			if len(fields) == 4 && len(fields[0]) == 5 && !strings.HasPrefix(line, "#") && !strings.HasPrefix(condition(fields[0]), fields[3]+" ") && !duplicated(string(text), fields[0]) {
-				t.Errorf("%d: %s is %s here", major, strings.TrimSpace(line), condition(fields[0]))
-			}
-		}
-	}
-}
-
-// duplicated reports whether a SQLSTATE has several names.
-func duplicated(text, code string) bool { return strings.Count(text, "\n"+code) > 1 }

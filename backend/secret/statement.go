@@ -6,27 +6,8 @@ import (
 	"regexp"
 	"strings"
 
-	"github.com/jackc/pgx/v5"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/postgres"
 )
-
-// quoteName returns name as an SQL identifier: Robert"; DROP ROLE x;-- becomes
-// "Robert""; DROP ROLE x;--".
-func quoteName(name string) string { return pgx.Identifier{name}.Sanitize() }
-
-// quoteLiteral returns text as an SQL literal that means the same whatever
-// standard_conforming_strings is.
-func quoteLiteral(text string) string {
-	if strings.Contains(text, `\`) {
-		return ` E'` + literalBody(text) + `'`
-	}
-	return `'` + literalBody(text) + `'`
-}
-
-// literalBody is what stands between the quotes of a literal.
-func literalBody(text string) string { return inLiteral.Replace(text) }
-
-// inLiteral is made once, because making it takes half a megabyte in a transaction.
-var inLiteral = strings.NewReplacer(`'`, `''`, `\`, `\\`, "\x00", "")
 
 // statement is an SQL text with placeholders, in parts: text as it is, then a
 // placeholder, and so on in turn.
@@ -57,11 +38,11 @@ func (s statement) fill(username, password string) string {
 func (h hole) quoted(username, password string) string {
 	switch {
 	case h.password:
-		return quoteLiteral(password)
+		return postgres.QuoteLiteral(password)
 	case h.literal:
-		return quoteLiteral(username)
+		return postgres.QuoteLiteral(username)
 	}
-	return quoteName(username)
+	return postgres.QuoteName(username)
 }
 
 // sets reports whether the statement contains the password.

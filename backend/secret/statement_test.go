@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/input"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/postgres"
 )
 
 const (
@@ -51,16 +52,6 @@ func TestStatementsRefused(t *testing.T) {
 	}
 }
 
-func TestQuoteLiteral(t *testing.T) {
-	for text, want := range map[string]string{
-		``: `''`, `a`: `'a'`, `it's`: `'it''s'`, `a\b`: ` E'a\\b'`, `\'; DROP`: ` E'\\''; DROP'`,
-	} {
-		if got := quoteLiteral(text); got != want {
-			t.Errorf("%s became %s, want %s", text, got, want)
-		}
-	}
-}
-
 // FuzzStatement checks that no value can change the structure of a statement:
 // with the values in place it has the same tokens, one for each placeholder.
 func FuzzStatement(f *testing.F) {
@@ -71,7 +62,7 @@ func FuzzStatement(f *testing.F) {
 		f.Add(seed, hostile, verifier)
 	}
 	f.Fuzz(func(t *testing.T, sql, username, password string) {
-		if input.CheckText("", sql, maxStatementBytes) != nil || checkName("", username) != nil || input.CheckText("", password, 1024) != nil {
+		if input.CheckText("", sql, maxStatementBytes) != nil || postgres.CheckName("", username) != nil || input.CheckText("", password, 1024) != nil {
 			return
 		}
 		s, err := parseStatement(sql)

@@ -8,6 +8,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/expect"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/pgtest"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/postgres"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
@@ -48,37 +51,37 @@ var subjects = map[string]func(t *testing.T) *subject{
 	"random":           localSubject("random", RandomConfig{Length: 20, Charset: "abcdefghij-é"}, "first\nsecond"),
 	"random by policy": localSubject("random", RandomConfig{PasswordPolicy: "policy-made"}, "x"),
 	"single user": databaseSubject(func(b *bench) DatabaseConfig {
-		return DatabaseConfig{Usernames: []string{b.user(unique("app"))}}
+		return DatabaseConfig{Usernames: []string{b.User(pgtest.Unique("app"))}}
 	}),
 	"alternating users": databaseSubject(func(b *bench) DatabaseConfig {
 		return DatabaseConfig{
-			Usernames:              b.pair(unique("a"), unique("b")),
+			Usernames:              b.Pair(pgtest.Unique("a"), pgtest.Unique("b")),
 			VerificationStatements: []string{"SELECT 1", "CREATE TEMPORARY TABLE tried (n int)"},
 		}
 	}),
 	"hostile name and policy": databaseSubject(func(b *bench) DatabaseConfig {
-		return DatabaseConfig{Usernames: b.pair(unique(`Robert"; DROP ROLE x;--`), unique(`O'Brien \ ${x} {{password}}`)), PasswordPolicy: `it's \ "made" `}
+		return DatabaseConfig{Usernames: b.Pair(pgtest.Unique(`Robert"; DROP ROLE x;--`), pgtest.Unique(`O'Brien \ ${x} {{password}}`)), PasswordPolicy: `it's \ "made" `}
 	}),
 	"rotation statements": databaseSubject(func(b *bench) DatabaseConfig {
-		setter := unique("setter")
-		b.sql(`CREATE FUNCTION %s(name text, password text) RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS
+		setter := pgtest.Unique("setter")
+		b.SQL(`CREATE FUNCTION %s(name text, password text) RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS
 			$$ BEGIN EXECUTE format('ALTER ROLE %%I PASSWORD %%L', name, password); END $$`, setter)
-		users := []string{unique("a"), unique(`b"\';`)}
-		owner := unique("owner")
-		b.sql("CREATE ROLE %s; CREATE ROLE %s LOGIN IN ROLE %s; CREATE ROLE %s LOGIN IN ROLE %s",
-			owner, quoteName(users[0]), owner, quoteName(users[1]), owner)
+		users := []string{pgtest.Unique("a"), pgtest.Unique(`b"\';`)}
+		owner := pgtest.Unique("owner")
+		b.SQL("CREATE ROLE %s; CREATE ROLE %s LOGIN IN ROLE %s; CREATE ROLE %s LOGIN IN ROLE %s",
+			owner, postgres.QuoteName(users[0]), owner, postgres.QuoteName(users[1]), owner)
 		return DatabaseConfig{Usernames: users, RotationStatements: []string{"SELECT public." + setter + "('{{username}}', {{password}})"}}
 	}),
 	"password authentication": databaseSubject(func(b *bench) DatabaseConfig {
-		b.connection.Config.PasswordAuthentication = AuthenticatePassword
-		return DatabaseConfig{Usernames: b.pair(unique("a"), unique("b"))}
+		b.Connection.Settings.PasswordAuthentication = postgres.AuthenticatePassword
+		return DatabaseConfig{Usernames: b.Pair(pgtest.Unique("a"), pgtest.Unique("b"))}
 	}),
 	"connection": connectionSubject,
 }
 
 func localSubject(name string, config any, supplied string) func(t *testing.T) *subject {
 	return func(t *testing.T) *subject {
-		b := &bench{t: t, now: time.Now()}
+		b := &bench{&pgtest.Bench{T: t, Now: time.Now()}}
 		return &subject{Values: Types(nil, policies{})[name], bench: b, secret: secretOf(t, name, config), supplied: supplied}
 	}
 }
@@ -119,36 +122,25 @@ func foreignPEM(t *testing.T, algorithm string, bits int) string {
 func newPEM(t *testing.T, algorithm string, bits int) string {
 	t.Helper()
 	key, err := makeKey(algorithm, bits)
-	must(t, err)
+	expect.OK(t, err)
 	der, err := x509.MarshalPKCS8PrivateKey(key)
-	must(t, err)
+	expect.OK(t, err)
 	return encodePEM("PRIVATE KEY", der)
 }
 
 func databaseSubject(configure func(b *bench) DatabaseConfig) func(t *testing.T) *subject {
 	return func(t *testing.T) *subject {
-		b := newBench(t, shared)
+		b := newBench(t, pgtest.Shared)
 		d, s := b.database(configure(b))
 		return &subject{Values: d, bench: b, secret: s, external: true, supplied: "their password"}
 	}
 }
 
 func connectionSubject(t *testing.T) *subject {
-	b := newBench(t, shared)
-	s := secretOf(t, "connection", b.config())
-	m, err := ImportAdmin(b.admin.Username, b.admin.Password)
-	must(t, err)
-	s.Current = b.value(m)
-	return &subject{Values: NewAdmin(b.postgres), bench: b, secret: s, external: true, supplied: "their password"}
-}
-
-// pair creates two users who share an owner role.
-func (b *bench) pair(names ...string) []string {
-	owner := unique("owner")
-	b.sql("CREATE ROLE %s", owner)
-	for _, name := range names {
-		b.user(name)
-		b.sql("GRANT %s TO %s", owner, quoteName(name))
-	}
-	return names
+	b := newBench(t, pgtest.Shared)
+	s := secretOf(t, "connection", b.Config())
+	m, err := ImportAdmin(b.Admin.Username, b.Admin.Password)
+	expect.OK(t, err)
+	s.Current = b.Value(m)
+	return &subject{Values: NewAdmin(b.Postgres), bench: b, secret: s, external: true, supplied: "their password"}
 }

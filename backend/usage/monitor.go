@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/postgres"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
@@ -34,7 +35,7 @@ type previousLogin struct {
 
 // Sessions is what is known about the sessions of a previous login.
 type Sessions struct {
-	secret.Sessions
+	postgres.Sessions
 	// Since is when the server first answered, At when last; zero if it has not.
 	Since, At time.Time
 	// LastSeen is when the login last had a session; zero if never.
@@ -130,7 +131,7 @@ func (m *monitor) ask(ctx context.Context, connection string, logins []previousL
 }
 
 // after returns what is known after another question.
-func (g Sessions) after(now time.Time, found secret.Sessions, err error) Sessions {
+func (g Sessions) after(now time.Time, found postgres.Sessions, err error) Sessions {
 	if g.Err = err; err != nil {
 		return g
 	}

@@ -7,6 +7,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/postgres"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
 )
@@ -23,7 +24,7 @@ type Ports struct {
 	// no login.
 	Connection func(*rotation.Secret) string
 	// Sessions returns the open sessions of users on the server of a connection.
-	Sessions func(ctx context.Context, connection string, usernames []string) (map[string]secret.Sessions, error)
+	Sessions func(ctx context.Context, connection string, usernames []string) (map[string]postgres.Sessions, error)
 	// Now returns the time.
 	Now func() time.Time
 }

@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/postgres"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
 )
@@ -19,7 +20,7 @@ type world struct {
 	testing.TB
 	*Usage
 	roles    map[string]*rotation.Role
-	sessions func(ctx context.Context, connection string, usernames []string) (map[string]secret.Sessions, error)
+	sessions func(ctx context.Context, connection string, usernames []string) (map[string]postgres.Sessions, error)
 }
 
 // Loaded implements Ports.Roles.
@@ -41,7 +42,7 @@ func newWorld(t testing.TB) *world {
 			}
 			return ""
 		},
-		Sessions: func(ctx context.Context, connection string, usernames []string) (map[string]secret.Sessions, error) {
+		Sessions: func(ctx context.Context, connection string, usernames []string) (map[string]postgres.Sessions, error) {
 			return w.sessions(ctx, connection, usernames)
 		},
 	})
@@ -115,14 +116,14 @@ func TestServersAreAskedBesideEachOther(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		var silentAsked, answersAsked atomic.Int64
-		w.sessions = func(ctx context.Context, connection string, usernames []string) (map[string]secret.Sessions, error) {
+		w.sessions = func(ctx context.Context, connection string, usernames []string) (map[string]postgres.Sessions, error) {
 			if connection == "silent" {
 				silentAsked.Add(1)
 				<-ctx.Done()
 				return nil, errors.New("no answer")
 			}
 			answersAsked.Add(1)
-			return map[string]secret.Sessions{usernames[0]: {Count: 3}}, nil
+			return map[string]postgres.Sessions{usernames[0]: {Count: 3}}, nil
 		}
 		silent, answers := login("silent", 2), login("answers", 2)
 		r := w.role("r", silent, answers)

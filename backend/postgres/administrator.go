@@ -1,0 +1,47 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/preflight"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
+)
+
+// LostAdministrator adds to a refused login of the administrator what to do about it: the
+// engine has no other way in.
+func LostAdministrator(l Login, err error) error {
+	if !passwordRefused(err) {
+		return err
+	}
+	how := ""
+	if command := preflight.SQL(preflight.SetPassword(l.Username)).String(); command != "" {
+		how = " (in psql: " + command + ")"
+	}
+	return fmt.Errorf("%w: the administrator's password was changed by hand, or Vault was restored from a snapshot that is older than it; as a superuser of PostgreSQL give it a new one%s, and write that to this connection, as its password", err, how)
+}
+
+// ChangeOwnPassword logs in as from, looks, and sets that user's password to the one of v.
+func (s Server) ChangeOwnPassword(ctx context.Context, from Login, v rotation.Material, end Ending, look func(context.Context, *pgx.Conn) error) error {
+	to, err := ReadLogin(v)
+	if err != nil {
+		return rotation.Unchanged(err)
+	}
+	password, err := s.Given(v)
+	if err != nil {
+		return rotation.Unchanged(err)
+	}
+	conn, err := s.Login(ctx, from)
+	if err != nil {
+		return rotation.Unchanged(err)
+	}
+	defer HangUp(ctx, conn)
+	return s.WantsClearText(Within(ctx, conn, end, func() error {
+		if err := look(ctx, conn); err != nil {
+			return err
+		}
+		return SettingPassword(to, Execute(ctx, conn, AlterPassword(to.Username, password), to.Password, password))
+	}))
+}
