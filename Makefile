@@ -19,7 +19,7 @@ cluster: ## Leave three Vault nodes and a PostgreSQL running, to break and to wa
 	@scripts/devenv.sh -cluster
 
 load: ## Prove under load that an application notices nothing of rotations
-	@scripts/load.sh -picture .github/load.svg
+	@scripts/load.sh -report docs/guarantees.md -picture .github/load.svg
 
 build: ## Build the plugin into bin/ (VERSION=v1.2.3 sets what it reports)
 	go build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)' -o bin/$(PLUGIN) ./cmd/$(PLUGIN)
@@ -43,10 +43,10 @@ mutants: ## Break the engine in many ways, and fail unless tests notice each (ON
 bench: ## Measure the engine beside Vault's own engines (ONLY=reads, rotation, wave, growth or costs)
 	@scripts/bench.sh -only "$(ONLY)"
 
-bench-report: ## Measure all of it, and write the table and the picture into the README
-	@scripts/bench.sh -report README.md -picture .github/bench.svg
+bench-report: ## Measure all of it, and write the tables and the picture of docs/performance.md
+	@scripts/bench.sh -report docs/performance.md -picture .github/bench.svg
 
-lint: ## Check the Go code and the scripts
+lint: ## Check the Go code, the scripts and the links of the documents
 	@scripts/lint.sh
 
 fmt: ## Format the Go code

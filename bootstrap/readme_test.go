@@ -1,7 +1,6 @@
 package bootstrap
 
 import (
-	"os"
 	"regexp"
 	"testing"
 )
@@ -12,12 +11,8 @@ var byHand = regexp.MustCompile(`(?m)^.*(?:\b(?:cp|mv|ln|tee|touch|chown|chmod|r
 
 // TestNothingWrittenByHand looks for such commands in what people copy from.
 func TestNothingWrittenByHand(t *testing.T) {
-	for _, file := range []string{"../README.md", "RUNBOOK.md"} {
-		text, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, line := range byHand.FindAll(text, -1) {
+	for _, file := range documents(t) {
+		for _, line := range byHand.FindAllString(read(t, file), -1) {
 			t.Errorf("%s has people write through whatever lies there: %s", file, line)
 		}
 	}

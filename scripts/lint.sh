@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Checks the Go code and the scripts.
+# Checks the Go code, the scripts, and the links between documents.
 set -euo pipefail
 # shellcheck source=scripts/prelude.sh
 . "$(dirname "${BASH_SOURCE[0]}")/prelude.sh"
@@ -13,3 +13,5 @@ scripts/lint-selftest.sh
 # Every script here that is not another project's, with or without a suffix.
 mapfile -t scripts < <(find scripts bootstrap backend .ci -type f \( -name '*.sh' -o -path .ci/run \) -not -path '*/testdata/*')
 shellcheck --external-sources "${scripts[@]}"
+# Dead links and anchors of the documents.
+go test -run TestLinks ./bootstrap

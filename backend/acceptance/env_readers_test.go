@@ -13,11 +13,9 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/testenv"
 )
 
-// envReaders are the readers of .env files that the README's table is about.
+// envReaders are the readers of .env files that the table of docs/applications.md is about.
 var envReaders = []struct {
 	name string
 	read func(e *engine, file string) map[string]string
@@ -121,7 +119,7 @@ func envSamples() []string {
 }
 
 // TestEnvReaders has an Agent write every sample, and every reader read them. What
-// comes of it is the table in the README.
+// comes of it is the table in docs/applications.md.
 func TestEnvReaders(t *testing.T) {
 	t.Parallel()
 	samples := envSamples()
@@ -134,16 +132,8 @@ func TestEnvReaders(t *testing.T) {
 	})
 	forms := g.formsOf(samples)
 	table := readBack(t, g, samples, forms)
-	root, err := testenv.Root()
-	if err != nil {
-		t.Fatal(err)
-	}
-	readme, err := os.ReadFile(filepath.Join(root, "README.md"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !strings.Contains(string(readme), table) {
-		t.Errorf("the README does not have this table:\n%s", table)
+	if !strings.Contains(page(t, "docs/applications.md"), table) {
+		t.Errorf("docs/applications.md does not have this table:\n%s", table)
 	}
 }
 

@@ -14,8 +14,6 @@ import (
 	"time"
 
 	"github.com/hashicorp/vault/api"
-
-	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/testenv"
 )
 
 // public is what was answered to somebody without a token.
@@ -172,10 +170,10 @@ func (e *engine) person(name string) *api.Client {
 	return client
 }
 
-// TestReadmeApplication runs the application that the README shows, which knows
+// TestApplicationOfThePage runs the application that docs/tokens.md shows, which knows
 // only where the public keys are, across rotations and a rollback: no good token
 // is refused, and no other is accepted.
-func TestReadmeApplication(t *testing.T) {
+func TestApplicationOfThePage(t *testing.T) {
 	t.Parallel()
 	e := newEngine(t)
 	e.write("roles/default", map[string]any{"rotation_period": "1h", "overlap": "20m", "refresh_interval": "5m"})
@@ -261,23 +259,11 @@ func (e *engine) application(keys string) func(token string) (status int, said s
 	}
 }
 
-// TestReadmeShowsTheApplication keeps the README and what the tests run the same.
-func TestReadmeShowsTheApplication(t *testing.T) {
+// TestPageShowsTheApplication keeps docs/tokens.md and what the tests run the same.
+func TestPageShowsTheApplication(t *testing.T) {
 	t.Parallel()
-	root, err := testenv.Root()
-	if err != nil {
-		t.Fatal(err)
-	}
-	code, err := os.ReadFile(root + "/bootstrap/examples/verify-token.mjs")
-	if err != nil {
-		t.Fatal(err)
-	}
-	readme, err := os.ReadFile(root + "/README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, shown, _ := strings.Cut(string(code), "import http")
-	if !strings.Contains(string(readme), "```js\nimport http"+shown+"```") {
-		t.Error("the README does not show bootstrap/examples/verify-token.mjs as it is")
+	_, shown, _ := strings.Cut(page(t, "bootstrap/examples/verify-token.mjs"), "import http")
+	if !strings.Contains(page(t, "docs/tokens.md"), "```js\nimport http"+shown+"```") {
+		t.Error("docs/tokens.md does not show bootstrap/examples/verify-token.mjs as it is")
 	}
 }

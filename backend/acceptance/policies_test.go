@@ -180,7 +180,7 @@ func (e *engine) covers(table []access) {
 	}
 }
 
-// tokens writes the policies as the README does, and logs in under each.
+// tokens writes the policies as docs/operations.md does, and logs in under each.
 func (e *engine) tokens() map[string]string {
 	e.Helper()
 	policies := map[string]string{}

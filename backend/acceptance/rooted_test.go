@@ -129,7 +129,7 @@ func TestRootedRace(t *testing.T) {
 	}
 }
 
-// TestRootedKit installs the kit as root and enrolls, as the README says: the
+// TestRootedKit installs the kit as root and enrolls, as docs/applications.md says: the
 // application's user can read its login and what the Agent needs, and change
 // nothing of it.
 func TestRootedKit(t *testing.T) {

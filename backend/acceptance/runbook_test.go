@@ -1,8 +1,6 @@
 package acceptance
 
 import (
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -10,7 +8,7 @@ import (
 )
 
 // runbook is the world in which the commands of bootstrap/RUNBOOK.md are run: an
-// application, a Vault Agent and an Alertmanager around the engine of the README.
+// application, a Vault Agent and an Alertmanager around the engine of the quick start.
 type runbook struct {
 	*engine
 	shell   *terminal
@@ -25,12 +23,8 @@ type runbook struct {
 func TestRunbook(t *testing.T) {
 	t.Parallel()
 	r := newRunbook(t)
-	document, err := os.ReadFile(filepath.Join(r.shell.dir, "bootstrap", "RUNBOOK.md"))
-	if err != nil {
-		t.Fatal(err)
-	}
 	happenings, session := r.happenings(), r.shell.session()
-	all := steps(string(document))
+	all := steps(page(t, "bootstrap/RUNBOOK.md"))
 	for i, s := range all {
 		if s.number == 0 {
 			r.before = r.creds()
@@ -63,12 +57,13 @@ func (r *runbook) sees(s step, shown string) {
 	}
 }
 
-// newRunbook sets up the world by the commands of the README.
+// newRunbook sets up the world by the commands of the README and of docs/operations.md.
 func newRunbook(t *testing.T) *runbook {
 	t.Helper()
 	e, shell := newOperated(t)
 	shell.run("bootstrap/configure.sh -version v0.1.0 " + shared.plugin)
-	shell.run("set -euo pipefail\n" + readmeCommands(t, shell.dir, "Quick start"))
+	shell.run("set -euo pipefail\n" + commandsOf(t, "README.md", "Quick start") +
+		commandsOf(t, "docs/operations.md", "Set up an application", "Every day"))
 	e.write("config", map[string]any{"environment": "acceptance"})
 	e.write("roles/default", map[string]any{"refresh_interval": "1s"})
 	alertmanager := e.alertmanager((&pager{}).listen(t))

@@ -83,9 +83,13 @@ var (
 	seeing = regexp.MustCompile(`You see (.*?)(\. |\.?$)`)
 )
 
-// steps are the code blocks of a document that are for a shell, in order; and the
-// rows of its tables that end with something to try.
+// forPsql is a block of SQL, which a shell gives to psql.
+var forPsql = regexp.MustCompile("(?ms)^```sql\n(.*?)^```")
+
+// steps are the code blocks of a document that are for a shell or for psql, in
+// order; and the rows of its tables that end with something to try.
 func steps(document string) (all []step) {
+	document = forPsql.ReplaceAllString(document, "```sh\npsql -q -d orders -v ON_ERROR_STOP=1 <<'SQL'\n${1}SQL\n```")
 	section, number, indent := "", 0, -1
 	add := func(s step) {
 		s.section, s.number = section, number

@@ -34,7 +34,7 @@ type column struct {
 	answers func(*cell) error
 	// most is how many versions an operation makes at most; 0 means 1.
 	most int64
-	// pauses is how long the engine may wait, as the README says, before it tries again.
+	// pauses is how long the engine may wait, as docs/operations.md says, before it tries again.
 	pauses time.Duration
 	// destined says that roles have a destination.
 	destined bool

@@ -14,7 +14,7 @@ import (
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/outbound"
 )
 
-// receiver does with what it gets what the README asks of receivers.
+// receiver does with what it gets what docs/integrations.md asks of receivers.
 type receiver struct {
 	*httptest.Server
 	mu       sync.Mutex

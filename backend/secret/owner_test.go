@@ -36,7 +36,7 @@ func mounts(t *testing.T, pg *testenv.Postgres) (here, there *bench) {
 	return here, there
 }
 
-// TestOwner has two mounts want the same users, with the rights that the README grants,
+// TestOwner has two mounts want the same users, with the rights that docs/postgresql.md grants,
 // on each major version.
 func TestOwner(t *testing.T) {
 	for major := 14; major <= 18; major++ {

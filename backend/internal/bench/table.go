@@ -3,8 +3,9 @@ package main
 import (
 	"fmt"
 	"os"
-	"regexp"
 	"strings"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/marked"
 )
 
 // row is one line of the report.
@@ -65,9 +66,6 @@ func table(rows []row) string {
 	return out.String()
 }
 
-// marked is where the report's table stands in a markdown file.
-var marked = regexp.MustCompile(`(?s)(<!-- bench -->\n).*?(<!-- /bench -->)`)
-
 // text is the report, in markdown.
 func (r *report) text() string {
 	text := table(r.rows)
@@ -89,16 +87,5 @@ func (r *report) publish(s settings) error {
 	if s.report == "" || len(r.rows) == 0 {
 		return nil
 	}
-	before, err := os.ReadFile(s.report)
-	if err != nil {
-		return fmt.Errorf("read report: %w", err)
-	}
-	if !marked.Match(before) {
-		return fmt.Errorf("write report: %s has no place for it between <!-- bench --> and <!-- /bench -->", s.report)
-	}
-	after := marked.ReplaceAllString(string(before), "${1}"+strings.ReplaceAll(text, "$", "$$")+"${2}")
-	if err := os.WriteFile(s.report, []byte(after), 0o644); err != nil { //nolint:gosec // for everybody to see
-		return fmt.Errorf("write report: %w", err)
-	}
-	return nil
+	return marked.Replace(s.report, "bench", text)
 }

@@ -15,12 +15,14 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/marked"
 )
 
 // settings are the command line.
 type settings struct {
-	rotations, rate int
-	only, picture   string
+	rotations, rate       int
+	only, report, picture string
 }
 
 func main() {
@@ -28,6 +30,7 @@ func main() {
 	flag.IntVar(&s.rotations, "rotations", 100, "how often to rotate in the runs that have to be flawless; an eighth of that in the others")
 	flag.IntVar(&s.rate, "rate", 200, "requests per second")
 	flag.StringVar(&s.only, "only", "", "run only this one, by its `name`")
+	flag.StringVar(&s.report, "report", "", "markdown `file` whose table is replaced by the new one, if all runs were done")
 	flag.StringVar(&s.picture, "picture", "", "`file` to draw latency and failures to, as SVG")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -62,9 +65,15 @@ func run(ctx context.Context, s settings) (err error) {
 	return errors.Join(err, report(s, results), judge(results))
 }
 
-// report prints the table, and draws the picture if one is wanted.
+// report prints the table, and writes it and the picture where they are wanted.
 func report(s settings, results []*result) error {
-	fmt.Print(table(results))
+	text := table(results)
+	fmt.Print(text)
+	if s.report != "" && len(results) == len(scenarios(s)) {
+		if err := marked.Replace(s.report, "load", text); err != nil {
+			return err
+		}
+	}
 	if s.picture == "" || len(results) == 0 {
 		return nil
 	}

@@ -16,33 +16,6 @@ import (
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/testenv"
 )
 
-// TestReadme installs the engine by the shipped script and then runs every
-// command of the README's quick start, and of its other sections with commands
-// for an operator, as written, in a terminal.
-func TestReadme(t *testing.T) {
-	t.Parallel()
-	e, shell := newOperated(t)
-	install := "bootstrap/configure.sh -version v0.1.0 " + shared.plugin
-	if out := shell.run(install); !strings.Contains(out, "smvm/ runs") {
-		t.Errorf("configure.sh said\n%s", out)
-	}
-	if out := shell.run(install); strings.Contains(out, "changed   ") {
-		t.Errorf("run again, configure.sh said\n%s", out)
-	}
-	commands := readmeCommands(t, shell.dir, "Quick start", "Tokens", "Policies", "Audit", "Records and report")
-	out := shell.run("set -euo pipefail\nset -x\n" + commands)
-	for _, words := range []string{"db_username", "dry_run", "completed", "stage", "# Secret Rotation Audit", "wrote bin/report.html", "all of it, and nothing was changed"} {
-		if !strings.Contains(out, words) {
-			t.Errorf("the commands of the README never showed %q:\n%s", words, out)
-		}
-	}
-	e.works(e.creds())
-	if report := e.read("verify/legacy"); report["valid"] != true {
-		t.Errorf("verify reports %v", report)
-	}
-	e.history()
-}
-
 // newOperated starts servers with nothing on them, and a terminal to them.
 func newOperated(t *testing.T) (*engine, *terminal) {
 	t.Helper()
@@ -61,29 +34,6 @@ func newOperated(t *testing.T) (*engine, *terminal) {
 		"PATH="+filepath.Dir(e.vault.Binary)+":"+e.postgres.BinDir+":"+os.Getenv("PATH"),
 		"VAULT_ADDR="+e.vault.Address, "VAULT_TOKEN="+e.vault.RootToken,
 		"PGHOST="+e.postgres.Host, "PGPORT="+strconv.Itoa(e.postgres.Port), "PGUSER="+testenv.Superuser, "PGPASSWORD="+e.postgres.Password)}
-}
-
-// readmeCommands returns the shell commands in sections of the README.
-func readmeCommands(t *testing.T, root string, sections ...string) string {
-	t.Helper()
-	text, err := os.ReadFile(filepath.Join(root, "README.md"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var commands strings.Builder
-	for _, section := range sections {
-		_, after, found := strings.Cut(string(text), "\n## "+section+"\n")
-		if !found {
-			t.Fatalf("the README has no section %q", section)
-		}
-		body, _, _ := strings.Cut(after, "\n## ")
-		for i, block := range strings.Split(body, "```sh\n") {
-			if code, _, ok := strings.Cut(block, "```"); ok && i > 0 {
-				commands.WriteString(code)
-			}
-		}
-	}
-	return commands.String()
 }
 
 // typedPassword answers every question for one.
@@ -149,7 +99,7 @@ func (s *terminal) converse(screen *os.File) (string, error) {
 }
 
 // answer is what is typed when the questions of psql, of Vault, and of the
-// README's own reads are shown; nothing if it is none.
+// documents' own reads are shown; nothing if it is none.
 func (s *terminal) answer(line string) string {
 	line = strings.ToLower(line)
 	switch {
