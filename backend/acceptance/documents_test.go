@@ -3,6 +3,7 @@ package acceptance
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -35,6 +36,10 @@ type documents struct {
 	shell *terminal
 	// places are what stands for the placeholders of the pages.
 	places []string
+	// left are those of elsewhere that no page has had yet.
+	left map[string]string
+	// installs counts how often configure.sh has run.
+	installs int
 	// shown is all that was typed and shown.
 	shown strings.Builder
 }
@@ -45,7 +50,7 @@ type documents struct {
 func TestDocuments(t *testing.T) {
 	t.Parallel()
 	e, shell := newOperated(t)
-	d := &documents{engine: e, shell: shell, places: []string{"make build\n", "", "bin/vault-plugin-secrets-smvm", shared.plugin}}
+	d := &documents{engine: e, shell: shell, left: maps.Clone(elsewhere), places: []string{"make build\n", "", "bin/vault-plugin-secrets-smvm", shared.plugin}}
 	session := shell.session()
 	var last []step
 	for _, name := range d.pages() {
@@ -61,6 +66,9 @@ func TestDocuments(t *testing.T) {
 				d.run(session, name, s)
 			}
 		}
+	}
+	for begins := range d.left {
+		t.Errorf("no page has %q", begins)
 	}
 	for _, words := range []string{"db_username", "dry_run", "completed", "stage", "# Secret Rotation Audit", "wrote bin/report.html", "all of it, and nothing was changed"} {
 		if !strings.Contains(d.shown.String(), words) {
@@ -130,6 +138,7 @@ func (d *documents) isElsewhere(s step) bool {
 		if !strings.HasPrefix(s.commands, begins) {
 			continue
 		}
+		delete(d.left, begins)
 		if !slices.Contains(testsHere(d.T, d.shell.dir), test) {
 			d.Errorf("%q is to be run by %s, which is no test", begins, test)
 		}
@@ -163,11 +172,23 @@ func (d *documents) run(session *session, name string, s step) {
 	d.Logf("%s, %s, step %d", name, s.section, s.number+1)
 	shown := session.run(strings.NewReplacer(d.places...).Replace(s.commands))
 	fmt.Fprintf(&d.shown, "%s%s", s.commands, shown)
+	if strings.Contains(s.commands, "configure.sh") {
+		d.installed(shown)
+	}
 	for _, words := range s.sees {
 		if !strings.Contains(shown, words) {
 			d.Errorf("%s, %s: after\n%s\none does not see %q, but\n%s", name, s.section, s.commands, words, shown)
 		}
 	}
+}
+
+// installed checks what configure.sh has shown: run again, it changes nothing.
+func (d *documents) installed(shown string) {
+	d.Helper()
+	if !strings.Contains(shown, "smvm/ runs") || d.installs > 0 && strings.Contains(shown, "changed   ") {
+		d.Errorf("run for the %d. time, configure.sh said\n%s", d.installs+1, shown)
+	}
+	d.installs++
 }
 
 // surround starts what the engine talks to, and has it stand for the placeholders.
