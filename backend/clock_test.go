@@ -94,7 +94,7 @@ func TestTimesThatPostpone(t *testing.T) {
 			s.Secrets["jwt"].Next = &next
 		},
 		"what follows": func(s *rotation.State, at time.Time) {
-			s.Following = &rotation.Following{ID: "x", Kind: rotation.KindRotate, Tasks: []rotation.Task{{Name: "check/gone", Next: at}}}
+			s.PostCommit = &rotation.PostCommit{ID: "x", Kind: rotation.KindRotate, Tasks: []rotation.Task{{Name: "check/gone", Next: at}}}
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

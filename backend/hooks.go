@@ -82,7 +82,7 @@ func (b *backend) testToken(snapshot *rotation.Snapshot, s *rotation.Secret) (st
 	if err != nil {
 		return "", err
 	}
-	overlap := snapshot.Terms.Overlap
+	overlap := snapshot.Resolved.Overlap
 	claims, _, err := ring.Config().Claims(secret.TokenRequest{
 		Claims: map[string]any{}, TTL: min(testTokenLife, ring.Config().Lifetime(overlap)), Overlap: overlap, Now: b.now(),
 	})

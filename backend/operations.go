@@ -67,7 +67,7 @@ func (b *backend) startAndWait(ctx context.Context, r *rotation.Role, request ro
 	if err != nil {
 		return nil, err
 	}
-	outcome, err := r.Followed(ctx, rec.ID)
+	outcome, err := r.AwaitPostCommit(ctx, rec.ID)
 	switch {
 	case outcome != nil:
 		rec.Issues = append(rec.Issues, outcome.Issues...)
@@ -75,7 +75,7 @@ func (b *backend) startAndWait(ctx context.Context, r *rotation.Role, request ro
 		return nil, err
 	}
 	resp := operationResponse(r, rec)
-	if f := r.Snapshot().Following; f != nil && f.ID == rec.ID {
+	if f := r.Snapshot().PostCommit; f != nil && f.ID == rec.ID {
 		resp.Data["status"] = string(rotation.OutcomeInProgress)
 		resp.AddWarning(fmt.Sprintf("version %d is committed and in use; what follows is not finished: %s. Read status/%s", rec.Version, describeTasks(f.Tasks), r.Name))
 	}

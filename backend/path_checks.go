@@ -106,7 +106,7 @@ func (b *backend) pathCheckWrite(ctx context.Context, req *logical.Request, d *f
 		if err != nil {
 			return err
 		}
-		return b.checks.Set(ctx, s, r.Snapshot().Terms, name, c, publish.Deadlines(known))
+		return b.checks.Set(ctx, s, r.Snapshot().Resolved, name, c, publish.Deadlines(known))
 	})
 }
 

@@ -210,7 +210,7 @@ func connectionData(s *rotation.Snapshot, settings postgres.Settings, status map
 		data[name] = value
 	}
 	if s.Policy.AutoRotate {
-		for name, value := range scheduleData(s.Policy, s.Terms) {
+		for name, value := range scheduleData(s.Policy, s.Resolved) {
 			data[name] = value
 		}
 	}

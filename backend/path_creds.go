@@ -179,7 +179,7 @@ type lasting struct {
 }
 
 func (rd *reading) lasting() lasting {
-	made := lasting{period: rotation.Seconds(rd.s.Terms.IntervalAt(rd.s.Anchor)), last: timestamp(rd.s.LastRotation)}
+	made := lasting{period: rotation.Seconds(rd.s.Resolved.IntervalAt(rd.s.Anchor)), last: timestamp(rd.s.LastRotation)}
 	if rd.s.RotatesItself() {
 		made.next = timestamp(rd.s.Planned())
 	}

@@ -61,7 +61,7 @@ func (b *backend) pathJWTSignWrite(ctx context.Context, req *logical.Request, d 
 	}
 	claims, expires, err := ring.Config().Claims(secret.TokenRequest{
 		Claims: d.Get("claims").(map[string]any), TTL: time.Duration(d.Get("ttl").(int)) * time.Second,
-		Identity: identity, Overlap: found.snapshot.Terms.Overlap, Now: b.now(),
+		Identity: identity, Overlap: found.snapshot.Resolved.Overlap, Now: b.now(),
 	})
 	if err != nil {
 		return nil, err

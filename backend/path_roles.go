@@ -106,11 +106,11 @@ func (b *backend) takeRole(d *framework.FieldData, s *rotation.State, r *rotatio
 	}
 	before := s.Destinations
 	takeStrings(d, "destinations", &s.Destinations)
-	terms, err := s.Policy.Resolve(b.rotationSettings().Defaults, schedule.ParseCron, r.Key)
+	resolved, err := s.Policy.Resolve(b.rotationSettings().Defaults, schedule.ParseCron, r.Key)
 	if err != nil {
 		return nil, err
 	}
-	return b.destinations.Admit(s, terms.Overlap, r, before, known)
+	return b.destinations.Admit(s, resolved.Overlap, r, before, known)
 }
 
 // pathRoleRead corresponds to READ on roles/:role.
@@ -120,12 +120,12 @@ func (b *backend) pathRoleRead(ctx context.Context, _ *logical.Request, d *frame
 		return nil, err
 	}
 	s := r.Snapshot()
-	data := scheduleData(s.Policy, s.Terms)
+	data := scheduleData(s.Policy, s.Resolved)
 	data["auto_rotate"] = s.Policy.AutoRotate
-	data["overlap"] = rotation.Seconds(s.Terms.Overlap)
-	data["refresh_interval"] = rotation.Seconds(s.Terms.RefreshInterval)
-	data["max_retries"] = s.Terms.MaxRetries
-	data["retry_interval"] = rotation.Seconds(s.Terms.RetryInterval)
+	data["overlap"] = rotation.Seconds(s.Resolved.Overlap)
+	data["refresh_interval"] = rotation.Seconds(s.Resolved.RefreshInterval)
+	data["max_retries"] = s.Resolved.MaxRetries
+	data["retry_interval"] = rotation.Seconds(s.Resolved.RetryInterval)
 	data["secrets"], data["destinations"] = s.Names(), s.Destinations
 	return &logical.Response{Data: data}, nil
 }
@@ -215,11 +215,11 @@ func (b *backend) takePolicy(d *framework.FieldData, p *rotation.Policy, key str
 	); err != nil {
 		return err
 	}
-	terms, err := p.Resolve(b.rotationSettings().Defaults, schedule.ParseCron, key)
+	resolved, err := p.Resolve(b.rotationSettings().Defaults, schedule.ParseCron, key)
 	if err != nil {
 		return err
 	}
-	return terms.Validate()
+	return resolved.Validate()
 }
 
 // scheduleFields declares the fields that say when to rotate.
@@ -235,7 +235,7 @@ func scheduleFields() map[string]*framework.FieldSchema {
 }
 
 // scheduleData answers the fields that say when to rotate: the one that is set.
-func scheduleData(p rotation.Policy, t rotation.Terms) map[string]any {
+func scheduleData(p rotation.Policy, t rotation.ResolvedPolicy) map[string]any {
 	if p.Schedule == "" {
 		return map[string]any{"rotation_period": rotation.Seconds(t.Period)}
 	}

@@ -134,7 +134,7 @@ func (b *backend) draftSecret(r *rotation.Role, d *framework.FieldData) (*rotati
 	if err != nil {
 		return nil, err
 	}
-	if err := cmp.Or(b.types[typeName].Validate(config), checkTokens(typeName, config, r.Snapshot().Terms)); err != nil {
+	if err := cmp.Or(b.types[typeName].Validate(config), checkTokens(typeName, config, r.Snapshot().Resolved)); err != nil {
 		return nil, err
 	}
 	once, ok := b.types[typeName].(secret.ShownOnce)
@@ -234,7 +234,7 @@ func (b *backend) reconfigured(r *rotation.Role, s *rotation.State, d *framework
 		return nil, err
 	}
 	t := b.types[stored.Type]
-	if err := cmp.Or(t.Validate(config), t.ValidateUpdate(stored.Config, config), checkTokens(stored.Type, config, r.Snapshot().Terms)); err != nil {
+	if err := cmp.Or(t.Validate(config), t.ValidateUpdate(stored.Config, config), checkTokens(stored.Type, config, r.Snapshot().Resolved)); err != nil {
 		return nil, err
 	}
 	changed := *stored

@@ -170,16 +170,16 @@ func inFlight(r *rotation.Role, s *rotation.Snapshot) any {
 // following tells what is left to be done after the latest commit, null if
 // nothing is.
 func following(s *rotation.Snapshot) any {
-	if s.Following == nil {
+	if s.PostCommit == nil {
 		return nil
 	}
 	tasks := map[string]any{}
-	for _, t := range s.Following.Tasks {
+	for _, t := range s.PostCommit.Tasks {
 		tasks[t.Name] = map[string]any{
 			"done": t.Done, "failed": t.Failed, "dropped": t.Dropped, "required": t.Required, "detail": t.Detail, "next": timestamp(t.Next),
 		}
 	}
-	return map[string]any{"rotation_id": s.Following.ID, "tasks": tasks}
+	return map[string]any{"rotation_id": s.PostCommit.ID, "tasks": tasks}
 }
 
 // stages tells which values each secret has, without showing them.

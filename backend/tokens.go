@@ -17,7 +17,7 @@ import (
 
 // checkTokens refuses a configuration whose tokens would outlive their keys, and a
 // template that makes no claims.
-func checkTokens(typeName string, config json.RawMessage, terms rotation.Terms) error {
+func checkTokens(typeName string, config json.RawMessage, resolved rotation.ResolvedPolicy) error {
 	if typeName != jwtType {
 		return nil
 	}
@@ -25,8 +25,8 @@ func checkTokens(typeName string, config json.RawMessage, terms rotation.Terms) 
 	if err != nil {
 		return err
 	}
-	if longest := time.Duration(c.MaxTTL) * time.Second; longest > terms.Overlap {
-		return rotation.Invalid("max_ttl", "is %d seconds, longer than the overlap of the role, which is %d seconds: a token would outlive its key", c.MaxTTL, rotation.Seconds(terms.Overlap))
+	if longest := time.Duration(c.MaxTTL) * time.Second; longest > resolved.Overlap {
+		return rotation.Invalid("max_ttl", "is %d seconds, longer than the overlap of the role, which is %d seconds: a token would outlive its key", c.MaxTTL, rotation.Seconds(resolved.Overlap))
 	}
 	if c.ClaimsTemplate == "" {
 		return nil
@@ -37,8 +37,8 @@ func checkTokens(typeName string, config json.RawMessage, terms rotation.Terms) 
 
 // checkLifetimes refuses to make the overlap shorter than tokens may live.
 func (b *backend) checkLifetimes(s *rotation.State, r *rotation.Role) error {
-	terms, err := s.Policy.Resolve(b.rotationSettings().Defaults, schedule.ParseCron, r.Key)
-	if err != nil || terms.Overlap >= r.Snapshot().Terms.Overlap {
+	resolved, err := s.Policy.Resolve(b.rotationSettings().Defaults, schedule.ParseCron, r.Key)
+	if err != nil || resolved.Overlap >= r.Snapshot().Resolved.Overlap {
 		return err
 	}
 	for _, name := range s.Names() {
@@ -49,9 +49,9 @@ func (b *backend) checkLifetimes(s *rotation.State, r *rotation.Role) error {
 		if err != nil {
 			return err
 		}
-		if time.Duration(c.MaxTTL)*time.Second > terms.Overlap {
+		if time.Duration(c.MaxTTL)*time.Second > resolved.Overlap {
 			return rotation.Invalid("overlap", "is %d seconds, and tokens of secret %s live for up to max_ttl, %d seconds: they would outlive their key; lower max_ttl of secrets/%s/%s first",
-				rotation.Seconds(terms.Overlap), name, c.MaxTTL, r.Name, name)
+				rotation.Seconds(resolved.Overlap), name, c.MaxTTL, r.Name, name)
 		}
 	}
 	return nil

@@ -176,7 +176,7 @@ func (t *Timeline) integration(d *document) {
 func (t *Timeline) tasks() []rotation.Task {
 	tasks := t.Tasks
 	for _, rec := range t.later {
-		if rec.Kind == rotation.KindFollow && rec.Follows == t.ID {
+		if rec.Kind == rotation.KindPostCommit && rec.Follows == t.ID {
 			tasks = rec.Tasks
 		}
 	}

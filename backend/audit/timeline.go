@@ -83,7 +83,7 @@ func replaces(rec rotation.Record) bool {
 }
 
 func (t *Timeline) await(rec rotation.Record) {
-	if rec.Open() && rec.Kind != rotation.KindFollow {
+	if rec.Open() && rec.Kind != rotation.KindPostCommit {
 		t.awaited = append(t.awaited, rec.ID)
 	}
 }
@@ -110,7 +110,7 @@ func (t *Timeline) follows(rec rotation.Record) bool {
 		return false
 	}
 	if i := slices.Index(t.awaited, rec.Follows); i >= 0 {
-		if rec.Kind == rotation.KindFollow || rec.Outcome == rotation.OutcomeCompleted {
+		if rec.Kind == rotation.KindPostCommit || rec.Outcome == rotation.OutcomeCompleted {
 			t.awaited = slices.Delete(t.awaited, i, i+1)
 			t.await(rec)
 		}

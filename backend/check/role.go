@@ -146,8 +146,8 @@ func Names(s *rotation.State) []string { return slices.Sorted(maps.Keys(s.Checks
 
 // Set makes c a check of the state of a role, and refuses what could not work. Deadlines
 // are those of the role's destinations, by name.
-func (k *Checks) Set(ctx context.Context, s *rotation.State, terms rotation.Terms, name string, c Config, deadlines map[string]time.Duration) error {
-	values, err := k.ports.Values(&rotation.Snapshot{State: s, Terms: terms})
+func (k *Checks) Set(ctx context.Context, s *rotation.State, resolved rotation.ResolvedPolicy, name string, c Config, deadlines map[string]time.Duration) error {
+	values, err := k.ports.Values(&rotation.Snapshot{State: s, Resolved: resolved})
 	if err != nil {
 		return err
 	}
@@ -164,7 +164,7 @@ func (k *Checks) Set(ctx context.Context, s *rotation.State, terms rotation.Term
 		s.Checks = map[string]json.RawMessage{}
 	}
 	s.Checks[name] = raw
-	return cmp.Or(c.Admit(ctx, rule), Fit("watch_period", s, terms.Overlap, deadlines))
+	return cmp.Or(c.Admit(ctx, rule), Fit("watch_period", s, resolved.Overlap, deadlines))
 }
 
 // Fit refuses, in the name of the field that was written, what might follow a

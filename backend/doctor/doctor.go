@@ -83,9 +83,9 @@ func (d *Doctor) Inspect(ctx context.Context, r *rotation.Role, names []string) 
 // itself is looked at as if it did.
 func (d *Doctor) Subject(r *rotation.Role) preflight.Subject {
 	s := r.Snapshot()
-	until := d.ports.Now().Add(2 * s.Terms.Interval)
+	until := d.ports.Now().Add(2 * s.Resolved.Interval)
 	if next := s.Planned(); s.RotatesItself() && !next.IsZero() {
-		until = next.Add(s.Terms.IntervalAt(next))
+		until = next.Add(s.Resolved.IntervalAt(next))
 	}
 	return preflight.Subject{Mount: d.ports.Mount(), Role: r.Name, Until: until}
 }

@@ -18,19 +18,19 @@ const jwtType = "jwt"
 // is written they are made to, but they change also when the defaults of the mount do.
 func (d *Doctor) inspectPolicy(_ context.Context, r *rotation.Role, names []string, about preflight.Subject) preflight.Report {
 	s, found := r.Snapshot(), preflight.Report{}
-	terms := s.Terms
-	half := terms.Interval / 2
-	overlap := min(terms.Overlap, half)
-	err := terms.Validate()
+	resolved := s.Resolved
+	half := resolved.Interval / 2
+	overlap := min(resolved.Overlap, half)
+	err := resolved.Validate()
 	found.Expect(err == nil, "role.overlap", preflight.Error,
-		about.Write("roles", fmt.Sprintf("overlap=%d", rotation.Seconds(overlap)), fmt.Sprintf("refresh_interval=%d", rotation.Seconds(min(terms.RefreshInterval, overlap/2)))), "%s", plainReason(err))
-	found.Expect(err != nil || terms.Overlap <= half, "role.overlap", preflight.Warning, about.Write("roles", fmt.Sprintf("overlap=%d", rotation.Seconds(half))),
-		"the overlap of %s is more than half of the %s between two rotations: one that is late, or a rollback, makes the next one wait for it", terms.Overlap, terms.Interval)
+		about.Write("roles", fmt.Sprintf("overlap=%d", rotation.Seconds(overlap)), fmt.Sprintf("refresh_interval=%d", rotation.Seconds(min(resolved.RefreshInterval, overlap/2)))), "%s", plainReason(err))
+	found.Expect(err != nil || resolved.Overlap <= half, "role.overlap", preflight.Warning, about.Write("roles", fmt.Sprintf("overlap=%d", rotation.Seconds(half))),
+		"the overlap of %s is more than half of the %s between two rotations: one that is late, or a rollback, makes the next one wait for it", resolved.Overlap, resolved.Interval)
 	for _, name := range names {
 		if c := s.Secrets[name]; c.Type == jwtType {
-			found = append(found, inspectTokens(c, terms, about).Of(name)...)
+			found = append(found, inspectTokens(c, resolved, about).Of(name)...)
 		} else if d.ports.Types[c.Type].CutsOver(*c) {
-			found = append(found, inspectWindow(terms, about).Of(name)...)
+			found = append(found, inspectWindow(resolved, about).Of(name)...)
 		}
 	}
 	return found
@@ -45,12 +45,12 @@ func plainReason(err error) string {
 }
 
 // inspectTokens compares how long tokens may live with how long their key does.
-func inspectTokens(s *rotation.Secret, terms rotation.Terms, about preflight.Subject) (found preflight.Report) {
+func inspectTokens(s *rotation.Secret, resolved rotation.ResolvedPolicy, about preflight.Subject) (found preflight.Report) {
 	c, err := secret.ReadJWTConfig(s.Config)
 	longest := time.Duration(c.MaxTTL) * time.Second
-	fix := about.WriteSecret(s.Name, fmt.Sprintf("max_ttl=%d", rotation.Seconds(terms.Overlap)))
-	found.Expect(err != nil || longest <= terms.Overlap, "jwt.max_ttl", preflight.Warning, fix,
-		"tokens may live for %s (max_ttl), and their key verifies them for %s (overlap): to ask for more than that is refused", longest, terms.Overlap)
+	fix := about.WriteSecret(s.Name, fmt.Sprintf("max_ttl=%d", rotation.Seconds(resolved.Overlap)))
+	found.Expect(err != nil || longest <= resolved.Overlap, "jwt.max_ttl", preflight.Warning, fix,
+		"tokens may live for %s (max_ttl), and their key verifies them for %s (overlap): to ask for more than that is refused", longest, resolved.Overlap)
 	return found
 }
 
@@ -59,8 +59,8 @@ const shortWindow = time.Minute
 
 // inspectWindow is about secrets whose current value ends when it is replaced: who
 // has it finds out when they read again.
-func inspectWindow(terms rotation.Terms, about preflight.Subject) (found preflight.Report) {
-	found.Expect(terms.RefreshInterval <= shortWindow, "database.single_user", preflight.Warning, about.Write("roles", "refresh_interval=10"),
-		"the password in use ends with a rotation, whatever the overlap is (single_user), and applications may not notice for %s (refresh_interval); two users that alternate have no such window", terms.RefreshInterval)
+func inspectWindow(resolved rotation.ResolvedPolicy, about preflight.Subject) (found preflight.Report) {
+	found.Expect(resolved.RefreshInterval <= shortWindow, "database.single_user", preflight.Warning, about.Write("roles", "refresh_interval=10"),
+		"the password in use ends with a rotation, whatever the overlap is (single_user), and applications may not notice for %s (refresh_interval); two users that alternate have no such window", resolved.RefreshInterval)
 	return found
 }

@@ -35,7 +35,7 @@ func newRoleStats(p Ports, now time.Time) *roleStats {
 		}
 		is := map[string]bool{
 			"overdue": s.Overdue(now), "needs_attention": s.NeedsAttention, "unresolved": len(s.Unresolved()) > 0, "failing": s.Failures > 0,
-			"in_flight": s.InFlight != nil, "following": s.Following != nil, "overlap": !overlapEnd(s, now).IsZero(),
+			"in_flight": s.InFlight != nil, "following": s.PostCommit != nil, "overlap": !overlapEnd(s, now).IsZero(),
 			"target_refuses": p.Refused(r),
 		}
 		c.subjects[roles.Subject(r)]++

@@ -102,7 +102,7 @@ func FromRecord(rec rotation.Record, attention bool) []Event {
 		fromRotate(rec, add)
 	case rotation.KindRollback:
 		fromRollback(rec, add)
-	case rotation.KindFollow:
+	case rotation.KindPostCommit:
 		fromFollow(rec, add)
 	case rotation.KindPublish:
 		fromPublish(rec, add)

@@ -62,7 +62,7 @@ func (d *dispatcher) timeEvents(r *rotation.Role, s *rotation.Snapshot, now time
 		e.Time = now
 		events = append(events, e)
 	}
-	if left := next.Sub(now); left > 0 && left <= d.config.Notice && d.config.Notice < s.Terms.Interval {
+	if left := next.Sub(now); left > 0 && left <= d.config.Notice && d.config.Notice < s.Resolved.Interval {
 		add(RotationDueSoon, "Secret rotation is due at %s")
 	}
 	if s.Overdue(now) {

@@ -121,10 +121,10 @@ func (d *Destinations) due(ctx context.Context, name string, r *rotation.Role) b
 
 // publishing reports whether what follows a commit has yet to publish there.
 func publishing(s *rotation.Snapshot, name string) bool {
-	if s.Following == nil || s.NeedsAttention {
+	if s.PostCommit == nil || s.NeedsAttention {
 		return false
 	}
-	for _, t := range s.Following.Tasks {
+	for _, t := range s.PostCommit.Tasks {
 		if t.Name == rotation.DestinationTask+name && !t.Done {
 			return true
 		}

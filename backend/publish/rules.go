@@ -177,7 +177,7 @@ func (d *Destinations) checkAlone(s *rotation.State, overlap time.Duration, name
 // checkTogether refuses a destination that a role which names it could not use, alone
 // or with what else follows its rotations.
 func (d *Destinations) checkTogether(ctx context.Context, s *rotation.Snapshot, name string, c *destination.Config) error {
-	if err := d.checkAlone(s.State, s.Terms.Overlap, name, c); err != nil {
+	if err := d.checkAlone(s.State, s.Resolved.Overlap, name, c); err != nil {
 		return err
 	}
 	known, err := d.Named(ctx, s.Destinations)
@@ -185,7 +185,7 @@ func (d *Destinations) checkTogether(ctx context.Context, s *rotation.Snapshot, 
 		return err
 	}
 	known[name] = c
-	return d.ports.Fit("deadline", s.State, s.Terms.Overlap, Deadlines(known))
+	return d.ports.Fit("deadline", s.State, s.Resolved.Overlap, Deadlines(known))
 }
 
 // dropped says what a change of a destination leaves behind.

@@ -31,22 +31,22 @@ type bound struct {
 func (b bound) broken() bool { return !b.at.IsZero() && b.at.After(b.most.Add(clockSlack)) }
 
 // bounds lists the stored times that are too late, and by which something would be too.
-func (s *State) bounds(terms Terms, now time.Time) []bound {
+func (s *State) bounds(resolved ResolvedPolicy, now time.Time) []bound {
 	now = now.UTC().Truncate(time.Second)
 	all := []bound{
 		{"last_rotation", &s.LastRotation, now, now},
 		{"anchor", &s.Anchor, now, now},
 		{"retry_time", &s.RetryAt, now.Add(maxRetryPause), now},
 	}
-	if latest := later(terms.Next(now), now.Add(terms.Period)); latest.After(now) && s.RotatesItself() {
+	if latest := later(resolved.Next(now), now.Add(resolved.Period)); latest.After(now) && s.RotatesItself() {
 		all = append(all, bound{"next_rotation", &s.NextRotation, latest, latest})
 	}
 	for _, name := range s.Names() {
 		all = append(all, s.Secrets[name].bounds(now)...)
 	}
-	if s.Following != nil {
-		for i := range s.Following.Tasks {
-			all = append(all, bound{s.Following.Tasks[i].Name, &s.Following.Tasks[i].Next, now.Add(mostTaskPause), now})
+	if s.PostCommit != nil {
+		for i := range s.PostCommit.Tasks {
+			all = append(all, bound{s.PostCommit.Tasks[i].Name, &s.PostCommit.Tasks[i].Next, now.Add(mostTaskPause), now})
 		}
 	}
 	var broken []bound
@@ -84,7 +84,7 @@ func (s *Secret) bounds(now time.Time) []bound {
 // because the clock was ahead; empty if all is well.
 func (s *Snapshot) Ahead(now time.Time) []string {
 	var names []string
-	for _, b := range s.bounds(s.Terms, now) {
+	for _, b := range s.bounds(s.Resolved, now) {
 		names = append(names, b.what)
 	}
 	return names
@@ -112,7 +112,7 @@ func (run *Run) rewind(ctx context.Context) error {
 		s.unshare()
 		rec := Record{Operation: run.role.engine.NewOperation(KindConfigure, TriggerRecovery), Outcome: OutcomeCompleted}
 		s.Rewound = &Rewound{At: run.now()}
-		for _, b := range s.bounds(run.role.Snapshot().Terms, now) {
+		for _, b := range s.bounds(run.role.Snapshot().Resolved, now) {
 			s.Rewound.Times = append(s.Rewound.Times, b.what)
 			rec.Changes = append(rec.Changes, Difference{Field: b.what, From: b.at.Format(time.RFC3339), To: b.to.Format(time.RFC3339)})
 			*b.at = b.to
@@ -139,9 +139,9 @@ func (s *State) unshare() {
 			secret.Unresolved = &left
 		}
 	}
-	if s.Following != nil {
-		following := *s.Following
-		following.Tasks = append([]Task(nil), s.Following.Tasks...)
-		s.Following = &following
+	if s.PostCommit != nil {
+		following := *s.PostCommit
+		following.Tasks = append([]Task(nil), s.PostCommit.Tasks...)
+		s.PostCommit = &following
 	}
 }

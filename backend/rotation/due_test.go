@@ -52,7 +52,7 @@ func TestNextAction(t *testing.T) {
 		"a pause that ends in the next": {window, func(s *Snapshot) {
 			s.RetryAt = midnight.Add(time.Minute)
 		}, midnight.Add(-time.Minute), Action{KindRotate, midnight.Add(time.Minute)}},
-		"a window of no further firing": {window, func(s *Snapshot) { s.Terms.Cron = every(0) }, later, Action{}},
+		"a window of no further firing": {window, func(s *Snapshot) { s.Resolved.Cron = every(0) }, later, Action{}},
 		"a window without a schedule":   {Policy{Window: time.Hour}, nil, later, Action{KindRotate, noon}},
 	} {
 		s := due(t, c.policy)
@@ -81,9 +81,9 @@ func TestTTL(t *testing.T) {
 		"retiring":              {func(s *Snapshot) { s.InFlight = &Operation{Kind: KindRetire} }, noon.Add(-day), 5 * time.Minute},
 		"by hand only":          {func(s *Snapshot) { s.Policy.AutoRotate = false }, noon, 5 * time.Minute},
 		"failing":               {func(s *Snapshot) { s.RetryAt = noon.Add(time.Minute) }, noon, time.Minute},
-		"a shorter refresh":     {func(s *Snapshot) { s.Terms.RefreshInterval = time.Second }, noon.Add(-day), time.Second},
-		"in flight, and hasty":  {func(s *Snapshot) { s.Terms.RefreshInterval = time.Second; s.InFlight = &Operation{} }, noon, time.Second},
-		"never a negative wait": {func(s *Snapshot) { s.Terms.RefreshInterval = -time.Second }, noon.Add(-day), 0},
+		"a shorter refresh":     {func(s *Snapshot) { s.Resolved.RefreshInterval = time.Second }, noon.Add(-day), time.Second},
+		"in flight, and hasty":  {func(s *Snapshot) { s.Resolved.RefreshInterval = time.Second; s.InFlight = &Operation{} }, noon, time.Second},
+		"never a negative wait": {func(s *Snapshot) { s.Resolved.RefreshInterval = -time.Second }, noon.Add(-day), 0},
 	} {
 		s := due(t, Policy{})
 		if c.change != nil {

@@ -71,7 +71,7 @@ func CheckRetryInterval(interval time.Duration) error {
 }
 
 // Validate refuses times that do not agree with each other.
-func (t Terms) Validate() error {
+func (t ResolvedPolicy) Validate() error {
 	if t.Overlap > t.Interval {
 		return Invalid("overlap", "is %d seconds, longer than the %d seconds between two rotations: a value would have to stay valid after the one that follows it", Seconds(t.Overlap), Seconds(t.Interval))
 	}

@@ -108,7 +108,7 @@ func (s *State) opens(rec Record, retention int) bool {
 	if retention > 0 && s.History.Count-s.History.Base > maxOpen*retention {
 		return false
 	}
-	if s.Following != nil && rec.Version >= s.Following.Version {
+	if s.PostCommit != nil && rec.Version >= s.PostCommit.Version {
 		return true
 	}
 	for _, secret := range s.Secrets {

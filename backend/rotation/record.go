@@ -52,7 +52,7 @@ type Record struct {
 }
 
 // Open reports whether tasks were to follow the operation.
-func (r Record) Open() bool { return len((&Following{Tasks: r.Tasks}).open()) > 0 }
+func (r Record) Open() bool { return len((&PostCommit{Tasks: r.Tasks}).open()) > 0 }
 
 // Difference is a field of a configuration that was changed. From and To are values
 // as they are read, without secrets; nil where there was or is none, or where the

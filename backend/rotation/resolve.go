@@ -70,7 +70,7 @@ func (run *Run) leaves(secret *Secret, cause error) *Unresolved {
 }
 
 func (run *Run) resolvePause(attempts int) time.Duration {
-	return min(run.role.Snapshot().Terms.retryPause(run.role.Key, attempts), maxResolvePause)
+	return min(run.role.Snapshot().Resolved.retryPause(run.role.Key, attempts), maxResolvePause)
 }
 
 // nowUnresolved says what is true after a failure that left secrets unresolved.
@@ -105,7 +105,7 @@ func (run *Run) concerns(secret *Secret) bool {
 	switch run.op.Kind {
 	case KindRecover:
 		return !run.role.engine.Now().Before(secret.Unresolved.RetryAt)
-	case KindRetire, KindFollow, KindMove:
+	case KindRetire, KindPostCommit, KindMove:
 		return false
 	case KindCreate, KindImport:
 		return run.added.Name == secret.Name
@@ -237,7 +237,7 @@ func (run *Run) resolveLater(ctx context.Context, cause error) error {
 // heldUp refuses a run that is about a secret which is unresolved still: what its
 // target may hold must not be forgotten.
 func (run *Run) heldUp(ctx context.Context) error {
-	if run.op.Kind == KindRetire || run.op.Kind == KindFollow || run.op.Kind == KindMove {
+	if run.op.Kind == KindRetire || run.op.Kind == KindPostCommit || run.op.Kind == KindMove {
 		return nil
 	}
 	s := run.role.Snapshot()

@@ -74,7 +74,7 @@ type Role struct {
 // Snapshot is a state together with what its policy works out to.
 type Snapshot struct {
 	*State
-	Terms Terms
+	Resolved ResolvedPolicy
 	// Unsure says that storage did not answer for the last save: what it holds
 	// may be newer than State, and is loaded before anything is changed.
 	Unsure bool
@@ -116,36 +116,36 @@ func (r *Role) Snapshot() *Snapshot { return r.snapshot.Load() }
 func (r *Role) Refresh() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	terms, err := r.resolve(r.Snapshot().State)
+	resolved, err := r.resolve(r.Snapshot().State)
 	if err != nil {
 		return err
 	}
-	r.amend(func(s *Snapshot) { s.Terms = terms })
+	r.amend(func(s *Snapshot) { s.Resolved = resolved })
 	return nil
 }
 
 // publish shows a stored state to readers.
 func (r *Role) publish(s *State) error {
-	terms, err := r.resolve(s)
+	resolved, err := r.resolve(s)
 	if err != nil {
 		return err
 	}
-	r.snapshot.Store(&Snapshot{State: s, Terms: terms})
+	r.snapshot.Store(&Snapshot{State: s, Resolved: resolved})
 	return nil
 }
 
-func (r *Role) resolve(s *State) (Terms, error) {
-	terms, err := s.Policy.Resolve(r.engine.Settings().Defaults, r.engine.Cron, r.Key)
+func (r *Role) resolve(s *State) (ResolvedPolicy, error) {
+	resolved, err := s.Policy.Resolve(r.engine.Settings().Defaults, r.engine.Cron, r.Key)
 	if err != nil {
-		return Terms{}, fmt.Errorf("policy of %s: %w", r.Key, err)
+		return ResolvedPolicy{}, fmt.Errorf("policy of %s: %w", r.Key, err)
 	}
-	return terms, nil
+	return resolved, nil
 }
 
 // amend changes what is known about the state, but not the state.
 func (r *Role) amend(change func(*Snapshot)) {
 	now := r.Snapshot()
-	next := &Snapshot{State: now.State, Terms: now.Terms, Unsure: now.Unsure, NotBefore: now.NotBefore}
+	next := &Snapshot{State: now.State, Resolved: now.Resolved, Unsure: now.Unsure, NotBefore: now.NotBefore}
 	change(next)
 	r.snapshot.Store(next)
 }
@@ -173,9 +173,9 @@ func (r *Role) updateLocked(ctx context.Context, change func(*State) error) erro
 	if err := change(next); err != nil {
 		return err
 	}
-	terms, err := r.Snapshot().Terms, error(nil)
+	resolved, err := r.Snapshot().Resolved, error(nil)
 	if next.Policy != r.Snapshot().Policy {
-		terms, err = r.resolve(next)
+		resolved, err = r.resolve(next)
 	}
 	if err != nil {
 		return err
@@ -186,7 +186,7 @@ func (r *Role) updateLocked(ctx context.Context, change func(*State) error) erro
 		return fmt.Errorf("%w: save state of %s: %w", ErrStorage, r.Key, err)
 	}
 	r.saves, r.stalls = r.saves+1, 0
-	r.snapshot.Store(&Snapshot{State: next, Terms: terms})
+	r.snapshot.Store(&Snapshot{State: next, Resolved: resolved})
 	close(r.moved)
 	r.moved = make(chan struct{})
 	r.announce(next, known)
@@ -341,7 +341,7 @@ func (e *Engine) NewOperation(kind Kind, trigger Trigger) Operation {
 
 // own reports whether the engine does this by itself and others wait for it.
 func (k Kind) own() bool {
-	return k == KindRetire || k == KindFollow || k == KindRecover || k == KindMove
+	return k == KindRetire || k == KindPostCommit || k == KindRecover || k == KindMove
 }
 
 // busy is the error for whoever finds this operation in the way.

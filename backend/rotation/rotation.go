@@ -173,7 +173,7 @@ func (run *Run) warnDisplaced() {
 
 // warnUnwatched notes that what follows an earlier commit ends with this one.
 func (run *Run) warnUnwatched(s *State) {
-	if f := s.Following; f != nil && run.op.Follows != f.ID {
+	if f := s.PostCommit; f != nil && run.op.Follows != f.ID {
 		run.found(fmt.Sprintf("what followed %s %s was not finished, and ended with this operation", f.Kind, f.ID))
 	}
 }
@@ -282,30 +282,30 @@ func (run *Run) promote(s *State) error {
 		return errSuperseded
 	}
 	now := run.now()
-	terms := run.role.Snapshot().Terms
+	resolved := run.role.Snapshot().Resolved
 	results := run.results(s)
 	whole := run.op.Kind != KindRollback && s.covers(run.op.Secrets)
 	s.Version++
 	for _, name := range run.op.Secrets {
 		run.publish(s.Secrets[name], now)
-		s.Secrets[name].promote(run.proven[name], s.Version, now, run.retireTime(now, terms))
+		s.Secrets[name].promote(run.proven[name], s.Version, now, run.retireTime(now, resolved))
 	}
 	run.warnUnwatched(s)
-	s.LastRotation, s.InFlight, s.Following = now, nil, run.following(s.Version)
+	s.LastRotation, s.InFlight, s.PostCommit = now, nil, run.postCommit(s.Version)
 	s.Failures, s.RetryAt, s.LastError, s.NeedsAttention, s.Rewound = 0, time.Time{}, "", false, nil
 	if whole || s.Anchor.IsZero() {
 		s.Anchor = now
-		s.NextRotation = terms.Next(now)
+		s.NextRotation = resolved.Next(now)
 	}
 	return run.conclude(s, OutcomeCompleted, results)
 }
 
 // retireTime is when the replaced values stop being valid.
-func (run *Run) retireTime(now time.Time, terms Terms) time.Time {
+func (run *Run) retireTime(now time.Time, resolved ResolvedPolicy) time.Time {
 	if run.op.RevokePrevious {
 		return now
 	}
-	return now.Add(terms.Overlap)
+	return now.Add(resolved.Overlap)
 }
 
 // promote moves the values of a secret one stage on, with pending as it was proven. Who

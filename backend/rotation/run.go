@@ -133,7 +133,7 @@ func (r *Role) begin(ctx context.Context, req Request) (run, own *Run, err error
 		if err := run.plan(now.State); err != nil {
 			return nil, nil, err
 		}
-		if rec := run.unansweredLocked(ctx); rec != nil {
+		if rec := run.findLostAnswerLocked(ctx); rec != nil {
 			return r.ended(*rec), nil, nil
 		}
 	}
@@ -207,7 +207,7 @@ func (run *Run) run(ctx context.Context) error {
 	if err := run.rewind(ctx); err != nil {
 		return run.refuse(err)
 	}
-	if err := run.settle(ctx); err != nil {
+	if err := run.recover(ctx); err != nil {
 		return err
 	}
 	if err := run.resolve(ctx); err != nil {
@@ -236,8 +236,8 @@ func (run *Run) run(ctx context.Context) error {
 		return nil
 	case KindRetire:
 		return run.retire(ctx)
-	case KindFollow:
-		return run.follow(ctx)
+	case KindPostCommit:
+		return run.doPostCommit(ctx)
 	case KindRepair:
 		return run.repair(ctx)
 	case KindMove:
@@ -266,13 +266,13 @@ func (run *Run) planAgain(ctx context.Context) (*Record, error) {
 	if err := run.plan(run.role.Snapshot().State); err != nil {
 		return nil, err
 	}
-	return run.unansweredLocked(ctx), nil
+	return run.findLostAnswerLocked(ctx), nil
 }
 
 // plan checks the request against the state and lists the secrets it works on.
 func (run *Run) plan(s *State) error {
 	switch run.op.Kind {
-	case KindRecover, KindFollow:
+	case KindRecover, KindPostCommit:
 		return nil
 	case KindCreate, KindImport:
 		if s.Deleted {

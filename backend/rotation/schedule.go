@@ -54,8 +54,8 @@ type Defaults struct {
 	MaxRetries                                      int
 }
 
-// Terms are a policy with every default filled in and its schedule parsed.
-type Terms struct {
+// ResolvedPolicy are a policy with every default filled in and its schedule parsed.
+type ResolvedPolicy struct {
 	// Cron is nil for roles that rotate by period.
 	Cron Cron
 	// Period is zero for roles that rotate by schedule.
@@ -72,12 +72,12 @@ type Terms struct {
 // Resolve fills in what p leaves open. A default overlap is at most half the
 // interval, a default refresh interval at most half the overlap. The key makes
 // the spread: the same role always gets the same.
-func (p Policy) Resolve(d Defaults, parse func(string) (Schedule, error), key string) (Terms, error) {
-	t := Terms{Period: p.Period, Overlap: p.Overlap, RefreshInterval: p.RefreshInterval}
+func (p Policy) Resolve(d Defaults, parse func(string) (Schedule, error), key string) (ResolvedPolicy, error) {
+	t := ResolvedPolicy{Period: p.Period, Overlap: p.Overlap, RefreshInterval: p.RefreshInterval}
 	if p.Schedule != "" {
 		schedule, err := parse(p.Schedule)
 		if err != nil {
-			return Terms{}, err
+			return ResolvedPolicy{}, err
 		}
 		t.Cron, t.Interval = schedule.Cron, cmp.Or(schedule.Interval, DefaultPeriod)
 	} else {
@@ -135,7 +135,7 @@ func hash(key string) uint64 {
 // Next is the automatic rotation that follows a rotation at that time. A period
 // is cut short by the spread, so that no value gets older than it; a schedule is
 // followed by it, so that none rotates before its time. Zero means never.
-func (t Terms) Next(anchor time.Time) time.Time {
+func (t ResolvedPolicy) Next(anchor time.Time) time.Time {
 	if t.Cron == nil {
 		return anchor.Add(t.Period - t.spread)
 	}
@@ -149,7 +149,7 @@ func (t Terms) Next(anchor time.Time) time.Time {
 // NextAfter is Next for a policy that was changed: counted from the anchor, but
 // after now, because changing a policy never makes a rotation due. Zero means
 // that none is planned: nothing was ever rotated, or the schedule never fires.
-func (t Terms) NextAfter(anchor, now time.Time) time.Time {
+func (t ResolvedPolicy) NextAfter(anchor, now time.Time) time.Time {
 	if anchor.IsZero() {
 		return time.Time{}
 	}
@@ -165,7 +165,7 @@ func (t Terms) NextAfter(anchor, now time.Time) time.Time {
 }
 
 // IntervalAt is the time between the automatic rotations around anchor.
-func (t Terms) IntervalAt(anchor time.Time) time.Duration {
+func (t ResolvedPolicy) IntervalAt(anchor time.Time) time.Duration {
 	if t.Cron == nil {
 		return t.Period
 	}
@@ -175,7 +175,7 @@ func (t Terms) IntervalAt(anchor time.Time) time.Duration {
 
 // Action is what a role does next by itself. The zero Action means nothing.
 type Action struct {
-	// Kind is KindRotate, KindRetire, KindFollow or KindRecover, which is also for what
+	// Kind is KindRotate, KindRetire, KindPostCommit or KindRecover, which is also for what
 	// is unresolved.
 	Kind Kind
 	At   time.Time
@@ -205,10 +205,10 @@ func (s *Snapshot) NextAction(now time.Time) Action {
 			next = earlier(next, Action{KindRetire, later(secret.Previous.RetireTime, s.RetryAt)})
 		}
 	}
-	if s.Following != nil && !s.NeedsAttention {
-		next = earlier(next, Action{KindFollow, later(s.Following.at(), s.RetryAt)})
+	if s.PostCommit != nil && !s.NeedsAttention {
+		next = earlier(next, Action{KindPostCommit, later(s.PostCommit.at(), s.RetryAt)})
 	}
-	if at := s.rotateAt(now); !at.IsZero() && s.Following == nil {
+	if at := s.rotateAt(now); !at.IsZero() && s.PostCommit == nil {
 		next = earlier(next, Action{KindRotate, at})
 		if s.Failures > 0 && at.Equal(next.At) {
 			next.Kind = KindRotate // a retirement that keeps failing holds up no rotation
@@ -235,10 +235,10 @@ func (s *Snapshot) rotateAt(now time.Time) time.Time {
 	}
 	window := s.Policy.Window
 	latest := later(possible, now)
-	if window == 0 || s.Terms.Cron == nil || !latest.After(s.NextRotation.Add(window)) {
+	if window == 0 || s.Resolved.Cron == nil || !latest.After(s.NextRotation.Add(window)) {
 		return possible
 	}
-	next := s.Terms.Next(latest.Add(-window))
+	next := s.Resolved.Next(latest.Add(-window))
 	if next.IsZero() {
 		return time.Time{}
 	}
@@ -253,7 +253,7 @@ func (s *Snapshot) Overdue(now time.Time) bool {
 // TTL is how long a reader may keep what it has read, in whole seconds: to the
 // next rotation, at most the refresh interval, and little while one is under way.
 func (s *Snapshot) TTL(now time.Time) time.Duration {
-	ttl := s.Terms.RefreshInterval
+	ttl := s.Resolved.RefreshInterval
 	if s.InFlight != nil && s.InFlight.Kind != KindRetire {
 		return min(ttl, inFlightTTL)
 	}
@@ -268,7 +268,7 @@ func (s *Snapshot) TTL(now time.Time) time.Duration {
 // previous one, which has to be forgotten by then. While a rotation is late that is
 // little, but not nothing: what it will make current is among what they are shown.
 func (s *Snapshot) Fresh(secret *Secret, now time.Time) time.Duration {
-	fresh := max(s.TTL(now), min(inFlightTTL, s.Terms.RefreshInterval))
+	fresh := max(s.TTL(now), min(inFlightTTL, s.Resolved.RefreshInterval))
 	if previous := secret.PreviousAt(now); previous != nil {
 		fresh = min(fresh, previous.RetireTime.Sub(now))
 	}
@@ -279,7 +279,7 @@ func (s *Snapshot) Fresh(secret *Secret, now time.Time) time.Duration {
 const inFlightTTL = 2 * time.Second
 
 // retryPause doubles with each failure, with a quarter of jitter, up to an hour.
-func (t Terms) retryPause(key string, failures int) time.Duration {
+func (t ResolvedPolicy) retryPause(key string, failures int) time.Duration {
 	pause := min(t.RetryInterval, maxRetryPause)
 	for i := 1; i < failures && pause < maxRetryPause; i++ {
 		pause = min(2*pause, maxRetryPause)

@@ -12,14 +12,14 @@ const day = 24 * time.Hour
 var noon = time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC)
 
 // resolved is a policy with defaults and no spread, unless a key is given.
-func resolved(t *testing.T, p Policy, key string) Terms {
+func resolved(t *testing.T, p Policy, key string) ResolvedPolicy {
 	t.Helper()
-	terms, err := p.Resolve(Defaults{}, parseEvery, key)
+	resolved, err := p.Resolve(Defaults{}, parseEvery, key)
 	must(t, err)
 	if key == "" {
-		terms.spread = 0
+		resolved.spread = 0
 	}
-	return terms
+	return resolved
 }
 
 // due is a role with a value whose next rotation is at noon.
@@ -27,8 +27,8 @@ func due(t *testing.T, p Policy) *Snapshot {
 	t.Helper()
 	p.AutoRotate = true
 	return &Snapshot{
-		State: &State{Policy: p, Secrets: map[string]*Secret{"jwt": {Name: "jwt", Current: &Value{}}}, NextRotation: noon},
-		Terms: resolved(t, p, ""),
+		State:    &State{Policy: p, Secrets: map[string]*Secret{"jwt": {Name: "jwt", Current: &Value{}}}, NextRotation: noon},
+		Resolved: resolved(t, p, ""),
 	}
 }
 
@@ -37,24 +37,24 @@ func TestResolveFillsInWhatIsOpen(t *testing.T) {
 	for name, c := range map[string]struct {
 		policy   Policy
 		defaults Defaults
-		want     Terms
+		want     ResolvedPolicy
 	}{
-		"nothing set": {Policy{}, Defaults{}, Terms{
+		"nothing set": {Policy{}, Defaults{}, ResolvedPolicy{
 			Period: 90 * day, Interval: 90 * day, Overlap: day, RefreshInterval: 5 * time.Minute, MaxRetries: 8, RetryInterval: 10 * time.Second,
 		}},
-		"overlap at most half the period, refresh at most half the overlap": {Policy{Period: time.Minute}, Defaults{}, Terms{
+		"overlap at most half the period, refresh at most half the overlap": {Policy{Period: time.Minute}, Defaults{}, ResolvedPolicy{
 			Period: time.Minute, Interval: time.Minute, Overlap: 30 * time.Second, RefreshInterval: 15 * time.Second, MaxRetries: 8, RetryInterval: 10 * time.Second,
 		}},
-		"the mount's defaults": {Policy{}, Defaults{30 * day, 2 * day, time.Hour, time.Minute, 3}, Terms{
+		"the mount's defaults": {Policy{}, Defaults{30 * day, 2 * day, time.Hour, time.Minute, 3}, ResolvedPolicy{
 			Period: 30 * day, Interval: 30 * day, Overlap: 2 * day, RefreshInterval: time.Hour, MaxRetries: 3, RetryInterval: time.Minute,
 		}},
-		"the role's own": {Policy{Period: day, Overlap: day, RefreshInterval: time.Second, MaxRetries: 1, RetryInterval: time.Hour}, Defaults{30 * day, 2 * day, time.Hour, time.Minute, 3}, Terms{
+		"the role's own": {Policy{Period: day, Overlap: day, RefreshInterval: time.Second, MaxRetries: 1, RetryInterval: time.Hour}, Defaults{30 * day, 2 * day, time.Hour, time.Minute, 3}, ResolvedPolicy{
 			Period: day, Interval: day, Overlap: day, RefreshInterval: time.Second, MaxRetries: 1, RetryInterval: time.Hour,
 		}},
-		"a schedule": {Policy{Schedule: "@every 1h"}, Defaults{Period: 30 * day}, Terms{
+		"a schedule": {Policy{Schedule: "@every 1h"}, Defaults{Period: 30 * day}, ResolvedPolicy{
 			Cron: every(time.Hour), Interval: time.Hour, Overlap: 30 * time.Minute, RefreshInterval: 5 * time.Minute, MaxRetries: 8, RetryInterval: 10 * time.Second,
 		}},
-		"a schedule that never fires": {Policy{Schedule: "@every 0s"}, Defaults{}, Terms{
+		"a schedule that never fires": {Policy{Schedule: "@every 0s"}, Defaults{}, ResolvedPolicy{
 			Cron: every(0), Interval: 90 * day, Overlap: day, RefreshInterval: 5 * time.Minute, MaxRetries: 8, RetryInterval: 10 * time.Second,
 		}},
 	} {
@@ -94,9 +94,9 @@ func TestSpread(t *testing.T) {
 
 func TestNext(t *testing.T) {
 	t.Parallel()
-	period := Terms{Period: time.Hour, spread: time.Minute}
-	cron := Terms{Cron: every(time.Hour), spread: time.Minute}
-	never := Terms{Cron: every(0), spread: time.Minute}
+	period := ResolvedPolicy{Period: time.Hour, spread: time.Minute}
+	cron := ResolvedPolicy{Cron: every(time.Hour), spread: time.Minute}
+	never := ResolvedPolicy{Cron: every(0), spread: time.Minute}
 	at := noon.Add(10 * time.Minute)
 	for name, c := range map[string]struct{ got, want time.Time }{
 		"a period is cut short by the spread":        {period.Next(at), at.Add(59 * time.Minute)},
@@ -114,8 +114,8 @@ func TestNext(t *testing.T) {
 		}
 	}
 	for now := at; now.Before(at.Add(5 * time.Hour)); now = now.Add(7 * time.Minute) {
-		for _, terms := range []Terms{period, cron} {
-			if next := terms.NextAfter(at, now); !next.After(now) {
+		for _, resolved := range []ResolvedPolicy{period, cron} {
+			if next := resolved.NextAfter(at, now); !next.After(now) {
 				t.Errorf("at %v the next rotation is at %v", now, next)
 			}
 		}
@@ -128,9 +128,9 @@ func TestNext(t *testing.T) {
 func TestRetryPausesGrowUpToAnHour(t *testing.T) {
 	t.Parallel()
 	for _, first := range []time.Duration{time.Second, 10 * time.Second, time.Hour, 1000 * day} {
-		terms, last := Terms{RetryInterval: first}, time.Duration(0)
+		resolved, last := ResolvedPolicy{RetryInterval: first}, time.Duration(0)
 		for failures := range 5000 {
-			pause := terms.retryPause("role/default", failures)
+			pause := resolved.retryPause("role/default", failures)
 			if pause <= 0 || pause > maxRetryPause || pause < min(first, maxRetryPause)*3/4 {
 				t.Fatalf("pause %d from %v is %v", failures, first, pause)
 			}

@@ -36,8 +36,8 @@ type State struct {
 	// place.
 	Checks       map[string]json.RawMessage `json:"checks,omitempty"`
 	Destinations []string                   `json:"destinations,omitempty"`
-	// Following is what is left to be done after the latest commit.
-	Following *Following `json:"following,omitempty"`
+	// PostCommit is what is left to be done after the latest commit.
+	PostCommit *PostCommit `json:"following,omitempty"`
 	// InFlight is the operation whose intent was saved and whose end was not.
 	InFlight *Operation `json:"in_flight,omitempty"`
 	// Failures counts the automatic attempts that failed in a row.
@@ -127,17 +127,17 @@ type Kind string
 
 // The kinds of operations.
 const (
-	KindCreate   Kind = "create"   // first value of a secret
-	KindImport   Kind = "import"   // first value, supplied by the operator
-	KindRotate   Kind = "rotate"   // new values
-	KindRollback Kind = "rollback" // back to the previous values
-	KindRetire   Kind = "retire"   // end of an overlap
-	KindRepair   Kind = "repair"   // what a target refuses is set again
-	KindMove     Kind = "move"     // the same values, used elsewhere
-	KindFollow   Kind = "follow"   // what comes after a commit
-	KindPublish  Kind = "publish"  // copies at destinations, apart from any rotation
-	KindDelete   Kind = "delete"   // the secret or the role is forgotten
-	KindPrune    Kind = "prune"    // the oldest entries of the history are dropped
+	KindCreate     Kind = "create"   // first value of a secret
+	KindImport     Kind = "import"   // first value, supplied by the operator
+	KindRotate     Kind = "rotate"   // new values
+	KindRollback   Kind = "rollback" // back to the previous values
+	KindRetire     Kind = "retire"   // end of an overlap
+	KindRepair     Kind = "repair"   // what a target refuses is set again
+	KindMove       Kind = "move"     // the same values, used elsewhere
+	KindPostCommit Kind = "follow"   // what comes after a commit
+	KindPublish    Kind = "publish"  // copies at destinations, apart from any rotation
+	KindDelete     Kind = "delete"   // the secret or the role is forgotten
+	KindPrune      Kind = "prune"    // the oldest entries of the history are dropped
 
 	KindConfigure Kind = "configure" // what is written about it is another
 )

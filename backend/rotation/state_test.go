@@ -104,11 +104,11 @@ func use(t *testing.T, s *State) {
 	s.latest()
 	s.answer("request")
 	_ = s.History.VerifyChain(s.Outbox)
-	terms, err := s.Policy.Resolve(Defaults{}, parseEvery, roleKey)
+	resolved, err := s.Policy.Resolve(Defaults{}, parseEvery, roleKey)
 	if err != nil {
 		return
 	}
-	snapshot := &Snapshot{State: s, Terms: terms}
+	snapshot := &Snapshot{State: s, Resolved: resolved}
 	a := snapshot.NextAction(noon)
 	if a.Kind == KindRotate && (s.NextRotation.IsZero() || a.At.Before(s.NextRotation)) {
 		t.Fatalf("a rotation at %v, planned for %v", a.At, s.NextRotation)

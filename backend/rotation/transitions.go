@@ -151,13 +151,13 @@ func (r *Role) newVersion(s *State) {
 
 // replan works out the next rotation after a change of the policy.
 func (r *Role) replan(s *State, now time.Time) error {
-	terms, err := s.Policy.Resolve(r.engine.Settings().Defaults, r.engine.Cron, r.Key)
+	resolved, err := s.Policy.Resolve(r.engine.Settings().Defaults, r.engine.Cron, r.Key)
 	if err != nil {
 		return err
 	}
 	if s.Anchor.IsZero() {
 		s.Anchor = now
 	}
-	s.NextRotation = terms.NextAfter(s.Anchor, now)
+	s.NextRotation = resolved.NextAfter(s.Anchor, now)
 	return nil
 }

@@ -145,12 +145,12 @@ func (run *Run) count(s *State, cause error) {
 	}
 	s.Failures++
 	s.RetryAt = run.role.retryAt(s.Failures)
-	s.NeedsAttention = s.NeedsAttention || s.Failures > run.role.Snapshot().Terms.MaxRetries
+	s.NeedsAttention = s.NeedsAttention || s.Failures > run.role.Snapshot().Resolved.MaxRetries
 }
 
 // retryAt is the earliest time of the next automatic attempt.
 func (r *Role) retryAt(failures int) time.Time {
-	pause := r.Snapshot().Terms.retryPause(r.Key, failures)
+	pause := r.Snapshot().Resolved.retryPause(r.Key, failures)
 	return r.engine.Now().UTC().Add(pause).Truncate(time.Second)
 }
 

@@ -29,11 +29,11 @@ func FuzzCron(f *testing.F) {
 		if !first.After(now) || second.Sub(first) < time.Minute || first.Second() != 0 || first.Location() != time.UTC {
 			t.Errorf("%q fires at %s and %s", expression, first, second)
 		}
-		terms, err := rotation.Policy{Schedule: expression}.Resolve(rotation.Defaults{}, ParseCron, "role/fuzz")
-		if err != nil || terms.Interval < time.Minute || terms.Overlap <= 0 || terms.RefreshInterval <= 0 {
-			t.Errorf("%q makes the terms %+v, %v", expression, terms, err)
+		resolved, err := rotation.Policy{Schedule: expression}.Resolve(rotation.Defaults{}, ParseCron, "role/fuzz")
+		if err != nil || resolved.Interval < time.Minute || resolved.Overlap <= 0 || resolved.RefreshInterval <= 0 {
+			t.Errorf("%q is resolved to %+v, %v", expression, resolved, err)
 		}
-		if next := terms.NextAfter(now.Add(-1000*time.Hour), now); !next.After(now) {
+		if next := resolved.NextAfter(now.Add(-1000*time.Hour), now); !next.After(now) {
 			t.Errorf("%q makes a rotation due at %s", expression, next)
 		}
 	})

@@ -24,7 +24,7 @@ func (s *Scheduler) connectionsOf(r *rotation.Role, action rotation.Action) stri
 	switch {
 	case roles.IsConnection(r):
 		return r.Name
-	case action.Kind == rotation.KindFollow:
+	case action.Kind == rotation.KindPostCommit:
 		return "after " + r.Name
 	}
 	names := slices.Sorted(slices.Values(s.ports.Connections(r)))

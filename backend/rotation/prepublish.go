@@ -103,7 +103,7 @@ func (s *Snapshot) Unseen(name string, now time.Time) string {
 
 // unseen warns of a value that not everybody who reads often enough has seen.
 func (s *Snapshot) unseen(name string, v *Value, now time.Time) string {
-	refresh := s.Terms.RefreshInterval
+	refresh := s.Resolved.RefreshInterval
 	if v.Published.IsZero() || !now.Before(v.Published.Add(refresh)) {
 		return ""
 	}
@@ -122,7 +122,7 @@ func (s *Snapshot) Planned() time.Time {
 	}
 	for _, secret := range s.Secrets {
 		if next := secret.Next; next != nil && !next.Published.IsZero() {
-			at = later(at, next.Published.Add(s.Terms.RefreshInterval))
+			at = later(at, next.Published.Add(s.Resolved.RefreshInterval))
 		}
 	}
 	return at

@@ -48,8 +48,8 @@ type Hooks interface {
 	Do(ctx context.Context, r *Role, t Task) Task
 }
 
-// Following is what is left to be done after a commit, and saved with it.
-type Following struct {
+// PostCommit is what is left to be done after a commit, and saved with it.
+type PostCommit struct {
 	// ID, Kind and Secrets are those of the operation that was committed, Version
 	// is what it made.
 	ID      string   `json:"id"`
@@ -59,9 +59,9 @@ type Following struct {
 	Tasks   []Task   `json:"tasks"`
 }
 
-// following is what is left to be done after run commits, nil if nothing is.
-func (run *Run) following(version int) *Following {
-	f := &Following{ID: run.op.ID, Kind: run.op.Kind, Secrets: run.op.Secrets, Version: version, Tasks: run.op.Tasks}
+// postCommit is what is left to be done after run commits, nil if nothing is.
+func (run *Run) postCommit(version int) *PostCommit {
+	f := &PostCommit{ID: run.op.ID, Kind: run.op.Kind, Secrets: run.op.Secrets, Version: version, Tasks: run.op.Tasks}
 	if len(f.open()) == 0 {
 		return nil
 	}
@@ -69,7 +69,7 @@ func (run *Run) following(version int) *Following {
 }
 
 // at is when the next step of any task is to be done.
-func (f *Following) at() time.Time {
+func (f *PostCommit) at() time.Time {
 	var at time.Time
 	for i, t := range f.ready() {
 		if i == 0 || t.Next.Before(at) {
@@ -80,12 +80,12 @@ func (f *Following) at() time.Time {
 }
 
 // open lists the tasks that are not done.
-func (f *Following) open() []Task {
+func (f *PostCommit) open() []Task {
 	return slices.DeleteFunc(slices.Clone(f.Tasks), func(t Task) bool { return t.Done })
 }
 
 // ready lists the open tasks whose turn it is: those of the lowest stage.
-func (f *Following) ready() []Task {
+func (f *PostCommit) ready() []Task {
 	open := f.open()
 	return slices.DeleteFunc(slices.Clone(open), func(t Task) bool {
 		return slices.ContainsFunc(open, func(other Task) bool { return other.Stage < t.Stage })
@@ -93,12 +93,12 @@ func (f *Following) ready() []Task {
 }
 
 // failed lists the required tasks that failed.
-func (f *Following) failed() []Task {
+func (f *PostCommit) failed() []Task {
 	return slices.DeleteFunc(slices.Clone(f.Tasks), func(t Task) bool { return !t.Required || !t.Failed })
 }
 
 // failure says which required tasks failed, and how; empty if none did.
-func (f *Following) failure() string {
+func (f *PostCommit) failure() string {
 	var failed []string
 	for _, t := range f.failed() {
 		failed = append(failed, t.Name+": "+t.Detail)
@@ -129,10 +129,10 @@ func (run *Run) prepare(ctx context.Context) error {
 	return nil
 }
 
-// follow does the steps that are due of what follows a commit. When a required
+// doPostCommit does the steps that are due of what follows a commit. When a required
 // task has failed it goes back to the previous values, which are still valid.
-func (run *Run) follow(ctx context.Context) error {
-	f := run.role.Snapshot().Following
+func (run *Run) doPostCommit(ctx context.Context) error {
+	f := run.role.Snapshot().PostCommit
 	if f == nil {
 		return nil
 	}
@@ -155,7 +155,7 @@ func (run *Run) follow(ctx context.Context) error {
 
 // advance does the next step of every task that is due and whose turn it is, side
 // by side.
-func (run *Run) advance(ctx context.Context, f *Following) []Task {
+func (run *Run) advance(ctx context.Context, f *PostCommit) []Task {
 	tasks, now, ready := slices.Clone(f.Tasks), run.role.engine.Now(), f.ready()
 	var doing sync.WaitGroup
 	for i, t := range tasks {
@@ -170,14 +170,14 @@ func (run *Run) advance(ctx context.Context, f *Following) []Task {
 
 // keep is the change that saves how far the tasks are. When all are done, nothing
 // follows any more, and that is recorded.
-func (run *Run) keep(s *State, next *Following) error {
-	if s.Following == nil || s.Following.ID != next.ID || s.InFlight != nil {
+func (run *Run) keep(s *State, next *PostCommit) error {
+	if s.PostCommit == nil || s.PostCommit.ID != next.ID || s.InFlight != nil {
 		return errSuperseded
 	}
-	if s.Following = next; len(next.open()) > 0 || next.failure() != "" {
+	if s.PostCommit = next; len(next.open()) > 0 || next.failure() != "" {
 		return nil
 	}
-	s.Following = nil
+	s.PostCommit = nil
 	for _, t := range next.Tasks {
 		if t.Failed {
 			run.found(t.Name + ": " + t.Detail)
@@ -187,7 +187,7 @@ func (run *Run) keep(s *State, next *Following) error {
 }
 
 // retreat rolls the operation back that a required task has failed for.
-func (run *Run) retreat(ctx context.Context, f *Following, cause string) error {
+func (run *Run) retreat(ctx context.Context, f *PostCommit, cause string) error {
 	back := run.role.newRun(Request{
 		Kind: KindRollback, Trigger: TriggerCheck, Secrets: f.Secrets,
 		Reason: fmt.Sprintf("%s, after %s %s", cause, f.Kind, f.ID),
@@ -209,12 +209,12 @@ func (run *Run) retreat(ctx context.Context, f *Following, cause string) error {
 
 // strand ends what follows a commit that should be rolled back and can't be: a
 // person has to decide.
-func (run *Run) strand(ctx context.Context, f *Following, cause string, obstacle error) error {
+func (run *Run) strand(ctx context.Context, f *PostCommit, cause string, obstacle error) error {
 	err := run.role.update(ctx, func(s *State) error {
-		if s.Following == nil || s.Following.ID != f.ID {
+		if s.PostCommit == nil || s.PostCommit.ID != f.ID {
 			return errSuperseded
 		}
-		s.Following, s.NeedsAttention = nil, true
+		s.PostCommit, s.NeedsAttention = nil, true
 		s.LastError = fmt.Sprintf("%s; it could not be rolled back: %v", cause, obstacle)
 		run.found(s.LastError)
 		return run.conclude(s, OutcomeFailed, []SecretResult{})
@@ -228,15 +228,15 @@ const (
 	nowStranded  = "The new values stay current, and were accepted by their targets when they were committed."
 )
 
-// Followed waits, as long as ctx lasts, for the end of what follows the commit of
+// AwaitPostCommit waits, as long as ctx lasts, for the end of what follows the commit of
 // that operation, and returns its record: nil if nothing followed it or it has not
 // ended. An operation that was rolled back for a failed task is a *Failure.
-func (r *Role) Followed(ctx context.Context, id string) (*Record, error) {
+func (r *Role) AwaitPostCommit(ctx context.Context, id string) (*Record, error) {
 	for {
 		r.mu.Lock()
 		moved, s := r.moved, r.Snapshot()
 		r.mu.Unlock()
-		if s.Following == nil || s.Following.ID != id {
+		if s.PostCommit == nil || s.PostCommit.ID != id {
 			return s.outcome(id)
 		}
 		select {
@@ -255,7 +255,7 @@ func (s *State) outcome(id string) (*Record, error) {
 			continue
 		}
 		switch {
-		case rec.Kind == KindFollow && rec.Outcome == OutcomeCompleted:
+		case rec.Kind == KindPostCommit && rec.Outcome == OutcomeCompleted:
 			return &rec, nil
 		case rec.Kind == KindRollback && rec.Outcome == OutcomeCompleted:
 			rec.ID, rec.Kind, rec.Outcome = id, KindRotate, OutcomeRolledBack

@@ -10,14 +10,14 @@ import (
 // answer was lost: the vault command waits no longer than this for an answer.
 const againWithin = time.Minute
 
-// unansweredLocked returns the record of the operation that the run would only repeat,
+// findLostAnswerLocked returns the record of the operation that the run would only repeat,
 // nil if there is none. Clients ask again, under another id, when a process or node
 // dies while it answers; to rotate twice then would take their values from readers
 // who have not read again yet, and a second rollback would go back to what the
 // first one left. So the newest operation is not done again when its answer was
 // lost, it was the same, for the same caller, and only just now. That answers it: who
 // asks once more means it.
-func (run *Run) unansweredLocked(ctx context.Context) *Record {
+func (run *Run) findLostAnswerLocked(ctx context.Context) *Record {
 	if !run.op.repeatable() {
 		return nil
 	}

@@ -26,7 +26,7 @@ const steps = 2
 func (a *around) Do(_ context.Context, r *Role, t Task) Task {
 	w := (*world)(a)
 	err := w.call("around.do", func() error { return nil })
-	for _, other := range r.Snapshot().Following.Tasks {
+	for _, other := range r.Snapshot().PostCommit.Tasks {
 		if !other.Done && other.Stage < t.Stage {
 			w.mu.Lock()
 			w.breakf("%s is done before %s, which is open", t.Name, other.Name)
@@ -74,7 +74,7 @@ func TestStagesFollowEachOther(t *testing.T) {
 		version := w.role.Snapshot().Version
 		_, err := w.do(rotate())
 		must(t, err)
-		if ready := w.role.Snapshot().Following.ready(); len(ready) != 1 || ready[0].Name != "destination/copy" {
+		if ready := w.role.Snapshot().PostCommit.ready(); len(ready) != 1 || ready[0].Name != "destination/copy" {
 			t.Errorf("ready is %+v", ready)
 		}
 		if !w.idle(t, time.Hour, 20) {
@@ -102,8 +102,8 @@ func TestAFailedCheckRollsBack(t *testing.T) {
 	before := w.role.Snapshot()
 	rec, err := w.do(rotate())
 	must(t, err)
-	if s := w.role.Snapshot(); s.Following == nil || s.Following.ID != rec.ID || s.NextAction(w.now()).Kind != KindFollow {
-		t.Fatalf("after the commit: %+v, next %+v", s.Following, s.NextAction(w.now()))
+	if s := w.role.Snapshot(); s.PostCommit == nil || s.PostCommit.ID != rec.ID || s.NextAction(w.now()).Kind != KindPostCommit {
+		t.Fatalf("after the commit: %+v, next %+v", s.PostCommit, s.NextAction(w.now()))
 	}
 	if !w.idle(t, time.Hour, 20) {
 		t.Fatal("it does not come to rest")
@@ -150,16 +150,16 @@ func TestWhatFollowsDoesNotHoldUp(t *testing.T) {
 	if !strings.Contains(strings.Join(second.Issues, "; "), first.ID) {
 		t.Errorf("the issues of the second are %q", second.Issues)
 	}
-	if f := w.role.Snapshot().Following; f == nil || f.ID != second.ID || f.Tasks[0].Required {
+	if f := w.role.Snapshot().PostCommit; f == nil || f.ID != second.ID || f.Tasks[0].Required {
 		t.Errorf("what follows a rotation that cannot be rolled back is %+v", f)
 	}
 	if !w.idle(t, time.Hour, 20) {
 		t.Fatal("it does not come to rest")
 	}
 	s := w.role.Snapshot()
-	rec, _ := s.latestOf(KindFollow)
-	if s.Version != second.Version || s.Following != nil || rec == nil || rec.Follows != second.ID || len(rec.Issues) == 0 {
-		t.Errorf("version %d, %+v, recorded as %+v", s.Version, s.Following, rec)
+	rec, _ := s.latestOf(KindPostCommit)
+	if s.Version != second.Version || s.PostCommit != nil || rec == nil || rec.Follows != second.ID || len(rec.Issues) == 0 {
+		t.Errorf("version %d, %+v, recorded as %+v", s.Version, s.PostCommit, rec)
 	}
 	w.settled(t)
 }
@@ -176,8 +176,8 @@ func TestNoWayBack(t *testing.T) {
 	w.advance(25 * time.Hour)
 	w.idle(t, time.Hour, 20)
 	s := w.role.Snapshot()
-	if s.Version != version || s.Following != nil || !s.NeedsAttention || !strings.Contains(s.LastError, "could not be rolled back") {
-		t.Errorf("version %d, %+v, needs attention %t: %s", s.Version, s.Following, s.NeedsAttention, s.LastError)
+	if s.Version != version || s.PostCommit != nil || !s.NeedsAttention || !strings.Contains(s.LastError, "could not be rolled back") {
+		t.Errorf("version %d, %+v, needs attention %t: %s", s.Version, s.PostCommit, s.NeedsAttention, s.LastError)
 	}
 	w.tasks = nil
 	_, err = w.do(rotate())
@@ -216,7 +216,7 @@ func TestAScheduleWaitsForWhatFollows(t *testing.T) {
 	w.idle(t, time.Hour, 5) // the overlap ends
 	due := w.role.Snapshot().NextRotation
 	w.advance(due.Sub(w.now()) + time.Hour)
-	if next := w.role.Snapshot().NextAction(w.now()); next.Kind != KindFollow {
+	if next := w.role.Snapshot().NextAction(w.now()); next.Kind != KindPostCommit {
 		t.Errorf("next is %+v", next)
 	}
 }

@@ -6,11 +6,11 @@ import (
 	"slices"
 )
 
-// settle finishes an operation whose intent was saved and whose end was not: the
+// recover finishes an operation whose intent was saved and whose end was not: the
 // process died, storage failed, or a target could not be put back. It does not
 // guess. It asks every target whether it accepts the pending value; if all do,
 // little more than the commit was missing, and it goes forward; otherwise back.
-func (run *Run) settle(ctx context.Context) error {
+func (run *Run) recover(ctx context.Context) error {
 	err := run.role.reload(ctx)
 	if err != nil {
 		return run.refuse(err)
