@@ -3,6 +3,7 @@ package acceptance
 import (
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -10,23 +11,29 @@ import (
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/testenv"
 )
 
+// before is the last commit before the packages of the backend were taken apart.
+const before = "9408c68e89ca14d7287d7c978205521ac78791b8"
+
 // TestUpgradeInRotation moves a mount to another version of the plugin while a
-// rotation waits for PostgreSQL: once by the calls of Vault's API, once by the
-// script that is shipped. The new version ends what the old one began.
+// rotation waits for PostgreSQL: by the calls of Vault's API, by the script that is
+// shipped, and from an earlier commit. The new version ends what the old one began.
 func TestUpgradeInRotation(t *testing.T) {
 	t.Parallel()
-	for how, upgrade := range map[string]func(*engine, string, string){"api": (*engine).upgrade, "configure.sh": (*engine).configure} {
+	const from, to = "v0.1.0", "v0.2.0"
+	for how, c := range map[string]struct {
+		commit  string
+		upgrade func(*engine, string, string)
+	}{"api": {"", (*engine).upgrade}, "configure.sh": {"", (*engine).configure}, "earlier commit": {before, (*engine).upgrade}} {
 		for _, strategy := range []string{"single_user", "alternating_users"} {
 			t.Run(how+" "+strategy, func(t *testing.T) {
 				t.Parallel()
-				const from, to = "v0.1.0", "v0.2.0"
-				e, next := newVersioned(t, from), versioned(t, to)
+				e, next := newVersioned(t, c.commit, from), versioned(t, "", to)
 				e.prefix = "upgrade" + strategy[:3]
 				e.orders(strategy, map[string]any{"rotation_period": "1h"})
 				e.write("rotate", nil)
-				before := e.creds()
+				before, history := e.creds(), e.history()
 				e.hang()
-				upgrade(e, next, to)
+				c.upgrade(e, next, to)
 				if during := e.creds(); during["db_password"] != before["db_password"] {
 					t.Error("the new version hands out what is not committed")
 				}
@@ -34,15 +41,18 @@ func TestUpgradeInRotation(t *testing.T) {
 					t.Fatal(err)
 				}
 				e.recoveredAs(before, to)
+				if kept := e.history()[:len(history)]; !reflect.DeepEqual(kept, history) {
+					t.Errorf("the history was %v, and is %v", history, kept)
+				}
 			})
 		}
 	}
 }
 
-// versioned builds the plugin as that version.
-func versioned(t *testing.T, version string) string {
+// versioned builds the plugin of a commit, or of the working tree, as that version.
+func versioned(t *testing.T, commit, version string) string {
 	t.Helper()
-	binary, err := testenv.BuildPlugin(t.Context(), testenv.BuildOptions{Race: true, Version: version})
+	binary, err := testenv.BuildPlugin(t.Context(), testenv.BuildOptions{Race: true, Version: version, Commit: commit})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,10 +60,10 @@ func versioned(t *testing.T, version string) string {
 }
 
 // newVersioned is newOwnEngine with that version registered.
-func newVersioned(t *testing.T, version string) *engine {
+func newVersioned(t *testing.T, commit, version string) *engine {
 	t.Helper()
 	v := testenv.NewVault(t, testenv.VaultOptions{})
-	if err := v.RegisterPlugin(t.Context(), versioned(t, version), version); err != nil {
+	if err := v.RegisterPlugin(t.Context(), versioned(t, commit, version), version); err != nil {
 		t.Fatal(err)
 	}
 	pg := testenv.NewPostgres(t, testenv.PostgresOptions{Settings: talkative})

@@ -24,6 +24,8 @@ type BuildOptions struct {
 	Version string
 	// Tags are build tags, separated by commas.
 	Tags string
+	// Commit is the one to build, in full; empty builds the working tree.
+	Commit string
 }
 
 // builds remembers what this process has built, because many tests need it.
@@ -104,7 +106,7 @@ func (c command) kept() (string, error) {
 	if c.opts.Race {
 		name = append(name, "race")
 	}
-	return filepath.Join(dir, strings.Join(append(name, c.opts.Version, c.opts.Tags), "-")), nil
+	return filepath.Join(dir, strings.Join(append(name, c.opts.Version, c.opts.Tags, c.opts.Commit), "-")), nil
 }
 
 // goBuild runs the go command.
@@ -113,6 +115,14 @@ func (c command) goBuild(ctx context.Context, path string) error {
 	root, err := Root()
 	if err != nil {
 		return err
+	}
+	if opts.Commit != "" {
+		source, err := checkOut(ctx, root, opts.Commit)
+		if err != nil {
+			return err
+		}
+		defer source.remove() //nolint:errcheck // it has been built
+		root = source.dir
 	}
 	args := []string{"build", "-buildvcs=false", "-o", path}
 	if opts.Race {
@@ -133,4 +143,19 @@ func (c command) goBuild(ctx context.Context, path string) error {
 		return fmt.Errorf("build %s: %w: %s", c.name, err, out)
 	}
 	return nil
+}
+
+// checkOut puts the files of a commit into a directory of their own.
+func checkOut(ctx context.Context, root, commit string) (*scratch, error) {
+	s, err := newScratch(ctx, "source")
+	if err != nil {
+		return nil, err
+	}
+	archive := s.path("source.tar")
+	for _, args := range [][]string{{"git", "-C", root, "archive", "-o", archive, commit}, {"tar", "-C", s.dir, "-xf", archive}} {
+		if out, err := exec.CommandContext(ctx, args[0], args[1:]...).CombinedOutput(); err != nil { //nolint:gosec // our own arguments
+			return nil, errors.Join(fmt.Errorf("take commit %s from the repository, which has to be a whole clone (git fetch --unshallow): %w: %s", commit, err, out), s.remove())
+		}
+	}
+	return s, nil
 }
