@@ -35,6 +35,10 @@ import (
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/schedule"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret/apikey"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret/database"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret/jwt"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret/random"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/settings"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/usage"
 )
@@ -83,7 +87,7 @@ type backend struct {
 // Factory makes a backend. It does no I/O: Vault also calls it while a plugin is
 // registered, without a storage.
 func Factory(ctx context.Context, conf *logical.BackendConfig) (logical.Backend, error) {
-	b := newBackend(time.Now, secret.Types) //nolint:contextcheck // a backend outlives the call that makes it
+	b := newBackend(time.Now, registeredTypes) //nolint:contextcheck // a backend outlives the call that makes it
 	if conf != nil {
 		b.uuid = conf.BackendUUID
 	}
@@ -91,6 +95,17 @@ func Factory(ctx context.Context, conf *logical.BackendConfig) (logical.Backend,
 		return nil, err
 	}
 	return b, nil
+}
+
+// registeredTypes are the types that a role's secrets can have, by name. A new type is one
+// more line.
+func registeredTypes(client *postgres.Client, passwords secret.Passwords) map[string]secret.Type {
+	return map[string]secret.Type{
+		databaseType: database.New(client, passwords),
+		jwtType:      jwt.New(),
+		apiKeyType:   apikey.New(),
+		"random":     random.New(passwords),
+	}
 }
 
 // newBackend returns a backend whose secrets can have those types.
@@ -106,7 +121,7 @@ func newBackend(now func() time.Time, types func(*postgres.Client, secret.Passwo
 	)
 	b.postgres.Now = now
 	b.types = types(b.postgres, passwordPolicies{b})
-	b.admin = secret.NewAdmin(b.postgres)
+	b.admin = database.NewAdmin(b.postgres)
 	b.settings = settings.New(&store{b}, rotation.Engine{Now: now, NewID: newID, Cron: schedule.ParseCron, Recorded: b.recorded, Context: ctx})
 	b.engine = b.newEngine(ctx)
 	b.registry = roles.New(b.engine, (&store{b}).List)

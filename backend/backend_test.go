@@ -66,7 +66,7 @@ func unbooted(t *testing.T) *mount {
 		T: t, storage: newStorage(), said: &transcript{},
 		clock:  &clock{t: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)},
 		system: &logical.StaticSystemView{ReplicationStateVal: consts.ReplicationUnknown},
-		types:  secret.Types,
+		types:  registeredTypes,
 	}
 	m.policy("letters", func() (string, error) { return strings.Repeat("a", 30) + uid(t), nil })
 	t.Cleanup(func() { m.storage.findIn(t, m.said.text()) })

@@ -12,7 +12,6 @@ import (
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/audit"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
-	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
 )
 
 // lastChanges are those of the newest record of role r, as JSON.
@@ -106,7 +105,7 @@ func TestChangesKeepWhatAnswers(t *testing.T) {
 // TestPlainFieldsAreFields finds a field that is recorded with its value and that no
 // path has any more.
 func TestPlainFieldsAreFields(t *testing.T) {
-	known := newBackend(time.Now, secret.Types).types.fields()
+	known := newBackend(time.Now, registeredTypes).types.fields()
 	maps.Copy(known, checkSchema())
 	for _, name := range append([]string{"url"}, append(audit.PlainFields, audit.Durations...)...) {
 		if known[name] == nil {

@@ -11,7 +11,7 @@ import (
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/outbound"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
-	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret/jwt"
 )
 
 // Each take reads a field of a request into its target, if the request names it.
@@ -102,7 +102,7 @@ func takeObject(name string, value any) (map[string]any, error) {
 		if err := checkString(name, text); err != nil {
 			return nil, err
 		}
-		object, err := secret.DecodeClaims(name, text)
+		object, err := jwt.DecodeClaims(name, text)
 		if err != nil {
 			return nil, err
 		}

@@ -7,7 +7,7 @@ import (
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
-	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret/jwt"
 )
 
 // hooks are what rotations have around them here: the destinations that get copies of
@@ -83,7 +83,7 @@ func (b *backend) testToken(snapshot *rotation.Snapshot, s *rotation.Secret) (st
 		return "", err
 	}
 	overlap := snapshot.Resolved.Overlap
-	claims, _, err := ring.Config().Claims(secret.TokenRequest{
+	claims, _, err := ring.Config().Claims(jwt.TokenRequest{
 		Claims: map[string]any{}, TTL: min(testTokenLife, ring.Config().Lifetime(overlap)), Overlap: overlap, Now: b.now(),
 	})
 	if err != nil {

@@ -160,7 +160,7 @@ func (tokenFile) Fits(rotation.Secret, rotation.Material) bool { return false }
 func TestOwnType(t *testing.T) {
 	m := unbooted(t)
 	m.types = func(p *postgres.Client, passwords secret.Passwords) map[string]secret.Type {
-		types := secret.Types(p, passwords)
+		types := registeredTypes(p, passwords)
 		types["token_file"] = tokenFile{}
 		return types
 	}

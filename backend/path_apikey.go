@@ -10,6 +10,7 @@ import (
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret/apikey"
 )
 
 func (b *backend) pathAPIKeyVerify() *framework.Path {
@@ -46,7 +47,7 @@ func (b *backend) pathAPIKeyVerifyWrite(ctx context.Context, _ *logical.Request,
 	if err != nil {
 		return nil, err
 	}
-	value, err := secret.MatchAPIKey(*found.secret, key, b.now())
+	value, err := apikey.Match(*found.secret, key, b.now())
 	if err != nil {
 		return &logical.Response{Data: map[string]any{"valid": false, "stage": "", "version": 0, "error": err.Error()}}, nil //nolint:nilerr // it is the answer
 	}

@@ -19,7 +19,7 @@ import (
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
-	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret/jwt"
 )
 
 const discoverySuffix = "/.well-known/openid-configuration"
@@ -64,22 +64,22 @@ func discoveryFields() map[string]*framework.FieldSchema {
 // publicKeys returns what is shown to verifiers, and how long they may keep it;
 // nothing if there is no such secret or it has nothing to show. It takes no lock
 // that a rotation holds, and reads no storage once everything is loaded.
-func (b *backend) publicKeys(ctx context.Context, d *framework.FieldData) (*secret.Keyring, secret.KeySet, time.Duration, error) {
+func (b *backend) publicKeys(ctx context.Context, d *framework.FieldData) (*jwt.Keyring, jwt.KeySet, time.Duration, error) {
 	r, err := b.registry.Find(ctx, roles.Prefix, d.Get("role").(string))
 	if err != nil {
-		return nil, secret.KeySet{}, 0, errUnreadable
+		return nil, jwt.KeySet{}, 0, errUnreadable
 	}
 	if r == nil {
-		return nil, secret.KeySet{}, 0, nil
+		return nil, jwt.KeySet{}, 0, nil
 	}
 	snapshot, now := r.Snapshot(), b.now()
 	s := snapshot.Secrets[d.Get("name").(string)]
 	if s == nil || s.Type != jwtType {
-		return nil, secret.KeySet{}, 0, nil
+		return nil, jwt.KeySet{}, 0, nil
 	}
 	ring, err := keyring(snapshot, s)
 	if err != nil {
-		return nil, secret.KeySet{}, 0, errUnreadable
+		return nil, jwt.KeySet{}, 0, errUnreadable
 	}
 	return ring, ring.Published(now), snapshot.Fresh(s, now), nil
 }

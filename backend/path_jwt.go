@@ -8,7 +8,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
-	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret/jwt"
 )
 
 // keyPath is the pattern of what is done with the keys of one secret.
@@ -59,7 +59,7 @@ func (b *backend) pathJWTSignWrite(ctx context.Context, req *logical.Request, d 
 	if err != nil {
 		return nil, err
 	}
-	claims, expires, err := ring.Config().Claims(secret.TokenRequest{
+	claims, expires, err := ring.Config().Claims(jwt.TokenRequest{
 		Claims: d.Get("claims").(map[string]any), TTL: time.Duration(d.Get("ttl").(int)) * time.Second,
 		Identity: identity, Overlap: found.snapshot.Resolved.Overlap, Now: b.now(),
 	})
@@ -128,7 +128,7 @@ func (b *backend) pathJWTVerifyWrite(ctx context.Context, _ *logical.Request, d 
 
 // verifiedResponse is the answer about a token. What is wrong with one is no error
 // of the request.
-func verifiedResponse(v secret.Verified) *logical.Response {
+func verifiedResponse(v jwt.Verified) *logical.Response {
 	var claims any
 	if v.Valid() {
 		claims = v.Claims

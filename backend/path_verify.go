@@ -14,7 +14,7 @@ import (
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/drift"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/preflight"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
-	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret/database"
 )
 
 // verifyTimeout bounds how long a request asks targets.
@@ -122,7 +122,7 @@ func (b *backend) verifySecrets(ctx context.Context, s *rotation.Snapshot, names
 // is stored here is not to be set again there.
 func ownedElsewhere(found preflight.Report, name string) string {
 	for _, f := range found.With(preflight.Error) {
-		if f.Secret == name && f.Check == secret.OwnerCheck {
+		if f.Secret == name && f.Check == database.OwnerCheck {
 			return f.Detail
 		}
 	}

@@ -13,18 +13,19 @@ import (
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/connections"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret/database"
 )
 
 // The types of secrets that have paths of their own, or users of databases.
 const (
-	databaseType   = secret.DatabaseType
+	databaseType   = database.TypeName
 	connectionType = connections.Type
 	jwtType        = "jwt"
 	apiKeyType     = "api_key"
 )
 
 // databaseConfig reads the configuration of a database secret.
-var databaseConfig = secret.DatabaseConfigOf
+var databaseConfig = database.ConfigOf
 
 // secretTypes are the types that a role's secrets can have, by name.
 type secretTypes map[string]secret.Type

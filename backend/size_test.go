@@ -10,8 +10,6 @@ import (
 	"github.com/google/uuid"
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/vault/sdk/logical"
-
-	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
 )
 
 // sizes are the numbers of roles at which costs are compared.
@@ -76,7 +74,7 @@ func (c *crowd) boot() {
 	if c.b != nil {
 		c.b.Cleanup(context.Background())
 	}
-	c.b = newBackend(time.Now, secret.Types)
+	c.b = newBackend(time.Now, registeredTypes)
 	err := c.b.Setup(context.Background(), &logical.BackendConfig{
 		Logger: hclog.NewNullLogger(), StorageView: c.storage, BackendUUID: "test", System: &logical.StaticSystemView{},
 	})

@@ -12,7 +12,7 @@ import (
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/schedule"
-	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret/jwt"
 )
 
 // checkTokens refuses a configuration whose tokens would outlive their keys, and a
@@ -21,7 +21,7 @@ func checkTokens(typeName string, config json.RawMessage, resolved rotation.Reso
 	if typeName != jwtType {
 		return nil
 	}
-	c, err := secret.ReadJWTConfig(config)
+	c, err := jwt.ReadConfig(config)
 	if err != nil {
 		return err
 	}
@@ -45,7 +45,7 @@ func (b *backend) checkLifetimes(s *rotation.State, r *rotation.Role) error {
 		if s.Secrets[name].Type != jwtType {
 			continue
 		}
-		c, err := secret.ReadJWTConfig(s.Secrets[name].Config)
+		c, err := jwt.ReadConfig(s.Secrets[name].Config)
 		if err != nil {
 			return err
 		}
@@ -89,29 +89,29 @@ func (b *backend) republish(s *rotation.Secret, next rotation.Material) {
 
 // parsed is a keyring, or why there is none.
 type parsed struct {
-	ring *secret.Keyring
+	ring *jwt.Keyring
 	err  error
 }
 
 // keyring returns the parsed keys of a secret, which are kept as long as the
 // snapshot they are of.
-func keyring(snapshot *rotation.Snapshot, s *rotation.Secret) (*secret.Keyring, error) {
+func keyring(snapshot *rotation.Snapshot, s *rotation.Secret) (*jwt.Keyring, error) {
 	kept := snapshot.Memo("keyring/"+s.Name, func() any {
-		ring, err := secret.NewKeyring(*s)
+		ring, err := jwt.NewKeyring(*s)
 		return parsed{ring, err}
 	}).(parsed)
 	return kept.ring, kept.err
 }
 
 // identityClaims are the claims that the template of c makes of an identity.
-func identityClaims(c secret.JWTConfig, entity *logical.Entity, groups []*logical.Group) (map[string]any, error) {
+func identityClaims(c jwt.Config, entity *logical.Entity, groups []*logical.Group) (map[string]any, error) {
 	_, text, err := identitytpl.PopulateString(identitytpl.PopulateStringInput{
 		Mode: identitytpl.JSONTemplating, String: c.ClaimsTemplate, Entity: entity, Groups: groups,
 	})
 	if err != nil {
 		return nil, rotation.Invalid("claims_template", "can't be filled in: %v", err)
 	}
-	claims, err := secret.DecodeClaims("claims_template", text)
+	claims, err := jwt.DecodeClaims("claims_template", text)
 	if err != nil {
 		return nil, err
 	}
@@ -119,7 +119,7 @@ func identityClaims(c secret.JWTConfig, entity *logical.Entity, groups []*logica
 }
 
 // callerClaims are the claims that the template of c makes of the caller's identity.
-func (b *backend) callerClaims(req *logical.Request, c secret.JWTConfig) (map[string]any, error) {
+func (b *backend) callerClaims(req *logical.Request, c jwt.Config) (map[string]any, error) {
 	if c.ClaimsTemplate == "" {
 		return nil, nil
 	}

@@ -29,5 +29,5 @@ done
 cd "$root"
 # Some packages compute and some wait, so more of them run at once than there are
 # processors; those that take longest begin first.
-[ "$#" -gt 0 ] || set -- -p "$((2 * $(nproc)))" ./backend/acceptance ./backend/secret ./backend/postgres ./backend/chaos ./backend ./...
+[ "$#" -gt 0 ] || set -- -p "$((2 * $(nproc)))" ./backend/acceptance ./backend/secret/database ./backend/postgres ./backend/chaos ./backend ./...
 CGO_ENABLED=1 go test -race -timeout 30m "$@"

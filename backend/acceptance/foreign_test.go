@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret/jwt"
 )
 
 // sources are where keys come from: the engine, or an import of one that another
@@ -33,7 +33,7 @@ func TestForeignLibraries(t *testing.T) {
 	var trials []*trial
 	for _, source := range sources {
 		e.write("roles/"+source, map[string]any{"rotation_period": "24h", "overlap": "1h"})
-		for _, algorithm := range secret.Algorithms {
+		for _, algorithm := range jwt.Algorithms {
 			one := &trial{engine: e, foreign: f, algorithm: algorithm, source: source, done: map[string][]string{}}
 			one.create()
 			trials = append(trials, one)
@@ -67,7 +67,7 @@ func (r *trial) create() {
 	r.Helper()
 	data := map[string]any{"type": "jwt", "algorithm": r.algorithm, "exportable": true}
 	field := "private_key"
-	if secret.Symmetric(r.algorithm) {
+	if jwt.Symmetric(r.algorithm) {
 		field = "secret"
 	}
 	switch {
@@ -106,7 +106,7 @@ func (r *trial) url() string {
 // key set, and with a key from creds.
 func (r *trial) verifiers() (bySet, byKey []string) {
 	switch {
-	case secret.Symmetric(r.algorithm):
+	case jwt.Symmetric(r.algorithm):
 		return nil, []string{"jose", "jsonwebtoken"}
 	case r.algorithm == "EdDSA": // which jsonwebtoken does not have
 		return []string{"jose", "jwks-rsa and jose"}, nil
@@ -126,12 +126,12 @@ func (r *trial) accepted(token string) {
 	}
 	for _, library := range byKey {
 		request := map[string]any{"token": token, "key": r.creds["public_key"]}
-		if secret.Symmetric(r.algorithm) {
+		if jwt.Symmetric(r.algorithm) {
 			request = map[string]any{"token": token, "secret": r.creds["secret"]}
 		}
 		r.verified(library, "sign", request)
 	}
-	if !secret.Symmetric(r.algorithm) {
+	if !jwt.Symmetric(r.algorithm) {
 		opensslVerify(r.T, r.algorithm, text(r.creds, "public_key"), token)
 		r.did("sign", "openssl")
 	}
@@ -202,7 +202,7 @@ func table(trials []*trial) string {
 		}
 		list := func(what string) string { return strings.Join(r.done[what], ", ") }
 		set := list("JWKS")
-		if secret.Symmetric(r.algorithm) {
+		if jwt.Symmetric(r.algorithm) {
 			set = "none: 404"
 		}
 		fmt.Fprintf(&b, "%-9s  %-18s  %-28s  %-20s  %s\n", r.algorithm, key, list("sign"), list("verify"), set)

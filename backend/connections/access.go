@@ -8,12 +8,12 @@ import (
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/postgres"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
-	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret/database"
 )
 
 // checkAllowed refuses a new database secret that its connection is not for. What
 // the administrator of the mount would have to write is part of the error.
-func (c *Set) checkAllowed(ctx context.Context, role string, config secret.DatabaseConfig) error {
+func (c *Set) checkAllowed(ctx context.Context, role string, config database.Config) error {
 	connection, err := c.Connection(ctx, config.Connection)
 	if err != nil {
 		return err
@@ -31,14 +31,14 @@ func (c *Set) checkAllowed(ctx context.Context, role string, config secret.Datab
 }
 
 // allowing is the command that adds a name to a list of a connection.
-func (c *Set) allowing(config secret.DatabaseConfig, field string, names []string, name string) string {
+func (c *Set) allowing(config database.Config, field string, names []string, name string) string {
 	list := strings.Join(append(slices.Clone(names), name), ",")
 	return fmt.Sprintf("vault write %sconnections/%s %s='%s'", c.ports.Mount(), config.Connection, field, strings.ReplaceAll(list, "'", `'\''`))
 }
 
 // CheckStatements refuses SQL that would run as the administrator of a connection that
 // does not say so.
-func (c *Set) CheckStatements(ctx context.Context, config secret.DatabaseConfig) error {
+func (c *Set) CheckStatements(ctx context.Context, config database.Config) error {
 	connection, err := c.Connection(ctx, config.Connection)
 	if err != nil || len(config.RotationStatements) == 0 || connection.Settings.AllowRotationStatements {
 		return err
@@ -70,10 +70,10 @@ func checkNarrowed(a postgres.Access, users []dependent) error {
 func (c *Set) LegacyAdvice(ctx context.Context, r *rotation.Role) string {
 	for _, name := range r.Snapshot().Names() {
 		s := r.Snapshot().Secrets[name]
-		if s.Type != secret.DatabaseType {
+		if s.Type != database.TypeName {
 			continue
 		}
-		config, err := secret.DatabaseConfigOf(s)
+		config, err := database.ConfigOf(s)
 		if err != nil {
 			continue
 		}

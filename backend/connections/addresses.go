@@ -8,7 +8,7 @@ import (
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/postgres"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
-	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret/database"
 )
 
 // namesake is a user of the same name as one of a new secret, at another address.
@@ -27,7 +27,7 @@ var errNotTold = errors.New("whether that is at the same server cannot be told")
 // are asked, and only where names are the same. The caller has reserved the users, so
 // that of two secrets that are created at a time, at least one finds the other. The server
 // is reached by way of at.
-func (c *Set) checkOtherAddresses(ctx context.Context, role, name string, config secret.DatabaseConfig, endpoint postgres.Endpoint, at *postgres.Client) error {
+func (c *Set) checkOtherAddresses(ctx context.Context, role, name string, config database.Config, endpoint postgres.Endpoint, at *postgres.Client) error {
 	found, err := c.namesakes(ctx, role, name, config, endpoint)
 	if err != nil || len(found) == 0 {
 		return err
@@ -50,7 +50,7 @@ func (c *Set) checkOtherAddresses(ctx context.Context, role, name string, config
 
 // namesakes lists the owners of users with the names of those of a new secret, at
 // other addresses than its own.
-func (c *Set) namesakes(ctx context.Context, role, name string, config secret.DatabaseConfig, endpoint postgres.Endpoint) ([]namesake, error) {
+func (c *Set) namesakes(ctx context.Context, role, name string, config database.Config, endpoint postgres.Endpoint) ([]namesake, error) {
 	connections, err := c.ports.Roles.All(ctx, roles.ConnectionPrefix)
 	if err != nil {
 		return nil, fmt.Errorf("find out who the administrators are: %w", err)

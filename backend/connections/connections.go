@@ -11,7 +11,7 @@ import (
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/postgres"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
-	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret/database"
 )
 
 // A connection is stored like a role: its one secret is the password of the
@@ -121,10 +121,10 @@ func Needed(r *rotation.Role) (names []string) {
 // Of names the connection of a secret; "" if it has none, or none that can be read, which
 // whoever uses the secret reports.
 func Of(s *rotation.Secret) string {
-	if s.Type != secret.DatabaseType {
+	if s.Type != database.TypeName {
 		return ""
 	}
-	config, err := secret.DatabaseConfigOf(s)
+	config, err := database.ConfigOf(s)
 	if err != nil {
 		return ""
 	}
@@ -135,7 +135,7 @@ func Of(s *rotation.Secret) string {
 type dependent struct {
 	role   *rotation.Role
 	secret *rotation.Secret
-	config secret.DatabaseConfig
+	config database.Config
 }
 
 func (u dependent) String() string { return u.role.Name + "/" + u.secret.Name }
@@ -150,10 +150,10 @@ func (c *Set) dependents(ctx context.Context, connection string) (users []depend
 	for _, role := range all {
 		s := role.Snapshot()
 		for _, name := range s.Names() {
-			if s.Secrets[name].Type != secret.DatabaseType {
+			if s.Secrets[name].Type != database.TypeName {
 				continue
 			}
-			config, err := secret.DatabaseConfigOf(s.Secrets[name])
+			config, err := database.ConfigOf(s.Secrets[name])
 			if err != nil {
 				damaged = errors.Join(damaged, fmt.Errorf("read %s: %w: %w", role.Key, roles.ErrDamaged, err))
 				continue

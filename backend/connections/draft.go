@@ -8,7 +8,7 @@ import (
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/postgres"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
-	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret/database"
 )
 
 // draft is a connection as it is to be stored.
@@ -171,7 +171,7 @@ func (w Write) takeAdmin(admin *rotation.Secret) error {
 	case w.Password == nil:
 		return nil
 	}
-	material, err := secret.ImportAdmin(username, *w.Password)
+	material, err := database.ImportAdmin(username, *w.Password)
 	if err != nil {
 		return err
 	}

@@ -8,7 +8,7 @@ import (
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
-	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret/database"
 )
 
 // ManagedUsers are the users of databases that secrets manage, by name, so that
@@ -116,10 +116,10 @@ func usersOf(r *rotation.Role) ([]managedUser, error) {
 	var users []managedUser
 	s := r.Snapshot()
 	for _, name := range s.Names() {
-		if s.Secrets[name].Type != secret.DatabaseType {
+		if s.Secrets[name].Type != database.TypeName {
 			continue
 		}
-		config, err := secret.DatabaseConfigOf(s.Secrets[name])
+		config, err := database.ConfigOf(s.Secrets[name])
 		if err != nil {
 			return nil, err
 		}

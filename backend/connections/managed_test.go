@@ -10,7 +10,7 @@ import (
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
-	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret/database"
 )
 
 // newEngine is one whose roles are followed by m.
@@ -30,7 +30,7 @@ func TestManagedUsers(t *testing.T) {
 		t.Helper()
 		state := &rotation.State{Schema: rotation.Schema, Secrets: map[string]*rotation.Secret{}}
 		if config != "" {
-			state.Secrets["db"] = &rotation.Secret{Name: "db", Type: secret.DatabaseType, Config: json.RawMessage(config)}
+			state.Secrets["db"] = &rotation.Secret{Name: "db", Type: database.TypeName, Config: json.RawMessage(config)}
 		}
 		r, err := engine.NewRole(roles.Prefix+name, name, state)
 		if err != nil {
@@ -104,7 +104,7 @@ func TestManagedUsersOfAStateInDoubt(t *testing.T) {
 		t.Fatal(err)
 	}
 	rec := &rotation.Record{Results: make([]rotation.SecretResult, 1)}
-	db := rotation.Secret{Name: "db", Type: secret.DatabaseType, Config: json.RawMessage(`{"connection": "main", "usernames": ["a"]}`), Pending: &rotation.Value{}}
+	db := rotation.Secret{Name: "db", Type: database.TypeName, Config: json.RawMessage(`{"connection": "main", "usernames": ["a"]}`), Pending: &rotation.Value{}}
 	if err := r.ReplaceAdministrator(t.Context(), rec, 0, db, rotation.Policy{}); err == nil {
 		t.Fatal("a write that was not answered went well")
 	}

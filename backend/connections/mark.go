@@ -13,7 +13,7 @@ import (
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/postgres"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
-	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret/database"
 )
 
 // identity is the id of the mount. It is made once and kept in storage, so that a Vault
@@ -78,7 +78,7 @@ func (c *Set) OwnerOf(ctx context.Context, connection, username string) (postgre
 }
 
 // Claim has the server of a new secret tell others that its users are managed here.
-func (c *Set) Claim(ctx context.Context, config secret.DatabaseConfig) error {
+func (c *Set) Claim(ctx context.Context, config database.Config) error {
 	_, err := c.ports.Postgres.Claim(ctx, config.Connection, config.Usernames, false)
 	switch {
 	case errors.Is(err, postgres.ErrOwned):
@@ -95,12 +95,12 @@ const releaseTime = 10 * time.Second
 // Release has the server of a secret that is gone no longer tell that its users are
 // managed here. It returns what a person has to do where that did not work.
 func (c *Set) Release(ctx context.Context, role string, s *rotation.Secret) []string {
-	if s.Type != secret.DatabaseType {
+	if s.Type != database.TypeName {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, releaseTime)
 	defer cancel()
-	config, err := secret.DatabaseConfigOf(s)
+	config, err := database.ConfigOf(s)
 	var owner postgres.Owner
 	if err == nil {
 		owner.Role, owner.Secret = role, s.Name

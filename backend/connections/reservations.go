@@ -9,7 +9,7 @@ import (
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/postgres"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
-	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret/database"
 )
 
 // account is a user of a server. Users belong to a server, not to a database, and two
@@ -23,7 +23,7 @@ type account struct {
 
 // Reserve reserves the users of a new database secret, until release is called. By then
 // the secret is part of a role's state, or was not created.
-func (c *Set) Reserve(ctx context.Context, role, name string, config secret.DatabaseConfig) (release func(), err error) {
+func (c *Set) Reserve(ctx context.Context, role, name string, config database.Config) (release func(), err error) {
 	endpoint, admin, err := c.Server(ctx, config.Connection)
 	if err != nil {
 		return nil, err
@@ -42,7 +42,7 @@ func (c *Set) Reserve(ctx context.Context, role, name string, config secret.Data
 }
 
 // reserveAll reserves the users of a secret at the address of its connection.
-func (c *Set) reserveAll(ctx context.Context, role, name string, config secret.DatabaseConfig, endpoint postgres.Endpoint) error {
+func (c *Set) reserveAll(ctx context.Context, role, name string, config database.Config, endpoint postgres.Endpoint) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err := c.checkAllowed(ctx, role, config); err != nil {

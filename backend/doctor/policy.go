@@ -8,7 +8,7 @@ import (
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/preflight"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
-	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret/jwt"
 )
 
 // jwtType is the type of secrets whose tokens live for a time of their own.
@@ -46,7 +46,7 @@ func plainReason(err error) string {
 
 // inspectTokens compares how long tokens may live with how long their key does.
 func inspectTokens(s *rotation.Secret, resolved rotation.ResolvedPolicy, about preflight.Subject) (found preflight.Report) {
-	c, err := secret.ReadJWTConfig(s.Config)
+	c, err := jwt.ReadConfig(s.Config)
 	longest := time.Duration(c.MaxTTL) * time.Second
 	fix := about.WriteSecret(s.Name, fmt.Sprintf("max_ttl=%d", rotation.Seconds(resolved.Overlap)))
 	found.Expect(err != nil || longest <= resolved.Overlap, "jwt.max_ttl", preflight.Warning, fix,

@@ -18,7 +18,7 @@ import (
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/postgres"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
-	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret/database"
 )
 
 // Ports are what the package needs of others.
@@ -140,8 +140,8 @@ func Logins(r *rotation.Role, connection string) []Login {
 		one := Login{r, name, r.Name}
 		switch {
 		case roles.IsConnection(r):
-		case s.Secrets[name].Type == secret.DatabaseType:
-			config, err := secret.DatabaseConfigOf(s.Secrets[name])
+		case s.Secrets[name].Type == database.TypeName:
+			config, err := database.ConfigOf(s.Secrets[name])
 			if err != nil {
 				continue // who reads it reports that
 			}

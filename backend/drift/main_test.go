@@ -17,7 +17,7 @@ import (
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/postgres"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
-	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret/database"
 )
 
 // shared is the PostgreSQL of all tests, each of which has users of its own.
@@ -91,12 +91,9 @@ func newServer(t *testing.T) *server {
 	t.Cleanup(postgres.Close)
 	managed := connections.New(connections.Ports{}).Managed
 	engine := &rotation.Engine{
-		Store: s.stored, Drivers: map[string]rotation.Driver{connections.Type: secret.NewAdmin(postgres)}, Context: t.Context(),
+		Store: s.stored, Drivers: map[string]rotation.Driver{connections.Type: database.NewAdmin(postgres), database.TypeName: database.New(postgres, nil)}, Context: t.Context(),
 		Now: time.Now, NewID: uuid.NewString, Settings: func() rotation.Settings { return rotation.Settings{} },
 		Changed: managed.Note, Recorded: func(*rotation.Role, rotation.Record, rotation.Entry) {}, Hooks: s.stored,
-	}
-	for name, each := range secret.Types(postgres, nil) {
-		engine.Drivers[name] = each
 	}
 	s.registry = roles.New(engine, s.stored.List)
 	s.ports = Ports{
@@ -104,7 +101,7 @@ func newServer(t *testing.T) *server {
 		Settings: func(context.Context) (Settings, error) { return Settings{Interval: time.Hour}, nil },
 		Log:      func() hclog.Logger { return hclog.New(&hclog.LoggerOptions{Output: t.Output()}) },
 	}
-	material, err := secret.ImportAdmin(s.admin.Username, s.admin.Password)
+	material, err := database.ImportAdmin(s.admin.Username, s.admin.Password)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -145,7 +142,7 @@ func (s *server) create(r *rotation.Role, name, typeName string, config any) {
 // login gives a role a secret whose values are logins of the users.
 func (s *server) login(r *rotation.Role, name string, users []string, verification ...string) {
 	s.Helper()
-	s.create(r, name, secret.DatabaseType, secret.DatabaseConfig{Connection: "main", Usernames: users, VerificationStatements: verification})
+	s.create(r, name, database.TypeName, database.Config{Connection: "main", Usernames: users, VerificationStatements: verification})
 }
 
 func (s *server) start(r *rotation.Role, request rotation.Request) *rotation.Run {

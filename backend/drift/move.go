@@ -7,7 +7,7 @@ import (
 	"slices"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
-	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret/database"
 )
 
 // ConnectionMoved has every login of a connection tried where that leads now: those
@@ -27,7 +27,7 @@ func (c *Detector) misplaced(one Login) []string {
 		return nil
 	}
 	return slices.DeleteFunc(names, func(name string) bool {
-		config, err := secret.DatabaseConfigOf(s.Secrets[name])
+		config, err := database.ConfigOf(s.Secrets[name])
 		return err != nil || config.Connection != one.Connection
 	})
 }

@@ -12,7 +12,7 @@ import (
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
-	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret/random"
 )
 
 // unread is a storage that takes everything, and is never read.
@@ -56,7 +56,7 @@ func newScheduler(t *testing.T, passwords policies, due time.Time, connections .
 	}
 	s := New(ports)
 	engine := &rotation.Engine{
-		Store: unread{}, Drivers: map[string]rotation.Driver{"random": secret.Types(nil, passwords)["random"]},
+		Store: unread{}, Drivers: map[string]rotation.Driver{"random": random.New(passwords)},
 		Now: ports.Now, NewID: uuid.NewString, Cron: ParseCron, Context: t.Context(),
 		Settings: func() rotation.Settings { return rotation.Settings{} },
 		Changed:  func(r *rotation.Role) { s.Plan(r) },

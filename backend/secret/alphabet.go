@@ -2,18 +2,17 @@ package secret
 
 import (
 	"crypto/rand"
-	"math"
 	"math/big"
 	"strings"
 )
 
-// base62 is the alphabet of API keys, in the order that gives the digits of
+// Base62 is the alphabet of API keys, in the order that gives the digits of
 // their checksum.
-const base62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+const Base62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
-// pick returns length characters, each chosen uniformly and independently from
+// Pick returns length characters, each chosen uniformly and independently from
 // alphabet by the system's random source.
-func pick(alphabet []rune, length int) string {
+func Pick(alphabet []rune, length int) string {
 	var b strings.Builder
 	size := big.NewInt(int64(len(alphabet)))
 	for range length {
@@ -26,10 +25,4 @@ func pick(alphabet []rune, length int) string {
 		b.WriteRune(alphabet[n.Int64()])
 	}
 	return b.String()
-}
-
-// entropy is the number of bits in a string of that many characters picked from
-// an alphabet of that size.
-func entropy(alphabet, length int) float64 {
-	return float64(length) * math.Log2(float64(alphabet))
 }

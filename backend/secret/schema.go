@@ -6,6 +6,9 @@ import (
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/input"
 )
 
+// PasswordPolicyHelp is what types say of that field.
+const PasswordPolicyHelp = "name of a Vault password policy."
+
 // Kind is what a field of a request holds.
 type Kind int
 
@@ -55,9 +58,9 @@ type ShownOnce interface {
 	IsShownOnce(config json.RawMessage) bool
 }
 
-// rewritten returns a configuration as C is stored, after settle has put in the defaults
+// Rewrite returns a configuration as C is stored, after settle has put in the defaults
 // that are.
-func rewritten[C any](config json.RawMessage, settle func(*C)) (json.RawMessage, error) {
+func Rewrite[C any](config json.RawMessage, settle func(*C)) (json.RawMessage, error) {
 	c, err := input.Decode[C](config)
 	if err != nil {
 		return nil, err

@@ -1,8 +1,7 @@
-// Package secret knows how each type of secret is made, applied, tried and made
-// unusable: database users, JWT signing keys, API keys and other random values,
-// and the administrator's password of a PostgreSQL connection. One file per type
-// implements rotation.Driver and the rest of Type; the transaction itself is in
-// package rotation, Vault's paths are in package backend.
+// Package secret says what a type of secret is: how its values are made, applied, tried and
+// made unusable, which is rotation.Driver, and how it describes its fields, imports and
+// answers. Each type is a package of its own below this one, and is registered in package
+// backend.
 //
 // What holds for every type: nothing that is secret appears in an error, in a
 // finding or in a proof; every call ends soon after its context does; Set, Undo
@@ -12,8 +11,8 @@ package secret
 import (
 	"context"
 	"encoding/json"
+	"errors"
 
-	"github.com/smvm/vault-plugin-secrets-smvm/backend/postgres"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/preflight"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
@@ -24,9 +23,9 @@ const (
 	StagePrevious = "previous"
 )
 
-// maxValue is the size in bytes above which no value is taken: Vault limits a
+// MaxValue is the size in bytes above which no value is taken: Vault limits a
 // storage entry to 1 MiB, and a role keeps three values of each secret in one.
-const maxValue = 64 << 10
+const MaxValue = 64 << 10
 
 // Type is one type of secret that roles can have.
 type Type interface {
@@ -87,16 +86,5 @@ type Passwords interface {
 	Generate(ctx context.Context, policy string) (string, error)
 }
 
-// DatabaseType is the name of the type whose values are logins of users of PostgreSQL.
-const DatabaseType = "database"
-
-// Types returns the types that a role's secrets can have, by name. The type of a
-// connection's administrator is not among them: see NewAdmin.
-func Types(postgres *postgres.Client, passwords Passwords) map[string]Type {
-	return map[string]Type{
-		DatabaseType: &database{postgres: postgres, passwords: passwords},
-		"jwt":        jwtType{},
-		"api_key":    apiKey{},
-		"random":     random{passwords: passwords},
-	}
-}
+// ErrNoCurrent says that there is nothing to verify yet.
+var ErrNoCurrent = errors.New("there is no current value")

@@ -13,6 +13,8 @@ import (
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/postgres"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret/apikey"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret/database"
 )
 
 // world is what the ports show.
@@ -34,7 +36,7 @@ func (w *world) Loaded() (all []*rotation.Role) {
 func newWorld(t testing.TB) *world {
 	w := &world{TB: t, roles: map[string]*rotation.Role{}}
 	w.Usage = New(Ports{
-		Roles: w, Types: secret.Types(nil, nil), Now: time.Now,
+		Roles: w, Types: map[string]secret.Type{"database": database.New(nil, nil), "api_key": apikey.New()}, Now: time.Now,
 		Counts: func(typeName string) bool { return typeName == "api_key" },
 		Connection: func(s *rotation.Secret) string {
 			if s.Type == "database" {

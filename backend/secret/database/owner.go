@@ -1,0 +1,57 @@
+package database
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/postgres"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/preflight"
+)
+
+// OwnerCheck is the name of the finding that a user is another mount's.
+const OwnerCheck = "database.managed_by"
+
+// checkForeign finds users whom another mount manages.
+func (d *driver) checkForeign(ctx context.Context, conn *pgx.Conn, r *report, c settings) ([]postgres.Note, error) {
+	var notes []postgres.Note
+	for _, username := range c.Usernames {
+		us, err := d.postgres.Owner(ctx, c.Connection, username)
+		if err != nil {
+			return nil, err
+		}
+		n, err := postgres.AskOwner(ctx, conn, username, "")
+		if err != nil {
+			return nil, fmt.Errorf("find out who manages %q: %w", username, err)
+		}
+		err = n.Check(us, c.Connection)
+		r.Expect(err == nil, "database.managed_by", preflight.Error, preflight.Fix{}, "%v", err)
+		notes = append(notes, n)
+	}
+	return notes, nil
+}
+
+// checkOwners wants each user's comment to say who manages it.
+func (d *driver) checkOwners(ctx context.Context, conn *pgx.Conn, i inspection) error {
+	notes, err := d.checkForeign(ctx, conn, i.report, i.config)
+	for _, n := range notes {
+		us, failed := d.postgres.Owner(ctx, i.config.Connection, n.Username)
+		if failed != nil {
+			return errors.Join(err, failed)
+		}
+		if n.Owner().Mount != "" || !n.Found {
+			continue
+		}
+		text, failed := n.Naming(us)
+		if failed != nil {
+			return errors.Join(err, failed)
+		}
+		i.Expect(n.Writable, "database.managed_by", preflight.Warning, preflight.SQL(preflight.Say("COMMENT ON ROLE %s IS %s", preflight.Name(n.Username), preflight.Literal(text))),
+			"nothing tells other mounts and Vaults that %q is managed here, and the administrator has no right to its comment, which would", n.Username)
+		i.Expect(!n.Writable, "database.managed_by", preflight.Warning, i.about.Write("rotate", "reason=owner"),
+			"nothing tells other mounts and Vaults yet that %q is managed here; the comment on it does when its password is set the next time", n.Username)
+	}
+	return err
+}
