@@ -135,7 +135,7 @@ func newBackend(now func() time.Time, types func(*postgres.Client, secret.Passwo
 	b.destinations = publish.New(b.destinationPorts())
 	b.alerts = notify.New(ctx, b.alertPorts())
 	b.metrics = b.newMetrics()
-	b.checks = check.New(check.Ports{Rule: b.ruleFor(outbound.ForChecks), Values: b.checkValues, Now: now})
+	b.checks = check.New(check.Ports{Rule: b.ruleFor(outbound.ForChecks), Values: b.testFields, Now: now})
 	b.doctor = doctor.New(doctor.Ports{
 		Types: b.types, Destinations: b.destinations, Rule: b.ruleFor(outbound.ForChecks), Order: b.engine.Order, Mount: b.mountPath, Now: now,
 	})
@@ -171,7 +171,7 @@ func (b *backend) alertPorts() notify.Ports {
 func (b *backend) destinationPorts() publish.Ports {
 	return publish.Ports{
 		Roles: b.registry, Store: &store{b}, Configuring: &b.configuring, Now: b.now, Log: b.log, Mount: b.mountPath, Failpoint: failpoint,
-		MountID: func() string { return b.uuid }, Values: b.fieldValues, Fit: check.Fit, NewOperation: b.engine.NewOperation,
+		MountID: func() string { return b.uuid }, Values: b.currentFields, Fit: check.Fit, NewOperation: b.engine.NewOperation,
 		Rule: b.ruleFor(outbound.ForDestinations),
 	}
 }
@@ -253,6 +253,16 @@ func (b *backend) rule(ctx context.Context, use string) (outbound.Rule, error) {
 // ruleFor is rule for one use.
 func (b *backend) ruleFor(use string) func(context.Context) (outbound.Rule, error) {
 	return func(ctx context.Context) (outbound.Rule, error) { return b.rule(ctx, use) }
+}
+
+// currentFields are what destinations get of a role.
+func (b *backend) currentFields(s *rotation.State) (map[string]string, error) {
+	return secret.CurrentFields(b.types, s)
+}
+
+// testFields are what checks of a role may send.
+func (b *backend) testFields(s *rotation.Snapshot) (map[string]string, error) {
+	return secret.TestFields(b.types, s, b.now())
 }
 
 // busiest are the paths that applications ask for all day. They come first, because

@@ -224,6 +224,23 @@ func (b *backend) pathConnectionDelete(ctx context.Context, req *logical.Request
 	})
 }
 
+func (b *backend) pathConnectionList() *framework.Path {
+	return &framework.Path{
+		Pattern:      "connections/?$",
+		DisplayAttrs: attributes("list", "connections"),
+		Operations: map[logical.Operation]framework.OperationHandler{
+			logical.ListOperation: operation(b.pathConnectionListRead, "List the connections.", listFields()),
+		},
+		HelpSynopsis:    "List the connections.",
+		HelpDescription: "Lists the names of the connections, with the rotation of each administrator's password.",
+	}
+}
+
+// pathConnectionListRead corresponds to LIST on connections.
+func (b *backend) pathConnectionListRead(ctx context.Context, _ *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
+	return b.listSubjects(ctx, roles.ConnectionPrefix)
+}
+
 const connectionHelp = `
 A connection tells how to reach one PostgreSQL server, as a user that may change
 the passwords of the users it manages. Give either connection_url with the

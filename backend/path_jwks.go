@@ -77,7 +77,7 @@ func (b *backend) publicKeys(ctx context.Context, d *framework.FieldData) (*jwt.
 	if s == nil || s.Type != jwtType {
 		return nil, jwt.KeySet{}, 0, nil
 	}
-	ring, err := keyring(snapshot, s)
+	ring, err := jwt.KeyringOf(snapshot, s)
 	if err != nil {
 		return nil, jwt.KeySet{}, 0, errUnreadable
 	}

@@ -2,9 +2,12 @@ package backend
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/helper/identitytpl"
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
@@ -51,7 +54,7 @@ func (b *backend) pathJWTSignWrite(ctx context.Context, req *logical.Request, d 
 	if err != nil {
 		return nil, err
 	}
-	ring, err := keyring(found.snapshot, found.secret)
+	ring, err := jwt.KeyringOf(found.snapshot, found.secret)
 	if err != nil {
 		return nil, err
 	}
@@ -71,6 +74,65 @@ func (b *backend) pathJWTSignWrite(ctx context.Context, req *logical.Request, d 
 		return nil, err
 	}
 	return &logical.Response{Data: map[string]any{"token": token, "kid": kid, "expires": timestamp(expires)}}, nil
+}
+
+// checkTemplate refuses a template that makes no claims.
+func checkTemplate(typeName string, config json.RawMessage) error {
+	if typeName != jwtType {
+		return nil
+	}
+	c, err := jwt.ReadConfig(config)
+	if err != nil || c.ClaimsTemplate == "" {
+		return err
+	}
+	_, err = identityClaims(c, &logical.Entity{}, nil)
+	return err
+}
+
+// identityClaims are the claims that the template of c makes of an identity.
+func identityClaims(c jwt.Config, entity *logical.Entity, groups []*logical.Group) (map[string]any, error) {
+	_, text, err := identitytpl.PopulateString(identitytpl.PopulateStringInput{
+		Mode: identitytpl.JSONTemplating, String: c.ClaimsTemplate, Entity: entity, Groups: groups,
+	})
+	if err != nil {
+		return nil, rotation.Invalid("claims_template", "can't be filled in: %v", err)
+	}
+	claims, err := jwt.DecodeClaims("claims_template", text)
+	if err != nil {
+		return nil, err
+	}
+	return claims, c.CheckIdentity(claims)
+}
+
+// callerClaims are the claims that the template of c makes of the caller's identity.
+func (b *backend) callerClaims(req *logical.Request, c jwt.Config) (map[string]any, error) {
+	if c.ClaimsTemplate == "" {
+		return nil, nil
+	}
+	entity, err := b.entity(req)
+	if err != nil {
+		return nil, err
+	}
+	if entity == nil {
+		return nil, rotation.Invalid("claims_template", "needs an identity, and your token has none: log in by an auth method that gives one (root tokens and those made from them have none)")
+	}
+	groups, err := b.System().GroupsForEntity(req.EntityID)
+	if err != nil {
+		return nil, fmt.Errorf("read groups of the caller: %w", err)
+	}
+	return identityClaims(c, entity, groups)
+}
+
+// entity is the identity of who makes a request, nil if it has none.
+func (b *backend) entity(req *logical.Request) (*logical.Entity, error) {
+	if req.EntityID == "" {
+		return nil, nil
+	}
+	entity, err := b.System().EntityInfo(req.EntityID)
+	if err != nil {
+		return nil, fmt.Errorf("read identity of the caller: %w", err)
+	}
+	return entity, nil
 }
 
 const jwtSignHelp = `
@@ -111,7 +173,7 @@ func (b *backend) pathJWTVerifyWrite(ctx context.Context, _ *logical.Request, d 
 	if err != nil {
 		return nil, err
 	}
-	ring, err := keyring(found.snapshot, found.secret)
+	ring, err := jwt.KeyringOf(found.snapshot, found.secret)
 	if err != nil {
 		return nil, err
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/schedule"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
 )
 
 func (b *backend) pathRoles() *framework.Path {
@@ -101,7 +102,7 @@ func (b *backend) takeRole(d *framework.FieldData, s *rotation.State, r *rotatio
 	if s.Deleted {
 		s.Policy = rotation.Policy{AutoRotate: true}
 	}
-	if err := cmp.Or(b.takePolicy(d, &s.Policy, r.Key), b.checkLifetimes(s, r)); err != nil {
+	if err := b.takePolicy(d, &s.Policy, r.Key); err != nil {
 		return nil, err
 	}
 	before := s.Destinations
@@ -109,6 +110,11 @@ func (b *backend) takeRole(d *framework.FieldData, s *rotation.State, r *rotatio
 	resolved, err := s.Policy.Resolve(b.rotationSettings().Defaults, schedule.ParseCron, r.Key)
 	if err != nil {
 		return nil, err
+	}
+	if resolved.Overlap < r.Snapshot().Resolved.Overlap {
+		if err := secret.CheckOverlap(b.types, r.Name, s, resolved.Overlap); err != nil {
+			return nil, err
+		}
 	}
 	return b.destinations.Admit(s, resolved.Overlap, r, before, known)
 }
@@ -244,6 +250,46 @@ func scheduleData(p rotation.Policy, t rotation.ResolvedPolicy) map[string]any {
 		data["rotation_window"] = rotation.Seconds(p.Window)
 	}
 	return data
+}
+
+func (b *backend) pathRoleList() *framework.Path {
+	return &framework.Path{
+		Pattern:      "roles/?$",
+		DisplayAttrs: attributes("list", "roles"),
+		Operations: map[logical.Operation]framework.OperationHandler{
+			logical.ListOperation: operation(b.pathRoleListRead, "List the roles.", listFields()),
+		},
+		HelpSynopsis:    "List the roles.",
+		HelpDescription: "Lists the names of the roles, with version, next rotation and what is wrong, if anything is.",
+	}
+}
+
+// pathRoleListRead corresponds to LIST on roles.
+func (b *backend) pathRoleListRead(ctx context.Context, _ *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
+	return b.listSubjects(ctx, roles.Prefix)
+}
+
+// listSubjects lists roles or connections. One that can't be read is listed too,
+// with the reason, and does not hide the others.
+func (b *backend) listSubjects(ctx context.Context, prefix string) (*logical.Response, error) {
+	stored, err := (&store{b}).List(ctx, prefix)
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	info := map[string]any{}
+	for _, name := range stored {
+		r, err := b.registry.Get(ctx, prefix, name)
+		switch {
+		case err != nil:
+			names = append(names, name)
+			info[name] = map[string]any{"error": err.Error()}
+		case r != nil && !r.Snapshot().Deleted:
+			names = append(names, name)
+			info[name] = b.rotationStatus(r)
+		}
+	}
+	return listResponse(names, info), nil
 }
 
 const roleHelp = `

@@ -134,7 +134,7 @@ func (b *backend) draftSecret(r *rotation.Role, d *framework.FieldData) (*rotati
 	if err != nil {
 		return nil, err
 	}
-	if err := cmp.Or(b.types[typeName].Validate(config), checkTokens(typeName, config, r.Snapshot().Resolved)); err != nil {
+	if err := cmp.Or(b.types[typeName].Validate(config), secret.CheckLife(b.types[typeName], config, r.Snapshot().Resolved.Overlap), checkTemplate(typeName, config)); err != nil {
 		return nil, err
 	}
 	once, ok := b.types[typeName].(secret.ShownOnce)
@@ -205,16 +205,11 @@ func (b *backend) pathSecretUpdate(ctx context.Context, req *logical.Request, d 
 	if err := cmp.Or(b.checkOverlapEnd(ctx, r, d), b.checkNewStatements(ctx, r, d)); err != nil {
 		return nil, err
 	}
-	next, err := b.nextFor(ctx, r, d)
-	if err != nil {
-		return nil, err
-	}
 	return nil, r.SetSecret(ctx, b.configureRecord(req), d.Get("name").(string), func(s *rotation.State) error {
 		stored, err := b.reconfigured(r, s, d)
 		if err != nil {
 			return err
 		}
-		b.republish(stored, next)
 		s.Secrets[stored.Name] = stored
 		return nil
 	})
@@ -234,7 +229,7 @@ func (b *backend) reconfigured(r *rotation.Role, s *rotation.State, d *framework
 		return nil, err
 	}
 	t := b.types[stored.Type]
-	if err := cmp.Or(t.Validate(config), t.ValidateUpdate(stored.Config, config), checkTokens(stored.Type, config, r.Snapshot().Resolved)); err != nil {
+	if err := cmp.Or(t.Validate(config), t.ValidateUpdate(stored.Config, config), secret.CheckLife(t, config, r.Snapshot().Resolved.Overlap), checkTemplate(stored.Type, config)); err != nil {
 		return nil, err
 	}
 	changed := *stored
@@ -329,6 +324,37 @@ func (b *backend) pathSecretDelete(ctx context.Context, req *logical.Request, d 
 		return nil, unlessGone(err)
 	}
 	return &logical.Response{Warnings: append(leftBehind(doomed), b.connections.Release(ctx, r.Name, doomed)...)}, nil
+}
+
+func (b *backend) pathSecretList() *framework.Path {
+	return &framework.Path{
+		Pattern:      "secrets/" + framework.GenericNameRegex("role") + "/?$",
+		DisplayAttrs: attributes("list", "secrets"),
+		Fields:       map[string]*framework.FieldSchema{"role": nameField("Name of the role.")},
+		Operations: map[logical.Operation]framework.OperationHandler{
+			logical.ListOperation: operation(b.pathSecretListRead, "List the secrets of a role.", listFields()),
+		},
+		HelpSynopsis:    "List the secrets of a role.",
+		HelpDescription: "Lists the names of a role's secrets, with type and version.",
+	}
+}
+
+// pathSecretListRead corresponds to LIST on secrets/:role.
+func (b *backend) pathSecretListRead(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	r, err := b.findRole(ctx, d.Get("role").(string))
+	if err != nil {
+		return nil, err
+	}
+	s := r.Snapshot()
+	info := map[string]any{}
+	for name, secret := range s.Secrets {
+		version := 0
+		if secret.Current != nil {
+			version = secret.Current.Version
+		}
+		info[name] = map[string]any{"type": secret.Type, "version": version}
+	}
+	return listResponse(s.Names(), info), nil
 }
 
 const secretHelp = `

@@ -8,11 +8,8 @@ import (
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/preflight"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
-	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret/jwt"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
 )
-
-// jwtType is the type of secrets whose tokens live for a time of their own.
-const jwtType = "jwt"
 
 // inspectPolicy looks whether the times of a role agree with each other. When a role
 // is written they are made to, but they change also when the defaults of the mount do.
@@ -27,8 +24,9 @@ func (d *Doctor) inspectPolicy(_ context.Context, r *rotation.Role, names []stri
 	found.Expect(err != nil || resolved.Overlap <= half, "role.overlap", preflight.Warning, about.Write("roles", fmt.Sprintf("overlap=%d", rotation.Seconds(half))),
 		"the overlap of %s is more than half of the %s between two rotations: one that is late, or a rollback, makes the next one wait for it", resolved.Overlap, resolved.Interval)
 	for _, name := range names {
-		if c := s.Secrets[name]; c.Type == jwtType {
-			found = append(found, inspectTokens(c, resolved, about).Of(name)...)
+		c := s.Secrets[name]
+		if tokens, ok := d.ports.Types[c.Type].(secret.Tokens); ok {
+			found = append(found, inspectTokens(tokens, c, resolved, about).Of(name)...)
 		} else if d.ports.Types[c.Type].CutsOver(*c) {
 			found = append(found, inspectWindow(resolved, about).Of(name)...)
 		}
@@ -45,10 +43,9 @@ func plainReason(err error) string {
 }
 
 // inspectTokens compares how long tokens may live with how long their key does.
-func inspectTokens(s *rotation.Secret, resolved rotation.ResolvedPolicy, about preflight.Subject) (found preflight.Report) {
-	c, err := jwt.ReadConfig(s.Config)
-	longest := time.Duration(c.MaxTTL) * time.Second
-	fix := about.WriteSecret(s.Name, fmt.Sprintf("max_ttl=%d", rotation.Seconds(resolved.Overlap)))
+func inspectTokens(tokens secret.Tokens, s *rotation.Secret, resolved rotation.ResolvedPolicy, about preflight.Subject) (found preflight.Report) {
+	field, longest, err := tokens.LongestLife(s.Config)
+	fix := about.WriteSecret(s.Name, fmt.Sprintf("%s=%d", field, rotation.Seconds(resolved.Overlap)))
 	found.Expect(err != nil || longest <= resolved.Overlap, "jwt.max_ttl", preflight.Warning, fix,
 		"tokens may live for %s (max_ttl), and their key verifies them for %s (overlap): to ask for more than that is refused", longest, resolved.Overlap)
 	return found

@@ -127,3 +127,34 @@ func (s *Snapshot) Planned() time.Time {
 	}
 	return at
 }
+
+// nextAfter makes the value to be published in advance if what write makes of a secret
+// needs another one.
+func (r *Role) nextAfter(ctx context.Context, name string, write func(draft *State) error) (Material, error) {
+	draft := r.Snapshot().Clone()
+	if err := write(draft); err != nil {
+		return nil, err
+	}
+	secret := draft.Secrets[name]
+	driver := r.engine.Drivers[secret.Type]
+	if !driver.Publishes(*secret) || secret.Next != nil && driver.Fits(*secret, secret.Next.Material) {
+		return nil, nil
+	}
+	next, err := driver.Create(ctx, *secret)
+	if err != nil {
+		return nil, fmt.Errorf("make key to publish: %w", err)
+	}
+	return next, nil
+}
+
+// republish replaces the value that is published in advance where it does not fit.
+func (r *Role) republish(secret *Secret, next Material) {
+	driver := r.engine.Drivers[secret.Type]
+	if secret.Next != nil && !driver.Fits(*secret, secret.Next.Material) {
+		secret.Next = nil
+	}
+	if secret.Next == nil && next != nil && driver.Fits(*secret, next) {
+		now := r.engine.Now().UTC().Truncate(time.Second)
+		secret.Next = &Value{Material: next, Created: now, Published: now}
+	}
+}

@@ -41,12 +41,17 @@ func (r *Role) SetCheck(ctx context.Context, rec *Record, name string, write fun
 	})
 }
 
-// SetSecret changes how the secret of that name is made, and the value that it publishes
-// in advance. Nothing else of what write makes of the draft, a copy of the state, is taken
-// over.
+// SetSecret changes how the secret of that name is made. Nothing else of what write makes
+// of the draft, a copy of the state, is taken over. A value that is published in advance
+// and does not fit any more is replaced. Write may be called twice.
 func (r *Role) SetSecret(ctx context.Context, rec *Record, name string, write func(draft *State) error) error {
+	next, err := r.nextAfter(ctx, name, write)
+	if err != nil {
+		return err
+	}
 	return r.configure(ctx, rec, write, func(s, draft *State) error {
-		s.Secrets[name].Config, s.Secrets[name].Next = draft.Secrets[name].Config, draft.Secrets[name].Next
+		s.Secrets[name].Config = draft.Secrets[name].Config
+		r.republish(s.Secrets[name], next)
 		return nil
 	})
 }

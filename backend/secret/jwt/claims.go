@@ -197,3 +197,29 @@ func DecodeClaims(field, text string) (map[string]any, error) {
 	}
 	return claims, nil
 }
+
+// LongestLife implements secret.Tokens.
+func (driver) LongestLife(config json.RawMessage) (field string, longest time.Duration, err error) {
+	c, err := ReadConfig(config)
+	return "max_ttl", time.Duration(c.MaxTTL) * time.Second, err
+}
+
+// testTokenLife is how long a token is valid that is only to try something.
+const testTokenLife = time.Minute
+
+// TestToken implements secret.Tokens.
+func (driver) TestToken(snapshot *rotation.Snapshot, s *rotation.Secret, now time.Time) (string, error) {
+	ring, err := KeyringOf(snapshot, s)
+	if err != nil {
+		return "", err
+	}
+	overlap := snapshot.Resolved.Overlap
+	claims, _, err := ring.Config().Claims(TokenRequest{
+		Claims: map[string]any{}, TTL: min(testTokenLife, ring.Config().Lifetime(overlap)), Overlap: overlap, Now: now,
+	})
+	if err != nil {
+		return "", err
+	}
+	token, _, err := ring.Sign(claims)
+	return token, err
+}

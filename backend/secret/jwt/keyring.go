@@ -39,6 +39,22 @@ type KeySet struct {
 	Algorithms []string
 }
 
+// parsed is a keyring, or why there is none.
+type parsed struct {
+	ring *Keyring
+	err  error
+}
+
+// KeyringOf is NewKeyring for a secret of that snapshot. The keys are parsed once, and kept
+// as long as the snapshot is.
+func KeyringOf(snapshot *rotation.Snapshot, s *rotation.Secret) (*Keyring, error) {
+	kept := snapshot.Memo("keyring/"+s.Name, func() any {
+		ring, err := NewKeyring(*s)
+		return parsed{ring, err}
+	}).(parsed)
+	return kept.ring, kept.err
+}
+
 // NewKeyring parses the keys of s. Its errors show nothing of them.
 func NewKeyring(s rotation.Secret) (*Keyring, error) {
 	config, err := ReadConfig(s.Config)

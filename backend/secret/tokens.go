@@ -1,0 +1,53 @@
+package secret
+
+import (
+	"encoding/json"
+	"time"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
+)
+
+// Tokens is a Type whose values sign tokens, which live for a time of their own. Their
+// key has to verify them for as long.
+type Tokens interface {
+	Type
+	// LongestLife is how long a token may live by a configuration, and the field that says
+	// so.
+	LongestLife(config json.RawMessage) (field string, longest time.Duration, err error)
+	// TestToken is a token as an application would have it signed. It is valid for a
+	// minute at most.
+	TestToken(snapshot *rotation.Snapshot, s *rotation.Secret, now time.Time) (string, error)
+}
+
+// CheckLife refuses a configuration whose tokens could outlive their key, which ends with
+// the overlap.
+func CheckLife(t Type, config json.RawMessage, overlap time.Duration) error {
+	tokens, ok := t.(Tokens)
+	if !ok {
+		return nil
+	}
+	field, longest, err := tokens.LongestLife(config)
+	if err == nil && longest > overlap {
+		return rotation.Invalid(field, "is %d seconds, longer than the overlap of the role, which is %d seconds: a token would outlive its key", rotation.Seconds(longest), rotation.Seconds(overlap))
+	}
+	return err
+}
+
+// CheckOverlap refuses an overlap of a role that is shorter than its tokens may live.
+func CheckOverlap(types map[string]Type, role string, s *rotation.State, overlap time.Duration) error {
+	for _, name := range s.Names() {
+		tokens, ok := types[s.Secrets[name].Type].(Tokens)
+		if !ok {
+			continue
+		}
+		field, longest, err := tokens.LongestLife(s.Secrets[name].Config)
+		if err != nil {
+			return err
+		}
+		if longest > overlap {
+			return rotation.Invalid("overlap", "is %d seconds, and tokens of secret %s live for up to %s, %d seconds: they would outlive their key; lower %s of secrets/%s/%s first",
+				rotation.Seconds(overlap), name, field, rotation.Seconds(longest), field, role, name)
+		}
+	}
+	return nil
+}
