@@ -8,5 +8,5 @@ command -v go >/dev/null || die "install Go 1.26 first"
 "$root/scripts/lint.sh"
 cd "$root"
 # A package whose tests start servers imports what starts them, or is that itself.
-mapfile -t packages < <(go list -f '{{.ImportPath}} {{.TestImports}} {{.XTestImports}}' ./... | grep -v internal/testenv | cut -d' ' -f1)
+mapfile -t packages < <(go list -f '{{.ImportPath}} {{.TestImports}} {{.XTestImports}}' ./... | grep -vE 'internal/(pgtest|testenv)' | cut -d' ' -f1)
 go test "${packages[@]}"

@@ -51,6 +51,7 @@ type Server struct {
 	administers bool
 }
 
+// NewServer returns the server of a connection, for logins of anybody.
 func NewServer(c Config) (Server, error) {
 	c = c.WithDefaults()
 	endpoint, err := c.Endpoint()

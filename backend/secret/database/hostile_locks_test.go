@@ -31,7 +31,7 @@ func TestHostileLocks(t *testing.T) {
 			v, err := p.Create(t.Context(), p.secret)
 			expect.OK(t, err)
 			expect.OK(t, p.Set(t.Context(), p.secret, v, conformance.Unfenced))
-			_, err = p.bench.Postgres.Sessions(t.Context(), "main", []string{mallory})
+			_, err = p.Postgres.Sessions(t.Context(), "main", []string{mallory})
 			expect.OK(t, err)
 		})
 	}

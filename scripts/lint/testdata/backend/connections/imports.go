@@ -5,4 +5,7 @@ package connections
 import (
 	_ "github.com/hashicorp/vault/sdk" // want depguard
 	_ "github.com/jackc/pgx/v5"        // want depguard
+
+	_ "github.com/smvm/vault-plugin-secrets-smvm/backend/secret/database"
+	_ "github.com/smvm/vault-plugin-secrets-smvm/backend/secret/jwt" // want depguard
 )

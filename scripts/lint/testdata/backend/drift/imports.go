@@ -7,5 +7,6 @@ import (
 
 	_ "github.com/smvm/vault-plugin-secrets-smvm/backend"             // want depguard
 	_ "github.com/smvm/vault-plugin-secrets-smvm/backend/connections" // want depguard
-	_ "github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
+	_ "github.com/smvm/vault-plugin-secrets-smvm/backend/secret/database"
+	_ "github.com/smvm/vault-plugin-secrets-smvm/backend/secret/jwt" // want depguard
 )

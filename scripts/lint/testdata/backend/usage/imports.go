@@ -8,4 +8,5 @@ import (
 	_ "github.com/smvm/vault-plugin-secrets-smvm/backend"       // want depguard
 	_ "github.com/smvm/vault-plugin-secrets-smvm/backend/audit" // want depguard
 	_ "github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
+	_ "github.com/smvm/vault-plugin-secrets-smvm/backend/secret/database" // want depguard
 )

@@ -1,0 +1,5 @@
+package database
+
+import (
+	_ "github.com/hashicorp/vault/sdk" // want depguard
+)
