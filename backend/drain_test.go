@@ -51,7 +51,7 @@ func TestTerminate(t *testing.T) {
 }
 
 // TestTerminateOfSingleUser revokes at once. At the end of an overlap it would need
-// a clock that goes as that of the server does: the package secret tests that.
+// a clock that goes as that of the server does: package secret/database tests that.
 func TestTerminateOfSingleUser(t *testing.T) {
 	m := newMount(t)
 	s := m.connect()

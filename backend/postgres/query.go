@@ -26,7 +26,7 @@ func Execute(ctx context.Context, conn *pgx.Conn, sql string, secrets ...string)
 	return reduce(err, secrets...)
 }
 
-// ExecuteOne is execute for text that others wrote. It goes through the extended
+// ExecuteOne is Execute for text that others wrote. It goes through the extended
 // protocol, in which a text with more than one statement is an error, so that
 // none can end the transaction around it by a COMMIT at its end. One that ends it
 // all the same is an error, so that no other statement follows it.

@@ -44,7 +44,7 @@ func Commit(fence rotation.Fence) Ending { return Ending{"COMMIT", fence} }
 var Rollback = Ending{statement: "ROLLBACK"}
 
 // Within runs work in one transaction of the administrator on conn, which ends as
-// finish says.
+// Finish says.
 func Within(ctx context.Context, conn *pgx.Conn, end Ending, work func() error) error {
 	if err := beginOn(ctx, conn, readWrite); err != nil {
 		return rotation.Unchanged(err)
