@@ -68,6 +68,20 @@ func (run *Run) postCommit(version int) *PostCommit {
 	return f
 }
 
+// after is what is left to be done after run has committed s. The part of a rollback that
+// was unresolved, and went forward by itself, leaves the other secrets to be rolled back
+// for the task that failed.
+func (run *Run) after(s *State) *PostCommit {
+	if f := s.PostCommit; f != nil && run.op.Follows == f.ID && f.failure() != "" {
+		left := *f
+		left.Secrets = slices.DeleteFunc(slices.Clone(f.Secrets), func(name string) bool { return slices.Contains(run.op.Secrets, name) })
+		if len(left.Secrets) > 0 {
+			return &left
+		}
+	}
+	return run.postCommit(s.Version)
+}
+
 // at is when the next step of any task is to be done.
 func (f *PostCommit) at() time.Time {
 	var at time.Time

@@ -204,3 +204,31 @@ func TestCreationWithoutAnAnswer(t *testing.T) {
 		w.settled(t)
 	}
 }
+
+// TestPartOfAnAutomaticRollback has an automatic rollback leave one secret unresolved, which
+// goes forward by itself: the others are rolled back too, for the task that failed.
+func TestPartOfAnAutomaticRollback(t *testing.T) {
+	w := newWorld()
+	copied(true, prepare("db", "app"))(t, w)
+	defer func() { w.stop() }()
+	before := w.role.Snapshot()
+	w.fail("app.test", 1, fault{how: once}) // of the rollback
+	w.always["app.undo"] = fault{how: refusals}
+	rec, err := w.do(rotate())
+	must(t, err)
+	w.idle(t, time.Hour, 12)
+	w.heal()
+	if !w.idle(t, time.Hour, 30) {
+		t.Fatal("it does not come to rest")
+	}
+	s := w.role.Snapshot()
+	for name, secret := range s.Secrets {
+		if !secret.Current.Material.Equal(before.Secrets[name].Current.Material) {
+			t.Errorf("%s has not the value of before %s", name, rec.ID)
+		}
+	}
+	if s.Version != rec.Version+2 || s.NeedsAttention || s.PostCommit != nil || len(s.Unresolved()) > 0 {
+		t.Errorf("version %d after %d, attention %t, %+v, unresolved %v", s.Version, rec.Version, s.NeedsAttention, s.PostCommit, s.Unresolved())
+	}
+	w.settled(t)
+}

@@ -291,7 +291,7 @@ func (run *Run) promote(s *State) error {
 		s.Secrets[name].promote(run.proven[name], s.Version, now, run.retireTime(now, resolved))
 	}
 	run.warnUnwatched(s)
-	s.LastRotation, s.InFlight, s.PostCommit = now, nil, run.postCommit(s.Version)
+	s.LastRotation, s.InFlight, s.PostCommit = now, nil, run.after(s)
 	s.Failures, s.RetryAt, s.LastError, s.NeedsAttention, s.Rewound = 0, time.Time{}, "", false, nil
 	if whole || s.Anchor.IsZero() {
 		s.Anchor = now
