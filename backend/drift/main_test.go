@@ -18,6 +18,7 @@ import (
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret/database"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret/jwt"
 )
 
 // shared is the PostgreSQL of all tests, each of which has users of its own.
@@ -91,7 +92,7 @@ func newServer(t *testing.T) *server {
 	t.Cleanup(postgres.Close)
 	managed := connections.New(connections.Ports{}).Managed
 	engine := &rotation.Engine{
-		Store: s.stored, Drivers: map[string]rotation.Driver{connections.Type: database.NewAdmin(postgres), database.TypeName: database.New(postgres, nil)}, Context: t.Context(),
+		Store: s.stored, Drivers: map[string]rotation.Driver{connections.Type: database.NewAdmin(postgres), database.TypeName: database.New(postgres, nil), "jwt": jwt.New()}, Context: t.Context(),
 		Now: time.Now, NewID: uuid.NewString, Settings: func() rotation.Settings { return rotation.Settings{} },
 		Changed: managed.Note, Recorded: func(*rotation.Role, rotation.Record, rotation.Entry) {}, Hooks: s.stored,
 	}
