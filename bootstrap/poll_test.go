@@ -95,7 +95,7 @@ func TestRollProxy(t *testing.T) {
 	gone.Close()
 	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) }))
 	defer proxy.Close()
-	cmd := exec.CommandContext(t.Context(), "agent/roll.sh", "-restart", "true", "-timeout", "1", gone.URL[strings.LastIndex(gone.URL, ":")+1:])
+	cmd := exec.CommandContext(t.Context(), "apps/agent/roll.sh", "-restart", "true", "-timeout", "1", gone.URL[strings.LastIndex(gone.URL, ":")+1:])
 	cmd.Env = append(os.Environ(), "http_proxy="+proxy.URL, "all_proxy="+proxy.URL, "no_proxy=", "NO_PROXY=")
 	if out, err := cmd.CombinedOutput(); err == nil || !strings.Contains(string(out), "does not answer") {
 		t.Errorf("it says %v, %s", err, out)
@@ -111,7 +111,7 @@ func poll(t *testing.T, file string, env []string, command ...string) ([]byte, e
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "./poll.sh", append([]string{"smvm/creds/default", file}, command...)...)
+	cmd := exec.CommandContext(ctx, "apps/poll.sh", append([]string{"smvm/creds/default", file}, command...)...)
 	cmd.Env = append(os.Environ(), append(env, "VAULT_TOKEN_FILE="+token)...)
 	cmd.WaitDelay = time.Second
 	return cmd.CombinedOutput()

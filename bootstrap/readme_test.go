@@ -16,7 +16,7 @@ func TestNothingWrittenByHand(t *testing.T) {
 			t.Errorf("%s has people write through whatever lies there: %s", file, line)
 		}
 	}
-	for _, line := range []string{"cp -r bootstrap/agent/templates /etc/smvm-api/", `echo "VAULT_ADDR=$VAULT_ADDR" >/etc/smvm-api/vault-agent.env`, "x | tee -a /var/lib/smvm-api/.env"} {
+	for _, line := range []string{"cp -r bootstrap/apps/agent/templates /etc/smvm-api/", `echo "VAULT_ADDR=$VAULT_ADDR" >/etc/smvm-api/vault-agent.env`, "x | tee -a /var/lib/smvm-api/.env"} {
 		if !byHand.MatchString(line) {
 			t.Errorf("it overlooks %s", line)
 		}

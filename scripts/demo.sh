@@ -120,13 +120,13 @@ say '' 'The engine gets a user of its own, no superuser. The application gets tw
 admin_password=$(head -c 24 /dev/urandom | base64)
 secrets+=("$admin_password")
 run "printf '%s\n' \"\$admin_password\" \"\$admin_password\" |
-  setsid -w psql -q -d orders -f bootstrap/sql/postgresql.sql"
+  setsid -w psql -q -d orders -f bootstrap/install/sql/postgresql.sql"
 run "psql -q -d orders -c 'ALTER TABLE orders OWNER TO orders_owner'"
 claim 'smvm_admin is no superuser' same f "$(psql -AtX -c "SELECT rolsuper FROM pg_roles WHERE rolname = 'smvm_admin'")"
 
 chapter 'Installing the plugin into Vault'
-run "bootstrap/configure.sh \"\$SMVM_PLUGIN_BINARY\""
-run "bootstrap/configure.sh \"\$SMVM_PLUGIN_BINARY\""
+run "bootstrap/install/configure.sh \"\$SMVM_PLUGIN_BINARY\""
+run "bootstrap/install/configure.sh \"\$SMVM_PLUGIN_BINARY\""
 claim 'the second time changed nothing' contains "$out" 'Nothing was changed'
 run 'vault write smvm/config environment=demo'
 
@@ -148,7 +148,7 @@ run "vault write smvm/secrets/default/db type=database connection=main \\
 run 'vault write smvm/secrets/default/jwt type=jwt algorithm=HS256'
 run 'vault write smvm/secrets/default/api type=api_key prefix=orders'
 say '' 'A second role rotates by itself every minute; more about it later.'
-run "psql -q -d orders -v owner=reports_owner -v user_a=reports_a -v user_b=reports_b -f bootstrap/sql/postgresql.sql"
+run "psql -q -d orders -v owner=reports_owner -v user_a=reports_a -v user_b=reports_b -f bootstrap/install/sql/postgresql.sql"
 run "psql -q -d orders -c 'GRANT SELECT ON orders TO reports_owner'"
 run 'vault write smvm/roles/reports rotation_period=60'
 run "vault write smvm/secrets/reports/db type=database connection=main \\
@@ -291,7 +291,7 @@ chapter 'The application runs, requests flow, and its secrets rotate'
 say 'cmd/smvm-api logs in to Vault by itself, reads smvm/creds, and works in PostgreSQL.'
 application=$(mktemp -d)
 trap 'kill "${service:-}" "${requests:-}" 2>/dev/null || true; rm -rf "$control" "$application"' EXIT
-run "bootstrap/agent/enroll.sh -dir \"\$application\" default"
+run "bootstrap/apps/agent/enroll.sh -dir \"\$application\" default"
 go build -buildvcs=false -o "$application/smvm-api" ./cmd/smvm-api
 address=127.0.0.1:$((20000 + RANDOM % 10000))
 api=http://$address

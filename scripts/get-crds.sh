@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Prints the directories with the CRDs of Vault Secrets Operator and of External
 # Secrets Operator, one a line, from their Go modules: the manifests in
-# bootstrap/kubernetes are checked against them.
+# bootstrap/apps/kubernetes are checked against them.
 set -euo pipefail
 # shellcheck source=scripts/prelude.sh
 . "$(dirname "${BASH_SOURCE[0]}")/prelude.sh"

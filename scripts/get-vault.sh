@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Prints the path of a vault binary. It is, in this order:
 #   $SMVM_VAULT, the vault on PATH, or one built from the modules that
-#   bootstrap/vault names, kept in the cache outside the clone.
+#   scripts/tools/vault names, kept in the cache outside the clone.
 #
 # VAULT_BUILD=minimal (default) builds what the tests and the demo need: raft,
 # userpass, kv and external plugins. VAULT_BUILD=full builds the server as it
@@ -26,7 +26,7 @@ minimal) flags=(-tags minimal) ;;
 full) flags=() ;;
 *) die "VAULT_BUILD=$kind: it must be minimal or full" ;;
 esac
-module=$root/bootstrap/vault
+module=$root/scripts/tools/vault
 version=$(module_version "$module/go.mod" github.com/hashicorp/vault)
 dir=$(cache_dir)/vault-$version-$kind
 binary=$dir/vault

@@ -21,7 +21,7 @@ put() {
 
 # owned ROLE makes a database login for a role of the engine.
 owned() {
-	psql -q -d shop -v owner="$1_owner" -v user_a="$1_a" -v user_b="$1_b" -f bootstrap/sql/postgresql.sql
+	psql -q -d shop -v owner="$1_owner" -v user_a="$1_a" -v user_b="$1_b" -f bootstrap/install/sql/postgresql.sql
 	put "smvm/secrets/$1/db" type=database connection=main rotation_strategy=alternating_users \
 		usernames="$1_a,$1_b" verification_statements='SELECT 1'
 }
@@ -32,7 +32,7 @@ goes_wrong() { ! vault write "$@" >/dev/null 2>&1 || die "this should have been 
 psql -qX -c 'CREATE DATABASE shop'
 psql -qX -d shop -c 'CREATE TABLE salaries (employee text)'
 password=$(head -c 24 /dev/urandom | base64)
-printf '%s\n' "$password" "$password" | setsid -w psql -q -d shop -f bootstrap/sql/postgresql.sql
+printf '%s\n' "$password" "$password" | setsid -w psql -q -d shop -f bootstrap/install/sql/postgresql.sql
 put smvm/config environment=production
 printf %s "$password" | put smvm/connections/main host="$PGHOST" port="$PGPORT" database=shop sslmode=disable username=smvm_admin password=- allowed_roles='*'
 put -f smvm/rotate-root/main
@@ -80,7 +80,7 @@ put smvm/rotate/orders reason='release 2026.11, mended'
 put smvm/rotate/search reason='after the mistake with salaries'
 at 100
 
-vault policy write smvm-auditor bootstrap/policies/auditor.hcl >/dev/null
+vault policy write smvm-auditor bootstrap/install/policies/auditor.hcl >/dev/null
 VAULT_TOKEN=$(vault token create -policy=smvm-auditor -no-default-policy -orphan -field=token) \
 	bin/smvm-report -since 12h -out bin/report.html
 profile=$(mktemp -d)

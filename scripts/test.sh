@@ -7,7 +7,7 @@ set -euo pipefail
 
 command -v go >/dev/null || die "install Go 1.26 first"
 need gcc gcc libc6-dev # for the race detector
-# For bootstrap/poll.sh, and to check and to run the units in bootstrap/agent/systemd.
+# For bootstrap/apps/poll.sh, and to check and to run the units in bootstrap/apps/agent/systemd.
 need curl curl
 need jq jq
 need systemd-analyze systemd

@@ -29,7 +29,7 @@ type agent struct {
 	program *testenv.Program
 }
 
-// startAgent installs bootstrap/agent for this test: with other directories and
+// startAgent installs bootstrap/apps/agent for this test: with other directories and
 // the test's mount, but otherwise as shipped. Mode is agent or proxy; replacements
 // are pairs of old and new.
 func (e *engine) startAgent(mode, config string, replacements ...string) *agent {
@@ -44,14 +44,14 @@ func (e *engine) startAgent(mode, config string, replacements ...string) *agent 
 	return a
 }
 
-// install copies bootstrap/agent to dir.
+// install copies bootstrap/apps/agent to dir.
 func (e *engine) install(dir string, replacements ...string) {
 	e.Helper()
 	root, err := testenv.Root()
 	if err != nil {
 		e.Fatal(err)
 	}
-	source := filepath.Join(root, "bootstrap", "agent")
+	source := filepath.Join(root, "bootstrap", "apps", "agent")
 	replace := strings.NewReplacer(append([]string{"/etc/smvm-api", dir, "/var/lib/smvm-api", dir, "/run/smvm-api", dir, "smvm/creds", e.path + "/creds"}, replacements...)...)
 	err = filepath.WalkDir(source, func(path string, entry fs.DirEntry, err error) error {
 		target := filepath.Join(dir, strings.TrimPrefix(path, source))

@@ -51,7 +51,7 @@ func TestChangedUnits(t *testing.T) {
 		t.Fatal(err)
 	}
 	shipped := func(name string) string {
-		text, err := os.ReadFile(filepath.Join(root, "bootstrap/agent", name))
+		text, err := os.ReadFile(filepath.Join(root, "bootstrap/apps/agent", name))
 		if err != nil {
 			t.Fatal(err)
 		}

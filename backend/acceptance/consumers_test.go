@@ -95,7 +95,7 @@ func TestPollScript(t *testing.T) {
 	if err := os.WriteFile(token, []byte(e.vault.RootToken+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	launch(t, []string{"VAULT_ADDR=" + e.vault.Address, "VAULT_TOKEN_FILE=" + token}, filepath.Join(root, "bootstrap/poll.sh"),
+	launch(t, []string{"VAULT_ADDR=" + e.vault.Address, "VAULT_TOKEN_FILE=" + token}, filepath.Join(root, "bootstrap/apps/poll.sh"),
 		e.path+"/creds/default", file, "sh", "-c", "echo new >>"+stamp)
 	e.written(file, 1, false)
 	answer := e.write("rotate", nil)

@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// dashboard is what Grafana reads of bootstrap/monitoring/grafana-dashboard.json,
+// dashboard is what Grafana reads of bootstrap/operate/monitoring/grafana-dashboard.json,
 // as far as it matters here.
 type dashboard struct {
 	SchemaVersion int

@@ -78,14 +78,14 @@ func (e *engine) check(err error) {
 	}
 }
 
-// login sets up the KV engine and an AppRole as bootstrap/destinations/ says.
+// login sets up the KV engine and an AppRole as bootstrap/operate/destinations/ says.
 func (l *library) login() map[string]any {
 	l.Helper()
 	client, name := l.vault.Client, l.mount
 	l.check(client.Sys().MountWithContext(l.Context(), l.mount, &api.MountInput{Type: "kv", Options: map[string]string{"version": "2"}}))
 	root, err := testenv.Root()
 	l.check(err)
-	policy, err := os.ReadFile(filepath.Join(root, "bootstrap", "destinations", "vault-kv.hcl"))
+	policy, err := os.ReadFile(filepath.Join(root, "bootstrap", "operate", "destinations", "vault-kv.hcl"))
 	l.check(err)
 	l.check(client.Sys().PutPolicyWithContext(l.Context(), name, strings.ReplaceAll(string(policy), `"secret/`, `"`+l.mount+"/")))
 	l.check(client.Sys().EnableAuthWithOptionsWithContext(l.Context(), name, &api.EnableAuthOptions{Type: "approle"}))

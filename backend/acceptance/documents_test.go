@@ -25,9 +25,9 @@ var first = []string{
 // elsewhere are the blocks of the pages that are not for the machine of this test,
 // by their first line, and the test that runs what is in them.
 var elsewhere = map[string]string{
-	"make demo":                  "TestDocuments", // the demo checks itself, and this is part of make test
-	"make build VERSION=v0.2.0":  "TestUpgradeInRotation",
-	"bootstrap/agent/install.sh": "TestRootedKit",
+	"make demo":                       "TestDocuments", // the demo checks itself, and this is part of make test
+	"make build VERSION=v0.2.0":       "TestUpgradeInRotation",
+	"bootstrap/apps/agent/install.sh": "TestRootedKit",
 }
 
 // documents is the world in which the commands of the pages are run.

@@ -214,7 +214,7 @@ func (e *engine) tooEarly(app func(token string) (int, string)) {
 	})
 }
 
-// application starts bootstrap/examples/verify-token.mjs, and returns how to ask it.
+// application starts bootstrap/apps/node/verify-token.mjs, and returns how to ask it.
 func (e *engine) application(keys string) func(token string) (status int, said string) {
 	e.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -223,7 +223,7 @@ func (e *engine) application(keys string) func(token string) (status int, said s
 	}
 	port := listener.Addr().(*net.TCPAddr).Port
 	_ = listener.Close()
-	cmd := nodeScript(e.T, "bootstrap/examples/verify-token.mjs")
+	cmd := nodeScript(e.T, "bootstrap/apps/node/verify-token.mjs")
 	cmd.Env = append(os.Environ(), "PORT="+strconv.Itoa(port), "JWKS_URL="+e.client.Address()+"/v1/"+e.path+"/"+keys)
 	if err := cmd.Start(); err != nil {
 		e.Fatal(err)
@@ -262,8 +262,8 @@ func (e *engine) application(keys string) func(token string) (status int, said s
 // TestPageShowsTheApplication keeps docs/tokens.md and what the tests run the same.
 func TestPageShowsTheApplication(t *testing.T) {
 	t.Parallel()
-	_, shown, _ := strings.Cut(page(t, "bootstrap/examples/verify-token.mjs"), "import http")
+	_, shown, _ := strings.Cut(page(t, "bootstrap/apps/node/verify-token.mjs"), "import http")
 	if !strings.Contains(page(t, "docs/tokens.md"), "```js\nimport http"+shown+"```") {
-		t.Error("docs/tokens.md does not show bootstrap/examples/verify-token.mjs as it is")
+		t.Error("docs/tokens.md does not show bootstrap/apps/node/verify-token.mjs as it is")
 	}
 }

@@ -51,7 +51,7 @@ func kitDir(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return filepath.Join(root, "bootstrap", "monitoring")
+	return filepath.Join(root, "bootstrap", "operate", "monitoring")
 }
 
 // TestSickApplication rotates while Prometheus scrapes the engine and an

@@ -57,7 +57,7 @@ func (e *engine) startPgBouncer() (*testenv.Program, string) {
 	config := strings.NewReplacer("host=127.0.0.1 port=5432 dbname=orders", "host=127.0.0.1 port="+strconv.Itoa(e.postgres.Port)+" dbname=postgres",
 		"auth_user=pgbouncer", "auth_user="+e.bouncer(), "pgbouncer.get_auth", e.bouncer()+".get_auth",
 		"listen_addr = 127.0.0.1", "listen_addr = "+host, "6432", port, "/etc/pgbouncer", dir,
-		"server_idle_timeout = 60", "server_idle_timeout = 2").Replace(e.shipped("pgbouncer/pgbouncer.ini"))
+		"server_idle_timeout = 60", "server_idle_timeout = 2").Replace(e.shipped("install/pgbouncer/pgbouncer.ini"))
 	e.publish(filepath.Join(dir, "pgbouncer.ini"), config)
 	args := []string{filepath.Join(dir, "pgbouncer.ini")}
 	if os.Getuid() == 0 {
@@ -82,7 +82,7 @@ func (e *engine) bouncerSQL() {
 		e.Fatal(err)
 	}
 	cmd := exec.CommandContext(e.Context(), "psql", "-q", "-X", "-d", e.postgres.SuperuserDSN(), "-v", "owner="+e.user("owner"),
-		"-v", "bouncer="+e.bouncer(), "-f", filepath.Join(root, "bootstrap/pgbouncer/auth.sql"))
+		"-v", "bouncer="+e.bouncer(), "-f", filepath.Join(root, "bootstrap/install/pgbouncer/auth.sql"))
 	if out, err := cmd.CombinedOutput(); err != nil {
 		e.Fatalf("run auth.sql: %v: %s", err, out)
 	}

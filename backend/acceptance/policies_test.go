@@ -206,7 +206,7 @@ func (e *engine) policy(name string) string {
 	if err != nil {
 		e.Fatal(err)
 	}
-	text, err := os.ReadFile(filepath.Join(root, "bootstrap", "policies", name+".hcl"))
+	text, err := os.ReadFile(filepath.Join(root, "bootstrap", "install", "policies", name+".hcl"))
 	if err != nil {
 		e.Fatal(err)
 	}

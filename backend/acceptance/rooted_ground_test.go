@@ -118,7 +118,7 @@ func writers(t *testing.T) map[string]writer {
 		t.Fatal(err)
 	}
 	elsewhere := t.TempDir() // has directories of the same names
-	if err := os.MkdirAll(filepath.Join(elsewhere, "bootstrap", "agent"), 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Join(elsewhere, "bootstrap", "apps", "agent"), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	script := func(g *ground, env []string, name string, args ...string) ([]byte, error) {
@@ -136,15 +136,15 @@ func writers(t *testing.T) map[string]writer {
 	}
 	return map[string]writer{
 		"enroll.sh": {func(g *ground, dir string) ([]byte, error) {
-			return script(g, nil, "agent/enroll.sh", "-path", "rooted", "-name", "rooted", "-owner", "nobody", "-dir", dir, "default")
+			return script(g, nil, "apps/agent/enroll.sh", "-path", "rooted", "-name", "rooted", "-owner", "nobody", "-dir", dir, "default")
 		}, []string{"role_id", "secret_id"}},
 		"install.sh": {func(g *ground, dir string) ([]byte, error) {
 			ca := filepath.Join(g.TempDir(), "ca.pem")
 			g.must(os.WriteFile(ca, []byte(shared.postgres.CAPEM), 0o600))
-			return script(g, []string{"VAULT_CACERT=" + ca}, "agent/install.sh", "-dir", dir, "-units", dir)
+			return script(g, []string{"VAULT_CACERT=" + ca}, "apps/agent/install.sh", "-dir", dir, "-units", dir)
 		}, []string{"agent.hcl", "templates/env.ctmpl", "vault-agent.env", "vault-ca.pem", "smvm-agent.service"}},
 		"configure.sh": {func(g *ground, dir string) ([]byte, error) {
-			return script(g, nil, "configure.sh", "-copy-only", "-version", "v0.1.0", "-plugin-dir", dir, plugin)
+			return script(g, nil, "install/configure.sh", "-copy-only", "-version", "v0.1.0", "-plugin-dir", dir, plugin)
 		}, []string{"vault-plugin-secrets-smvm_v0.1.0"}},
 		"poll.sh": {func(g *ground, dir string) ([]byte, error) {
 			return polled(g, script, dir)
@@ -156,7 +156,7 @@ func writers(t *testing.T) map[string]writer {
 func polled(g *ground, script func(*ground, []string, string, ...string) ([]byte, error), dir string) ([]byte, error) {
 	token := filepath.Join(g.TempDir(), "token")
 	g.must(os.WriteFile(token, []byte(shared.vault.RootToken), 0o600))
-	return script(g, []string{"VAULT_TOKEN_FILE=" + token}, "poll.sh", "rooted/creds/default", filepath.Join(dir, "creds.json"),
+	return script(g, []string{"VAULT_TOKEN_FILE=" + token}, "apps/poll.sh", "rooted/creds/default", filepath.Join(dir, "creds.json"),
 		"sh", "-c", "kill $PPID")
 }
 

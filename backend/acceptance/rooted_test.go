@@ -183,7 +183,7 @@ func TestRootedInstallRefuses(t *testing.T) {
 		{"VAULT_ADDR=https://vault:8200", "VAULT_CACERT=" + link},
 		{"VAULT_ADDR=https://vault:8200", "VAULT_CACERT=/nowhere"},
 	} {
-		cmd := exec.CommandContext(t.Context(), filepath.Join(root, "bootstrap/agent/install.sh"), "-dir", g.dir, "-units", g.dir)
+		cmd := exec.CommandContext(t.Context(), filepath.Join(root, "bootstrap/apps/agent/install.sh"), "-dir", g.dir, "-units", g.dir)
 		cmd.Env = append([]string{"PATH=" + os.Getenv("PATH")}, env...)
 		if out, err := cmd.CombinedOutput(); err == nil {
 			t.Errorf("%q is taken: %s", env, out)

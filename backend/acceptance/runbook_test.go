@@ -61,7 +61,7 @@ func (r *runbook) sees(s step, shown string) {
 func newRunbook(t *testing.T) *runbook {
 	t.Helper()
 	e, shell := newOperated(t)
-	shell.run("bootstrap/configure.sh -version v0.1.0 " + shared.plugin)
+	shell.run("bootstrap/install/configure.sh -version v0.1.0 " + shared.plugin)
 	shell.run("set -euo pipefail\n" + commandsOf(t, "README.md", "Quick start") +
 		commandsOf(t, "docs/operations.md", "Set up an application", "Every day"))
 	e.write("config", map[string]any{"environment": "acceptance"})

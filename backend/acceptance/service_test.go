@@ -144,7 +144,7 @@ func (e *engine) approle() (roleIDFile, secretIDFile string) {
 	if err != nil {
 		e.Fatal(err)
 	}
-	cmd := exec.CommandContext(e.Context(), filepath.Join(root, "bootstrap/agent/enroll.sh"), "-path", e.path, "-name", e.path, "-dir", dir, "default")
+	cmd := exec.CommandContext(e.Context(), filepath.Join(root, "bootstrap/apps/agent/enroll.sh"), "-path", e.path, "-name", e.path, "-dir", dir, "default")
 	cmd.Env = append(os.Environ(), "PATH="+filepath.Dir(e.vault.Binary)+":"+os.Getenv("PATH"), "VAULT_ADDR="+e.vault.Address, "VAULT_TOKEN="+e.vault.RootToken)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		e.Fatalf("enroll: %v: %s", err, out)

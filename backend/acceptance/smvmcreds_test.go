@@ -10,7 +10,7 @@ import (
 
 	"github.com/golang-jwt/jwt/v5"
 
-	"github.com/smvm/vault-plugin-secrets-smvm/bootstrap/go/smvmcreds"
+	"github.com/smvm/vault-plugin-secrets-smvm/bootstrap/apps/go/smvmcreds"
 )
 
 // source opens what a Go service reads its credentials with, over a login of its

@@ -138,7 +138,7 @@ func externalSecrets(t *testing.T, a answer) map[string]string {
 		return regexp.MustCompile(expression).ReplaceAllString(text, replacement)
 	}}
 	rendered := map[string]string{}
-	spec := manifest(t, "kubernetes/external-secrets.yaml", "ExternalSecret")
+	spec := manifest(t, "apps/kubernetes/external-secrets.yaml", "ExternalSecret")
 	for name, text := range spec["target"].(map[string]any)["template"].(map[string]any)["data"].(map[string]any) {
 		var out strings.Builder
 		parsed := template.Must(template.New(name).Option("missingkey=error").Funcs(functions).Parse(text.(string)))
@@ -164,7 +164,7 @@ func reader(e *engine, name string) string {
 // Engines from before leave the program connection_string.
 func bySecretsOperator(t *testing.T, a answer) outcome {
 	t.Helper()
-	destination := manifest(t, "kubernetes/vault-secrets-operator.yaml", "VaultDynamicSecret")["destination"].(map[string]any)
+	destination := manifest(t, "apps/kubernetes/vault-secrets-operator.yaml", "VaultDynamicSecret")["destination"].(map[string]any)
 	if transformation := fmt.Sprint(destination["transformation"]); transformation != "map[excludeRaw:true]" {
 		t.Errorf("the Secret is not what creds answers: %s", transformation)
 	}
@@ -179,7 +179,7 @@ func bySecretsOperator(t *testing.T, a answer) outcome {
 // that it names, which is the Agent's.
 func bySpring(t *testing.T, a answer) outcome {
 	t.Helper()
-	url := regexp.MustCompile(`(?m)^ +url: (jdbc:.*)$`).FindStringSubmatch((&engine{T: t}).shipped("spring/application.yml"))[1]
+	url := regexp.MustCompile(`(?m)^ +url: (jdbc:.*)$`).FindStringSubmatch((&engine{T: t}).shipped("apps/spring/application.yml"))[1]
 	url = regexp.MustCompile(`\$\{(\w+):?([^}]*)\}`).ReplaceAllStringFunc(url, func(placeholder string) string {
 		name, other, _ := strings.Cut(strings.Trim(placeholder, "${}"), ":")
 		if value, ok := a[name]; ok {

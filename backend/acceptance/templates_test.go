@@ -73,11 +73,11 @@ type outcome struct{ mode, certificate string }
 
 // renderers are the ways of bootstrap/ into a program, by file.
 var renderers = map[string]func(t *testing.T, a answer) outcome{
-	"agent/templates/env.ctmpl":              byFiles,
-	"agent/agent-exec.hcl":                   byEnvironment,
-	"kubernetes/external-secrets.yaml":       byExternalSecrets,
-	"kubernetes/vault-secrets-operator.yaml": bySecretsOperator,
-	"spring/application.yml":                 bySpring,
+	"apps/agent/templates/env.ctmpl":              byFiles,
+	"apps/agent/agent-exec.hcl":                   byEnvironment,
+	"apps/kubernetes/external-secrets.yaml":       byExternalSecrets,
+	"apps/kubernetes/vault-secrets-operator.yaml": bySecretsOperator,
+	"apps/spring/application.yml":                 bySpring,
 }
 
 // TestTemplatesCarryTLS renders each, from what the engine answers and from what it
@@ -98,7 +98,7 @@ func TestTemplatesCarryTLS(t *testing.T) {
 		} {
 			t.Run(strings.NewReplacer("/", " ", ".", " ").Replace(file)+" "+name, func(t *testing.T) {
 				t.Parallel()
-				if file == "spring/application.yml" && name == "before, require" {
+				if file == "apps/spring/application.yml" && name == "before, require" {
 					test.want.mode = "verify-full" // it can't look into a text, and takes the strictest
 				}
 				got := render(t, test.a)

@@ -16,7 +16,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/testenv"
-	"github.com/smvm/vault-plugin-secrets-smvm/bootstrap/go/smvmcreds"
+	"github.com/smvm/vault-plugin-secrets-smvm/bootstrap/apps/go/smvmcreds"
 )
 
 // told is a reader that knows one answer of creds.

@@ -102,7 +102,7 @@ func (e *engine) configure(binary, version string) {
 	shell := &terminal{T: e.T, dir: root, env: append(os.Environ(),
 		"PATH="+filepath.Dir(e.vault.Binary)+":"+os.Getenv("PATH"),
 		"VAULT_ADDR="+e.vault.Address, "VAULT_TOKEN="+e.vault.RootToken)}
-	out := shell.run("bootstrap/configure.sh -path " + e.path + " -version " + version + " " + binary)
+	out := shell.run("bootstrap/install/configure.sh -path " + e.path + " -version " + version + " " + binary)
 	for _, words := range []string{"is set to " + version + ", it was", "reloaded", "runs " + testenv.PluginName + " " + version} {
 		if !strings.Contains(out, words) {
 			e.Errorf("configure.sh did not say %q:\n%s", words, out)

@@ -38,7 +38,7 @@ func (l *lab) openLibrary(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	policy, err := os.ReadFile(filepath.Join(root, "bootstrap", "destinations", "vault-kv.hcl"))
+	policy, err := os.ReadFile(filepath.Join(root, "bootstrap", "operate", "destinations", "vault-kv.hcl"))
 	if err != nil {
 		return err
 	}

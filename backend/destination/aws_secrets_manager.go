@@ -87,7 +87,7 @@ func (a *AWSSecretsManager) Preflight(ctx context.Context, rule outbound.Rule, c
 // Untried implements Target. Secrets Manager has no call that tries a right to write
 // and writes nothing, and IAM's simulation takes a right of its own.
 func (a *AWSSecretsManager) Untried() string {
-	return "the rights to write (secretsmanager:CreateSecret, TagResource, PutSecretValue and UpdateSecretVersionStage): AWS can't be asked without writing, so compare its policy with bootstrap/destinations/aws-secrets-manager.json"
+	return "the rights to write (secretsmanager:CreateSecret, TagResource, PutSecretValue and UpdateSecretVersionStage): AWS can't be asked without writing, so compare its policy with bootstrap/operate/destinations/aws-secrets-manager.json"
 }
 
 // Publish implements Target.

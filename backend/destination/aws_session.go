@@ -99,7 +99,7 @@ func explainAWS(err error, action string) error {
 	switch code := answered.ErrorCode(); code {
 	case "AccessDeniedException", "AccessDenied", "UnrecognizedClientException", "InvalidClientTokenId",
 		"SignatureDoesNotMatch", "InvalidSignatureException", "ExpiredTokenException", "ExpiredToken":
-		return refused("AWS denies %s (%s): permission denied; check the credentials, and give them bootstrap/destinations/aws-secrets-manager.json", action, code)
+		return refused("AWS denies %s (%s): permission denied; check the credentials, and give them bootstrap/operate/destinations/aws-secrets-manager.json", action, code)
 	case "ResourceExistsException":
 		return errContended
 	case "LimitExceededException":

@@ -185,7 +185,7 @@ var conformance = map[string]func(*suite){
 	},
 	"denied": func(s *suite) {
 		s.front.set(answering(s.denied()))
-		s.fails(copyAt(1), true, "permission denied", "bootstrap/destinations/")
+		s.fails(copyAt(1), true, "permission denied", "bootstrap/operate/destinations/")
 		s.front.set(nil)
 		s.must(copyAt(1))
 	},

@@ -15,7 +15,7 @@ func explain(status int, err error, who string) error {
 	case status >= 200 && status <= 299:
 		return nil
 	case status == http.StatusUnauthorized, status == http.StatusForbidden:
-		return refused("%s answered with status %d: permission denied; give the credentials of this destination the rights that bootstrap/destinations/ lists", who, status)
+		return refused("%s answered with status %d: permission denied; give the credentials of this destination the rights that bootstrap/operate/destinations/ lists", who, status)
 	case status == http.StatusConflict:
 		return refused("%s answered with status 409: it has a newer version, or the name is taken there", who)
 	case status == http.StatusRequestEntityTooLarge, status == http.StatusInsufficientStorage:

@@ -50,7 +50,7 @@ func (v *VaultKV) Validate() error {
 	case strings.ContainsAny(v.Namespace+v.Token, "\r\n"):
 		return rotation.Invalid("namespace, token", "has a line break")
 	case v.Token == "" && (v.RoleID == "" || v.SecretID == ""):
-		return rotation.Invalid("role_id, secret_id", "are missing: give both, of an AppRole with the policy in bootstrap/destinations/, or a token")
+		return rotation.Invalid("role_id, secret_id", "are missing: give both, of an AppRole with the policy in bootstrap/operate/destinations/, or a token")
 	case v.Token != "" && (v.RoleID != "" || v.SecretID != ""):
 		return rotation.Invalid("token", "is given beside role_id or secret_id; give one way to log in, and the other as empty")
 	}

@@ -54,7 +54,7 @@ func newKV(t *testing.T) held {
 	t.Helper()
 	k := &kv{mount: fmt.Sprintf("kv-%d", mounts.Add(1))}
 	k.check(t, shared.Client.Sys().MountWithContext(t.Context(), k.mount, &api.MountInput{Type: "kv", Options: map[string]string{"version": "2"}}))
-	policy, err := os.ReadFile("../../bootstrap/destinations/vault-kv.hcl")
+	policy, err := os.ReadFile("../../bootstrap/operate/destinations/vault-kv.hcl")
 	k.check(t, err)
 	text := strings.NewReplacer(`"secret/`, `"`+k.mount+"/", "/smvm/", "/orders/").Replace(string(policy))
 	k.check(t, shared.Client.Sys().PutPolicyWithContext(t.Context(), k.mount, text))

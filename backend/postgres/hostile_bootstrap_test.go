@@ -28,8 +28,8 @@ func TestBootstrapInHostileDatabase(t *testing.T) {
 		t.Fatal("nothing was used without protection")
 	}
 	for script, args := range map[string][]string{
-		"sql/postgresql.sql": {"-v", "admin=" + b.Admin.Username, "-v", "owner=" + owner, "-v", "user_a=" + pgtest.Unique("a"), "-v", "user_b=" + pgtest.Unique("b")},
-		"pgbouncer/auth.sql": {"-v", "owner=" + owner, "-v", "bouncer=" + bouncer},
+		"install/sql/postgresql.sql": {"-v", "admin=" + b.Admin.Username, "-v", "owner=" + owner, "-v", "user_a=" + pgtest.Unique("a"), "-v", "user_b=" + pgtest.Unique("b")},
+		"install/pgbouncer/auth.sql": {"-v", "owner=" + owner, "-v", "bouncer=" + bouncer},
 	} {
 		if out, err := run(script, args...); err != nil {
 			t.Errorf("%s: %v: %s", script, err, out)
@@ -40,7 +40,7 @@ func TestBootstrapInHostileDatabase(t *testing.T) {
 	}
 	taken := pgtest.Unique("taken")
 	h.SQL("CREATE ROLE " + taken + " LOGIN; CREATE SCHEMA " + taken + " AUTHORIZATION " + owner)
-	if out, err := run("pgbouncer/auth.sql", "-v", "owner="+owner, "-v", "bouncer="+taken); err == nil || !strings.Contains(out, "belongs to no superuser") {
+	if out, err := run("install/pgbouncer/auth.sql", "-v", "owner="+owner, "-v", "bouncer="+taken); err == nil || !strings.Contains(out, "belongs to no superuser") {
 		t.Errorf("a schema that the owner can put functions in was used: %v: %s", err, out)
 	}
 }

@@ -14,7 +14,7 @@ import (
 
 	"gopkg.in/yaml.v3"
 
-	"github.com/smvm/vault-plugin-secrets-smvm/bootstrap/go/smvmcreds"
+	"github.com/smvm/vault-plugin-secrets-smvm/bootstrap/apps/go/smvmcreds"
 )
 
 // The names of this service's secrets in its role.

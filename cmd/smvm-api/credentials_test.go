@@ -19,7 +19,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 	"gopkg.in/yaml.v3"
 
-	"github.com/smvm/vault-plugin-secrets-smvm/bootstrap/go/smvmcreds"
+	"github.com/smvm/vault-plugin-secrets-smvm/bootstrap/apps/go/smvmcreds"
 )
 
 // TestFiles reads what the Agent's templates write: without quotes, and with the

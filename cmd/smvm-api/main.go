@@ -1,7 +1,7 @@
 // Command smvm-api is the service of the rotation procedure, small but honest:
 // it works in PostgreSQL, accepts JWTs and API keys, and runs on through every
 // rotation of its credentials. It is there to be copied from. What is worth
-// copying is in package bootstrap/go/smvmcreds; this is how it is used.
+// copying is in package bootstrap/apps/go/smvmcreds; this is how it is used.
 //
 // It gets its credentials in one of three ways (-from):
 //
@@ -26,7 +26,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/smvm/vault-plugin-secrets-smvm/bootstrap/go/smvmcreds"
+	"github.com/smvm/vault-plugin-secrets-smvm/bootstrap/apps/go/smvmcreds"
 )
 
 // settings are the command line.

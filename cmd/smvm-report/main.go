@@ -2,7 +2,7 @@
 // needs nothing else: a timeline of every role, how old every secret is against
 // its policy, how long things took, and the records of what was done. It talks to
 // Vault as any client does, by VAULT_ADDR and VAULT_TOKEN, and a token with the
-// policy bootstrap/policies/auditor.hcl is enough. No value is in it, because it
+// policy bootstrap/install/policies/auditor.hcl is enough. No value is in it, because it
 // reads none.
 //
 // With -verify it checks a history that was exported as JSON Lines, without Vault.

@@ -122,7 +122,7 @@ func (w *world) startAgent(ctx context.Context, f *fleet, replace *strings.Repla
 		_, port, _ := net.SplitHostPort(i.address)
 		command += `, "` + port + `"`
 	}
-	if err := copyTree(filepath.Join(w.root, "bootstrap", "agent"), f.dir, func(text string) string {
+	if err := copyTree(filepath.Join(w.root, "bootstrap", "apps", "agent"), f.dir, func(text string) string {
 		text = strings.NewReplacer(`"touch", "/run/smvm-api/changed"`, command, `"10s"`, `"120s"`, "/etc/smvm-api", f.dir, "/var/lib/smvm-api", f.dir).Replace(text)
 		return replace.Replace(text)
 	}); err != nil {

@@ -81,7 +81,7 @@ func newPatientOf(t *testing.T, pg *testenv.Postgres, db, a, other, owner string
 		b.SQL("REVOKE CONNECT ON DATABASE %s FROM PUBLIC", postgres.QuoteName(db))
 	}
 	b.Connection.Settings.Database = db
-	script, err := os.ReadFile(filepath.Join("..", "..", "..", "bootstrap", "sql", "postgresql.sql"))
+	script, err := os.ReadFile(filepath.Join("..", "..", "..", "bootstrap", "install", "sql", "postgresql.sql"))
 	expect.OK(t, err)
 	p.psql(string(script), "-v", "admin="+b.Admin.Username, "-v", "owner="+owner, "-v", "user_a="+a, "-v", "user_b="+other)
 	c := Config{Usernames: []string{a, other}}

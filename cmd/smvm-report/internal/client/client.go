@@ -123,7 +123,7 @@ func (v *vault) list(ctx context.Context, path string) ([]string, error) {
 func refused(what, path string, err error) error {
 	var refusal *api.ResponseError
 	if errors.As(err, &refusal) && refusal.StatusCode == http.StatusForbidden {
-		return fmt.Errorf("%s %s: not permitted: the token in VAULT_TOKEN needs the policy bootstrap/policies/auditor.hcl, and -mount the path of the engine", what, path)
+		return fmt.Errorf("%s %s: not permitted: the token in VAULT_TOKEN needs the policy bootstrap/install/policies/auditor.hcl, and -mount the path of the engine", what, path)
 	}
 	return fmt.Errorf("%s %s: %w", what, path, err)
 }

@@ -4,14 +4,14 @@
 # and check what runs in the end. Run a second time it changes nothing.
 set -euo pipefail
 # shellcheck source=bootstrap/rooted.sh
-. "$(dirname -- "${BASH_SOURCE[0]}")/rooted.sh"
+. "$(dirname -- "${BASH_SOURCE[0]}")/../rooted.sh"
 
 usage() {
 	cat <<'USAGE'
 usage: configure.sh [options] BINARY
 
 Run it on the Vault server, with VAULT_ADDR set and a token that has the policy
-bootstrap/policies/installer.hcl. BINARY is copied as NAME_VERSION, so that an
+bootstrap/install/policies/installer.hcl. BINARY is copied as NAME_VERSION, so that an
 upgrade never overwrites a file that runs.
 
   -version VERSION   version that the plugin reports, such as v0.1.0; may be left
@@ -89,8 +89,8 @@ ask() {
 # ask_field FIELD PATH is ask for one field of what Vault has at a path.
 ask_field() { ask vault read -field="$1" "$2"; }
 
-readonly needs='The token needs the policy bootstrap/policies/installer.hcl:
-    vault policy write smvm-installer bootstrap/policies/installer.hcl'
+readonly needs='The token needs the policy bootstrap/install/policies/installer.hcl:
+    vault policy write smvm-installer bootstrap/install/policies/installer.hcl'
 
 # attempt WHAT COMMAND… runs a command that changes Vault, or dies saying why
 # it did not.
@@ -111,7 +111,7 @@ attempt() {
 }
 
 check_binary() {
-	[ -n "$binary" ] || die "which binary? For example: bootstrap/configure.sh -version v0.1.0 bin/$name" \
+	[ -n "$binary" ] || die "which binary? For example: bootstrap/install/configure.sh -version v0.1.0 bin/$name" \
 		"(make build makes one; -help lists the options)"
 	[ -f "$binary" ] || die "$binary is not a file; build it with: make build"
 	[ -x "$binary" ] || die "$binary is not executable; run: chmod +x $binary"

@@ -5,7 +5,7 @@
 # the old one valid, so that nothing that runs is interrupted.
 set -euo pipefail
 here=$(pwd -P)
-CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
+CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../.."
 # shellcheck source=bootstrap/rooted.sh
 . ./rooted.sh
 
@@ -57,12 +57,12 @@ name=${name:-smvm-application-$role}
 # Before anything is made in Vault, and again below.
 rooted "$dir"
 
-# policy prints policies/application.hcl for this role and mount. Only the role
+# policy prints install/policies/application.hcl for this role and mount. Only the role
 # default has the bare path.
 policy() {
 	local bare='/^path "smvm\/creds" {/,/^}/d'
 	[ "$role" != default ] || bare=''
-	sed -e '/^#/d' -e "$bare" -e "s/default/$role/" -e "s|\"smvm/|\"${path%/}/|" policies/application.hcl
+	sed -e '/^#/d' -e "$bare" -e "s/default/$role/" -e "s|\"smvm/|\"${path%/}/|" install/policies/application.hcl
 }
 
 policy | vault policy write "$name" - >/dev/null

@@ -9,7 +9,7 @@
 -- Run it with psql, as a superuser, in the application's database:
 --
 --   psql -q -d orders -v admin=smvm_admin -v owner=orders_owner \
---        -v user_a=orders_a -v user_b=orders_b -f bootstrap/sql/postgresql.sql
+--        -v user_a=orders_a -v user_b=orders_b -f bootstrap/install/sql/postgresql.sql
 --
 -- Every name above has the default shown here, schema is public by default.
 -- Running it again changes nothing. On a hosted PostgreSQL, where nobody is a

@@ -4,7 +4,7 @@
 set -euo pipefail
 CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")"
 # shellcheck source=bootstrap/rooted.sh
-. ../rooted.sh
+. ../../rooted.sh
 
 usage() {
 	cat <<'USAGE'

@@ -94,7 +94,7 @@ func TestCheck(t *testing.T) {
 // loadSchemas returns the schemas by API version and kind.
 func loadSchemas(t *testing.T) map[string]*schema {
 	t.Helper()
-	out, err := exec.CommandContext(t.Context(), "../../scripts/get-crds.sh").Output()
+	out, err := exec.CommandContext(t.Context(), "../../../scripts/get-crds.sh").Output()
 	if err != nil {
 		var exit *exec.ExitError
 		errors.As(err, &exit)

@@ -1,7 +1,7 @@
 // The Vault server that this project's tests and demo run against, built from
 // its Go modules when no vault is on PATH. A module of its own, so that the
 // server's dependencies never touch the plugin's. See scripts/get-vault.sh.
-module github.com/smvm/vault-plugin-secrets-smvm/bootstrap/vault
+module github.com/smvm/vault-plugin-secrets-smvm/scripts/tools/vault
 
 go 1.25.3
 

@@ -3,7 +3,7 @@
 --
 -- Run it with psql, as a superuser, in each database behind PgBouncer:
 --
---   psql -q -d orders -v owner=orders_owner -v bouncer=pgbouncer -f bootstrap/pgbouncer/auth.sql
+--   psql -q -d orders -v owner=orders_owner -v bouncer=pgbouncer -f bootstrap/install/pgbouncer/auth.sql
 --
 -- psql asks for the password of a new user pgbouncer; it goes into userlist.txt.
 -- That user learns the SCRAM verifiers of the owner's members, with which nobody

@@ -10,7 +10,7 @@
 # writes only where nobody else can.
 set -euo pipefail
 # shellcheck source=bootstrap/rooted.sh
-. "$(dirname -- "${BASH_SOURCE[0]}")/rooted.sh"
+. "$(dirname -- "${BASH_SOURCE[0]}")/../rooted.sh"
 
 [ $# -ge 2 ] || {
 	echo 'usage: poll.sh PATH FILE [COMMAND…]; VAULT_ADDR and VAULT_TOKEN_FILE are to be set' >&2

@@ -1,4 +1,4 @@
-# What bootstrap/configure.sh needs to install or upgrade the engine at smvm/.
+# What bootstrap/install/configure.sh needs to install or upgrade the engine at smvm/.
 # Whoever can register plugins can run programs on the Vault server: give this
 # to nobody permanently.
 
