@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"runtime"
+	"runtime/metrics"
 	"strings"
 	"testing"
 	"time"
@@ -36,8 +37,9 @@ func TestEndlessAnswers(t *testing.T) {
 	columns := &pgproto3.RowDescription{Fields: []pgproto3.FieldDescription{
 		{Name: []byte("usename"), DataTypeOID: 25}, {Name: []byte("count"), DataTypeOID: 20}, {Name: []byte("max"), DataTypeOID: 1184},
 	}}
-	for question, ask := range map[string]func(p *Client, ctx context.Context) error{
-		"begin": func(p *Client, ctx context.Context) error {
+	for question, ask := range map[string]func(t *testing.T, p *Client, ctx context.Context) error{
+		"begin": func(t *testing.T, p *Client, ctx context.Context) error {
+			t.Helper()
 			at, err := p.Server("main")
 			expect.OK(t, err)
 			conn, err := at.Login(ctx, Login{"somebody", impostorPassword})
@@ -45,7 +47,7 @@ func TestEndlessAnswers(t *testing.T) {
 			defer HangUp(ctx, conn)
 			return beginOn(ctx, conn, readWrite)
 		},
-		"sessions": func(p *Client, ctx context.Context) error {
+		"sessions": func(_ *testing.T, p *Client, ctx context.Context) error {
 			_, err := p.Sessions(ctx, "main", []string{"somebody"})
 			return err
 		},
@@ -72,7 +74,7 @@ func TestEndlessAnswers(t *testing.T) {
 				ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 				defer cancel()
 				most := watchHeap(ctx)
-				if err := ask(p, ctx); err == nil || LoginRefused(err) || errors.Is(err, rotation.ErrRefused) {
+				if err := ask(t, p, ctx); err == nil || LoginRefused(err) || errors.Is(err, rotation.ErrRefused) {
 					t.Errorf("got %v", err)
 				}
 				if cost := <-most; cost > 32<<20 {
@@ -85,22 +87,26 @@ func TestEndlessAnswers(t *testing.T) {
 
 // watchHeap tells how many bytes more than now were in use until ctx ends.
 func watchHeap(ctx context.Context) <-chan uint64 {
-	var m runtime.MemStats
-	runtime.GC()
-	runtime.ReadMemStats(&m)
-	before, most, told := m.HeapAlloc, uint64(0), make(chan uint64, 1)
+	before, most, told := inUse(), uint64(0), make(chan uint64, 1)
 	go func() {
 		for ctx.Err() == nil {
-			runtime.GC()
-			runtime.ReadMemStats(&m)
-			if m.HeapAlloc > before {
-				most = max(most, m.HeapAlloc-before)
+			if now := inUse(); now > before {
+				most = max(most, now-before)
 			}
 			time.Sleep(20 * time.Millisecond)
 		}
 		told <- most
 	}()
 	return told
+}
+
+// inUse is what a collection finds to be in use. What was allocated after it, and may be
+// garbage by now, does not count.
+func inUse() uint64 {
+	runtime.GC()
+	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
+	metrics.Read(live)
+	return live[0].Value.Uint64()
 }
 
 // TestHostileErrors has a server put into an error what no PostgreSQL puts there: what
