@@ -150,10 +150,8 @@ func (tokenFile) PreviousFields(previous rotation.Material) map[string]string {
 	return map[string]string{"previous_token": previous["token"]}
 }
 
-func (tokenFile) CutsOver(rotation.Secret) bool                { return false }
-func (tokenFile) OffersPrevious(rotation.Secret) bool          { return true }
-func (tokenFile) Publishes(rotation.Secret) bool               { return false }
-func (tokenFile) Fits(rotation.Secret, rotation.Material) bool { return false }
+func (tokenFile) CutsOver(rotation.Secret) bool       { return false }
+func (tokenFile) OffersPrevious(rotation.Secret) bool { return true }
 
 // TestOwnType goes with a type that is registered by one line, and known nowhere else,
 // through all that can be done with a secret.

@@ -12,6 +12,7 @@ import (
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/connections"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/doctor"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
 )
 
 func (b *backend) pathRotate() *framework.Path {
@@ -105,7 +106,7 @@ func (b *backend) tryOut(ctx context.Context, s rotation.Secret) (rotation.Mater
 	if err != nil {
 		return nil, nil, err
 	}
-	findings, err := t.Preflight(ctx, s, material)
+	findings, err := secret.Try(ctx, t, s, material)
 	return material, findings, err
 }
 

@@ -168,7 +168,7 @@ func (b *backend) creation(ctx context.Context, req *logical.Request, d *framewo
 	if err != nil {
 		return nil, preflightError(err)
 	}
-	findings, err := t.Preflight(ctx, *added, material)
+	findings, err := secret.Try(ctx, t, *added, material)
 	if err != nil {
 		return nil, preflightError(err)
 	}

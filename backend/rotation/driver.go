@@ -42,16 +42,6 @@ type Driver interface {
 	// CutsOver reports whether Set ends the life of s.Current at once. Such
 	// secrets are set last, to keep that window short.
 	CutsOver(s Secret) bool
-	// Publishes reports whether others are shown how to verify the values of s. The
-	// value that will follow the current one is then made, and shown to them, one
-	// rotation ahead.
-	Publishes(s Secret) bool
-	// Fits reports whether v, made ahead, is still what Create would make for s.
-	Fits(s Secret, v Material) bool
-	// Preflight tries everything Set and Test would need, using v as the value,
-	// and changes nothing. The findings are warnings for the operator; an error
-	// says what would make the rotation fail and how to fix it.
-	Preflight(ctx context.Context, s Secret, v Material) (findings []string, err error)
 }
 
 // Completer is a Driver that keeps with a value what it makes of it for its target, so
@@ -62,6 +52,29 @@ type Completer interface {
 	// Complete returns v with what it lacks: v itself if that is nothing. What v has
 	// stays as it is.
 	Complete(s Secret, v Material) (Material, error)
+}
+
+// Prepublisher is a Driver of values that others verify, and are shown ahead of time.
+type Prepublisher interface {
+	Driver
+	// Publishes reports whether others are shown how to verify the values of s. The
+	// value that will follow the current one is then made, and shown to them, one
+	// rotation ahead.
+	Publishes(s Secret) bool
+	// Fits reports whether v, made ahead, is still what Create would make for s.
+	Fits(s Secret, v Material) bool
+}
+
+// publishes reports whether the values of s are published ahead.
+func publishes(d Driver, s Secret) bool {
+	p, ok := d.(Prepublisher)
+	return ok && p.Publishes(s)
+}
+
+// fits reports whether v, published ahead, is still what the next value of s can be.
+func fits(d Driver, s Secret, v Material) bool {
+	p, ok := d.(Prepublisher)
+	return ok && p.Fits(s, v)
 }
 
 // Local is a Driver of values that may be at no target, which setting them changes.

@@ -55,13 +55,7 @@ func (d *alternating) Retire(ctx context.Context, s Secret, v Material, fence Fe
 	})
 }
 
-func (d *alternating) Publishes(Secret) bool { return false }
-
-func (d *alternating) Fits(Secret, Material) bool { return false }
-
 func (d *alternating) CutsOver(Secret) bool { return false }
-
-func (d *alternating) Preflight(context.Context, Secret, Material) ([]string, error) { return nil, nil }
 
 // single models one database user, whose password changes under its readers.
 type single struct{ w *world }
@@ -96,13 +90,7 @@ func (d *single) Retire(_ context.Context, s Secret, v Material, _ Fence) error 
 	return d.w.call(s.Name+".retire", func() error { return d.w.refuses(v) })
 }
 
-func (d *single) Publishes(Secret) bool { return false }
-
-func (d *single) Fits(Secret, Material) bool { return false }
-
 func (d *single) CutsOver(Secret) bool { return true }
-
-func (d *single) Preflight(context.Context, Secret, Material) ([]string, error) { return nil, nil }
 
 // Place implements Placer.
 func (d *single) Place(_ Secret, v Material) (Material, error) { return d.w.placed(v), nil }
@@ -154,8 +142,6 @@ func (d *key) Publishes(Secret) bool { return true }
 func (d *key) Fits(s Secret, v Material) bool { return v["format"] == string(s.Config) }
 
 func (d *key) CutsOver(Secret) bool { return false }
-
-func (d *key) Preflight(context.Context, Secret, Material) ([]string, error) { return nil, nil }
 
 // login uses a value for real. The caller holds the lock of the world.
 func (w *world) login(v Material) error {

@@ -16,7 +16,7 @@ import (
 // there is none.
 func (run *Run) published(secret Secret) *Value {
 	next := secret.Next
-	if run.op.Kind != KindRotate || next == nil || !run.driver(secret).Fits(secret, next.Material) {
+	if run.op.Kind != KindRotate || next == nil || !fits(run.driver(secret), secret, next.Material) {
 		return nil
 	}
 	return &Value{Material: next.Material, Created: next.Created, Published: next.Published}
@@ -25,7 +25,7 @@ func (run *Run) published(secret Secret) *Value {
 // unseen is since when a value made only now is published: there was a time when
 // others were shown the secret without it, unless this is its first value.
 func (run *Run) unseen(secret Secret) time.Time {
-	if secret.Current == nil || !run.driver(secret).Publishes(secret) {
+	if secret.Current == nil || !publishes(run.driver(secret), secret) {
 		return time.Time{}
 	}
 	return run.now()
@@ -34,7 +34,7 @@ func (run *Run) unseen(secret Secret) time.Time {
 // createNext makes the value that is to be published when this run commits. A
 // rollback changes nothing about what comes next.
 func (run *Run) createNext(ctx context.Context, secret Secret) error {
-	if run.op.Kind == KindRollback || !run.driver(secret).Publishes(secret) {
+	if run.op.Kind == KindRollback || !publishes(run.driver(secret), secret) {
 		return nil
 	}
 	material, err := run.driver(secret).Create(ctx, secret)
@@ -68,13 +68,13 @@ func (run *Run) publish(secret *Secret, now time.Time) {
 	}
 	made, driver := run.next[secret.Name], run.driver(*secret)
 	switch {
-	case made != nil && driver.Fits(*secret, made.Material):
+	case made != nil && fits(driver, *secret, made.Material):
 		next := *made
 		if secret.Current != nil {
 			next.Published = now
 		}
 		secret.Next = &next
-	case secret.Next != nil && (!driver.Fits(*secret, secret.Next.Material) || secret.Next.Material.Equal(secret.Pending.Material)):
+	case secret.Next != nil && (!fits(driver, *secret, secret.Next.Material) || secret.Next.Material.Equal(secret.Pending.Material)):
 		secret.Next = nil
 	}
 }
@@ -137,7 +137,7 @@ func (r *Role) nextAfter(ctx context.Context, name string, write func(draft *Sta
 	}
 	secret := draft.Secrets[name]
 	driver := r.engine.Drivers[secret.Type]
-	if !driver.Publishes(*secret) || secret.Next != nil && driver.Fits(*secret, secret.Next.Material) {
+	if !publishes(driver, *secret) || secret.Next != nil && fits(driver, *secret, secret.Next.Material) {
 		return nil, nil
 	}
 	next, err := driver.Create(ctx, *secret)
@@ -150,10 +150,10 @@ func (r *Role) nextAfter(ctx context.Context, name string, write func(draft *Sta
 // republish replaces the value that is published in advance where it does not fit.
 func (r *Role) republish(secret *Secret, next Material) {
 	driver := r.engine.Drivers[secret.Type]
-	if secret.Next != nil && !driver.Fits(*secret, secret.Next.Material) {
+	if secret.Next != nil && !fits(driver, *secret, secret.Next.Material) {
 		secret.Next = nil
 	}
-	if secret.Next == nil && next != nil && driver.Fits(*secret, next) {
+	if secret.Next == nil && next != nil && fits(driver, *secret, next) {
 		now := r.engine.Now().UTC().Truncate(time.Second)
 		secret.Next = &Value{Material: next, Created: now, Published: now}
 	}

@@ -10,17 +10,7 @@ import (
 // NoTarget is the part of a Type that is the same for all values that live only in
 // the engine: there is no target, so that applying a value is to store it, and
 // destroying the stored value is what makes it unusable.
-type NoTarget struct{ Unpublished }
-
-// Unpublished is the part of a Type whose values are shown to nobody but the
-// applications that use them, and so to nobody ahead of time.
-type Unpublished struct{}
-
-// Publishes is false.
-func (Unpublished) Publishes(rotation.Secret) bool { return false }
-
-// Fits is false: nothing is made ahead.
-func (Unpublished) Fits(rotation.Secret, rotation.Material) bool { return false }
+type NoTarget struct{}
 
 // Local implements rotation.Local.
 func (NoTarget) Local() bool { return true }

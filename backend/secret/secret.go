@@ -71,6 +71,24 @@ type Values interface {
 	Verify(ctx context.Context, s rotation.Secret) (proofs []string, err error)
 }
 
+// Preflighter is what has more to try than a value itself.
+type Preflighter interface {
+	Values
+	// Preflight tries everything Set and Test would need, using v as the value,
+	// and changes nothing. The findings are warnings for the operator; an error
+	// says what would make the rotation fail and how to fix it.
+	Preflight(ctx context.Context, s rotation.Secret, v rotation.Material) (findings []string, err error)
+}
+
+// Try tries all that is needed to make v the value of s, without changing anything. The
+// findings are warnings for the operator.
+func Try(ctx context.Context, t Values, s rotation.Secret, v rotation.Material) (findings []string, err error) {
+	if p, ok := t.(Preflighter); ok {
+		return p.Preflight(ctx, s, v)
+	}
+	return nil, t.Test(ctx, s, v)
+}
+
 // Inspector is a Type whose values are at a target that can be looked at.
 type Inspector interface {
 	Type

@@ -46,11 +46,17 @@ func (u *Usage) summarize(r *rotation.Role, s *rotation.Secret, to *summary) {
 		to.used = append(to.used, fmt.Sprintf("%s (uses since %s: %d, the last at %s)", s.Name, clock(previous.Since), previous.Count, clock(previous.Last)))
 	case current.Last.IsZero():
 		to.unknown = append(to.unknown, s.Name+" (nobody has had any of its values verified here)")
-	case u.ports.Types[s.Type].Publishes(*s):
+	case publishes(u.ports.Types[s.Type], *s):
 		to.unknown = append(to.unknown, s.Name+" (those who read its public keys are not seen here)")
 	default:
 		to.addUnused(s.Name, previous.Since)
 	}
+}
+
+// publishes reports whether others verify the values of s by themselves.
+func publishes(t secret.Type, s rotation.Secret) bool {
+	p, ok := t.(rotation.Prepublisher)
+	return ok && p.Publishes(s)
 }
 
 func (d *summary) addSessions(name string, g Sessions) {

@@ -254,7 +254,7 @@ func (s *Subject) conformFence() {
 func (s *Subject) conformPreflight() {
 	one := s.First()
 	two := s.Make()
-	findings, err := s.Preflight(s.T.Context(), s.Secret, two)
+	findings, err := secret.Try(s.T.Context(), s.Values, s.Secret, two)
 	expect.OK(s.T, err)
 	if len(findings) > 0 {
 		s.T.Errorf("findings where all is well: %q", findings)
@@ -309,7 +309,7 @@ func (s *Subject) conformCancelled() {
 		"probe":     func() error { return s.Probe(ctx, s.Secret, one) },
 		"undo":      func() error { return s.Undo(ctx, s.Secret, Unfenced) },
 		"retire":    func() error { return s.Retire(ctx, s.Secret, two, Unfenced) },
-		"preflight": func() error { _, err := s.Preflight(ctx, s.Secret, two); return err },
+		"preflight": func() error { _, err := secret.Try(ctx, s.Values, s.Secret, two); return err },
 		"verify":    func() error { _, err := s.Verify(ctx, s.Secret); return err },
 	}
 	for name, call := range calls {

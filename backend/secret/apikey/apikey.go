@@ -118,11 +118,6 @@ func (driver) Test(ctx context.Context, _ rotation.Secret, v rotation.Material) 
 	return ctx.Err()
 }
 
-// Preflight is Test: there is no target.
-func (t driver) Preflight(ctx context.Context, s rotation.Secret, v rotation.Material) ([]string, error) {
-	return nil, t.Test(ctx, s, v)
-}
-
 // Fields implements secret.Type.
 func (driver) Fields(_ rotation.Secret, v rotation.Material) (map[string]string, error) {
 	if v["sha256"] != "" {

@@ -23,7 +23,6 @@ var (
 // login is needed; every login is a connection of its own, so that the pool can
 // be broken and this still works.
 type admin struct {
-	secret.Unpublished
 	postgres *postgres.Client
 }
 

@@ -7,6 +7,7 @@ import (
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/conformance"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/expect"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/postgres"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
 )
 
 // TestAdminNeedsNothing changes the password of an administrator who has no
@@ -32,7 +33,7 @@ func TestAdminWithoutATurningBack(t *testing.T) {
 		}
 		expect.SecretFree(t, err.Error(), v, s.Secret.Current.Material)
 	}
-	_, err := s.Preflight(t.Context(), s.Secret, v)
+	_, err := secret.Try(t.Context(), s.Values, s.Secret, v)
 	if !postgres.LoginRefused(err) {
 		t.Errorf("preflight: %v, want that the login is refused", err)
 	}
@@ -41,7 +42,7 @@ func TestAdminWithoutATurningBack(t *testing.T) {
 func TestAdminFindings(t *testing.T) {
 	s := connectionSubject(t)
 	s.SQL("ALTER ROLE %s VALID UNTIL 'tomorrow'", s.Admin.Username)
-	findings, err := s.Preflight(t.Context(), s.Secret, s.Make())
+	findings, err := secret.Try(t.Context(), s.Values, s.Secret, s.Make())
 	expect.OK(t, err)
 	if len(findings) != 1 || !strings.Contains(findings[0], "VALID UNTIL 'infinity'") {
 		t.Errorf("found %q", findings)

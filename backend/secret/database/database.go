@@ -31,7 +31,6 @@ func New(postgres *postgres.Client, passwords secret.Passwords) secret.Type {
 // "verifier": passwords reach PostgreSQL as SCRAM verifiers made here, so that the
 // clear text is in none of its logs, statistics and backups.
 type driver struct {
-	secret.Unpublished
 	postgres  *postgres.Client
 	passwords secret.Passwords
 }

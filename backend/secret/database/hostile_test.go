@@ -14,6 +14,7 @@ import (
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/testenv"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/postgres"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
 )
 
 // ambush is a bench whose database lies in wait for the administrator.
@@ -164,7 +165,7 @@ func (a *ambush) root() {
 	s.Current = a.Value(first)
 	next, err := root.Create(a.T.Context(), s)
 	expect.OK(a.T, err)
-	_, err = root.Preflight(a.T.Context(), s, next)
+	_, err = secret.Try(a.T.Context(), root, s, next)
 	a.unharmed("connection: dry run", err)
 	s.Pending = a.Value(next)
 	a.unharmed("connection: rotate", root.Set(a.T.Context(), s, next, conformance.Unfenced))

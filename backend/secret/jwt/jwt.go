@@ -104,11 +104,6 @@ func (driver) Test(ctx context.Context, s rotation.Secret, v rotation.Material) 
 	return ctx.Err()
 }
 
-// Preflight is Test: there is no target.
-func (t driver) Preflight(ctx context.Context, s rotation.Secret, v rotation.Material) ([]string, error) {
-	return nil, t.Test(ctx, s, v)
-}
-
 // Fields implements secret.Type. A private key is there only if the configuration says
 // that it may leave the engine.
 func (driver) Fields(s rotation.Secret, v rotation.Material) (map[string]string, error) {
