@@ -156,4 +156,8 @@ func TestApplicationsWay(t *testing.T) {
 	} {
 		m.refused(logical.UpdateOperation, "connections/main", d("application_parameters", map[string]any{name: value}), "application_parameters")
 	}
+	m.write("connections/main", d("application_parameters", ""))
+	if left := m.read("connections/main", nil)["application_parameters"]; len(left.(map[string]string)) > 0 {
+		t.Errorf("an empty field leaves %v", left)
+	}
 }

@@ -112,6 +112,10 @@ func checkFields(path *framework.Path, data map[string]any) error {
 		check := checkValue
 		if field.Type == framework.TypeKVPairs {
 			check = checkTexts
+			if value == "" { // as the vault command writes that there are none
+				value = map[string]any{}
+				data[name] = value
+			}
 		}
 		if err := check(name, value); err != nil {
 			return err
