@@ -185,7 +185,9 @@ func TestWhatFollowsFitsTheOverlap(t *testing.T) {
 	for _, required := range []bool{true, false} {
 		hook["required"], hook["deadline"] = required, "30m"
 		m.write("destinations/hook", hook)
+		before := m.newest("default", "publish")
 		m.write("roles/default", d("destinations", "hook", "overlap", "1h"))
+		m.recorded(before)
 		check := func(watch string) map[string]any { return d("url", a.URL, "watch_period", watch) }
 		m.refused(update, "checks/default/health", check("30m"), "watch_period", "health", "hook", "30m0s", "1h0m0s")
 		m.write("checks/default/health", check("20m"))

@@ -20,6 +20,7 @@ func (m *mount) planned(role string) time.Time {
 	if err != nil {
 		m.Fatal(err)
 	}
+	m.eventually("its operation to end", func() bool { return !r.Busy() }) // until then it has no plan
 	return m.b.scheduler.Plan(r)
 }
 

@@ -193,12 +193,8 @@ func (e *engine) alertmanager(called string) string {
 func (e *engine) prometheus(alertmanager string) string {
 	e.Helper()
 	dir, address := e.TempDir(), freeAddress(e.T)
-	policy, err := os.ReadFile(filepath.Join(filepath.Dir(kitDir(e.T)), "policies", "monitoring.hcl"))
-	if err != nil {
-		e.Fatal(err)
-	}
 	name := "monitoring-" + e.prefix
-	if err := e.vault.Client.Sys().PutPolicyWithContext(e.Context(), name, strings.ReplaceAll(string(policy), `"smvm/`, `"`+e.path+"/")); err != nil {
+	if err := e.vault.Client.Sys().PutPolicyWithContext(e.Context(), name, strings.ReplaceAll(e.policy("monitoring"), `"smvm/`, `"`+e.path+"/")); err != nil {
 		e.Fatal(err)
 	}
 	token, err := e.vault.Client.Auth().Token().CreateWithContext(e.Context(), &api.TokenCreateRequest{Policies: []string{name}, NoParent: true})

@@ -3,7 +3,6 @@ package postgres
 import (
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/preflight"
 )
@@ -29,16 +28,10 @@ const (
 
 // SettingPassword wraps err, if there is one, with whose password was to be set.
 func SettingPassword(l Login, err error) error {
-	switch CodeOf(err) {
-	case "":
-		if err == nil {
-			return nil
-		}
-	case codeInternalError:
-		if strings.Contains(err.Error(), "tuple concurrently ") {
-			return fmt.Errorf("set password of %q: somebody else changed this user at the same moment: try again (%w)", l.Username, err)
-		}
-	case codeUndefinedObject:
+	switch {
+	case err == nil:
+		return nil
+	case CodeOf(err) == codeUndefinedObject:
 		return fmt.Errorf("set password of %q: %w: create the user%s", l.Username, err, MakeUser(l.Username).Clause())
 	}
 	return fmt.Errorf("set password of %q: %w", l.Username, err)

@@ -18,25 +18,20 @@ func anyone(context.Context) error { return nil }
 // another mount is an error, which wraps ErrOwned and names the owner, and nothing is
 // changed, unless takeOver; then the answer names the owners that there were.
 func (p *Client) Claim(ctx context.Context, connection string, usernames []string, takeOver bool) (former []Owner, err error) {
-	for attempt := 0; ; attempt++ {
+	err = p.Administer(ctx, connection, Commit(anyone), func(conn *pgx.Conn, _ Server) error {
 		former = nil
-		err = p.Administer(ctx, connection, Commit(anyone), func(conn *pgx.Conn, _ Server) error {
-			for _, username := range usernames {
-				them, err := p.claim(ctx, conn, connection, username, takeOver)
-				if err != nil {
-					return err
-				}
-				if them.Mount != "" {
-					former = append(former, them)
-				}
+		for _, username := range usernames {
+			them, err := p.claim(ctx, conn, connection, username, takeOver)
+			if err != nil {
+				return err
 			}
-			return nil
-		})
-		if CodeOf(err) != codeInternalError || attempt > 0 {
-			return former, err
+			if them.Mount != "" {
+				former = append(former, them)
+			}
 		}
-		// Another mount has claimed one of them in the meantime, and can be named now.
-	}
+		return nil
+	})
+	return former, err
 }
 
 // claim returns the other mount that a user was taken from.

@@ -42,7 +42,7 @@ func TestEndlessAnswers(t *testing.T) {
 			t.Helper()
 			at, err := p.Server("main")
 			expect.OK(t, err)
-			conn, err := at.Login(ctx, Login{"somebody", impostorPassword})
+			conn, err := at.Login(t.Context(), Login{"somebody", impostorPassword})
 			expect.OK(t, err)
 			defer HangUp(ctx, conn)
 			return beginOn(ctx, conn, readWrite)

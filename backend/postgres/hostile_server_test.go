@@ -41,7 +41,7 @@ func newImpostor(t *testing.T, script func(*front)) Server {
 			}()
 		}
 	}()
-	s, err := NewServer(Config{Host: "127.0.0.1", Port: listen.Addr().(*net.TCPAddr).Port, Database: "d", SSLMode: "disable", ConnectTimeout: time.Second})
+	s, err := NewServer(Config{Host: "127.0.0.1", Port: listen.Addr().(*net.TCPAddr).Port, Database: "d", SSLMode: "disable"})
 	expect.OK(t, err)
 	return s
 }

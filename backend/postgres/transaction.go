@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -164,8 +165,28 @@ func abandon(ctx context.Context, conn *pgx.Conn) {
 	}
 }
 
-// Administer runs work on a connection's administrator login, in one transaction.
-func (p *Client) Administer(ctx context.Context, name string, end Ending, work func(conn *pgx.Conn, at Server) error) error {
+// collisions is how often a transaction is tried that others who change the same user at
+// the same moment have kept from changing anything.
+const collisions = 5
+
+// Administer runs work on a connection's administrator login, in one transaction. Work is
+// run again when somebody else has changed the same user meanwhile.
+func (p *Client) Administer(ctx context.Context, name string, end Ending, work func(conn *pgx.Conn, at Server) error) (err error) {
+	for range collisions {
+		if err = p.administerOnce(ctx, name, end, work); !collided(err) {
+			break
+		}
+	}
+	return err
+}
+
+// collided reports whether PostgreSQL ended a statement because somebody else has changed
+// or deleted the same row of its catalog.
+func collided(err error) bool {
+	return CodeOf(err) == codeInternalError && strings.Contains(err.Error(), "tuple concurrently ")
+}
+
+func (p *Client) administerOnce(ctx context.Context, name string, end Ending, work func(conn *pgx.Conn, at Server) error) error {
 	conn, at, err := p.acquire(ctx, name)
 	if err != nil {
 		return rotation.Unchanged(err)
