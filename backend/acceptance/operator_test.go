@@ -113,10 +113,11 @@ func newSpy(t *testing.T) *spy {
 	e.write("alerts/meant", map[string]any{"type": "webhook", "url": s.listed.url, "authorization": credential})
 	e.write("destinations/meant", map[string]any{"type": "webhook", "url": s.listed.url, "key": credential, "values": "pin={{pin_value}}", "allowed_roles": "victim"})
 	policy := strings.ReplaceAll(e.policy(operator), "smvm/", e.path+"/")
-	if err := e.vault.Client.Sys().PutPolicyWithContext(t.Context(), "smvm-"+operator, policy); err != nil {
+	own := operator + "-" + e.path // others write the policy for their mounts
+	if err := e.vault.Client.Sys().PutPolicyWithContext(t.Context(), "smvm-"+own, policy); err != nil {
 		t.Fatal(err)
 	}
-	s.operator.token = e.token(operator)
+	s.operator.token = e.token(own)
 	remember(s.operator.token)
 	return s
 }
