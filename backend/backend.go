@@ -421,12 +421,12 @@ func (p passwordPolicies) Generate(ctx context.Context, policy string) (string, 
 }
 
 const help = `
-The SMVM engine rotates everything an application authenticates with, its
-PostgreSQL user, its JWT signing key, its API keys and other secrets, as one
-transaction: on "vault write -f smvm/rotate", and by itself on a schedule.
+The SMVM engine rotates everything an application authenticates with: its
+PostgreSQL user, its JWT signing key, its API keys and other secrets. They rotate
+as one transaction, on "vault write -f smvm/rotate" or on a schedule.
 Applications read smvm/creds.
 
-Write connections/<name> to tell how to reach a PostgreSQL, roles/<role> for each
-application, and secrets/<role>/<secret> for each of its secrets. The role named
-"default" is the one the bare paths act on.
+Write connections/<name> to say how to reach a PostgreSQL, roles/<role> for each
+application, and secrets/<role>/<secret> for each of its secrets. The bare paths,
+such as smvm/rotate, act on the role named "default".
 `

@@ -154,7 +154,7 @@ func givenAgain(d *framework.FieldData, before, after outbound.Way) error {
 
 // standingField declares what shown answers.
 func standingField() *framework.FieldSchema {
-	return field(framework.TypeString, "Whether it is sent: free, it carries neither values nor credentials; listed in outbound_hosts; kept, it is not, and goes on because an earlier version stored it, until outbound_hosts are written; or refused.")
+	return field(framework.TypeString, "Whether the engine sends anything there. free: yes, it sends neither values nor credentials. listed: yes, outbound_hosts names the host. kept: yes, an earlier version stored it, and nobody has written outbound_hosts since. refused: no.")
 }
 
 // shown answers an entry, and how it stands by the rule.
@@ -163,9 +163,9 @@ func shown(data map[string]any, standing string) *logical.Response {
 	resp := &logical.Response{Data: data}
 	switch standing {
 	case outbound.Kept:
-		resp.AddWarning("outbound_hosts of config does not name where this is sent. It goes on because an earlier version stored it, until outbound_hosts are written, or this is")
+		resp.AddWarning("outbound_hosts of config does not name where this is sent. The engine still sends it, because an earlier version stored it. Name the host in outbound_hosts: the next write to outbound_hosts, or to this entry, ends the exception")
 	case outbound.Refused:
-		resp.AddWarning("outbound_hosts of config does not name where this would be sent, so nothing is sent")
+		resp.AddWarning("the engine sends nothing there, because outbound_hosts of config does not name the host. An administrator of the mount can add it")
 	}
 	return resp
 }

@@ -156,9 +156,9 @@ func describeSteps(steps []rotation.Step) string {
 // each secret, which come under <secret>_steps.
 func operationAnswer(subject string) map[string]*framework.FieldSchema {
 	return map[string]*framework.FieldSchema{
-		"rotation_id": field(framework.TypeString, "Id of the operation, as history and logs have it."),
+		"rotation_id": field(framework.TypeString, "Id of the operation, as in history and logs."),
 		subject:       field(framework.TypeString, "Name of the "+subject+"."),
-		"status":      field(framework.TypeString, "completed, or in_progress when it took longer than wait."),
+		"status":      field(framework.TypeString, "completed, or in_progress if it took longer than wait."),
 		"version":     field(framework.TypeInt, "Version of the "+subject+" now."),
 	}
 }
@@ -184,11 +184,11 @@ func takeReason(d *framework.FieldData) (string, error) {
 // operationFields declares the fields that rotate and rollback share.
 func operationFields() map[string]*framework.FieldSchema {
 	return map[string]*framework.FieldSchema{
-		"role":            field(framework.TypeString, "Name of the role; default if the path ends before it."),
+		"role":            field(framework.TypeString, "Name of the role; default if the path names none."),
 		"secrets":         field(framework.TypeCommaStringSlice, "Names of the secrets; all if left out."),
-		"reason":          field(framework.TypeString, "Why, for the history, in one line. Do not put secrets into it."),
-		"revoke_previous": field(framework.TypeBool, "Break-glass: the replaced values get no overlap, they are made unusable at once."),
-		"wait":            {Type: framework.TypeDurationSecond, Default: 5, Description: "How long to wait for the end, at most 60 s; the operation goes on by itself after that."},
+		"reason":          field(framework.TypeString, "Why you do this, in one line, for the history. Do not put secrets into it."),
+		"revoke_previous": field(framework.TypeBool, "For emergencies: the replaced values get no overlap. They are retired at once."),
+		"wait":            {Type: framework.TypeDurationSecond, Default: 5, Description: "How long the answer waits for the operation to end, at most 60 s. After that, the operation goes on by itself."},
 	}
 }
 

@@ -19,10 +19,10 @@ func (b *backend) pathAlerts() *framework.Path {
 		Fields:         alertFields(),
 		ExistenceCheck: b.pathAlertExists,
 		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.CreateOperation: mutation(b.pathAlertWrite, "Send events of roles to a receiver.", nil),
+			logical.CreateOperation: mutation(b.pathAlertWrite, "Create an alert, which sends events of roles to a receiver.", nil),
 			logical.UpdateOperation: mutation(b.pathAlertWrite, "Change which events are sent, and where.", nil),
 			logical.ReadOperation:   operation(b.pathAlertRead, "Read an alert and the state of its delivery.", alertAnswer()),
-			logical.DeleteOperation: mutation(b.pathAlertDelete, "Stop sending events there.", nil),
+			logical.DeleteOperation: mutation(b.pathAlertDelete, "Delete an alert. The engine stops sending events to its receiver.", nil),
 		},
 		HelpSynopsis:    "Manage the alerts: which events of roles are sent to which receiver.",
 		HelpDescription: oneLine(alertHelp + strings.Join(notify.Names(), ", ")),
@@ -50,7 +50,7 @@ func (b *backend) pathAlertTest() *framework.Path {
 			logical.UpdateOperation: mutation(b.pathAlertTestWrite, "Send one test event now.", nil),
 		},
 		HelpSynopsis:    "Send a test event to the receiver of an alert.",
-		HelpDescription: "Sends an event named test, whatever events the alert selects, and answers whether the receiver took it.",
+		HelpDescription: "Sends an event named test, whatever events the alert selects. Answers whether the receiver accepted it.",
 	}
 }
 
@@ -58,13 +58,13 @@ func alertFields() map[string]*framework.FieldSchema {
 	return map[string]*framework.FieldSchema{
 		"name":          nameField("Name of the alert."),
 		"type":          {Type: framework.TypeString, AllowedValues: []any{notify.Webhook, notify.Slack, notify.Alertmanager}, Description: "webhook, slack or alertmanager."},
-		"url":           sensitive("Address to post to; the base address of an Alertmanager. Only its host is shown when read."),
+		"url":           sensitive("Address to post to. For type alertmanager, the base address of the Alertmanager. Reading shows only its host."),
 		"events":        field(framework.TypeCommaStringSlice, "Names of the events to send; all if left out."),
-		"roles":         field(framework.TypeCommaStringSlice, "Names of the roles whose events are sent; all if left out. A connection is connections/<name>."),
+		"roles":         field(framework.TypeCommaStringSlice, "Names of the roles whose events are sent; all if left out. Write connections/<name> for a connection."),
 		"authorization": sensitive("Value of the Authorization header."),
-		"key":           sensitive("webhook: key that signs what is sent, in the header " + outbound.SignatureHeader + "."),
+		"key":           sensitive("webhook: key with which the engine signs each message, in the header " + outbound.SignatureHeader + "."),
 		"tls_ca":        field(framework.TypeString, "CA certificates in PEM; the system's if left out."),
-		"notice":        {Type: framework.TypeDurationSecond, Default: rotation.Seconds(notify.DefaultNotice), Description: "How long before a rotation rotation_due_soon is sent, of roles that rotate less often."},
+		"notice":        {Type: framework.TypeDurationSecond, Default: rotation.Seconds(notify.DefaultNotice), Description: "How long before a scheduled rotation the event rotation_due_soon is sent. Roles that rotate more often than this do not send it."},
 	}
 }
 
@@ -73,9 +73,9 @@ func alertAnswer() map[string]*framework.FieldSchema {
 	for _, name := range []string{"name", "authorization", "key"} {
 		delete(fields, name)
 	}
-	fields["url"] = field(framework.TypeString, "Address, without what may be secret in it.")
+	fields["url"] = field(framework.TypeString, "Host of the address. The rest of the address may be secret.")
 	fields["outbound"] = standingField()
-	fields["waiting"] = field(framework.TypeInt, "How many roles have events that are not delivered yet.")
+	fields["waiting"] = field(framework.TypeInt, "How many roles have events that the receiver has not accepted yet.")
 	fields["last_error"] = field(framework.TypeString, "Why the latest delivery failed; empty after a success.")
 	return fields
 }
@@ -166,11 +166,11 @@ func (b *backend) pathAlertTestWrite(ctx context.Context, req *logical.Request, 
 }
 
 const alertHelp = `
-An alert sends the events of roles to a receiver. The engine delivers each event at
-least once, with the same id every time, and those of a role in order; it retries until
-the receiver takes them, and no rotation waits for that. type=webhook gets JSON, signed
-with key; slack gets a text; alertmanager gets alerts, which a completed rotation
-resolves. Events from before the alert was created are not sent. An alert with
-authorization or key is sent only to hosts that outbound_hosts of config names, and over
-https unless that is this machine; whoever changes where it is sent, by url, type or
-tls_ca, must give these again. The events are `
+An alert sends the events of roles to a receiver. type=webhook gets JSON, signed with
+key. slack gets a text. alertmanager gets alerts, which a completed rotation resolves.
+The engine delivers each event at least once, always with the same id, and the events
+of a role in order. It retries until the receiver accepts them; rotations do not wait
+for that. Events from before the alert was created are not sent. If the alert has
+authorization or key, outbound_hosts of config must name the host, and the address must
+begin with https unless it is on this machine. Whoever changes url, type or tls_ca must
+give authorization and key again. The events are `

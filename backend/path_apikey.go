@@ -19,15 +19,15 @@ func (b *backend) pathAPIKeyVerify() *framework.Path {
 		DisplayAttrs: attributes("verify", "api-key"),
 		Fields: map[string]*framework.FieldSchema{
 			"role": nameField("Name of the role."),
-			"name": nameField("Name of the secret within the role; of type api_key."),
+			"name": nameField("Name of the secret within the role. It must be of type api_key."),
 			"key":  sensitive("The key that somebody presented."),
 		},
 		Operations: map[logical.Operation]framework.OperationHandler{
 			// It changes nothing, so any node may serve it.
-			logical.UpdateOperation: operation(b.pathAPIKeyVerifyWrite, "Tell whether a key is valid now.", map[string]*framework.FieldSchema{
-				"valid":   field(framework.TypeBool, "Whether the key is the current one, or a previous one in its overlap."),
-				"stage":   field(framework.TypeString, "Which of the two, current or previous; empty if it is neither."),
-				"version": field(framework.TypeInt, "Version of the role at which that key became current; 0 if it is neither."),
+			logical.UpdateOperation: operation(b.pathAPIKeyVerifyWrite, "Verify an API key: answer whether it is valid now.", map[string]*framework.FieldSchema{
+				"valid":   field(framework.TypeBool, "Whether the key is the current one, or the previous one during its overlap."),
+				"stage":   field(framework.TypeString, "current or previous; empty if the key is not valid."),
+				"version": field(framework.TypeInt, "Version of the role at which this key became current; 0 if the key is not valid."),
 				"error":   field(framework.TypeString, "Why the key is not valid; empty if it is."),
 			}),
 		},
@@ -90,9 +90,9 @@ func stageOf(s *rotation.Secret, v *rotation.Value) string {
 }
 
 const apiKeyVerifyHelp = `
-Tells whether a key is the current one of the secret, or the previous one while its
-overlap lasts. The answer comes from memory, and takes the same time whichever it
-is. A key that is not valid is answered valid=false with the reason in error; one
-that begins with the secret's prefix and whose checksum is wrong was mistyped, and
-is said to be so. Keys made here have 256 random bits, if length is left at its
-default of 43 characters. Status tells when each stage was last used.`
+Answers whether a key is valid: the current one of the secret, or the previous one
+during its overlap. A key that is not valid gets valid=false, with the reason in
+error. If the key begins with the secret's prefix and its checksum is wrong, error
+says that it was mistyped. The engine answers from memory, and takes the same time
+for every key. Keys that the engine makes have 256 random bits, if length is left at
+its default of 43 characters. status says when each stage was last used.`

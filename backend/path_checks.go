@@ -30,7 +30,7 @@ func (b *backend) pathChecks() *framework.Path {
 			logical.ReadOperation:   operation(b.pathCheckRead, "Read a check.", checkAnswer()),
 			logical.DeleteOperation: mutation(b.pathCheckDelete, "Remove a check.", nil),
 		},
-		HelpSynopsis:    "Manage the checks of a role: requests to the application that gate its rotations.",
+		HelpSynopsis:    "Manage the checks of a role: HTTP requests to the application that can stop a rotation or roll it back.",
 		HelpDescription: oneLine(checkHelp),
 	}
 }
@@ -44,7 +44,7 @@ func (b *backend) pathCheckList() *framework.Path {
 			logical.ListOperation: operation(b.pathCheckListRead, "List the checks of a role.", listFields()),
 		},
 		HelpSynopsis:    "List the checks of a role.",
-		HelpDescription: "Lists the names of a role's checks, with phase, address and what their failure does.",
+		HelpDescription: "Lists the names of a role's checks, with phase, url and on_failure.",
 	}
 }
 
@@ -53,25 +53,25 @@ func checkSchema() map[string]*framework.FieldSchema {
 	return map[string]*framework.FieldSchema{
 		"role":                 nameField("Name of the role."),
 		"name":                 nameField("Name of the check within the role."),
-		"phase":                {Type: framework.TypeString, Default: def.Phase, AllowedValues: []any{check.Before, check.After}, Description: "before anything is changed, or after the cut-over."},
-		"url":                  field(framework.TypeString, "Address to ask, http or https."),
-		"method":               {Type: framework.TypeString, Default: def.Method, Description: "Method of HTTP."},
-		"headers":              field(framework.TypeStringSlice, "Headers, each like 'X-API-Key: {{api_key}}'. Placeholders are the fields of creds, and <secret>_token for a token signed with a JWT key."),
-		"body":                 field(framework.TypeString, "What to send, with placeholders too."),
-		"expected_status":      field(framework.TypeCommaIntSlice, "The statuses that count as healthy; 200 to 299 if left out."),
-		"expected_body":        field(framework.TypeString, "Text that the answer has to contain."),
+		"phase":                {Type: framework.TypeString, Default: def.Phase, AllowedValues: []any{check.Before, check.After}, Description: "before: the engine asks before it changes anything. after: it asks after the commit."},
+		"url":                  field(framework.TypeString, "Address to send the request to, http or https."),
+		"method":               {Type: framework.TypeString, Default: def.Method, Description: "HTTP method."},
+		"headers":              field(framework.TypeStringSlice, "Headers, each like 'X-API-Key: {{api_key}}'. A placeholder is a field of creds, or <secret>_token for a token signed with a JWT key."),
+		"body":                 field(framework.TypeString, "Body of the request. It may contain the same placeholders."),
+		"expected_status":      field(framework.TypeCommaIntSlice, "HTTP statuses that count as success; 200 to 299 if left out."),
+		"expected_body":        field(framework.TypeString, "Text that the answer must contain."),
 		"tls_ca":               field(framework.TypeString, "CA certificates in PEM; the system's if left out."),
 		"timeout":              {Type: framework.TypeDurationSecond, Default: rotation.Seconds(def.Timeout), Description: "How long to wait for one answer."},
-		"delay":                field(framework.TypeDurationSecond, "after: time from the cut-over to the first request, for the application to notice the new values."),
-		"attempts":             {Type: framework.TypeInt, Default: def.Attempts, Description: "How many requests in a row have to fail for the check to fail."},
+		"delay":                field(framework.TypeDurationSecond, "after: time from the commit to the first request, in which the application reads the new values."),
+		"attempts":             {Type: framework.TypeInt, Default: def.Attempts, Description: "The check fails when this many requests in a row fail."},
 		"interval":             {Type: framework.TypeDurationSecond, Default: rotation.Seconds(def.Interval), Description: "Time between two requests."},
-		"watch_period":         field(framework.TypeDurationSecond, "after: how long to go on asking; until the first success if left out."),
-		"success_threshold":    {Type: framework.TypeInt, Default: def.SuccessThreshold, Description: "after: percentage of the requests in the watch period that has to succeed."},
-		"samples":              field(framework.TypeInt, "after: how many requests are measured before the rotation and at the end of the watch; none if left out."),
-		"concurrency":          {Type: framework.TypeInt, Default: def.Concurrency, Description: "How many of them are made at a time."},
-		"percentile":           {Type: framework.TypeInt, Default: def.Percentile, Description: "Which percentile of their latencies is compared."},
-		"max_latency_increase": {Type: framework.TypeInt, Default: def.MaxLatencyIncrease, Description: "By how many percent it may grow."},
-		"on_failure":           {Type: framework.TypeString, Default: def.OnFailure, AllowedValues: []any{check.Rollback, check.Alert}, Description: "rollback: go back to the previous values, or do not begin; alert: only tell."},
+		"watch_period":         field(framework.TypeDurationSecond, "after: how long the check goes on. If left out, it ends with the first success."),
+		"success_threshold":    {Type: framework.TypeInt, Default: def.SuccessThreshold, Description: "after: percentage of the requests within watch_period that must succeed."},
+		"samples":              field(framework.TypeInt, "after: for how many requests the engine measures the latency, once before the rotation and once at the end of watch_period; none if left out."),
+		"concurrency":          {Type: framework.TypeInt, Default: def.Concurrency, Description: "How many of these requests run at the same time."},
+		"percentile":           {Type: framework.TypeInt, Default: def.Percentile, Description: "Which percentile of the latencies is compared."},
+		"max_latency_increase": {Type: framework.TypeInt, Default: def.MaxLatencyIncrease, Description: "By how many percent this percentile may grow."},
+		"on_failure":           {Type: framework.TypeString, Default: def.OnFailure, AllowedValues: []any{check.Rollback, check.Alert}, Description: "rollback: a failed check stops the rotation before it begins, or rolls it back. alert: the rotation stays, and the engine sends an event."},
 	}
 }
 
@@ -240,16 +240,17 @@ func (b *backend) pathCheckListRead(ctx context.Context, _ *logical.Request, d *
 }
 
 const checkHelp = `
-A check asks the application by HTTP whether it is well. With phase=before it is
-asked before anything is changed, and a failure keeps the rotation from beginning.
-With phase=after it is asked after the cut-over, every interval for watch_period;
-when attempts requests in a row fail, or fewer than success_threshold percent
-succeed, the role goes back to its previous values by itself, as a new version.
-With samples, latencies are measured before and after, and a percentile may not
-grow by more than max_latency_increase percent. Headers and body may contain the
-role's values by placeholders like {{api_key}}; write no secrets into them
-literally. A check that has headers or a body, or another method than GET and HEAD,
-is sent only to what outbound_hosts of config names, and by https unless that is this
-machine; whoever changes where it is sent, by url or tls_ca, gives headers and body
-again. A rollback and a rotation with revoke_previous ask nothing before, and are not
-rolled back.`
+A check asks the application by HTTP whether it works. With phase=before, the engine
+asks before it changes anything; if the check fails, the rotation does not begin. With
+phase=after, it asks after the commit, every interval for watch_period. The check fails
+if attempts requests in a row fail, or if fewer than success_threshold percent succeed.
+With on_failure=rollback, the default, the role then goes back to its previous values,
+as a new version. With samples, the
+engine measures latencies before and after; a percentile may not grow by more than
+max_latency_increase percent. Headers and body may contain the role's values by
+placeholders like {{api_key}}; write no secrets into them literally. If a check has
+headers, a body, or another method than GET and HEAD, outbound_hosts of config must
+name the host, and the address must begin with https unless it is on this machine.
+Whoever changes url or tls_ca must give headers and body again. Before a rollback, and
+before a rotation with revoke_previous, the engine runs no checks; checks after them do
+not roll them back.`

@@ -20,26 +20,26 @@ func (b *backend) pathConfig() *framework.Path {
 			logical.ReadOperation:   operation(b.pathConfigRead, "Read the configuration of the mount.", configFields()),
 			logical.UpdateOperation: mutation(b.pathConfigWrite, "Change the configuration of the mount.", nil),
 		},
-		HelpSynopsis:    "Configure what holds for all roles of this mount.",
+		HelpSynopsis:    "Configure the mount: defaults for its roles, and where values may go.",
 		HelpDescription: oneLine(configHelp),
 	}
 }
 
 func configFields() map[string]*framework.FieldSchema {
 	return map[string]*framework.FieldSchema{
-		"environment":       field(framework.TypeString, "Label that goes into every history record, such as production."),
-		"rotation_period":   field(framework.TypeDurationSecond, "Period of roles that set neither a period nor a schedule; 90 days by default, at least 60 s."),
-		"overlap":           field(framework.TypeDurationSecond, "Overlap of roles that set none; 24 h by default. A role never gets more than half its interval by default."),
-		"refresh_interval":  field(framework.TypeDurationSecond, "How often applications are told to read again, where a role does not say; 5 min by default."),
+		"environment":       field(framework.TypeString, "Label in every history record, such as production."),
+		"rotation_period":   field(framework.TypeDurationSecond, "Time between two rotations of roles that set neither a period nor a schedule; 90 days by default, at least 60 s."),
+		"overlap":           field(framework.TypeDurationSecond, "Overlap of roles that set none; 24 h by default. If half the time between two rotations of a role is shorter, the role gets that."),
+		"refresh_interval":  field(framework.TypeDurationSecond, "How often applications read again, for roles that set no refresh_interval; 5 min by default."),
 		"retry_interval":    field(framework.TypeDurationSecond, "Pause after a role's first failed automatic rotation; it doubles with each failure, up to an hour. 10 s by default."),
 		"max_retries":       field(framework.TypeInt, "How many automatic rotations of a role may fail in a row before it needs attention; 8 by default."),
-		"max_workers":       field(framework.TypeInt, "How many of the roles that need the same connections rotate by themselves at the same time; 8 by default, at most 64. A server that hangs takes no worker from the roles of another."),
-		"history_retention": field(framework.TypeInt, "How many history entries each role keeps; 1000 by default, at least 10. What is above it is dropped a tenth at a time, which leaves an entry."),
-		"history_max_age":   field(framework.TypeDurationSecond, "For how long each role keeps them, apart from the newest ten; at least a day, 0, the default, for ever."),
-		"probe_interval":    field(framework.TypeDurationSecond, "In what time every stored login is tried once, to notice servers that refuse it; an hour by default, from a minute to 30 days. At most one login a second is tried, so that with many it takes longer."),
-		"on_drift":          {Type: framework.TypeString, AllowedValues: []any{settings.Report, settings.Repair}, Description: "What to do when a server refuses a stored login of a role: report it, the default, or repair it, by setting the stored value again. A stored value may be one that somebody has replaced on purpose."},
-		"outbound_hosts":    field(framework.TypeCommaStringSlice, "Who may get values and credentials from checks, alerts and destinations: names, patterns like *.example.com, IP addresses, each with or without :port, and networks like 10.0.0.0/8, each for all three or for one, like checks=orders.example.com; nobody by default. Others get only what carries neither, and link-local and metadata addresses nothing at all. A write replaces the list."),
-		"outbound_proxy":    field(framework.TypeString, "Address of an HTTP proxy that checks, alerts and destinations go through, like http://proxy.example.com:3128; none by default. What is of the machine that Vault runs on does not. With a proxy, names are compared with names only."),
+		"max_workers":       field(framework.TypeInt, "How many roles that need the same connections rotate on schedule at the same time; 8 by default, at most 64. If a server hangs, roles of other servers do not wait for it."),
+		"history_retention": field(framework.TypeInt, "How many history entries each role keeps; 1000 by default, at least 10. The engine drops older entries, a tenth of this number at a time, and records that in an entry of kind prune."),
+		"history_max_age":   field(framework.TypeDurationSecond, "How long each role keeps history entries; at least a day. 0, the default, keeps them for ever. The newest ten always stay."),
+		"probe_interval":    field(framework.TypeDurationSecond, "Within this time the engine tries every stored login once, to notice servers that refuse it; an hour by default, from a minute to 30 days. It tries at most one login a second, so many logins take longer."),
+		"on_drift":          {Type: framework.TypeString, AllowedValues: []any{settings.Report, settings.Repair}, Description: "What the engine does when a server refuses a stored login of a role: report, the default, or repair, which sets the stored value again. With repair, it also overwrites a password that somebody changed at the server on purpose."},
+		"outbound_hosts":    field(framework.TypeCommaStringSlice, "Hosts to which checks, alerts and destinations may send values and credentials; none by default. An entry is a name, a pattern like *.example.com or an IP address, each with or without :port, or a network like 10.0.0.0/8. It holds for all three uses, or for one if it names that one, like checks=orders.example.com. Other hosts get only requests without values and credentials. Link-local and metadata addresses get nothing. A write replaces the list."),
+		"outbound_proxy":    field(framework.TypeString, "Address of an HTTP proxy for checks, alerts and destinations, like http://proxy.example.com:3128; none by default. Requests to the machine that Vault runs on do not use it. With a proxy, the engine does not resolve names, so a network in outbound_hosts covers only requests to IP addresses."),
 	}
 }
 
@@ -103,7 +103,8 @@ func takeSettings(d *framework.FieldData, s *settings.Settings) error {
 }
 
 const configHelp = `
-Holds the label of the environment, the defaults of roles, how many roles rotate
-at the same time, how much history is kept, how stored logins are tried, and where
-values and credentials may go: nowhere, unless outbound_hosts say so. Every field is optional; a write
-changes only the fields it names, and is recorded in config/history.`
+Sets what holds for the whole mount: the label of the environment, the defaults of
+roles, how many roles rotate at the same time, how much history is kept, how often
+stored logins are tried, and which hosts may get values and credentials. No host may,
+until outbound_hosts names it. Every field is optional. A write changes only the fields
+it names, and config/history records it.`

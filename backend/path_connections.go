@@ -20,12 +20,12 @@ func (b *backend) pathConnections() *framework.Path {
 		Fields:         connectionFields(),
 		ExistenceCheck: b.pathConnectionExists,
 		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.CreateOperation: mutation(b.pathConnectionWrite, "Tell how to reach a PostgreSQL.", nil),
-			logical.UpdateOperation: mutation(b.pathConnectionWrite, "Change how to reach a PostgreSQL.", nil),
+			logical.CreateOperation: mutation(b.pathConnectionWrite, "Create a connection: say how to reach a PostgreSQL.", nil),
+			logical.UpdateOperation: mutation(b.pathConnectionWrite, "Change a connection.", nil),
 			logical.ReadOperation:   operation(b.pathConnectionRead, "Read a connection, without its secrets.", connectionAnswer()),
-			logical.DeleteOperation: mutation(b.pathConnectionDelete, "Forget a connection that no secret uses.", nil),
+			logical.DeleteOperation: mutation(b.pathConnectionDelete, "Delete a connection that no secret uses.", nil),
 		},
-		HelpSynopsis:    "Manage the ways to reach a PostgreSQL as its administrator.",
+		HelpSynopsis:    "Manage the connections: how the engine reaches each PostgreSQL as its administrator.",
 		HelpDescription: oneLine(connectionHelp),
 	}
 }
@@ -34,38 +34,38 @@ func connectionFields() map[string]*framework.FieldSchema {
 	fields := map[string]*framework.FieldSchema{
 		"name":                    nameField("Name of the connection."),
 		"connection_url":          field(framework.TypeString, "postgresql://{{username}}:{{password}}@host:port/database?sslmode=verify-full, or give host, port, database and sslmode. It may name several hosts, as host:port,host:port."),
-		"host":                    field(framework.TypeString, "Name or address of the server; or several, separated by commas, each with :port if it has another one, of which the engine uses the primary."),
+		"host":                    field(framework.TypeString, "Name or address of the server; or several, separated by commas, each with :port if it differs from port. Of several, the engine uses the primary."),
 		"port":                    field(framework.TypeInt, "Port of the server; 5432 by default."),
-		"target_session_attrs":    field(framework.TypeString, "read-write, the default with several hosts, or primary: which of them the engine and applications use."),
-		"database":                field(framework.TypeString, "Database to log in to; applications are given the same one."),
+		"target_session_attrs":    field(framework.TypeString, "Which of several hosts the engine and applications use: read-write, the default with several hosts, or primary."),
+		"database":                field(framework.TypeString, "Database to log in to. creds gives applications the same one."),
 		"sslmode":                 field(framework.TypeString, "disable, require, verify-ca or verify-full, the default."),
-		"username":                field(framework.TypeString, "User of the engine itself. It needs no superuser: see the README for the grants."),
-		"password":                sensitive("Password of that user. Rotate it by rotate-root as soon as the connection works."),
+		"username":                field(framework.TypeString, "The engine's own database user, the administrator. It does not have to be a superuser; docs/postgresql.md lists the grants it needs."),
+		"password":                sensitive("Password of that user. Rotate it with rotate-root as soon as the connection works."),
 		"verify_connection":       {Type: framework.TypeBool, Default: true, Description: "Log in before the connection is stored."},
-		"tls_ca":                  field(framework.TypeString, "Certificates (PEM) that the server's certificate must descend from."),
+		"tls_ca":                  field(framework.TypeString, "CA certificates (PEM) that must have issued the server's certificate."),
 		"tls_certificate":         field(framework.TypeString, "Client certificate (PEM)."),
 		"tls_key":                 sensitive("Private key (PEM) of the client certificate."),
-		"tls_server_name":         field(framework.TypeString, "Name in the server's certificate, if it is not the host."),
-		"max_open_connections":    field(framework.TypeInt, "Connections the engine holds open at most; 4 by default."),
-		"connect_timeout":         field(framework.TypeDurationSecond, "Time to reach the server and log in; 5 s by default, at most 60 s. A request that waits for the server holds up sealing and step-down for as long."),
-		"password_authentication": field(framework.TypeString, "scram-sha-256 by default, so that no password reaches the server in clear; password for servers that can't."),
-		"prove_refusals":          {Type: framework.TypeBool, Default: true, Description: "Log in with what has to be refused, such as a retired password, to prove it; at most four times an hour for each user."},
-		"channel_binding":         field(framework.TypeString, "prefer by default: over TLS, each login by SCRAM proves that nobody ends TLS on the way. disable gives that proof up, for a proxy of yours that ends TLS and begins it again: whoever else has a certificate that the connection accepts could then use the engine's sessions. Applications that go the same way are told in connection_string."),
+		"tls_server_name":         field(framework.TypeString, "Name in the server's certificate, if it differs from host."),
+		"max_open_connections":    field(framework.TypeInt, "How many sessions the engine holds open at most; 4 by default."),
+		"connect_timeout":         field(framework.TypeDurationSecond, "How long the engine tries to reach the server and log in; 5 s by default, at most 60 s. A request that waits for the server delays sealing and step-down for that long."),
+		"password_authentication": field(framework.TypeString, "scram-sha-256, the default: no password reaches the server in clear text. password: for servers without SCRAM."),
+		"prove_refusals":          {Type: framework.TypeBool, Default: true, Description: "Whether the engine logs in with values that the server must refuse, such as a retired password, to prove that it does; at most four times an hour for each user."},
+		"channel_binding":         field(framework.TypeString, "prefer, the default: over TLS, each SCRAM login proves that nothing between the engine and the server terminates TLS. disable: no such proof. Set it for a proxy of your own that terminates TLS and opens it again. Anybody else with a certificate that the connection accepts could then use the engine's sessions. connection_string says the same to applications that use the same host and port."),
 
-		"allowed_roles":             field(framework.TypeCommaStringSlice, "The roles whose secrets may use the connection; none unless said. * in a name stands for any text, and alone for all roles."),
-		"allowed_usernames":         field(framework.TypeCommaStringSlice, "The users of the server that secrets may manage, with * for any text; all but the connection's own if left out."),
-		"allow_rotation_statements": field(framework.TypeBool, "Whether secrets may have rotation_statements, which run as the connection's own user; false by default."),
+		"allowed_roles":             field(framework.TypeCommaStringSlice, "Roles whose secrets may use the connection; none by default. * in a name stands for any text, and * alone for all roles."),
+		"allowed_usernames":         field(framework.TypeCommaStringSlice, "Users of the server that secrets may manage, with * for any text; by default all but the connection's own."),
+		"allow_rotation_statements": field(framework.TypeBool, "Whether secrets may have rotation_statements; false by default. These run as the connection's own user."),
 
-		"take_over": field(framework.TypeCommaStringSlice, "Users that another mount, of this Vault or another one, is told to manage by the comment on them in PostgreSQL: with this write they are this mount's, and the other one is refused from then on. It is not stored."),
+		"take_over": field(framework.TypeCommaStringSlice, "Users to take over from another mount, of this Vault or another one. The comment on a user in PostgreSQL names the mount that manages it. This write puts this mount there, and the other mount can no longer change the user. The engine does not store this field."),
 
-		"application_host":       field(framework.TypeString, "Name or address by which applications reach the server, if it is not host; or several, as there."),
-		"application_port":       field(framework.TypeInt, "Port for applications, such as that of a pooler, if it is not port."),
-		"application_parameters": field(framework.TypeKVPairs, "Parameters of libpq for connection_string, such as target_session_attrs=read-write; sslmode among them is that of applications."),
+		"application_host":       field(framework.TypeString, "Name or address by which applications reach the server, if it differs from host; or several, as in host."),
+		"application_port":       field(framework.TypeInt, "Port for applications, such as that of a pooler, if it differs from port."),
+		"application_parameters": field(framework.TypeKVPairs, "libpq parameters for connection_string, such as target_session_attrs=read-write. sslmode here holds for applications only."),
 	}
 	for name, f := range scheduleFields() {
 		fields[name] = f
 	}
-	fields["rotation_period"].Description += " 0 leaves the password to rotate-root."
+	fields["rotation_period"].Description += " 0: only rotate-root rotates the password."
 	return fields
 }
 
@@ -232,7 +232,7 @@ func (b *backend) pathConnectionList() *framework.Path {
 			logical.ListOperation: operation(b.pathConnectionListRead, "List the connections.", listFields()),
 		},
 		HelpSynopsis:    "List the connections.",
-		HelpDescription: "Lists the names of the connections, with the rotation of each administrator's password.",
+		HelpDescription: "Lists the names of the connections, each with the state of its password's rotation.",
 	}
 }
 
@@ -242,11 +242,11 @@ func (b *backend) pathConnectionListRead(ctx context.Context, _ *logical.Request
 }
 
 const connectionHelp = `
-A connection tells how to reach one PostgreSQL server, as a user that may change
-the passwords of the users it manages. Give either connection_url with the
-placeholders {{username}} and {{password}}, or host, port, database and sslmode.
-The login is tried before anything is stored. The password is never shown again;
-rotate it by rotate-root/<name>, or by itself with rotation_period or
-rotation_schedule. allowed_roles says which roles may use the connection; no role
-may unless it is said. A connection that is changed to lead elsewhere is told to
-applications when the logins of their role were proven there, as a new version.`
+A connection says how to reach one PostgreSQL server, as a user that may change the
+passwords of the users it manages. Give either connection_url with the placeholders
+{{username}} and {{password}}, or host, port, database and sslmode. The engine logs in
+before it stores anything, and never shows the password again. Rotate the password with
+rotate-root/<name>, or on schedule with rotation_period or rotation_schedule.
+allowed_roles names the roles that may use the connection; none may by default. If you
+change where a connection leads, the engine first proves the logins of each role there.
+Then the role's applications get the new address, as a new version.`

@@ -21,7 +21,7 @@ func (b *backend) pathCreds() *framework.Path {
 		DisplayAttrs: attributes("read", "default-role-credentials|role-credentials"),
 		Fields:       credsFields(),
 		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.ReadOperation: operation(b.pathCredsRead, "Read all values of a role, of one version.", credsHeader()),
+			logical.ReadOperation: operation(b.pathCredsRead, "Read all current values of a role. All are of one version.", credsHeader()),
 		},
 		HelpSynopsis:    "Read the current values of a role.",
 		HelpDescription: oneLine(credsHelp),
@@ -36,7 +36,7 @@ func (b *backend) pathCredsSecret() *framework.Path {
 		DisplayAttrs: attributes("read", "secret-credentials"),
 		Fields:       fields,
 		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.ReadOperation: operation(b.pathCredsSecretRead, "Read the value of one secret.", b.types.credsAnswer()),
+			logical.ReadOperation: operation(b.pathCredsSecretRead, "Read the current value of one secret.", b.types.credsAnswer()),
 		},
 		HelpSynopsis:    "Read the current value of one secret of a role.",
 		HelpDescription: oneLine(credsHelp),
@@ -45,9 +45,9 @@ func (b *backend) pathCredsSecret() *framework.Path {
 
 func credsFields() map[string]*framework.FieldSchema {
 	return map[string]*framework.FieldSchema{
-		"role":       field(framework.TypeString, "Name of the role; default if the path ends before it."),
-		"stage":      {Type: framework.TypeString, Default: secret.StageCurrent, Query: true, Description: "current, or previous during the overlap."},
-		"if_version": {Type: framework.TypeInt, Query: true, Description: "Answer changed=false and no values if this is still the version."},
+		"role":       field(framework.TypeString, "Name of the role; default if the path names none."),
+		"stage":      {Type: framework.TypeString, Default: secret.StageCurrent, Query: true, Description: "Which values to read: current, or previous during the overlap."},
+		"if_version": {Type: framework.TypeInt, Query: true, Description: "If this is still the role's version, the answer is changed=false, without values."},
 	}
 }
 
@@ -57,10 +57,10 @@ func credsHeader() map[string]*framework.FieldSchema {
 	return map[string]*framework.FieldSchema{
 		"version":             field(framework.TypeInt, "Version of the role."),
 		"last_vault_rotation": field(framework.TypeString, "When that version was committed (RFC 3339, UTC)."),
-		"next_vault_rotation": field(framework.TypeString, "When the next automatic rotation starts; null if none does."),
+		"next_vault_rotation": field(framework.TypeString, "When the next automatic rotation starts; null if none is planned."),
 		"rotation_period":     field(framework.TypeInt, "Seconds between automatic rotations."),
-		"ttl":                 field(framework.TypeInt, "Seconds after which to read again."),
-		"changed":             field(framework.TypeBool, "Only with if_version: whether the version is another one."),
+		"ttl":                 field(framework.TypeInt, "After how many seconds to read again."),
+		"changed":             field(framework.TypeBool, "Only with if_version: whether the role now has another version."),
 	}
 }
 
@@ -256,10 +256,10 @@ func timestamp(t time.Time) any {
 }
 
 const credsHelp = `
-Answers the values that work now, flat and without a lease: for a role, the fields
-of every secret with the secret's name and an underscore before them, all of one
-version; for one secret, its fields bare. Read again after ttl seconds: that is
-the time to the next rotation, at most the role's refresh_interval, and a few
-seconds while a rotation is under way. With stage=previous, the values from before
-the last rotation, as long as they work. With if_version, no values if the version
-is still that one.`
+Answers the values that work now, without a lease. For a role, it answers the fields of
+every secret, each with the secret's name and an underscore before it, all of one
+version. For one secret, it answers the fields without that prefix. Read again after ttl
+seconds: ttl is the time to the next rotation, at most the role's refresh_interval, and
+a few seconds while a rotation is under way. With stage=previous, it answers the values
+from before the last rotation, as long as they work. With if_version, it answers values
+only if the version is another one by now.`

@@ -23,10 +23,10 @@ func (b *backend) pathDestinations() *framework.Path {
 		Fields:         destinationFields(),
 		ExistenceCheck: b.pathDestinationExists,
 		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.CreateOperation: mutation(b.pathDestinationWrite, "Tell where copies of values are to be published.", nil),
-			logical.UpdateOperation: mutation(b.pathDestinationWrite, "Change where and what is published.", nil),
+			logical.CreateOperation: mutation(b.pathDestinationWrite, "Create a destination: say where the engine publishes copies of values.", nil),
+			logical.UpdateOperation: mutation(b.pathDestinationWrite, "Change a destination.", nil),
 			logical.ReadOperation:   operation(b.pathDestinationRead, "Read a destination, without its secrets.", destinationAnswer()),
-			logical.DeleteOperation: mutation(b.pathDestinationDelete, "Forget a destination that no role names.", nil),
+			logical.DeleteOperation: mutation(b.pathDestinationDelete, "Delete a destination that no role names.", nil),
 		},
 		HelpSynopsis:    "Manage the destinations: other systems that get copies of values.",
 		HelpDescription: oneLine(destinationHelp),
@@ -41,7 +41,7 @@ func (b *backend) pathDestinationList() *framework.Path {
 			logical.ListOperation: operation(b.pathDestinationListRead, "List the destinations.", listFields()),
 		},
 		HelpSynopsis:    "List the destinations.",
-		HelpDescription: "Lists the names of the destinations, with their type, where that is, and the roles that name them.",
+		HelpDescription: "Lists the names of the destinations, with type, target, and whether they are required.",
 	}
 }
 
@@ -49,20 +49,20 @@ func (b *backend) pathDestinationList() *framework.Path {
 var targetFields = map[string]*framework.FieldSchema{
 	"region":            field(framework.TypeString, "aws_secrets_manager: region, such as eu-central-1."),
 	"endpoint":          field(framework.TypeString, "aws_secrets_manager: address instead of AWS's own, such as a VPC endpoint."),
-	"sts_endpoint":      field(framework.TypeString, "aws_secrets_manager: the same for STS."),
-	"access_key_id":     field(framework.TypeString, "aws_secrets_manager: access key; without it, what the machine that Vault runs on has."),
+	"sts_endpoint":      field(framework.TypeString, "aws_secrets_manager: address of STS instead of AWS's own."),
+	"access_key_id":     field(framework.TypeString, "aws_secrets_manager: access key. Without it, the engine uses the credentials of the machine that Vault runs on."),
 	"secret_access_key": sensitive("aws_secrets_manager: secret of the access key."),
-	"role_arn":          field(framework.TypeString, "aws_secrets_manager: role to assume, so that credentials last a quarter of an hour."),
-	"external_id":       field(framework.TypeString, "aws_secrets_manager: external id that the role asks for."),
-	"address":           field(framework.TypeString, "vault_kv: address of the Vault, this or another one."),
-	"mount":             field(framework.TypeString, "vault_kv: where the KV engine of version 2 is mounted; secret if left out."),
+	"role_arn":          field(framework.TypeString, "aws_secrets_manager: role to assume. Its credentials expire after a quarter of an hour."),
+	"external_id":       field(framework.TypeString, "aws_secrets_manager: external id that the role requires."),
+	"address":           field(framework.TypeString, "vault_kv: address of this Vault or another one."),
+	"mount":             field(framework.TypeString, "vault_kv: mount of the KV engine, version 2; secret if left out."),
 	"namespace":         field(framework.TypeString, "vault_kv: namespace, with Vault Enterprise."),
-	"role_id":           field(framework.TypeString, "vault_kv: role_id of an AppRole, for a token that is revoked after each use."),
+	"role_id":           field(framework.TypeString, "vault_kv: role_id of an AppRole to log in with. The engine revokes the token after each use."),
 	"secret_id":         sensitive("vault_kv: secret_id of that AppRole."),
-	"auth_mount":        field(framework.TypeString, "vault_kv: where AppRole is mounted; approle if left out."),
-	"token":             sensitive("vault_kv: token to use as it is, instead of an AppRole."),
-	"url":               field(framework.TypeString, "webhook: address to post to. Only its host is shown when read."),
-	"key":               sensitive("webhook: key by which what is sent is signed, of 16 characters or more."),
+	"auth_mount":        field(framework.TypeString, "vault_kv: mount of the AppRole auth method; approle if left out."),
+	"token":             sensitive("vault_kv: a token, instead of an AppRole."),
+	"url":               field(framework.TypeString, "webhook: address to post to. Reading shows only its host."),
+	"key":               sensitive("webhook: key with which the engine signs each message, 16 characters or more."),
 	"tls_ca":            field(framework.TypeString, "CA certificates in PEM; the system's if left out."),
 }
 
@@ -71,15 +71,15 @@ func destinationFields() map[string]*framework.FieldSchema {
 	fields := map[string]*framework.FieldSchema{
 		"name":          nameField("Name of the destination."),
 		"type":          field(framework.TypeString, strings.Join(destination.Types(), ", ")+". It can't be changed."),
-		"allowed_roles": field(framework.TypeCommaStringSlice, "The roles that may name it in their destinations; none unless said. * in a name stands for any text, and alone for all roles."),
+		"allowed_roles": field(framework.TypeCommaStringSlice, "Roles that may name it in their destinations; none by default. * in a name stands for any text, and * alone for all roles."),
 
-		"values":   field(framework.TypeStringSlice, "What is published under which name, each like '{{role}}/database-password={{db_password}}'. Placeholders of values are the fields of creds."),
-		"required": field(framework.TypeBool, "Whether a rotation that can't be published by its deadline is rolled back; otherwise that is told, and mended later."),
+		"values":   field(framework.TypeStringSlice, "Names at the target and the values under them, each like '{{role}}/database-password={{db_password}}'. A placeholder of a value is a field of creds."),
+		"required": field(framework.TypeBool, "true: if the target has not accepted the values by the deadline, the rotation is rolled back. false: the rotation stays, the engine sends an event and goes on trying."),
 		"timeout":  {Type: framework.TypeDurationSecond, Default: rotation.Seconds(def.Timeout), Description: "How long one attempt may take, at most 25 s."},
-		"deadline": {Type: framework.TypeDurationSecond, Default: rotation.Seconds(def.Deadline), Description: "How long after a rotation attempts go on before it counts as failed."},
-		"on_drift": {Type: framework.TypeString, Default: def.OnDrift, AllowedValues: []any{destination.Repair, destination.Report}, Description: "What to do when the target holds something else: repair what is this engine's own, or report."},
-		"adopt":    field(framework.TypeBool, "Whether what exists already under a name and is not this engine's may be overwritten."),
-		"verify":   {Type: framework.TypeBool, Default: true, Description: "Log in and try the permissions before the destination is stored."},
+		"deadline": {Type: framework.TypeDurationSecond, Default: rotation.Seconds(def.Deadline), Description: "For how long after a rotation the engine tries, before the publication counts as failed."},
+		"on_drift": {Type: framework.TypeString, Default: def.OnDrift, AllowedValues: []any{destination.Repair, destination.Report}, Description: "What the engine does when the target holds another value: repair, which overwrites what is the engine's own, or report."},
+		"adopt":    field(framework.TypeBool, "Whether the engine may overwrite what exists already under a name and is not its own."),
+		"verify":   {Type: framework.TypeBool, Default: true, Description: "Whether the engine logs in and tries its permissions before it stores the destination."},
 	}
 	maps.Copy(fields, targetFields)
 	return fields
@@ -92,10 +92,10 @@ func destinationAnswer() map[string]*framework.FieldSchema {
 		delete(fields, name)
 	}
 	for _, name := range destination.SecretFields {
-		fields[name+"_set"] = field(framework.TypeBool, "Whether there is a "+name+".")
+		fields[name+"_set"] = field(framework.TypeBool, "Whether the destination has a "+name+".")
 	}
 	fields["outbound"] = standingField()
-	fields["where"] = field(framework.TypeString, "The place, for people.")
+	fields["where"] = field(framework.TypeString, "The target, in words.")
 	fields["roles"] = field(framework.TypeStringSlice, "Names of the roles that name it.")
 	return fields
 }
@@ -237,14 +237,14 @@ func (b *backend) pathDestinationListRead(ctx context.Context, _ *logical.Reques
 }
 
 const destinationHelp = `
-A destination is another system that gets copies of the values of the roles that
-name it in their destinations: AWS Secrets Manager, a KV secrets engine of this or
-another Vault, or a webhook. They are published right after each rotation and
-rollback, before the checks; whenever a role or the destination is changed; and
-again when the target turns out to hold something else. If it is required, a
-rotation that can't be published by its deadline is rolled back. What exists already
-at the target and is not this engine's is not overwritten, unless adopt says so; and
-nothing is ever deleted there. Values go only to what outbound_hosts of config names,
-and by https unless that is this machine; whoever changes where they are sent gives
-the credentials again. Whoever may write destinations decides who of those gets
-values, and of which roles (allowed_roles).`
+A destination is another system that gets copies of values: AWS Secrets Manager, a KV
+secrets engine of this or another Vault, or a webhook. It gets the values of the roles
+that name it in their destinations. The engine publishes right after each rotation and
+rollback, before the checks; after each change of a role or of the destination; and
+whenever it finds that the target holds something else. If the destination is required
+and has not accepted the values by its deadline, the rotation is rolled back. The engine
+does not overwrite what it has not written itself, unless adopt=true, and never deletes
+anything there. outbound_hosts of config must name the host, and the address must begin
+with https unless it is on this machine. Whoever changes where values are sent must give
+the credentials again. Whoever may write destinations decides which of those hosts gets
+the values of which roles (allowed_roles).`

@@ -50,18 +50,18 @@ func historyPath(pattern, suffix, nameOf string, find historian) *framework.Path
 		Fields:       historyQuery(nameOf),
 		Operations: map[logical.Operation]framework.OperationHandler{
 			logical.ListOperation: operation(historyList(find), "List the operations, oldest first.", listFields()),
-			logical.ReadOperation: operation(historyRead(find), "Read how long the history is and whether it is complete, or, with format=jsonl, its entries.", historyFields()),
+			logical.ReadOperation: operation(historyRead(find), "Read the length of the history and whether it is intact; with format=jsonl, its entries.", historyFields()),
 		},
-		HelpSynopsis:    "Read what was done, when, by whom and why.",
+		HelpSynopsis:    "Read who did what, when and why.",
 		HelpDescription: oneLine(historyHelp),
 	}
 }
 
 func historyQuery(nameOf string) map[string]*framework.FieldSchema {
 	fields := map[string]*framework.FieldSchema{
-		"format": {Type: framework.TypeString, Default: "json", Query: true, Description: "json, or jsonl for the entries, oldest first, each as a line of JSON: what history/:role/:id answers."},
-		"after":  {Type: framework.TypeInt, Query: true, Description: "With jsonl: begin after the entry with this sequence number; with the oldest that is kept by default."},
-		"limit":  {Type: framework.TypeInt, Default: audit.MaxLines, Query: true, Description: "With jsonl: number of lines, at most 1000. There may be fewer; the export is at its end when there are none."},
+		"format": {Type: framework.TypeString, Default: "json", Query: true, Description: "json; or jsonl, which answers the entries, oldest first, each as one line of JSON with the fields of history/:role/:id."},
+		"after":  {Type: framework.TypeInt, Query: true, Description: "With jsonl: answer the entries after this sequence number; from the oldest one by default."},
+		"limit":  {Type: framework.TypeInt, Default: audit.MaxLines, Query: true, Description: "With jsonl: number of lines, at most 1000. There may be fewer. The export is complete when an answer has none."},
 	}
 	if nameOf != "" {
 		fields[nameOf] = nameField("Whose history.")
@@ -72,11 +72,11 @@ func historyQuery(nameOf string) map[string]*framework.FieldSchema {
 func historyFields() map[string]*framework.FieldSchema {
 	return map[string]*framework.FieldSchema{
 		"count":       field(framework.TypeInt, "Number of entries ever written."),
-		"kept":        field(framework.TypeInt, "Number of entries kept; older ones were dropped by history_retention or history_max_age, which left an entry of kind prune."),
-		"head_hash":   field(framework.TypeString, "Hash of the newest entry, which vouches for all before it."),
+		"kept":        field(framework.TypeInt, "Number of entries kept. history_retention or history_max_age dropped older ones; an entry of kind prune says which."),
+		"head_hash":   field(framework.TypeString, "Hash of the newest entry. It covers all entries before it."),
 		"base_hash":   field(framework.TypeString, "Hash of the newest dropped entry; empty if none was."),
-		"chain_valid": field(framework.TypeBool, "Whether no entry was changed, dropped or reordered."),
-		"problem":     field(framework.TypeString, "What is wrong first, if chain_valid is false."),
+		"chain_valid": field(framework.TypeBool, "true if nobody changed, removed or reordered an entry."),
+		"problem":     field(framework.TypeString, "The first error, if chain_valid is false."),
 	}
 }
 
@@ -181,13 +181,12 @@ func historyList(find historian) framework.OperationFunc {
 }
 
 const historyHelp = `
-Every creation, rotation, rollback, retirement and deletion has an entry, whether
-it succeeded or not, and so has every change of the policy, destinations, checks
-and secrets of a role, and of config. When history_retention or
-history_max_age lets old entries go, an entry of kind prune says which, and the hash
-of the last. Each entry holds the hash of the one before, and the newest
-hash is part of the role's state, so chain_valid tells whether any was changed,
-dropped or reordered. The same hashes are in Vault's log. The history of a deleted
-role stays. format=jsonl answers the entries themselves as text, to keep and to
-verify elsewhere: read on with after= the sequence of the last line until nothing
-comes.`
+Every creation, rotation, rollback, retirement and deletion has an entry, whether it
+succeeded or not. So has every change of config, and of the policy, destinations, checks
+and secrets of a role. Each entry holds the hash of the one before, and the role's state
+holds the newest hash. So chain_valid says whether anybody changed, removed or reordered
+an entry. Vault's log has the same hashes. When history_retention or history_max_age
+drops old entries, an entry of kind prune says which, and the hash of the last one. The
+history of a deleted role stays. format=jsonl answers the entries as text, to keep and
+verify elsewhere: read again with after= the sequence of the last line, until the answer
+is empty.`

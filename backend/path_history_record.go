@@ -28,7 +28,7 @@ func (b *backend) pathConfigHistoryRecord() *framework.Path {
 func recordPath(pattern, suffix, nameOf string, find historian) *framework.Path {
 	fields := map[string]*framework.FieldSchema{
 		"id":     nameField("The rotation_id."),
-		"format": {Type: framework.TypeString, Default: "json", Query: true, Description: "json, or markdown for a record to file."},
+		"format": {Type: framework.TypeString, Default: "json", Query: true, Description: "json, or markdown for a record on file."},
 	}
 	if nameOf != "" {
 		fields[nameOf] = nameField("Whose history.")
@@ -51,32 +51,32 @@ func recordFields() map[string]*framework.FieldSchema {
 		"rotation_id":      field(framework.TypeString, "Id of the operation."),
 		"kind":             field(framework.TypeString, "create, import, rotate, rollback, retire, repair, follow, publish, delete, configure or prune."),
 		"trigger":          field(framework.TypeString, "manual, schedule, recovery or check."),
-		"actor":            field(framework.TypeMap, "Who asked for it: display_name and entity_id."),
-		"reason":           field(framework.TypeString, "Why, as given."),
-		"vault_request_id": field(framework.TypeString, "Vault's id of the request, as its audit log has it."),
+		"actor":            field(framework.TypeMap, "Who asked for the operation: display_name and entity_id."),
+		"reason":           field(framework.TypeString, "Why, in the words of the request."),
+		"vault_request_id": field(framework.TypeString, "Id of the request, as in Vault's audit log."),
 		"started":          field(framework.TypeString, "When it started."),
-		"secrets":          field(framework.TypeStringSlice, "Names of the secrets it was about."),
+		"secrets":          field(framework.TypeStringSlice, "Names of the secrets that took part."),
 		"revoke_previous":  field(framework.TypeBool, "Whether the replaced values got no overlap."),
-		"attempts":         field(framework.TypeInt, "How often recovery found a target unreachable."),
-		"tasks":            field(framework.TypeSlice, "What was to follow it, such as checks, or what came of that."),
-		"follows":          field(framework.TypeString, "Id of the operation whose tasks these were, or whose failed task this rolls back."),
-		"failed_tasks":     field(framework.TypeStringSlice, "Of a rollback after a failed task: the names of the required tasks that failed."),
-		"follows_kind":     field(framework.TypeString, "Kind of that operation."),
-		"role":             field(framework.TypeString, "Whose history this is."),
+		"attempts":         field(framework.TypeInt, "How often recovery could not reach a target."),
+		"tasks":            field(framework.TypeSlice, "What the engine does after the commit, such as checks; in records of kind follow, the results."),
+		"follows":          field(framework.TypeString, "Id of the operation that these tasks belong to, or that this one rolls back because a task failed."),
+		"failed_tasks":     field(framework.TypeStringSlice, "For a rollback after a failed task: the names of the required tasks that failed."),
+		"follows_kind":     field(framework.TypeString, "Kind of the operation in follows."),
+		"role":             field(framework.TypeString, "Role or connection whose history this is."),
 		"environment":      field(framework.TypeString, "Label of the environment."),
 		"outcome":          field(framework.TypeString, "completed, rolled_back or failed."),
 		"duration_ms":      field(framework.TypeInt, "Milliseconds from start to end."),
-		"version":          field(framework.TypeInt, "Version afterwards."),
+		"version":          field(framework.TypeInt, "Version after the operation."),
 		"results":          field(framework.TypeSlice, "For each secret, its versions and steps."),
 		"issues":           field(framework.TypeStringSlice, "What a person should know."),
-		"changes":          field(framework.TypeSlice, "Of configure: each field that was changed, with its values from and to."),
-		"pruned":           field(framework.TypeMap, "Of prune: how many entries were dropped, their first_sequence and last_sequence, when the oldest and the newest of them started, and head_hash, the hash of the last."),
+		"changes":          field(framework.TypeSlice, "For kind configure: each changed field, with its values from and to."),
+		"pruned":           field(framework.TypeMap, "For kind prune: how many entries were dropped, their first_sequence and last_sequence, when the oldest and the newest of them started, and head_hash, the hash of the last."),
 		"next_rotation":    field(framework.TypeString, "When the next automatic rotation was to start."),
 		"sequence":         field(framework.TypeInt, "Number of the entry."),
 		"hash":             field(framework.TypeString, "SHA-256 of previous_hash, a newline and canonical."),
 		"previous_hash":    field(framework.TypeString, "Hash of the entry before."),
 		"canonical":        field(framework.TypeString, "The record as hashed."),
-		"markdown":         field(framework.TypeString, "The record to file; only with format=markdown."),
+		"markdown":         field(framework.TypeString, "The record as Markdown; only with format=markdown."),
 	}
 }
 
@@ -108,7 +108,7 @@ func recordRead(find historian) framework.OperationFunc {
 }
 
 const recordHelp = `
-Answers who did what, when, for how long and why, with each secret's versions and
-steps, what was proven, and what went wrong. format=markdown renders it as the
-record that a rotation procedure asks for, with what came of it since: checks after
-the cut-over, a rollback, and the end of the replaced values.`
+Answers who did what, when, for how long and why; the versions and steps of each secret;
+what was proven, and what went wrong. format=markdown answers it as the record that a
+rotation procedure asks for, with what happened since: the checks after the commit, a
+rollback, and the end of the replaced values.`

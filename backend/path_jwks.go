@@ -33,7 +33,7 @@ func (b *backend) pathJWKS() *framework.Path {
 		DisplayAttrs: attributes("read", "public-keys"),
 		Fields:       keyNames(),
 		Operations: readable(operation(b.pathJWKSRead, "Read the public keys that verify the tokens of a secret. No token is needed.", map[string]*framework.FieldSchema{
-			"keys": field(framework.TypeSlice, "The keys, as RFC 7517 has them."),
+			"keys": field(framework.TypeSlice, "The keys, in the format of RFC 7517."),
 		})),
 		HelpSynopsis:    "Read the public keys of a secret, as a JSON Web Key Set.",
 		HelpDescription: oneLine(jwksHelp),
@@ -45,7 +45,7 @@ func (b *backend) pathJWKSDiscovery() *framework.Path {
 		Pattern:         keyPath("jwks", `/\.well-known/openid-configuration`),
 		DisplayAttrs:    attributes("read", "openid-configuration"),
 		Fields:          keyNames(),
-		Operations:      readable(operation(b.pathJWKSDiscoveryRead, "Read where the public keys are, as OpenID Connect Discovery has it. No token is needed.", discoveryFields())),
+		Operations:      readable(operation(b.pathJWKSDiscoveryRead, "Read the OpenID Connect discovery document, which says where the public keys are. No token is needed.", discoveryFields())),
 		HelpSynopsis:    "Read the OpenID discovery document of a secret.",
 		HelpDescription: oneLine(jwksHelp),
 	}
@@ -53,8 +53,8 @@ func (b *backend) pathJWKSDiscovery() *framework.Path {
 
 func discoveryFields() map[string]*framework.FieldSchema {
 	return map[string]*framework.FieldSchema{
-		"issuer":                                field(framework.TypeString, "The issuer, which is the URL of this path without its end."),
-		"jwks_uri":                              field(framework.TypeString, "Where the public keys are."),
+		"issuer":                                field(framework.TypeString, "The issuer: the URL of this path without /.well-known/openid-configuration."),
+		"jwks_uri":                              field(framework.TypeString, "URL of the public keys."),
 		"response_types_supported":              field(framework.TypeStringSlice, "Always id_token."),
 		"subject_types_supported":               field(framework.TypeStringSlice, "Always public."),
 		"id_token_signing_alg_values_supported": field(framework.TypeStringSlice, "The algorithms of the keys."),
@@ -145,13 +145,13 @@ func document(contentType string, body []byte, fresh time.Duration) *logical.Res
 }
 
 const jwksHelp = `
-Shows, to whoever asks and without a token, the public keys that verify the tokens
-of a secret of type jwt: of the current key, of the previous one during its
-overlap, and of the next one, which is shown one rotation before it signs, so that
-everybody knows it by then. Keys of an HMAC are never shown. Cache-Control says how
-long the answer may be kept: at most the refresh_interval of the role, and never
-beyond what is known to change. With issuer set to the URL of jwks/<role>/<secret>,
-there is an OpenID discovery document below it.`
+Answers the public keys that verify the tokens of a secret of type jwt, to everybody,
+without a token: the current key, the previous one during its overlap, and the next one.
+The next key is shown one rotation before it signs, so that every verifier has it by
+then. HMAC keys are never shown. Cache-Control says how long a verifier may keep the
+answer: at most the refresh_interval of the role, and never beyond the next known change.
+If issuer of the secret is the URL of jwks/<role>/<secret>, there is an OpenID discovery
+document below that path.`
 
 // public tells whether a path is for those without a token. They come with what
 // HTTP lets anybody send: queries that mean nothing here are ignored.

@@ -29,17 +29,17 @@ func keyNames() map[string]*framework.FieldSchema {
 
 func (b *backend) pathJWTSign() *framework.Path {
 	fields := keyNames()
-	fields["claims"] = field(framework.TypeMap, "The claims of the token, as a JSON object. exp, iat, nbf and jti are set by the engine.")
-	fields["ttl"] = field(framework.TypeDurationSecond, "How long the token is to live; as long as it may by default.")
+	fields["claims"] = field(framework.TypeMap, "The claims of the token, as a JSON object. The engine sets exp, iat, nbf and jti.")
+	fields["ttl"] = field(framework.TypeDurationSecond, "How long the token is valid; max_ttl by default.")
 	return &framework.Path{
 		Pattern:      keyPath("jwt", "/sign"),
 		DisplayAttrs: attributes("sign", "token"),
 		Fields:       fields,
 		Operations: map[logical.Operation]framework.OperationHandler{
 			// It changes nothing, so any node may serve it.
-			logical.UpdateOperation: operation(b.pathJWTSignWrite, "Make a token of claims, signed with the current key.", map[string]*framework.FieldSchema{
+			logical.UpdateOperation: operation(b.pathJWTSignWrite, "Make a token from claims, signed with the current key.", map[string]*framework.FieldSchema{
 				"token":   sensitive("The token."),
-				"kid":     field(framework.TypeString, "Name of the key that has signed it."),
+				"kid":     field(framework.TypeString, "Id of the key that signed it."),
 				"expires": field(framework.TypeString, "When it expires (RFC 3339, UTC)."),
 			}),
 		},
@@ -136,14 +136,14 @@ func (b *backend) entity(req *logical.Request) (*logical.Entity, error) {
 }
 
 const jwtSignHelp = `
-Makes a token of the claims, signed with the current key of a secret of type jwt.
-The engine sets exp from ttl, iat, nbf and jti, and iss and aud where the secret
-says what they are; a claim that may not be named is refused, under every name
-that libraries take for it, in another case for example. A token lives for at
-most max_ttl, and never longer than the overlap of the role: so its key verifies
-it until it expires, whatever rotates meanwhile. Rotating twice within one overlap
-ends that early, and the answer of the rotation warns of it; so does
-revoke_previous, which is what it is for.`
+Makes a token from the claims, signed with the current key of a secret of type jwt. The
+engine sets exp (from ttl), iat, nbf and jti, and iss and aud if the secret has issuer and
+audience. It refuses claims that the secret does not allow, also under names that
+libraries take for them, for example in another case. A token is valid for at most
+max_ttl, and never longer than the overlap of the role, so its key verifies it until it
+expires, also after a rotation. Two rotations within one overlap end that early, and the
+answer of the second one warns of it. revoke_previous ends it at once, which is its
+purpose.`
 
 func (b *backend) pathJWTVerify() *framework.Path {
 	fields := keyNames()
@@ -154,11 +154,11 @@ func (b *backend) pathJWTVerify() *framework.Path {
 		Fields:       fields,
 		Operations: map[logical.Operation]framework.OperationHandler{
 			// It changes nothing, so any node may serve it.
-			logical.UpdateOperation: operation(b.pathJWTVerifyWrite, "Verify a token against the current key and the previous one in its overlap.", map[string]*framework.FieldSchema{
+			logical.UpdateOperation: operation(b.pathJWTVerifyWrite, "Verify a token with the current key, or the previous one during its overlap.", map[string]*framework.FieldSchema{
 				"valid":  field(framework.TypeBool, "Whether to accept the token."),
 				"claims": field(framework.TypeMap, "The claims of a valid token; null otherwise."),
-				"stage":  field(framework.TypeString, "Which key has signed it: current or previous; empty if none has."),
-				"kid":    field(framework.TypeString, "Name of that key."),
+				"stage":  field(framework.TypeString, "Which key signed it: current or previous; empty if none did."),
+				"kid":    field(framework.TypeString, "Id of that key."),
 				"error":  field(framework.TypeString, "Why the token is not valid; empty if it is."),
 			}),
 		},
@@ -201,9 +201,9 @@ func verifiedResponse(v jwt.Verified) *logical.Response {
 }
 
 const jwtVerifyHelp = `
-Verifies a token: that its signature is one of the current key, or of the previous
-one during its overlap, by the algorithm of that key and no other; that it has exp
-and has not expired, nor begins in the future, with 60 seconds of leeway; and that
-iss and aud are as the secret says, where it does; and that no claim can be taken
-for another one, as names in another case are, or stands in it twice. A token that is not valid is
-answered with valid=false and the reason, which shows nothing of the token.`
+Verifies a token. The current key must have signed it, or the previous one during its
+overlap, with the algorithm of that key. The token must have exp, must not have expired,
+and must not begin in the future, with 60 seconds of leeway. iss and aud must be what the
+secret says, if it says so. No claim may stand in it twice, or have a name that libraries
+take for another one, for example in another case. A token that is not valid gets
+valid=false, with the reason, which shows nothing of the token.`

@@ -13,7 +13,7 @@ func (b *backend) pathMetrics() *framework.Path {
 		DisplayAttrs: attributes("read", "metrics"),
 		Operations: map[logical.Operation]framework.OperationHandler{
 			logical.ReadOperation: operation(b.pathMetricsRead, "Read the metrics, as text for Prometheus.", map[string]*framework.FieldSchema{
-				"text": field(framework.TypeString, "Only described: the answer is text, not JSON."),
+				"text": field(framework.TypeString, "The answer is text in Prometheus format, not JSON."),
 			}),
 		},
 		HelpSynopsis:    "Read the metrics of this mount, for Prometheus.",
@@ -28,7 +28,7 @@ func (b *backend) pathMetricsRead(context.Context, *logical.Request, *framework.
 }
 
 const metricsHelp = `
-Answers what Prometheus scrapes: operations by kind, trigger and outcome, how long
-their steps took, the last and the next rotation of each role, what is overdue,
-failing or in need of somebody, overlaps, queue and workers, and reads. The numbers
-are those of the node that answers, since it became active. No value is in them.`
+Answers metrics for Prometheus: operations by kind, trigger and outcome; how long their
+steps took; the last and the next rotation of each role; which roles are overdue, fail or
+need attention; overlaps, queue, workers and reads. The node that answers counts since it
+became active. The metrics contain no values.`

@@ -25,9 +25,9 @@ func (b *backend) pathRoles() *framework.Path {
 		ExistenceCheck: b.pathRoleExists,
 		Operations: map[logical.Operation]framework.OperationHandler{
 			logical.CreateOperation: mutation(b.pathRoleWrite, "Create a role.", nil),
-			logical.UpdateOperation: mutation(b.pathRoleWrite, "Change when a role rotates. Nothing is rotated by it.", nil),
+			logical.UpdateOperation: mutation(b.pathRoleWrite, "Change the settings of a role. This rotates nothing.", nil),
 			logical.ReadOperation:   operation(b.pathRoleRead, "Read a role.", roleAnswer()),
-			logical.DeleteOperation: mutation(b.pathRoleDelete, "Forget a role and all its secrets.", nil),
+			logical.DeleteOperation: mutation(b.pathRoleDelete, "Delete a role and all its secrets.", nil),
 		},
 		HelpSynopsis:    "Manage the roles: one application's set of secrets, which rotate together.",
 		HelpDescription: oneLine(roleHelp),
@@ -37,9 +37,9 @@ func (b *backend) pathRoles() *framework.Path {
 func roleFields() map[string]*framework.FieldSchema {
 	fields := map[string]*framework.FieldSchema{
 		"role":             nameField("Name of the role."),
-		"auto_rotate":      {Type: framework.TypeBool, Default: true, Description: "Whether the role rotates by itself."},
+		"auto_rotate":      {Type: framework.TypeBool, Default: true, Description: "Whether the role rotates on schedule."},
 		"overlap":          field(framework.TypeDurationSecond, "How long previous values stay valid after a rotation; 24 h by default, but at most half the interval."),
-		"refresh_interval": field(framework.TypeDurationSecond, "How often applications are told to read again; 5 min by default, but at most half the overlap."),
+		"refresh_interval": field(framework.TypeDurationSecond, "How often applications read again; 5 min by default, but at most half the overlap."),
 		"max_retries":      field(framework.TypeInt, "How many automatic rotations may fail in a row before the role needs attention; 8 by default."),
 		"destinations":     field(framework.TypeCommaStringSlice, "Names of the destinations that get copies of the role's values."),
 		"retry_interval":   field(framework.TypeDurationSecond, "Pause after the first failed automatic rotation; it doubles with each failure, up to an hour. 10 s by default."),
@@ -232,11 +232,11 @@ func (b *backend) takePolicy(d *framework.FieldData, p *rotation.Policy, key str
 func scheduleFields() map[string]*framework.FieldSchema {
 	return map[string]*framework.FieldSchema{
 		"rotation_period": field(framework.TypeDurationSecond, oneLine(`Time between two automatic rotations, at least 60 s.
-			Rotations start up to a twentieth of it (at most 30 s) early, so that roles made together do not rotate together.`)),
-		"rotation_schedule": field(framework.TypeString, oneLine(`When to rotate, as five fields of cron in UTC.
-			Rotations start up to 30 s late, so that roles with the same schedule do not rotate together.`)),
-		"rotation_window": field(framework.TypeDurationSecond, oneLine(`How long after a scheduled time a rotation may still
-			start, at least an hour; when it was missed, the rotation waits for the next time. Only with rotation_schedule.`)),
+			A rotation starts up to a twentieth of it (at most 30 s) early, so that roles created together do not rotate together.`)),
+		"rotation_schedule": field(framework.TypeString, oneLine(`When to rotate, as the five fields of cron, in UTC.
+			A rotation starts up to 30 s late, so that roles with the same schedule do not rotate together.`)),
+		"rotation_window": field(framework.TypeDurationSecond, oneLine(`Only with rotation_schedule: how long after a scheduled time a rotation may still
+			start, at least an hour. After that, the rotation waits for the next scheduled time.`)),
 	}
 }
 
@@ -260,7 +260,7 @@ func (b *backend) pathRoleList() *framework.Path {
 			logical.ListOperation: operation(b.pathRoleListRead, "List the roles.", listFields()),
 		},
 		HelpSynopsis:    "List the roles.",
-		HelpDescription: "Lists the names of the roles, with version, next rotation and what is wrong, if anything is.",
+		HelpDescription: "Lists the names of the roles, with version, next rotation and errors.",
 	}
 }
 
@@ -293,8 +293,8 @@ func (b *backend) listSubjects(ctx context.Context, prefix string) (*logical.Res
 }
 
 const roleHelp = `
-A role is one application's set of secrets; they rotate together, as one
-transaction. It rotates by rotation_period, or by rotation_schedule; with neither,
-by the period of the mount, which is 90 days unless configured. The role named
-default is the one the bare paths act on. Deleting a role forgets the values of
-its secrets; its history stays readable.`
+A role is one application's set of secrets, which rotate together, as one transaction.
+It rotates by rotation_period or by rotation_schedule. With neither, it rotates by the
+period of the mount, 90 days by default. The bare paths, such as smvm/rotate, act on the
+role named default. Deleting a role deletes the values of its secrets; its history stays
+readable.`

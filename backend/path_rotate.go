@@ -17,7 +17,7 @@ import (
 
 func (b *backend) pathRotate() *framework.Path {
 	fields := operationFields()
-	fields["dry_run"] = field(framework.TypeBool, "Try everything that can be tried without changing anything, and report; see verify for what it looks at.")
+	fields["dry_run"] = field(framework.TypeBool, "Try the rotation without changing anything, and report. It also looks at everything that verify looks at.")
 	return &framework.Path{
 		Pattern:      optionalRole("rotate"),
 		DisplayAttrs: attributes("rotate", "default-role|role"),
@@ -34,7 +34,7 @@ func (b *backend) pathRotate() *framework.Path {
 func rotateAnswer() map[string]*framework.FieldSchema {
 	fields := operationAnswer("role")
 	maps.Copy(fields, inspectionFields())
-	fields["plan"] = field(framework.TypeStringSlice, "With dry_run, what a rotation would do, in that order.")
+	fields["plan"] = field(framework.TypeStringSlice, "With dry_run: what a rotation would do, in this order.")
 	return fields
 }
 
@@ -111,14 +111,14 @@ func (b *backend) tryOut(ctx context.Context, s rotation.Secret) (rotation.Mater
 }
 
 const rotateHelp = `
-Gives all secrets of the role, or those named in secrets, new values, as one
-transaction: targets are looked at, the values are made, applied at their targets, proven by use, and
-then committed together; if anything fails, everything is put back. Readers get
-the old values until the commit and the new ones after it; the old ones stay valid
-for the overlap. When another operation of the role is in flight the answer is
-409. A rotation that was tried and failed is a 422 that says what is true now. The
-keys of api_key secrets with hash_only are in the answer, as <secret>_key, which is
-then response-wrapped; if the request does not wait for the end, nothing is rotated.`
+Gives new values to all secrets of the role, or to those named in secrets, as one
+transaction. The engine looks at the targets, makes the values, sets them at their
+targets, proves them by use, and commits them together. If anything fails, it puts
+everything back. Readers get the old values until the commit and the new ones after it.
+The old ones stay valid for the overlap. If another operation of the role is under way,
+the answer is 409. If the rotation was tried and failed, the answer is 422 and says what
+is true now. For api_key secrets with hash_only, the answer has the new key as
+<secret>_key, and is response-wrapped; with wait=0, such a rotation does not begin.`
 
 func (b *backend) pathRollback() *framework.Path {
 	return &framework.Path{
@@ -147,11 +147,11 @@ func (b *backend) pathRollbackWrite(ctx context.Context, req *logical.Request, d
 }
 
 const rollbackHelp = `
-Makes the previous values of the role's secrets, or of those named in secrets,
-current again, as one transaction: they are applied and proven by use first. It is
-a new version, so that applications notice. What was current becomes previous and
-stays valid for the overlap, or with revoke_previous=true is made unusable at
-once. Previous values exist until their overlap has ended.`
+Makes the previous values of the role's secrets, or of those named in secrets, current
+again, as one transaction. The engine first sets them at their targets and proves them by
+use. The result is a new version, so applications notice it. The replaced values become
+previous and stay valid for the overlap; with revoke_previous=true they are retired at
+once. Previous values exist until their overlap ends.`
 
 func (b *backend) pathRotateRoot() *framework.Path {
 	fields := operationFields()
@@ -164,9 +164,9 @@ func (b *backend) pathRotateRoot() *framework.Path {
 		DisplayAttrs: attributes("rotate", "root-credentials"),
 		Fields:       fields,
 		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.UpdateOperation: mutation(b.pathRotateRootWrite, "Give a connection's administrator a new password.", operationAnswer("connection")),
+			logical.UpdateOperation: mutation(b.pathRotateRootWrite, "Give the administrator of a connection a new password.", operationAnswer("connection")),
 		},
-		HelpSynopsis:    "Rotate the password of a connection's administrator.",
+		HelpSynopsis:    "Rotate the password of the administrator of a connection.",
 		HelpDescription: oneLine(rotateRootHelp),
 	}
 }
@@ -193,8 +193,7 @@ func (b *backend) pathRotateRootWrite(ctx context.Context, req *logical.Request,
 }
 
 const rotateRootHelp = `
-Gives the administrator of a connection a new password that only the engine
-knows, by the same transaction as every rotation: it is stored before it is set,
-proven by a login before it is used, and recovered by probing after a crash. The
-old password is proven to be refused. Afterwards nobody but the engine can log in
-as this user.`
+Gives the administrator of a connection a new password that only the engine knows. The
+engine stores the new password before it sets it, and proves it by a login before it uses
+it. After a crash, it asks the server which password it accepts. At the end it proves that
+the server refuses the old one. Then nobody but the engine can log in as this user.`

@@ -29,7 +29,7 @@ func (b *backend) pathSecrets() *framework.Path {
 			logical.CreateOperation: mutation(b.pathSecretCreate, "Create a secret, with its first value.", operationAnswer("role")),
 			logical.UpdateOperation: mutation(b.pathSecretUpdate, "Change the configuration of a secret. Its value stays.", nil),
 			logical.ReadOperation:   operation(b.pathSecretRead, "Read the configuration of a secret, without its value.", b.types.answer()),
-			logical.DeleteOperation: mutation(b.pathSecretDelete, "Forget a secret and its values.", nil),
+			logical.DeleteOperation: mutation(b.pathSecretDelete, "Delete a secret and its values.", nil),
 		},
 		HelpSynopsis:    "Manage the secrets of a role.",
 		HelpDescription: oneLine(secretHelp),
@@ -44,7 +44,7 @@ func (t secretTypes) fields() map[string]*framework.FieldSchema {
 	for _, name := range t.names() {
 		fields["type"].AllowedValues = append(fields["type"].AllowedValues, name)
 	}
-	fields["skip_import_rotation"] = field(framework.TypeBool, "Take over the supplied value, after proving that it works, instead of making a first one.")
+	fields["skip_import_rotation"] = field(framework.TypeBool, "Import: take over the value in the request, after proving that it works, instead of making a first one.")
 	return fields
 }
 
@@ -358,11 +358,11 @@ func (b *backend) pathSecretListRead(ctx context.Context, _ *logical.Request, d 
 }
 
 const secretHelp = `
-A secret is of one type. type=database needs connection and usernames: one user
-for rotation_strategy=single_user, two for alternating_users. type=jwt takes
-algorithm, key_bits and exportable, and what limits tokens: issuer, audience,
-max_ttl, allowed_claims, denied_claims, claims_template; api_key takes prefix and length; random takes password_policy, or
-length and charset. Creating a secret gives it its first value at once; with
-skip_import_rotation=true it takes over the value supplied in password, secret or
-private_key, key or value, after proving that it works. Updates change only the fields they
-name and never the value.`
+A secret has one type. type=database needs connection and usernames: one user for
+rotation_strategy=single_user, two for alternating_users. type=jwt takes algorithm,
+key_bits and exportable, and limits for tokens: issuer, audience, max_ttl,
+allowed_claims, denied_claims, claims_template. type=api_key takes prefix, length and
+hash_only. type=random takes password_policy, or length and charset. Creating a secret
+makes its first value at once. With skip_import_rotation=true the engine takes over the
+value in password, secret, private_key, key or value instead, after proving that it works.
+An update changes only the fields it names, and never the value.`

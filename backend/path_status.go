@@ -19,11 +19,11 @@ func (b *backend) pathStatus() *framework.Path {
 	return &framework.Path{
 		Pattern:      optionalRole("status"),
 		DisplayAttrs: attributes("read", "default-role-status|role-status"),
-		Fields:       map[string]*framework.FieldSchema{"role": field(framework.TypeString, "Name of the role; default if the path ends before it.")},
+		Fields:       map[string]*framework.FieldSchema{"role": field(framework.TypeString, "Name of the role; default if the path names none.")},
 		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.ReadOperation: operation(b.pathStatusRead, "Read how a role is doing, without its values.", statusFields()),
+			logical.ReadOperation: operation(b.pathStatusRead, "Read the status of a role, without its values.", statusFields()),
 		},
-		HelpSynopsis:    "Read how a role is doing.",
+		HelpSynopsis:    "Read the status of a role.",
 		HelpDescription: oneLine(statusHelp),
 	}
 }
@@ -256,33 +256,33 @@ func rotationStatusFields() map[string]*framework.FieldSchema {
 	return map[string]*framework.FieldSchema{
 		"version":             field(framework.TypeInt, "Version now."),
 		"last_vault_rotation": field(framework.TypeString, "When that version was committed."),
-		"next_vault_rotation": field(framework.TypeString, "When the next automatic rotation starts; null if none does."),
-		"overdue":             field(framework.TypeBool, "Whether it should have started more than a minute ago."),
-		"failures":            field(framework.TypeInt, "Automatic attempts that failed in a row."),
+		"next_vault_rotation": field(framework.TypeString, "When the next automatic rotation starts; null if none is planned."),
+		"overdue":             field(framework.TypeBool, "Whether that rotation is more than a minute late."),
+		"failures":            field(framework.TypeInt, "How many automatic rotations failed in a row."),
 		"last_error":          field(framework.TypeString, "Why the last attempt failed; empty after a success."),
-		"retry_time":          field(framework.TypeString, "When the next attempt may start after a failure."),
+		"retry_time":          field(framework.TypeString, "After a failure: when the engine tries again."),
 		"needs_attention":     field(framework.TypeBool, "Whether automatic rotation has stopped until somebody rotates by hand."),
-		"advice":              field(framework.TypeString, "What to do, if something is to be done."),
+		"advice":              field(framework.TypeString, "What to do; empty if nothing is to be done."),
 		"in_flight":           field(framework.TypeMap, "The operation under way; null if there is none."),
-		"unresolved":          field(framework.TypeMap, "The secrets whose target may hold another value than the current one and could not be put back: since when, why, how often that was tried since, and when it is next. They hold up no other secret. Null if there are none."),
+		"unresolved":          field(framework.TypeMap, "Secrets whose target may hold another value than the current one, because the engine could not put it back yet: since, cause, attempts, and retry_time, when it tries again. Other secrets are not affected. Null if there are none."),
 	}
 }
 
 func statusFields() map[string]*framework.FieldSchema {
 	fields := rotationStatusFields()
 	fields["role"] = field(framework.TypeString, "Name of the role.")
-	fields["secrets"] = field(framework.TypeMap, oneLine(`For each secret, its type and the stages it has values in; by_request_only
-		if no schedule rotates it, because only a request can be given its new value (hash_only). Values that are
-		used through this engine have uses and last_used: counted in memory, since the value got that stage or, if that was
-		later, since this Vault server became the active one, which is counted_since. A previous database login has sessions,
-		as seen at looked_at, and in last_used when it last had one; drain_until while the end of its overlap waits for them.`))
-	fields["overlap"] = field(framework.TypeString, "Who still uses previous values, and whether it would disturb somebody to end their overlap now; empty without any.")
-	fields["destinations"] = field(framework.TypeMap, "For each destination, whether it holds the current values: state in_sync, pending, drifted or failed, since when, the version that was published, and last_error.")
-	fields["following"] = field(framework.TypeMap, "What is left to be done after the latest rotation, such as checks; null if nothing is.")
+	fields["secrets"] = field(framework.TypeMap, oneLine(`For each secret, its type and its stages. by_request_only: no schedule rotates it,
+		because only the answer to a request can give its new value to somebody (hash_only). A value that is
+		used through this engine has uses and last_used. They are counted in memory since counted_since: since the value got this stage or,
+		if that was later, since this Vault server became the active one. A previous database login has sessions, the number
+		at looked_at; last_used, when it last had one; and drain_until, while the end of its overlap waits for them.`))
+	fields["overlap"] = field(framework.TypeString, "Who still uses previous values, and whether ending the overlap now would cut somebody off; empty if there are no previous values.")
+	fields["destinations"] = field(framework.TypeMap, "For each destination, whether it holds the current values: state (in_sync, pending, drifted or failed), since when, the version that was published, and last_error.")
+	fields["following"] = field(framework.TypeMap, "What is still to do after the latest rotation, such as checks; null if nothing is.")
 	return fields
 }
 
 const statusHelp = `
-Tells the versions and stages of a role's secrets, when it last rotated and will
-rotate next, what is under way and at which step, and what went wrong and what to
-do about it. It never shows a value.`
+Answers the versions and stages of a role's secrets, its last and its next rotation, what
+is under way and at which step, what went wrong, and what to do about it. It never shows
+a value.`

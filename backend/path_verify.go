@@ -26,8 +26,8 @@ func (b *backend) pathVerify() *framework.Path {
 		DisplayAttrs: attributes("verify", "default-role|role"),
 		Fields:       repairFields(),
 		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.ReadOperation:   operation(b.pathVerifyRead, "Use every current value for real, look at all that a rotation depends on, and report.", verifyFields()),
-			logical.UpdateOperation: mutation(b.pathVerifyWrite, "Set again at its target what that refuses.", operationAnswer("role")),
+			logical.ReadOperation:   operation(b.pathVerifyRead, "Prove every current value by use, look at everything that a rotation depends on, and report.", verifyFields()),
+			logical.UpdateOperation: mutation(b.pathVerifyWrite, "Repair: set stored values again at targets that refuse them.", operationAnswer("role")),
 		},
 		HelpSynopsis:    "Prove that the values of a role work, that retired ones do not, and that it is ready to rotate.",
 		HelpDescription: oneLine(verifyHelp),
@@ -39,7 +39,7 @@ func (b *backend) pathVerify() *framework.Path {
 func repairFields() map[string]*framework.FieldSchema {
 	fields := operationFields()
 	delete(fields, "revoke_previous")
-	fields["repair"] = field(framework.TypeBool, "Has to be true to write here: values that their targets refuse are set again.")
+	fields["repair"] = field(framework.TypeBool, "Must be true to write here. The engine sets stored values again at targets that refuse them.")
 	return fields
 }
 
@@ -47,9 +47,9 @@ func verifyFields() map[string]*framework.FieldSchema {
 	fields := inspectionFields()
 	fields["role"] = field(framework.TypeString, "Name of the role.")
 	fields["version"] = field(framework.TypeInt, "Version that was verified.")
-	fields["valid"] = field(framework.TypeBool, "Whether every value does what it should.")
-	fields["secrets"] = field(framework.TypeMap, "For each secret, valid, what was proven, and the error if there is one.")
-	fields["advice"] = field(framework.TypeString, "What to do, if a target refuses what is stored.")
+	fields["valid"] = field(framework.TypeBool, "Whether every value works, and every retired one is refused.")
+	fields["secrets"] = field(framework.TypeMap, "For each secret: valid, proven (what was proven), and error.")
+	fields["advice"] = field(framework.TypeString, "What to do if a target refuses a stored value; empty otherwise.")
 	return fields
 }
 
@@ -188,22 +188,21 @@ func inspection(found preflight.Report) map[string]any {
 // inspectionFields declares what inspection answers.
 func inspectionFields() map[string]*framework.FieldSchema {
 	return map[string]*framework.FieldSchema{
-		"ready": field(framework.TypeBool, "Whether nothing was found because of which a rotation would fail or readers would suffer."),
-		"findings": field(framework.TypeSlice, oneLine(`What is not as it should be, the worst first: check, which names what was looked
-			at; severity, which is error, warning, or unknown for what could not be looked at; secret, empty if it is about the whole
-			role; detail; and fix, the statements for psql or the command that mends it, or with unknown, that shows it.`)),
+		"ready": field(framework.TypeBool, "true if no finding is an error, that is, would make a rotation fail or harm readers."),
+		"findings": field(framework.TypeSlice, oneLine(`What is wrong, the worst first. check names what the engine looked
+			at. severity is error, warning, or unknown if it could not look. secret is empty if the finding is about the whole
+			role. detail says what is wrong. fix has the statements for psql, or the command, that fixes it, or for unknown, that shows it.`)),
 		"passed": field(framework.TypeStringSlice, "The checks that found nothing."),
-		"report": field(framework.TypeString, "All of this as a text, to be read with -field=report."),
+		"report": field(framework.TypeString, "All of this as text; read it with -field=report."),
 	}
 }
 
 const verifyHelp = `
-Logs in with every current database password, signs and verifies with every key,
-and proves that values that must be refused are refused. It also looks at what
-rotations depend on, such as privileges, what two alternating users have in
-common, limits, clocks and checks, and says for each finding what to run; read it
-with -field=report before going live. Reading changes nothing.
-Writing repair=true sets the stored values again where a server refuses them,
-because they were changed there by hand or because Vault was restored from an
-older snapshot. The values that applications read stay the same, and so does the
-version.`
+Logs in with every current database password, signs and verifies with every key, and
+proves that targets refuse the values that they must refuse. It also looks at what
+rotations depend on: privileges, what two alternating users have in common, limits,
+clocks and checks. For each finding it says what to run; read it with -field=report before
+going live. Reading changes nothing. Writing repair=true sets the stored values again at
+servers that refuse them, because somebody changed them there by hand, or because Vault
+was restored from an older snapshot. The values that applications read stay the same, and
+so does the version.`

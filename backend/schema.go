@@ -39,7 +39,7 @@ func responses(fields map[string]*framework.FieldSchema) map[int][]framework.Res
 func listFields() map[string]*framework.FieldSchema {
 	return map[string]*framework.FieldSchema{
 		"keys":     {Type: framework.TypeStringSlice, Description: "The names."},
-		"key_info": {Type: framework.TypeMap, Description: "What there is to know about each name at a glance."},
+		"key_info": {Type: framework.TypeMap, Description: "The most important facts about each name."},
 	}
 }
 

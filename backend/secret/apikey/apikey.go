@@ -54,9 +54,9 @@ const originImported = "imported"
 func (driver) Schema() secret.Schema {
 	return secret.Schema{
 		Settings: []secret.Field{
-			{Name: "prefix", Help: "what every key begins with, so that scanners recognize it."},
-			{Name: "length", Kind: secret.Number, Help: "number of random characters, 22 to 128, of 5.95 bits each; 43 by default, which are 256 bits."},
-			{Name: "hash_only", Kind: secret.Switch, Help: "keep only the SHA-256 of each key. The key is in the answer, which is always response-wrapped, of the request that made it: creating the secret, or rotating by hand. Schedules leave the secret alone, because nobody would be given the key; creds answers key_sha256."},
+			{Name: "prefix", Help: "text at the beginning of every key, by which secret scanners recognize it."},
+			{Name: "length", Kind: secret.Number, Help: "number of random characters, 22 to 128. Each has 5.95 bits; the default of 43 gives 256 bits."},
+			{Name: "hash_only", Kind: secret.Switch, Help: "store only the SHA-256 of each key. The key is only in the answer to the request that made it, creating the secret or rotating by hand; that answer is always response-wrapped. Schedules do not rotate the secret, because nobody would get the key. creds answers key_sha256."},
 		},
 		Imports: []secret.Field{{Name: "key", Kind: secret.Hidden, Help: "key to import."}},
 		Answers: []string{"key", "previous_key", "key_sha256", "previous_key_sha256"},

@@ -180,15 +180,15 @@ func (d *driver) Schema() secret.Schema {
 	return secret.Schema{
 		Settings: []secret.Field{
 			{Name: "connection", Help: "name of the connection that reaches its server."},
-			{Name: "rotation_strategy", Help: "single_user, the default, or alternating_users, during whose rotations no login ever fails."},
+			{Name: "rotation_strategy", Help: "single_user, the default, or alternating_users. With alternating_users, no login fails during a rotation."},
 			{Name: "usernames", Kind: secret.Names, Help: "the user, or the two alternating users. They must exist."},
-			{Name: "verification_statements", Kind: secret.Texts, Help: "SQL that a new login must be able to run before it is handed out. It is rolled back."},
-			{Name: "rotation_statements", Kind: secret.Texts, Help: "SQL that sets the password, instead of ALTER ROLE; with {{username}} and {{password}}. It runs with search_path = pg_catalog: names of your own need their schema."},
+			{Name: "verification_statements", Kind: secret.Texts, Help: "SQL that a new login must be able to run before the engine commits it. The engine rolls the SQL back."},
+			{Name: "rotation_statements", Kind: secret.Texts, Help: "SQL that sets the password, instead of ALTER ROLE, with {{username}} and {{password}}. It runs with search_path = pg_catalog, so write your own names with their schema."},
 			{Name: "password_policy", Help: secret.PasswordPolicyHelp},
-			{Name: "on_overlap_end", Values: []string{"retire", "wait", "terminate"}, Help: "what becomes of sessions that logged in with the previous password, when its overlap ends. retire, the default: they go on, and history tells how many. wait: the overlap goes on as long as there are any, at most for drain_timeout and to the next scheduled rotation. terminate: they are ended once the login is retired, by revoke_previous as well. With single_user these are the sessions that began before the rotation."},
+			{Name: "on_overlap_end", Values: []string{"retire", "wait", "terminate"}, Help: "what happens to sessions that logged in with the previous password, when its overlap ends. retire, the default: they go on, and history says how many. wait: the overlap goes on while there are any, at most for drain_timeout and until the next scheduled rotation. terminate: the engine ends them after it has retired the login, also with revoke_previous. With single_user these are the sessions that began before the rotation."},
 			{Name: "drain_timeout", Kind: secret.Seconds, Help: "how long on_overlap_end=wait waits at most; an hour by default, at most 24."},
 		},
-		Imports: []secret.Field{{Name: "password", Kind: secret.Hidden, Help: "password to import, of the first user."}},
+		Imports: []secret.Field{{Name: "password", Kind: secret.Hidden, Help: "password of the first user, to import."}},
 		Answers: []string{"username", "password", "host", "port", "database", "sslmode", "ssl_root_certificate", "connection_string"},
 	}
 }

@@ -42,18 +42,18 @@ type Config struct {
 func (driver) Schema() secret.Schema {
 	return secret.Schema{
 		Settings: []secret.Field{
-			{Name: "algorithm", Help: "HS256, the default, HS384, HS512, RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512 or EdDSA, which is Ed25519 too."},
+			{Name: "algorithm", Help: "HS256, the default, HS384, HS512, RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512, or EdDSA (or Ed25519, its other name)."},
 			{Name: "key_bits", Kind: secret.Number, Help: "size of RSA keys: 2048, the default, 3072 or 4096; 0 for the default."},
-			{Name: "exportable", Kind: secret.Switch, Help: "whether creds answers the private key; it is for signing elsewhere than at jwt/<role>/<secret>/sign."},
-			{Name: "issuer", Help: "the claim iss of every token; the URL of jwks/<role>/<secret> to have an OpenID discovery document."},
+			{Name: "exportable", Kind: secret.Switch, Help: "whether creds answers the private key, for applications that sign themselves instead of at jwt/<role>/<secret>/sign."},
+			{Name: "issuer", Help: "the claim iss of every token. If it is the URL of jwks/<role>/<secret>, there is an OpenID discovery document."},
 			{Name: "audience", Kind: secret.Names, Help: "the claim aud of every token."},
-			{Name: "max_ttl", Kind: secret.Seconds, Help: "how long a token lives at most, and if it asks for nothing else; 1 h by default. Never longer than the overlap."},
-			{Name: "allowed_claims", Kind: secret.Names, Help: "the claims that whoever has a token signed may name, as they are written; all by default."},
-			{Name: "denied_claims", Kind: secret.Names, Help: "the claims that they may not name, nor any name that libraries take for one of them, as in another case."},
-			{Name: "claims_template", Help: `JSON object of claims from the caller's identity, with the templates of Vault's identity tokens, such as {"sub": {{identity.entity.name}}}.`},
+			{Name: "max_ttl", Kind: secret.Seconds, Help: "how long a token is valid at most, and if the request sets no ttl; 1 h by default, never longer than the overlap."},
+			{Name: "allowed_claims", Kind: secret.Names, Help: "the claims that a request to sign may contain, exactly as written; all by default."},
+			{Name: "denied_claims", Kind: secret.Names, Help: "the claims that a request to sign may not contain, also under names that libraries take for them, for example in another case."},
+			{Name: "claims_template", Help: `JSON object of claims that the engine adds from the caller's identity, in the template language of Vault's identity tokens, such as {"sub": {{identity.entity.name}}}.`},
 		},
 		Imports: []secret.Field{
-			{Name: "secret", Kind: secret.Hidden, Help: "key of an HMAC to import, used as the bytes of this text."},
+			{Name: "secret", Kind: secret.Hidden, Help: "HMAC key to import. The bytes of this text are the key."},
 			{Name: "private_key", Kind: secret.Hidden, Help: "private key to import, as PEM (PKCS #8, PKCS #1, SEC 1) or as JWK."},
 		},
 		Answers: []string{
