@@ -74,8 +74,7 @@ type backend struct {
 	doctor      *doctor.Doctor
 	// configuring is held while settings are changed.
 	configuring sync.Mutex
-	// storage is the handle that background work uses; set by initialize.
-	storage atomic.Pointer[logical.Storage]
+	store       *store
 	// mount is the path the engine is mounted at, as requests last named it.
 	mount atomic.Pointer[string]
 	uuid  string
@@ -120,13 +119,17 @@ func newBackend(now func() time.Time, types func(*postgres.Client, secret.Passwo
 		},
 	)
 	b.postgres.Now = now
-	b.types = types(b.postgres, passwordPolicies{b})
+	b.types = types(b.postgres, passwordPolicies{func() logical.SystemView { return b.System() }})
 	b.admin = database.NewAdmin(b.postgres)
-	b.settings = settings.New(&store{b}, rotation.Engine{Now: now, NewID: newID, Cron: schedule.ParseCron, Recorded: b.recorded, Context: ctx})
+	b.store = &store{configured: func(ctx context.Context) error {
+		_, err := b.settings.Load(ctx)
+		return err
+	}}
+	b.settings = settings.New(b.store, rotation.Engine{Now: now, NewID: newID, Cron: schedule.ParseCron, Recorded: b.recorded, Context: ctx})
 	b.engine = b.newEngine(ctx)
-	b.registry = roles.New(b.engine, (&store{b}).List)
+	b.registry = roles.New(b.engine, b.store.List)
 	b.connections = connections.New(connections.Ports{
-		Roles: b.registry, Store: &store{b}, Postgres: b.postgres, Admin: b.admin, Mount: b.mountPath,
+		Roles: b.registry, Store: b.store, Postgres: b.postgres, Admin: b.admin, Mount: b.mountPath,
 		Moved: func(name string) { b.drift.ConnectionMoved(name) },
 	})
 	b.scheduler = schedule.New(schedule.Ports{Roles: b.registry, Connections: connections.Needed, Workers: func() int { return b.settings.Now().Workers() }, Now: now, Log: b.log})
@@ -136,6 +139,7 @@ func newBackend(now func() time.Time, types func(*postgres.Client, secret.Passwo
 	b.alerts = notify.New(ctx, b.alertPorts())
 	b.metrics = b.newMetrics()
 	b.checks = check.New(check.Ports{Rule: b.ruleFor(outbound.ForChecks), Values: b.testFields, Now: now})
+	b.engine.Hooks = hooks{b.destinations, b.checks}
 	b.doctor = doctor.New(doctor.Ports{
 		Types: b.types, Destinations: b.destinations, Rule: b.ruleFor(outbound.ForChecks), Order: b.engine.Order, Mount: b.mountPath, Now: now,
 	})
@@ -159,7 +163,7 @@ func newBackend(now func() time.Time, types func(*postgres.Client, secret.Passwo
 // alertPorts are what alerts get from here.
 func (b *backend) alertPorts() notify.Ports {
 	return notify.Ports{
-		Roles: b.registry.Loaded, Store: &store{b}, Now: b.now, Log: b.log, Mount: b.mountPath, Failpoint: failpoint,
+		Roles: b.registry.Loaded, Store: b.store, Now: b.now, Log: b.log, Mount: b.mountPath, Failpoint: failpoint,
 		Environment: func() string { return b.rotationSettings().Environment },
 		Rule:        b.ruleFor(outbound.ForAlerts),
 		Refused:     b.drift.Refused, RefusedAdvice: b.drift.Advice, Accepted: b.drift.Accepted,
@@ -170,7 +174,7 @@ func (b *backend) alertPorts() notify.Ports {
 // destinationPorts are what destinations get from here.
 func (b *backend) destinationPorts() publish.Ports {
 	return publish.Ports{
-		Roles: b.registry, Store: &store{b}, Configuring: &b.configuring, Now: b.now, Log: b.log, Mount: b.mountPath, Failpoint: failpoint,
+		Roles: b.registry, Store: b.store, Configuring: &b.configuring, Now: b.now, Log: b.log, Mount: b.mountPath, Failpoint: failpoint,
 		MountID: func() string { return b.uuid }, Values: b.currentFields, Fit: check.Fit, NewOperation: b.engine.NewOperation,
 		Rule: b.ruleFor(outbound.ForDestinations),
 	}
@@ -182,7 +186,7 @@ func (b *backend) newEngine(ctx context.Context) *rotation.Engine {
 		drivers[name] = t
 	}
 	return withFailpoints(&rotation.Engine{
-		Store:    &store{b},
+		Store:    b.store,
 		Drivers:  drivers,
 		Now:      b.now,
 		NewID:    newID,
@@ -192,8 +196,6 @@ func (b *backend) newEngine(ctx context.Context) *rotation.Engine {
 		Changed:  b.changed,
 		Recorded: b.recorded,
 		Context:  ctx,
-
-		Hooks: hooks{b},
 	})
 }
 
@@ -313,14 +315,14 @@ func (b *backend) paths() []*framework.Path {
 // initialize runs inside Vault's unseal, so it returns at once; roles are loaded
 // in the background, and on demand by requests that come first.
 func (b *backend) initialize(_ context.Context, req *logical.InitializationRequest) error {
-	b.storage.Store(&req.Storage)
+	b.store.handle.Store(&req.Storage)
 	b.startWork()
 	return nil
 }
 
 // startWork starts the background work, once, on a node that may write.
 func (b *backend) startWork() {
-	if b.storage.Load() == nil || !b.WriteSafeReplicationState() {
+	if b.store.handle.Load() == nil || !b.WriteSafeReplicationState() {
 		return
 	}
 	b.start.Do(func() {
@@ -413,11 +415,11 @@ func (b *backend) recorded(r *rotation.Role, rec rotation.Record, e rotation.Ent
 func newID() string { return uuid.Must(uuid.NewV7()).String() }
 
 // passwordPolicies generates passwords by Vault's password policies.
-type passwordPolicies struct{ b *backend }
+type passwordPolicies struct{ system func() logical.SystemView }
 
 // Generate implements secret.Passwords.
 func (p passwordPolicies) Generate(ctx context.Context, policy string) (string, error) {
-	return p.b.System().GeneratePasswordFromPolicy(ctx, policy)
+	return p.system().GeneratePasswordFromPolicy(ctx, policy)
 }
 
 const help = `

@@ -155,7 +155,7 @@ func TestConfigIsNotChangedUnseen(t *testing.T) {
 	}
 	m.write("config", d("history_retention", 30))
 	for sequence := 1; sequence <= 3; sequence++ {
-		if e, err := (&store{m.b}).Entry(t.Context(), settings.Key, sequence); e == nil || err != nil {
+		if e, err := m.b.store.Entry(t.Context(), settings.Key, sequence); e == nil || err != nil {
 			t.Errorf("entry %d is %v, %v", sequence, e, err)
 		}
 	}

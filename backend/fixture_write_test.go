@@ -75,7 +75,7 @@ func makeFixture(t *testing.T) *maker {
 // reopen starts a process that does nothing by itself.
 func (m *maker) reopen() {
 	m.b, m.dies = m.made(), ""
-	m.b.storage.Store(new(logical.Storage(m.storage)))
+	m.b.store.handle.Store(new(logical.Storage(m.storage)))
 	m.b.engine.NewID = func() string { m.next++; return fmt.Sprintf("00000000-0000-7000-8000-%012d", m.next) }
 	for name, driver := range m.b.engine.Drivers {
 		m.b.engine.Drivers[name] = accepting{driver, m}

@@ -3,6 +3,8 @@ package backend
 import (
 	"context"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/check"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/publish"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
@@ -10,7 +12,10 @@ import (
 // hooks are what rotations have around them here: the destinations that get copies of
 // the role's values, and then its checks, which may depend on those. They implement
 // rotation.Hooks.
-type hooks struct{ b *backend }
+type hooks struct {
+	destinations *publish.Destinations
+	checks       *check.Checks
+}
 
 // Plan implements rotation.Hooks.
 func (h hooks) Plan(ctx context.Context, r *rotation.Role, op rotation.Operation) ([]rotation.Task, error) {
@@ -18,18 +23,18 @@ func (h hooks) Plan(ctx context.Context, r *rotation.Role, op rotation.Operation
 		return nil, nil
 	}
 	urgent := op.Kind == rotation.KindRollback || op.RevokePrevious
-	copies, err := h.b.destinations.Plan(ctx, r, urgent)
+	copies, err := h.destinations.Plan(ctx, r, urgent)
 	if err != nil {
 		return nil, err
 	}
-	checks, err := h.b.checks.Plan(ctx, r, urgent)
+	checks, err := h.checks.Plan(ctx, r, urgent)
 	return append(copies, checks...), err
 }
 
 // Do implements rotation.Hooks.
 func (h hooks) Do(ctx context.Context, r *rotation.Role, t rotation.Task) rotation.Task {
 	if name, ok := t.Destination(); ok {
-		return h.b.destinations.Attempt(ctx, r, name, t)
+		return h.destinations.Attempt(ctx, r, name, t)
 	}
-	return h.b.checks.Do(ctx, r, t)
+	return h.checks.Do(ctx, r, t)
 }

@@ -272,7 +272,7 @@ func (b *backend) pathRoleListRead(ctx context.Context, _ *logical.Request, _ *f
 // listSubjects lists roles or connections. One that can't be read is listed too,
 // with the reason, and does not hide the others.
 func (b *backend) listSubjects(ctx context.Context, prefix string) (*logical.Response, error) {
-	stored, err := (&store{b}).List(ctx, prefix)
+	stored, err := b.store.List(ctx, prefix)
 	if err != nil {
 		return nil, err
 	}

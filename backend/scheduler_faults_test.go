@@ -39,7 +39,7 @@ func (m *mount) complaints() int { return strings.Count(m.said.text(), "some ent
 func (m *mount) unasked(role string, version int) {
 	m.Helper()
 	m.eventually("a rotation nobody asked for", func() bool {
-		state, err := (&store{m.b}).Load(context.Background(), roles.Prefix+role)
+		state, err := m.b.store.Load(context.Background(), roles.Prefix+role)
 		return err == nil && state.Version == version && state.InFlight == nil
 	})
 }
@@ -95,7 +95,7 @@ func TestTainted(t *testing.T) {
 		m.system.TaintedVal = tainted
 		m.b = m.made()
 		var storage logical.Storage = m.storage
-		m.b.storage.Store(&storage)
+		m.b.store.handle.Store(&storage)
 		m.tick(time.Minute)
 		started := true
 		m.b.start.Do(func() { started = false })

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync/atomic"
 
 	"github.com/hashicorp/vault/sdk/logical"
 
@@ -20,12 +21,17 @@ const (
 
 // store keeps states and histories in Vault's storage. It implements
 // rotation.Store.
-type store struct{ b *backend }
+type store struct {
+	// handle is what Vault gave the mount; nil until it is initialized.
+	handle atomic.Pointer[logical.Storage]
+	// configured reads the configuration of the mount, once.
+	configured func(ctx context.Context) error
+}
 
 var errNoStorage = errors.New("the engine has not been initialized yet")
 
 func (s *store) storage() (logical.Storage, error) {
-	storage := s.b.storage.Load()
+	storage := s.handle.Load()
 	if storage == nil {
 		return nil, errNoStorage
 	}
@@ -35,7 +41,7 @@ func (s *store) storage() (logical.Storage, error) {
 // Load implements rotation.Store. What a policy leaves open is filled in by the
 // mount's configuration, so that is read first.
 func (s *store) Load(ctx context.Context, key string) (*rotation.State, error) {
-	if _, err := s.b.settings.Load(ctx); err != nil {
+	if err := s.configured(ctx); err != nil {
 		return nil, err
 	}
 	entry, err := s.get(ctx, key)
