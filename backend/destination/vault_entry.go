@@ -1,13 +1,13 @@
 package destination
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
 	"net/http"
-	"strings"
 	"time"
 )
 
@@ -127,16 +127,17 @@ func (s *kvSession) write(ctx context.Context, c Copy, item Item, e kvEntry) err
 	for key, ours := range kvData(c, item) {
 		data[key] = ours
 	}
-	var answer struct {
-		Errors []string `json:"errors"`
+	var raw bytes.Buffer
+	encoder := json.NewEncoder(&raw)
+	encoder.SetEscapeHTML(false) // what others keep there stays as they wrote it
+	if encoder.Encode(map[string]any{"data": data, "options": map[string]any{"cas": e.version}}) != nil {
+		return errors.New("the request cannot be encoded")
 	}
-	status, err := s.call(ctx, http.MethodPost, s.path("data", item.Name), map[string]any{
-		"data": data, "options": map[string]any{"cas": e.version},
-	}, &answer)
-	if status == http.StatusBadRequest && strings.Contains(strings.Join(answer.Errors, " "), "check-and-set") {
+	_, err := s.client.Logical().WriteBytesWithContext(ctx, s.path("data", item.Name), raw.Bytes())
+	if answeredWith(err, http.StatusBadRequest, "check-and-set") {
 		return errContended
 	}
-	if err := explain(status, err, "Vault"); err != nil {
+	if err := s.explain(err, "Vault"); err != nil {
 		return err
 	}
 	if e.custom[ownerKey] != c.Owner {
@@ -156,8 +157,8 @@ func (s *kvSession) claim(ctx context.Context, name string, e kvEntry, owner str
 	custom := map[string]string{}
 	maps.Copy(custom, e.custom)
 	custom[ownerKey] = owner
-	status, err := s.call(ctx, http.MethodPost, s.path("metadata", name), map[string]any{"custom_metadata": custom}, nil)
-	return explain(status, err, "Vault")
+	_, err := s.client.Logical().WriteWithContext(ctx, s.path("metadata", name), map[string]any{"custom_metadata": custom})
+	return s.explain(err, "Vault")
 }
 
 // probe tries whether a name may be published under.

@@ -219,6 +219,93 @@ func (e *exactKV) answer(w http.ResponseWriter, r *http.Request, next http.Handl
 	_, _ = io.WriteString(w, text)
 }
 
+// TestKVEnvironment publishes while all variables that Vault's library knows are wrong:
+// it fails at some, and others would lead it elsewhere or go along with requests.
+func TestKVEnvironment(t *testing.T) {
+	k := newKV(t).(*kv)
+	wrong := map[string]string{
+		api.EnvVaultAddress: "http://192.0.2.1", api.EnvVaultAgentAddr: "http://192.0.2.1", api.EnvVaultCACert: "/missing",
+		api.EnvVaultCACertBytes: "wrong", api.EnvVaultCAPath: "/missing", api.EnvVaultClientCert: "/missing", api.EnvVaultClientKey: "/missing",
+		api.EnvVaultClientTimeout: "soon", api.EnvVaultSRVLookup: "wrong", api.EnvVaultSkipVerify: "wrong", api.EnvVaultNamespace: "wrong",
+		api.EnvVaultTLSServerName: "wrong", api.EnvVaultWrapTTL: "5m", api.EnvVaultMaxRetries: "wrong", api.EnvVaultToken: "wrong",
+		api.EnvRateLimit: "wrong", api.EnvHTTPProxy: "http://192.0.2.1", api.EnvVaultProxyAddr: "http://192.0.2.1",
+		api.EnvVaultDisableRedirects: "wrong", api.EnvVaultHeaders: `{"X-Wrong": "wrong"}`,
+	}
+	front := newFront(t, shared.Address)
+	front.set(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		for _, header := range []string{"X-Wrong", "X-Vault-Namespace", "X-Vault-Wrap-TTL"} {
+			if r.Header.Get(header) != "" {
+				t.Errorf("%s %s has %s", r.Method, r.URL.Path, header)
+			}
+		}
+		next.ServeHTTP(w, r)
+	})
+	s := &suite{T: t, held: k, front: front, to: k.target(t, front.URL)}
+	t.Run("wrong", func(t *testing.T) {
+		for name, value := range wrong {
+			t.Setenv(name, value)
+		}
+		s.must(copyAt(1))
+		s.differs(copyAt(1), "")
+		for name, value := range wrong {
+			if got := os.Getenv(name); got != value {
+				t.Errorf("%s is %q afterwards", name, got)
+			}
+		}
+	})
+	s.holds(1, 1)
+}
+
+// TestKVAsksOnce makes each request once, whatever is answered, and sends it to nobody
+// else.
+func TestKVAsksOnce(t *testing.T) {
+	t.Parallel()
+	k := newKV(t).(*kv)
+	front, elsewhere := newFront(t, shared.Address), newFront(t, shared.Address)
+	elsewhere.set(func(_ http.ResponseWriter, r *http.Request, _ http.Handler) {
+		t.Errorf("%s was sent elsewhere", r.URL.Path)
+	})
+	s := &suite{T: t, held: k, front: front, to: k.target(t, front.URL)}
+	s.must(copyAt(1))
+	for _, path := range []string{"/v1/auth/approle/login", "/v1/" + k.mount + "/metadata/" + password, "/v1/" + k.mount + "/data/" + password} {
+		for _, status := range []int{301, 302, 303, 307, 308, 412, 429, 500, 503} {
+			var asked atomic.Int64
+			front.set(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+				if r.URL.Path != path {
+					next.ServeHTTP(w, r)
+					return
+				}
+				asked.Add(1)
+				w.Header().Set("Location", elsewhere.URL+path)
+				w.WriteHeader(status)
+			})
+			s.fails(copyAt(2), status == http.StatusPreconditionFailed, fmt.Sprintf("status %d", status))
+			if n := asked.Load(); n != 1 {
+				t.Errorf("with status %d, %s was asked %d times", status, path, n)
+			}
+		}
+	}
+}
+
+// TestKVNamespace is in all requests.
+func TestKVNamespace(t *testing.T) {
+	t.Parallel()
+	k := newKV(t).(*kv)
+	front := newFront(t, shared.Address)
+	front.set(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		if got := r.Header.Get("X-Vault-Namespace"); got != "team/orders" {
+			t.Errorf("%s %s is for namespace %q", r.Method, r.URL.Path, got)
+		}
+		r.Header.Del("X-Vault-Namespace") // which the Vault of tests has none of
+		next.ServeHTTP(w, r)
+	})
+	to := k.target(t, front.URL).(*VaultKV)
+	to.Namespace = "team/orders"
+	s := &suite{T: t, held: k, front: front, to: to}
+	s.must(copyAt(1))
+	s.holds(1, 1)
+}
+
 // TestKVTokens are revoked after each use, and what the policy lacks is named.
 func TestKVTokens(t *testing.T) {
 	t.Parallel()

@@ -1,15 +1,19 @@
 package destination
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
+	"os"
 	"strings"
+	"sync"
 	"time"
+
+	"github.com/hashicorp/vault/api"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/outbound"
 )
@@ -18,8 +22,7 @@ import (
 // given.
 type kvSession struct {
 	*VaultKV
-	client *http.Client
-	token  string
+	client *api.Client
 }
 
 // errStale says that Vault does not know the token that it has just given, which
@@ -37,101 +40,105 @@ func (v *VaultKV) use(ctx context.Context, rule outbound.Rule, do func(*kvSessio
 }
 
 func (v *VaultKV) once(ctx context.Context, rule outbound.Rule, do func(*kvSession) error) error {
-	s, err := v.open(ctx, rule)
+	over, err := rule.Client(v.TLSCA, true)
 	if err != nil {
 		return err
 	}
-	defer s.close(ctx)
+	defer over.CloseIdleConnections()
+	over.CheckRedirect = func(req *http.Request, _ []*http.Request) error {
+		return &api.ResponseError{StatusCode: req.Response.StatusCode}
+	}
+	s := &kvSession{VaultKV: v}
+	if s.client, err = newClient(&api.Config{Address: v.Address, HttpClient: over, CheckRetry: never, DisableRedirects: true}); err != nil {
+		return errors.New("no client of Vault can be made for the address")
+	}
+	s.client.SetWrappingLookupFunc(func(string, string) string { return "" }) // not that of the environment
+	s.client.SetNamespace(v.Namespace)
+	s.client.SetToken(v.Token)
+	defer s.logout(ctx)
+	if err := s.login(ctx); err != nil {
+		return err
+	}
 	return do(s)
 }
 
-// open logs in.
-func (v *VaultKV) open(ctx context.Context, rule outbound.Rule) (*kvSession, error) {
-	client, err := rule.Client(v.TLSCA, true)
-	if err != nil {
-		return nil, err
+// never leaves it to whoever publishes to try again.
+func never(context.Context, *http.Response, error) (bool, error) { return false, nil }
+
+// environment is held while what is in it is put aside.
+var environment sync.Mutex
+
+// newClient makes a client to which nothing comes from Vault's environment, which the
+// library reads whatever the configuration says.
+func newClient(config *api.Config) (*api.Client, error) {
+	environment.Lock()
+	defer environment.Unlock()
+	for _, entry := range os.Environ() {
+		if name, value, _ := strings.Cut(entry, "="); strings.HasPrefix(name, "VAULT_") {
+			_ = os.Unsetenv(name)
+			defer func() { _ = os.Setenv(name, value) }()
+		}
 	}
-	s := &kvSession{VaultKV: v, client: client, token: v.Token}
-	if s.token != "" {
-		return s, nil
-	}
-	var answer struct {
-		Auth struct {
-			Token string `json:"client_token"`
-		} `json:"auth"`
-	}
-	status, err := s.call(ctx, http.MethodPost, "auth/"+v.authMount()+"/login",
-		map[string]any{"role_id": v.RoleID, "secret_id": v.SecretID}, &answer)
-	switch {
-	case err == nil && status == http.StatusBadRequest:
-		err = refused("Vault does not take role_id and secret_id: write new ones to this destination")
-	case err == nil && status == http.StatusOK && answer.Auth.Token == "":
-		err = errors.New("the login was answered without a token")
-	}
-	s.token = answer.Auth.Token
-	if err := explain(status, err, "Vault's login"); err != nil {
-		s.close(ctx)
-		return nil, err
-	}
-	return s, nil
+	return api.NewClient(config)
 }
 
-// closeTimeout bounds the wait for the token's end.
-const closeTimeout = 5 * time.Second
+// login gets a token, unless one was given.
+func (s *kvSession) login(ctx context.Context) error {
+	if s.Token != "" {
+		return nil
+	}
+	answer, err := s.client.Logical().WriteWithContext(ctx, "auth/"+s.authMount()+"/login",
+		map[string]any{"role_id": s.RoleID, "secret_id": s.SecretID})
+	switch {
+	case answeredWith(err, http.StatusBadRequest, ""):
+		return refused("Vault does not take role_id and secret_id: write new ones to this destination")
+	case err != nil:
+		return s.explain(err, "Vault's login")
+	case answer == nil || answer.Auth == nil || answer.Auth.ClientToken == "":
+		return errors.New("the login was answered without a token")
+	}
+	s.client.SetToken(answer.Auth.ClientToken)
+	return nil
+}
 
-// close ends the session and, if it has one of its own, its token. One that can't
-// be revoked ends by itself.
-func (s *kvSession) close(ctx context.Context) {
-	defer s.client.CloseIdleConnections()
-	if s.Token != "" || s.token == "" {
+// logoutTimeout bounds the wait for the token's end.
+const logoutTimeout = 5 * time.Second
+
+// logout ends the token of the session, if it has one of its own. One that can't be
+// revoked ends by itself.
+func (s *kvSession) logout(ctx context.Context) {
+	if s.Token != "" || s.client.Token() == "" {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), logoutTimeout)
 	defer cancel()
-	_, _ = s.call(ctx, http.MethodPost, "auth/token/revoke-self", nil, nil)
+	_ = s.client.Auth().Token().RevokeSelfWithContext(ctx, "")
 }
 
 func (s *kvSession) path(kind, name string) string { return s.mount() + "/" + kind + "/" + name }
 
-// maxAnswer is how much of an answer is read.
-const maxAnswer = 1 << 20
+// answeredWith reports whether Vault has answered with that status, and those words.
+func answeredWith(err error, status int, words string) bool {
+	var answered *api.ResponseError
+	return errors.As(err, &answered) && answered.StatusCode == status && strings.Contains(strings.Join(answered.Errors, " "), words)
+}
 
-// call makes one request. The status is zero if there is an error, which is of the
-// way there; what is answered is decoded whatever the status.
-func (s *kvSession) call(ctx context.Context, method, path string, body, answer any) (status int, err error) {
-	var raw bytes.Buffer
-	encoder := json.NewEncoder(&raw)
-	encoder.SetEscapeHTML(false) // what others keep there stays as they wrote it
-	if encoder.Encode(body) != nil {
-		return 0, errors.New("the request cannot be encoded")
+// explain is the error for the end of a request to Vault, nil for success. What Vault
+// says may quote what was sent, so only the status is repeated.
+func (s *kvSession) explain(err error, who string) error {
+	var answered *api.ResponseError
+	var way *url.Error
+	switch {
+	case err == nil:
+		return nil
+	case s.Token == "" && answeredWith(err, http.StatusForbidden, "invalid token"):
+		return errStale
+	case errors.As(err, &answered):
+		return explain(answered.StatusCode, nil, who)
+	case errors.As(err, &way), errors.Is(err, context.DeadlineExceeded):
+		return ruled(outbound.Reason(err))
 	}
-	req, err := http.NewRequestWithContext(ctx, method, strings.TrimSuffix(s.Address, "/")+"/v1/"+path, &raw)
-	if err != nil {
-		return 0, errors.New("the request cannot be made")
-	}
-	req.Header.Set("X-Vault-Request", "true")
-	if s.token != "" {
-		req.Header.Set("X-Vault-Token", s.token)
-	}
-	if s.Namespace != "" {
-		req.Header.Set("X-Vault-Namespace", s.Namespace)
-	}
-	resp, err := s.client.Do(req)
-	if err != nil {
-		return 0, outbound.Reason(err)
-	}
-	defer resp.Body.Close() //nolint:errcheck // read only
-	text, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
-	if err != nil {
-		return 0, outbound.Reason(err)
-	}
-	if resp.StatusCode == http.StatusForbidden && s.Token == "" && bytes.Contains(text, []byte("invalid token")) {
-		return 0, errStale
-	}
-	if answer != nil && len(text) > 0 && json.Unmarshal(text, answer) != nil {
-		return 0, fmt.Errorf("the answer, of status %d, is not Vault's", resp.StatusCode)
-	}
-	return resp.StatusCode, nil
+	return fmt.Errorf("%s gave an answer that is not Vault's", who)
 }
 
 // read finds out what there is under a name.
@@ -162,25 +169,32 @@ func (s *kvSession) read(ctx context.Context, name string) (kvEntry, error) {
 	}, nil
 }
 
-// get reads what may not be there. A version that was deleted is a 404 too, whose
-// answer says so.
+// get reads what may not be there, as it is answered. A version that was deleted is a
+// 404 too, whose answer says so.
 func (s *kvSession) get(ctx context.Context, path string, answer any) (found bool, err error) {
-	status, err := s.call(ctx, http.MethodGet, path, nil, answer)
-	if err == nil && status == http.StatusNotFound {
+	resp, err := s.client.Logical().ReadRawWithContext(ctx, path)
+	if err != nil && !answeredWith(err, http.StatusNotFound, "") {
+		return false, s.explain(err, "Vault")
+	}
+	defer resp.Body.Close() //nolint:errcheck // read only
+	if err := json.NewDecoder(resp.Body).Decode(answer); err != nil && !errors.Is(err, io.EOF) {
+		return false, s.explain(err, "Vault")
+	}
+	if resp.StatusCode == http.StatusNotFound {
 		return false, nil
 	}
-	return true, explain(status, err, "Vault")
+	return true, explain(resp.StatusCode, nil, "Vault")
 }
 
 // allowed asks Vault whether the token may do with a name what publishing takes.
 func (s *kvSession) allowed(ctx context.Context, name string) error {
 	paths := []string{s.path("data", name), s.path("metadata", name)}
-	answer := struct {
-		Data map[string]any `json:"data"`
-	}{}
-	status, err := s.call(ctx, http.MethodPost, "sys/capabilities-self", map[string]any{"paths": paths}, &answer)
-	if err := explain(status, err, "Vault"); err != nil {
-		return err
+	answer, err := s.client.Logical().WriteWithContext(ctx, "sys/capabilities-self", map[string]any{"paths": paths})
+	if err != nil {
+		return s.explain(err, "Vault")
+	}
+	if answer == nil {
+		answer = &api.Secret{}
 	}
 	for _, path := range paths {
 		have := fmt.Sprint(answer.Data[path])

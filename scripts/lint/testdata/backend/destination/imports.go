@@ -1,4 +1,5 @@
-// Package destination breaks the rule that it knows package rotation and nothing else.
+// Package destination breaks the rule that, of Vault's, it knows the client only, and
+// nothing of who publishes.
 package destination
 
 import (
