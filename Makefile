@@ -4,7 +4,7 @@ PLUGIN  := vault-plugin-secrets-smvm
 LDFLAGS := $(if $(VERSION),-X github.com/smvm/$(PLUGIN)/backend.version=$(VERSION))
 
 .DEFAULT_GOAL := help
-.PHONY: help build report test check lint fmt demo dev cluster load chaos mutants bench bench-report clean
+.PHONY: help build report test check lint fmt demo dev cluster load chaos mutants bench bench-report reference clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ bench: ## Measure the engine beside Vault's own engines (ONLY=reads, rotation, w
 
 bench-report: ## Measure all of it, and write the tables and the picture of docs/performance.md
 	@scripts/bench.sh -report docs/performance.md -picture .github/bench.svg
+
+reference: ## Write docs/reference.md, from what the engine says of its paths
+	@go run ./backend/internal/reference -update docs/reference.md
 
 lint: ## Check the Go code, the scripts and the links of the documents
 	@scripts/lint.sh

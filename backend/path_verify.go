@@ -21,13 +21,15 @@ import (
 const verifyTimeout = 20 * time.Second
 
 func (b *backend) pathVerify() *framework.Path {
+	repair := mutation(b.pathVerifyWrite, "Repair: set stored values again at targets that refuse them.", operationAnswer("role"))
+	repair.DisplayAttrs = attributes("repair", "default-role|role") // whose answer is another one
 	return &framework.Path{
 		Pattern:      optionalRole("verify"),
 		DisplayAttrs: attributes("verify", "default-role|role"),
 		Fields:       repairFields(),
 		Operations: map[logical.Operation]framework.OperationHandler{
 			logical.ReadOperation:   operation(b.pathVerifyRead, "Prove every current value by use, look at everything that a rotation depends on, and report.", verifyFields()),
-			logical.UpdateOperation: mutation(b.pathVerifyWrite, "Repair: set stored values again at targets that refuse them.", operationAnswer("role")),
+			logical.UpdateOperation: repair,
 		},
 		HelpSynopsis:    "Prove that the values of a role work, that retired ones do not, and that it is ready to rotate.",
 		HelpDescription: oneLine(verifyHelp),
@@ -39,6 +41,7 @@ func (b *backend) pathVerify() *framework.Path {
 func repairFields() map[string]*framework.FieldSchema {
 	fields := operationFields()
 	delete(fields, "revoke_previous")
+	fields["secrets"].Query = true // reading takes them too
 	fields["repair"] = field(framework.TypeBool, "Must be true to write here. The engine sets stored values again at targets that refuse them.")
 	return fields
 }
