@@ -4,6 +4,7 @@
 #
 #   VAULT_ADDR=… VAULT_TOKEN_FILE=… poll.sh smvm/creds/orders creds.json COMMAND…
 #
+# BAO_ADDR and BAO_TOKEN_FILE are taken for these, if they are set.
 # It waits for what ttl says, asks by if_version, and keeps the file as it is
 # while Vault is away. The token is in a file, never in arguments; keeping it
 # valid is somebody else's job. Run it as the user that reads the file; as root it
@@ -11,6 +12,8 @@
 set -euo pipefail
 # shellcheck source=bootstrap/rooted.sh
 . "$(dirname -- "${BASH_SOURCE[0]}")/../rooted.sh"
+# shellcheck source=bootstrap/client.sh
+. "$(dirname -- "${BASH_SOURCE[0]}")/../client.sh"
 
 [ $# -ge 2 ] || {
 	echo 'usage: poll.sh PATH FILE [COMMAND…]; VAULT_ADDR and VAULT_TOKEN_FILE are to be set' >&2

@@ -8,13 +8,16 @@ here=$(pwd -P)
 CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../.."
 # shellcheck source=bootstrap/rooted.sh
 . ./rooted.sh
+# shellcheck source=bootstrap/client.sh
+. ./client.sh
 
 usage() {
 	cat <<'USAGE'
 usage: enroll.sh [options] ROLE
 
-Run it on the application's machine, with VAULT_ADDR set and a token that may
-write policies and AppRoles. ROLE is the engine's role, such as default.
+Run it on the application's machine, with VAULT_ADDR set (BAO_ADDR for
+OpenBao) and a token that may write policies and AppRoles. ROLE is the engine's
+role, such as default.
 
   -dir DIR      where to put role_id and secret_id; /etc/smvm-api by default. When
                 root runs this, it has to be root's: the application only reads

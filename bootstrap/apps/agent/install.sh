@@ -5,13 +5,16 @@ set -euo pipefail
 CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")"
 # shellcheck source=bootstrap/rooted.sh
 . ../../rooted.sh
+# shellcheck source=bootstrap/client.sh
+. ../../client.sh
 
 usage() {
 	cat <<'USAGE'
 usage: install.sh [options]
 
 Run it as root on the application's machine, with VAULT_ADDR set, and
-VAULT_CACERT where the CA of Vault is a private one: the Agent gets a copy.
+VAULT_CACERT where the CA of Vault is a private one: the Agent gets a copy. With
+BAO_ADDR, the units run /usr/local/bin/bao, instead of /usr/local/bin/vault.
 
   -dir DIR     where to put what the application's user only reads;
                /etc/smvm-api by default. It is root's, and has to stay so.
@@ -50,7 +53,7 @@ for file in agent.hcl agent-exec.hcl proxy.hcl templates/*; do
 	put "$dir/$file" 0644 <"$file"
 done
 for file in systemd/*; do
-	put "$units/${file##*/}" 0644 <"$file"
+	sed "s|^ExecStart=/usr/local/bin/vault |ExecStart=/usr/local/bin/$client |" "$file" | put "$units/${file##*/}" 0644
 done
 environment=VAULT_ADDR=$VAULT_ADDR
 if [ -n "${VAULT_CACERT-}" ]; then
