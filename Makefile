@@ -4,7 +4,7 @@ PLUGIN  := vault-plugin-secrets-smvm
 LDFLAGS := $(if $(VERSION),-X github.com/smvm/$(PLUGIN)/backend.version=$(VERSION))
 
 .DEFAULT_GOAL := help
-.PHONY: help build report test check lint fmt demo dev cluster load chaos mutants bench bench-report reference clean
+.PHONY: help build report test check lint fmt demo dev cluster load chaos mutants bench bench-report reference release clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,11 +21,14 @@ cluster: ## Leave three Vault nodes and a PostgreSQL running, to break and to wa
 load: ## Prove under load that an application notices nothing of rotations
 	@scripts/load.sh -report docs/guarantees.md -picture .github/load.svg
 
-build: ## Build the plugin into bin/ (VERSION=v1.2.3 sets what it reports)
-	go build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)' -o bin/$(PLUGIN) ./cmd/$(PLUGIN)
+build: ## Build the plugin and smvm-report into bin/ (VERSION=v1.2.3 sets what the plugin reports)
+	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)' -o bin/ ./cmd/$(PLUGIN) ./cmd/smvm-report
+
+release: ## Write a release of the commit into bin/release/ (VERSION=v1.2.3; SMVM_RELEASE_KEY= signs it)
+	@scripts/release.sh "$(VERSION)"
 
 report: ## Write bin/report.html about the engine at VAULT_ADDR, with VAULT_TOKEN
-	go build -trimpath -buildvcs=false -o bin/smvm-report ./cmd/smvm-report
+	CGO_ENABLED=0 go build -trimpath -buildvcs=false -o bin/smvm-report ./cmd/smvm-report
 	@bin/smvm-report -out bin/report.html
 
 test: ## Set up what the tests need, then run them all with the race detector

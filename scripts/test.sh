@@ -25,6 +25,7 @@ done
 "$root/scripts/get-reader.sh" dotenv >/dev/null
 /usr/bin/python3 -c 'import dotenv' 2>/dev/null || apt_install python3 python3-dotenv
 "$root/scripts/get-prometheus.sh"
+"$root/scripts/get-release-verifiers.sh"
 
 cd "$root"
 # Some packages compute and some wait, so more of them run at once than there are

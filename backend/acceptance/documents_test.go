@@ -27,6 +27,7 @@ var first = []string{
 var elsewhere = map[string]string{
 	"make demo":                       "TestDocuments", // the demo checks itself, and this is part of make test
 	"make build VERSION=v0.2.0":       "TestUpgradeInRotation",
+	"version=v0.1.0":                  "TestRelease",
 	"bootstrap/apps/agent/install.sh": "TestRootedKit",
 }
 

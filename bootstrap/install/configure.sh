@@ -5,17 +5,22 @@
 set -euo pipefail
 # shellcheck source=bootstrap/rooted.sh
 . "$(dirname -- "${BASH_SOURCE[0]}")/../rooted.sh"
+# shellcheck source=bootstrap/client.sh
+. "$(dirname -- "${BASH_SOURCE[0]}")/../client.sh"
 
 usage() {
 	cat <<'USAGE'
 usage: configure.sh [options] BINARY
 
-Run it on the Vault server, with VAULT_ADDR set and a token that has the policy
-bootstrap/install/policies/installer.hcl. BINARY is copied as NAME_VERSION, so that an
+Run it on the Vault server, with VAULT_ADDR set (BAO_ADDR for OpenBao) and a token that
+has the policy bootstrap/install/policies/installer.hcl. BINARY is copied as NAME_VERSION, so that an
 upgrade never overwrites a file that runs.
 
   -version VERSION   version that the plugin reports, such as v0.1.0; may be left
                      out if BINARY's name ends in it ($SMVM_PLUGIN_VERSION)
+  -checksums FILE    refuse a BINARY that FILE does not list, such as the SHA256SUMS of
+                     a release, whose signature you have verified
+                     ($SMVM_PLUGIN_CHECKSUMS)
   -plugin-dir DIR    plugin_directory of the server; asked from Vault if left out
                      ($SMVM_PLUGIN_DIR)
   -path PATH         where to mount the engine; smvm by default ($SMVM_PATH)
@@ -43,6 +48,7 @@ kept() { printf '  unchanged  %s\n' "$*"; }
 
 binary=${SMVM_PLUGIN_BINARY:-}
 version=${SMVM_PLUGIN_VERSION:-}
+checksums=${SMVM_PLUGIN_CHECKSUMS:-}
 dir=${SMVM_PLUGIN_DIR:-}
 path=${SMVM_PATH:-smvm}
 name=${SMVM_PLUGIN_NAME:-vault-plugin-secrets-smvm}
@@ -56,10 +62,11 @@ parse() {
 			exit
 			;;
 		-copy-only | --copy-only) copy_only=yes ;;
-		-version | -plugin-dir | -path | -name | --version | --plugin-dir | --path | --name)
+		-version | -checksums | -plugin-dir | -path | -name | --version | --checksums | --plugin-dir | --path | --name)
 			[ $# -gt 1 ] || die "$1 needs a value"
 			case ${1#-} in
 			version | -version) version=$2 ;;
+			checksums | -checksums) checksums=$2 ;;
 			plugin-dir | -plugin-dir) dir=$2 ;;
 			path | -path) path=$2 ;;
 			*) name=$2 ;;
@@ -120,18 +127,28 @@ check_binary() {
 	fi
 	[ -n "$version" ] || die "which version is it? Run again with: -version v0.1.0, or what the release says"
 	[[ $version =~ ^v[0-9]+\.[0-9]+\.[0-9]+ ]] || die "-version $version: Vault wants a leading v and three numbers, such as v0.1.0"
+	sha256=$(sha256sum <"$binary" | cut -d ' ' -f 1)
+	[ -z "$checksums" ] || check_listed
+}
+
+# check_listed refuses a binary that the list of checksums does not have.
+check_listed() {
+	[ -f "$checksums" ] || die "$checksums is not a file; it has to be the SHA256SUMS of the release"
+	grep -q "^$sha256 [ *]" -- "$checksums" ||
+		die "$binary is not in $checksums: it is another release's, or was changed. Nothing was installed." \
+			"Its sha256 is $sha256; download it again"
 }
 
 check_vault() {
-	command -v vault >/dev/null || die "there is no vault on PATH; install Vault's binary, which is also its command line"
+	[ -n "$(type -P "$client")" ] || die "there is no vault on PATH; install Vault's binary, which is also its command line"
 	local status=0
 	vault status >/dev/null 2>&1 || status=$?
 	case $status in
 	0) ;;
-	2) die "Vault at ${VAULT_ADDR:-https://127.0.0.1:8200} is sealed; run: vault operator unseal" ;;
+	2) die "Vault at ${VAULT_ADDR:-https://127.0.0.1:8200} is sealed; run: $client operator unseal" ;;
 	*) die "$(vault status 2>&1 | head -n 3)" "no answer from Vault; set its address, for example: export VAULT_ADDR=http://127.0.0.1:8200" ;;
 	esac
-	vault token lookup >/dev/null 2>&1 || die "Vault does not know this token; run: vault login, or export VAULT_TOKEN"
+	vault token lookup >/dev/null 2>&1 || die "Vault does not know this token; run: $client login, or export VAULT_TOKEN"
 }
 
 # check_directory finds out where Vault looks for plugins.
@@ -154,7 +171,6 @@ check_directory() {
 installed=no
 copy() {
 	target=$dir/${name}_$version
-	sha256=$(sha256sum "$binary" | cut -d ' ' -f 1)
 	if [ -f "$target" ]; then
 		[ "$(sha256sum "$target" | cut -d ' ' -f 1)" = "$sha256" ] ||
 			die "$target exists and is another build of $version. A version, once installed, stays what it is:" \
