@@ -229,5 +229,5 @@ func TestBadAlerts(t *testing.T) {
 	}
 	m.refused(logical.UpdateOperation, "alerts/none/test", nil, "alerts/none")
 	m.write("alerts/dead", d("type", "webhook", "url", "http://127.0.0.1:1/"))
-	m.refused(logical.UpdateOperation, "alerts/dead/test", nil, "not taken", "connection refused")
+	m.refused(logical.UpdateOperation, "alerts/dead/test", nil, "did not accept the test event", "connection refused")
 }

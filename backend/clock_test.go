@@ -47,7 +47,7 @@ func TestClockThatWasAhead(t *testing.T) {
 					t.Errorf("it is to rotate at %s", at)
 				}
 				status := m.read("status/r", nil)
-				if advice := fmt.Sprint(status["advice"]); !strings.Contains(advice, "a clock that was ahead") || !strings.Contains(advice, "next_rotation") {
+				if advice := fmt.Sprint(status["advice"]); !strings.Contains(advice, "a clock was ahead") || !strings.Contains(advice, "next_rotation") {
 					t.Errorf("the advice is %q", advice)
 				}
 				for _, f := range findings(m.read("verify/r", nil), "role.clock") {

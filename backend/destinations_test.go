@@ -418,7 +418,7 @@ func TestBadDestinations(t *testing.T) {
 		{"destinations/aws", d("type", "webhook"), []string{"type", "cannot be changed"}},
 		{"destinations/aws", d("values", "x={{nothing_here}}"), []string{"values", "{{nothing_here}}", "api_key"}},
 		{"destinations/aws", d("values", "{{api_key}}={{api_key}}"), []string{"values", "names are logged"}},
-		{"destinations/aws", d("endpoint", "http://127.0.0.1:1"), []string{"secret_access_key", "needed again", "endpoint"}},
+		{"destinations/aws", d("endpoint", "http://127.0.0.1:1"), []string{"secret_access_key", "given again", "endpoint"}},
 		{"destinations/aws", d("endpoint", "http://example.com", "secret_access_key", "x"), []string{"endpoint", "in clear"}},
 		{"destinations/aws", d("required", true, "deadline", "13h"), []string{"deadline", "12h0m0s"}},
 		{"roles/default", d("destinations", "nope"), []string{"destinations", "nope", "write destinations/nope"}},

@@ -43,7 +43,7 @@ func TestTerminate(t *testing.T) {
 	m.clock.advance(time.Hour)
 	m.tick(0)
 	m.eventually("the retirement", func() bool { return m.stage("db", "previous") == nil })
-	m.lastIssues("secret db: version 1 is retired; sessions that were open and are terminated: 1")
+	m.lastIssues("secret db: version 1 is retired; open sessions that the engine terminated: 1")
 	if _, err := old.Exec(t.Context(), "SELECT 1"); err == nil {
 		t.Error("the session goes on")
 	}
@@ -66,7 +66,7 @@ func (m *mount) revokesSession(s *server) {
 	old := s.sessionAs(m.read("creds/r", nil), "db")
 	resp, err := m.try(logical.UpdateOperation, "rotate/r", d("revoke_previous", true))
 	m.must(resp, err)
-	if !strings.Contains(fmt.Sprint(resp.Warnings), "sessions that were open and are terminated: 1") {
+	if !strings.Contains(fmt.Sprint(resp.Warnings), "open sessions that the engine terminated: 1") {
 		m.Errorf("revoking warns %q", resp.Warnings)
 	}
 	if _, err := old.Exec(m.Context(), "SELECT 1"); err == nil {
@@ -116,7 +116,7 @@ func TestWait(t *testing.T) {
 		m.tick(5 * time.Second)
 		return m.stage("db", "previous") == nil
 	})
-	m.lastIssues("its sessions have ended, after a wait for them until")
+	m.lastIssues("its sessions have ended, after the engine had waited for them until")
 	if err := logIn(t, first["db_username"], first["db_password"]); err == nil {
 		t.Error("the retired login works")
 	}

@@ -89,7 +89,7 @@ func given(d *framework.FieldData, name string) *string {
 func checkLine(name, text string) error {
 	for _, r := range text {
 		if unicode.In(r, unicode.Cc, unicode.Bidi_Control) {
-			return rotation.Invalid(name, "has the character U+%04X, a line break or a control: leave it out", r)
+			return rotation.Invalid(name, "contains U+%04X, a line break or control character: leave it out", r)
 		}
 	}
 	return nil
@@ -149,7 +149,7 @@ func givenAgain(d *framework.FieldData, before, after outbound.Way) error {
 	if needed == "" {
 		return nil
 	}
-	return rotation.Invalid(needed, "is needed again, because %s changes where it is sent", because)
+	return rotation.Invalid(needed, "must be given again, because %s changes where it is sent", because)
 }
 
 // standingField declares what shown answers.

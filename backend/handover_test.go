@@ -114,7 +114,7 @@ func TestHashOnlyDeliveredTwice(t *testing.T) {
 			m.boot()
 		}
 		again, err := m.b.HandleRequest(t.Context(), req)
-		if m.must(again, err); again.Data["key_key"] != nil || !strings.Contains(fmt.Sprint(again.Warnings), "is not kept") {
+		if m.must(again, err); again.Data["key_key"] != nil || !strings.Contains(fmt.Sprint(again.Warnings), "does not store it") {
 			t.Errorf("delivered again, it answers %v", again)
 		}
 	}
@@ -144,7 +144,7 @@ func TestHashOnlyNobodyWaits(t *testing.T) {
 	close(leave)
 	m.eventually("the end", func() bool { return m.read("status/r", nil)["in_flight"] == nil })
 	m.verifies(key, "current", 1, "")
-	if status := m.read("status/r", nil); !strings.Contains(status["last_error"].(string), "is gone, and the value is not kept") {
+	if status := m.read("status/r", nil); !strings.Contains(status["last_error"].(string), "has ended, and the engine does not store the value") {
 		t.Errorf("status says %v", status["last_error"])
 	}
 	if rec := m.lastRecord(); rec["outcome"] != "failed" {

@@ -47,7 +47,7 @@ func TestAMovedConnection(t *testing.T) {
 	}
 	// It goes on to hang: where it answers, it may be proven and told before the next change.
 	resp, err := m.try(logical.UpdateOperation, "connections/main", d("port", second.Port))
-	if m.must(resp, err); resp == nil || len(resp.Warnings) != 1 || !strings.Contains(resp.Warnings[0], "r/one, r/two are told the new way") {
+	if m.must(resp, err); resp == nil || len(resp.Warnings) != 1 || !strings.Contains(resp.Warnings[0], "r/one, r/two get the new address") {
 		t.Errorf("the write answers %v", resp)
 	}
 	m.eventually("the new way", func() bool { return m.ways() == fmt.Sprint(second.Port, " ", second.Port) })

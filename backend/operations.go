@@ -77,7 +77,7 @@ func (b *backend) startAndWait(ctx context.Context, r *rotation.Role, request ro
 	resp := operationResponse(r, rec)
 	if f := r.Snapshot().PostCommit; f != nil && f.ID == rec.ID {
 		resp.Data["status"] = string(rotation.OutcomeInProgress)
-		resp.AddWarning(fmt.Sprintf("version %d is committed and in use; what follows is not finished: %s. Read status/%s", rec.Version, describeTasks(f.Tasks), r.Name))
+		resp.AddWarning(fmt.Sprintf("version %d is committed and in use; the steps after the commit are not finished: %s. Read status/%s", rec.Version, describeTasks(f.Tasks), r.Name))
 	}
 	return show(run, notShown(r, run, rec, resp)), nil
 }
@@ -230,7 +230,7 @@ func notShown(r *rotation.Role, run *rotation.Run, rec rotation.Record, resp *lo
 		return resp
 	}
 	for _, name := range shownOnce(r.Snapshot(), rec.Secrets) {
-		resp.AddWarning(fmt.Sprintf("secret %s: the new key was given to an earlier delivery of this request, and is not kept; if it was lost on the way, write rotate/%s with secrets=%s, or rollback/%s", name, r.Name, name, r.Name))
+		resp.AddWarning(fmt.Sprintf("secret %s: the answer to an earlier delivery of this request had the new key, and the engine does not store it. If you lost that answer, write rotate/%s with secrets=%s, or rollback/%s", name, r.Name, name, r.Name))
 	}
 	return resp
 }
@@ -253,7 +253,7 @@ func shownOnce(s *rotation.Snapshot, names []string) []string {
 // checkReceiver refuses a rotation that would make values for nobody.
 func checkReceiver(r *rotation.Role, names []string, wait time.Duration) error {
 	if hidden := shownOnce(r.Snapshot(), names); wait == 0 && len(hidden) > 0 {
-		return rotation.Invalid("wait", "is 0, so that nobody would be given the new key of %s, which is not kept (hash_only); wait, or leave it out of secrets", roles.Sample(hidden))
+		return rotation.Invalid("wait", "is 0, so nobody would get the new key of %s, which the engine does not store (hash_only); give a longer wait, or leave the secret out of secrets", roles.Sample(hidden))
 	}
 	return nil
 }

@@ -67,7 +67,7 @@ func TestFailedRotation(t *testing.T) {
 		"verification_statements", []any{"SELECT * FROM " + table}))
 	before := m.read("creds/r", nil)
 	m.fails(422, logical.UpdateOperation, "rotate/r", nil, "rotate", "of r rolled back", "secret db: test", "verification statement 1",
-		"insufficient_privilege (SQLSTATE 42501)", "put back", "readers keep getting what they got before")
+		"insufficient_privilege (SQLSTATE 42501)", "put the targets back", "readers keep the same values")
 	if after := m.read("creds/r", nil); fmt.Sprint(after) != fmt.Sprint(before) {
 		t.Error("a rotation that was rolled back changes what is read")
 	}

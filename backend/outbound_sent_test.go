@@ -30,8 +30,8 @@ func TestRuleOfNow(t *testing.T) {
 
 	m.listed("127.0.0.9")
 	m.fails(422, logical.UpdateOperation, "rotate", nil, "check c before the rotation", "outbound_hosts does not name it", "Nothing was changed")
-	m.warns(logical.ReadOperation, "checks/default/c", nil, "nothing is sent")
-	m.refused(logical.UpdateOperation, "alerts/a/test", nil, "not taken", "outbound_hosts does not name it")
+	m.warns(logical.ReadOperation, "checks/default/c", nil, "the engine sends nothing there")
+	m.refused(logical.UpdateOperation, "alerts/a/test", nil, "did not accept the test event", "outbound_hosts does not name it")
 	if report := m.read("verify", nil); !strings.Contains(fmt.Sprint(report["findings"]), "outbound_hosts does not name it") {
 		t.Errorf("verify reports %v", report["findings"])
 	}
@@ -166,7 +166,7 @@ func (m *mount) provoke(c carrier) {
 	m.Helper()
 	switch {
 	case strings.HasPrefix(c.path, "alerts/"):
-		m.refused(logical.UpdateOperation, c.path+"/test", nil, "not taken", "status 30")
+		m.refused(logical.UpdateOperation, c.path+"/test", nil, "did not accept the test event", "status 30")
 	case strings.HasPrefix(c.path, "checks/"):
 		m.write("rotate", nil)
 	default: // it publishes again after each change

@@ -186,10 +186,10 @@ func TestStoredSecretsStay(t *testing.T) {
 					given[other] = c.data[other]
 				}
 			}
-			m.refused(logical.UpdateOperation, c.path, given, secret+": is needed again, because "+c.way)
+			m.refused(logical.UpdateOperation, c.path, given, secret+": must be given again, because "+c.way)
 		}
 		for way, value := range c.otherWays() {
-			m.refused(logical.UpdateOperation, c.path, d(way, value), "is needed again, because "+way+" changes where it is sent")
+			m.refused(logical.UpdateOperation, c.path, d(way, value), "must be given again, because "+way+" changes where it is sent")
 		}
 	})
 }

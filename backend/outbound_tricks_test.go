@@ -73,8 +73,8 @@ func TestTricksOfChecks(t *testing.T) {
 func TestAddressIsASecretToo(t *testing.T) {
 	m, here := newMount(t), newParty(t, trusted)
 	m.write("alerts/chat", d("type", "slack", "url", here.URL+"/services/token-0123456789"))
-	m.refused(logical.UpdateOperation, "alerts/chat", d("tls_ca", aCA()), "url: is needed again, because tls_ca")
-	m.refused(logical.UpdateOperation, "alerts/chat", d("type", "webhook"), "url: is needed again, because type")
+	m.refused(logical.UpdateOperation, "alerts/chat", d("tls_ca", aCA()), "url: must be given again, because tls_ca")
+	m.refused(logical.UpdateOperation, "alerts/chat", d("type", "webhook"), "url: must be given again, because type")
 	m.write("alerts/chat", d("events", "rotation_failed"))
 	m.write("alerts/chat", d("tls_ca", aCA(), "url", here.URL+"/services/token-0123456789"))
 }

@@ -146,7 +146,7 @@ func (b *backend) pathRoleDelete(ctx context.Context, req *logical.Request, d *f
 	rec.Secrets, rec.Results = r.Snapshot().Names(), nil
 	resp := &logical.Response{}
 	if op := r.Snapshot().InFlight; op != nil {
-		resp.AddWarning(fmt.Sprintf("%s %s was interrupted and is given up: the users at PostgreSQL may have the old passwords or the new ones", op.Kind, op.ID))
+		resp.AddWarning(fmt.Sprintf("%s %s was interrupted and will not be finished: the users in PostgreSQL may have the old passwords or the new ones", op.Kind, op.ID))
 	}
 	doomed := r.Snapshot().Secrets
 	for _, secret := range doomed {
@@ -184,7 +184,7 @@ func leftBehind(s *rotation.Secret) []string {
 	if err != nil {
 		return nil
 	}
-	return []string{"PostgreSQL keeps the users " + roles.Sample(config.Usernames) + " with the passwords they have; drop them, or set other passwords, if nobody is to use them"}
+	return []string{"PostgreSQL keeps the users " + roles.Sample(config.Usernames) + " with the passwords they have; if nobody should use them, drop them or set other passwords"}
 }
 
 // takeSchedule takes over the fields that say when to rotate.

@@ -92,13 +92,13 @@ func advice(r *rotation.Role, s *rotation.Snapshot) string {
 	left := unresolvedAdvice(r, s)
 	switch {
 	case s.NeedsAttention:
-		return fmt.Sprintf("automatic rotation has stopped after %d failures; mend what last_error names, then write %s", s.Failures, again)
+		return fmt.Sprintf("automatic rotation has stopped after %d failures; fix the cause in last_error, then write %s", s.Failures, again)
 	case s.InFlight != nil && !r.Busy() && roles.IsConnection(r):
-		return fmt.Sprintf("an interrupted rotation waits to be finished; it is tried again at retry_time, or now by writing %s. If the password was changed by hand, write the right one to connections/%s", again, r.Name)
+		return fmt.Sprintf("a rotation was interrupted. The engine tries to finish it at retry_time; to try now, write %s. If somebody changed the password by hand, write the right one to connections/%s", again, r.Name)
 	case left != "":
 		return left
 	case s.InFlight != nil && !r.Busy():
-		return fmt.Sprintf("an interrupted operation waits to be finished; it is tried again at retry_time, or now by writing %s", again)
+		return fmt.Sprintf("an operation was interrupted. The engine tries to finish it at retry_time; to try now, write %s", again)
 	}
 	return clockAdvice(s)
 }
@@ -108,7 +108,7 @@ func clockAdvice(s *rotation.Snapshot) string {
 	if s.Rewound == nil {
 		return ""
 	}
-	return s.Rewound.String() + ". See that the clocks of all Vault nodes are kept right (NTP), and that applications have read again; the next rotation ends this advice"
+	return s.Rewound.String() + ". Make sure that the clocks of all Vault nodes are right (NTP), and that applications have read again. The next rotation ends this advice"
 }
 
 // unresolved tells about the secrets whose target may hold another value than the
@@ -142,7 +142,7 @@ func unresolvedAdvice(r *rotation.Role, s *rotation.Snapshot) string {
 	if roles.IsConnection(r) {
 		again = "rotate-root/" + r.Name
 	}
-	return fmt.Sprintf("what the target holds, the current value or the new one, is not known of %s. It is tried again every half minute or sooner, and ends by itself when the cause is gone; write %s to try now. Every other secret works as always", strings.Join(left, "; "), again)
+	return fmt.Sprintf("it is not known whether the target holds the current value or the new one: %s. The engine tries again every half minute or sooner, until the cause is gone; to try now, write %s. All other secrets work as before", strings.Join(left, "; "), again)
 }
 
 // inFlight tells about the operation under way, null if there is none.

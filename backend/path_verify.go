@@ -150,7 +150,7 @@ func (b *backend) refused(ctx context.Context, s rotation.Secret) []string {
 // pathVerifyWrite corresponds to UPDATE on verify and verify/:role.
 func (b *backend) pathVerifyWrite(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 	if !d.Get("repair").(bool) {
-		return nil, rotation.Invalid("repair", "is not true; read this path to verify, or write repair=true to set again what targets refuse")
+		return nil, rotation.Invalid("repair", "is not true; read this path to verify, or write repair=true to set stored values again at targets that refuse them")
 	}
 	wait, err := takeWait(d)
 	if err != nil {

@@ -51,7 +51,7 @@ func TestRepair(t *testing.T) {
 		t.Error("the log does not tell")
 	}
 	resp, err := m.try(logical.UpdateOperation, "verify/r", d("repair", true, "reason", "restored"))
-	if m.must(resp, err)["version"] != want["version"] || !strings.Contains(fmt.Sprint(resp.Warnings), "it was set again") {
+	if m.must(resp, err)["version"] != want["version"] || !strings.Contains(fmt.Sprint(resp.Warnings), "the engine set it again") {
 		t.Errorf("the repair answers %v", resp)
 	}
 	if got := m.read("creds/r", nil); fmt.Sprint(got) != fmt.Sprint(want) {
@@ -99,7 +99,7 @@ func TestLostAdministrator(t *testing.T) {
 	m.write("rotate/r", d("revoke_previous", true))
 	m.storage = snapshot
 	m.boot()
-	const what = "was restored from a snapshot that is older"
+	const what = "was restored from an older snapshot"
 	do := `\password "` + s.admin + `"`
 	m.fails(422, logical.UpdateOperation, "verify/r", d("repair", true), `use connection "main"`, what, do, "No value was changed")
 	m.fails(422, logical.UpdateOperation, "rotate/r", nil, what, do)

@@ -96,7 +96,7 @@ func checkFields(path *framework.Path, data map[string]any) error {
 			return rotation.Invalid(strings.Trim(strconv.Quote(name), `"`), "is not a field of this path; it has: %s", strings.Join(fieldNames(path), ", "))
 		}
 		if inPath(path, name) {
-			return rotation.Invalid(name, "belongs into the path, not beside it, where it would have no effect")
+			return rotation.Invalid(name, "belongs in the path; beside the path it would have no effect")
 		}
 		if field.Type == framework.TypeMap {
 			object, err := takeObject(name, value)
@@ -179,7 +179,7 @@ func inPath(path *framework.Path, name string) bool {
 
 // nameRule is what framework.GenericNameRegex takes, but for relative paths, which
 // Vault's storage refuses.
-const nameRule = "has to be of letters (A to Z, a to z), digits, _, - and . alone, to begin and end with a letter, a digit or _, and to have no two dots in a row"
+const nameRule = "may only have letters (A to Z, a to z), digits, _, - and .; it must begin and end with a letter, a digit or _, and have no two dots in a row"
 
 var wellNamed = regexp.MustCompile("^" + framework.GenericNameRegex("name") + "$")
 

@@ -253,12 +253,12 @@ func TestAnotherAlgorithm(t *testing.T) {
 	hmac := m.token(nil, "30m")
 	resp, err := m.try(logical.UpdateOperation, "rotate/r", d("dry_run", true))
 	m.must(resp, err)
-	if warned := strings.Join(resp.Warnings, " "); !strings.Contains(warned, "secret jwt: the new value has been published for 0s only") {
+	if warned := strings.Join(resp.Warnings, " "); !strings.Contains(warned, "secret jwt: the new value was published only 0s ago") {
 		t.Errorf("trying to rotate at once warns %q", warned)
 	}
 	resp, err = m.try(logical.UpdateOperation, "rotate/r", nil)
 	m.must(resp, err)
-	if warned := strings.Join(resp.Warnings, " "); !strings.Contains(warned, "secret jwt: the new value has been published for 0s only") {
+	if warned := strings.Join(resp.Warnings, " "); !strings.Contains(warned, "secret jwt: the new value was published only 0s ago") {
 		t.Errorf("rotating at once warns %q", warned)
 	}
 	now, _ := m.keySet(keys)

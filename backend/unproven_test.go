@@ -34,13 +34,13 @@ func TestEmergenciesInARow(t *testing.T) {
 	for n := 1; n <= 6; n++ {
 		issues, markdown := s.revoked()
 		proven := strings.Contains(issues, "is refused and destroyed") && !strings.Contains(markdown, "not proven")
-		said := strings.Contains(issues, "is not proven: not tried again") && strings.Contains(markdown, "Security testing: ⚠️ not proven")
+		said := strings.Contains(issues, "is not proven: the engine did not try again") && strings.Contains(markdown, "Security testing: ⚠️ not proven")
 		if proven != (n <= 4) || said != (n > 4) {
 			t.Errorf("of rotation %d, the record says %s", n, issues)
 		}
 	}
 	for range 3 {
-		if report := m.read("verify/r", nil); report["valid"] != true || !strings.Contains(fmt.Sprint(report["secrets"]), "not tried again") {
+		if report := m.read("verify/r", nil); report["valid"] != true || !strings.Contains(fmt.Sprint(report["secrets"]), "did not try again") {
 			t.Errorf("verify answers %v", report["secrets"])
 		}
 	}

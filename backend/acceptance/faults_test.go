@@ -136,7 +136,7 @@ func TestPostgresDown(t *testing.T) {
 		t.Fatal(err)
 	}
 	cause := e.refused(unprocessable, "rotate", map[string]any{"wait": 60})
-	for _, words := range []string{"secret db: look", fmt.Sprint(e.postgres.Port), "readers keep getting"} {
+	for _, words := range []string{"secret db: look", fmt.Sprint(e.postgres.Port), "readers keep the same values"} {
 		if !strings.Contains(cause, words) {
 			t.Errorf("the answer lacks %q: %s", words, cause)
 		}

@@ -202,7 +202,7 @@ func TestApplicationOfThePage(t *testing.T) {
 func (e *engine) tooEarly(app func(token string) (int, string)) {
 	e.Helper()
 	resp, err := e.client.Logical().WriteWithContext(e.Context(), e.path+"/rotate", nil)
-	if err != nil || !strings.Contains(strings.Join(resp.Warnings, " "), "secret jwt: the new value has been published for") {
+	if err != nil || !strings.Contains(strings.Join(resp.Warnings, " "), "secret jwt: the new value was published only") {
 		e.Fatalf("rotating too early is answered %v, %v", resp, err)
 	}
 	token := text(e.write("jwt/default/jwt/sign", map[string]any{"claims": map[string]any{"sub": "alice"}}), "token")

@@ -142,12 +142,12 @@ func TestDrain(t *testing.T) {
 	if err := patient.Close(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	e.retired("its sessions have ended, after a wait")
+	e.retired("its sessions have ended, after the engine had waited")
 
 	e.write("secrets/default/db", map[string]any{"on_overlap_end": "terminate", "drain_timeout": 0})
 	stubborn := e.session()
 	e.write("rotate", nil)
-	e.retired("sessions that were open and are terminated: 1")
+	e.retired("open sessions that the engine terminated: 1")
 	if _, err := stubborn.Exec(t.Context(), "SELECT 1"); err == nil {
 		t.Error("the session goes on")
 	}

@@ -98,7 +98,7 @@ func (e *engine) repaired(stored map[string]any) {
 	}
 	records := e.history()
 	last := records[len(records)-1]
-	if last["kind"] != "repair" || last["outcome"] != "completed" || !strings.Contains(fmt.Sprint(last["issues"]), "it was set again") {
+	if last["kind"] != "repair" || last["outcome"] != "completed" || !strings.Contains(fmt.Sprint(last["issues"]), "the engine set it again") {
 		e.Errorf("the record of the repair is %v", last)
 	}
 }
@@ -116,8 +116,8 @@ func TestRestoreLosesAdministrator(t *testing.T) {
 		e.write("rotate", map[string]any{"revoke_previous": true})
 	}
 	e.restore(snapshot)
-	const what = "the administrator's password was changed by hand, or Vault was restored from a snapshot that is older than it; " +
-		"as a superuser of PostgreSQL give it a new one (in psql: \\password \"restoreadmin_admin\"), and write that to this connection, as its password"
+	const what = "somebody changed the administrator's password by hand, or Vault was restored from an older snapshot. " +
+		"As a superuser of PostgreSQL, give the administrator a new password (in psql: \\password \"restoreadmin_admin\"), and write it to this connection as its password"
 	for path, data := range map[string]map[string]any{"verify": {"repair": true}, "rotate-root/main": nil} {
 		if cause := e.refused(unprocessable, path, data); !strings.Contains(cause, what) {
 			t.Errorf("%s says %s", path, cause)

@@ -85,7 +85,7 @@ func TestFailureIsUndone(t *testing.T) {
 			e.write("secrets/default/db", map[string]any{"verification_statements": []string{"SELECT * FROM " + e.prefix + "_secret"}})
 			before := e.creds()
 			cause := e.refused(unprocessable, "rotate", nil)
-			for _, words := range []string{"rolled back", "secret db: test", "insufficient_privilege (SQLSTATE 42501)", "put back"} {
+			for _, words := range []string{"rolled back", "secret db: test", "insufficient_privilege (SQLSTATE 42501)", "put the targets back"} {
 				if !strings.Contains(cause, words) {
 					t.Errorf("the answer lacks %q: %s", words, cause)
 				}

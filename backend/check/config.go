@@ -148,7 +148,7 @@ func (c Config) validateBefore() error {
 		return rotation.Invalid("attempts", "with timeout and interval a check before a rotation may take %s, and the limit is %s: lower one of them", longest, maxBefore)
 	}
 	if c.Phase == Before && (c.WatchPeriod > 0 || c.Delay > 0 || c.Samples > 0) {
-		return rotation.Invalid("phase", "before has no delay, watch_period or samples: what is compared is measured before the rotation by the check after it")
+		return rotation.Invalid("phase", "before takes no delay, watch_period or samples; a check with phase=after also measures before the rotation")
 	}
 	return nil
 }
@@ -161,10 +161,10 @@ func (c Config) validateRequest(names []string) error {
 		return rotation.Invalid("tls_ca", "%v", err)
 	}
 	if _, err := http.NewRequest(c.Method, c.URL, nil); err != nil || c.Method != strings.ToUpper(c.Method) { //nolint:noctx // only tried
-		return rotation.Invalid("method", "%q is no method of HTTP", c.Method)
+		return rotation.Invalid("method", "%q is not an HTTP method", c.Method)
 	}
 	if c.Method == http.MethodConnect || c.Method == http.MethodTrace {
-		return rotation.Invalid("method", "%s asks to pass on or to show what is sent; use another", c.Method)
+		return rotation.Invalid("method", "%s makes servers pass on or show what the engine sends; use another method", c.Method)
 	}
 	for _, header := range c.Headers {
 		name, value, ok := strings.Cut(header, ":")
@@ -172,7 +172,7 @@ func (c Config) validateRequest(names []string) error {
 			return rotation.Invalid("headers", "each must be like 'X-API-Key: {{api_key}}'")
 		}
 		if strings.EqualFold(name, "Host") && strings.Contains(value, "{{") {
-			return rotation.Invalid("headers", "Host has a placeholder, and a value is no host")
+			return rotation.Invalid("headers", "Host has a placeholder; write the name of a host")
 		}
 		if err := checkPlaceholders("headers", value, names); err != nil {
 			return err
@@ -180,7 +180,7 @@ func (c Config) validateRequest(names []string) error {
 	}
 	for _, status := range c.ExpectedStatus {
 		if status < 100 || status > 599 {
-			return rotation.Invalid("expected_status", "%d is no status of HTTP", status)
+			return rotation.Invalid("expected_status", "%d is not an HTTP status", status)
 		}
 	}
 	return checkPlaceholders("body", c.Body, names)

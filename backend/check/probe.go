@@ -79,7 +79,7 @@ func (c Config) ask(ctx context.Context, client *http.Client, values map[string]
 	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxBody))
 	switch {
 	case !c.expects(resp.StatusCode):
-		return fmt.Errorf("status %d, want %s", resp.StatusCode, c.wanted())
+		return fmt.Errorf("status %d, expected %s", resp.StatusCode, c.wanted())
 	case err != nil:
 		return outbound.Reason(err)
 	case !bytes.Contains(answer, []byte(c.ExpectedBody)):

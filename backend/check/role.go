@@ -186,9 +186,9 @@ func Fit(field string, s *rotation.State, overlap time.Duration, deadlines map[s
 	case takes+deadline < overlap:
 		return nil
 	case slowest == "":
-		return rotation.Invalid(field, "check %s may take %s, with watch_period, delay and attempts, and the previous values are kept for %s only: lower these, or give the role a longer overlap", slow, takes, overlap)
+		return rotation.Invalid(field, "check %s may take %s (watch_period, delay and attempts). The previous values are kept for %s only: lower these, or give the role a longer overlap", slow, takes, overlap)
 	}
-	return rotation.Invalid(field, "check %s may take %s, with watch_period, delay and attempts, after destination %s, whose deadline is %s: %s together, and the previous values are kept for %s only: lower these, or give the role a longer overlap",
+	return rotation.Invalid(field, "check %s may take %s (watch_period, delay and attempts) after destination %s, which may take %s (deadline): %s together. The previous values are kept for %s only: lower these, or give the role a longer overlap",
 		slow, takes, slowest, deadline, takes+deadline, overlap)
 }
 

@@ -78,7 +78,7 @@ func (c *Set) LegacyAdvice(ctx context.Context, r *rotation.Role) string {
 			continue
 		}
 		if connection, err := c.Connection(ctx, config.Connection); err == nil && connection.Settings.Legacy() {
-			return fmt.Sprintf("connection %s was made before it could say whom it is for: the secrets that use it go on to, and no others may. An administrator of the mount names them by writing allowed_roles=%s,… to connections/%s", config.Connection, r.Name, config.Connection)
+			return fmt.Sprintf("connection %s is from a version that did not know allowed_roles. The secrets that use it may go on; no others may use it. An administrator of the mount should write allowed_roles=%s,… to connections/%s", config.Connection, r.Name, config.Connection)
 		}
 	}
 	return ""

@@ -20,7 +20,7 @@ func administratorOf(connection string) string {
 }
 
 // errNotTold says that a server does not answer whether it is the same as another.
-var errNotTold = errors.New("whether that is at the same server cannot be told")
+var errNotTold = errors.New("the engine cannot tell whether that is at the same server")
 
 // checkOtherAddresses refuses users that have an owner at another address of the same
 // server. Nothing but the servers can tell whether two addresses are of one, so they

@@ -130,13 +130,13 @@ func (w Write) checkClearText(stored, changed postgres.Settings, users []depende
 		return nil
 	}
 	if w.Password == nil {
-		return rotation.Invalid("password", "is needed again: with password_authentication=password it would be sent in clear by the new way")
+		return rotation.Invalid("password", "must be given again: with password_authentication=password the engine would send it to the new server in clear text")
 	}
 	if damaged != nil {
-		return fmt.Errorf("the way to the server cannot be changed with password_authentication=password while it is not known who uses it, whose passwords would be sent in clear: %w", damaged)
+		return fmt.Errorf("the engine could not find out which secrets use the connection. With password_authentication=password it would send their passwords to the new server in clear text, so the server cannot change now: %w", damaged)
 	}
 	if len(users) > 0 && !provenThere(stored, changed, users) {
-		return rotation.Invalid("password_authentication", "the way to the server cannot be changed while it is password and %s use it, whose passwords would be sent in clear; make another connection", roles.Sample(named(users)))
+		return rotation.Invalid("password_authentication", "is password, so the server cannot change while %s use the connection: the engine would send their passwords to the new server in clear text; create another connection", roles.Sample(named(users)))
 	}
 	return nil
 }

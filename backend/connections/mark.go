@@ -112,7 +112,7 @@ func (c *Set) Release(ctx context.Context, role string, s *rotation.Secret) []st
 	if err == nil {
 		return nil
 	}
-	return []string{fmt.Sprintf("the comments on %s in PostgreSQL may go on saying that they are managed here, which keeps other mounts from managing them (%v): take the line out as a superuser, or write take_over to a connection of that mount", roles.Sample(config.Usernames), err)}
+	return []string{fmt.Sprintf("the comments on %s in PostgreSQL may still say that this mount manages them (%v). Other mounts then refuse to manage them: remove the line as a superuser, or write take_over to a connection of the other mount", roles.Sample(config.Usernames), err)}
 }
 
 // takeOver makes users of other mounts this one's, by a connection that is about to be
@@ -123,7 +123,7 @@ func (c *Set) takeOver(ctx context.Context, name string, d *draft, usernames []s
 		case username == postgres.LoginOf(d.value()).Username:
 			return nil, rotation.Invalid("take_over", "%q is the administrator of the connection", username)
 		case !d.settings.AllowsUser(username):
-			return nil, rotation.Invalid("take_over", "%q is none of the users that the connection is for (allowed_usernames)", username)
+			return nil, rotation.Invalid("take_over", "%q is not in allowed_usernames of the connection", username)
 		}
 	}
 	at := c.by(d)
@@ -139,5 +139,5 @@ func (c *Set) takeOver(ctx context.Context, name string, d *draft, usernames []s
 	if len(from) == 0 {
 		return []string{fmt.Sprintf("no user of %s had another owner", roles.Sample(usernames))}, nil
 	}
-	return []string{fmt.Sprintf("took over %s, of which the owner was %s; that one is refused from now on", roles.Sample(usernames), strings.Join(from, "; "))}, nil
+	return []string{fmt.Sprintf("took over %s; the owner was %s, which can no longer manage them", roles.Sample(usernames), strings.Join(from, "; "))}, nil
 }

@@ -29,7 +29,7 @@ func (c *Set) Reserve(ctx context.Context, role, name string, config database.Co
 		return nil, err
 	}
 	if slices.Contains(config.Usernames, admin) {
-		return nil, rotation.Invalid("usernames", "%q is the administrator of connection %s; rotate it by rotate-root/%s, and manage a user of the application here", admin, config.Connection, config.Connection)
+		return nil, rotation.Invalid("usernames", "%q is the administrator of connection %s; rotate it with rotate-root/%s, and name a user of the application here", admin, config.Connection, config.Connection)
 	}
 	if err := c.reserveAll(ctx, role, name, config, endpoint); err != nil {
 		return nil, err

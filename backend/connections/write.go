@@ -61,7 +61,7 @@ func (c *Set) admit(ctx context.Context, r *rotation.Role, d *draft, w Write) er
 	}
 	if !w.Unverified {
 		if err := c.ports.Admin.Test(ctx, d.admin, d.value().Material); err != nil {
-			return rotation.Invalid("connection_url, username, password", "the server was asked and %v. Nothing was stored; verify_connection=false stores without asking", err)
+			return rotation.Invalid("connection_url, username, password", "the engine could not log in: %v. Nothing was stored; verify_connection=false stores without logging in", err)
 		}
 	}
 	if err := c.checkMoved(ctx, r, d); err != nil {
@@ -83,10 +83,10 @@ func (c *Set) warnings(ctx context.Context, r *rotation.Role, d *draft) ([]strin
 	users, damaged, err := c.dependents(ctx, r.Name)
 	warnings := d.issues
 	if damaged != nil {
-		warnings = append(warnings, fmt.Sprintf("this was stored without knowing whether all who use the connection can live with it: %v", damaged))
+		warnings = append(warnings, fmt.Sprintf("the engine stored this, but could not check all secrets that use the connection: %v", damaged))
 	}
 	if d.moves && len(users) > 0 {
-		warnings = append(warnings, fmt.Sprintf("readers of %s are told the new way, as a new version of their role, as soon as their logins were proven there; until then they get the earlier one. Read status/<role> for what the server refuses", roles.Sample(named(users))))
+		warnings = append(warnings, fmt.Sprintf("readers of %s get the new address as a new version of their role, as soon as the engine has proven their logins there; until then they get the old one. Read status/<role> for what the server refuses", roles.Sample(named(users))))
 	}
 	return warnings, err
 }
@@ -124,7 +124,7 @@ func (c *Set) awaitMoves(ctx context.Context, r *rotation.Role, d *draft) error 
 		select {
 		case <-run.Done():
 		case <-ctx.Done():
-			return fmt.Errorf("%w: readers of role %s are being told an earlier change of connection %s; try again", rotation.ErrInFlight, user.role.Name, r.Name)
+			return fmt.Errorf("%w: role %s is being moved to an earlier change of connection %s; try again", rotation.ErrInFlight, user.role.Name, r.Name)
 		}
 	}
 	return nil

@@ -25,7 +25,7 @@ func Decode[T any](config json.RawMessage) (T, error) {
 		return c, rotation.Invalid("configuration", "%v", err)
 	}
 	if decoder.More() {
-		return c, rotation.Invalid("configuration", "has more after its end: give one JSON object")
+		return c, rotation.Invalid("configuration", "has text after its end: give one JSON object")
 	}
 	return c, nil
 }
@@ -37,7 +37,7 @@ func CheckText(field, text string, maxBytes int) error {
 	case text == "":
 		return rotation.Invalid(field, "is empty")
 	case len(text) > maxBytes:
-		return rotation.Invalid(field, "has %d bytes, at most %d are taken", len(text), maxBytes)
+		return rotation.Invalid(field, "has %d bytes; the limit is %d", len(text), maxBytes)
 	case !utf8.ValidString(text):
 		return rotation.Invalid(field, "is not UTF-8")
 	case strings.ContainsRune(text, 0):

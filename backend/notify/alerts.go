@@ -236,7 +236,7 @@ func (a *Alerts) SendTest(ctx context.Context, name, id, role string) error {
 		err = c.Send(ctx, rule, e, now)
 	}
 	if err != nil {
-		return rotation.Invalid("url", "the test was not taken: %v", err)
+		return rotation.Invalid("url", "the receiver did not accept the test event: %v", err)
 	}
 	return nil
 }

@@ -58,7 +58,7 @@ func (c Config) Validate() error {
 	case urlErr != nil:
 		return rotation.Invalid("url", "%v", urlErr)
 	case c.Key != "" && c.Type != Webhook:
-		return rotation.Invalid("key", "signs what a webhook gets; a %s takes no signature", c.Type)
+		return rotation.Invalid("key", "is for type webhook; %s takes no signature", c.Type)
 	case strings.ContainsAny(c.Authorization, "\r\n"):
 		return rotation.Invalid("authorization", "has a line break")
 	case caErr != nil:

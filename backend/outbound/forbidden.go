@@ -16,16 +16,16 @@ var never = []struct {
 	{netip.MustParsePrefix("192.0.0.192/32"), metadata},         // Oracle Cloud
 	{netip.MustParsePrefix("100.100.100.200/32"), metadata},     // Alibaba Cloud
 	{netip.MustParsePrefix("168.63.129.16/32"), metadata},       // Azure
-	{netip.MustParsePrefix("0.0.0.0/8"), "no address of a host"},
-	{netip.MustParsePrefix("::/128"), "no address of a host"},
+	{netip.MustParsePrefix("0.0.0.0/8"), "not the address of a host"},
+	{netip.MustParsePrefix("::/128"), "not the address of a host"},
 	{netip.MustParsePrefix("224.0.0.0/4"), "a multicast address"},
 	{netip.MustParsePrefix("ff00::/8"), "a multicast address"},
 	{netip.MustParsePrefix("240.0.0.0/4"), "a reserved or broadcast address"},
 }
 
 const (
-	linkLocal = "a link-local address, as clouds have for the metadata of a machine"
-	metadata  = "an address for the metadata of a machine"
+	linkLocal = "a link-local address, such as clouds use for instance metadata"
+	metadata  = "an address for instance metadata"
 )
 
 // metadataNames resolve only where the metadata are, which may be at the proxy.

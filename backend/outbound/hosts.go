@@ -51,7 +51,7 @@ func ParseHosts(texts []string) (Hosts, error) {
 		if !limited {
 			use, named = "", text
 		} else if !slices.Contains(uses, use) {
-			return nil, fmt.Errorf("%q is for no use that there is; there are: %s", text, strings.Join(uses, "=, ")+"=")
+			return nil, fmt.Errorf("%q names an unknown use; the uses are: %s", text, strings.Join(uses, "=, ")+"=")
 		}
 		h, err := parseHost(named)
 		if err != nil {

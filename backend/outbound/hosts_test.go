@@ -51,7 +51,7 @@ func TestHosts(t *testing.T) {
 		"": "neither", "*": "neither", "*.": "neither", "a*.example.com": "neither", "*.*.example.com": "neither", "https://x": "neither",
 		"x/y": "neither", "user@x": "neither", "bücher.example": "neither", "x:0": "neither", "x:99999": "neither", "x:y": "neither", "*.192.0.2.1": "neither",
 		"1.2": "neither", "0x1": "neither", "[::1": "neither", "::1:x": "neither", "x y": "neither", "fe80::1%eth0": "neither", "::ffff:10.0.0.0/104": "neither",
-		"secrets=x": "there are: checks=, alerts=, destinations=", "=x": "there are", "checks=": "neither", "checks=alerts=x": "neither",
+		"secrets=x": "the uses are: checks=, alerts=, destinations=", "=x": "the uses are", "checks=": "neither", "checks=alerts=x": "neither",
 		"10.0.0.1/8": "write 10.0.0.0/8", "169.254.169.254": "leave it out", "169.254.0.0/16": "leave it out", "fe80::/64": "leave it out", "fd00:ec2::254": "leave it out",
 	} {
 		if _, err := ParseHosts([]string{text}); err == nil || !strings.Contains(err.Error(), want) {

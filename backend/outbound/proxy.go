@@ -15,7 +15,7 @@ func ParseProxy(address string) (*url.URL, error) {
 	case err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.Fragment != "":
 		return nil, errors.New("must be like http://proxy.example.com:3128")
 	case u.User != nil:
-		return nil, errors.New("has a user name, and addresses are shown and logged: have the proxy know Vault by its address instead")
+		return nil, errors.New("has a user name, and addresses appear in answers and logs: let the proxy recognize Vault by its IP address instead")
 	}
 	t, err := targetOf(u)
 	if err != nil {

@@ -121,7 +121,7 @@ func (r Rule) admit(t target, carries bool) error {
 	case !carries || r.kept:
 		return nil
 	case t.scheme != "https" && !t.local():
-		return refusal("values or credentials would be sent in clear: it must begin with https://, unless it is of this machine")
+		return refusal("values or credentials would be sent in clear text: the address must begin with https://, unless it is on this machine")
 	case r.Hosts.have(r.Use, t), !t.ip.IsValid() && r.Proxy == nil && r.Hosts.resolvable(r.Use, t.port):
 		return nil
 	}
@@ -136,7 +136,7 @@ func (r Rule) reach(t target, ip netip.Addr, carries bool) error {
 	case what != "":
 		return refusal("%s resolves to %s, %s: nothing is ever sent there", t.name, ip, what)
 	case t.local() && !actual.ip.IsLoopback():
-		return refusal("%s resolves to %s, which is not of this machine", t.name, ip)
+		return refusal("%s resolves to %s, which is not on this machine", t.name, ip)
 	case !carries || r.kept || r.Hosts.have(r.Use, t) || r.Hosts.have(r.Use, actual):
 		return nil
 	}
@@ -145,7 +145,7 @@ func (r Rule) reach(t target, ip netip.Addr, carries bool) error {
 
 // unlisted is the refusal of a target that nobody has listed.
 func (r Rule) unlisted(t target) error {
-	return refusal("%s may get no values and no credentials, because outbound_hosts does not name it; whoever administers the mount may run: vault write %sconfig outbound_hosts=%s",
+	return refusal("%s may get no values and no credentials, because outbound_hosts does not name it; to allow it, an administrator of the mount runs: vault write %sconfig outbound_hosts=%s",
 		t, r.mount(), r.with(t))
 }
 
@@ -172,7 +172,7 @@ func (r Rule) with(t target) string {
 	list := strings.Join(append(r.Hosts.Texts(), added), ",")
 	switch {
 	case len(list) > maxShown:
-		return "'…," + added + "', with those there are in place of the dots"
+		return "'…," + added + "', with the present entries in place of the dots"
 	case plain.MatchString(list):
 		return list
 	}

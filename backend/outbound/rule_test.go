@@ -75,7 +75,7 @@ func TestRuleOfAddresses(t *testing.T) {
 		"https://192.0.2.07":                       form,
 		"https://orders.example.com:0":             form,
 		"https://orders.example.com:65536":         form,
-		"https://[fe80::1%25eth0]":                 "has the zone",
+		"https://[fe80::1%25eth0]":                 "has an interface zone",
 		"https://orders.example.com@evil.example":  "user name",
 		"https://u:p@orders.example.com":           "user name",
 		"https://bücher.example":                   form,

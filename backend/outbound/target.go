@@ -58,13 +58,13 @@ const maxName = 253
 func newTarget(host, port string) (target, error) {
 	t := target{name: strings.ToLower(strings.TrimSuffix(host, ".")), port: port}
 	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
-		return t, errors.New("has a port that is none: it must be from 1 to 65535")
+		return t, errors.New("has a port that is not from 1 to 65535")
 	}
 	if ip, err := netip.ParseAddr(t.name); err == nil {
 		t.ip = ip.Unmap()
 		t.name = t.ip.String()
 		if ip.Zone() != "" {
-			return t, errors.New("has the zone of an interface, which is for link-local addresses, and nothing is sent there")
+			return t, errors.New("has an interface zone, as link-local addresses have; nothing is ever sent to those")
 		}
 		return t, nil
 	}
@@ -72,7 +72,7 @@ func newTarget(host, port string) (target, error) {
 	case !nameForm.MatchString(t.name) || len(t.name) > maxName:
 		return t, errors.New("has a host that is neither a name nor an IP address: use letters, digits, - and dots, other letters in Punycode (xn--…)")
 	case numberForm.MatchString(t.name):
-		return t, errors.New("has a host that some read as an IP address: write it as four decimal numbers, like 192.0.2.1")
+		return t, errors.New("has a host that some programs read as an IP address: write it as four decimal numbers, like 192.0.2.1")
 	}
 	return t, nil
 }

@@ -52,7 +52,7 @@ func (a Access) validate() error {
 		patterns []string
 	}{{"allowed_roles", a.AllowedRoles}, {"allowed_usernames", a.AllowedUsernames}} {
 		if len(list.patterns) > maxPatterns {
-			return rotation.Invalid(list.field, "has %d patterns, at most %d are taken", len(list.patterns), maxPatterns)
+			return rotation.Invalid(list.field, "has %d patterns; the limit is %d", len(list.patterns), maxPatterns)
 		}
 		for _, pattern := range list.patterns {
 			if err := input.CheckPrintable(list.field, pattern, 512); err != nil {

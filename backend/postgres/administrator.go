@@ -20,7 +20,7 @@ func LostAdministrator(l Login, err error) error {
 	if command := preflight.SQL(preflight.SetPassword(l.Username)).String(); command != "" {
 		how = " (in psql: " + command + ")"
 	}
-	return fmt.Errorf("%w: the administrator's password was changed by hand, or Vault was restored from a snapshot that is older than it; as a superuser of PostgreSQL give it a new one%s, and write that to this connection, as its password", err, how)
+	return fmt.Errorf("%w: somebody changed the administrator's password by hand, or Vault was restored from an older snapshot. As a superuser of PostgreSQL, give the administrator a new password%s, and write it to this connection as its password", err, how)
 }
 
 // ChangeOwnPassword logs in as from, looks, and sets that user's password to the one of v.

@@ -55,7 +55,7 @@ func (p *Client) claim(ctx context.Context, conn *pgx.Conn, connection, username
 	case refused == nil:
 		them = Owner{}
 	case !n.Writable:
-		return Owner{}, rotation.Invalid("take_over", "the administrator has no right to the comment on %q, which says who manages it: as a superuser of PostgreSQL, take the line that begins with %q out of it", username, strings.TrimSpace(ownerMark))
+		return Owner{}, rotation.Invalid("take_over", "the administrator may not change the comment on %q, which says who manages it: as a superuser of PostgreSQL, remove the line that begins with %q from it", username, strings.TrimSpace(ownerMark))
 	}
 	return them, writeOwner(ctx, conn, n, us)
 }

@@ -137,7 +137,7 @@ func (c Config) Validate() error {
 		return rotation.Invalid("password_authentication", "%q is not known: use scram-sha-256, or password for servers without SCRAM", a)
 	}
 	if b := c.ChannelBinding; b != BindingPreferred && b != BindingDisabled {
-		return rotation.Invalid("channel_binding", "%q is not known: use prefer, or disable where a proxy ends TLS and begins it again", b)
+		return rotation.Invalid("channel_binding", "%q is not known: use prefer, or disable for a proxy that terminates TLS and opens it again", b)
 	}
 	_, err = c.tlsConfig(endpoint)
 	return err

@@ -138,7 +138,7 @@ func networkReason(err error) string {
 	case errors.As(err, &alert):
 		return "TLS: the server answered: " + alert.Error()
 	case errors.As(err, &record):
-		return "TLS: the server answered something else than TLS"
+		return "TLS: the answer of the server is not TLS"
 	case errors.As(err, &sent):
 		return sent.Error()
 	case strings.Contains(err.Error(), "server refused TLS connection"):
@@ -150,16 +150,16 @@ func networkReason(err error) string {
 	case errors.As(err, &op):
 		return op.Op + ": " + op.Err.Error()
 	}
-	return "the connection was lost, or its answer not understood"
+	return "the connection was lost, or the engine did not understand the answer"
 }
 
 // methodReason names what the server asked for instead of SCRAM.
 func methodReason(err error) string {
 	switch text := err.Error(); {
 	case strings.Contains(text, "did not complete"):
-		return "the server lets this user in without asking for a password, so that no login proves anything: its pg_hba.conf trusts this user; ask for scram-sha-256 there"
+		return "the server lets this user in without asking for a password, so a login proves nothing: its pg_hba.conf trusts this user; write scram-sha-256 there"
 	case strings.Contains(text, "requested md5"):
-		return "the server asks for MD5, from which the password can be guessed, because this user's is stored so or is none: set password_encryption = 'scram-sha-256' in its postgresql.conf, and set the password again; in PgBouncer, auth_type = scram-sha-256"
+		return "the server asks for MD5, from which the password can be guessed: this user's password is stored as MD5, or the user has none. Set password_encryption = 'scram-sha-256' in its postgresql.conf, and set the password again; in PgBouncer, auth_type = scram-sha-256"
 	case strings.Contains(text, "requested password"):
 		return "the server asks for the password in clear text: use scram-sha-256 in its pg_hba.conf, or set password_authentication=password"
 	}

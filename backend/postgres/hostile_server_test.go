@@ -155,18 +155,18 @@ func TestHostileServer(t *testing.T) {
 		script func(*front)
 		want   string
 	}{
-		"a gigabyte for a method": {func(f *front) { f.announce('R') }, "no PostgreSQL sends"},
-		"a gigabyte of error":     {func(f *front) { f.announce('E') }, "no PostgreSQL sends"},
-		"a gigabyte of notice":    {func(f *front) { f.announce('N') }, "no PostgreSQL sends"},
-		"a gigabyte within SCRAM": {func(f *front) { f.sasl(); f.announce('R') }, "no PostgreSQL sends"},
-		"a gigabyte of setting":   {func(f *front) { f.scram(); f.say(&pgproto3.AuthenticationOk{}); f.announce('S') }, "no PostgreSQL sends"},
-		"a gigabyte of answer":    {func(f *front) { f.admit(); f.announce('D') }, "not understood"},
-		"a gigabyte of columns":   {func(f *front) { f.admit(); f.announce('T') }, "not understood"},
-		"a gigabyte of refusal":   {func(f *front) { f.admit(); f.announce('E') }, "not understood"},
-		"a negative length":       {func(f *front) { _, _ = f.Write([]byte{'R', 0x80, 0, 0, 0}); _, _ = io.Copy(io.Discard, f) }, "no PostgreSQL sends"},
+		"a gigabyte for a method": {func(f *front) { f.announce('R') }, "PostgreSQL never sends"},
+		"a gigabyte of error":     {func(f *front) { f.announce('E') }, "PostgreSQL never sends"},
+		"a gigabyte of notice":    {func(f *front) { f.announce('N') }, "PostgreSQL never sends"},
+		"a gigabyte within SCRAM": {func(f *front) { f.sasl(); f.announce('R') }, "PostgreSQL never sends"},
+		"a gigabyte of setting":   {func(f *front) { f.scram(); f.say(&pgproto3.AuthenticationOk{}); f.announce('S') }, "PostgreSQL never sends"},
+		"a gigabyte of answer":    {func(f *front) { f.admit(); f.announce('D') }, "did not understand"},
+		"a gigabyte of columns":   {func(f *front) { f.admit(); f.announce('T') }, "did not understand"},
+		"a gigabyte of refusal":   {func(f *front) { f.admit(); f.announce('E') }, "did not understand"},
+		"a negative length":       {func(f *front) { _, _ = f.Write([]byte{'R', 0x80, 0, 0, 0}); _, _ = io.Copy(io.Discard, f) }, "PostgreSQL never sends"},
 		"endless notices":         {func(f *front) { f.flood(endlessNotices) }, "no answer in time"},
-		"endless settings":        {func(f *front) { f.flood(endlessSettings) }, "no PostgreSQL sends"},
-		"settings in an answer":   {func(f *front) { f.admit(); f.flood(endlessSettings) }, "not understood"},
+		"endless settings":        {func(f *front) { f.flood(endlessSettings) }, "PostgreSQL never sends"},
+		"settings in an answer":   {func(f *front) { f.admit(); f.flood(endlessSettings) }, "did not understand"},
 		"2^31 iterations":         {func(f *front) { f.iterations(1 << 31) }, "iterations"},
 		"10 million iterations":   {func(f *front) { f.iterations(10_000_000) }, "iterations"},
 		"lets everybody in": {func(f *front) {
@@ -177,12 +177,12 @@ func TestHostileServer(t *testing.T) {
 			f.sasl()
 			f.say(&pgproto3.AuthenticationOk{}, &pgproto3.ReadyForQuery{TxStatus: 'I'})
 			_, _ = f.backend.Receive()
-		}, "not understood"},
+		}, "did not understand"},
 		"proves nothing": {func(f *front) {
 			f.iterations(1)
 			f.say(&pgproto3.AuthenticationSASLFinal{Data: []byte("v=AAAA")}, &pgproto3.AuthenticationOk{}, &pgproto3.ReadyForQuery{TxStatus: 'I'})
 			_, _ = f.backend.Receive()
-		}, "not understood"},
+		}, "did not understand"},
 		"asks for MD5":        {func(f *front) { f.say(&pgproto3.AuthenticationMD5Password{}); f.refuse(t) }, "password_encryption = 'scram-sha-256'"},
 		"asks for clear text": {func(f *front) { f.say(&pgproto3.AuthenticationCleartextPassword{}); f.refuse(t) }, "password_authentication=password"},
 		"asks for Kerberos":   {func(f *front) { f.say(&pgproto3.AuthenticationGSS{}); f.refuse(t) }, "another method"},

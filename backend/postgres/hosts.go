@@ -36,7 +36,7 @@ func checkTarget(field, target string) error {
 	case "", targetReadWrite, targetPrimary:
 		return nil
 	}
-	return rotation.Invalid(field, "target_session_attrs is not read-write or primary: passwords are changed on the primary; what applications that only read are told is said in application_parameters")
+	return rotation.Invalid(field, "target_session_attrs must be read-write or primary, because the engine changes passwords on the primary. For applications that only read, set it in application_parameters")
 }
 
 // parseHosts reads one host, or several separated by commas, as libpq does. Of several,

@@ -177,7 +177,7 @@ func (s Server) refusal(ctx context.Context, l Login, what string) (string, erro
 		return "", fmt.Errorf("prove that %s of %q is refused: %w", what, l.Username, err)
 	}
 	if s.Try(ctx, Login{Username: l.Username, Password: RandomPassword()}) == nil {
-		return "", fmt.Errorf("%s lets %q in with %s, as with any: its pg_hba.conf trusts this user, so that no login proves anything; ask for scram-sha-256 there", s.endpoint, l.Username, what)
+		return "", fmt.Errorf("%s lets %q in with %s, as with any password: its pg_hba.conf trusts this user, so a login proves nothing; write scram-sha-256 there", s.endpoint, l.Username, what)
 	}
 	return "", fmt.Errorf("%s still accepts %s of %q", s.endpoint, what, l.Username)
 }
@@ -198,7 +198,7 @@ func answerTo(l Login, err error) *serverError {
 	answer := reduceAnswer(err, l.Password)
 	answer.refused = refuses(l.Username, err)
 	if channelBroken(err) {
-		answer.text += ": something on the way ends TLS and begins it again, so that the server sees another certificate than the engine; let it pass TLS through, or, if it is yours, set channel_binding=disable on the connection"
+		answer.text += ": something between the engine and the server terminates TLS, so the two see different certificates. Let it pass TLS through; or, if it is a proxy of your own, set channel_binding=disable on the connection"
 	}
 	return answer
 }

@@ -84,7 +84,7 @@ func (n Note) Check(us Owner, connection string) error {
 		return nil
 	}
 	how := preflight.Command("vault", "write", us.Path+"connections/"+connection, "take_over="+n.Username)
-	return fmt.Errorf("%w: %q is managed by %s: two owners overwrite each other's passwords. Delete the secret there, or, if it is to be managed here, have an administrator of this mount write take_over to the connection%s",
+	return fmt.Errorf("%w: %q is managed by %s: two owners overwrite each other's passwords. Delete the secret there. To manage the user here instead, have an administrator of this mount write take_over to the connection%s",
 		ErrOwned, n.Username, them, how.Clause())
 }
 
@@ -141,7 +141,7 @@ func noteOf(username, answer string) (Note, error) {
 		Writable bool   `json:"writable"`
 	}
 	if err := json.Unmarshal([]byte(answer), &told); err != nil {
-		return n, fmt.Errorf("read who manages %q: %w", username, errors.New("the answer is not understood"))
+		return n, fmt.Errorf("read who manages %q: %w", username, errors.New("the engine does not understand the answer"))
 	}
 	n.Found, n.limit, n.comment = true, told.Limit, told.Comment
 	n.Writable = told.Writable && len(told.Comment) <= maxComment && utf8.ValidString(told.Comment)

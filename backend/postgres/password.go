@@ -47,7 +47,7 @@ func CheckPassword(field, password string) error {
 	}
 	prepared, err := stringprep.SASLprep.Prepare(password)
 	if prohibited || (err != nil && !unassigned(password)) || (err == nil && prepared == "") {
-		return rotation.Invalid(field, "contains characters that SASLprep (RFC 4013) prohibits, such as zero width or mixed right-to-left ones: drivers disagree about them, use others")
+		return rotation.Invalid(field, "contains characters that SASLprep (RFC 4013) prohibits, such as zero-width characters or mixed text directions. Drivers disagree about them: use others")
 	}
 	return nil
 }

@@ -93,7 +93,7 @@ func (p *Client) ProveRefused(ctx context.Context, at Server, l Login, what stri
 	}
 	who := proven{at.endpoint.String(), l.Username}
 	if last, allowed := p.proofs.begin(who, p.Now()); !allowed {
-		return "", fmt.Errorf("%w: not tried again as %q, because %d logins that fail on purpose are the limit within an hour; the last one was refused at %s",
+		return "", fmt.Errorf("%w: the engine did not try again as %q, because it makes at most %d logins an hour that fail on purpose; the server refused the last one at %s",
 			rotation.ErrUnproven, l.Username, maxProofs, last.UTC().Format(time.RFC3339))
 	}
 	code, err := at.refusal(ctx, l, what)

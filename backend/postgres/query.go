@@ -35,7 +35,7 @@ func ExecuteOne(ctx context.Context, conn *pgx.Conn, sql string, secrets ...stri
 	defer cancel()
 	_, err := conn.PgConn().ExecParams(ctx, sql, nil, nil, nil, nil).Close()
 	if err == nil && conn.PgConn().TxStatus() != inTransaction {
-		return errors.New("it ended the transaction in which the engine runs it: leave out what does so")
+		return errors.New("it ended the transaction in which the engine runs it: leave out the COMMIT or ROLLBACK")
 	}
 	return reduce(err, secrets...)
 }

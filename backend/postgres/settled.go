@@ -181,7 +181,7 @@ func majorVersion(conn *pgx.Conn) int {
 func durable(ctx context.Context, conn *pgx.Conn, opened string) error {
 	switch opened {
 	case "":
-		return errors.New("begin transaction: the server does not tell its synchronous_commit")
+		return errors.New("begin transaction: the server does not report its synchronous_commit")
 	case "off":
 	default:
 		return nil

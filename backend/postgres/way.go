@@ -192,9 +192,9 @@ func (w Way) with(parameters map[string]string) (Way, error) {
 		value := parameters[name]
 		switch {
 		case !parameterName.MatchString(name):
-			return Way{}, rotation.Invalid(field, "names a parameter that libpq cannot have; write for example target_session_attrs=read-write")
+			return Way{}, rotation.Invalid(field, "names something that is not a libpq parameter; write for example target_session_attrs=read-write")
 		case ownParameters[name] != "":
-			return Way{}, rotation.Invalid(field, "%s is not for applications to be told here: %s", name, ownParameters[name])
+			return Way{}, rotation.Invalid(field, "%s cannot be set here: %s", name, ownParameters[name])
 		case name == "sslmode":
 			if err := checkSSLMode(field, value); err != nil {
 				return Way{}, err
@@ -220,7 +220,7 @@ var parameterName = regexp.MustCompile(`^[a-z][a-z_]{0,62}$`)
 var ownParameters = map[string]string{
 	"host": "use application_host", "hostaddr": "use application_host", "port": "use application_port", "dbname": "it is the connection's database",
 	"user": "it belongs to the value", "password": "it belongs to the value", "passfile": "the password belongs to the value",
-	"service": "it would say another server", "servicefile": "it would say another server",
+	"service": "it would lead to another server", "servicefile": "it would lead to another server",
 	"sslrootcert": "creds answers ssl_root_certificate, from tls_ca", "sslcert": "it is a file of the application's own", "sslkey": "it is a file of the application's own",
 	"sslpassword": "it is the application's own", "requiressl": "use sslmode", "sslnegotiation": "it is the application's own",
 }

@@ -32,7 +32,7 @@ const (
 type hostileError string
 
 func (e hostileError) Error() string {
-	return "the server sends what no PostgreSQL sends: " + string(e)
+	return "the server sends something that PostgreSQL never sends: " + string(e)
 }
 
 func suspicious(format string, args ...any) error { return hostileError(fmt.Sprintf(format, args...)) }
@@ -120,7 +120,7 @@ func (g *guard) begin() error {
 		limit = maxSmall
 	}
 	if g.left < 0 || g.left > limit {
-		return suspicious("a message of %d bytes, of at most %d", g.left, limit)
+		return suspicious("a message of %d bytes, above the limit of %d", g.left, limit)
 	}
 	return nil
 }
@@ -153,7 +153,7 @@ func checkIterations(first string) error {
 	parts := strings.SplitN(first, ",", 3)
 	n, err := strconv.Atoi(strings.TrimPrefix(parts[len(parts)-1], "i="))
 	if err == nil && n > maxIterations {
-		return suspicious("%d iterations of SCRAM, of at most %d; if it is one, lower its scram_iterations and set the password again", n, maxIterations)
+		return suspicious("%d SCRAM iterations, above the limit of %d; if it is a PostgreSQL, lower its scram_iterations and set the password again", n, maxIterations)
 	}
 	return nil
 }

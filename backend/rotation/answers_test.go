@@ -105,7 +105,7 @@ func TestRotatingInOverlapSaysThatItEndedEarly(t *testing.T) {
 	must(t, err)
 	rec, err := w.do(rotate("db"))
 	must(t, err)
-	if len(rec.Issues) != 1 || !strings.Contains(rec.Issues[0], "previous value, version 1, was to stay valid until 2026-03-02T12:00:00Z") {
+	if len(rec.Issues) != 1 || !strings.Contains(rec.Issues[0], "previous value, version 1, was valid until 2026-03-02T12:00:00Z; this rotation ended that early") {
 		t.Errorf("issues: %v", rec.Issues)
 	}
 }

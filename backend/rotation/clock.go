@@ -98,7 +98,7 @@ type Rewound struct {
 
 // String tells it to a person.
 func (r *Rewound) String() string {
-	return fmt.Sprintf("at %s these stored times were later than they could be, as after a clock that was ahead or a default period that was made shorter, and are counted from then: %s",
+	return fmt.Sprintf("at %s these stored times were later than possible, because a clock was ahead or a default period was made shorter; the engine counts them from then: %s",
 		r.At.Format(time.RFC3339), strings.Join(r.Times, ", "))
 }
 

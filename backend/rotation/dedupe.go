@@ -36,7 +36,7 @@ func (run *Run) findLostAnswerLocked(ctx context.Context) *Record {
 		return nil
 	}
 	run.role.answered = rec.ID
-	rec.Issues = append(rec.Issues, "the same was asked for just before, and its answer was lost with the process that was to give it: this is that answer, and nothing was done again")
+	rec.Issues = append(rec.Issues, "somebody asked for the same just before, and the process ended before it answered. This is that answer; nothing was done again")
 	return rec
 }
 

@@ -48,7 +48,7 @@ func TestAnOperationWhoseAnswerWasLostIsNotDoneAgain(t *testing.T) {
 					}
 					rec, err = w.do(asked("third", kind))
 					must(t, err)
-					if said := strings.Join(rec.Issues, " "); rec.Version != before.Version+2 || strings.Contains(said, "answer was lost") {
+					if said := strings.Join(rec.Issues, " "); rec.Version != before.Version+2 || strings.Contains(said, "ended before it answered") {
 						t.Errorf("asked once more, it is version %d: %v", rec.Version, rec.Issues)
 					}
 					w.settled(t)

@@ -79,7 +79,7 @@ func (run *Run) waitsUntil(ctx context.Context, name string) time.Time {
 		return err
 	})
 	if err != nil {
-		run.found(fmt.Sprintf("secret %s: version %d is not waited for, because who uses it is not known: %v", name, secret.Previous.Version, err))
+		run.found(fmt.Sprintf("secret %s: the engine does not wait for sessions of version %d, because it could not look at them: %v", name, secret.Previous.Version, err))
 	}
 	if err != nil || sessions == 0 {
 		return time.Time{}
@@ -132,7 +132,7 @@ func (run *Run) leave(ctx context.Context, secret Secret) error {
 	return run.step(ctx, secret.Name, "terminate", func(ctx context.Context) error {
 		ended, err := drainer.Terminate(ctx, secret, run.fence)
 		if err == nil {
-			run.tell(secret, fmt.Sprintf("sessions that were open and are terminated: %d", ended))
+			run.tell(secret, fmt.Sprintf("open sessions that the engine terminated: %d", ended))
 		}
 		return err
 	})
@@ -145,7 +145,7 @@ func (run *Run) countLeft(ctx context.Context, drainer Drainer, secret Secret) {
 	defer cancel()
 	waited := ""
 	if previous := secret.Previous; previous.DrainUntil.After(previous.Replaced) {
-		waited = ", after a wait for them until " + previous.RetireTime.Format(time.RFC3339)
+		waited = ", after the engine had waited for them until " + previous.RetireTime.Format(time.RFC3339)
 	}
 	left, err := drainer.Sessions(ctx, secret)
 	switch {

@@ -99,8 +99,8 @@ func TestWait(t *testing.T) {
 		leave time.Duration // when the sessions end
 		want  string
 	}{
-		"until it is not in use": {20 * time.Second, "its sessions have ended, after a wait"},
-		"until the wait is over": {time.Hour, "sessions that go on until they end by themselves, after a wait"},
+		"until it is not in use": {20 * time.Second, "its sessions have ended, after the engine had waited"},
+		"until the wait is over": {time.Hour, "sessions that go on until they end by themselves, after the engine had waited"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -94,7 +94,7 @@ func TestMovedWhileItIsProven(t *testing.T) {
 	before := w.role.Snapshot().Secrets["app"].Current
 	w.hooks = map[string]func(){"app.test": func() { w.place = "elsewhere" }}
 	_, err := w.do(rotate())
-	if err == nil || !strings.Contains(err.Error(), "was changed meanwhile") {
+	if err == nil || !strings.Contains(err.Error(), "changed how the target is reached meanwhile") {
 		t.Errorf("the rotation: %v", err)
 	}
 	if now := w.role.Snapshot().Secrets["app"].Current; now != before || w.users["app"] != before.Material["password"] {

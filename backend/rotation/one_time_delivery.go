@@ -48,7 +48,7 @@ func (run *Run) conceal(secret Secret, v *Value) *Value {
 func (op *Operation) shows() bool { return op.Kind == KindCreate || op.Kind == KindRotate }
 
 // errUnreceived is why a run goes back whose values would be lost.
-var errUnreceived = errors.New("the request that was to be given the new value is gone, and the value is not kept")
+var errUnreceived = errors.New("the request that the new value was for has ended, and the engine does not store the value")
 
 // receive makes sure that somebody is given what the run shows, if it shows
 // anything.

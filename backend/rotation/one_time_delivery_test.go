@@ -91,7 +91,7 @@ func TestNobodyIsGivenIt(t *testing.T) {
 			if _, err := run.Result(); !errors.Is(err, errUnreceived) || run.Shown() != nil {
 				t.Errorf("got %v", err)
 			}
-			if s := w.role.Snapshot(); s.Version != before || !strings.Contains(s.LastError, "is gone") {
+			if s := w.role.Snapshot(); s.Version != before || !strings.Contains(s.LastError, "has ended, and the engine does not store") {
 				t.Errorf("version %d, last error %q", s.Version, s.LastError)
 			}
 			w.settled(t)

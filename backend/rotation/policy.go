@@ -73,10 +73,10 @@ func CheckRetryInterval(interval time.Duration) error {
 // Validate refuses times that do not agree with each other.
 func (t ResolvedPolicy) Validate() error {
 	if t.Overlap > t.Interval {
-		return Invalid("overlap", "is %d seconds, longer than the %d seconds between two rotations: a value would have to stay valid after the one that follows it", Seconds(t.Overlap), Seconds(t.Interval))
+		return Invalid("overlap", "is %d seconds; it must be at most the %d seconds between two rotations, because a secret has only one previous value", Seconds(t.Overlap), Seconds(t.Interval))
 	}
 	if t.Overlap < 2*t.RefreshInterval {
-		return Invalid("overlap", "is %d seconds; it must be at least twice refresh_interval, which is %d seconds, or applications would not see a new value before the old one ends", Seconds(t.Overlap), Seconds(t.RefreshInterval))
+		return Invalid("overlap", "is %d seconds; it must be at least twice refresh_interval, which is %d seconds, so that applications read a new value before the old one ends", Seconds(t.Overlap), Seconds(t.RefreshInterval))
 	}
 	return nil
 }

@@ -229,7 +229,7 @@ func (run *Run) strand(ctx context.Context, f *PostCommit, cause string, obstacl
 			return errSuperseded
 		}
 		s.PostCommit, s.NeedsAttention = nil, true
-		s.LastError = fmt.Sprintf("%s; it could not be rolled back: %v", cause, obstacle)
+		s.LastError = fmt.Sprintf("%s; the engine could not roll it back: %v", cause, obstacle)
 		run.found(s.LastError)
 		return run.conclude(s, OutcomeFailed, []SecretResult{})
 	})
@@ -237,9 +237,9 @@ func (run *Run) strand(ctx context.Context, f *PostCommit, cause string, obstacl
 }
 
 const (
-	nowFollowing = "The new values are committed and work; what follows the commit will be tried again."
-	nowReversed  = "Readers get the previous values again, as a new version; they were proven to work."
-	nowStranded  = "The new values stay current, and were accepted by their targets when they were committed."
+	nowFollowing = "The new values are committed and work. The engine will try the steps after the commit again."
+	nowReversed  = "Readers get the previous values again, as a new version. The engine proved that they work."
+	nowStranded  = "The new values stay current. Their targets accepted them when they were committed. Read status for what to do."
 )
 
 // AwaitPostCommit waits, as long as ctx lasts, for the end of what follows the commit of

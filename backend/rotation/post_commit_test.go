@@ -176,7 +176,7 @@ func TestNoWayBack(t *testing.T) {
 	w.advance(25 * time.Hour)
 	w.idle(t, time.Hour, 20)
 	s := w.role.Snapshot()
-	if s.Version != version || s.PostCommit != nil || !s.NeedsAttention || !strings.Contains(s.LastError, "could not be rolled back") {
+	if s.Version != version || s.PostCommit != nil || !s.NeedsAttention || !strings.Contains(s.LastError, "could not roll it back") {
 		t.Errorf("version %d, %+v, needs attention %t: %s", s.Version, s.PostCommit, s.NeedsAttention, s.LastError)
 	}
 	w.tasks = nil

@@ -108,7 +108,7 @@ func (s *Snapshot) unseen(name string, v *Value, now time.Time) string {
 		return ""
 	}
 	return fmt.Sprintf(
-		"secret %s: the new value has been published for %s only, and verifiers may keep what they have read for %s: until they read again, they may refuse what is signed with it",
+		"secret %s: the new value was published only %s ago, and verifiers may keep what they read for %s. Until they read again, they may refuse what it signs",
 		name, now.Sub(v.Published).Truncate(time.Second), refresh)
 }
 

@@ -63,7 +63,7 @@ func TestARotationTooEarlyWarns(t *testing.T) {
 		rec, err := w.do(request)
 		must(t, err)
 		got := strings.Join(rec.Issues, "\n")
-		if warns := strings.Contains(got, "secret jwt: the new value has been published for "+c.pause.String()+" only"); warns != c.warns {
+		if warns := strings.Contains(got, "secret jwt: the new value was published only "+c.pause.String()+" ago"); warns != c.warns {
 			t.Errorf("rotation %d after %s says %q", i, c.pause, got)
 		}
 	}
@@ -114,7 +114,7 @@ func TestNextThatDoesNotFit(t *testing.T) {
 	stale := w.nextKey()
 	rec, err := w.do(rotate())
 	must(t, err)
-	if w.currentKey() == stale || !strings.Contains(strings.Join(rec.Issues, " "), "published for 0s only") {
+	if w.currentKey() == stale || !strings.Contains(strings.Join(rec.Issues, " "), "published only 0s ago") {
 		t.Errorf("what was published does not fit, and is current: %v; %v", w.currentKey() == stale, rec.Issues)
 	}
 	w.hooks = map[string]func(){"jwt.set": func() {

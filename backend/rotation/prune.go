@@ -165,7 +165,7 @@ func (h History) verifyPruned(entries []Entry) error {
 			continue
 		}
 		if rec.Pruned.Last != h.Base || rec.Pruned.HeadHash != h.BaseHash {
-			return fmt.Errorf("entry %d says that entries up to %d were dropped, and those up to %d are missing", e.Sequence, rec.Pruned.Last, h.Base)
+			return fmt.Errorf("entry %d says that entries up to %d were dropped, but all up to %d are missing", e.Sequence, rec.Pruned.Last, h.Base)
 		}
 		return nil
 	}

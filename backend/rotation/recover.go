@@ -27,7 +27,7 @@ func (run *Run) recover(ctx context.Context) error {
 		return recovery.settled(recovery.repairAgain(ctx))
 	}
 	if recovery.unreceived() {
-		recovery.found("interrupted; the new value was not kept, and nobody was given it: went back")
+		recovery.found("interrupted; the engine had not stored the new value, and nobody received it, so it went back")
 		return recovery.settled(recovery.goBack(ctx, interrupted))
 	}
 	for _, name := range recovery.targets {
@@ -41,7 +41,7 @@ func (run *Run) recover(ctx context.Context) error {
 	case err == nil:
 		return recovery.goForward(ctx, interrupted)
 	}
-	recovery.found("interrupted; not every target is known to accept the pending value: went back")
+	recovery.found("interrupted; the engine could not prove that every target accepts the new value, so it went back")
 	return recovery.settled(recovery.goBack(ctx, interrupted))
 }
 
@@ -83,14 +83,14 @@ func (run *Run) goForward(ctx context.Context, interrupted *Operation) error {
 		case ctx.Err() != nil:
 			return errInterrupted
 		case err != nil:
-			run.found("interrupted; a target accepted the pending value and then did not: went back")
+			run.found("interrupted; a target accepted the new value and later did not, so the engine went back")
 			return run.settled(run.goBack(ctx, interrupted))
 		}
 	}
 	if err := run.createNextAgain(ctx); err != nil {
 		return run.settled(run.goBack(ctx, interrupted))
 	}
-	run.found("interrupted; every target accepts the pending value: went forward")
+	run.found("interrupted; every target accepts the new value, so the engine went forward")
 	return run.commit(ctx)
 }
 

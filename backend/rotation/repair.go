@@ -32,7 +32,7 @@ func (run *Run) repairAgain(ctx context.Context) error {
 		return errInterrupted
 	}
 	if cause == nil && len(run.issues) == 0 {
-		run.found("every target accepts the values that are stored; nothing was set")
+		run.found("every target accepts the stored values; nothing was set")
 	}
 	if err := run.role.update(ctx, func(s *State) error { return run.endRepair(s, cause) }); err != nil {
 		return run.inDoubt(err, nowRepaired)
@@ -63,7 +63,7 @@ func (run *Run) mend(ctx context.Context, secret Secret, v *Value) error {
 	if err := run.step(ctx, secret.Name, "test", probe); err != nil {
 		return err
 	}
-	run.found(fmt.Sprintf("secret %s: the target refused %s; it was set again", secret.Name, secret.stage(v)))
+	run.found(fmt.Sprintf("secret %s: the target refused %s; the engine set it again", secret.Name, secret.stage(v)))
 	return nil
 }
 
@@ -119,7 +119,7 @@ func (e *Engine) offered(s Secret) []*Value {
 // stage names a value of s.
 func (s *Secret) stage(v *Value) string {
 	if v == s.Previous {
-		return fmt.Sprintf("the previous value, version %d, which is in its overlap until %s", v.Version, v.RetireTime.Format(time.RFC3339))
+		return fmt.Sprintf("the previous value, version %d, in its overlap until %s", v.Version, v.RetireTime.Format(time.RFC3339))
 	}
 	return fmt.Sprintf("the current value, version %d", v.Version)
 }

@@ -45,7 +45,7 @@ func TestTheStepsOfARepair(t *testing.T) {
 		t.Errorf("version %d became %d", before.Version, after.Version)
 	}
 	found := strings.Join(rec.Issues, "\n")
-	for _, words := range []string{"secret app: the target refused the current value, version 4; it was set again", "secret db: the target refused the previous value, version 2"} {
+	for _, words := range []string{"secret app: the target refused the current value, version 4; the engine set it again", "secret db: the target refused the previous value, version 2"} {
 		if !strings.Contains(found, words) {
 			t.Errorf("the record does not say %q: %s", words, found)
 		}

@@ -36,7 +36,7 @@ func (run *Run) unresolved(ctx context.Context, cause error, failed map[string]e
 	}
 	names := slices.Sorted(maps.Keys(failed))
 	for _, name := range names {
-		run.found(fmt.Sprintf("secret %s is unresolved; putting its target back failed: %v", name, failed[name]))
+		run.found(fmt.Sprintf("secret %s is unresolved; the engine could not put its target back: %v", name, failed[name]))
 	}
 	err := run.role.update(ctx, func(s *State) error {
 		for _, name := range names {
@@ -75,7 +75,7 @@ func (run *Run) resolvePause(attempts int) time.Duration {
 
 // nowUnresolved says what is true after a failure that left secrets unresolved.
 func nowUnresolved(role string, names []string) string {
-	return fmt.Sprintf("What the target of %s holds now, the new value or the current one, is not known; readers keep getting the current one, and everything else is as it was. The engine tries again every half minute or sooner, and ends it when the cause is gone; status tells. To try now, write verify/%s with repair=true",
+	return fmt.Sprintf("It is not known whether the target of %s holds the new value or the current one. Readers keep the current one; everything else is as before. The engine tries again every half minute or sooner, until the cause is gone; read status. To try now, write verify/%s with repair=true",
 		strings.Join(names, ", "), role)
 }
 
@@ -135,7 +135,7 @@ func (run *Run) resolveSecret(ctx context.Context, secret Secret) error {
 	if err != nil {
 		return run.resolveLater(ctx, err)
 	}
-	run.found(fmt.Sprintf("secret %s was unresolved since %s; its target has the new value: went forward",
+	run.found(fmt.Sprintf("secret %s was unresolved since %s; its target has the new value, so the engine went forward",
 		secret.Name, secret.Unresolved.Since.Format(time.RFC3339)))
 	return run.commit(ctx)
 }
@@ -200,7 +200,7 @@ func (run *Run) endResolved(ctx context.Context) error {
 		results := run.results(s)
 		name := run.op.Secrets[0]
 		secret := s.Secrets[name]
-		cause := fmt.Errorf("secret %s was unresolved since %s, and was put back", name, secret.Unresolved.Since.Format(time.RFC3339))
+		cause := fmt.Errorf("secret %s was unresolved since %s; the engine has put its target back", name, secret.Unresolved.Since.Format(time.RFC3339))
 		secret.Unresolved = nil
 		if secret.Current == nil {
 			delete(s.Secrets, name)
@@ -255,7 +255,7 @@ func (run *Run) heldUp(ctx context.Context) error {
 	}
 	cause := errors.New(strings.Join(causes, "; "))
 	if len(others) > 0 {
-		cause = fmt.Errorf("%w; the others can go on, with secrets=%s", cause, strings.Join(others, ","))
+		cause = fmt.Errorf("%w; to go on with the others, add secrets=%s", cause, strings.Join(others, ","))
 	}
 	return run.fail(ctx, cause)
 }

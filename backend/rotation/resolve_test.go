@@ -35,7 +35,7 @@ func left(t *testing.T, name string, secrets ...string) *world {
 	w.always[name+".undo"] = fault{how: forever}
 	_, err := w.do(rotate())
 	var f *Failure
-	if !errors.As(err, &f) || f.Record.Outcome != OutcomeFailed || !strings.Contains(err.Error(), "is not known") {
+	if !errors.As(err, &f) || f.Record.Outcome != OutcomeFailed || !strings.Contains(err.Error(), "It is not known") {
 		t.Fatalf("%v", err)
 	}
 	return w

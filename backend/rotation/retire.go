@@ -62,7 +62,7 @@ func (run *Run) retireAgain(ctx context.Context) error {
 		return run.inDoubt(err, nowRetiring)
 	}
 	if cause != nil {
-		return run.failure(OutcomeFailed, cause, "The previous value is no longer offered to readers; retiring it will be tried again.")
+		return run.failure(OutcomeFailed, cause, "Readers no longer get the previous value. The engine will try again to retire it.")
 	}
 	return nil
 }
@@ -101,7 +101,7 @@ func (run *Run) forget(s *State, retired []string, cause error) error {
 func (run *Run) fate(secret string, version int) string {
 	for _, step := range run.steps[secret] {
 		if step.Unproven != "" {
-			return fmt.Sprintf("secret %s: version %d was made unusable and is destroyed; that it is refused is %s", secret, version, step.Unproven)
+			return fmt.Sprintf("secret %s: version %d was made unusable and is destroyed; its refusal is %s", secret, version, step.Unproven)
 		}
 	}
 	return fmt.Sprintf("secret %s: version %d is refused and destroyed", secret, version)

@@ -366,7 +366,7 @@ func (r *Role) Same(s *Snapshot) error {
 		return run.Operation().busy(r.Name)
 	}
 	if r.Snapshot().State != s.State {
-		return fmt.Errorf("%w: something else was done with %s meanwhile: try again", ErrInFlight, r.Name)
+		return fmt.Errorf("%w: another operation changed %s meanwhile; try again", ErrInFlight, r.Name)
 	}
 	return nil
 }

@@ -166,7 +166,7 @@ func (run *Run) warnDisplaced() {
 			continue
 		}
 		run.issues = append(run.issues, fmt.Sprintf(
-			"secret %s: the previous value, version %d, was to stay valid until %s; rotating again ended that early",
+			"secret %s: the previous value, version %d, was valid until %s; this rotation ended that early",
 			name, previous.Version, previous.RetireTime.Format(time.RFC3339)))
 	}
 }
@@ -174,7 +174,7 @@ func (run *Run) warnDisplaced() {
 // warnUnwatched notes that what follows an earlier commit ends with this one.
 func (run *Run) warnUnwatched(s *State) {
 	if f := s.PostCommit; f != nil && run.op.Follows != f.ID {
-		run.found(fmt.Sprintf("what followed %s %s was not finished, and ended with this operation", f.Kind, f.ID))
+		run.found(fmt.Sprintf("the steps after %s %s were not finished; this operation ended them", f.Kind, f.ID))
 	}
 }
 
@@ -212,7 +212,7 @@ func (run *Run) prove(ctx context.Context, secret Secret) error {
 		return err
 	}
 	if now, err := engine.place(secret, at); err != nil || now != at {
-		return errors.Join(err, fmt.Errorf("%w: how the target is reached was changed meanwhile", ErrRefused))
+		return errors.Join(err, fmt.Errorf("%w: somebody changed how the target is reached meanwhile", ErrRefused))
 	}
 	if run.proven == nil {
 		run.proven = map[string]*Value{}

@@ -366,7 +366,7 @@ func (run *Run) step(ctx context.Context, secret, name string, do func(context.C
 
 // errInterrupted ends a run whose engine is shutting down; its intent is saved,
 // and whoever starts next recovers it.
-var errInterrupted = errors.New("interrupted by a shutdown of the engine; it will be recovered when the engine is back")
+var errInterrupted = errors.New("interrupted by a shutdown of the engine; the engine recovers it at the next start")
 
 // Selected returns the secrets that a rotation of names works on: those, or all.
 func (s *State) Selected(role string, names []string) ([]string, error) {

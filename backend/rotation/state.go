@@ -195,7 +195,7 @@ func Decode(data []byte) (*State, error) {
 		return nil, fmt.Errorf("decode state: %w", err)
 	}
 	if s.Schema < 1 || s.Schema > Schema {
-		return nil, fmt.Errorf("state has format %d, this version reads 1 to %d: it is left as it is; install the version that wrote it", s.Schema, Schema)
+		return nil, fmt.Errorf("state has format %d, and this version reads 1 to %d: install the version that wrote it; nothing was changed", s.Schema, Schema)
 	}
 	for name, secret := range s.Secrets {
 		if secret == nil || secret.Name != name {

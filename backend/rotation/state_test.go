@@ -11,7 +11,7 @@ import (
 func TestDecodeRefusesWhatItCannotContinue(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct{ stored, want string }{
-		"a newer format":          {`{"schema": 3, "later": true}`, "state has format 3, this version reads 1 to 2"},
+		"a newer format":          {`{"schema": 3, "later": true}`, "state has format 3, and this version reads 1 to 2"},
 		"no format":               {`{}`, "state has format 0"},
 		"a negative format":       {`{"schema": -1}`, "format -1"},
 		"nothing":                 {``, "decode state"},

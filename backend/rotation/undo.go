@@ -10,17 +10,17 @@ import (
 
 // What is true after a failure, for the person who asked.
 const (
-	nowUnchanged  = "Nothing was changed: readers keep getting what they got before, and it works as it did. Mend the cause, then run the same command again."
-	nowRestored   = "What had been changed at the target was put back and checked: readers keep getting what they got before, and it works."
-	nowUnknown    = "What had been changed at the target was put back and checked, and storage did not take the end of it; readers keep getting what they got before. The engine ends it as soon as storage answers; status tells."
-	nowUnsaved    = "What the target holds now, the new value or the current one, is not known, and storage did not take the end of this; readers keep getting what they got before. The engine finds out as soon as storage answers; status tells."
-	nowIntended   = "No target was touched: readers keep getting what they got before. Whether storage took the intent is not known; the engine will find out as soon as storage answers, and then goes forward or back; status tells."
-	nowRetiring   = "The previous value is no longer offered to readers; whether it is retired will be found out as soon as storage answers."
-	nowRepaired   = "No value was changed. Whether all of them are accepted again will be found out as soon as storage answers; status tells."
-	nowRefused    = "No value was changed: readers keep getting what they got before, and it does not work where it is still refused. Mend the cause and try again."
-	nowTakenOver  = "Another node of the cluster found this operation interrupted and ended it; status and history tell how."
-	nowUnreceived = "Whether storage took the commit is not known. If it did, the new value is current and nobody has it: roll back, or rotate again. If not, the new value is dropped. Status tells, as soon as storage answers."
-	nowInDoubt    = "Whether storage took the commit is not known. Every new value is in place and proven; the engine will finish as soon as storage answers; status tells."
+	nowUnchanged  = "Nothing was changed: readers keep the same values. Fix the cause, then run the same command again."
+	nowRestored   = "The engine put the targets back and checked them: readers keep the same values, and these work. Fix the cause, then run the same command again."
+	nowUnknown    = "The engine put the targets back and checked them, but storage did not accept the end of this operation. Readers keep the same values. The engine ends the operation as soon as storage answers; then read status."
+	nowUnsaved    = "It is not known whether the target holds the new value or the current one, and storage did not accept the end of this operation. Readers keep the same values. The engine asks the target as soon as storage answers; then read status."
+	nowIntended   = "No target was touched: readers keep the same values. It is not known whether storage accepted the intent. The engine finds out as soon as storage answers, and then goes forward or back; then read status."
+	nowRetiring   = "Readers no longer get the previous value. It is not known whether it is retired. The engine finds out as soon as storage answers; then read status."
+	nowRepaired   = "No value was changed. It is not known whether the targets accept all of them again. The engine finds out as soon as storage answers; then read status."
+	nowRefused    = "No value was changed: readers keep the same values. A target may still refuse one; there it does not work. Fix the cause, then run the same command again."
+	nowTakenOver  = "Another node of the cluster found this operation interrupted, and ended it. Read status and history for how it ended."
+	nowUnreceived = "It is not known whether storage accepted the commit. If it did, the new value is current and nobody has it: roll back, or rotate again. If not, the engine drops the new value. Read status as soon as storage answers."
+	nowInDoubt    = "It is not known whether storage accepted the commit. Every new value is in place and proven. The engine ends the operation as soon as storage answers; then read status."
 )
 
 // fail ends a run that has touched nothing.
@@ -66,7 +66,7 @@ func (run *Run) undo(ctx context.Context, cause error) error {
 		outcome, now = OutcomeRolledBack, nowRestored
 	}
 	if run.op.Kind == KindCreate && len(run.touched) > 0 {
-		now = "The secret was not created. Its target had been given a new value, which is discarded; what it held before is not known here: write the secret again, or set a value by hand."
+		now = "The secret was not created. Its target got a new value, which the engine has discarded; the engine does not know the value before it. Write the secret again, or set a value at the target by hand."
 	}
 	err := run.role.update(ctx, func(s *State) error { return run.drop(s, outcome, cause) })
 	if err != nil {

@@ -96,11 +96,11 @@ func (driver) Create(ctx context.Context, s rotation.Secret) (rotation.Material,
 // Import takes any key of 16 to 512 printable ASCII characters without spaces.
 func (t driver) Import(s rotation.Secret, supplied string) (rotation.Material, error) {
 	if len(supplied) < 16 || len(supplied) > 512 {
-		return nil, rotation.Invalid("key", "has %d bytes, 16 to 512 are taken", len(supplied))
+		return nil, rotation.Invalid("key", "has %d bytes; it must have from 16 to 512", len(supplied))
 	}
 	for _, c := range []byte(supplied) {
 		if c <= ' ' || c > '~' {
-			return nil, rotation.Invalid("key", "contains something else than printable ASCII characters without spaces")
+			return nil, rotation.Invalid("key", "may only contain printable ASCII characters, without spaces")
 		}
 	}
 	v := rotation.Material{"key": supplied, "origin": originImported}
@@ -147,7 +147,7 @@ func (t driver) Verify(ctx context.Context, s rotation.Secret) ([]string, error)
 		return nil, err
 	}
 	if s.Current.Material["sha256"] != "" {
-		return []string{"only the SHA-256 of the key is kept: api-key verify proves a key that is presented"}, nil
+		return []string{"the engine stores only the SHA-256 of the key; write a key to api-key/…/verify to prove it"}, nil
 	}
 	if s.Current.Material["origin"] == originImported {
 		return []string{"imported key has an acceptable format"}, nil

@@ -30,7 +30,7 @@ func digestOf(v rotation.Material) (digest [sha256.Size]byte, err error) {
 	}
 	kept, err := hex.DecodeString(v["sha256"])
 	if err != nil || len(kept) != sha256.Size {
-		return digest, errors.New("what is kept of the key is no SHA-256")
+		return digest, errors.New("the stored hash of the key is not a SHA-256")
 	}
 	return [sha256.Size]byte(kept), nil
 }

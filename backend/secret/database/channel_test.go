@@ -29,7 +29,7 @@ func TestProxyThatEndsTLS(t *testing.T) {
 		b.Postgres.Look(t.Context(), "main", nothing),
 		d.Set(t.Context(), s, v, conformance.Unfenced),
 	} {
-		if err == nil || postgres.LoginRefused(err) || !strings.Contains(err.Error(), "channel_binding=disable") || strings.Contains(err.Error(), "changed by hand") {
+		if err == nil || postgres.LoginRefused(err) || !strings.Contains(err.Error(), "channel_binding=disable") || strings.Contains(err.Error(), "password by hand") {
 			t.Errorf("got %v, want the cause and the way out", err)
 		}
 		expect.SecretFree(t, err.Error(), v, rotation.Material{"password": b.Admin.Password})

@@ -132,7 +132,7 @@ func (c *settings) checkVerification() error {
 	}
 	for i, sql := range c.VerificationStatements {
 		if keyword := firstKeyword(sql); controls[keyword] {
-			return rotation.Invalid("verification_statements", "number %d begins with %s: they run in a transaction that is rolled back, leave it out", i+1, keyword)
+			return rotation.Invalid("verification_statements", "number %d begins with %s: leave it out, because the engine runs the statements in a transaction that it rolls back", i+1, keyword)
 		}
 	}
 	return nil
@@ -153,14 +153,14 @@ func (c *settings) parseRotation() error {
 		c.rotation = append(c.rotation, parsed)
 	}
 	if !sets {
-		return rotation.Invalid(field, "never use {{password}}, so that no password would be set")
+		return rotation.Invalid(field, "never use {{password}}, so they would set no password")
 	}
 	return nil
 }
 
 func checkStatements(field string, statements []string) error {
 	if len(statements) > maxStatements {
-		return rotation.Invalid(field, "has %d statements, at most %d are taken", len(statements), maxStatements)
+		return rotation.Invalid(field, "has %d statements; the limit is %d", len(statements), maxStatements)
 	}
 	for _, sql := range statements {
 		if err := input.CheckText(field, strings.TrimSpace(sql), maxStatementBytes); err != nil {

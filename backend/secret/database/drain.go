@@ -164,7 +164,7 @@ func endSessions(ctx context.Context, conn *pgx.Conn, username string, until *ti
 	}
 	left, err := countSessions(ctx, conn, username, until)
 	if err == nil && left > 0 {
-		err = fmt.Errorf("terminate sessions of %q: %d have been told to end and have not yet", username, left)
+		err = fmt.Errorf("terminate sessions of %q: %d have not ended yet", username, left)
 	}
 	return err
 }

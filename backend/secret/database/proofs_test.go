@@ -80,12 +80,12 @@ func TestFailuresOnPurposeAreBounded(t *testing.T) {
 						t.Errorf("one verify makes %d logins as %q fail", made, user)
 					}
 				}
-				if told := strings.Join(proofs, "\n"); n == 5 && !strings.Contains(told, "not tried again") || n == 0 && (strings.Contains(told, "not tried again") || !strings.Contains(told, "refused: 28P01")) {
+				if told := strings.Join(proofs, "\n"); n == 5 && !strings.Contains(told, "did not try again") || n == 0 && (strings.Contains(told, "did not try again") || !strings.Contains(told, "refused: 28P01")) {
 					t.Errorf("time %d, verify says %s", n+1, told)
 				}
 			}
 			at := b.failures(users[len(users)-1])
-			if err := c.Retire(t.Context(), s, s.Previous.Material, conformance.Unfenced); !errors.Is(err, rotation.ErrUnproven) || !strings.Contains(err.Error(), "the last one was refused at") {
+			if err := c.Retire(t.Context(), s, s.Previous.Material, conformance.Unfenced); !errors.Is(err, rotation.ErrUnproven) || !strings.Contains(err.Error(), "the server refused the last one at") {
 				t.Errorf("to retire beyond the limit answers %v", err)
 			}
 			if b.failures(users[len(users)-1]) != at {

@@ -77,7 +77,7 @@ var dollarQuote = regexp.MustCompile(`^\$(?:[A-Za-z_\x{80}-\x{10FFFF}][A-Za-z_0-
 // say what is wrong without quoting the statement.
 func parseStatement(sql string) (statement, error) {
 	if keyword := firstKeyword(sql); controls[keyword] {
-		return statement{}, fmt.Errorf("begins with %s: the engine runs it in a transaction of its own, leave it out", keyword)
+		return statement{}, fmt.Errorf("begins with %s: leave it out, because the engine runs the statement in a transaction of its own", keyword)
 	}
 	var s statement
 	var text strings.Builder

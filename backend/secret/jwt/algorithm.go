@@ -109,7 +109,7 @@ func checkKey(public crypto.PublicKey, algorithm string, bits int) error {
 			return fmt.Errorf("is an Ed25519 key, which %s does not use", algorithm)
 		}
 	default:
-		return errors.New("is of a kind that signs no tokens: RSA, P-256, P-384, P-521 and Ed25519 do")
+		return errors.New("is of a kind that cannot sign tokens: use RSA, P-256, P-384, P-521 or Ed25519")
 	}
 	return nil
 }

@@ -46,7 +46,7 @@ func TestTokensOfUnusualSize(t *testing.T) {
 		if err == nil {
 			_, _, err = ring.Sign(claims)
 		}
-		if expect.Invalid(t, err, "claims", "at most"); t.Failed() {
+		if expect.Invalid(t, err, "claims", "the limit is"); t.Failed() {
 			t.Fatal(what)
 		}
 	}

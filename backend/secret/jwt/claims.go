@@ -44,7 +44,7 @@ func (c Config) Claims(r TokenRequest) (claims map[string]any, expires time.Time
 		}
 	}
 	if inherits(claims) {
-		return nil, expires, rotation.Invalid("claims", "has __proto__, or prototype in constructor, which JavaScript takes for what objects inherit from: choose another name")
+		return nil, expires, rotation.Invalid("claims", "has __proto__, or prototype in constructor, from which JavaScript objects inherit: choose another name")
 	}
 	if err := c.fix(claims); err != nil {
 		return nil, expires, err
@@ -83,11 +83,11 @@ func (c Config) checkNamed(r TokenRequest) error {
 		case name == "exp":
 			return rotation.Invalid("claims", "exp follows from ttl: leave it out, and give ttl")
 		case slices.Contains(setClaims, name):
-			return rotation.Invalid("claims", "%s is set by the engine: leave it out", name)
+			return rotation.Invalid("claims", "the engine sets %s: leave it out", name)
 		case alike(templated, name) != "":
-			return rotation.Invalid("claims", "%+q is taken for %q, which is made from your identity by claims_template: leave it out", name, alike(templated, name))
+			return rotation.Invalid("claims", "libraries take %+q for %q, which claims_template makes from your identity: leave it out", name, alike(templated, name))
 		case alike(c.DeniedClaims, name) != "":
-			return rotation.Invalid("claims", "%+q is taken for %q, which is one of denied_claims: leave it out", name, alike(c.DeniedClaims, name))
+			return rotation.Invalid("claims", "libraries take %+q for %q, which is one of denied_claims: leave it out", name, alike(c.DeniedClaims, name))
 		case len(c.AllowedClaims) > 0 && !slices.Contains(c.AllowedClaims, name) && !c.fixes(name):
 			return rotation.Invalid("claims", "%q is not one of allowed_claims: leave it out", name)
 		}
@@ -112,7 +112,7 @@ func (c Config) fix(claims map[string]any) error {
 	}
 	if c.Issuer != "" {
 		if value, named := claims["iss"]; named && value != c.Issuer {
-			return rotation.Invalid("claims", "iss is another one than issuer %q: leave it out", c.Issuer)
+			return rotation.Invalid("claims", "iss differs from issuer %q: leave it out", c.Issuer)
 		}
 		claims["iss"] = c.Issuer
 	}
@@ -138,7 +138,7 @@ func (c Config) fixAudience(claims map[string]any) error {
 	}
 	for _, one := range audience {
 		if len(c.Audience) > 0 && !slices.Contains(c.Audience, one) {
-			return rotation.Invalid("claims", "aud names another one than audience has: leave it out, or name some of %s", strings.Join(c.Audience, ", "))
+			return rotation.Invalid("claims", "aud has a name that audience does not have: leave it out, or use names of %s", strings.Join(c.Audience, ", "))
 		}
 	}
 	return nil

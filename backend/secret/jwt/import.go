@@ -70,7 +70,7 @@ func readPEM(_, text string) (key any, kid string, err error) {
 		return nil, "", rotation.Invalid("private_key", "is PEM of something else than a private key: give PRIVATE KEY, RSA PRIVATE KEY or EC PRIVATE KEY")
 	}
 	if err != nil {
-		return nil, "", rotation.Invalid("private_key", "is damaged, or a key of a kind that is not known")
+		return nil, "", rotation.Invalid("private_key", "is damaged, or a key of an unknown kind")
 	}
 	return key, "", nil
 }
@@ -79,7 +79,7 @@ func readPEM(_, text string) (key any, kid string, err error) {
 func readJWK(algorithm, text string) (key any, kid string, err error) {
 	var jwk jose.JSONWebKey
 	if err := json.Unmarshal([]byte(text), &jwk); err != nil {
-		return nil, "", rotation.Invalid("private_key", "is no JWK of one key that signs: give one JSON object by RFC 7517, with kty RSA, EC or OKP")
+		return nil, "", rotation.Invalid("private_key", "is not the JWK of a signing key: give one JSON object by RFC 7517, with kty RSA, EC or OKP")
 	}
 	switch {
 	case jwk.Algorithm != "" && AlgorithmName(jwk.Algorithm) != algorithm:
@@ -87,7 +87,7 @@ func readJWK(algorithm, text string) (key any, kid string, err error) {
 	case jwk.Use != "" && jwk.Use != "sig":
 		return nil, "", rotation.Invalid("private_key", `is not for signing: its use must be "sig", or be left out`)
 	case jwk.KeyID != "" && input.CheckPrintable("private_key", jwk.KeyID, 256) != nil:
-		return nil, "", rotation.Invalid("private_key", "has a kid that is no line of at most 256 bytes")
+		return nil, "", rotation.Invalid("private_key", "has a kid that is not one line of at most 256 bytes")
 	}
 	return jwk.Key, jwk.KeyID, nil
 }
@@ -99,7 +99,7 @@ func sound(key any) (crypto.Signer, error) {
 	switch key := key.(type) {
 	case *rsa.PrivateKey:
 		if len(key.Primes) != 2 {
-			return nil, rotation.Invalid("private_key", "has %d primes: keys of two are taken", len(key.Primes))
+			return nil, rotation.Invalid("private_key", "has %d primes: use a key with two", len(key.Primes))
 		}
 		if key.Validate() != nil {
 			return nil, damaged
@@ -121,7 +121,7 @@ func sound(key any) (crypto.Signer, error) {
 		}
 		return key, nil
 	}
-	return nil, rotation.Invalid("private_key", "is no private key that signs tokens: give one of RSA, P-256, P-384, P-521 or Ed25519, with its private part")
+	return nil, rotation.Invalid("private_key", "is not a private key for signing tokens: give one of RSA, P-256, P-384, P-521 or Ed25519, with its private part")
 }
 
 // bitsOf is the size of an RSA key, and 0 for all others.

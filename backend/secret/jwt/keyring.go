@@ -106,7 +106,7 @@ func (k *Keyring) Sign(claims map[string]any) (token, kid string, err error) {
 	}
 	token, err = k.current.sign(claims)
 	if len(token) > maxToken {
-		return "", "", rotation.Invalid("claims", "make a token of %d bytes, at most %d are signed: name fewer or shorter ones", len(token), maxToken)
+		return "", "", rotation.Invalid("claims", "make a token of %d bytes, and the limit is %d: give fewer or shorter ones", len(token), maxToken)
 	}
 	return token, k.current.kid, err
 }

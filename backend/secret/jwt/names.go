@@ -67,19 +67,19 @@ func variant(name string) string {
 // registered claim, and what nobody sees.
 func checkNames(field string, names []string) error {
 	if len(names) > maxClaims {
-		return rotation.Invalid(field, "has %d names, at most %d are taken", len(names), maxClaims)
+		return rotation.Invalid(field, "has %d names; the limit is %d", len(names), maxClaims)
 	}
 	known := map[string]string{}
 	for _, name := range names {
 		if !utf8.ValidString(name) || strings.ContainsRune(name, utf8.RuneError) || strings.ContainsFunc(name, isUnseen) {
-			return rotation.Invalid(field, "has the name %+q, with characters that nobody sees: leave them out", name)
+			return rotation.Invalid(field, "has the name %+q, with invisible characters: leave them out", name)
 		}
 		if meant := variant(name); meant != "" {
 			return rotation.Invalid(field, "has the name %+q, which libraries take for %s: write %s, or choose another name", name, meant, meant)
 		}
 		folded := fold(name)
 		if other, has := known[folded]; has {
-			return rotation.Invalid(field, "has the names %+q and %+q, which libraries take for the same: leave one of them out", other, name)
+			return rotation.Invalid(field, "has the names %+q and %+q, which libraries take for the same name: leave one of them out", other, name)
 		}
 		known[folded] = name
 	}
@@ -103,7 +103,7 @@ func (c Config) ambiguous(claims map[string]any) bool {
 
 // errTwice says that a name stands twice in an object: some read the first, some
 // the last.
-var errTwice = errors.New("a name stands in it twice")
+var errTwice = errors.New("it has a name twice")
 
 // checkOnce reads a JSON value and refuses one in which an object, at any depth,
 // has a name twice, or after which there is more.
@@ -114,7 +114,7 @@ func checkOnce(text string) error {
 		return err
 	}
 	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
-		return errors.New("there is more than one value in it")
+		return errors.New("it has more than one value")
 	}
 	return nil
 }

@@ -89,12 +89,12 @@ func (k *Keyring) Verify(token string, now time.Time) Verified {
 const (
 	refusedForm      = "it is not a JSON Web Token in compact form"
 	refusedSize      = "it is longer than 64 KiB"
-	refusedCritical  = "its header has crit: extensions that must be understood, and none is"
-	refusedKID       = "its kid is of no key that is current or in its overlap"
+	refusedCritical  = "its header has crit, which names extensions, and the engine supports none"
+	refusedKID       = "its kid is not that of the current key, or of a previous one in its overlap"
 	refusedAlgorithm = "its alg is not the algorithm of the key"
 	refusedSignature = "its signature does not verify"
-	refusedTwice     = "a name stands twice in an object of it, and some would read the first, some the last"
-	refusedNames     = "its claims are too many, or have names that libraries take for each other, for registered ones, for denied_claims, or for what objects inherit from"
+	refusedTwice     = "an object in it has a name twice, and libraries disagree about which one counts"
+	refusedNames     = "it has too many claims, or a name that libraries take for another claim of it, for a registered one, for one of denied_claims, or for a property that objects inherit"
 )
 
 // compact is the form of a token: three parts in base64url. It is checked because
@@ -183,7 +183,7 @@ var reasons = []claimRefusal{
 	{jwt.ErrTokenExpired, "it has expired (exp)"},
 	{jwt.ErrTokenNotValidYet, "it is not valid yet (nbf)"},
 	{jwt.ErrTokenUsedBeforeIssued, "it was issued in the future (iat)"},
-	{jwt.ErrTokenInvalidIssuer, "its issuer is another one (iss)"},
+	{jwt.ErrTokenInvalidIssuer, "its issuer is not that of the secret (iss)"},
 	{jwt.ErrTokenInvalidAudience, "it is for another audience (aud)"},
 	{jwt.ErrTokenRequiredClaimMissing, "it lacks exp, or a claim that the configuration fixes (iss, aud)"},
 }
