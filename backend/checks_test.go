@@ -79,7 +79,7 @@ func TestCheckAfterRollsBack(t *testing.T) {
 	before := m.read("creds", nil)
 	old := before["api_key"].(string)
 	a.accepts.Store(&old)
-	m.fails(422, logical.UpdateOperation, "rotate", nil, "rolled back", "check/health", "status 401, want 200 to 299", "previous values again")
+	m.fails(422, logical.UpdateOperation, "rotate", nil, "rolled back", "check/health", "status 401, expected 200 to 299", "previous values again")
 	after := m.read("creds", nil)
 	if after["api_key"] != before["api_key"] || after["jwt_secret"] != before["jwt_secret"] || after["version"] != before["version"].(int)+2 {
 		t.Error("the values of before are not what is read")

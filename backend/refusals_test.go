@@ -151,7 +151,7 @@ func TestServersThatCheckPasswords(t *testing.T) {
 			m.write("rotate/r", d("secrets", "api", "revoke_previous", true))
 			if rule == testenv.RefuseCommit {
 				report := m.write("rotate/r", d("dry_run", true))["report"]
-				if !strings.Contains(fmt.Sprint(report), "whether the server lets that COMMIT is not tried here") {
+				if !strings.Contains(fmt.Sprint(report), "a dry run does not try whether the server accepts the COMMIT") {
 					t.Errorf("a dry run says %v", report)
 				}
 			} else {

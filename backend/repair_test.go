@@ -47,7 +47,7 @@ func TestRepair(t *testing.T) {
 	m.eventually("the check after the start", func() bool {
 		return strings.Contains(fmt.Sprint(m.read("status/r", nil)["advice"]), "secret one, the current value")
 	})
-	if !strings.Contains(m.said.text(), "a server refuses what is stored") {
+	if !strings.Contains(m.said.text(), "a server refuses a stored value") {
 		t.Error("the log does not tell")
 	}
 	resp, err := m.try(logical.UpdateOperation, "verify/r", d("repair", true, "reason", "restored"))

@@ -73,8 +73,8 @@ func TestARecordTellsWhyItWasRolledBack(t *testing.T) {
 	m.fails(http.StatusUnprocessableEntity, logical.UpdateOperation, "rotate", nil, "rolled back")
 	id := m.newest("default", "rotate")
 	m.tells(m.told("default", id), "- Integration testing: ❌ failed", "  - check/health: ❌ failed", "- Security testing: ended by the rollback",
-		"  - api: version 1: is current again", "- Resolution: went back to the values from before, as version 4",
-		"rollback "+m.newest("default", "rollback")+" by the engine itself (check): ✅ completed, version 4; check/health: 0 of 1 requests as expected; the latest failure: status 401, want 200 to 299, after rotate "+id)
+		"  - api: version 1: is current again", "- Resolution: the role went back to the values from before, as version 4",
+		"rollback "+m.newest("default", "rollback")+" by the engine itself (check): ✅ completed, version 4; check/health: 0 of 1 requests as expected; the latest failure: status 401, expected 200 to 299, after rotate "+id)
 }
 
 // TestATimelineEnds is about what ends it early: another rotation, and that it does
@@ -107,7 +107,7 @@ func TestAReasonIsNoVerdict(t *testing.T) {
 	m.eventually("the commit", func() bool { return m.newest("default", "rotate") == id })
 	m.write("rollback", d("reason", "check/health: 0 of 3 requests as expected"))
 	record := m.told("default", id)
-	m.tells(record, "- Integration testing: ended by the rollback", "  - check/health: ended by the rollback", "- Resolution: went back to the values from before")
+	m.tells(record, "- Integration testing: ended by the rollback", "  - check/health: ended by the rollback", "- Resolution: the role went back to the values from before")
 }
 
 // TestATimelineOfAnAdministrator is whole at once, because that password has no overlap.

@@ -113,7 +113,7 @@ func TestExportIsVerifiedOffline(t *testing.T) {
 		t.Fatal(err)
 	}
 	head := text(e.read("history/default"), "head_hash")
-	if out, err := a.run("", "-verify", path); err != nil || !strings.Contains(out, "entries 1 to 5 are whole") || !strings.Contains(out, "head_hash "+head) {
+	if out, err := a.run("", "-verify", path); err != nil || !strings.Contains(out, "entries 1 to 5 are intact") || !strings.Contains(out, "head_hash "+head) {
 		t.Errorf("%v: %s, want the head %s", err, out, head)
 	}
 	for _, wrong := range newScanner().report("the export", export.body) {

@@ -84,11 +84,11 @@ func (t *Timeline) issues(d *document) {
 	}
 	switch {
 	case t.Outcome == rotation.OutcomeRolledBack:
-		d.line("- Resolution: what had been changed was put back and checked; readers kept the values from before")
+		d.line("- Resolution: the engine put back and checked what it had changed; readers kept the values from before")
 	case t.Outcome == rotation.OutcomeFailed:
-		d.line("- Resolution: readers kept the values from before; the entries that follow tell what was done next")
+		d.line("- Resolution: readers kept the values from before; the later entries say what was done next")
 	case t.undone() != nil:
-		d.line("- Resolution: went back to the values from before, as version %d", t.undone().Version)
+		d.line("- Resolution: the role went back to the values from before, as version %d", t.undone().Version)
 	case len(t.Issues) == 0:
 		d.line("- none")
 	}

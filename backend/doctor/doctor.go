@@ -122,7 +122,7 @@ func (d *Doctor) inspectChecks(ctx context.Context, r *rotation.Role, _ []string
 			severity = preflight.Warning
 		}
 		found.Expect(err == nil, "check.reachable", severity, preflight.Fix{},
-			"nothing answers at %s, where check %s asks %s a rotation (%v): start it, or write the right url to checks/%s/%s", c.URL, name, c.Phase, err, r.Name, name)
+			"nothing answers at %s, which check %s asks %s a rotation (%v): start the application, or write the right url to checks/%s/%s", c.URL, name, c.Phase, err, r.Name, name)
 	}
 	return found
 }
@@ -131,21 +131,21 @@ func (d *Doctor) inspectChecks(ctx context.Context, r *rotation.Role, _ []string
 func (d *Doctor) inspectState(_ context.Context, r *rotation.Role, _ []string, about preflight.Subject) preflight.Report {
 	s, found := r.Snapshot(), preflight.Report{}
 	found.Expect(!s.NeedsAttention, "role.attention", preflight.Error, about.Write("rotate", "reason=mended"),
-		"automatic rotation has stopped after %d failures; mend first what the last one was: %s", s.Failures, s.LastError)
+		"automatic rotation has stopped after %d failures; first fix the cause of the last one: %s", s.Failures, s.LastError)
 	found.Expect(s.InFlight == nil || r.Busy(), "role.interrupted", preflight.Warning, about.Write("rotate"),
-		"an operation was interrupted, and waits to be finished")
+		"an operation was interrupted and is not finished yet")
 	for _, name := range s.Unresolved() {
 		found.Expect(false, "role.unresolved", preflight.Error, about.Write("verify", "repair=true"),
-			"secret %s is unresolved since %s: its target may hold another value than the current one, and could not be put back: %s", name, s.Secrets[name].Unresolved.Since.Format(time.RFC3339), s.Secrets[name].Unresolved.Cause)
+			"secret %s is unresolved since %s: its target may hold another value than the current one, and the engine could not put it back: %s", name, s.Secrets[name].Unresolved.Since.Format(time.RFC3339), s.Secrets[name].Unresolved.Cause)
 	}
 	ahead := s.Ahead(d.ports.Now())
 	found.Expect(len(ahead) == 0, "role.clock", preflight.Error, preflight.Command("chronyc", "makestep"),
-		"these stored times are later than they can be, because the clock of this node is behind, or was ahead: %s; if it is right now, they are brought back within a minute", strings.Join(ahead, ", "))
+		"these stored times are later than possible, because the clock of this node is behind, or was ahead: %s. If the clock is right now, the engine corrects them within a minute", strings.Join(ahead, ", "))
 	found.Expect(len(ahead) > 0 || s.Rewound == nil, "role.clock", preflight.Warning, preflight.Command("chronyc", "tracking"), "%s", s.Rewound)
 	size, limit := s.Room()
 	part, largest := largestPart(s.State)
 	found.Expect(size <= limit/4*3, "role.storage", preflight.Warning, preflight.Fix{},
-		"the role takes %d bytes of storage, and nothing more can be written to it above %d; the largest part is %s, of %d bytes: make that shorter, or spread what it has over two roles", size, limit, part, largest)
+		"the role takes %d bytes of storage, and the limit is %d. Its largest part is %s, with %d bytes: make that shorter, or spread its secrets over two roles", size, limit, part, largest)
 	return found
 }
 

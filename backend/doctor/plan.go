@@ -12,7 +12,7 @@ import (
 // Plan tells, for a person, what a rotation of these secrets does, in order.
 func (d *Doctor) Plan(ctx context.Context, r *rotation.Role, names []string, users map[string]string) []string {
 	s := r.Snapshot()
-	steps := append(d.checkSteps(s, check.Before, "before anything is changed"), "make new values, and save them as pending")
+	steps := append(d.checkSteps(s, check.Before, "before the engine changes anything"), "make new values, and save them as pending")
 	ordered := d.ports.Order(names, func(name string) rotation.Secret { return *s.Secrets[name] })
 	for _, name := range ordered {
 		steps = append(steps, d.secretStep(*s.Secrets[name], users[name]))
@@ -34,7 +34,7 @@ func PlanText(steps []string) string {
 }
 
 // untried is what a dry run cannot tell, because it rolls back.
-const untried = "whether the server lets that COMMIT is not tried here"
+const untried = "a dry run does not try whether the server accepts the COMMIT"
 
 // secretStep is what happens to one secret, whose new value is of that user.
 func (d *Doctor) secretStep(s rotation.Secret, user string) string {

@@ -180,7 +180,7 @@ func (c *Detector) Check(ctx context.Context, one Login) (asked bool, err error)
 		return true, c.move(ctx, one)
 	}
 	if c.note(one.Role.Key, one.Secret, finding{s.Current.Version, refused}) {
-		c.ports.Log().Error("a server refuses what is stored", "subject", one.Role.Key, "secret", one.Secret, "refused", refused, "advice", c.Advice(one.Role))
+		c.ports.Log().Error("a server refuses a stored value", "subject", one.Role.Key, "secret", one.Secret, "refused", refused, "advice", c.Advice(one.Role))
 	}
 	return true, nil
 }
@@ -280,9 +280,9 @@ func (c *Detector) Advice(r *rotation.Role) string {
 
 // AdviceFor names the command for a role whose targets refuse what is stored.
 func AdviceFor(r *rotation.Role, refused []string) string {
-	what := fmt.Sprintf("the server refuses what is stored (%s): it was changed by hand, a server that did not have it yet was promoted, or Vault or the server was restored from an older state. ", strings.Join(refused, "; "))
+	what := fmt.Sprintf("the server refuses stored values (%s): somebody changed them by hand, a standby that did not have them yet was promoted, or Vault or the server was restored from an older state. ", strings.Join(refused, "; "))
 	if roles.IsConnection(r) {
-		return what + fmt.Sprintf("Give the administrator a new password as a superuser of PostgreSQL, and write that to connections/%s", r.Name)
+		return what + fmt.Sprintf("As a superuser of PostgreSQL, give the administrator a new password, and write it to connections/%s", r.Name)
 	}
-	return what + fmt.Sprintf("Write verify/%s with repair=true to set the stored values again; once applications have read them, write rotate/%s, because one of them may have been revoked since", r.Name, r.Name)
+	return what + fmt.Sprintf("Write verify/%s with repair=true to set the stored values again. When applications have read them, write rotate/%s, because a value that is set again may have been revoked before", r.Name, r.Name)
 }

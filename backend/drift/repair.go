@@ -88,7 +88,7 @@ func (c *Detector) tryAdministrators(ctx context.Context, r *rotation.Role, name
 		}
 		for _, login := range Logins(administrator, "") {
 			if _, err := c.Check(ctx, login); err != nil {
-				c.ports.Log().Warn("the administrator of a connection could not be tried", "connection", one.Connection, "error", err)
+				c.ports.Log().Warn("could not try the login of a connection's administrator", "connection", one.Connection, "error", err)
 			}
 		}
 	}
@@ -125,7 +125,7 @@ func (c *Detector) mended(ctx context.Context, r *rotation.Role, names []string)
 		_, err = run.Result()
 	}
 	if err != nil && ctx.Err() == nil {
-		c.ports.Log().Warn("what a server refuses could not be set again", "subject", r.Key, "error", err)
+		c.ports.Log().Warn("could not set a refused value again", "subject", r.Key, "error", err)
 	}
 	return err == nil
 }

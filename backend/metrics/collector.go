@@ -28,7 +28,7 @@ var (
 	descInfo      = describe("smvm_build_info", "Always 1; the label is the version of the engine.", "version")
 	descSubjects  = describe("smvm_subjects", "Number of roles and connections.", "subject")
 	descStates    = describe("smvm_subjects_in_state", "Number of roles and connections in a state: overdue, needs_attention (automatic rotation has stopped), unresolved (the target of a secret may hold a value other than the current one), failing, in_flight (an operation is under way), following (post-commit work is outstanding), overlap (previous values are still valid) or target_refuses (the database rejects a stored login).", "subject", "state")
-	descOmitted   = describe("smvm_subjects_without_series", "Number of roles and connections beyond the limit of those that have series of their own.")
+	descOmitted   = describe("smvm_subjects_without_series", "Number of roles and connections that have no series of their own, because the limit is reached.")
 	descLast      = describe("smvm_last_rotation_timestamp_seconds", "When the current version was committed.", "subject", "name")
 	descNext      = describe("smvm_next_rotation_timestamp_seconds", "When the next automatic rotation is planned; no series if none is.", "subject", "name")
 	descFailures  = describe("smvm_failures", "Consecutive failed automatic attempts.", "subject", "name")

@@ -38,7 +38,7 @@ const (
 )
 
 // AttentionMessage is the message of NeedsAttention.
-const AttentionMessage = "The role needs a person: automatic rotation has stopped. Read status for what to do"
+const AttentionMessage = "Automatic rotation has stopped, and the role needs a person. Read status for what to do"
 
 // The severities.
 const (
@@ -108,11 +108,11 @@ func FromRecord(rec rotation.Record, attention bool) []Event {
 		fromPublish(rec, add)
 	case rotation.KindRepair:
 		if names := Repaired(rec); len(names) > 0 {
-			add(TargetRefuses, "The database refused what is stored of %s; the engine has set it again", strings.Join(names, ", "))
+			add(TargetRefuses, "The database refused the stored value of %s; the engine has set it again", strings.Join(names, ", "))
 		}
 	case rotation.KindConfigure:
 		if rec.Trigger == rotation.TriggerRecovery {
-			add(ClockAhead, "Stored times were brought back: %s", last(rec.Issues))
+			add(ClockAhead, "Stored times were corrected: %s", last(rec.Issues))
 		}
 	}
 	if attention && rec.Outcome != rotation.OutcomeCompleted {
@@ -145,7 +145,7 @@ func fromRotate(rec rotation.Record, add adder) {
 			add(RotationCompleted, "Secret rotation completed successfully: version %d", rec.Version)
 		}
 	case rotation.OutcomeRolledBack:
-		add(RotationRolledBack, "Secret rotation was rolled back, and readers keep working values: %s", last(rec.Issues))
+		add(RotationRolledBack, "Secret rotation was rolled back, and readers keep values that work: %s", last(rec.Issues))
 	default:
 		add(RotationFailed, "Secret rotation failed - manual intervention may be required: %s", last(rec.Issues))
 	}
@@ -157,7 +157,7 @@ func fromRollback(rec rotation.Record, add adder) {
 	case rec.Outcome != rotation.OutcomeCompleted:
 		add(RotationFailed, "A rollback failed - manual intervention required: %s", last(rec.Issues))
 	case ok:
-		add.about(DestinationFailed, destination, "A required destination did not take the new values: %s", rec.Reason)
+		add.about(DestinationFailed, destination, "A required destination did not accept the new values: %s", rec.Reason)
 		add(RotationRolledBack, "The role is back on its previous values, version %d", rec.Version)
 	case rec.Trigger == rotation.TriggerCheck:
 		add(ApplicationDegraded, "Application degraded after rotation: %s", rec.Reason)
@@ -172,14 +172,14 @@ func fromFollow(rec rotation.Record, add adder) {
 	for _, t := range rec.Tasks {
 		switch destination, ok := t.Destination(); {
 		case t.Failed && ok:
-			add.about(DestinationFailed, destination, "%s did not take the new values: %s", t.Name, t.Detail)
+			add.about(DestinationFailed, destination, "%s did not accept the new values: %s", t.Name, t.Detail)
 		case t.Failed:
 			degraded = true
 			add(ApplicationDegraded, "Application degraded after rotation: %s: %s", t.Name, t.Detail)
 		}
 	}
 	if !degraded && rec.Outcome == rotation.OutcomeCompleted && rec.FollowsKind == rotation.KindRotate {
-		add(RotationCompleted, "Secret rotation completed successfully: version %d, and what followed it", rec.Version)
+		add(RotationCompleted, "Secret rotation completed successfully: version %d, with all steps after the commit", rec.Version)
 	}
 }
 
@@ -188,9 +188,9 @@ func fromPublish(rec rotation.Record, add adder) {
 		destination, _ := t.Destination()
 		switch found, detail := t.Found(); found {
 		case rotation.FoundDrifted:
-			add.about(DestinationDrifted, destination, "%s does not hold what was published: %s", t.Name, detail)
+			add.about(DestinationDrifted, destination, "%s does not hold the published values: %s", t.Name, detail)
 		case rotation.FoundFailing:
-			add.about(DestinationFailed, destination, "%s does not take the values: %s", t.Name, detail)
+			add.about(DestinationFailed, destination, "%s does not accept the values: %s", t.Name, detail)
 		case rotation.FoundRestored:
 			add.about(DestinationRestored, destination, "%s holds the values again: %s", t.Name, detail)
 		}

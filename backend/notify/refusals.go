@@ -64,9 +64,9 @@ func (d *dispatcher) refusalEvents(r *rotation.Role, s *rotation.Snapshot, at *c
 	var e Event
 	switch {
 	case more:
-		e = NewEvent(TargetRefuses, about+at.Refused, "The database refuses what is stored, so that nobody can log in with it: "+d.ports.RefusedAdvice(r))
+		e = NewEvent(TargetRefuses, about+at.Refused, "The database refuses stored values, so nobody can log in with them: "+d.ports.RefusedAdvice(r))
 	case at.Refused == "" && before != "":
-		e = NewEvent(TargetAccepts, about+before, "The database accepts again what is stored")
+		e = NewEvent(TargetAccepts, about+before, "The database accepts the stored values again")
 	default:
 		return nil
 	}

@@ -29,7 +29,7 @@ func (d *Destinations) Inspect(ctx context.Context, r *rotation.Role, _ []string
 		found.Expect(err == nil, "destination.permissions", severity, preflight.Fix{}, "nothing can be published to destination %s: %v", name, err)
 		if err == nil {
 			untried := config.Target.Untried()
-			found.Expect(untried == "", "destination.untried", preflight.Unknown, preflight.Fix{}, "of what destination %s needs, these are not tried before a rotation: %s", name, untried)
+			found.Expect(untried == "", "destination.untried", preflight.Unknown, preflight.Fix{}, "destination %s needs these too, and the engine can't try them before a rotation: %s", name, untried)
 		}
 	}
 	return found

@@ -41,13 +41,13 @@ func (u *Usage) summarize(r *rotation.Role, s *rotation.Secret, to *summary) {
 	current, _ := u.Uses(r, s, secret.StageCurrent)
 	switch {
 	case !counted:
-		to.unknown = append(to.unknown, s.Name+" (its use does not pass through here)")
+		to.unknown = append(to.unknown, s.Name+" (the engine does not see its use)")
 	case !previous.Last.IsZero():
 		to.used = append(to.used, fmt.Sprintf("%s (uses since %s: %d, the last at %s)", s.Name, clock(previous.Since), previous.Count, clock(previous.Last)))
 	case current.Last.IsZero():
-		to.unknown = append(to.unknown, s.Name+" (nobody has had any of its values verified here)")
+		to.unknown = append(to.unknown, s.Name+" (nobody has verified any of its values here)")
 	case publishes(u.ports.Types[s.Type], *s):
-		to.unknown = append(to.unknown, s.Name+" (those who read its public keys are not seen here)")
+		to.unknown = append(to.unknown, s.Name+" (the engine does not see who verifies with its public keys)")
 	default:
 		to.addUnused(s.Name, previous.Since)
 	}
@@ -62,7 +62,7 @@ func publishes(t secret.Type, s rotation.Secret) bool {
 func (d *summary) addSessions(name string, g Sessions) {
 	switch {
 	case g.At.IsZero() || g.Err != nil:
-		d.unknown = append(d.unknown, name+" (its server has not been asked yet, or did not answer)")
+		d.unknown = append(d.unknown, name+" (the engine has not asked its server yet, or got no answer)")
 	case g.Count > 0:
 		d.used = append(d.used, fmt.Sprintf("%s (sessions at %s: %d)", name, clock(g.At), g.Count))
 	case !g.LastSeen.IsZero():
@@ -86,7 +86,7 @@ func (d *summary) sentence() string {
 		parts = append(parts, "previous values are in use: "+strings.Join(d.used, ", "))
 	}
 	if len(d.unknown) > 0 {
-		parts = append(parts, "it is not known of "+strings.Join(d.unknown, ", "))
+		parts = append(parts, "it is not known who uses "+strings.Join(d.unknown, ", "))
 	}
 	if len(d.unused) > 0 {
 		parts = append(parts, fmt.Sprintf("nobody has used the previous values of %s since %s", strings.Join(d.unused, ", "), clock(d.since)))
@@ -95,9 +95,9 @@ func (d *summary) sentence() string {
 	case len(parts) == 0:
 		return ""
 	case len(d.used) == 0 && len(d.unknown) == 0:
-		return parts[0] + ": to end the overlap now would disturb nobody that is seen from here"
+		return parts[0] + ": ending the overlap now would cut off nobody that the engine sees"
 	case len(d.used) > 0:
-		return strings.Join(parts, "; ") + ": to end the overlap now would cut off who uses them"
+		return strings.Join(parts, "; ") + ": ending the overlap now would cut off those who still use a previous value"
 	}
 	return strings.Join(parts, "; ")
 }

@@ -20,7 +20,7 @@ func verifyFile(path string, out io.Writer) error {
 	name, drops := "", []string{}
 	err = model.Scan(file, func(e rotation.Entry, rec rotation.Record) error {
 		if c.First > 0 && rec.Role != name {
-			return fmt.Errorf("entry %d is of %s, and those before are of %s; export each history to a file of its own", e.Sequence, rec.Role, name)
+			return fmt.Errorf("entry %d is of %s, and the entries before it are of %s; export each history to a file of its own", e.Sequence, rec.Role, name)
 		}
 		name = rec.Role
 		if rec.Pruned != nil {
@@ -34,7 +34,7 @@ func verifyFile(path string, out io.Writer) error {
 	case c.First == 0:
 		return fmt.Errorf("verify %s: there is no entry in it", path)
 	}
-	_, err = fmt.Fprintf(out, "%s: entries %d to %d are whole, each follows the one before.\nhead_hash %s\n", name, c.First, c.Last.Sequence, c.Last.Hash)
+	_, err = fmt.Fprintf(out, "%s: entries %d to %d are intact, and each follows the one before.\nhead_hash %s\n", name, c.First, c.Last.Sequence, c.Last.Hash)
 	if err == nil && c.Base != "" {
 		_, err = fmt.Fprintf(out, "base_hash %s: older entries are not in the export\n", c.Base)
 	}

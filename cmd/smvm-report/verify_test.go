@@ -47,11 +47,11 @@ func TestAWholeExportVerifies(t *testing.T) {
 	t.Parallel()
 	lines := exported(5)
 	out, err := verified(t, append(lines, "")) // the vault command ends with an empty line
-	if err != nil || !strings.Contains(out, "orders: entries 1 to 5 are whole") || strings.Contains(out, "base_hash") {
+	if err != nil || !strings.Contains(out, "orders: entries 1 to 5 are intact") || strings.Contains(out, "base_hash") {
 		t.Errorf("%s, %v", out, err)
 	}
 	out, err = verified(t, lines[2:])
-	if err != nil || !strings.Contains(out, "entries 3 to 5 are whole") || !strings.Contains(out, "base_hash ") {
+	if err != nil || !strings.Contains(out, "entries 3 to 5 are intact") || !strings.Contains(out, "base_hash ") {
 		t.Errorf("what retention left: %s, %v", out, err)
 	}
 }
@@ -109,9 +109,9 @@ func TestATamperedExportIsFound(t *testing.T) {
 		tamper func([]string) []string
 		want   string
 	}{
-		"a field":            {edit(2, `"reason":"why`, `"reason":"not`), "line 3: entry 3 does not say what its canonical text says"},
-		"a field more":       {edit(2, `{`, `{"more":1,`), "line 3: entry 3 does not say what its canonical text says"},
-		"the canonical text": {edit(2, `\"version\":3`, `\"version\":4`), "line 3: entry 3 does not say what its canonical text says"},
+		"a field":            {edit(2, `"reason":"why`, `"reason":"not`), "line 3: the fields of entry 3 differ from its canonical text"},
+		"a field more":       {edit(2, `{`, `{"more":1,`), "line 3: the fields of entry 3 differ from its canonical text"},
+		"the canonical text": {edit(2, `\"version\":3`, `\"version\":4`), "line 3: the fields of entry 3 differ from its canonical text"},
 		"both": {func(l []string) []string {
 			return edit(2, `\"version\":3`, `\"version\":4`)(edit(2, `"version":3`, `"version":4`)(l))
 		}, "line 3: entry 3 was changed"},

@@ -35,7 +35,7 @@ func (d *driver) Inspect(ctx context.Context, s rotation.Secret, about preflight
 	}
 	found.Pass("database.reachable")
 	// What was not looked at may be what makes a rotation fail.
-	found.Expect(err == nil, "database.inspected", preflight.Error, about.Read("verify"), "not everything could be looked at, so that nobody knows whether a rotation would work: %v", err)
+	found.Expect(err == nil, "database.inspected", preflight.Error, about.Read("verify"), "the engine could not look at everything, so it is not known whether a rotation would work: %v", err)
 	return found.Report
 }
 
@@ -62,7 +62,7 @@ func (d *driver) inspect(ctx context.Context, conn *pgx.Conn, at postgres.Server
 		return err
 	}
 	i.Expect(len(missing) == 0, "database.on_overlap_end", preflight.Error, preflight.SQL(missing...),
-		"the administrator %q has no right to %s, as on_overlap_end asks", admin.name, i.config.needs())
+		"the administrator %q has no right to %s, which on_overlap_end needs", admin.name, i.config.needs())
 	self, err := inspectRole(ctx, conn, admin.name)
 	if err != nil {
 		return err
@@ -87,7 +87,7 @@ func (d *driver) inspect(ctx context.Context, conn *pgx.Conn, at postgres.Server
 func (i inspection) checkAdminLimit(self role, pool int) {
 	i.Expect(self.limit < 0 || self.limit > pool, "database.admin_connections", preflight.Warning,
 		limit(self.name, pool+1),
-		"the administrator %q may have %d connections, and the engine opens up to %d (max_open_connections, and one to look)", self.name, self.limit, pool+1)
+		"the administrator %q may have %d connections, and the engine opens up to %d (max_open_connections, and one to look at the server)", self.name, self.limit, pool+1)
 }
 
 // checkRoom wants room for the connections that an overlap needs: those who move to
@@ -100,7 +100,7 @@ func (i inspection) checkRoom(admin administrator, user role, on instance) {
 	}
 	free := on.connections - on.reserved - on.used
 	i.Expect(free >= need, "database.max_connections", preflight.Warning, preflight.SQL(preflight.Say("ALTER SYSTEM SET max_connections = %s", preflight.Number(on.connections+need))),
-		"%d of %d connections are left, and an overlap needs %d more than there are now (max_connections changes when the server is started again)", max(free, 0), on.connections, need)
+		"%d of %d connections are left, and an overlap needs %d more than there are now (max_connections changes with a restart)", max(free, 0), on.connections, need)
 	free = on.databaseLimit - on.databaseUsed
 	i.Expect(on.databaseLimit <= 0 || free >= need, "database.database_limit", preflight.Warning, preflight.SQL(preflight.Say("ALTER DATABASE %s CONNECTION LIMIT -1", preflight.Name(admin.database))),
 		"database %q has a limit of %d connections, of which %d are left, and an overlap needs %d more than there are now", admin.database, on.databaseLimit, max(free, 0), need)
@@ -137,7 +137,7 @@ func (i inspection) checkClearText(admin administrator, on instance, clear bool)
 		value, known := on.settings[leak.name]
 		i.Expect(!clear || !known || !leak.kept(value), "database.logging", preflight.Warning,
 			set(admin, leak.safe),
-			"the server is given passwords in clear text (password_authentication=password), and keeps statements because %s is %s", leak.name, value)
+			"the engine sends passwords in clear text (password_authentication=password), and the server logs statements because %s is %s", leak.name, value)
 	}
 }
 
@@ -190,13 +190,13 @@ func (i inspection) checkClock(ctx context.Context, conn *pgx.Conn, now func() t
 	var there time.Time
 	before := now()
 	if err := postgres.QueryRow(ctx, conn, "SELECT clock_timestamp()", nil, &there); err != nil {
-		i.Expect(false, "database.clock", preflight.Error, preflight.SQL(preflight.Say("SELECT pg_catalog.clock_timestamp()")), "the server does not tell the time: %v", err)
+		i.Expect(false, "database.clock", preflight.Error, preflight.SQL(preflight.Say("SELECT pg_catalog.clock_timestamp()")), "the server did not answer what time it is: %v", err)
 		return
 	}
 	way := now().Sub(before) / 2
 	ahead := there.Sub(before.Add(way))
 	i.Expect(ahead.Abs() <= maxSkew+way, "database.clock", preflight.Warning, preflight.Command("chronyc", "makestep"),
-		"the clock of PostgreSQL is %s %s that of this Vault node, by which VALID UNTIL, overlaps and tokens end at another time than they should: set the one that is wrong",
+		"the clock of PostgreSQL is %s %s that of this Vault node, so VALID UNTIL, overlaps and tokens end at the wrong time: set the clock that is wrong",
 		ahead.Abs().Round(time.Second), direction(ahead))
 }
 

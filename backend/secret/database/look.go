@@ -123,5 +123,5 @@ func (r *report) checkTarget(admin administrator, at target) {
 		"database %q has a connection limit of 0", admin.database)
 	missing := at.unconfirmed()
 	r.Expect(missing == 0, "database.synchronous_standby", preflight.Error, set(admin, preflight.Words("synchronous_commit = local")),
-		"a COMMIT waits for standbys (synchronous_standby_names is %q), of which %d are not connected: start them, or let the administrator commit without them, so that what it sets may be lost when a standby takes over", at.standbys, missing)
+		"a COMMIT waits for standbys (synchronous_standby_names is %q), of which %d are not connected: start them, or let the administrator commit without them; a new password may then be lost when a standby takes over", at.standbys, missing)
 }

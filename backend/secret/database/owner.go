@@ -49,9 +49,9 @@ func (d *driver) checkOwners(ctx context.Context, conn *pgx.Conn, i inspection) 
 			return errors.Join(err, failed)
 		}
 		i.Expect(n.Writable, "database.managed_by", preflight.Warning, preflight.SQL(preflight.Say("COMMENT ON ROLE %s IS %s", preflight.Name(n.Username), preflight.Literal(text))),
-			"nothing tells other mounts and Vaults that %q is managed here, and the administrator has no right to its comment, which would", n.Username)
+			"other mounts and Vaults can't see that this mount manages %q, because the administrator may not change the comment on it", n.Username)
 		i.Expect(!n.Writable, "database.managed_by", preflight.Warning, i.about.Write("rotate", "reason=owner"),
-			"nothing tells other mounts and Vaults yet that %q is managed here; the comment on it does when its password is set the next time", n.Username)
+			"other mounts and Vaults can't see yet that this mount manages %q; the engine writes it into the comment on it when it next sets the password", n.Username)
 	}
 	return err
 }

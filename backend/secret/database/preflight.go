@@ -150,7 +150,7 @@ func (r *report) checkUser(admin administrator, user role, custom bool, until ho
 	if !r.Expect(user.found, "database.user", preflight.Error, postgres.MakeUser(user.name), "%q does not exist in PostgreSQL", user.name) {
 		return
 	}
-	if !r.Expect(user.name != admin.name, "database.user_is_admin", preflight.Error, preflight.Fix{}, "%q is the connection's administrator, the engine would lock itself out: use another user", user.name) {
+	if !r.Expect(user.name != admin.name, "database.user_is_admin", preflight.Error, preflight.Fix{}, "%q is the connection's administrator, and the engine would lock itself out: use another user", user.name) {
 		return
 	}
 	if !custom {
@@ -169,7 +169,7 @@ func (r *report) checkUser(admin administrator, user role, custom bool, until ho
 // checkSessions wants room for one more session of a user, to try a password.
 func (r *report) checkSessions(user role, severity preflight.Severity) {
 	r.Expect(user.superuser || user.limit <= 0 || user.sessions < user.limit, "database.connection_limit", severity, limit(user.name, 2*user.limit),
-		"%q uses all %d connections of its limit, so that its new password cannot be tried", user.name, user.limit)
+		"%q uses all %d connections of its limit, so the engine can't try its new password", user.name, user.limit)
 }
 
 // limit lets a role have so many connections.
@@ -183,12 +183,12 @@ func (r *report) checkAdmin(admin administrator, user role) {
 	r.Expect(admin.superuser || !user.superuser, "database.superuser", preflight.Error, preflight.SQL(preflight.Say("ALTER ROLE %s NOSUPERUSER", name)),
 		"%q is a superuser, whose password only a superuser may change", user.name)
 	r.Expect(admin.superuser || !user.replication || admin.version >= 160000, "database.replication", preflight.Error, preflight.SQL(preflight.Say("ALTER ROLE %s NOREPLICATION", name)),
-		"%q has REPLICATION, so that before PostgreSQL 16 only a superuser may change its password", user.name)
+		"%q has REPLICATION, so before PostgreSQL 16 only a superuser may change its password", user.name)
 	r.Expect(admin.superuser || admin.createRole, "database.admin_createrole", preflight.Error, preflight.SQL(preflight.Say("ALTER ROLE %s CREATEROLE", self)),
 		"the administrator %q may not change passwords of others", admin.name)
 	r.Expect(admin.superuser || admin.version < 160000 || user.adminOption, "database.admin_option", preflight.Error,
 		preflight.SQL(preflight.Say("GRANT %s TO %s WITH ADMIN TRUE, INHERIT FALSE, SET FALSE", name, self)),
-		"the administrator %q has no ADMIN OPTION on %q, which PostgreSQL 16 and later ask for", admin.name, user.name)
+		"the administrator %q has no ADMIN OPTION on %q, which PostgreSQL 16 and later require", admin.name, user.name)
 }
 
 // checkAdminExpiry checks that the administrator can go on to log in.

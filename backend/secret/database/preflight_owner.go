@@ -54,9 +54,9 @@ func (o owner) undecided() string {
 	case o.theirs:
 		return ""
 	case o.name == "":
-		return "; who is to is told when both are members of one role"
+		return "; make both members of one role to see who should own them"
 	}
-	return fmt.Sprintf("; others than these two can act as %q, or these two can't, so see first that it is the one that is to own it", o.name)
+	return fmt.Sprintf("; first check that %q should own them, because others than these two can act as it, or these two can't", o.name)
 }
 
 // give is a fix for an owner that is theirs, and none for others.
@@ -89,7 +89,7 @@ func (i inspection) checkCreating(ctx context.Context, conn *pgx.Conn, users []r
 		acts := strings.Contains("\n"+strings.Join(user.settings, "\n"), "\nrole=")
 		i.Expect(owner.name == "" || acts || !user.creates, "database.acts_as_owner", preflight.Warning,
 			owner.give(preflight.Say("ALTER ROLE %s SET role = %s", preflight.Name(user.name), preflight.Literal(owner.name))),
-			"%q may create objects and would own them itself, so that they are out of reach for the other user%s", user.name, owner.undecided())
+			"%q may create objects and would own them itself, out of reach of the other user%s", user.name, owner.undecided())
 	}
 	return err
 }

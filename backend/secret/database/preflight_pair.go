@@ -20,7 +20,7 @@ func (r *report) checkPair(admin administrator, used, idle role, owner owner) {
 	r.checkMembership(admin, idle, used)
 	r.checkOptions(admin, used, idle)
 	r.Expect(owner.name != "", "database.owner", preflight.Warning, makeOwner(used, idle),
-		"%q and %q are members of no common role, so that what one creates the other does not own", used.name, idle.name)
+		"%q and %q are members of no common role, so neither owns what the other creates", used.name, idle.name)
 	for _, user := range []role{used, idle} {
 		r.checkOwned(user, owner)
 	}
@@ -89,7 +89,7 @@ func (r *report) checkGrants(ctx context.Context, conn *pgx.Conn, admin administ
 	}
 	lacking, told := slices.Concat(toIdle, toUsed), ""
 	if len(lacking) > mostGrants {
-		lacking, told = lacking[:mostGrants], fmt.Sprintf(" (the first %d are told)", mostGrants)
+		lacking, told = lacking[:mostGrants], fmt.Sprintf(" (the fix has the first %d)", mostGrants)
 	}
 	fix := []preflight.Statement{preflight.Connect(admin.database)}
 	for _, statement := range lacking {
@@ -101,7 +101,7 @@ func (r *report) checkGrants(ctx context.Context, conn *pgx.Conn, admin administ
 	databases, err := grantsElsewhere(ctx, conn, used, idle)
 	for _, database := range databases {
 		r.Expect(false, "database.grants_elsewhere", preflight.Unknown, preflight.SQL(preflight.Connect(database), granted(used.name, idle.name)),
-			"%q and %q have been granted different things in database %q, which can't be seen from here", used.name, idle.name, database)
+			"%q and %q have different privileges in database %q; the engine can't see from here which", used.name, idle.name, database)
 	}
 	return err
 }

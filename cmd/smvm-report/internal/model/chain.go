@@ -50,7 +50,7 @@ func (c *Chain) pruned(e rotation.Entry, p *rotation.Pruned) error {
 		known = c.Base
 	}
 	if p.Last >= c.First-1 && known != p.HeadHash {
-		return fmt.Errorf("entry %d says that entries up to %d were dropped, and that is not the hash of the last", e.Sequence, p.Last)
+		return fmt.Errorf("entry %d says that entries up to %d were dropped, but the hash of the last one does not match", e.Sequence, p.Last)
 	}
 	return nil
 }
@@ -84,7 +84,7 @@ func parseLine(line []byte) (rotation.Entry, rotation.Record, error) {
 		delete(said, name)
 	}
 	if !reflect.DeepEqual(said, canonical) {
-		return e, rec, fmt.Errorf("entry %d does not say what its canonical text says", e.Sequence)
+		return e, rec, fmt.Errorf("the fields of entry %d differ from its canonical text", e.Sequence)
 	}
 	return e, rec, nil
 }

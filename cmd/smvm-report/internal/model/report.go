@@ -79,7 +79,7 @@ func (s *Subject) troubles() []Trouble {
 	var found []Trouble
 	add := func(text string) { found = append(found, Trouble{s.title(), text}) }
 	if s.Problem != "" {
-		add("the history is not whole: " + s.Problem)
+		add("the history is not intact: " + s.Problem)
 	}
 	switch {
 	case s.Status.Attention:
@@ -183,6 +183,6 @@ func figures(e *Engine, operations []Operation) []Figure {
 		{"Succeeded", percentage(completed, ended), fmt.Sprintf("%d of %s", completed, count(ended, "rotation"))},
 		{"Rollbacks", fmt.Sprint(reversed), "back to values that work"},
 		{"Median time", quantile(took, 50), "95 % within " + quantile(took, 95)},
-		{"Histories whole", fmt.Sprintf("%d of %d", whole, len(e.Subjects)), count(entries, "entry") + " verified"},
+		{"Histories intact", fmt.Sprintf("%d of %d", whole, len(e.Subjects)), count(entries, "entry") + " verified"},
 	}
 }
