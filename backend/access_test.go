@@ -108,7 +108,7 @@ func TestConnectionOfBefore(t *testing.T) {
 			}
 			m.mentions(resp.Error(), words...)
 		}
-		if advice := m.read("status/orders", nil)["advice"].(string); !strings.Contains(advice, "writing allowed_roles=orders,… to connections/main") {
+		if advice := m.read("status/orders", nil)["advice"].(string); !strings.Contains(advice, "should write allowed_roles=orders,… to connections/main") {
 			t.Errorf("the advice is %q", advice)
 		}
 		m.write("roles/new", nil)

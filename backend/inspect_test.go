@@ -194,7 +194,7 @@ func TestInspectState(t *testing.T) {
 	for i := range 12 {
 		m.write(fmt.Sprint("checks/r/c", i), d("url", "http://127.0.0.1:1/", "on_failure", "alert", "body", strings.Repeat("x", 50<<10+i)))
 	}
-	m.found("verify/r", "role.storage", "warning", "the largest part is check c11")
+	m.found("verify/r", "role.storage", "warning", "Its largest part is check c11")
 	m.write("checks/r/c0", d("body", ""))
 	m.gone("verify/r", "role.storage")
 }
