@@ -234,7 +234,7 @@ func (b *backend) changed(r *rotation.Role) {
 	b.usage.Follow(r)
 	b.scheduler.Plan(r)
 	b.alerts.Enqueue(r)
-	b.destinations.Wake()
+	b.destinations.Changed(r)
 	b.drift.Follow(r)
 }
 

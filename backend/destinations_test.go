@@ -2,12 +2,10 @@ package backend
 
 import (
 	"fmt"
-	"io"
 	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -282,94 +280,6 @@ func TestTwoDestinations(t *testing.T) {
 		return m.read("status", nil)["following"] == nil
 	})
 	m.same(sm)
-}
-
-// TestDestinationIsSentEachCopyOnce counts what a destination is sent: one copy of each
-// version and, while that fails and a rotation waits, one each time that is planned.
-func TestDestinationIsSentEachCopyOnce(t *testing.T) {
-	m, p := newMount(t), newParty(t, trusted)
-	m.listed(trusted)
-	keyedRole(m)
-	m.write("destinations/hook", d("type", "webhook", "allowed_roles", "*", "url", p.URL, "key", "webhook-key-0123456789", "values", "key={{api_key}}", "verify", false))
-	m.write("roles/default", d("destinations", "hook"))
-	m.published("hook", publish.InSync)
-	sent := len(p.received())
-	for range 3 {
-		m.write("rotate", nil)
-		m.looked()
-		if sent++; len(p.received()) != sent {
-			t.Fatalf("%d copies were sent, want %d", len(p.received()), sent)
-		}
-	}
-	answer := func(status int) {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		p.answer = func(w http.ResponseWriter) { w.WriteHeader(status) }
-	}
-	answer(http.StatusServiceUnavailable)
-	m.write("rotate", d("wait", 0))
-	for _, pause := range []time.Duration{time.Second, 2 * time.Second, 4 * time.Second, 8 * time.Second, time.Minute, 2 * time.Minute} {
-		sent++
-		m.eventually("the plan of an attempt", func() bool {
-			next, _ := m.b.destinations.Load(m.clock.now())
-			return next.Equal(m.clock.now().Add(pause))
-		})
-		if pause == 8*time.Second {
-			answer(http.StatusForbidden) // after which trying again is of no use to the rotation
-		}
-		m.tick(pause - time.Millisecond)
-		m.looked()
-		if len(p.received()) != sent {
-			t.Fatalf("%d copies were sent, want %d", len(p.received()), sent)
-		}
-		m.tick(time.Millisecond)
-		m.eventually("the next attempt", func() bool { return len(p.received()) > sent })
-	}
-}
-
-// looked waits until all destinations were looked at as they are now.
-func (m *mount) looked() {
-	m.Helper()
-	m.b.destinations.Wake()
-	m.eventually("that destinations are looked at", func() bool {
-		_, woken := m.b.destinations.Load(m.clock.now())
-		return !woken
-	})
-}
-
-// TestDestinationHangsForOneRole publishes for another one meanwhile.
-func TestDestinationHangsForOneRole(t *testing.T) {
-	m, hangs, done := newMount(t), make(chan struct{}, 1), make(chan struct{})
-	var late atomic.Bool
-	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		if body, _ := io.ReadAll(r.Body); strings.Contains(string(body), `"role":"slow"`) {
-			hangs <- struct{}{}
-			select {
-			case <-r.Context().Done():
-				late.Store(true)
-			case <-done:
-			}
-		}
-	}))
-	t.Cleanup(server.Close)
-	t.Cleanup(func() { close(done) })
-	m.listed("127.0.0.1")
-	keyedRole(m)
-	m.write("roles/slow", d("rotation_period", "24h"))
-	m.write("secrets/slow/api", d("type", "api_key"))
-	m.write("destinations/hook", d("type", "webhook", "allowed_roles", "*", "url", server.URL, "key", "webhook-key-0123456789", "timeout", 25, "values", "key={{api_key}}", "verify", false))
-	m.write("roles/slow", d("destinations", "hook"))
-	<-hangs
-	m.write("roles/default", d("destinations", "hook"))
-	m.published("hook", publish.InSync)
-	for range 3 {
-		if answer := m.write("rotate", nil); answer["status"] != "completed" {
-			t.Errorf("the rotation answered %v", answer)
-		}
-	}
-	if late.Load() {
-		t.Error("it waited for the one that hangs")
-	}
 }
 
 // TestDestinationIsNotSilent says what would be published, and what stays.

@@ -34,7 +34,7 @@ func (h hooks) Plan(ctx context.Context, r *rotation.Role, op rotation.Operation
 // Do implements rotation.Hooks.
 func (h hooks) Do(ctx context.Context, r *rotation.Role, t rotation.Task) rotation.Task {
 	if name, ok := t.Destination(); ok {
-		return h.destinations.Do(ctx, r, name, t)
+		return h.destinations.Attempt(ctx, r, name, t)
 	}
 	return h.checks.Do(ctx, r, t)
 }

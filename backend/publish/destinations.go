@@ -4,7 +4,6 @@
 package publish
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -24,28 +23,23 @@ const (
 	copyPrefix = "destination-copy/"
 )
 
-// Destinations sees to it that destinations hold what the roles that name them have. It
-// publishes what rotations have committed, which wait for that; roles and destinations
-// that were changed; what failed before; and again what somebody has changed at a target.
-// A target that hangs keeps no other one waiting.
+// Destinations sees to it that destinations hold what the roles that name them have.
+// A rotation publishes by itself, as the first task after its commit. Reconciling does
+// the rest: what a rotation could not publish, roles and destinations that were
+// changed, and targets that somebody else has changed. There is one worker for each
+// destination at most, so that one that hangs keeps nobody else waiting.
 type Destinations struct {
 	ports  Ports
 	signal chan struct{}
 
-	mu    sync.Mutex
-	known map[key]attempted
-	// changed is closed when something of that changes.
-	changed chan struct{}
-	busy    map[key]bool   // copies that are looked after now
-	working map[string]int // how many of them are at each destination
+	mu      sync.Mutex
+	working map[string]bool // destinations that a worker is busy with
+	known   map[key]*attempted
 }
 
 // New returns the destinations of a mount. Nothing is reconciled before Run.
 func New(ports Ports) *Destinations {
-	return &Destinations{
-		ports: ports, signal: make(chan struct{}, 1),
-		known: map[key]attempted{}, changed: make(chan struct{}), busy: map[key]bool{}, working: map[string]int{},
-	}
+	return &Destinations{ports: ports, signal: make(chan struct{}, 1), working: map[string]bool{}, known: map[key]*attempted{}}
 }
 
 // key is a destination and the name of a role that names it.
@@ -80,23 +74,20 @@ type Status struct {
 // attempted is a Status with what only this process needs to know.
 type attempted struct {
 	Status
-	// next is when to look again; failures counts those in a row while a rotation waited
-	// for that version, zero for none; cause is the latest, nil while there is another
-	// attempt.
-	next             time.Time
-	failures, waited int
-	cause            error
+	// next is when to look again; failures counts those in a row.
+	next     time.Time
+	failures int
 }
 
 // of returns what is known about a copy: from storage the first time.
 func (d *Destinations) of(ctx context.Context, p key) (attempted, error) {
 	d.mu.Lock()
-	known, ok := d.known[p]
+	known := d.known[p]
 	d.mu.Unlock()
-	if ok {
-		return known, nil
+	if known != nil {
+		return *known, nil
 	}
-	t := attempted{}
+	t := attempted{Status: Status{State: Pending}}
 	found, err := d.ports.Store.Read(ctx, p.path(), &t.Status)
 	if found {
 		t.next = d.ports.Now().Add(spreadOver(p, compareEvery))
@@ -106,10 +97,10 @@ func (d *Destinations) of(ctx context.Context, p key) (attempted, error) {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if _, ok := d.known[p]; !ok {
-		d.known[p] = t
+	if d.known[p] == nil {
+		d.known[p] = &t
 	}
-	return d.known[p], nil
+	return *d.known[p], nil
 }
 
 // save notes how a copy is. Only what is new is written.
@@ -127,7 +118,7 @@ func (d *Destinations) save(ctx context.Context, p key, next Status) error {
 			return fmt.Errorf("%w: note copy of %s at %s: %w", rotation.ErrStorage, p.role, p.destination, err)
 		}
 	}
-	d.change(p, func(t *attempted) { t.Status, t.cause = next, nil })
+	d.change(p, func(t *attempted) { t.Status = next })
 	return nil
 }
 
@@ -135,11 +126,12 @@ func (d *Destinations) save(ctx context.Context, p key, next Status) error {
 func (d *Destinations) change(p key, change func(*attempted)) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	t := d.known[p]
+	t := attempted{Status: Status{State: Pending}}
+	if known := d.known[p]; known != nil {
+		t = *known
+	}
 	change(&t)
-	d.known[p] = t
-	close(d.changed)
-	d.changed = make(chan struct{})
+	d.known[p] = &t
 }
 
 // forget drops what is known about a copy that nobody looks after any more.
@@ -157,8 +149,9 @@ func (d *Destinations) Recheck(name string) {
 	d.mu.Lock()
 	for p, t := range d.known {
 		if name == "" || p.destination == name {
-			t.next, t.failures = time.Time{}, 0
-			d.known[p] = t
+			again := *t
+			again.next, again.failures = time.Time{}, 0
+			d.known[p] = &again
 		}
 	}
 	d.mu.Unlock()
@@ -184,7 +177,7 @@ func (t Status) stateFor(s *rotation.Snapshot) string {
 	if t.State == InSync && t.Version != s.Version {
 		return Pending
 	}
-	return cmp.Or(t.State, Pending)
+	return t.State
 }
 
 // InSync reports whether a destination is known to hold what a role has.
@@ -203,8 +196,13 @@ func (d *Destinations) Count(give func(destination, state string, roles int)) {
 				counts[[2]string{name, state}] += 0
 			}
 			d.mu.Lock()
-			counts[[2]string{name, d.known[key{name, r.Name}].stateFor(s)}]++
+			known := d.known[key{name, r.Name}]
 			d.mu.Unlock()
+			state := Pending
+			if known != nil {
+				state = known.stateFor(s)
+			}
+			counts[[2]string{name, state}]++
 		}
 	}
 	for of, count := range counts {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/destination"
@@ -58,7 +59,7 @@ func (d *Destinations) preflight(ctx context.Context, r *rotation.Role, config *
 	if err != nil {
 		return err
 	}
-	return config.Target.Preflight(ctx, rule.For(config.Checked), names)
+	return config.Preflight(ctx, rule, names)
 }
 
 // owner marks what is published for a role by this mount.
@@ -74,38 +75,55 @@ func (d *Destinations) wanted(r *rotation.Role, config *destination.Config) (des
 	return config.Copy(d.owner(r.Name), r.Name, destination.Stamp{Version: s.Version, Time: s.LastRotation}, values)
 }
 
-// effort is until when what follows a commit waits for a copy. It is the data of the task.
+// effort is how far the attempts to publish after a commit are. It is the data of
+// the task.
 type effort struct {
-	Until time.Time `json:"until"`
+	Until    time.Time `json:"until"`
+	Attempts int       `json:"attempts"`
 }
 
-// Do asks how it went to publish what was committed, once that is known. The task fails
-// at its deadline, or at once if trying again is of no use.
-func (d *Destinations) Do(ctx context.Context, r *rotation.Role, name string, t rotation.Task) rotation.Task {
+// The pauses between two attempts after a commit.
+const (
+	firstPause = time.Second
+	lastPause  = 30 * time.Second
+)
+
+// Attempt does the task of publishing to a destination once more.
+func (d *Destinations) Attempt(ctx context.Context, r *rotation.Role, name string, t rotation.Task) rotation.Task {
 	config, err := d.Get(ctx, name)
 	if err == nil && (config == nil || !slices.Contains(r.Snapshot().Destinations, name)) {
 		t.Done, t.Dropped, t.Detail = true, true, "removed meanwhile"
 		return t
 	}
-	p, next := key{name, r.Name}, d.ports.Now().Add(time.Second)
 	if err == nil {
-		next, err = d.await(ctx, p, r)
+		err = d.publish(ctx, key{name, r.Name}, r, config)
 	}
 	if err == nil {
 		t.Done, t.Detail = true, fmt.Sprintf("version %d is at %s", r.Snapshot().Version, config.Target.Where())
 		return t
 	}
+	t = d.again(t, config, err)
+	if t.Failed { // which what follows the commit has a record of
+		d.noteFailure(key{name, r.Name}, err)
+	}
+	return t
+}
+
+// again notes a failed attempt, and when the next one is, if there is to be one.
+func (d *Destinations) again(t rotation.Task, config *destination.Config, cause error) rotation.Task {
 	var e effort
 	_ = json.Unmarshal(t.Data, &e) // none before the first
+	now := d.ports.Now()
 	if e.Until.IsZero() && config != nil {
-		e.Until = d.ports.Now().Add(config.Deadline)
+		e.Until = now.Add(config.Deadline)
+	}
+	pause := min(firstPause<<min(e.Attempts, 10), lastPause)
+	e.Attempts++
+	t.Detail, t.Next = cause.Error(), now.Add(pause)
+	if permanent(cause) || config != nil && !t.Next.Before(e.Until) {
+		t.Done, t.Failed = true, true
 	}
 	t.Data, _ = json.Marshal(e) // cannot fail
-	t.Detail, t.Next = err.Error(), next
-	if permanent(err) || config != nil && !next.Before(e.Until) {
-		t.Done, t.Failed = true, true
-		d.plan(p, 0, err) // without a record: what follows the commit has one
-	}
 	return t
 }
 
@@ -113,4 +131,58 @@ func (d *Destinations) Do(ctx context.Context, r *rotation.Role, name string, t 
 // something.
 func permanent(err error) bool {
 	return errors.Is(err, destination.ErrRefused) || errors.Is(err, rotation.ErrInvalid)
+}
+
+// publish makes a destination hold what a role has, and notes how that went.
+func (d *Destinations) publish(ctx context.Context, p key, r *rotation.Role, config *destination.Config) error {
+	wanted, err := d.wanted(r, config)
+	if err != nil {
+		return d.failed(ctx, p, r.Snapshot().Version, err)
+	}
+	rule, err := d.ports.Rule(ctx)
+	if err != nil {
+		return err
+	}
+	before, err := d.of(ctx, p)
+	if err != nil {
+		return err
+	}
+	begun := Status{State: before.State, ID: wanted.ID, Version: wanted.Stamp.Version, Error: before.Error}
+	if begun.State == InSync {
+		begun.State = Pending
+	}
+	if err := d.save(ctx, p, begun); err != nil {
+		return err
+	}
+	err = d.ports.Failpoint(ctx, "copy-"+p.role+".publish", func() error {
+		bounded, cancel := context.WithTimeout(ctx, config.Timeout)
+		defer cancel()
+		return config.Publish(bounded, rule, wanted)
+	})
+	if err != nil {
+		return d.failed(ctx, p, wanted.Stamp.Version, err)
+	}
+	now := d.ports.Now()
+	d.change(p, func(t *attempted) { t.next, t.failures = now.Add(compareEvery), 0 })
+	return d.save(ctx, p, Status{State: InSync, ID: wanted.ID, Version: wanted.Stamp.Version})
+}
+
+// failed notes an attempt that failed, and returns why.
+func (d *Destinations) failed(ctx context.Context, p key, version int, cause error) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	before, err := d.of(ctx, p)
+	if err != nil {
+		return err
+	}
+	state := Failed
+	if before.State == Drifted {
+		state = Drifted
+	}
+	text := strings.ReplaceAll(cause.Error(), rotation.ErrInvalid.Error()+": ", "")
+	if err := d.save(ctx, p, Status{State: state, Version: version, Error: text}); err != nil {
+		return errors.Join(cause, err)
+	}
+	return cause
 }

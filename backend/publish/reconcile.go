@@ -4,156 +4,264 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"strings"
+	"time"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/destination"
-	"github.com/smvm/vault-plugin-secrets-smvm/backend/outbound"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
-// visit is one attempt to have a destination hold what a role has.
-type visit struct {
-	*Destinations
-	p    key
-	role *rotation.Role
-	// version is the one that a rotation waits for, zero if none does.
-	version int
-	config  *destination.Config
-	rule    outbound.Rule
-	before  attempted
-	wanted  destination.Copy
+const (
+	// compareEvery is how often targets are asked whether they still hold what they
+	// were given.
+	compareEvery = time.Hour
+	// firstRetry and lastRetry are the pauses after an attempt that failed.
+	firstRetry = time.Minute
+	lastRetry  = time.Hour
+	// lookPause and longestWait are the least and the most time between two looks at
+	// all roles.
+	lookPause   = 200 * time.Millisecond
+	longestWait = time.Minute
+)
+
+// spreadOver moves the comparisons of different copies apart.
+func spreadOver(p key, d time.Duration) time.Duration {
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(p.path()))
+	return d * time.Duration(h.Sum32()%256) / 256
 }
 
-// reconcile makes the copy what it should be. There is a record of it if it was not,
-// unless a rotation waits for it, which has its own.
-func (v *visit) reconcile(ctx context.Context) (err error) {
-	if v.config, err = v.Get(ctx, v.p.destination); err == nil && v.config == nil {
-		err = errGone
+// Changed schedules reconciliation of the destinations that a role names. It never
+// blocks.
+func (d *Destinations) Changed(r *rotation.Role) {
+	if len(r.Snapshot().Destinations) > 0 {
+		d.Wake()
 	}
-	if err == nil {
-		v.rule, err = v.ports.Rule(ctx)
-	}
-	if err == nil {
-		v.before, err = v.of(ctx, v.p)
-	}
-	if err != nil {
-		return err
-	}
-	v.rule = v.rule.For(v.config.Checked)
-	v.wanted, err = v.Destinations.wanted(v.role, v.config)
-	switch {
-	case err != nil:
-		v.wanted.Stamp.Version = v.role.Snapshot().Version
-		err = v.failed(ctx, err)
-	case v.version == 0 && v.before.ID == v.wanted.ID && (v.before.State == InSync || v.before.State == Drifted):
-		return v.compare(ctx)
+}
+
+// Wake makes Run look at all roles. It never blocks.
+func (d *Destinations) Wake() {
+	select {
+	case d.signal <- struct{}{}:
 	default:
-		err = v.publish(ctx)
 	}
-	if v.version > 0 {
-		return err
-	}
-	return v.recordResult(ctx, err)
 }
 
-// publish makes the destination hold the copy, and notes how that went.
-func (v *visit) publish(ctx context.Context) error {
-	begun := v.status(Pending, v.before.Error)
-	if v.before.State == Failed || v.before.State == Drifted {
-		begun.State = v.before.State
+// Run reconciles, until ctx ends.
+func (d *Destinations) Run(ctx context.Context) {
+	for wait := longestWait; ; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-d.signal:
+		case <-time.After(wait):
+		}
+		looked := d.ports.Now()
+		d.look(ctx)
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(lookPause):
+		}
+		wait = longestWait
+		if retry, _ := d.Load(looked); !retry.IsZero() {
+			wait = min(wait, retry.Sub(d.ports.Now()))
+		}
 	}
-	if err := v.save(ctx, v.p, begun); err != nil {
-		return err
+}
+
+// Load returns when the next of the copies that failed is due which were not yet when
+// all were looked at, zero if there is none, and whether Run has been woken to look
+// again. For what else is due Vault's timer is enough.
+func (d *Destinations) Load(looked time.Time) (retry time.Time, woken bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, t := range d.known {
+		if t.failures > 0 && t.next.After(looked) && (retry.IsZero() || t.next.Before(retry)) {
+			retry = t.next
+		}
 	}
-	err := v.ports.Failpoint(ctx, "copy-"+v.role.Name+".publish", func() error {
-		bounded, cancel := context.WithTimeout(ctx, v.config.Timeout)
-		defer cancel()
-		return v.config.Target.Publish(bounded, v.rule, v.wanted)
+	return retry, len(d.signal) > 0
+}
+
+// look starts a worker for each destination that has something to do and none.
+func (d *Destinations) look(ctx context.Context) {
+	if d.ports.Mount() == "" { // which the first request or tick tells
+		return
+	}
+	due := map[string][]*rotation.Role{}
+	for _, r := range d.ports.Roles.Loaded() {
+		for _, name := range r.Snapshot().Destinations {
+			if d.due(ctx, name, r) {
+				due[name] = append(due[name], r)
+			}
+		}
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for name, using := range due {
+		if !d.working[name] {
+			d.working[name] = true
+			go d.work(ctx, name, using)
+		}
+	}
+}
+
+// due reports whether it is time to look after a copy. While an operation is under
+// way, or publishes what it has committed, that is left to it.
+func (d *Destinations) due(ctx context.Context, name string, r *rotation.Role) bool {
+	s := r.Snapshot()
+	if r.Busy() || s.InFlight != nil || publishing(s, name) {
+		return false
+	}
+	t, err := d.of(ctx, key{name, r.Name})
+	return err == nil && (!d.ports.Now().Before(t.next) || t.Version != s.Version && t.failures == 0)
+}
+
+// publishing reports whether what follows a commit has yet to publish there.
+func publishing(s *rotation.Snapshot, name string) bool {
+	if s.PostCommit == nil || s.NeedsAttention {
+		return false
+	}
+	for _, t := range s.PostCommit.Tasks {
+		if t.Name == rotation.DestinationTask+name && !t.Done {
+			return true
+		}
+	}
+	return false
+}
+
+// work looks after the copies at one destination. When it can't be reached, the
+// rest waits.
+func (d *Destinations) work(ctx context.Context, name string, using []*rotation.Role) {
+	defer d.Wake() // for what came up meanwhile
+	defer func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		delete(d.working, name)
+	}()
+	for _, r := range using {
+		config, err := d.Get(ctx, name)
+		if err == nil && config != nil && d.due(ctx, name, r) {
+			err = d.reconcile(ctx, key{name, r.Name}, r, config)
+			d.noteFailure(key{name, r.Name}, err)
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		if err != nil {
+			d.ports.Log().Warn("destination does not hold what it should", "destination", name, "subject", r.Key, "error", err)
+		}
+		if err != nil && !permanent(err) {
+			return
+		}
+	}
+}
+
+// noteFailure plans the next attempt after one that failed.
+func (d *Destinations) noteFailure(p key, err error) {
+	if err == nil {
+		return
+	}
+	now := d.ports.Now()
+	d.change(p, func(t *attempted) {
+		t.next = now.Add(min(firstRetry<<min(t.failures, 10), lastRetry))
+		t.failures++
 	})
+}
+
+// reconcile makes one copy what it should be, and leaves a record of it if it was not.
+func (d *Destinations) reconcile(ctx context.Context, p key, r *rotation.Role, config *destination.Config) error {
+	wanted, err := d.wanted(r, config)
 	if err != nil {
-		return v.failed(ctx, err)
+		return d.recordFailure(ctx, p, r, d.failed(ctx, p, r.Snapshot().Version, err))
 	}
-	return v.save(ctx, v.p, v.status(InSync, ""))
-}
-
-// status is that of the copy as it is wanted now.
-func (v *visit) status(state, problem string) Status {
-	return Status{State: state, ID: v.wanted.ID, Version: v.wanted.Stamp.Version, Error: problem}
-}
-
-// failed notes an attempt that failed, and returns why.
-func (v *visit) failed(ctx context.Context, cause error) error {
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-	text := strings.ReplaceAll(cause.Error(), rotation.ErrInvalid.Error()+": ", "")
-	status := Status{State: Failed, Version: v.wanted.Stamp.Version, Error: text}
-	if v.before.State == Drifted {
-		status.State = Drifted
-	}
-	return errors.Join(cause, v.save(ctx, v.p, status))
-}
-
-// compare looks whether the destination still holds the copy.
-func (v *visit) compare(ctx context.Context) error {
-	bounded, cancel := context.WithTimeout(ctx, v.config.Timeout)
-	defer cancel()
-	differences, err := v.config.Target.Compare(bounded, v.rule, v.wanted)
-	switch {
-	case err != nil && !errors.Is(err, destination.ErrNoReading):
+	t, err := d.of(ctx, p)
+	if err != nil {
 		return err
-	case len(differences) > 0:
-		return v.drifted(ctx, v.status(Drifted, strings.Join(differences, "; ")))
-	case v.before.State == Drifted:
-		err = v.record(ctx, rotation.FoundRestored, v.config.Target.Where()+" holds what it should")
-	default:
-		err = nil
 	}
-	return errors.Join(err, v.save(ctx, v.p, v.status(InSync, "")))
+	if t.ID == wanted.ID && (t.State == InSync || t.State == Drifted) {
+		return d.compare(ctx, p, r, config, wanted)
+	}
+	if err := d.publish(ctx, p, r, config); err != nil {
+		return d.recordFailure(ctx, p, r, err)
+	}
+	found := rotation.FoundUpdated
+	if t.State == Failed || t.State == Drifted {
+		found = rotation.FoundRestored
+	}
+	return d.record(ctx, p, r, found, fmt.Sprintf("version %d is at %s", wanted.Stamp.Version, config.Target.Where()))
 }
 
-// drifted records that the destination holds something else, once, and then repairs it.
-func (v *visit) drifted(ctx context.Context, found Status) error {
-	if v.before.State != Drifted {
-		if err := v.record(ctx, rotation.FoundDrifted, found.Error); err != nil {
+// compare looks whether a target still holds a copy.
+func (d *Destinations) compare(ctx context.Context, p key, r *rotation.Role, config *destination.Config, wanted destination.Copy) error {
+	bounded, cancel := context.WithTimeout(ctx, config.Timeout)
+	defer cancel()
+	rule, err := d.ports.Rule(ctx)
+	if err != nil {
+		return err
+	}
+	differences, err := config.Compare(bounded, rule, wanted)
+	if err != nil && !errors.Is(err, destination.ErrNoReading) {
+		return err
+	}
+	before, err := d.of(ctx, p)
+	if err != nil {
+		return err
+	}
+	held := Status{State: InSync, ID: wanted.ID, Version: wanted.Stamp.Version}
+	switch {
+	case len(differences) > 0:
+		held.State, held.Error = Drifted, strings.Join(differences, "; ")
+		err = d.drifted(ctx, p, r, config, before, held)
+	case before.State == Drifted:
+		err = errors.Join(d.record(ctx, p, r, rotation.FoundRestored, config.Target.Where()+" holds what it should"), d.save(ctx, p, held))
+	default:
+		err = d.save(ctx, p, held)
+	}
+	if err == nil {
+		now := d.ports.Now()
+		d.change(p, func(t *attempted) { t.next, t.failures = now.Add(compareEvery), 0 })
+	}
+	return err
+}
+
+// drifted records that a target holds something else, once, and then repairs it.
+func (d *Destinations) drifted(ctx context.Context, p key, r *rotation.Role, config *destination.Config, before attempted, found Status) error {
+	if before.State != Drifted {
+		if err := d.record(ctx, p, r, rotation.FoundDrifted, found.Error); err != nil {
 			return err
 		}
 	}
-	if err := v.save(ctx, v.p, found); err != nil || v.config.OnDrift == destination.Report {
+	if err := d.save(ctx, p, found); err != nil || config.OnDrift == destination.Report {
 		return err
 	}
-	v.before.Status = found
-	if err := v.publish(ctx); err != nil {
+	if err := d.publish(ctx, p, r, config); err != nil {
 		return err
 	}
-	return v.record(ctx, rotation.FoundRestored, fmt.Sprintf("version %d was published to %s again", found.Version, v.config.Target.Where()))
+	return d.record(ctx, p, r, rotation.FoundRestored, fmt.Sprintf("version %d was published to %s again", found.Version, config.Target.Where()))
 }
 
-// recordResult records that the copy was published, or the first failure in a row to
-// do so, which it returns.
-func (v *visit) recordResult(ctx context.Context, err error) error {
-	found, detail := rotation.FoundUpdated, fmt.Sprintf("version %d is at %s", v.wanted.Stamp.Version, v.config.Target.Where())
-	switch {
-	case err != nil && (v.before.failures > 0 || ctx.Err() != nil):
-		return err
-	case err != nil:
-		found, detail = rotation.FoundFailing, err.Error()
-	case v.before.State == Failed || v.before.State == Drifted:
-		found = rotation.FoundRestored
+// recordFailure records the first of the failures in a row, and returns it.
+func (d *Destinations) recordFailure(ctx context.Context, p key, r *rotation.Role, cause error) error {
+	t, err := d.of(ctx, p)
+	if err != nil || t.failures > 0 || ctx.Err() != nil {
+		return cause
 	}
-	return errors.Join(err, v.record(ctx, found, detail))
+	return errors.Join(cause, d.record(ctx, p, r, rotation.FoundFailing, cause.Error()))
 }
 
-// record adds to the history of the role what was found or done at the destination
+// record adds to the history of a role what was found or done at a destination
 // apart from any rotation.
-func (v *visit) record(ctx context.Context, found rotation.Finding, detail string) error {
-	rec := &rotation.Record{Operation: v.ports.NewOperation(rotation.KindPublish, rotation.TriggerSchedule), Outcome: rotation.OutcomeCompleted}
-	t := rotation.Task{Name: rotation.DestinationTask + v.p.destination, Done: true, Finding: found, Detail: found.Explain(detail)}
+func (d *Destinations) record(ctx context.Context, p key, r *rotation.Role, found rotation.Finding, detail string) error {
+	rec := &rotation.Record{Operation: d.ports.NewOperation(rotation.KindPublish, rotation.TriggerSchedule), Outcome: rotation.OutcomeCompleted}
+	t := rotation.Task{Name: rotation.DestinationTask + p.destination, Done: true, Finding: found, Detail: found.Explain(detail)}
 	t.Failed = found == rotation.FoundDrifted || found == rotation.FoundFailing
 	rec.Tasks, rec.Secrets, rec.Results = []rotation.Task{t}, []string{}, []rotation.SecretResult{}
 	rec.Issues = []string{t.Name + ": " + t.Detail}
 	if t.Failed {
 		rec.Outcome = rotation.OutcomeFailed
 	}
-	return v.role.Note(ctx, rec)
+	return r.Note(ctx, rec)
 }

@@ -151,7 +151,7 @@ func (d *Destinations) verify(ctx context.Context, c *destination.Config, using 
 		if err != nil {
 			return err
 		}
-		if err := c.Target.Preflight(ctx, rule.For(c.Checked), probe); err != nil {
+		if err := c.Preflight(ctx, rule, probe); err != nil {
 			return rotation.Invalid("type", "the target was asked and %v. Nothing was stored; verify=false stores without asking", err)
 		}
 	}
