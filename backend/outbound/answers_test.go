@@ -41,7 +41,7 @@ func TestHugeAnswers(t *testing.T) {
 	}
 	if _, err := get(t, rule, true, r.URL+"/headers"); err == nil {
 		t.Error("headers of 200 KB were taken")
-	} else if text := fmt.Sprint(Reason(err)); text != "the answer is not HTTP" {
+	} else if text := fmt.Sprint(Reason(err)); text != "no answer, or one that is not HTTP" {
 		t.Errorf("headers of 200 KB: %s", text)
 	}
 }

@@ -64,7 +64,7 @@ func Reason(err error) error {
 	case errors.As(err, &op):
 		return fmt.Errorf("no answer: %w", op)
 	}
-	return errors.New("the answer is not HTTP")
+	return errors.New("no answer, or one that is not HTTP")
 }
 
 // Host leaves out all of an address that may be secret: that of a chat has its
