@@ -227,7 +227,7 @@ func TestDryRunTells(t *testing.T) {
 	if verified := m.read("verify/r", nil); fmt.Sprint(findings(verified, "database.attributes")) != fmt.Sprint(findings(answer, "database.attributes")) {
 		t.Errorf("verify finds something else: %v", verified["findings"])
 	}
-	want := []string{"/before, before anything", "save them as pending", users[1] + " the new password of b", "new value of c", single + " the new password of a, which ends the one in use", "version 4", "/after, after", "overlap of 24h0m0s"}
+	want := []string{"/before, before the engine changes anything", "save them as pending", users[1] + " the new password of b", "new value of c", single + " the new password of a, which ends the one in use", "version 4", "/after, after", "overlap of 24h0m0s"}
 	plan := answer["plan"].([]string)
 	if len(plan) != len(want) {
 		t.Fatalf("the plan is %q", plan)

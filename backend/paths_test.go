@@ -164,6 +164,9 @@ func TestEveryPath(t *testing.T) {
 		if data := m.must(m.send(req)); step.op == read && len(data) == 0 {
 			t.Errorf("%s %s answers nothing", step.op, path)
 		}
+		if step.data["destinations"] == "aws" {
+			m.recorded("") // what is published meanwhile is no change of the next request
+		}
 	}
 	for _, p := range m.b.Paths {
 		for op := range p.Operations {
