@@ -152,6 +152,7 @@ func TestNothingVaries(t *testing.T) {
 		m := newMount(t)
 		m.write("roles/r", schedule)
 		m.write("secrets/r/jwt", d("type", "jwt"))
+		m.b.stop() // nothing rotates by itself meanwhile, however late
 		first := m.read("creds/r", nil)
 		for range 30 {
 			m.clock.advance(time.Hour)
