@@ -95,6 +95,7 @@ func TestStoredByEarlierVersions(t *testing.T) {
 	if len(here.received()) != 1 {
 		t.Errorf("the check asked %d times", len(here.received()))
 	}
+	m.unfollowed()
 	m.refused(logical.UpdateOperation, "checks/default/new", d("url", here.URL, "headers", "X-API-Key: {{api_key}}"), "outbound_hosts")
 
 	m.listed()

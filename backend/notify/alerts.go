@@ -38,7 +38,9 @@ func New(ctx context.Context, ports Ports) *Alerts {
 	return a
 }
 
-// Load starts a dispatcher for each stored alert.
+// Load starts a dispatcher for each stored alert, but for those that were changed since
+// the process started: theirs delivers already, and to replace it would deliver again
+// what it has not taken down yet.
 func (a *Alerts) Load() {
 	a.changing.Lock()
 	defer a.changing.Unlock()
@@ -47,6 +49,9 @@ func (a *Alerts) Load() {
 		a.ports.Log().Error("alerts cannot be read", "error", err)
 	}
 	for _, name := range names {
+		if (*a.dispatchers.Load())[name] != nil {
+			continue
+		}
 		config, err := a.Get(a.ctx, name)
 		if err != nil {
 			a.ports.Log().Error("alert cannot be read", "alert", name, "error", err)

@@ -2,10 +2,12 @@ package testenv
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -42,28 +44,73 @@ func (v *Vault) says(ctx context.Context) string {
 	}
 	ctx, cancel := context.WithTimeout(ctx, reportTimeout)
 	defer cancel()
-	said := v.ID + ": " + v.state(ctx)
+	state, err := v.state(ctx)
+	if err != nil {
+		state = strings.Join(append([]string{err.Error()}, v.waits()...), "\n\t")
+	}
+	said := v.ID + ": " + state
 	lines := elections.FindAllString(tail(v.LogPath, 1<<20), -1)
 	return strings.Join(append([]string{said}, lines[max(0, len(lines)-reportedLines):]...), "\n\t")
 }
 
-func (v *Vault) state(ctx context.Context) string {
+// state fails when the node does not say whether it is sealed and whom it follows.
+func (v *Vault) state(ctx context.Context) (string, error) {
 	health, err := v.Client.Sys().HealthWithContext(ctx)
 	if err != nil {
-		return err.Error()
+		return "", err
 	}
 	if health.Sealed {
-		return "sealed"
+		return "sealed", nil
 	}
 	leader, err := v.Client.Sys().LeaderWithContext(ctx)
 	if err != nil {
-		return err.Error()
+		return "", err
 	}
 	said := fmt.Sprintf("unsealed, follows %q, has index %d of %d", leader.LeaderAddress, leader.RaftAppliedIndex, leader.RaftCommittedIndex)
 	voters, err := v.voters(ctx)
 	if err != nil {
-		return said + ", " + err.Error()
+		return said + ", " + err.Error(), nil
 	}
 	slices.Sort(voters)
-	return fmt.Sprintf("%s, voters %v", said, voters)
+	return fmt.Sprintf("%s, voters %v", said, voters), nil
+}
+
+// frame is a function in the stack of a goroutine, as Go prints it.
+var frame = regexp.MustCompile(`(?m)^(?:created by )?\S*?([^/\s]+)\([^()]*\)$`)
+
+// waits returns a line for each goroutine of Vault's core: in what it is, the inmost
+// function first. Vault writes their stacks into its log on SIGUSR2. What a node that
+// does not answer waits for, nothing else tells.
+func (v *Vault) waits() []string {
+	const begin = "goroutine 1 ["
+	known := len(tail(v.LogPath, 1<<30))
+	if err := signalAll(v.serverPIDs(), syscall.SIGUSR2); err != nil {
+		return []string{err.Error()}
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), reportTimeout)
+	defer cancel()
+	var dump string
+	if err := Eventually(ctx, "the stacks", func(context.Context) error {
+		dump = tail(v.LogPath, 1<<30)[known:]
+		if !strings.Contains(dump, begin) {
+			return errors.New("the log does not have them")
+		}
+		return nil
+	}); err != nil {
+		return []string{err.Error()}
+	}
+	var lines []string
+	for _, stack := range strings.Split(dump, "\n\n") {
+		_, stack, found := strings.Cut(stack, "goroutine ")
+		if !found || !strings.Contains(stack, "vault.(*Core)") {
+			continue
+		}
+		state, _, _ := strings.Cut(stack, ":\n")
+		var in []string
+		for _, function := range frame.FindAllStringSubmatch(stack, -1) {
+			in = append(in, function[1])
+		}
+		lines = append(lines, "goroutine "+state+": "+strings.Join(in, " < "))
+	}
+	return lines
 }
