@@ -48,7 +48,7 @@ func withFailpoints(e *rotation.Engine) *rotation.Engine {
 	return e
 }
 
-// breakable does what is named, with points around it as above.
+// failpoint does what is named, with points around it as above.
 func failpoint(ctx context.Context, name string, do func() error) error {
 	dir := os.Getenv(failpointsVariable)
 	if dir == "" {

@@ -12,5 +12,5 @@ import (
 // with the tag failpoints, can be stopped at a side effect.
 func withFailpoints(e *rotation.Engine) *rotation.Engine { return e }
 
-// breakable does what is named, and nothing else.
+// failpoint does what is named, and nothing else.
 func failpoint(_ context.Context, _ string, do func() error) error { return do() }

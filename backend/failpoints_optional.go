@@ -82,3 +82,15 @@ func (d breakingDriver) Place(s rotation.Secret, v rotation.Material) (rotation.
 	}
 	return v, nil
 }
+
+// Publishes implements rotation.Prepublisher, also for drivers that do not.
+func (d breakingDriver) Publishes(s rotation.Secret) bool {
+	p, ok := d.Driver.(rotation.Prepublisher)
+	return ok && p.Publishes(s)
+}
+
+// Fits implements rotation.Prepublisher.
+func (d breakingDriver) Fits(s rotation.Secret, v rotation.Material) bool {
+	p, ok := d.Driver.(rotation.Prepublisher)
+	return ok && p.Fits(s, v)
+}

@@ -258,7 +258,7 @@ func rotationStatusFields() map[string]*framework.FieldSchema {
 		"last_vault_rotation": field(framework.TypeString, "When that version was committed."),
 		"next_vault_rotation": field(framework.TypeString, "When the next automatic rotation starts; null if none is planned."),
 		"overdue":             field(framework.TypeBool, "Whether that rotation is more than a minute late."),
-		"failures":            field(framework.TypeInt, "How many automatic rotations failed in a row."),
+		"failures":            field(framework.TypeInt, "How many automatic attempts (rotations and retirements) failed in a row."),
 		"last_error":          field(framework.TypeString, "Why the last attempt failed; empty after a success."),
 		"retry_time":          field(framework.TypeString, "After a failure: when the engine tries again."),
 		"needs_attention":     field(framework.TypeBool, "Whether automatic rotation has stopped until somebody rotates by hand."),

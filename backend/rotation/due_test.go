@@ -151,6 +151,31 @@ func TestAScheduledRotationThatFailsBacksOffUntilAPersonHelps(t *testing.T) {
 	w.settled(t)
 }
 
+// A target that is away at the end of an overlap for longer than a rotation is tried
+// stops no rotation, and what is left of the previous value is retired once it is back.
+func TestARetirementThatFailsStopsNoRotation(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	rotated(day, "db")(t, w)
+	defer w.stop()
+	w.always["db.retire"] = fault{how: refuses}
+	w.advance(day)
+	for range 2 * DefaultMaxRetries {
+		w.idle(t, time.Hour, 1)
+	}
+	s := w.role.Snapshot()
+	if s.Failures <= DefaultMaxRetries || s.NeedsAttention || s.LastError == "" || s.Secrets["db"].Previous == nil {
+		t.Errorf("after %d failures, which need attention: %t, the previous value is %v", s.Failures, s.NeedsAttention, s.Secrets["db"].Previous)
+	}
+	w.heal()
+	version := s.Version
+	w.idle(t, 91*day, 100)
+	if s := w.role.Snapshot(); s.Version == version || s.Failures != 0 || s.LastError != "" {
+		t.Errorf("version %d after %d, %d failures, last error %q", s.Version, version, s.Failures, s.LastError)
+	}
+	w.settled(t)
+}
+
 func TestWhatAPersonTriesDoesNotCount(t *testing.T) {
 	t.Parallel()
 	w := made(t, "db")

@@ -137,7 +137,9 @@ func (run *Run) note(s *State, outcome Outcome, results []SecretResult, cause er
 }
 
 // count keeps the automatic attempts from following each other too closely, and
-// stops them after too many. What an operator tries by hand does not count.
+// stops them after too many. What an operator tries by hand does not count. A
+// retirement stops nothing: it is tried for as long as it fails, and readers, who
+// do not get that value any more, need their next rotation all the same.
 func (run *Run) count(s *State, cause error) {
 	s.LastError = cause.Error()
 	if run.op.Trigger == TriggerManual {
@@ -145,7 +147,8 @@ func (run *Run) count(s *State, cause error) {
 	}
 	s.Failures++
 	s.RetryAt = run.role.retryAt(s.Failures)
-	s.NeedsAttention = s.NeedsAttention || s.Failures > run.role.Snapshot().Resolved.MaxRetries
+	tooMany := run.op.Kind != KindRetire && s.Failures > run.role.Snapshot().Resolved.MaxRetries
+	s.NeedsAttention = s.NeedsAttention || tooMany
 }
 
 // retryAt is the earliest time of the next automatic attempt.

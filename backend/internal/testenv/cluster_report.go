@@ -46,7 +46,7 @@ func (v *Vault) says(ctx context.Context) string {
 	defer cancel()
 	state, err := v.state(ctx)
 	if err != nil {
-		state = strings.Join(append([]string{err.Error()}, v.waits()...), "\n\t")
+		state = strings.Join(append([]string{err.Error()}, v.waits(context.WithoutCancel(ctx))...), "\n\t")
 	}
 	said := v.ID + ": " + state
 	lines := elections.FindAllString(tail(v.LogPath, 1<<20), -1)
@@ -66,28 +66,33 @@ func (v *Vault) state(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	said := fmt.Sprintf("unsealed, follows %q, has index %d of %d", leader.LeaderAddress, leader.RaftAppliedIndex, leader.RaftCommittedIndex)
+	return fmt.Sprintf("unsealed, follows %q, has index %d of %d, %s",
+		leader.LeaderAddress, leader.RaftAppliedIndex, leader.RaftCommittedIndex, v.quorum(ctx)), nil
+}
+
+// quorum is who raft's voters are by the node, or why it does not say so.
+func (v *Vault) quorum(ctx context.Context) string {
 	voters, err := v.voters(ctx)
 	if err != nil {
-		return said + ", " + err.Error(), nil
+		return err.Error()
 	}
 	slices.Sort(voters)
-	return fmt.Sprintf("%s, voters %v", said, voters), nil
+	return fmt.Sprintf("voters %v", voters)
 }
 
 // frame is a function in the stack of a goroutine, as Go prints it.
-var frame = regexp.MustCompile(`(?m)^(?:created by )?\S*?([^/\s]+)\([^()]*\)$`)
+var frame = regexp.MustCompile(`(?m)^\S*?([^/\s]+)\([^()]*\)$`)
 
 // waits returns a line for each goroutine of Vault's core: in what it is, the inmost
 // function first. Vault writes their stacks into its log on SIGUSR2. What a node that
 // does not answer waits for, nothing else tells.
-func (v *Vault) waits() []string {
+func (v *Vault) waits(ctx context.Context) []string {
 	const begin = "goroutine 1 ["
 	known := len(tail(v.LogPath, 1<<30))
 	if err := signalAll(v.serverPIDs(), syscall.SIGUSR2); err != nil {
 		return []string{err.Error()}
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), reportTimeout)
+	ctx, cancel := context.WithTimeout(ctx, reportTimeout)
 	defer cancel()
 	var dump string
 	if err := Eventually(ctx, "the stacks", func(context.Context) error {

@@ -126,7 +126,7 @@ func testFormed(t *testing.T, c *cluster) {
 		t.Errorf("%d nodes, %d standbys, voters %v", len(c.Nodes), len(standbys), voters)
 	}
 	c.keep(t)
-	if waits := strings.Join(active.waits(), "\n"); !strings.Contains(waits, "(*Core).waitForLeadership < ") {
+	if waits := strings.Join(active.waits(t.Context()), "\n"); !strings.Contains(waits, "(*Core).waitForLeadership < ") {
 		t.Errorf("of what the active node waits for it is said:\n%s", waits)
 	}
 	binary, err := os.ReadFile(filepath.Join(active.PluginDir, PluginName))
