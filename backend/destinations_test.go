@@ -179,14 +179,14 @@ func TestBestEffortDestination(t *testing.T) {
 		t.Errorf("it is recorded as %v", rec)
 	}
 	sm.Refuse("")
-	retry, _ := m.b.destinations.Load(m.clock.now())
+	retry, _ := m.b.destinations.NextRetry(m.clock.now())
 	if retry.IsZero() {
 		t.Fatal("it is not to be tried again")
 	}
 	for _, d := range []time.Duration{retry.Sub(m.clock.now()) - 100*time.Millisecond, 0} {
 		m.tick(d)
 		m.eventually("that it is looked at", func() bool {
-			_, woken := m.b.destinations.Load(m.clock.now())
+			_, woken := m.b.destinations.NextRetry(m.clock.now())
 			return !woken
 		})
 	}

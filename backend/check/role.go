@@ -37,7 +37,7 @@ const (
 	taskStage  = 1
 )
 
-// Plan asks what is asked before an operation, and returns a task for each  An
+// Plan asks what is asked before an operation, and returns a task for each check. An
 // emergency is not kept waiting by an application that is sick because of it: if it is
 // urgent, nothing is asked before.
 func (k *Checks) Plan(ctx context.Context, r *rotation.Role, urgent bool) ([]rotation.Task, error) {
@@ -104,7 +104,7 @@ func (k *Checks) Do(ctx context.Context, r *rotation.Role, t rotation.Task) rota
 	return t
 }
 
-// look does the next request of a  An error says that there is no check any
+// look does the next request of a check. An error says that there is no check any
 // more that could fail.
 func (k *Checks) look(ctx context.Context, r *rotation.Role, t *rotation.Task) error {
 	snapshot, now := r.Snapshot(), k.ports.Now()

@@ -10,9 +10,9 @@ import (
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
-// LostAdministrator adds to a refused login of the administrator what to do about it: the
+// AdministratorRefused adds to a refused login of the administrator what to do about it: the
 // engine has no other way in.
-func LostAdministrator(l Login, err error) error {
+func AdministratorRefused(l Login, err error) error {
 	if !passwordRefused(err) {
 		return err
 	}
@@ -42,6 +42,6 @@ func (s Server) ChangeOwnPassword(ctx context.Context, from Login, v rotation.Ma
 		if err := look(ctx, conn); err != nil {
 			return err
 		}
-		return SettingPassword(to, Execute(ctx, conn, AlterPassword(to.Username, password), to.Password, password))
+		return SetPasswordError(to, Execute(ctx, conn, AlterPassword(to.Username, password), to.Password, password))
 	}))
 }

@@ -26,13 +26,13 @@ const (
 	codeRaised           = "P0001"
 )
 
-// SettingPassword wraps err, if there is one, with whose password was to be set.
-func SettingPassword(l Login, err error) error {
+// SetPasswordError wraps err, if there is one, with whose password was to be set.
+func SetPasswordError(l Login, err error) error {
 	switch {
 	case err == nil:
 		return nil
 	case CodeOf(err) == codeUndefinedObject:
-		return fmt.Errorf("set password of %q: %w: create the user%s", l.Username, err, MakeUser(l.Username).Clause())
+		return fmt.Errorf("set password of %q: %w: create the user%s", l.Username, err, CreateUserFix(l.Username).Clause())
 	}
 	return fmt.Errorf("set password of %q: %w", l.Username, err)
 }
@@ -47,7 +47,7 @@ func RemovePassword(username string) string {
 	return "ALTER ROLE " + QuoteName(username) + " WITH PASSWORD NULL"
 }
 
-// MakeUser makes a user who has no password yet.
-func MakeUser(username string) preflight.Fix {
+// CreateUserFix makes a user who has no password yet.
+func CreateUserFix(username string) preflight.Fix {
 	return preflight.SQL(preflight.Say("CREATE ROLE %s LOGIN", preflight.Name(username)))
 }

@@ -230,7 +230,7 @@ func (p *Client) acquire(ctx context.Context, name string) (*pgxpool.Conn, Serve
 			refused++
 			from.login.CompareAndSwap(used, used+1) // unless another call did that already
 		default:
-			return nil, from.Server, fmt.Errorf("use connection %q: %w", name, LostAdministrator(l, failed))
+			return nil, from.Server, fmt.Errorf("use connection %q: %w", name, AdministratorRefused(l, failed))
 		}
 	}
 }

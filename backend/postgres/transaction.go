@@ -229,7 +229,7 @@ func (s Server) loginAsOne(ctx context.Context, logins []Login) (*pgx.Conn, erro
 		if conn, err = s.Login(ctx, l); err == nil || !passwordRefused(err) {
 			return conn, err
 		}
-		err = LostAdministrator(l, err)
+		err = AdministratorRefused(l, err)
 	}
 	return nil, err
 }

@@ -65,16 +65,16 @@ func (d *Destinations) Run(ctx context.Context) {
 		case <-time.After(lookPause):
 		}
 		wait = longestWait
-		if retry, _ := d.Load(looked); !retry.IsZero() {
+		if retry, _ := d.NextRetry(looked); !retry.IsZero() {
 			wait = min(wait, retry.Sub(d.ports.Now()))
 		}
 	}
 }
 
-// Load returns when the next of the copies that failed is due which were not yet when
-// all were looked at, zero if there is none, and whether Run has been woken to look
-// again. For what else is due Vault's timer is enough.
-func (d *Destinations) Load(looked time.Time) (retry time.Time, woken bool) {
+// NextRetry returns when the first copy that failed is tried again, of those that were
+// not due yet when all were looked at; zero if there is none. It also reports whether Run
+// has been woken to look again. For what else is due Vault's timer is enough.
+func (d *Destinations) NextRetry(looked time.Time) (retry time.Time, woken bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, t := range d.known {

@@ -70,7 +70,7 @@ func TestARotationTooEarlyWarns(t *testing.T) {
 	w.settled(t)
 }
 
-// TestASchedulesWaitsForVerifiers has a next value published shortly before the
+// TestAScheduleWaitsForVerifiers has a next value published shortly before the
 // scheduled rotation: that waits, and says so beforehand.
 func TestAScheduleWaitsForVerifiers(t *testing.T) {
 	t.Parallel()

@@ -11,7 +11,7 @@ import (
 // transact is the transaction. Until intend has saved what is about to happen,
 // nothing outside is touched; after commit has returned, everybody reads the new
 // values; in between, every failure leads through undo, and every crash through
-// settle, to one of these two ends.
+// recover, to one of these two ends.
 func (run *Run) transact(ctx context.Context) error {
 	if err := run.prepare(ctx); err != nil {
 		return run.fail(ctx, err)

@@ -119,7 +119,7 @@ func (a *admin) replace(ctx context.Context, s rotation.Secret, from, to rotatio
 	if again := at.ChangeOwnPassword(ctx, l, to, postgres.Commit(fence), dontLook); !postgres.LoginRefused(again) {
 		return again
 	}
-	return postgres.LostAdministrator(old, err)
+	return postgres.AdministratorRefused(old, err)
 }
 
 // Probe is Test: a login is all that is asked of an administrator.

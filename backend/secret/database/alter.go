@@ -56,15 +56,15 @@ func (d *driver) alterOn(ctx context.Context, conn *pgx.Conn, password string, c
 		return rotation.Invalid("usernames", "%q is the administrator of connection %q: the engine would lock itself out; use another user", l.Username, c.Connection)
 	}
 	if len(c.rotation) == 0 {
-		return postgres.SettingPassword(l, d.postgres.Hold(ctx, conn, c.Connection, l.Username, postgres.AlterPassword(l.Username, password), l.Password, password))
+		return postgres.SetPasswordError(l, d.postgres.Hold(ctx, conn, c.Connection, l.Username, postgres.AlterPassword(l.Username, password), l.Password, password))
 	}
 	if err := d.postgres.Hold(ctx, conn, c.Connection, l.Username, ""); err != nil {
-		return postgres.SettingPassword(l, err)
+		return postgres.SetPasswordError(l, err)
 	}
 	postgres.MarkAltered(conn)
 	for i, s := range c.rotation {
 		if err := postgres.ExecuteOne(ctx, conn, s.fill(l.Username, password), l.Password, password); err != nil {
-			return postgres.SettingPassword(l, fmt.Errorf("run rotation statement %d: %w", i+1, unqualified(postgres.WithoutMessage(err))))
+			return postgres.SetPasswordError(l, fmt.Errorf("run rotation statement %d: %w", i+1, unqualified(postgres.WithoutMessage(err))))
 		}
 	}
 	return nil

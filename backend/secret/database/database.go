@@ -133,7 +133,7 @@ func (d *driver) tryOut(ctx context.Context, c settings, l postgres.Login, state
 	return verifyStatements(ctx, conn, statements, l)
 }
 
-// postgres.HangUp closes a connection that was only to prove a login. If sessions are
+// hangUp closes a connection that was only to prove a login. If sessions are
 // terminated that means waiting for the end of this one: it would be one of those
 // that are counted in the record.
 func (c settings) hangUp(ctx context.Context, conn *pgx.Conn) {

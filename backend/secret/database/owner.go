@@ -27,7 +27,7 @@ func (d *driver) checkForeign(ctx context.Context, conn *pgx.Conn, r *report, c 
 			return nil, fmt.Errorf("find out who manages %q: %w", username, err)
 		}
 		err = n.Check(us, c.Connection)
-		r.Expect(err == nil, "database.managed_by", preflight.Error, preflight.Fix{}, "%v", err)
+		r.Expect(err == nil, OwnerCheck, preflight.Error, preflight.Fix{}, "%v", err)
 		notes = append(notes, n)
 	}
 	return notes, nil
@@ -48,9 +48,9 @@ func (d *driver) checkOwners(ctx context.Context, conn *pgx.Conn, i inspection) 
 		if failed != nil {
 			return errors.Join(err, failed)
 		}
-		i.Expect(n.Writable, "database.managed_by", preflight.Warning, preflight.SQL(preflight.Say("COMMENT ON ROLE %s IS %s", preflight.Name(n.Username), preflight.Literal(text))),
+		i.Expect(n.Writable, OwnerCheck, preflight.Warning, preflight.SQL(preflight.Say("COMMENT ON ROLE %s IS %s", preflight.Name(n.Username), preflight.Literal(text))),
 			"other mounts and Vaults can't see that this mount manages %q, because the administrator may not change the comment on it", n.Username)
-		i.Expect(!n.Writable, "database.managed_by", preflight.Warning, i.about.Write("rotate", "reason=owner"),
+		i.Expect(!n.Writable, OwnerCheck, preflight.Warning, i.about.Write("rotate", "reason=owner"),
 			"other mounts and Vaults can't see yet that this mount manages %q; the engine writes it into the comment on it when it next sets the password", n.Username)
 	}
 	return err

@@ -147,7 +147,7 @@ func (r *report) checkUser(admin administrator, user role, custom bool, until ho
 	alter := func(what preflight.Piece) preflight.Fix {
 		return preflight.SQL(preflight.Say("ALTER ROLE %s %s", name, what))
 	}
-	if !r.Expect(user.found, "database.user", preflight.Error, postgres.MakeUser(user.name), "%q does not exist in PostgreSQL", user.name) {
+	if !r.Expect(user.found, "database.user", preflight.Error, postgres.CreateUserFix(user.name), "%q does not exist in PostgreSQL", user.name) {
 		return
 	}
 	if !r.Expect(user.name != admin.name, "database.user_is_admin", preflight.Error, preflight.Fix{}, "%q is the connection's administrator, and the engine would lock itself out: use another user", user.name) {

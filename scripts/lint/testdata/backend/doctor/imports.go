@@ -1,4 +1,4 @@
-// Package doctor breaks the rule that it knows package rotation and nothing else.
+// Package doctor breaks the rule that it knows no type of secret.
 package doctor
 
 import (
@@ -7,5 +7,5 @@ import (
 	_ "github.com/smvm/vault-plugin-secrets-smvm/backend" // want depguard
 	_ "github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 	_ "github.com/smvm/vault-plugin-secrets-smvm/backend/secret/database" // want depguard
-	_ "github.com/smvm/vault-plugin-secrets-smvm/backend/secret/jwt"
+	_ "github.com/smvm/vault-plugin-secrets-smvm/backend/secret/jwt" // want depguard
 )
