@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/pgtest"
 )
 
 // TestAllowedRoles lets only those use a connection whom it is for, and only for
@@ -77,7 +79,7 @@ func TestNoWayAroundByAnotherAddress(t *testing.T) {
 	m.write("secrets/orders/db", d("type", "database", "connection", "main", "usernames", managed))
 	m.write("roles/mallory", nil)
 	for i, host := range []string{"::ffff:127.0.0.1", "localhost", "LOCALHOST"} {
-		if host == shared.Host {
+		if host == pgtest.Shared.Host {
 			continue
 		}
 		alias, admin := unique("alias"), unique("admin")

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/pgtest"
 )
 
 // but is the data with some fields changed.
@@ -25,7 +27,7 @@ func TestBadConnection(t *testing.T) {
 	m := newMount(t)
 	s := m.connect()
 	good, stored := s.described(), m.read("connections/main", nil)
-	at := fmt.Sprintf("%s:%d", shared.Host, shared.Port)
+	at := fmt.Sprintf("%s:%d", pgtest.Shared.Host, pgtest.Shared.Port)
 	url := "postgresql://{{username}}:{{password}}@" + at + "/postgres?sslmode=disable"
 	byURL := d("connection_url", url, "username", s.admin, "password", s.password)
 	m.storage.note("password in a URL", "hunter2-hunter2")

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/pgtest"
 )
 
 func TestConnectionLife(t *testing.T) {
@@ -23,12 +25,12 @@ func TestConnectionLife(t *testing.T) {
 		t.Errorf("defaults of a connection are %v", read)
 	}
 	m.write("connections/main", d("max_open_connections", 2))
-	m.write("connections/main", d("connection_url", "postgresql://{{username}}:{{password}}@127.0.0.1:"+strconv.Itoa(shared.Port)+"/postgres?sslmode=disable"))
+	m.write("connections/main", d("connection_url", "postgresql://{{username}}:{{password}}@127.0.0.1:"+strconv.Itoa(pgtest.Shared.Port)+"/postgres?sslmode=disable"))
 	changed := m.read("connections/main", nil)
 	if changed["max_open_connections"] != 2 || changed["host"] != nil || changed["connection_url"] == nil || changed["username"] != s.admin {
 		t.Errorf("after two updates the connection is %v", changed)
 	}
-	m.write("connections/main", d("host", "localhost", "database", "postgres", "sslmode", "disable", "port", shared.Port))
+	m.write("connections/main", d("host", "localhost", "database", "postgres", "sslmode", "disable", "port", pgtest.Shared.Port))
 	if back := m.read("connections/main", nil); back["connection_url"] != nil || back["host"] != "localhost" {
 		t.Errorf("parts do not replace the URL: %v", back)
 	}

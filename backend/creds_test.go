@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/pgtest"
 )
 
 // header is the names that every answer of creds has.
@@ -110,8 +112,8 @@ func TestCredsOfDatabase(t *testing.T) {
 		if err := logIn(t, now[name+"_username"], now[name+"_password"]); err != nil {
 			t.Errorf("the current login of %s: %v", name, err)
 		}
-		want := fmt.Sprintf("@%s:%d/postgres?sslmode=disable", shared.Host, shared.Port)
-		if text := now[name+"_connection_string"].(string); !strings.HasSuffix(text, want) || now[name+"_port"] != fmt.Sprint(shared.Port) {
+		want := fmt.Sprintf("@%s:%d/postgres?sslmode=disable", pgtest.Shared.Host, pgtest.Shared.Port)
+		if text := now[name+"_connection_string"].(string); !strings.HasSuffix(text, want) || now[name+"_port"] != fmt.Sprint(pgtest.Shared.Port) {
 			t.Errorf("the connection string of %s ends otherwise than in %s", name, want)
 		}
 	}

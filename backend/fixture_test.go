@@ -14,6 +14,7 @@ import (
 
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/pgtest"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
@@ -138,10 +139,10 @@ func (m *mount) recovers(role string, version int) {
 // say, and goes on from there: recovery, rotations, versions.
 func TestFixturesGoOn(t *testing.T) {
 	eachFixture(t, func(m *mount, _ answers) {
-		s := &server{mount: m, pg: shared, admin: "fixture_admin"}
+		s := &server{mount: m, pg: pgtest.Shared, admin: "fixture_admin"}
 		s.fixtureUsers()
 		m.boot()
-		m.write("connections/main", d("host", shared.Host, "port", shared.Port))
+		m.write("connections/main", d("host", pgtest.Shared.Host, "port", pgtest.Shared.Port))
 		// Put back, and told where the server is since.
 		m.recovers("forward", 3)
 		m.recovers("back", 2)
@@ -180,7 +181,7 @@ func TestFixturesGoOn(t *testing.T) {
 func (m *mount) toldWhere(roles ...string) bool {
 	m.Helper()
 	for _, role := range roles {
-		if m.read("creds/"+role, nil)["db_port"] != fmt.Sprint(shared.Port) {
+		if m.read("creds/"+role, nil)["db_port"] != fmt.Sprint(pgtest.Shared.Port) {
 			return false
 		}
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/pgtest"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/testenv"
 )
 
@@ -15,12 +16,12 @@ import (
 // The package secret does so on each major version.
 func TestHostileDatabase(t *testing.T) {
 	m := newMount(t)
-	s := &server{mount: m, pg: shared, admin: unique("admin"), password: "first-" + uid(t)}
+	s := &server{mount: m, pg: pgtest.Shared, admin: unique("admin"), password: "first-" + uid(t)}
 	owner := unique("owner")
 	s.sql("CREATE ROLE %s LOGIN CREATEROLE PASSWORD '%s'; GRANT pg_signal_backend TO %s; CREATE ROLE %s", s.admin, s.password, s.admin, owner)
 	single, users := s.user(), []string{s.user(), s.user()}
 	s.sql("GRANT %s TO %s, %s, %s; ALTER ROLE %s PASSWORD 'theirs'", owner, single, users[0], users[1], single)
-	h := testenv.NewHostile(t, shared, s.admin, owner)
+	h := testenv.NewHostile(t, pgtest.Shared, s.admin, owner)
 	h.Spoil(append(users, single), "local_preload_libraries")
 	h.Lured(s.password, "SELECT pg_terminate_backend(0, 1000)")
 	if len(h.Calls()) == 0 {

@@ -8,6 +8,8 @@ import (
 
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/jackc/pgx/v5"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/pgtest"
 )
 
 // passwords is what the server has stored of its users' passwords.
@@ -65,7 +67,7 @@ func TestLooksBeforeItTouches(t *testing.T) {
 // loggedIn opens a session of a user and returns how to end it.
 func (s *server) loggedIn(user string, password any) (end func()) {
 	s.Helper()
-	conn, err := pgx.Connect(s.Context(), shared.DSN(user, fmt.Sprint(password), "postgres"))
+	conn, err := pgx.Connect(s.Context(), pgtest.Shared.DSN(user, fmt.Sprint(password), "postgres"))
 	if err != nil {
 		s.Fatal(err)
 	}

@@ -3,37 +3,17 @@ package backend
 import (
 	"context"
 	"fmt"
-	"os"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/pgtest"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/testenv"
 )
 
-// shared is the PostgreSQL of all tests, each of which has users of its own.
-var shared *testenv.Postgres
-
-func TestMain(m *testing.M) {
-	os.Exit(run(m))
-}
-
-func run(m *testing.M) int {
-	var err error
-	shared, err = testenv.StartPostgres(context.Background(), testenv.Unsynced(testenv.PostgresOptions{}))
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer func() {
-		if err := shared.Stop(); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-		}
-	}()
-	return m.Run()
-}
+func TestMain(m *testing.M) { pgtest.Main(m) }
 
 var counter atomic.Int64
 
@@ -51,7 +31,7 @@ type server struct {
 // connect writes the connection "main", to the PostgreSQL that tests share.
 func (m *mount) connect() *server {
 	m.Helper()
-	return m.connectTo(shared)
+	return m.connectTo(pgtest.Shared)
 }
 
 // connectTo writes the connection "main".
@@ -126,7 +106,7 @@ func logIn(t *testing.T, user, password any) error {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
-	conn, err := pgx.Connect(ctx, shared.DSN(fmt.Sprint(user), fmt.Sprint(password), "postgres"))
+	conn, err := pgx.Connect(ctx, pgtest.Shared.DSN(fmt.Sprint(user), fmt.Sprint(password), "postgres"))
 	if err != nil {
 		return err
 	}

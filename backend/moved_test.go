@@ -10,13 +10,14 @@ import (
 
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/pgtest"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/testenv"
 )
 
 // doorTo is another address of the shared PostgreSQL.
 func doorTo(t *testing.T) *testenv.Proxy {
 	t.Helper()
-	door, err := testenv.StartProxy(t.Context(), shared.Address())
+	door, err := testenv.StartProxy(t.Context(), pgtest.Shared.Address())
 	if err != nil {
 		t.Fatal(err)
 	}

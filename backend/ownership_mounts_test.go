@@ -7,6 +7,7 @@ import (
 
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/pgtest"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/testenv"
 )
 
@@ -118,9 +119,9 @@ func TestAConnectionMovedToUsersOfOthers(t *testing.T) {
 	ours.write("connections/second", but(elsewhere.described(), "port", other.Port))
 	ours.write("roles/two", nil)
 	ours.write("secrets/two/db", d("type", "database", "connection", "second", "usernames", user))
-	for _, host := range []string{shared.Host, "localhost"} {
-		ours.refused(logical.UpdateOperation, "connections/second", d("host", host, "port", shared.Port), user, "role orders")
-		ours.refused(logical.UpdateOperation, "connections/second", d("host", host, "port", shared.Port, "verify_connection", false), user, "role orders")
+	for _, host := range []string{pgtest.Shared.Host, "localhost"} {
+		ours.refused(logical.UpdateOperation, "connections/second", d("host", host, "port", pgtest.Shared.Port), user, "role orders")
+		ours.refused(logical.UpdateOperation, "connections/second", d("host", host, "port", pgtest.Shared.Port, "verify_connection", false), user, "role orders")
 	}
 	m := newMount(t)
 	m.write("connections/main", but(ours.described(), "port", other.Port))
@@ -128,7 +129,7 @@ func TestAConnectionMovedToUsersOfOthers(t *testing.T) {
 	m.write("connections/main", d("take_over", user))
 	m.write("roles/theirs", nil)
 	m.write("secrets/theirs/db", d("type", "database", "connection", "main", "usernames", user))
-	theirs.refused(logical.UpdateOperation, "connections/main", d("port", shared.Port), user, `role "orders"`)
+	theirs.refused(logical.UpdateOperation, "connections/main", d("port", pgtest.Shared.Port), user, `role "orders"`)
 	if report := ours.read("verify/orders", nil); report["valid"] != true {
 		t.Errorf("after the moves were refused: %v", report)
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/jackc/pgx/v5"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/pgtest"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/testenv"
 )
 
@@ -21,7 +22,7 @@ type pooler struct {
 // client logs in through the pooler.
 func (p pooler) client(user, password any, database string) *pgx.Conn {
 	p.Helper()
-	config, err := pgx.ParseConfig(shared.DSN(fmt.Sprint(user), fmt.Sprint(password), database))
+	config, err := pgx.ParseConfig(pgtest.Shared.DSN(fmt.Sprint(user), fmt.Sprint(password), database))
 	if err != nil {
 		p.Fatal(err)
 	}
@@ -40,7 +41,7 @@ func (p pooler) client(user, password any, database string) *pgx.Conn {
 // reconnect has the pooler give up the connections to the server that it has.
 func (p pooler) reconnect() {
 	p.Helper()
-	if _, err := p.client(testenv.Superuser, shared.Password, "pgbouncer").Exec(p.Context(), "RECONNECT"); err != nil {
+	if _, err := p.client(testenv.Superuser, pgtest.Shared.Password, "pgbouncer").Exec(p.Context(), "RECONNECT"); err != nil {
 		p.Fatal(err)
 	}
 }
@@ -51,7 +52,7 @@ func TestPoolersKeepLoggingIn(t *testing.T) {
 	m := newMount(t)
 	s := m.connect()
 	s.orders()
-	p := pooler{s, testenv.NewBouncer(t, shared, "pool_mode = transaction")}
+	p := pooler{s, testenv.NewBouncer(t, pgtest.Shared, "pool_mode = transaction")}
 	creds := m.read("creds/r", nil)
 	held := map[string]*pgx.Conn{}
 	for _, name := range []string{"one", "two"} {

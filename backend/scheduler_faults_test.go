@@ -8,6 +8,7 @@ import (
 
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/pgtest"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
@@ -116,10 +117,10 @@ func TestStalledPostgres(t *testing.T) {
 		m.write("secrets/"+role+"/db", d("type", "database", "connection", "main", "usernames", s.user()))
 	}
 	before := m.read("creds/a", nil)
-	if err := shared.Stall(); err != nil {
+	if err := pgtest.Shared.Stall(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = shared.Continue() })
+	t.Cleanup(func() { _ = pgtest.Shared.Continue() })
 	started := time.Now()
 	for range 5 {
 		m.tick(time.Hour)
@@ -134,7 +135,7 @@ func TestStalledPostgres(t *testing.T) {
 		t.Error("with PostgreSQL stalled, readers get something else")
 	}
 	m.eventually("the failure", func() bool { return m.read("status/a", nil)["last_error"] != "" })
-	if err := shared.Continue(); err != nil {
+	if err := pgtest.Shared.Continue(); err != nil {
 		t.Fatal(err)
 	}
 	for _, role := range []string{"a", "b", "c"} {

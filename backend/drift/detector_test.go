@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/pgtest"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/postgres"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
@@ -52,7 +53,7 @@ func TestSweepComesBack(t *testing.T) {
 	s := newServer(t)
 	r, key := s.role("r"), counter.Add(1)
 	s.login(r, "db", s.pair(), fmt.Sprintf("SELECT pg_advisory_xact_lock(%d)", key))
-	conn, err := shared.Connect(t.Context(), "postgres", nil)
+	conn, err := pgtest.Shared.Connect(t.Context(), "postgres", nil)
 	if err != nil {
 		t.Fatal(err)
 	}

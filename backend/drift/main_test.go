@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"os"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -13,7 +12,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/connections"
-	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/testenv"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/pgtest"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/postgres"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
@@ -21,27 +20,7 @@ import (
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret/jwt"
 )
 
-// shared is the PostgreSQL of all tests, each of which has users of its own.
-var shared *testenv.Postgres
-
-func TestMain(m *testing.M) {
-	os.Exit(run(m))
-}
-
-func run(m *testing.M) int {
-	var err error
-	shared, err = testenv.StartPostgres(context.Background(), testenv.Unsynced(testenv.PostgresOptions{}))
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer func() {
-		if err := shared.Stop(); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-		}
-	}()
-	return m.Run()
-}
+func TestMain(m *testing.M) { pgtest.Main(m) }
 
 var counter atomic.Int64
 
@@ -80,7 +59,7 @@ func newServer(t *testing.T) *server {
 	t.Helper()
 	s := &server{T: t, stored: stored{}, admin: postgres.Login{Username: unique("admin"), Password: "first-" + uuid.NewString()}}
 	s.sql("CREATE ROLE %s LOGIN CREATEROLE PASSWORD '%s'", s.admin.Username, s.admin.Password)
-	settings := postgres.Settings{Config: postgres.Config{Host: shared.Host, Port: shared.Port, Database: "postgres", SSLMode: "disable"}}
+	settings := postgres.Settings{Config: postgres.Config{Host: pgtest.Shared.Host, Port: pgtest.Shared.Port, Database: "postgres", SSLMode: "disable"}}
 	postgres := postgres.New(
 		func(string) (postgres.Connection, error) {
 			return postgres.Connection{Settings: settings, Logins: []postgres.Login{s.admin}}, nil
@@ -167,7 +146,7 @@ func (s *server) done(run *rotation.Run) {
 // sql runs statements as the superuser.
 func (s *server) sql(format string, args ...any) {
 	s.Helper()
-	if err := shared.Exec(context.Background(), fmt.Sprintf(format, args...)); err != nil {
+	if err := pgtest.Shared.Exec(context.Background(), fmt.Sprintf(format, args...)); err != nil {
 		s.Fatal(err)
 	}
 }
@@ -185,7 +164,7 @@ func (s *server) user() string {
 	s.Helper()
 	name := unique("app")
 	s.sql("CREATE ROLE %s LOGIN", name)
-	if shared.Version >= 160000 {
+	if pgtest.Shared.Version >= 160000 {
 		s.sql("GRANT %s TO %s WITH ADMIN TRUE, INHERIT FALSE, SET FALSE", name, s.admin.Username)
 	}
 	return name

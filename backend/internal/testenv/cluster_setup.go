@@ -19,7 +19,7 @@ func (c *Cluster) form(ctx context.Context) error {
 	if _, err := c.Active(ctx); err != nil {
 		return err
 	}
-	if err := errors.Join(first.enableAudit(ctx), first.hastenAutopilot(ctx)); err != nil {
+	if err := first.enableAudit(ctx); err != nil {
 		return err
 	}
 	return c.each(func(v *Vault) error {
@@ -28,17 +28,6 @@ func (c *Cluster) form(ctx context.Context) error {
 		}
 		return v.join(ctx, first)
 	})
-}
-
-// hastenAutopilot makes a joined node a voter when it has been healthy for a
-// second. By default that takes ten.
-func (v *Vault) hastenAutopilot(ctx context.Context) error {
-	_, err := v.Client.Logical().WriteWithContext(ctx, "sys/storage/raft/autopilot/configuration",
-		map[string]any{"server_stabilization_time": "1s"})
-	if err != nil {
-		return fmt.Errorf("configure autopilot: %w", err)
-	}
-	return nil
 }
 
 // join makes a new server a node of the leader's cluster and unseals it.

@@ -134,6 +134,11 @@ func newClient(address string) (*api.Client, error) {
 
 // launch starts the server process and waits until its API answers; it is then
 // still sealed.
+//
+// It has no autopilot, so nodes that join are voters at once. Vault 1.21 can lock
+// itself up with it: to give up being active, StopAutopilot waits for the end of
+// autopilot's goroutine and holds the lock that this may just then wait for
+// (physical/raft/raft_autopilot.go, KnownServers). Such a node answers nothing more.
 func (v *Vault) launch(ctx context.Context) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -142,7 +147,7 @@ func (v *Vault) launch(ctx context.Context) error {
 	}
 	cmd := exec.CommandContext(context.WithoutCancel(ctx), v.Binary, "server", "-config", v.scratch.path("vault.hcl")) //nolint:gosec // from our own scripts
 	cmd.Dir = v.scratch.dir
-	cmd.Env = []string{"PATH=/usr/bin:/bin", "TZ=UTC", "HOME=" + v.scratch.dir, "TMPDIR=" + os.TempDir(), noRaceSleep}
+	cmd.Env = []string{"PATH=/usr/bin:/bin", "TZ=UTC", "HOME=" + v.scratch.dir, "TMPDIR=" + os.TempDir(), noRaceSleep, "VAULT_RAFT_AUTOPILOT_DISABLE=true"}
 	p, err := startProcess(v.scratch, cmd, v.LogPath)
 	if err != nil {
 		return err
