@@ -141,13 +141,29 @@ func (add adder) about(name, destination, format string, args ...any) {
 func fromRotate(rec rotation.Record, add adder) {
 	switch rec.Outcome {
 	case rotation.OutcomeCompleted:
-		if !rec.Open() {
-			add(RotationCompleted, "Secret rotation completed successfully: version %d", rec.Version)
-		}
+		fromCommit(rec, add)
 	case rotation.OutcomeRolledBack:
 		add(RotationRolledBack, "Secret rotation was rolled back, and readers keep values that work: %s", last(rec.Issues))
 	default:
 		add(RotationFailed, "Secret rotation failed - manual intervention may be required: %s", last(rec.Issues))
+	}
+}
+
+// fromCommit tells of a rotation that nothing follows: what has failed before it, which
+// did not keep it from beginning, or that all is well. Else fromFollow tells.
+func fromCommit(rec rotation.Record, add adder) {
+	if rec.Open() {
+		return
+	}
+	degraded := false
+	for _, t := range rec.Tasks {
+		if t.Failed {
+			degraded = true
+			add(ApplicationDegraded, "Application degraded, and the rotation went on: %s: %s", t.Name, t.Detail)
+		}
+	}
+	if !degraded {
+		add(RotationCompleted, "Secret rotation completed successfully: version %d", rec.Version)
 	}
 }
 

@@ -46,6 +46,30 @@ func TestEventsOfRecords(t *testing.T) {
 	}
 }
 
+// TestCheckBeforeThatFails has a check with phase=before and on_failure=alert: a rotation
+// goes on although it failed, and somebody is told, also if nothing follows the commit.
+func TestCheckBeforeThatFails(t *testing.T) {
+	const failed = `{"name":"check/a","done":true,"failed":true,"detail":"before the rotation: status 503"}`
+	for tasks, want := range map[string][]string{
+		failed:                                     {RotationStarted, ApplicationDegraded},
+		failed + `,{"name":"check/b"}`:             {RotationStarted},
+		`{"name":"check/a","done":true}`:           {RotationStarted, RotationCompleted},
+		`{"name":"check/a","done":true},` + failed: {RotationStarted, ApplicationDegraded},
+	} {
+		var rec rotation.Record
+		if err := json.Unmarshal([]byte(`{"id":"1","kind":"rotate","outcome":"completed","tasks":[`+tasks+`]}`), &rec); err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, e := range FromRecord(rec, false) {
+			got = append(got, e.Event)
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("of the tasks %s the events are %v, not %v", tasks, got, want)
+		}
+	}
+}
+
 // publishRecord is the record of a task at destination kv.
 func publishRecord(outcome, task string) string {
 	return `{"id":"1","kind":"publish","trigger":"schedule","outcome":"` + outcome + `","tasks":[{"name":"destination/kv","done":true,` + task + `}]}`
