@@ -42,7 +42,7 @@ func (tokenFile) Schema() secret.Schema {
 			{Name: "strict", Kind: secret.Switch, Help: "whether a missing file is an error."},
 		},
 		Imports: []secret.Field{{Name: "token", Kind: secret.Hidden, Help: "token to import."}},
-		Answers: []string{"token", "previous_token"},
+		Answers: []secret.Answer{{Name: "token", Help: "the token."}, {Name: "previous_token", Help: "the previous token; only during its overlap."}},
 	}
 }
 

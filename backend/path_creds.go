@@ -21,7 +21,7 @@ func (b *backend) pathCreds() *framework.Path {
 		DisplayAttrs: attributes("read", "default-role-credentials|role-credentials"),
 		Fields:       credsFields(),
 		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.ReadOperation: operation(b.pathCredsRead, "Read all current values of a role. All are of one version.", credsHeader()),
+			logical.ReadOperation: operation(b.pathCredsRead, "Read all current values of a role, all of the same version.", credsHeader()),
 		},
 		HelpSynopsis:    "Read the current values of a role.",
 		HelpDescription: oneLine(credsHelp),
@@ -45,9 +45,9 @@ func (b *backend) pathCredsSecret() *framework.Path {
 
 func credsFields() map[string]*framework.FieldSchema {
 	return map[string]*framework.FieldSchema{
-		"role":       field(framework.TypeString, "Name of the role; default if the path names none."),
-		"stage":      {Type: framework.TypeString, Default: secret.StageCurrent, Query: true, Description: "Which values to read: current, or previous during the overlap."},
-		"if_version": {Type: framework.TypeInt, Query: true, Description: "If this is still the role's version, the answer is changed=false, without values."},
+		"role":       field(framework.TypeString, "Name of the role; default if you leave it out of the path."),
+		"stage":      {Type: framework.TypeString, Default: secret.StageCurrent, Query: true, Description: "Which values to read: current, or previous (during the overlap)."},
+		"if_version": {Type: framework.TypeInt, Query: true, Description: "Version that you have. If it is still the role's version, the response has changed=false and no values."},
 	}
 }
 
@@ -56,10 +56,10 @@ func credsFields() map[string]*framework.FieldSchema {
 func credsHeader() map[string]*framework.FieldSchema {
 	return map[string]*framework.FieldSchema{
 		"version":             field(framework.TypeInt, "Version of the role."),
-		"last_vault_rotation": field(framework.TypeString, "When that version was committed (RFC 3339, UTC)."),
+		"last_vault_rotation": field(framework.TypeString, "When the version was committed."),
 		"next_vault_rotation": field(framework.TypeString, "When the next automatic rotation starts; null if none is planned."),
-		"rotation_period":     field(framework.TypeInt, "Seconds between automatic rotations."),
-		"ttl":                 field(framework.TypeInt, "After how many seconds to read again."),
+		"rotation_period":     field(framework.TypeInt, "Seconds between two automatic rotations."),
+		"ttl":                 field(framework.TypeInt, "Seconds after which to read again."),
 		"changed":             field(framework.TypeBool, "Only with if_version: whether the role now has another version."),
 	}
 }
@@ -68,8 +68,12 @@ func credsHeader() map[string]*framework.FieldSchema {
 func (t secretTypes) credsAnswer() map[string]*framework.FieldSchema {
 	fields := credsHeader()
 	for _, typeName := range t.names() {
-		for _, name := range t[typeName].Schema().Answers {
-			fields[name] = sensitive("Of type " + typeName + ".")
+		for _, answer := range t[typeName].Schema().Answers {
+			help := typeName + ": " + answer.Help
+			if other := fields[answer.Name]; other != nil {
+				help = other.Description + " " + help
+			}
+			fields[answer.Name] = sensitive(help)
 		}
 	}
 	return fields
@@ -256,10 +260,10 @@ func timestamp(t time.Time) any {
 }
 
 const credsHelp = `
-Answers the values that work now, without a lease. For a role, it answers the fields of
-every secret, each with the secret's name and an underscore before it, all of one
-version. For one secret, it answers the fields without that prefix. Read again after ttl
-seconds: ttl is the time to the next rotation, at most the role's refresh_interval, and
-a few seconds while a rotation is under way. With stage=previous, it answers the values
-from before the last rotation, as long as they work. With if_version, it answers values
-only if the version is another one by now.`
+Returns the values that work now, without a lease. For a role, it returns the fields of
+all its secrets, all of the same version, under the names <secret>_<field>, such as
+db_password. For one secret, it returns the fields without that prefix. Read again after
+ttl seconds. ttl is the time to the next rotation, but at most the role's
+refresh_interval, and 2 seconds while a rotation is under way. With stage=previous, it
+returns the values from before the last rotation, as long as they are valid. With
+if_version, it returns values only if the role now has another version.`

@@ -15,16 +15,48 @@ import (
 )
 
 func (b *backend) pathHistory() *framework.Path {
-	return historyPath("history/"+framework.GenericNameRegex("role")+"/?$", "role-history", "role", b.historyOf(roles.Prefix, "role"))
+	return historyPath("history/"+framework.GenericNameRegex("role")+"/?$", "role-history", roleHistory, b.historyOf(roles.Prefix, "role"))
 }
 
 func (b *backend) pathConnectionHistory() *framework.Path {
-	return historyPath("connections/"+framework.GenericNameRegex("name")+"/history/?$", "connection-history", "name", b.historyOf(roles.ConnectionPrefix, "name"))
+	return historyPath("connections/"+framework.GenericNameRegex("name")+"/history/?$", "connection-history", connectionHistory, b.historyOf(roles.ConnectionPrefix, "name"))
 }
 
 func (b *backend) pathConfigHistory() *framework.Path {
-	return historyPath("config/history/?$", "configuration-history", "", b.configHistory)
+	return historyPath("config/history/?$", "configuration-history", configurationHistory, b.configHistory)
 }
+
+// chronicle is what the help says of one kind of history.
+type chronicle struct {
+	// nameOf is the field with the name of what the history is of, empty if that has none,
+	// and of is what that is.
+	nameOf, of string
+	// entries says what has an entry, and ends what becomes of old ones.
+	entries, ends string
+}
+
+var (
+	roleHistory = chronicle{
+		nameOf: "role", of: "a role",
+		entries: `The history of a role has an entry for each operation, such as a rotation, a rollback or the retirement of
+			previous values, whether it succeeded or not. It also has one for each change of the role, its checks and its secrets.`,
+		ends: pruned + " When you delete the role, its history stays.",
+	}
+	connectionHistory = chronicle{
+		nameOf: "name", of: "a connection",
+		entries: `The history of a connection has an entry for each write of the connection, and for each operation on the
+			administrator's password, such as a rotation, whether it succeeded or not.`,
+		ends: pruned + " When you delete the connection, its history stays.",
+	}
+	configurationHistory = chronicle{
+		of:      "the configuration of the mount",
+		entries: "The history of config has an entry for each change, with the values before and after.",
+		ends:    "The engine never drops entries of this history.",
+	}
+)
+
+const pruned = `When history_retention or history_max_age of config drops old entries, an entry of kind prune says which, and has
+	the hash of the last one.`
 
 // historian finds what a request wants to know the history of.
 type historian func(context.Context, *framework.FieldData) (*rotation.Role, error)
@@ -41,42 +73,46 @@ func (b *backend) configHistory(ctx context.Context, _ *framework.FieldData) (*r
 	return b.settings.History(ctx)
 }
 
-// historyPath is the history of a role, of a connection, or of the configuration,
-// which has no name.
-func historyPath(pattern, suffix, nameOf string, find historian) *framework.Path {
+// historyPath is the history of a role, of a connection, or of the configuration.
+func historyPath(pattern, suffix string, c chronicle, find historian) *framework.Path {
 	return &framework.Path{
 		Pattern:      pattern,
 		DisplayAttrs: attributes("", suffix),
-		Fields:       historyQuery(nameOf),
+		Fields:       historyQuery(c),
 		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.ListOperation: operation(historyList(find), "List the operations, oldest first.", listFields()),
-			logical.ReadOperation: operation(historyRead(find), "Read the length of the history and whether it is intact; with format=jsonl, its entries.", historyFields()),
+			logical.ListOperation: operation(historyList(find), "List the operations in the history of "+c.of+", oldest first.", listFields()),
+			logical.ReadOperation: operation(historyRead(find), "Read how long the history of "+c.of+" is and whether it is intact; with format=jsonl, read its entries.", historyFields()),
 		},
-		HelpSynopsis:    "Read who did what, when and why.",
-		HelpDescription: oneLine(historyHelp),
+		HelpSynopsis:    "Read the history of " + c.of + ": who did what, when and why.",
+		HelpDescription: oneLine(c.entries + historyHelp + c.ends + exportHelp),
 	}
 }
 
-func historyQuery(nameOf string) map[string]*framework.FieldSchema {
+func historyQuery(c chronicle) map[string]*framework.FieldSchema {
 	fields := map[string]*framework.FieldSchema{
-		"format": {Type: framework.TypeString, Default: "json", Query: true, Description: "json; or jsonl, which answers the entries, oldest first, each as one line of JSON with the fields of history/:role/:id."},
-		"after":  {Type: framework.TypeInt, Query: true, Description: "With jsonl: answer the entries after this sequence number; from the oldest one by default."},
-		"limit":  {Type: framework.TypeInt, Default: audit.MaxLines, Query: true, Description: "With jsonl: number of lines, at most 1000. There may be fewer. The export is complete when an answer has none."},
+		"format": {Type: framework.TypeString, Default: "json", Query: true, Description: "json; or jsonl, which returns the entries, oldest first, each as one line of JSON with the fields of history/:role/:id."},
+		"after":  {Type: framework.TypeInt, Query: true, Description: "With format=jsonl: return the entries after this sequence number; from the oldest one by default."},
+		"limit":  {Type: framework.TypeInt, Default: audit.MaxLines, Query: true, Description: "With format=jsonl: how many lines to return, at most 1000. There may be fewer. The export is complete when a response has none."},
 	}
-	if nameOf != "" {
-		fields[nameOf] = nameField("Whose history.")
-	}
+	c.addName(fields)
 	return fields
+}
+
+// addName adds the field with the name of what the history is of.
+func (c chronicle) addName(fields map[string]*framework.FieldSchema) {
+	if c.nameOf != "" {
+		fields[c.nameOf] = nameField("Name of the " + strings.TrimPrefix(c.of, "a ") + ".")
+	}
 }
 
 func historyFields() map[string]*framework.FieldSchema {
 	return map[string]*framework.FieldSchema{
-		"count":       field(framework.TypeInt, "Number of entries ever written."),
-		"kept":        field(framework.TypeInt, "Number of entries kept. history_retention or history_max_age dropped older ones; an entry of kind prune says which."),
+		"count":       field(framework.TypeInt, "Number of entries that were ever written."),
+		"kept":        field(framework.TypeInt, "Number of entries that are still there. If history_retention or history_max_age of config dropped older ones, an entry of kind prune says which."),
 		"head_hash":   field(framework.TypeString, "Hash of the newest entry. It covers all entries before it."),
-		"base_hash":   field(framework.TypeString, "Hash of the newest dropped entry; empty if none was."),
+		"base_hash":   field(framework.TypeString, "Hash of the newest entry that was dropped, which the oldest remaining one follows; empty if none was."),
 		"chain_valid": field(framework.TypeBool, "true if nobody changed, removed or reordered an entry."),
-		"problem":     field(framework.TypeString, "The first error, if chain_valid is false."),
+		"problem":     field(framework.TypeString, "What is wrong, if chain_valid is false: the first error that was found."),
 	}
 }
 
@@ -181,12 +217,12 @@ func historyList(find historian) framework.OperationFunc {
 }
 
 const historyHelp = `
-Every creation, rotation, rollback, retirement and deletion has an entry, whether it
-succeeded or not. So has every change of config, and of the policy, destinations, checks
-and secrets of a role. Each entry holds the hash of the one before, and the role's state
-holds the newest hash. So chain_valid says whether anybody changed, removed or reordered
-an entry. Vault's log has the same hashes. When history_retention or history_max_age
-drops old entries, an entry of kind prune says which, and the hash of the last one. The
-history of a deleted role stays. format=jsonl answers the entries as text, to keep and
-verify elsewhere: read again with after= the sequence of the last line, until the answer
-is empty.`
+Each entry holds the hash of the entry before it, and the engine stores the newest hash
+apart from the entries. chain_valid is true if all hashes match, that is, if nobody has
+changed, removed or reordered an entry. The engine also writes each hash to the log of
+the Vault server. `
+
+const exportHelp = `
+With format=jsonl, the response is text, with the entries to keep and verify elsewhere. To
+read the next part, set after to the sequence of the last line. The export is complete
+when a response is empty.`

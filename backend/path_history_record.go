@@ -13,34 +13,32 @@ import (
 )
 
 func (b *backend) pathHistoryRecord() *framework.Path {
-	return recordPath("history/"+framework.GenericNameRegex("role")+"/"+framework.GenericNameRegex("id"), "role-history-record", "role", b.historyOf(roles.Prefix, "role"))
+	return recordPath("history/"+framework.GenericNameRegex("role")+"/"+framework.GenericNameRegex("id"), "role-history-record", roleHistory, b.historyOf(roles.Prefix, "role"))
 }
 
 func (b *backend) pathConnectionHistoryRecord() *framework.Path {
-	return recordPath("connections/"+framework.GenericNameRegex("name")+"/history/"+framework.GenericNameRegex("id"), "connection-history-record", "name", b.historyOf(roles.ConnectionPrefix, "name"))
+	return recordPath("connections/"+framework.GenericNameRegex("name")+"/history/"+framework.GenericNameRegex("id"), "connection-history-record", connectionHistory, b.historyOf(roles.ConnectionPrefix, "name"))
 }
 
 func (b *backend) pathConfigHistoryRecord() *framework.Path {
-	return recordPath("config/history/"+framework.GenericNameRegex("id"), "configuration-history-record", "", b.configHistory)
+	return recordPath("config/history/"+framework.GenericNameRegex("id"), "configuration-history-record", configurationHistory, b.configHistory)
 }
 
 // recordPath is one entry of a history.
-func recordPath(pattern, suffix, nameOf string, find historian) *framework.Path {
+func recordPath(pattern, suffix string, c chronicle, find historian) *framework.Path {
 	fields := map[string]*framework.FieldSchema{
-		"id":     nameField("The rotation_id."),
-		"format": {Type: framework.TypeString, Default: "json", Query: true, Description: "json, or markdown for a record on file."},
+		"id":     nameField("The rotation_id of the operation."),
+		"format": {Type: framework.TypeString, Default: "json", Query: true, Description: "json; or markdown, which returns the record as a document for people."},
 	}
-	if nameOf != "" {
-		fields[nameOf] = nameField("Whose history.")
-	}
+	c.addName(fields)
 	return &framework.Path{
 		Pattern:      pattern,
 		DisplayAttrs: attributes("", suffix),
 		Fields:       fields,
 		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.ReadOperation: operation(recordRead(find), "Read the record of one operation.", recordFields()),
+			logical.ReadOperation: operation(recordRead(find), "Read one record in the history of "+c.of+".", recordFields()),
 		},
-		HelpSynopsis:    "Read the record of one operation.",
+		HelpSynopsis:    "Read one record in the history of " + c.of + ".",
 		HelpDescription: oneLine(recordHelp),
 	}
 }
@@ -48,34 +46,36 @@ func recordPath(pattern, suffix, nameOf string, find historian) *framework.Path 
 // recordFields declares a record, in either format.
 func recordFields() map[string]*framework.FieldSchema {
 	return map[string]*framework.FieldSchema{
-		"rotation_id":      field(framework.TypeString, "Id of the operation."),
-		"kind":             field(framework.TypeString, "create, import, rotate, rollback, retire, repair, follow, publish, delete, configure or prune."),
-		"trigger":          field(framework.TypeString, "manual, schedule, recovery or check."),
-		"actor":            field(framework.TypeMap, "Who asked for the operation: display_name and entity_id."),
-		"reason":           field(framework.TypeString, "Why, in the words of the request."),
-		"vault_request_id": field(framework.TypeString, "Id of the request, as in Vault's audit log."),
-		"started":          field(framework.TypeString, "When it started."),
+		"rotation_id": field(framework.TypeString, "Id of the operation, of whatever kind it is."),
+		"kind": field(framework.TypeString, oneLine(`What the operation did. create: made the first value of a secret. import: took over a value. rotate: made new values. rollback: made the previous values current again. retire: ended an overlap.
+			repair: set a stored value again. move: changed the address that creds returns. follow: published and ran checks after a rotation or rollback.
+			publish: published to a destination later. delete: deleted a secret, the role or the connection. configure: changed settings. prune: dropped old entries of the history.`)),
+		"trigger": field(framework.TypeString, oneLine(`What started the operation. manual: a request. schedule: the engine, because it was due. recovery: the engine, to finish what a crash or a fault had
+			interrupted. check: a required check or destination had failed. connection: the address of a connection was changed. drift: a server refused a stored value.`)),
+		"actor":            field(framework.TypeMap, "Who made the request: display_name and entity_id of the token; empty if the engine started the operation."),
+		"reason":           field(framework.TypeString, "The reason that the request gave."),
+		"vault_request_id": field(framework.TypeString, "Id of the request, as in the audit log of Vault."),
+		"started":          field(framework.TypeString, "When the operation started."),
 		"secrets":          field(framework.TypeStringSlice, "Names of the secrets that took part."),
-		"revoke_previous":  field(framework.TypeBool, "Whether the replaced values got no overlap."),
-		"attempts":         field(framework.TypeInt, "How often recovery could not reach a target."),
-		"tasks":            field(framework.TypeSlice, "What the engine does after the commit, such as checks; in records of kind follow, the results."),
-		"follows":          field(framework.TypeString, "Id of the operation that these tasks belong to, or that this one rolls back because a task failed."),
-		"failed_tasks":     field(framework.TypeStringSlice, "For a rollback after a failed task: the names of the required tasks that failed."),
-		"follows_kind":     field(framework.TypeString, "Kind of the operation in follows."),
-		"role":             field(framework.TypeString, "Role or connection whose history this is."),
-		"environment":      field(framework.TypeString, "Label of the environment."),
-		"outcome":          field(framework.TypeString, "completed, rolled_back or failed."),
+		"revoke_previous":  field(framework.TypeBool, "Whether the replaced values were retired at once, without an overlap."),
+		"tasks":            field(framework.TypeSlice, "Checks and destinations: as planned, in a record of kind rotate or rollback; with their results, in one of kind follow or publish."),
+		"follows":          field(framework.TypeString, "In a record of kind follow: rotation_id of the operation that the tasks belong to. In an automatic rollback: rotation_id of the operation that was rolled back."),
+		"failed_tasks":     field(framework.TypeStringSlice, "In an automatic rollback: names of the required checks and destinations that failed, such as check/health."),
+		"follows_kind":     field(framework.TypeString, "Kind of the operation that follows names."),
+		"role":             field(framework.TypeString, "Name of the role or connection."),
+		"environment":      field(framework.TypeString, "Label of the environment, from config."),
+		"outcome":          field(framework.TypeString, "completed; rolled_back, if the engine put changed targets back; or failed."),
 		"duration_ms":      field(framework.TypeInt, "Milliseconds from start to end."),
-		"version":          field(framework.TypeInt, "Version after the operation."),
-		"results":          field(framework.TypeSlice, "For each secret, its versions and steps."),
-		"issues":           field(framework.TypeStringSlice, "What a person should know."),
-		"changes":          field(framework.TypeSlice, "For kind configure: each changed field, with its values from and to."),
-		"pruned":           field(framework.TypeMap, "For kind prune: how many entries were dropped, their first_sequence and last_sequence, when the oldest and the newest of them started, and head_hash, the hash of the last."),
-		"next_rotation":    field(framework.TypeString, "When the next automatic rotation was to start."),
-		"sequence":         field(framework.TypeInt, "Number of the entry."),
+		"version":          field(framework.TypeInt, "Version of the role or connection after the operation."),
+		"results":          field(framework.TypeSlice, "For each secret: its versions before and after, and each step with its duration and result."),
+		"issues":           field(framework.TypeStringSlice, "What went wrong, or needs attention, in sentences."),
+		"changes":          field(framework.TypeSlice, "In a record of kind configure: each changed field, with its values from and to."),
+		"pruned":           field(framework.TypeMap, "In a record of kind prune: how many entries were dropped, their first_sequence and last_sequence, when the operations in the oldest and the newest of them started, and head_hash, the hash of the last."),
+		"next_rotation":    field(framework.TypeString, "When the next automatic rotation was due, as planned then."),
+		"sequence":         field(framework.TypeInt, "Number of the entry in the history."),
 		"hash":             field(framework.TypeString, "SHA-256 of previous_hash, a newline and canonical."),
-		"previous_hash":    field(framework.TypeString, "Hash of the entry before."),
-		"canonical":        field(framework.TypeString, "The record as hashed."),
+		"previous_hash":    field(framework.TypeString, "Hash of the entry before this one."),
+		"canonical":        field(framework.TypeString, "The record as JSON, exactly the text that hash covers."),
 		"markdown":         field(framework.TypeString, "The record as Markdown; only with format=markdown."),
 	}
 }
@@ -108,7 +108,7 @@ func recordRead(find historian) framework.OperationFunc {
 }
 
 const recordHelp = `
-Answers who did what, when, for how long and why; the versions and steps of each secret;
-what was proven, and what went wrong. format=markdown answers it as the record that a
-rotation procedure asks for, with what happened since: the checks after the commit, a
-rollback, and the end of the replaced values.`
+Returns who did what, when, for how long and why; the versions and steps of each secret;
+what the engine proved; and what went wrong. With format=markdown, returns this as a
+document for auditors, with what happened since: the checks after the commit, a
+rollback, and whether the replaced values were retired.`

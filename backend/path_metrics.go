@@ -12,11 +12,9 @@ func (b *backend) pathMetrics() *framework.Path {
 		Pattern:      "metrics",
 		DisplayAttrs: attributes("read", "metrics"),
 		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.ReadOperation: operation(b.pathMetricsRead, "Read the metrics, as text for Prometheus.", map[string]*framework.FieldSchema{
-				"text": field(framework.TypeString, "The answer is text in Prometheus format, not JSON."),
-			}),
+			logical.ReadOperation: operation(b.pathMetricsRead, "Read the metrics, as text for Prometheus.", map[string]*framework.FieldSchema{}),
 		},
-		HelpSynopsis:    "Read the metrics of this mount, for Prometheus.",
+		HelpSynopsis:    "Read the metrics of the mount, for Prometheus.",
 		HelpDescription: oneLine(metricsHelp),
 	}
 }
@@ -28,7 +26,8 @@ func (b *backend) pathMetricsRead(context.Context, *logical.Request, *framework.
 }
 
 const metricsHelp = `
-Answers metrics for Prometheus: operations by kind, trigger and outcome; how long their
-steps took; the last and the next rotation of each role; which roles are overdue, fail or
-need attention; overlaps, queue, workers and reads. The node that answers counts since it
-became active. The metrics contain no values.`
+Returns metrics in the text format of Prometheus, not as JSON: operations by kind,
+trigger and outcome; how long their steps took; the last and the next rotation of each
+role; which roles are overdue, fail or need attention; the ends of overlaps; the queue,
+workers and reads. A node counts from the moment at which it became the active one. The
+metrics contain no values.`

@@ -154,12 +154,12 @@ func (t secretTypes) checkFlat(s *rotation.Snapshot, name, typeName string) erro
 			continue // this request, delivered again, or of a type that is no more
 		}
 		for _, answer := range t[existing.Type].Schema().Answers {
-			taken[other+"_"+answer] = "secret " + other
+			taken[other+"_"+answer.Name] = "secret " + other
 		}
 	}
 	for _, answer := range t[typeName].Schema().Answers {
-		if owner := taken[name+"_"+answer]; owner != "" {
-			return rotation.Invalid("name", "%q would make creds answer %s twice, for it and for %s; choose another name", name, name+"_"+answer, owner)
+		if owner := taken[name+"_"+answer.Name]; owner != "" {
+			return rotation.Invalid("name", "%q would make creds answer %s twice, for it and for %s; choose another name", name, name+"_"+answer.Name, owner)
 		}
 	}
 	return nil

@@ -7,7 +7,7 @@ import (
 )
 
 // PasswordPolicyHelp is what types say of that field.
-const PasswordPolicyHelp = "name of a Vault password policy."
+const PasswordPolicyHelp = "name of a Vault password policy that makes the values."
 
 // Kind is what a field of a request holds.
 type Kind int
@@ -47,8 +47,15 @@ type Schema struct {
 	Settings []Field
 	// Imports are the fields that may carry a value to take over.
 	Imports []Field
-	// Answers are the names that Fields and PreviousFields may have.
-	Answers []string
+	// Answers are what Fields and PreviousFields may have.
+	Answers []Answer
+}
+
+// Answer is a field that applications read of a value.
+type Answer struct {
+	Name string
+	// Help says what it is, in a sentence or more.
+	Help string
 }
 
 // ShownOnce is a Type of which some values are given to nobody but who asks for them.

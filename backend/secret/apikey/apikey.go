@@ -54,12 +54,17 @@ const originImported = "imported"
 func (driver) Schema() secret.Schema {
 	return secret.Schema{
 		Settings: []secret.Field{
-			{Name: "prefix", Help: "text at the beginning of every key, by which secret scanners recognize it."},
+			{Name: "prefix", Help: "text at the beginning of every key, by which secret scanners recognize it; smvm by default."},
 			{Name: "length", Kind: secret.Number, Help: "number of random characters, 22 to 128. Each has 5.95 bits; the default of 43 gives 256 bits."},
-			{Name: "hash_only", Kind: secret.Switch, Help: "store only the SHA-256 of each key. The key is only in the answer to the request that made it, creating the secret or rotating by hand; that answer is always response-wrapped. Schedules do not rotate the secret, because nobody would get the key. creds answers key_sha256."},
+			{Name: "hash_only", Kind: secret.Switch, Help: "whether the engine stores only the SHA-256 of each key. Only the request that makes a key (the one that creates the secret, or rotate) returns it, always response-wrapped. The schedule does not rotate the secret, because nobody would get the key. creds returns key_sha256."},
 		},
 		Imports: []secret.Field{{Name: "key", Kind: secret.Hidden, Help: "key to import."}},
-		Answers: []string{"key", "previous_key", "key_sha256", "previous_key_sha256"},
+		Answers: []secret.Answer{
+			{Name: "key", Help: "the current key; not with hash_only."},
+			{Name: "previous_key", Help: "the previous key; only during its overlap, and not with hash_only."},
+			{Name: "key_sha256", Help: "SHA-256 of the current key, in hex; only with hash_only."},
+			{Name: "previous_key_sha256", Help: "SHA-256 of the previous key, in hex; only during its overlap and with hash_only."},
+		},
 	}
 }
 

@@ -179,17 +179,27 @@ func (c settings) manages(username string) bool {
 func (d *driver) Schema() secret.Schema {
 	return secret.Schema{
 		Settings: []secret.Field{
-			{Name: "connection", Help: "name of the connection that reaches its server."},
-			{Name: "rotation_strategy", Help: "single_user, the default, or alternating_users. With alternating_users, no login fails during a rotation."},
-			{Name: "usernames", Kind: secret.Names, Help: "the user, or the two alternating users. They must exist."},
-			{Name: "verification_statements", Kind: secret.Texts, Help: "SQL that a new login must be able to run before the engine commits it. The engine rolls the SQL back."},
-			{Name: "rotation_statements", Kind: secret.Texts, Help: "SQL that sets the password, instead of ALTER ROLE, with {{username}} and {{password}}. It runs with search_path = pg_catalog, so write your own names with their schema."},
+			{Name: "connection", Help: "name of the connection to the server of the users."},
+			{Name: "rotation_strategy", Help: "single_user, the default: the engine changes the password of one user. alternating_users: it gives the one of two users that is not in use a new password, so no login fails during a rotation."},
+			{Name: "usernames", Kind: secret.Names, Help: "the database user, or the two alternating users. They must exist."},
+			{Name: "verification_statements", Kind: secret.Texts, Help: "SQL that the engine runs with each new login before the commit, and rolls back. If it fails, the rotation fails."},
+			{Name: "rotation_statements", Kind: secret.Texts, Help: "SQL that sets the password, instead of ALTER ROLE, with the placeholders {{username}} and {{password}}. It runs with search_path = pg_catalog, so schema-qualify the names of your own objects."},
 			{Name: "password_policy", Help: secret.PasswordPolicyHelp},
-			{Name: "on_overlap_end", Values: []string{"retire", "wait", "terminate"}, Help: "what happens to sessions that logged in with the previous password, when its overlap ends. retire, the default: they go on, and history says how many. wait: the overlap goes on while there are any, at most for drain_timeout and until the next scheduled rotation. terminate: the engine ends them after it has retired the login, also with revoke_previous. With single_user these are the sessions that began before the rotation."},
-			{Name: "drain_timeout", Kind: secret.Seconds, Help: "how long on_overlap_end=wait waits at most; an hour by default, at most 24."},
+			{Name: "on_overlap_end", Values: []string{"retire", "wait", "terminate"}, Help: "what happens, when the overlap ends, to the open sessions that logged in with the previous password. retire, the default: they go on, and the history says how many they are. wait: the overlap lasts until no such session is open, but not longer than drain_timeout and not beyond the next scheduled rotation. terminate: the engine retires the login and then ends the sessions, also with revoke_previous. With single_user, the sessions that began before the rotation count as logged in with the previous password."},
+			{Name: "drain_timeout", Kind: secret.Seconds, Help: "with on_overlap_end=wait: how long the overlap may last beyond its end; 1 h by default, at most 24 h."},
 		},
-		Imports: []secret.Field{{Name: "password", Kind: secret.Hidden, Help: "password of the first user, to import."}},
-		Answers: []string{"username", "password", "host", "port", "database", "sslmode", "ssl_root_certificate", "connection_string"},
+		Imports: []secret.Field{{Name: "password", Kind: secret.Hidden, Help: "password of the first user in usernames, to import."}},
+		Answers: []secret.Answer{
+			{Name: "username", Help: "database user to log in as."},
+			{Name: "password", Help: "password of username."},
+			{Name: "host", Help: "name or address of the server; several, separated by commas, if the connection has several."},
+			{Name: "port", Help: "port of the server; several, separated by commas, if the ports of several hosts differ."},
+			{Name: "database", Help: "database to log in to."},
+			{Name: "sslmode", Help: "disable, require, verify-ca or verify-full, as in libpq."},
+			{Name: "ssl_root_certificate", Help: "CA certificates (PEM) that must have issued the server's certificate; empty for those of the operating system."},
+			{Name: "target_session_attrs", Help: "only with several hosts: which of them to use, as in libpq."},
+			{Name: "connection_string", Help: "URL with all the other fields but ssl_root_certificate, as libpq and most drivers take it."},
+		},
 	}
 }
 

@@ -42,23 +42,32 @@ type Config struct {
 func (driver) Schema() secret.Schema {
 	return secret.Schema{
 		Settings: []secret.Field{
-			{Name: "algorithm", Help: "HS256, the default, HS384, HS512, RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512, or EdDSA (or Ed25519, its other name)."},
-			{Name: "key_bits", Kind: secret.Number, Help: "size of RSA keys: 2048, the default, 3072 or 4096; 0 for the default."},
-			{Name: "exportable", Kind: secret.Switch, Help: "whether creds answers the private key, for applications that sign themselves instead of at jwt/<role>/<secret>/sign."},
-			{Name: "issuer", Help: "the claim iss of every token. If it is the URL of jwks/<role>/<secret>, there is an OpenID discovery document."},
-			{Name: "audience", Kind: secret.Names, Help: "the claim aud of every token."},
-			{Name: "max_ttl", Kind: secret.Seconds, Help: "how long a token is valid at most, and if the request sets no ttl; 1 h by default, never longer than the overlap."},
-			{Name: "allowed_claims", Kind: secret.Names, Help: "the claims that a request to sign may contain, exactly as written; all by default."},
-			{Name: "denied_claims", Kind: secret.Names, Help: "the claims that a request to sign may not contain, also under names that libraries take for them, for example in another case."},
+			{Name: "algorithm", Help: "algorithm of the keys: HS256 (the default), HS384, HS512, RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512, or EdDSA (or Ed25519, its other name)."},
+			{Name: "key_bits", Kind: secret.Number, Help: "size of RSA keys: 2048 (the default), 3072 or 4096; 0 for the default."},
+			{Name: "exportable", Kind: secret.Switch, Help: "whether creds returns the private key, for applications that sign tokens themselves instead of with jwt/<role>/<secret>/sign."},
+			{Name: "issuer", Help: "the claim iss of every token. If it is the URL of jwks/<role>/<secret>, there is an OpenID Connect discovery document."},
+			{Name: "audience", Kind: secret.Names, Help: "the claim aud of every token. A request to sign may choose some of these names."},
+			{Name: "max_ttl", Kind: secret.Seconds, Help: "longest ttl of a token, and the ttl if the request to sign sets none; 1 h by default, never longer than the overlap."},
+			{Name: "allowed_claims", Kind: secret.Names, Help: "the claims that a request to sign may contain, exactly as written here; all by default."},
+			{Name: "denied_claims", Kind: secret.Names, Help: "the claims that a request to sign may not contain, nor claims whose names some libraries treat as equal to these, such as Sub and sub."},
 			{Name: "claims_template", Help: `JSON object of claims that the engine adds from the caller's identity, in the template language of Vault's identity tokens, such as {"sub": {{identity.entity.name}}}.`},
 		},
 		Imports: []secret.Field{
 			{Name: "secret", Kind: secret.Hidden, Help: "HMAC key to import. The bytes of this text are the key."},
 			{Name: "private_key", Kind: secret.Hidden, Help: "private key to import, as PEM (PKCS #8, PKCS #1, SEC 1) or as JWK."},
 		},
-		Answers: []string{
-			"algorithm", "kid", "secret", "public_key", "public_jwk", "private_key", "private_jwk",
-			"previous_algorithm", "previous_kid", "previous_secret", "previous_public_key",
+		Answers: []secret.Answer{
+			{Name: "algorithm", Help: "algorithm of the current key."},
+			{Name: "kid", Help: "id of the current key, as in the header of its tokens."},
+			{Name: "secret", Help: "the current HMAC key; only with HS256, HS384 and HS512. The bytes of this text are the key."},
+			{Name: "public_key", Help: "the current public key (PEM); not with HS256, HS384 and HS512."},
+			{Name: "public_jwk", Help: "the current public key as JWK; not with HS256, HS384 and HS512."},
+			{Name: "private_key", Help: "the current private key (PEM); only with exportable."},
+			{Name: "private_jwk", Help: "the current private key as JWK; only with exportable."},
+			{Name: "previous_algorithm", Help: "algorithm of the previous key; only during its overlap."},
+			{Name: "previous_kid", Help: "id of the previous key; only during its overlap."},
+			{Name: "previous_secret", Help: "the previous HMAC key, to verify tokens; only during its overlap."},
+			{Name: "previous_public_key", Help: "the previous public key (PEM), to verify tokens; only during its overlap."},
 		},
 	}
 }

@@ -52,10 +52,10 @@ func (driver) Schema() secret.Schema {
 		Settings: []secret.Field{
 			{Name: "password_policy", Help: secret.PasswordPolicyHelp},
 			{Name: "length", Kind: secret.Number, Help: "number of random characters, up to 1024; 32 by default."},
-			{Name: "charset", Help: "the characters to choose from."},
+			{Name: "charset", Help: "the characters that values consist of; letters and digits by default."},
 		},
 		Imports: []secret.Field{{Name: "value", Kind: secret.Hidden, Help: "value to import."}},
-		Answers: []string{"value"},
+		Answers: []secret.Answer{{Name: "value", Help: "the value."}},
 	}
 }
 
