@@ -154,7 +154,7 @@ func givenAgain(d *framework.FieldData, before, after outbound.Way) error {
 
 // standingField declares what shown answers.
 func standingField() *framework.FieldSchema {
-	return field(framework.TypeString, "Whether the engine sends anything there. free: yes, it sends neither values nor credentials. listed: yes, outbound_hosts names the host. kept: yes, an earlier version stored it, and nobody has written outbound_hosts since. refused: no.")
+	return field(framework.TypeString, "Whether outbound_hosts of config lets the engine send requests to this host. free: yes, because they carry no value and no credential. listed: yes, because outbound_hosts names the host. kept: yes, because an earlier version stored this entry, and nobody has written it or outbound_hosts since. refused: no.")
 }
 
 // shown answers an entry, and how it stands by the rule.

@@ -156,10 +156,10 @@ func describeSteps(steps []rotation.Step) string {
 // each secret, which come under <secret>_steps.
 func operationAnswer(subject string) map[string]*framework.FieldSchema {
 	return map[string]*framework.FieldSchema{
-		"rotation_id": field(framework.TypeString, "Id of the operation, as in history and logs."),
+		"rotation_id": field(framework.TypeString, "Id of the operation, as in the history and in the log."),
 		subject:       field(framework.TypeString, "Name of the "+subject+"."),
-		"status":      field(framework.TypeString, "completed, or in_progress if it took longer than wait."),
-		"version":     field(framework.TypeInt, "Version of the "+subject+" now."),
+		"status":      field(framework.TypeString, "completed, or in_progress if the operation took longer than wait."),
+		"version":     field(framework.TypeInt, "Current version of the "+subject+"."),
 	}
 }
 
@@ -184,11 +184,11 @@ func takeReason(d *framework.FieldData) (string, error) {
 // operationFields declares the fields that rotate and rollback share.
 func operationFields() map[string]*framework.FieldSchema {
 	return map[string]*framework.FieldSchema{
-		"role":            field(framework.TypeString, "Name of the role; default if the path names none."),
-		"secrets":         field(framework.TypeCommaStringSlice, "Names of the secrets; all if left out."),
-		"reason":          field(framework.TypeString, "Why you do this, in one line, for the history. Do not put secrets into it."),
-		"revoke_previous": field(framework.TypeBool, "For emergencies: the replaced values get no overlap. They are retired at once."),
-		"wait":            {Type: framework.TypeDurationSecond, Default: 5, Description: "How long the answer waits for the operation to end, at most 60 s. After that, the operation goes on by itself."},
+		"role":            field(framework.TypeString, "Name of the role; default if you leave it out of the path."),
+		"secrets":         field(framework.TypeCommaStringSlice, "Names of the secrets to work on; all if left out."),
+		"reason":          field(framework.TypeString, "Why you make this request, in one line, for the history. Do not put secrets into it."),
+		"revoke_previous": field(framework.TypeBool, "For emergencies: the engine retires the replaced values at once, without an overlap."),
+		"wait":            {Type: framework.TypeDurationSecond, Default: 5, Description: "How long the request waits for the operation to end, at most 60 s. If the operation takes longer, the response has status=in_progress, and the operation goes on."},
 	}
 }
 

@@ -19,13 +19,13 @@ func (b *backend) pathAlerts() *framework.Path {
 		Fields:         alertFields(),
 		ExistenceCheck: b.pathAlertExists,
 		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.CreateOperation: mutation(b.pathAlertWrite, "Create an alert, which sends events of roles to a receiver.", nil),
-			logical.UpdateOperation: mutation(b.pathAlertWrite, "Change which events are sent, and where.", nil),
+			logical.CreateOperation: mutation(b.pathAlertWrite, "Create or change an alert, which sends events of roles to a receiver.", nil),
+			logical.UpdateOperation: mutation(b.pathAlertWrite, "Create or change an alert, which sends events of roles to a receiver.", nil),
 			logical.ReadOperation:   operation(b.pathAlertRead, "Read an alert and the state of its delivery.", alertAnswer()),
 			logical.DeleteOperation: mutation(b.pathAlertDelete, "Delete an alert. The engine stops sending events to its receiver.", nil),
 		},
-		HelpSynopsis:    "Manage the alerts: which events of roles are sent to which receiver.",
-		HelpDescription: oneLine(alertHelp + strings.Join(notify.Names(), ", ")),
+		HelpSynopsis:    "Manage the alerts, which send events of roles to receivers.",
+		HelpDescription: oneLine(alertHelp+strings.Join(notify.Names(), ", ")) + ".",
 	}
 }
 
@@ -50,21 +50,21 @@ func (b *backend) pathAlertTest() *framework.Path {
 			logical.UpdateOperation: mutation(b.pathAlertTestWrite, "Send one test event now.", nil),
 		},
 		HelpSynopsis:    "Send a test event to the receiver of an alert.",
-		HelpDescription: "Sends an event named test, whatever events the alert selects. Answers whether the receiver accepted it.",
+		HelpDescription: "Sends an event named test, even if the alert selects other events. It fails if the receiver does not accept the event.",
 	}
 }
 
 func alertFields() map[string]*framework.FieldSchema {
 	return map[string]*framework.FieldSchema{
 		"name":          nameField("Name of the alert."),
-		"type":          {Type: framework.TypeString, AllowedValues: []any{notify.Webhook, notify.Slack, notify.Alertmanager}, Description: "webhook, slack or alertmanager."},
-		"url":           sensitive("Address to post to. For type alertmanager, the base address of the Alertmanager. Reading shows only its host."),
+		"type":          {Type: framework.TypeString, AllowedValues: []any{notify.Webhook, notify.Slack, notify.Alertmanager}, Description: "Type of the receiver: webhook, slack or alertmanager."},
+		"url":           sensitive("Address to post to; with type=alertmanager, the base address of the Alertmanager. Reading the alert shows only the host."),
 		"events":        field(framework.TypeCommaStringSlice, "Names of the events to send; all if left out."),
-		"roles":         field(framework.TypeCommaStringSlice, "Names of the roles whose events are sent; all if left out. Write connections/<name> for a connection."),
-		"authorization": sensitive("Value of the Authorization header."),
-		"key":           sensitive("webhook: key with which the engine signs each message, in the header " + outbound.SignatureHeader + "."),
+		"roles":         field(framework.TypeCommaStringSlice, "Names of the roles whose events are sent; all roles and connections if left out. For a connection, write connections/<name>."),
+		"authorization": sensitive("Value of the Authorization header that the engine sends."),
+		"key":           sensitive("webhook: key with which the engine signs each message. The signature is in the header " + outbound.SignatureHeader + "."),
 		"tls_ca":        field(framework.TypeString, "CA certificates in PEM; the system's if left out."),
-		"notice":        {Type: framework.TypeDurationSecond, Default: rotation.Seconds(notify.DefaultNotice), Description: "How long before a scheduled rotation the event rotation_due_soon is sent. Roles that rotate more often than this do not send it."},
+		"notice":        {Type: framework.TypeDurationSecond, Default: rotation.Seconds(notify.DefaultNotice), Description: "How long before a scheduled rotation the engine sends the event rotation_due_soon. It does not send the event for roles that rotate more often than that."},
 	}
 }
 
@@ -73,7 +73,7 @@ func alertAnswer() map[string]*framework.FieldSchema {
 	for _, name := range []string{"name", "authorization", "key"} {
 		delete(fields, name)
 	}
-	fields["url"] = field(framework.TypeString, "Host of the address. The rest of the address may be secret.")
+	fields["url"] = field(framework.TypeString, "Host of the address. The engine does not show the rest, because that may be secret.")
 	fields["outbound"] = standingField()
 	fields["waiting"] = field(framework.TypeInt, "How many roles have events that the receiver has not accepted yet.")
 	fields["last_error"] = field(framework.TypeString, "Why the latest delivery failed; empty after a success.")
@@ -166,11 +166,13 @@ func (b *backend) pathAlertTestWrite(ctx context.Context, req *logical.Request, 
 }
 
 const alertHelp = `
-An alert sends the events of roles to a receiver. type=webhook gets JSON, signed with
-key. slack gets a text. alertmanager gets alerts, which a completed rotation resolves.
-The engine delivers each event at least once, always with the same id, and the events
-of a role in order. It retries until the receiver accepts them; rotations do not wait
-for that. Events from before the alert was created are not sent. If the alert has
-authorization or key, outbound_hosts of config must name the host, and the address must
-begin with https unless it is on this machine. Whoever changes url, type or tls_ca must
-give authorization and key again. The events are `
+An alert sends the events of roles to a receiver. With type=webhook, the engine posts
+JSON and signs it with key. With type=slack, it posts a text. With type=alertmanager, it
+posts alerts, and resolves each when what it reports is over. The engine delivers each
+event at least once, always with the same id, and the events of one role in order. It
+retries until the receiver accepts the event; rotations do not wait for that. It does
+not send events from before the alert was created. If you set authorization or key,
+outbound_hosts of config must name the host of url, and url must begin with https unless
+its host is localhost or a loopback address. If you change url, type or tls_ca, give
+authorization and key again. docs/integrations.md says when the engine sends each event.
+The events are `

@@ -20,18 +20,18 @@ func (b *backend) pathAPIKeyVerify() *framework.Path {
 		Fields: map[string]*framework.FieldSchema{
 			"role": nameField("Name of the role."),
 			"name": nameField("Name of the secret within the role. It must be of type api_key."),
-			"key":  sensitive("The key that somebody presented."),
+			"key":  sensitive("The key to verify."),
 		},
 		Operations: map[logical.Operation]framework.OperationHandler{
 			// It changes nothing, so any node may serve it.
-			logical.UpdateOperation: operation(b.pathAPIKeyVerifyWrite, "Verify an API key: answer whether it is valid now.", map[string]*framework.FieldSchema{
+			logical.UpdateOperation: operation(b.pathAPIKeyVerifyWrite, "Verify an API key: find out whether it is valid now.", map[string]*framework.FieldSchema{
 				"valid":   field(framework.TypeBool, "Whether the key is the current one, or the previous one during its overlap."),
-				"stage":   field(framework.TypeString, "current or previous; empty if the key is not valid."),
+				"stage":   field(framework.TypeString, "Stage of the key: current or previous; empty if the key is not valid."),
 				"version": field(framework.TypeInt, "Version of the role at which this key became current; 0 if the key is not valid."),
 				"error":   field(framework.TypeString, "Why the key is not valid; empty if it is."),
 			}),
 		},
-		HelpSynopsis:    "Verify an API key that somebody presented.",
+		HelpSynopsis:    "Find out whether an API key is valid.",
 		HelpDescription: oneLine(apiKeyVerifyHelp),
 	}
 }
@@ -90,9 +90,9 @@ func stageOf(s *rotation.Secret, v *rotation.Value) string {
 }
 
 const apiKeyVerifyHelp = `
-Answers whether a key is valid: the current one of the secret, or the previous one
-during its overlap. A key that is not valid gets valid=false, with the reason in
-error. If the key begins with the secret's prefix and its checksum is wrong, error
-says that it was mistyped. The engine answers from memory, and takes the same time
-for every key. Keys that the engine makes have 256 random bits, if length is left at
-its default of 43 characters. status says when each stage was last used.`
+Returns whether a key is valid: the secret's current key is, and so is its previous key
+during the overlap. For any other key, valid is false and error has the reason; the
+response is not an error. If a key begins with the secret's prefix and has a wrong
+checksum, error says that it was mistyped. The engine answers from memory. The time that
+it takes reveals nothing about the valid keys. Keys that the engine makes have 256
+random bits, unless you change length. status shows when each stage was last used.`

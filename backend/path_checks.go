@@ -25,12 +25,12 @@ func (b *backend) pathChecks() *framework.Path {
 		Fields:         checkSchema(),
 		ExistenceCheck: b.pathCheckExists,
 		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.CreateOperation: mutation(b.pathCheckWrite, "Add a check to the rotations of a role.", nil),
-			logical.UpdateOperation: mutation(b.pathCheckWrite, "Change a check.", nil),
+			logical.CreateOperation: mutation(b.pathCheckWrite, "Create or change a check of a role.", nil),
+			logical.UpdateOperation: mutation(b.pathCheckWrite, "Create or change a check of a role.", nil),
 			logical.ReadOperation:   operation(b.pathCheckRead, "Read a check.", checkAnswer()),
-			logical.DeleteOperation: mutation(b.pathCheckDelete, "Remove a check.", nil),
+			logical.DeleteOperation: mutation(b.pathCheckDelete, "Delete a check.", nil),
 		},
-		HelpSynopsis:    "Manage the checks of a role: HTTP requests to the application that can stop a rotation or roll it back.",
+		HelpSynopsis:    "Manage the checks of a role: HTTP requests to the application, which can stop a rotation or roll it back.",
 		HelpDescription: oneLine(checkHelp),
 	}
 }
@@ -53,25 +53,25 @@ func checkSchema() map[string]*framework.FieldSchema {
 	return map[string]*framework.FieldSchema{
 		"role":                 nameField("Name of the role."),
 		"name":                 nameField("Name of the check within the role."),
-		"phase":                {Type: framework.TypeString, Default: def.Phase, AllowedValues: []any{check.Before, check.After}, Description: "before: the engine asks before it changes anything. after: it asks after the commit."},
-		"url":                  field(framework.TypeString, "Address to send the request to, http or https."),
-		"method":               {Type: framework.TypeString, Default: def.Method, Description: "HTTP method."},
-		"headers":              field(framework.TypeStringSlice, "Headers, each like 'X-API-Key: {{api_key}}'. A placeholder is a field of creds, or <secret>_token for a token signed with a JWT key."),
-		"body":                 field(framework.TypeString, "Body of the request. It may contain the same placeholders."),
-		"expected_status":      field(framework.TypeCommaIntSlice, "HTTP statuses that count as success; 200 to 299 if left out."),
-		"expected_body":        field(framework.TypeString, "Text that the answer must contain."),
+		"phase":                {Type: framework.TypeString, Default: def.Phase, AllowedValues: []any{check.Before, check.After}, Description: "before: the engine sends the request before a rotation changes anything. after: it sends requests after the commit."},
+		"url":                  field(framework.TypeString, "http or https address to send the request to."),
+		"method":               {Type: framework.TypeString, Default: def.Method, Description: "HTTP method of the request."},
+		"headers":              field(framework.TypeStringSlice, "Headers of the request, each like 'X-API-Key: {{api_key}}'. A placeholder contains the name of a field that creds returns for the role; or <secret>_token, for a token that the engine signs with the jwt secret of that name, valid for a minute."),
+		"body":                 field(framework.TypeString, "Body of the request. It may contain the same placeholders as headers."),
+		"expected_status":      field(framework.TypeCommaIntSlice, "HTTP status codes that count as success; 200 to 299 if left out."),
+		"expected_body":        field(framework.TypeString, "Text that the response must contain."),
 		"tls_ca":               field(framework.TypeString, "CA certificates in PEM; the system's if left out."),
-		"timeout":              {Type: framework.TypeDurationSecond, Default: rotation.Seconds(def.Timeout), Description: "How long to wait for one answer."},
-		"delay":                field(framework.TypeDurationSecond, "after: time from the commit to the first request, in which the application reads the new values."),
-		"attempts":             {Type: framework.TypeInt, Default: def.Attempts, Description: "The check fails when this many requests in a row fail."},
+		"timeout":              {Type: framework.TypeDurationSecond, Default: rotation.Seconds(def.Timeout), Description: "How long to wait for the response to one request."},
+		"delay":                field(framework.TypeDurationSecond, "With phase=after: time from the commit to the first request. Set it to the time that the application needs to read the new values."),
+		"attempts":             {Type: framework.TypeInt, Default: def.Attempts, Description: "How many requests in a row must fail for the check to fail."},
 		"interval":             {Type: framework.TypeDurationSecond, Default: rotation.Seconds(def.Interval), Description: "Time between two requests."},
-		"watch_period":         field(framework.TypeDurationSecond, "after: how long the check goes on. If left out, it ends with the first success."),
-		"success_threshold":    {Type: framework.TypeInt, Default: def.SuccessThreshold, Description: "after: percentage of the requests within watch_period that must succeed."},
-		"samples":              field(framework.TypeInt, "after: for how many requests the engine measures the latency, once before the rotation and once at the end of watch_period; none if left out."),
-		"concurrency":          {Type: framework.TypeInt, Default: def.Concurrency, Description: "How many of these requests run at the same time."},
-		"percentile":           {Type: framework.TypeInt, Default: def.Percentile, Description: "Which percentile of the latencies is compared."},
-		"max_latency_increase": {Type: framework.TypeInt, Default: def.MaxLatencyIncrease, Description: "By how many percent this percentile may grow."},
-		"on_failure":           {Type: framework.TypeString, Default: def.OnFailure, AllowedValues: []any{check.Rollback, check.Alert}, Description: "rollback: a failed check stops the rotation before it begins, or rolls it back. alert: the rotation stays, and the engine sends an event."},
+		"watch_period":         field(framework.TypeDurationSecond, "With phase=after: how long the engine goes on sending requests. If left out, the check ends with the first success."),
+		"success_threshold":    {Type: framework.TypeInt, Default: def.SuccessThreshold, Description: "With phase=after: percentage of the requests within watch_period that must succeed. With 100, one failed request makes the check fail at the end of watch_period."},
+		"samples":              field(framework.TypeInt, "With phase=after: how many requests the engine sends to measure the latency, once before the rotation and once at the end of watch_period; none if left out."),
+		"concurrency":          {Type: framework.TypeInt, Default: def.Concurrency, Description: "With samples: how many of the requests run at the same time."},
+		"percentile":           {Type: framework.TypeInt, Default: def.Percentile, Description: "With samples: which percentile of the latencies before and after the engine compares."},
+		"max_latency_increase": {Type: framework.TypeInt, Default: def.MaxLatencyIncrease, Description: "With samples: the check fails if the latency at percentile grows by more than this many percent."},
+		"on_failure":           {Type: framework.TypeString, Default: def.OnFailure, AllowedValues: []any{check.Rollback, check.Alert}, Description: "What a failed check does. rollback: with phase=before, the rotation does not begin; with phase=after, the engine rolls it back. alert: the rotation stays, and the engine sends the event application_degraded."},
 	}
 }
 
@@ -240,17 +240,19 @@ func (b *backend) pathCheckListRead(ctx context.Context, _ *logical.Request, d *
 }
 
 const checkHelp = `
-A check asks the application by HTTP whether it works. With phase=before, the engine
-asks before it changes anything; if the check fails, the rotation does not begin. With
-phase=after, it asks after the commit, every interval for watch_period. The check fails
-if attempts requests in a row fail, or if fewer than success_threshold percent succeed.
-With on_failure=rollback, the default, the role then goes back to its previous values,
-as a new version. With samples, the
-engine measures latencies before and after; a percentile may not grow by more than
-max_latency_increase percent. Headers and body may contain the role's values by
-placeholders like {{api_key}}; write no secrets into them literally. If a check has
-headers, a body, or another method than GET and HEAD, outbound_hosts of config must
-name the host, and the address must begin with https unless it is on this machine.
-Whoever changes url or tls_ca must give headers and body again. Before a rollback, and
-before a rotation with revoke_previous, the engine runs no checks; checks after them do
-not roll them back.`
+A check is an HTTP request that tells whether the application works. With phase=before,
+the engine sends it before a rotation changes anything; if the check fails, the rotation
+does not begin. With phase=after, the engine sends it after the commit, every interval
+for watch_period. The check fails as soon as attempts requests in a row fail, or at the
+end of watch_period if fewer than success_threshold percent succeeded. With
+on_failure=rollback, the default, the engine then makes the previous values current
+again, as a new version. With samples, the engine also measures latencies before the
+rotation and at the end of watch_period; the check fails if they grow by more than
+max_latency_increase percent. Use placeholders such as {{api_key}} for the role's values
+in headers and body, and write no secret there in clear text. If a check has headers, a
+body, or a method other than GET and HEAD, outbound_hosts of config must name the host
+of url, and url must begin with https unless its host is localhost or a loopback
+address. If you change url or tls_ca, give headers and body again. For a rollback and
+for a rotation with revoke_previous, the engine runs no checks with phase=before. It
+runs those with phase=after, but if they fail, it only sends the event
+application_degraded.`

@@ -27,19 +27,19 @@ func (b *backend) pathConfig() *framework.Path {
 
 func configFields() map[string]*framework.FieldSchema {
 	return map[string]*framework.FieldSchema{
-		"environment":       field(framework.TypeString, "Label in every history record, such as production."),
-		"rotation_period":   field(framework.TypeDurationSecond, "Time between two rotations of roles that set neither a period nor a schedule; 90 days by default, at least 60 s."),
-		"overlap":           field(framework.TypeDurationSecond, "Overlap of roles that set none; 24 h by default. If half the time between two rotations of a role is shorter, the role gets that."),
-		"refresh_interval":  field(framework.TypeDurationSecond, "How often applications read again, for roles that set no refresh_interval; 5 min by default."),
-		"retry_interval":    field(framework.TypeDurationSecond, "Pause after a role's first failed automatic rotation; it doubles with each failure, up to an hour. 10 s by default."),
-		"max_retries":       field(framework.TypeInt, "How many automatic rotations of a role may fail in a row before it needs attention; 8 by default."),
-		"max_workers":       field(framework.TypeInt, "How many roles that need the same connections rotate on schedule at the same time; 8 by default, at most 64. If a server hangs, roles of other servers do not wait for it."),
-		"history_retention": field(framework.TypeInt, "How many history entries each role keeps; 1000 by default, at least 10. The engine drops older entries, a tenth of this number at a time, and records that in an entry of kind prune."),
-		"history_max_age":   field(framework.TypeDurationSecond, "How long each role keeps history entries; at least a day. 0, the default, keeps them for ever. The newest ten always stay."),
-		"probe_interval":    field(framework.TypeDurationSecond, "Within this time the engine tries every stored login once, to notice servers that refuse it; an hour by default, from a minute to 30 days. It tries at most one login a second, so many logins take longer."),
-		"on_drift":          {Type: framework.TypeString, AllowedValues: []any{settings.Report, settings.Repair}, Description: "What the engine does when a server refuses a stored login of a role: report, the default, or repair, which sets the stored value again. With repair, it also overwrites a password that somebody changed at the server on purpose."},
-		"outbound_hosts":    field(framework.TypeCommaStringSlice, "Hosts to which checks, alerts and destinations may send values and credentials; none by default. An entry is a name, a pattern like *.example.com or an IP address, each with or without :port, or a network like 10.0.0.0/8. It holds for all three uses, or for one if it names that one, like checks=orders.example.com. Other hosts get only requests without values and credentials. Link-local and metadata addresses get nothing. A write replaces the list."),
-		"outbound_proxy":    field(framework.TypeString, "Address of an HTTP proxy for checks, alerts and destinations, like http://proxy.example.com:3128; none by default. Requests to the machine that Vault runs on do not use it. With a proxy, the engine does not resolve names, so a network in outbound_hosts covers only requests to IP addresses."),
+		"environment":       field(framework.TypeString, "Label of the environment, such as production. The engine puts it into every history record and event."),
+		"rotation_period":   field(framework.TypeDurationSecond, "For roles that set neither rotation_period nor rotation_schedule: time between two automatic rotations; 90 days by default, at least 60 s."),
+		"overlap":           field(framework.TypeDurationSecond, "For roles that set no overlap: how long previous values stay valid after a rotation; 24 h by default. A role gets at most half the time between two of its rotations."),
+		"refresh_interval":  field(framework.TypeDurationSecond, "For roles that set no refresh_interval: how often applications read creds again; 5 min by default. A role gets at most half its overlap."),
+		"retry_interval":    field(framework.TypeDurationSecond, "For roles that set no retry_interval: pause after the first failed automatic rotation; 10 s by default. It doubles with each failure, up to an hour."),
+		"max_retries":       field(framework.TypeInt, "For roles that set no max_retries: how many automatic rotations may fail in a row; 8 by default. After one more, automatic rotation of the role stops until somebody rotates it manually."),
+		"max_workers":       field(framework.TypeInt, "How many automatic rotations may run at the same time on one set of connections; 8 by default, at most 64. Roles that use other connections have a queue of their own, so they do not wait for a server that hangs."),
+		"history_retention": field(framework.TypeInt, "How many history entries the engine keeps for each role and connection; 1000 by default, at least 10. It drops older entries, a tenth of this number at a time, and records that in an entry of kind prune."),
+		"history_max_age":   field(framework.TypeDurationSecond, "How long the engine keeps history entries of each role and connection; at least a day. 0, the default, means for ever. The newest ten always stay."),
+		"probe_interval":    field(framework.TypeDurationSecond, "How often the engine tries every stored login, to notice servers that refuse it; an hour by default, from a minute to 30 days. It tries at most one login a second, so many logins take longer."),
+		"on_drift":          {Type: framework.TypeString, AllowedValues: []any{settings.Report, settings.Repair}, Description: "What the engine does when a PostgreSQL server refuses a stored login of a role. report, the default: it sends the event target_refuses, and status says what to do. repair: it also sets the stored value again, even over a password that somebody changed on purpose."},
+		"outbound_hosts":    field(framework.TypeCommaStringSlice, "Hosts to which checks, alerts and destinations may send values and credentials; none by default. An entry is a host name, a pattern like *.example.com (all its subdomains) or an IP address, each with or without :port, or a network like 10.0.0.0/8. To allow an entry for one use only, write checks=, alerts= or destinations= before it: checks=orders.example.com. Other hosts get only requests without values and credentials. Link-local and metadata addresses get no requests at all. A write replaces the list."),
+		"outbound_proxy":    field(framework.TypeString, "Address of an HTTP proxy for checks, alerts and destinations, like http://proxy.example.com:3128; none by default. Requests to localhost and to loopback addresses do not use it. The proxy resolves the host names, so a network in outbound_hosts then matches only URLs that contain an IP address. The engine resolves them too, but only to refuse addresses that it never sends to."),
 	}
 }
 
@@ -103,8 +103,8 @@ func takeSettings(d *framework.FieldData, s *settings.Settings) error {
 }
 
 const configHelp = `
-Sets what holds for the whole mount: the label of the environment, the defaults of
-roles, how many roles rotate at the same time, how much history is kept, how often
-stored logins are tried, and which hosts may get values and credentials. No host may,
-until outbound_hosts names it. Every field is optional. A write changes only the fields
-it names, and config/history records it.`
+Contains the settings of the whole mount: a label of the environment, the defaults of
+roles, how many roles rotate at the same time, how long histories may get, how often the
+engine tries stored logins, and which hosts may get values and credentials. No host gets
+values or credentials until outbound_hosts names it. Every field is optional. A write
+changes only the fields that it contains, and config/history records the change.`

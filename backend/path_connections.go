@@ -20,12 +20,12 @@ func (b *backend) pathConnections() *framework.Path {
 		Fields:         connectionFields(),
 		ExistenceCheck: b.pathConnectionExists,
 		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.CreateOperation: mutation(b.pathConnectionWrite, "Create a connection: say how to reach a PostgreSQL.", nil),
-			logical.UpdateOperation: mutation(b.pathConnectionWrite, "Change a connection.", nil),
+			logical.CreateOperation: mutation(b.pathConnectionWrite, "Create or change a connection, which says how to reach a PostgreSQL server.", nil),
+			logical.UpdateOperation: mutation(b.pathConnectionWrite, "Create or change a connection, which says how to reach a PostgreSQL server.", nil),
 			logical.ReadOperation:   operation(b.pathConnectionRead, "Read a connection, without its secrets.", connectionAnswer()),
 			logical.DeleteOperation: mutation(b.pathConnectionDelete, "Delete a connection that no secret uses.", nil),
 		},
-		HelpSynopsis:    "Manage the connections: how the engine reaches each PostgreSQL as its administrator.",
+		HelpSynopsis:    "Manage the connections, which say how the engine reaches each PostgreSQL server.",
 		HelpDescription: oneLine(connectionHelp),
 	}
 }
@@ -33,39 +33,39 @@ func (b *backend) pathConnections() *framework.Path {
 func connectionFields() map[string]*framework.FieldSchema {
 	fields := map[string]*framework.FieldSchema{
 		"name":                    nameField("Name of the connection."),
-		"connection_url":          field(framework.TypeString, "postgresql://{{username}}:{{password}}@host:port/database?sslmode=verify-full, or give host, port, database and sslmode. It may name several hosts, as host:port,host:port."),
-		"host":                    field(framework.TypeString, "Name or address of the server; or several, separated by commas, each with :port if it differs from port. Of several, the engine uses the primary."),
+		"connection_url":          field(framework.TypeString, "Address of the server, as postgresql://{{username}}:{{password}}@host:port/database?sslmode=verify-full. It may name several hosts, as host:port,host:port. Instead of this field, you can give host, port, database and sslmode."),
+		"host":                    field(framework.TypeString, "Name or address of the server; or several, separated by commas, each with :port if that differs from the field port. Of several servers, the engine uses the primary."),
 		"port":                    field(framework.TypeInt, "Port of the server; 5432 by default."),
-		"target_session_attrs":    field(framework.TypeString, "Which of several hosts the engine and applications use: read-write, the default with several hosts, or primary."),
-		"database":                field(framework.TypeString, "Database to log in to. creds gives applications the same one."),
-		"sslmode":                 field(framework.TypeString, "disable, require, verify-ca or verify-full, the default."),
-		"username":                field(framework.TypeString, "The engine's own database user, the administrator. It does not have to be a superuser; docs/postgresql.md lists the grants it needs."),
-		"password":                sensitive("Password of that user. Rotate it with rotate-root as soon as the connection works."),
-		"verify_connection":       {Type: framework.TypeBool, Default: true, Description: "Log in before the connection is stored."},
-		"tls_ca":                  field(framework.TypeString, "CA certificates (PEM) that must have issued the server's certificate."),
+		"target_session_attrs":    field(framework.TypeString, "With several hosts: which one the engine and applications use, as in libpq: read-write, the default, or primary."),
+		"database":                field(framework.TypeString, "Database to log in to. creds returns the same one to applications."),
+		"sslmode":                 field(framework.TypeString, "How to use TLS, as in libpq: disable, require, verify-ca or verify-full, the default."),
+		"username":                field(framework.TypeString, "The administrator: the database user as which the engine logs in. It does not have to be a superuser; docs/postgresql.md lists the grants it needs."),
+		"password":                sensitive("Password of the administrator. Rotate it with rotate-root as soon as the connection works."),
+		"verify_connection":       {Type: framework.TypeBool, Default: true, Description: "Whether the engine logs in before it stores the connection."},
+		"tls_ca":                  field(framework.TypeString, "CA certificates (PEM) that must have issued the server's certificate; those of the operating system if left out."),
 		"tls_certificate":         field(framework.TypeString, "Client certificate (PEM)."),
 		"tls_key":                 sensitive("Private key (PEM) of the client certificate."),
 		"tls_server_name":         field(framework.TypeString, "Name in the server's certificate, if it differs from host."),
-		"max_open_connections":    field(framework.TypeInt, "How many sessions the engine holds open at most; 4 by default."),
-		"connect_timeout":         field(framework.TypeDurationSecond, "How long the engine tries to reach the server and log in; 5 s by default, at most 60 s. A request that waits for the server delays sealing and step-down for that long."),
-		"password_authentication": field(framework.TypeString, "scram-sha-256, the default: no password reaches the server in clear text. password: for servers without SCRAM."),
-		"prove_refusals":          {Type: framework.TypeBool, Default: true, Description: "Whether the engine logs in with values that the server must refuse, such as a retired password, to prove that it does; at most four times an hour for each user."},
-		"channel_binding":         field(framework.TypeString, "prefer, the default: over TLS, each SCRAM login proves that nothing between the engine and the server terminates TLS. disable: no such proof. Set it for a proxy of your own that terminates TLS and opens it again. Anybody else with a certificate that the connection accepts could then use the engine's sessions. connection_string says the same to applications that use the same host and port."),
+		"max_open_connections":    field(framework.TypeInt, "How many sessions of the administrator the engine keeps open at most; 4 by default."),
+		"connect_timeout":         field(framework.TypeDurationSecond, "How long the engine tries to reach the server and log in; 5 s by default, at most 60 s. Vault seals and steps down only after a request that waits for the server has ended."),
+		"password_authentication": field(framework.TypeString, "How the engine sends new passwords to the server. scram-sha-256, the default: as a SCRAM verifier, never in clear text. password: in clear text, for servers without SCRAM."),
+		"prove_refusals":          {Type: framework.TypeBool, Default: true, Description: "Whether the engine also tries values that the server must refuse, such as a retired password, and so proves that the server refuses them; at most four times an hour for each user."},
+		"channel_binding":         field(framework.TypeString, "prefer, the default: over TLS, each SCRAM login proves that nothing between the engine and the server terminates TLS. disable: no such proof. Set disable only if a proxy of your own terminates TLS there. Anybody else with a certificate that tls_ca accepts could then also stand in between, and use the engine's sessions. With disable, connection_string contains channel_binding=disable for applications that use the same host and port."),
 
-		"allowed_roles":             field(framework.TypeCommaStringSlice, "Roles whose secrets may use the connection; none by default. * in a name stands for any text, and * alone for all roles."),
-		"allowed_usernames":         field(framework.TypeCommaStringSlice, "Users of the server that secrets may manage, with * for any text; by default all but the connection's own."),
-		"allow_rotation_statements": field(framework.TypeBool, "Whether secrets may have rotation_statements; false by default. These run as the connection's own user."),
+		"allowed_roles":             field(framework.TypeCommaStringSlice, "Names of the roles whose secrets may use the connection; none by default. * in a name stands for any text, and * alone for all roles."),
+		"allowed_usernames":         field(framework.TypeCommaStringSlice, "Database users that secrets may manage, with * for any text; by default all but the administrator."),
+		"allow_rotation_statements": field(framework.TypeBool, "Whether secrets may have rotation_statements; false by default. The engine runs them as the administrator."),
 
-		"take_over": field(framework.TypeCommaStringSlice, "Users to take over from another mount, of this Vault or another one. The comment on a user in PostgreSQL names the mount that manages it. This write puts this mount there, and the other mount can no longer change the user. The engine does not store this field."),
+		"take_over": field(framework.TypeCommaStringSlice, "Database users to take over from another mount, of this Vault or another one. In PostgreSQL, the comment on a user names the mount that manages the user. take_over writes this mount into the comment; the other mount can then no longer change the user. The engine does not store this field."),
 
-		"application_host":       field(framework.TypeString, "Name or address by which applications reach the server, if it differs from host; or several, as in host."),
-		"application_port":       field(framework.TypeInt, "Port for applications, such as that of a pooler, if it differs from port."),
-		"application_parameters": field(framework.TypeKVPairs, "libpq parameters for connection_string, such as target_session_attrs=read-write. sslmode here holds for applications only."),
+		"application_host":       field(framework.TypeString, "Name or address by which applications reach the server, if it differs from host. It may be several, as in host."),
+		"application_port":       field(framework.TypeInt, "Port by which applications reach the server, such as that of a pooler, if it differs from port."),
+		"application_parameters": field(framework.TypeKVPairs, "libpq parameters that the engine adds to connection_string, such as connect_timeout=5. An sslmode given here applies to applications only."),
 	}
 	for name, f := range scheduleFields() {
 		fields[name] = f
 	}
-	fields["rotation_period"].Description += " 0: only rotate-root rotates the password."
+	fields["rotation_period"].Description += " With 0, only rotate-root rotates the password."
 	return fields
 }
 
@@ -82,7 +82,7 @@ func connectionAnswer() map[string]*framework.FieldSchema {
 	for _, name := range []string{"name", "password", "tls_key", "verify_connection", "take_over"} {
 		delete(fields, name)
 	}
-	fields["tls_key_set"] = field(framework.TypeBool, "Whether a private key is stored.")
+	fields["tls_key_set"] = field(framework.TypeBool, "Whether the connection has a tls_key.")
 	for name, f := range rotationStatusFields() {
 		fields[name] = f
 	}
@@ -242,11 +242,12 @@ func (b *backend) pathConnectionListRead(ctx context.Context, _ *logical.Request
 }
 
 const connectionHelp = `
-A connection says how to reach one PostgreSQL server, as a user that may change the
-passwords of the users it manages. Give either connection_url with the placeholders
-{{username}} and {{password}}, or host, port, database and sslmode. The engine logs in
-before it stores anything, and never shows the password again. Rotate the password with
-rotate-root/<name>, or on schedule with rotation_period or rotation_schedule.
-allowed_roles names the roles that may use the connection; none may by default. If you
-change where a connection leads, the engine first proves the logins of each role there.
-Then the role's applications get the new address, as a new version.`
+A connection says how the engine reaches a PostgreSQL server, and as which user it logs
+in there: the administrator, who must be allowed to change the passwords of the users
+that secrets manage. Give either connection_url, with the placeholders {{username}} and
+{{password}}, or host, port, database and sslmode. The engine logs in before it stores
+anything. It never shows the password. Rotate the password with rotate-root/<name>, or
+set rotation_period or rotation_schedule. allowed_roles names the roles that may use the
+connection; none may by default. If you change the address, the engine first logs in at
+the new address with the logins of each role that uses the connection. Then creds
+returns the new address, as a new version of the role.`

@@ -23,12 +23,12 @@ func (b *backend) pathDestinations() *framework.Path {
 		Fields:         destinationFields(),
 		ExistenceCheck: b.pathDestinationExists,
 		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.CreateOperation: mutation(b.pathDestinationWrite, "Create a destination: say where the engine publishes copies of values.", nil),
-			logical.UpdateOperation: mutation(b.pathDestinationWrite, "Change a destination.", nil),
+			logical.CreateOperation: mutation(b.pathDestinationWrite, "Create or change a destination, to which the engine publishes copies of values.", nil),
+			logical.UpdateOperation: mutation(b.pathDestinationWrite, "Create or change a destination, to which the engine publishes copies of values.", nil),
 			logical.ReadOperation:   operation(b.pathDestinationRead, "Read a destination, without its secrets.", destinationAnswer()),
 			logical.DeleteOperation: mutation(b.pathDestinationDelete, "Delete a destination that no role names.", nil),
 		},
-		HelpSynopsis:    "Manage the destinations: other systems that get copies of values.",
+		HelpSynopsis:    "Manage the destinations, which are other systems that get copies of values.",
 		HelpDescription: oneLine(destinationHelp),
 	}
 }
@@ -41,27 +41,27 @@ func (b *backend) pathDestinationList() *framework.Path {
 			logical.ListOperation: operation(b.pathDestinationListRead, "List the destinations.", listFields()),
 		},
 		HelpSynopsis:    "List the destinations.",
-		HelpDescription: "Lists the names of the destinations, with type, target, and whether they are required.",
+		HelpDescription: "Lists the names of the destinations, with type and required, and with where, a description for people.",
 	}
 }
 
 // targetFields are the settings of the types of targets.
 var targetFields = map[string]*framework.FieldSchema{
 	"region":            field(framework.TypeString, "aws_secrets_manager: region, such as eu-central-1."),
-	"endpoint":          field(framework.TypeString, "aws_secrets_manager: address instead of AWS's own, such as a VPC endpoint."),
-	"sts_endpoint":      field(framework.TypeString, "aws_secrets_manager: address of STS instead of AWS's own."),
-	"access_key_id":     field(framework.TypeString, "aws_secrets_manager: access key. Without it, the engine uses the credentials of the machine that Vault runs on."),
-	"secret_access_key": sensitive("aws_secrets_manager: secret of the access key."),
-	"role_arn":          field(framework.TypeString, "aws_secrets_manager: role to assume. Its credentials expire after a quarter of an hour."),
-	"external_id":       field(framework.TypeString, "aws_secrets_manager: external id that the role requires."),
-	"address":           field(framework.TypeString, "vault_kv: address of this Vault or another one."),
+	"endpoint":          field(framework.TypeString, "aws_secrets_manager: address of Secrets Manager, such as a VPC endpoint; that of AWS if left out."),
+	"sts_endpoint":      field(framework.TypeString, "aws_secrets_manager: address of STS; that of AWS if left out."),
+	"access_key_id":     field(framework.TypeString, "aws_secrets_manager: access key id. If left out, the engine uses the AWS credentials of the Vault server, such as an instance profile."),
+	"secret_access_key": sensitive("aws_secrets_manager: secret access key of access_key_id."),
+	"role_arn":          field(framework.TypeString, "aws_secrets_manager: IAM role that the engine assumes, each time for 15 minutes."),
+	"external_id":       field(framework.TypeString, "aws_secrets_manager: external id that role_arn requires."),
+	"address":           field(framework.TypeString, "vault_kv: address of the Vault to publish to: this one or another one."),
 	"mount":             field(framework.TypeString, "vault_kv: mount of the KV engine, version 2; secret if left out."),
-	"namespace":         field(framework.TypeString, "vault_kv: namespace, with Vault Enterprise."),
-	"role_id":           field(framework.TypeString, "vault_kv: role_id of an AppRole to log in with. The engine revokes the token after each use."),
-	"secret_id":         sensitive("vault_kv: secret_id of that AppRole."),
+	"namespace":         field(framework.TypeString, "vault_kv: namespace of the KV engine, with Vault Enterprise."),
+	"role_id":           field(framework.TypeString, "vault_kv: role_id of the AppRole with which the engine logs in. It revokes the token after each use."),
+	"secret_id":         sensitive("vault_kv: secret_id of the AppRole in role_id."),
 	"auth_mount":        field(framework.TypeString, "vault_kv: mount of the AppRole auth method; approle if left out."),
-	"token":             sensitive("vault_kv: a token, instead of an AppRole."),
-	"url":               field(framework.TypeString, "webhook: address to post to. Reading shows only its host."),
+	"token":             sensitive("vault_kv: Vault token to use instead of role_id and secret_id."),
+	"url":               field(framework.TypeString, "webhook: address to post to. Reading the destination shows only the host."),
 	"key":               sensitive("webhook: key with which the engine signs each message, 16 characters or more."),
 	"tls_ca":            field(framework.TypeString, "CA certificates in PEM; the system's if left out."),
 }
@@ -70,16 +70,16 @@ func destinationFields() map[string]*framework.FieldSchema {
 	def := destination.New(destination.TypeWebhook)
 	fields := map[string]*framework.FieldSchema{
 		"name":          nameField("Name of the destination."),
-		"type":          field(framework.TypeString, strings.Join(destination.Types(), ", ")+". It can't be changed."),
-		"allowed_roles": field(framework.TypeCommaStringSlice, "Roles that may name it in their destinations; none by default. * in a name stands for any text, and * alone for all roles."),
+		"type":          field(framework.TypeString, "Type of the destination: "+strings.Join(destination.Types(), ", ")+". You cannot change it later."),
+		"allowed_roles": field(framework.TypeCommaStringSlice, "Names of the roles that may name this destination in their field destinations; none by default. * in a name stands for any text, and * alone for all roles."),
 
-		"values":   field(framework.TypeStringSlice, "Names at the target and the values under them, each like '{{role}}/database-password={{db_password}}'. A placeholder of a value is a field of creds."),
-		"required": field(framework.TypeBool, "true: if the target has not accepted the values by the deadline, the rotation is rolled back. false: the rotation stays, the engine sends an event and goes on trying."),
+		"values":   field(framework.TypeStringSlice, "What to publish, each as name=value, like '{{role}}/database-password={{db_password}}'. In the name, {{role}} stands for the name of the role. In the value, a placeholder is the name of a field that creds returns for the role."),
+		"required": field(framework.TypeBool, "What happens if the destination does not accept the values of a rotation before the deadline. true: the engine rolls the rotation back. false: the rotation stays, and the engine sends the event destination_failed and goes on trying."),
 		"timeout":  {Type: framework.TypeDurationSecond, Default: rotation.Seconds(def.Timeout), Description: "How long one attempt may take, at most 25 s."},
-		"deadline": {Type: framework.TypeDurationSecond, Default: rotation.Seconds(def.Deadline), Description: "For how long after a rotation the engine tries, before the publication counts as failed."},
-		"on_drift": {Type: framework.TypeString, Default: def.OnDrift, AllowedValues: []any{destination.Repair, destination.Report}, Description: "What the engine does when the target holds another value: repair, which overwrites what is the engine's own, or report."},
-		"adopt":    field(framework.TypeBool, "Whether the engine may overwrite what exists already under a name and is not its own."),
-		"verify":   {Type: framework.TypeBool, Default: true, Description: "Whether the engine logs in and tries its permissions before it stores the destination."},
+		"deadline": {Type: framework.TypeDurationSecond, Default: rotation.Seconds(def.Deadline), Description: "How long after a rotation the engine tries to publish, before it counts that as failed."},
+		"on_drift": {Type: framework.TypeString, Default: def.OnDrift, AllowedValues: []any{destination.Repair, destination.Report}, Description: "What the engine does when the destination no longer holds what it published. report: it sends the event destination_drifted. repair: it also publishes again, over anything that is marked as its own."},
+		"adopt":    field(framework.TypeBool, "Whether the engine may overwrite secrets that already exist at the destination under these names and that it did not create."),
+		"verify":   {Type: framework.TypeBool, Default: true, Description: "Whether the engine logs in and tests its permissions before it stores the destination."},
 	}
 	maps.Copy(fields, targetFields)
 	return fields
@@ -95,8 +95,8 @@ func destinationAnswer() map[string]*framework.FieldSchema {
 		fields[name+"_set"] = field(framework.TypeBool, "Whether the destination has a "+name+".")
 	}
 	fields["outbound"] = standingField()
-	fields["where"] = field(framework.TypeString, "The target, in words.")
-	fields["roles"] = field(framework.TypeStringSlice, "Names of the roles that name it.")
+	fields["where"] = field(framework.TypeString, "Description of where the copies are, for people.")
+	fields["roles"] = field(framework.TypeStringSlice, "Names of the roles that name this destination.")
 	return fields
 }
 
@@ -239,12 +239,14 @@ func (b *backend) pathDestinationListRead(ctx context.Context, _ *logical.Reques
 const destinationHelp = `
 A destination is another system that gets copies of values: AWS Secrets Manager, a KV
 secrets engine of this or another Vault, or a webhook. It gets the values of the roles
-that name it in their destinations. The engine publishes right after each rotation and
-rollback, before the checks; after each change of a role or of the destination; and
-whenever it finds that the target holds something else. If the destination is required
-and has not accepted the values by its deadline, the rotation is rolled back. The engine
-does not overwrite what it has not written itself, unless adopt=true, and never deletes
-anything there. outbound_hosts of config must name the host, and the address must begin
-with https unless it is on this machine. Whoever changes where values are sent must give
-the credentials again. Whoever may write destinations decides which of those hosts gets
-the values of which roles (allowed_roles).`
+that name it in their field destinations. The engine publishes right after each rotation
+and rollback, before the checks; after each change of a role or of the destination; and
+when it finds that the destination no longer holds what it published. If the destination
+is required and does not accept the values before its deadline, the engine rolls the
+rotation back. The engine marks what it creates, overwrites nothing else unless
+adopt=true, and never deletes anything there. outbound_hosts of config must name the
+host of the destination, and its address must begin with https unless the host is
+localhost or a loopback address. If you change the address, or another field that says
+where values go, give the credentials again. Give write permission on destinations/ to
+administrators only: whoever has it decides which of the hosts in outbound_hosts gets
+the values of which roles.`

@@ -32,7 +32,7 @@ func (b *backend) pathJWKS() *framework.Path {
 		Pattern:      keyPath("jwks", ""),
 		DisplayAttrs: attributes("read", "public-keys"),
 		Fields:       keyNames(),
-		Operations: readable(operation(b.pathJWKSRead, "Read the public keys that verify the tokens of a secret. No token is needed.", map[string]*framework.FieldSchema{
+		Operations: readable(operation(b.pathJWKSRead, "Read the public keys that verify the tokens of a secret. No Vault token is needed.", map[string]*framework.FieldSchema{
 			"keys": field(framework.TypeSlice, "The keys, in the format of RFC 7517."),
 		})),
 		HelpSynopsis:    "Read the public keys of a secret, as a JSON Web Key Set.",
@@ -45,19 +45,19 @@ func (b *backend) pathJWKSDiscovery() *framework.Path {
 		Pattern:         keyPath("jwks", `/\.well-known/openid-configuration`),
 		DisplayAttrs:    attributes("read", "openid-configuration"),
 		Fields:          keyNames(),
-		Operations:      readable(operation(b.pathJWKSDiscoveryRead, "Read the OpenID Connect discovery document, which says where the public keys are. No token is needed.", discoveryFields())),
-		HelpSynopsis:    "Read the OpenID discovery document of a secret.",
-		HelpDescription: oneLine(jwksHelp),
+		Operations:      readable(operation(b.pathJWKSDiscoveryRead, "Read the OpenID Connect discovery document, which says where the public keys are. No Vault token is needed.", discoveryFields())),
+		HelpSynopsis:    "Read the OpenID Connect discovery document of a secret.",
+		HelpDescription: oneLine(discoveryHelp),
 	}
 }
 
 func discoveryFields() map[string]*framework.FieldSchema {
 	return map[string]*framework.FieldSchema{
-		"issuer":                                field(framework.TypeString, "The issuer: the URL of this path without /.well-known/openid-configuration."),
-		"jwks_uri":                              field(framework.TypeString, "URL of the public keys."),
-		"response_types_supported":              field(framework.TypeStringSlice, "Always id_token."),
-		"subject_types_supported":               field(framework.TypeStringSlice, "Always public."),
-		"id_token_signing_alg_values_supported": field(framework.TypeStringSlice, "The algorithms of the keys."),
+		"issuer":                                field(framework.TypeString, "The issuer of the secret."),
+		"jwks_uri":                              field(framework.TypeString, "URL of the public keys: the same as issuer."),
+		"response_types_supported":              field(framework.TypeStringSlice, "Always id_token, which OpenID Connect requires here."),
+		"subject_types_supported":               field(framework.TypeStringSlice, "Always public, which OpenID Connect requires here."),
+		"id_token_signing_alg_values_supported": field(framework.TypeStringSlice, "The algorithms of the public keys."),
 	}
 }
 
@@ -145,13 +145,19 @@ func document(contentType string, body []byte, fresh time.Duration) *logical.Res
 }
 
 const jwksHelp = `
-Answers the public keys that verify the tokens of a secret of type jwt, to everybody,
-without a token: the current key, the previous one during its overlap, and the next one.
-The next key is shown one rotation before it signs, so that every verifier has it by
-then. HMAC keys are never shown. Cache-Control says how long a verifier may keep the
-answer: at most the refresh_interval of the role, and never beyond the next known change.
-If issuer of the secret is the URL of jwks/<role>/<secret>, there is an OpenID discovery
-document below that path.`
+Returns the public keys that verify the tokens of a secret of type jwt, to everybody and
+without a Vault token: the current key, the previous one during its overlap, and the
+next one. The engine publishes the next key one rotation before it signs with it, so
+that every verifier has the key by then. It never publishes HMAC keys. Cache-Control
+says how long a verifier may keep the response: at most the role's refresh_interval, and
+not beyond the next change that is known. If the secret's issuer is the URL of
+jwks/<role>/<secret>, there is an OpenID Connect discovery document below that path.`
+
+const discoveryHelp = `
+Returns the OpenID Connect discovery document of a secret of type jwt, to everybody and
+without a Vault token. It tells a verifier that knows only the issuer of a token where the
+public keys are. There is a document only if the secret's issuer is a URL; set issuer to
+the URL of jwks/<role>/<secret>, because verifiers look for the document below the issuer.`
 
 // public tells whether a path is for those without a token. They come with what
 // HTTP lets anybody send: queries that mean nothing here are ignored.

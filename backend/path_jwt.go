@@ -29,8 +29,8 @@ func keyNames() map[string]*framework.FieldSchema {
 
 func (b *backend) pathJWTSign() *framework.Path {
 	fields := keyNames()
-	fields["claims"] = field(framework.TypeMap, "The claims of the token, as a JSON object. The engine sets exp, iat, nbf and jti.")
-	fields["ttl"] = field(framework.TypeDurationSecond, "How long the token is valid; max_ttl by default.")
+	fields["claims"] = field(framework.TypeMap, "The claims of the token, as a JSON object. The engine adds exp, iat, nbf and jti.")
+	fields["ttl"] = field(framework.TypeDurationSecond, "How long the token is valid; max_ttl of the secret by default. A longer one is an error.")
 	return &framework.Path{
 		Pattern:      keyPath("jwt", "/sign"),
 		DisplayAttrs: attributes("sign", "token"),
@@ -38,9 +38,9 @@ func (b *backend) pathJWTSign() *framework.Path {
 		Operations: map[logical.Operation]framework.OperationHandler{
 			// It changes nothing, so any node may serve it.
 			logical.UpdateOperation: operation(b.pathJWTSignWrite, "Make a token from claims, signed with the current key.", map[string]*framework.FieldSchema{
-				"token":   sensitive("The token."),
-				"kid":     field(framework.TypeString, "Id of the key that signed it."),
-				"expires": field(framework.TypeString, "When it expires (RFC 3339, UTC)."),
+				"token":   sensitive("The signed token."),
+				"kid":     field(framework.TypeString, "Id of the key that signed the token."),
+				"expires": field(framework.TypeString, "When the token expires."),
 			}),
 		},
 		HelpSynopsis:    "Sign a JSON Web Token.",
@@ -136,18 +136,17 @@ func (b *backend) entity(req *logical.Request) (*logical.Entity, error) {
 }
 
 const jwtSignHelp = `
-Makes a token from the claims, signed with the current key of a secret of type jwt. The
-engine sets exp (from ttl), iat, nbf and jti, and iss and aud if the secret has issuer and
-audience. It refuses claims that the secret does not allow, also under names that
-libraries take for them, for example in another case. A token is valid for at most
-max_ttl, and never longer than the overlap of the role, so its key verifies it until it
-expires, also after a rotation. Two rotations within one overlap end that early, and the
-answer of the second one warns of it. revoke_previous ends it at once, which is its
-purpose.`
+Makes a token from the claims, and signs it with the current key of a secret of type
+jwt. The engine sets exp (from ttl), iat, nbf and jti, and also iss and aud if the
+secret has issuer and audience. It refuses claims that the secret does not allow. Names
+that some libraries treat as equal, such as Sub and sub, count as one. A token is valid
+for at most max_ttl, and never longer than the role's overlap. So its key verifies it
+until it expires, even after a rotation. There are two exceptions: a second manual
+rotation within the overlap, whose response has a warning, and revoke_previous.`
 
 func (b *backend) pathJWTVerify() *framework.Path {
 	fields := keyNames()
-	fields["token"] = sensitive("The token.")
+	fields["token"] = sensitive("The token to verify.")
 	return &framework.Path{
 		Pattern:      keyPath("jwt", "/verify"),
 		DisplayAttrs: attributes("verify", "token"),
@@ -155,10 +154,10 @@ func (b *backend) pathJWTVerify() *framework.Path {
 		Operations: map[logical.Operation]framework.OperationHandler{
 			// It changes nothing, so any node may serve it.
 			logical.UpdateOperation: operation(b.pathJWTVerifyWrite, "Verify a token with the current key, or the previous one during its overlap.", map[string]*framework.FieldSchema{
-				"valid":  field(framework.TypeBool, "Whether to accept the token."),
-				"claims": field(framework.TypeMap, "The claims of a valid token; null otherwise."),
-				"stage":  field(framework.TypeString, "Which key signed it: current or previous; empty if none did."),
-				"kid":    field(framework.TypeString, "Id of that key."),
+				"valid":  field(framework.TypeBool, "Whether the token is valid."),
+				"claims": field(framework.TypeMap, "Claims of the token, if it is valid; null otherwise."),
+				"stage":  field(framework.TypeString, "Which key signed the token: current or previous; empty if neither did."),
+				"kid":    field(framework.TypeString, "Id of the key that signed the token; empty if neither did."),
 				"error":  field(framework.TypeString, "Why the token is not valid; empty if it is."),
 			}),
 		},
@@ -201,9 +200,10 @@ func verifiedResponse(v jwt.Verified) *logical.Response {
 }
 
 const jwtVerifyHelp = `
-Verifies a token. The current key must have signed it, or the previous one during its
-overlap, with the algorithm of that key. The token must have exp, must not have expired,
-and must not begin in the future, with 60 seconds of leeway. iss and aud must be what the
-secret says, if it says so. No claim may stand in it twice, or have a name that libraries
-take for another one, for example in another case. A token that is not valid gets
-valid=false, with the reason, which shows nothing of the token.`
+Verifies a token. The secret's current key must have signed it, or the previous one
+during its overlap, with the algorithm of that key. The token must have exp, must not
+have expired, and must not begin in the future; clocks may differ by 60 seconds. If the
+secret has issuer or audience, iss or aud must match. The token must not contain the
+same claim twice, or two claims whose names some libraries treat as equal, such as Sub
+and sub. For a token that is not valid, valid is false and error has the reason, without
+any part of the token; the response is not an error.`

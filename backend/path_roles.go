@@ -24,12 +24,12 @@ func (b *backend) pathRoles() *framework.Path {
 		Fields:         roleFields(),
 		ExistenceCheck: b.pathRoleExists,
 		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.CreateOperation: mutation(b.pathRoleWrite, "Create a role.", nil),
-			logical.UpdateOperation: mutation(b.pathRoleWrite, "Change the settings of a role. This rotates nothing.", nil),
+			logical.CreateOperation: mutation(b.pathRoleWrite, "Create or change a role. This rotates nothing.", nil),
+			logical.UpdateOperation: mutation(b.pathRoleWrite, "Create or change a role. This rotates nothing.", nil),
 			logical.ReadOperation:   operation(b.pathRoleRead, "Read a role.", roleAnswer()),
 			logical.DeleteOperation: mutation(b.pathRoleDelete, "Delete a role and all its secrets.", nil),
 		},
-		HelpSynopsis:    "Manage the roles: one application's set of secrets, which rotate together.",
+		HelpSynopsis:    "Manage the roles. A role is one application's set of secrets, which rotate together.",
 		HelpDescription: oneLine(roleHelp),
 	}
 }
@@ -37,12 +37,12 @@ func (b *backend) pathRoles() *framework.Path {
 func roleFields() map[string]*framework.FieldSchema {
 	fields := map[string]*framework.FieldSchema{
 		"role":             nameField("Name of the role."),
-		"auto_rotate":      {Type: framework.TypeBool, Default: true, Description: "Whether the role rotates on schedule."},
-		"overlap":          field(framework.TypeDurationSecond, "How long previous values stay valid after a rotation; 24 h by default, but at most half the interval."),
-		"refresh_interval": field(framework.TypeDurationSecond, "How often applications read again; 5 min by default, but at most half the overlap."),
-		"max_retries":      field(framework.TypeInt, "How many automatic rotations may fail in a row before the role needs attention; 8 by default."),
+		"auto_rotate":      {Type: framework.TypeBool, Default: true, Description: "Whether the role rotates automatically, by rotation_period or rotation_schedule."},
+		"overlap":          field(framework.TypeDurationSecond, "How long previous values stay valid after a rotation. By default, the overlap of config (24 h), but at most half the time between two rotations."),
+		"refresh_interval": field(framework.TypeDurationSecond, "How often applications read creds again. By default, the refresh_interval of config (5 min), but at most half the overlap."),
+		"max_retries":      field(framework.TypeInt, "How many automatic rotations may fail in a row. After one more, automatic rotation stops until somebody rotates the role manually. By default, the max_retries of config (8)."),
 		"destinations":     field(framework.TypeCommaStringSlice, "Names of the destinations that get copies of the role's values."),
-		"retry_interval":   field(framework.TypeDurationSecond, "Pause after the first failed automatic rotation; it doubles with each failure, up to an hour. 10 s by default."),
+		"retry_interval":   field(framework.TypeDurationSecond, "Pause after the first failed automatic rotation; it doubles with each failure, up to an hour. By default, the retry_interval of config (10 s)."),
 	}
 	for name, f := range scheduleFields() {
 		fields[name] = f
@@ -232,11 +232,11 @@ func (b *backend) takePolicy(d *framework.FieldData, p *rotation.Policy, key str
 func scheduleFields() map[string]*framework.FieldSchema {
 	return map[string]*framework.FieldSchema{
 		"rotation_period": field(framework.TypeDurationSecond, oneLine(`Time between two automatic rotations, at least 60 s.
-			A rotation starts up to a twentieth of it (at most 30 s) early, so that roles created together do not rotate together.`)),
+			Rotations start up to 5 % of this (at most 30 s) early. How much depends on the name, so that roles created together do not rotate together.`)),
 		"rotation_schedule": field(framework.TypeString, oneLine(`When to rotate, as the five fields of cron, in UTC.
-			A rotation starts up to 30 s late, so that roles with the same schedule do not rotate together.`)),
-		"rotation_window": field(framework.TypeDurationSecond, oneLine(`Only with rotation_schedule: how long after a scheduled time a rotation may still
-			start, at least an hour. After that, the rotation waits for the next scheduled time.`)),
+			Rotations start up to 30 s late. How much depends on the name, so that roles with the same schedule do not rotate together.`)),
+		"rotation_window": field(framework.TypeDurationSecond, oneLine(`With rotation_schedule: how long after a scheduled time a rotation may still start,
+			at least an hour. After that, it waits for the next scheduled time.`)),
 	}
 }
 
@@ -294,7 +294,7 @@ func (b *backend) listSubjects(ctx context.Context, prefix string) (*logical.Res
 
 const roleHelp = `
 A role is one application's set of secrets, which rotate together, as one transaction.
-It rotates by rotation_period or by rotation_schedule. With neither, it rotates by the
-period of the mount, 90 days by default. The bare paths, such as smvm/rotate, act on the
-role named default. Deleting a role deletes the values of its secrets; its history stays
-readable.`
+It rotates every rotation_period or at the times of rotation_schedule. Without either,
+it rotates every rotation_period of config, which is 90 days by default. Paths without
+the name of a role, such as smvm/rotate, act on the role default. Deleting a role
+deletes the values of its secrets; you can still read its history.`

@@ -17,15 +17,15 @@ import (
 
 func (b *backend) pathRotate() *framework.Path {
 	fields := operationFields()
-	fields["dry_run"] = field(framework.TypeBool, "Try the rotation without changing anything, and report. It also looks at everything that verify looks at.")
+	fields["dry_run"] = field(framework.TypeBool, "Whether to try the rotation without changing anything, and report. Like verify, this tests everything that a rotation depends on.")
 	return &framework.Path{
 		Pattern:      optionalRole("rotate"),
 		DisplayAttrs: attributes("rotate", "default-role|role"),
 		Fields:       fields,
 		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.UpdateOperation: mutation(b.pathRotateWrite, "Give all secrets of a role new values, as one transaction.", rotateAnswer()),
+			logical.UpdateOperation: mutation(b.pathRotateWrite, "Give the secrets of a role new values, as one transaction.", rotateAnswer()),
 		},
-		HelpSynopsis:    "Rotate all secrets of a role, or some.",
+		HelpSynopsis:    "Rotate the secrets of a role.",
 		HelpDescription: oneLine(rotateHelp),
 	}
 }
@@ -34,7 +34,8 @@ func (b *backend) pathRotate() *framework.Path {
 func rotateAnswer() map[string]*framework.FieldSchema {
 	fields := operationAnswer("role")
 	maps.Copy(fields, inspectionFields())
-	fields["plan"] = field(framework.TypeStringSlice, "With dry_run: what a rotation would do, in this order.")
+	fields["status"] = field(framework.TypeString, "completed; in_progress, if the operation took longer than wait; or dry_run.")
+	fields["plan"] = field(framework.TypeStringSlice, "With dry_run: the steps of a rotation, in order.")
 	return fields
 }
 
@@ -112,13 +113,14 @@ func (b *backend) tryOut(ctx context.Context, s rotation.Secret) (rotation.Mater
 
 const rotateHelp = `
 Gives new values to all secrets of the role, or to those named in secrets, as one
-transaction. The engine looks at the targets, makes the values, sets them at their
-targets, proves them by use, and commits them together. If anything fails, it puts
-everything back. Readers get the old values until the commit and the new ones after it.
-The old ones stay valid for the overlap. If another operation of the role is under way,
-the answer is 409. If the rotation was tried and failed, the answer is 422 and says what
-is true now. For api_key secrets with hash_only, the answer has the new key as
-<secret>_key, and is response-wrapped; with wait=0, such a rotation does not begin.`
+transaction. The engine inspects the targets, makes the new values, sets them at the
+targets, tests each of them by using it (for example, it logs in), and commits them
+together. If anything fails, it puts everything back. Applications read the old values
+until the commit and the new ones after it. The old values stay valid for the overlap.
+If another operation of the role is under way, the response is 409. If the rotation
+began and failed, the response is 422 and says what is true now. For api_key secrets
+with hash_only, the response contains the new key as <secret>_key, and is
+response-wrapped; with wait=0, such a rotation does not begin.`
 
 func (b *backend) pathRollback() *framework.Path {
 	return &framework.Path{
@@ -126,9 +128,9 @@ func (b *backend) pathRollback() *framework.Path {
 		DisplayAttrs: attributes("roll-back", "default-role|role"),
 		Fields:       operationFields(),
 		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.UpdateOperation: mutation(b.pathRollbackWrite, "Go back to the previous values, proven by use, as a new version.", operationAnswer("role")),
+			logical.UpdateOperation: mutation(b.pathRollbackWrite, "Make the previous values current again, as a new version.", operationAnswer("role")),
 		},
-		HelpSynopsis:    "Go back to the previous values.",
+		HelpSynopsis:    "Make the previous values of a role current again.",
 		HelpDescription: oneLine(rollbackHelp),
 	}
 }
@@ -148,10 +150,11 @@ func (b *backend) pathRollbackWrite(ctx context.Context, req *logical.Request, d
 
 const rollbackHelp = `
 Makes the previous values of the role's secrets, or of those named in secrets, current
-again, as one transaction. The engine first sets them at their targets and proves them by
-use. The result is a new version, so applications notice it. The replaced values become
-previous and stay valid for the overlap; with revoke_previous=true they are retired at
-once. Previous values exist until their overlap ends.`
+again, as one transaction. The engine first sets them at their targets and tests each of
+them by using it. The result is a new version, so applications notice it. The replaced
+values become the previous ones and stay valid for the overlap; with
+revoke_previous=true the engine retires them at once. There are previous values only
+until their overlap ends.`
 
 func (b *backend) pathRotateRoot() *framework.Path {
 	fields := operationFields()
@@ -194,6 +197,7 @@ func (b *backend) pathRotateRootWrite(ctx context.Context, req *logical.Request,
 
 const rotateRootHelp = `
 Gives the administrator of a connection a new password that only the engine knows. The
-engine stores the new password before it sets it, and proves it by a login before it uses
-it. After a crash, it asks the server which password it accepts. At the end it proves that
-the server refuses the old one. Then nobody but the engine can log in as this user.`
+engine stores the new password before it sets it at the server, and logs in with it
+before it uses it. After a crash, it finds out which of the two passwords the server
+accepts. At the end it tests that the server refuses the old password. Then nobody but
+the engine can log in as the administrator.`

@@ -26,8 +26,8 @@ func (b *backend) pathSecrets() *framework.Path {
 		Fields:         b.types.fields(),
 		ExistenceCheck: b.pathSecretExists,
 		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.CreateOperation: mutation(b.pathSecretCreate, "Create a secret, with its first value.", operationAnswer("role")),
-			logical.UpdateOperation: mutation(b.pathSecretUpdate, "Change the configuration of a secret. Its value stays.", nil),
+			logical.CreateOperation: mutation(b.pathSecretCreate, "Create a secret with its first value, or change the configuration of a secret, whose value stays.", operationAnswer("role")),
+			logical.UpdateOperation: mutation(b.pathSecretUpdate, "Create a secret with its first value, or change the configuration of a secret, whose value stays.", nil),
 			logical.ReadOperation:   operation(b.pathSecretRead, "Read the configuration of a secret, without its value.", b.types.answer()),
 			logical.DeleteOperation: mutation(b.pathSecretDelete, "Delete a secret and its values.", nil),
 		},
@@ -44,7 +44,7 @@ func (t secretTypes) fields() map[string]*framework.FieldSchema {
 	for _, name := range t.names() {
 		fields["type"].AllowedValues = append(fields["type"].AllowedValues, name)
 	}
-	fields["skip_import_rotation"] = field(framework.TypeBool, "Import: take over the value in the request, after proving that it works, instead of making a first one.")
+	fields["skip_import_rotation"] = field(framework.TypeBool, "Whether the engine imports the value in the request, after testing that it works, instead of making a first value.")
 	return fields
 }
 
@@ -358,11 +358,12 @@ func (b *backend) pathSecretListRead(ctx context.Context, _ *logical.Request, d 
 }
 
 const secretHelp = `
-A secret has one type. type=database needs connection and usernames: one user for
-rotation_strategy=single_user, two for alternating_users. type=jwt takes algorithm,
-key_bits and exportable, and limits for tokens: issuer, audience, max_ttl,
-allowed_claims, denied_claims, claims_template. type=api_key takes prefix, length and
-hash_only. type=random takes password_policy, or length and charset. Creating a secret
-makes its first value at once. With skip_import_rotation=true the engine takes over the
-value in password, secret, private_key, key or value instead, after proving that it works.
-An update changes only the fields it names, and never the value.`
+A secret has one type, and each type has fields of its own. type=database needs
+connection and usernames: one user with rotation_strategy=single_user, two with
+alternating_users. type=jwt has algorithm, key_bits and exportable, and limits for
+tokens: issuer, audience, max_ttl, allowed_claims, denied_claims and claims_template.
+type=api_key has prefix, length and hash_only. type=random has password_policy, or
+length and charset. When you create a secret, the engine makes its first value at once.
+With skip_import_rotation=true, it instead tests and takes over the value in password,
+secret, private_key, key or value. A later write changes only the fields that it
+contains, and never the value.`

@@ -19,7 +19,7 @@ func (b *backend) pathStatus() *framework.Path {
 	return &framework.Path{
 		Pattern:      optionalRole("status"),
 		DisplayAttrs: attributes("read", "default-role-status|role-status"),
-		Fields:       map[string]*framework.FieldSchema{"role": field(framework.TypeString, "Name of the role; default if the path names none.")},
+		Fields:       map[string]*framework.FieldSchema{"role": field(framework.TypeString, "Name of the role; default if you leave it out of the path.")},
 		Operations: map[logical.Operation]framework.OperationHandler{
 			logical.ReadOperation: operation(b.pathStatusRead, "Read the status of a role, without its values.", statusFields()),
 		},
@@ -254,35 +254,35 @@ func addSessions(stage map[string]any, seen usage.Sessions) {
 // rotationStatusFields declares what rotationStatus answers.
 func rotationStatusFields() map[string]*framework.FieldSchema {
 	return map[string]*framework.FieldSchema{
-		"version":             field(framework.TypeInt, "Version now."),
-		"last_vault_rotation": field(framework.TypeString, "When that version was committed."),
+		"version":             field(framework.TypeInt, "Current version. Every commit increases it."),
+		"last_vault_rotation": field(framework.TypeString, "When the current version was committed."),
 		"next_vault_rotation": field(framework.TypeString, "When the next automatic rotation starts; null if none is planned."),
-		"overdue":             field(framework.TypeBool, "Whether that rotation is more than a minute late."),
+		"overdue":             field(framework.TypeBool, "Whether the next automatic rotation is more than a minute late."),
 		"failures":            field(framework.TypeInt, "How many automatic attempts (rotations and retirements) failed in a row."),
 		"last_error":          field(framework.TypeString, "Why the last attempt failed; empty after a success."),
-		"retry_time":          field(framework.TypeString, "After a failure: when the engine tries again."),
-		"needs_attention":     field(framework.TypeBool, "Whether automatic rotation has stopped until somebody rotates by hand."),
-		"advice":              field(framework.TypeString, "What to do; empty if nothing is to be done."),
+		"retry_time":          field(framework.TypeString, "After a failure: when the engine tries again; null otherwise."),
+		"needs_attention":     field(framework.TypeBool, "Whether automatic rotation has stopped until somebody rotates manually."),
+		"advice":              field(framework.TypeString, "What you should do, with the command; empty if there is nothing to do."),
 		"in_flight":           field(framework.TypeMap, "The operation under way; null if there is none."),
-		"unresolved":          field(framework.TypeMap, "Secrets whose target may hold another value than the current one, because the engine could not put it back yet: since, cause, attempts, and retry_time, when it tries again. Other secrets are not affected. Null if there are none."),
+		"unresolved":          field(framework.TypeMap, "For each unresolved secret: since, cause, attempts, and retry_time (when the engine tries again). A secret is unresolved if its target may hold a value other than the current one, because the engine could not put it back yet. Other secrets are not affected. null if no secret is unresolved."),
 	}
 }
 
 func statusFields() map[string]*framework.FieldSchema {
 	fields := rotationStatusFields()
 	fields["role"] = field(framework.TypeString, "Name of the role.")
-	fields["secrets"] = field(framework.TypeMap, oneLine(`For each secret, its type and its stages. by_request_only: no schedule rotates it,
-		because only the answer to a request can give its new value to somebody (hash_only). A value that is
-		used through this engine has uses and last_used. They are counted in memory since counted_since: since the value got this stage or,
-		if that was later, since this Vault server became the active one. A previous database login has sessions, the number
-		at looked_at; last_used, when it last had one; and drain_until, while the end of its overlap waits for them.`))
-	fields["overlap"] = field(framework.TypeString, "Who still uses previous values, and whether ending the overlap now would cut somebody off; empty if there are no previous values.")
-	fields["destinations"] = field(framework.TypeMap, "For each destination, whether it holds the current values: state (in_sync, pending, drifted or failed), since when, the version that was published, and last_error.")
-	fields["following"] = field(framework.TypeMap, "What is still to do after the latest rotation, such as checks; null if nothing is.")
+	fields["secrets"] = field(framework.TypeMap, oneLine(`For each secret: its type and its stages. retire_time of the stage previous is the end of its overlap.
+		by_request_only is true if only a manual rotation rotates the secret (hash_only). For keys that are verified through the engine, a stage has uses and last_used.
+		The engine counts them in memory from counted_since on: when the value got this stage or, if that was later, when this Vault
+		server became the active one. For a previous database login, the stage has sessions (how many were open at looked_at), last_used
+		(when the engine last saw one) and drain_until (until when the end of the overlap waits for open sessions).`))
+	fields["overlap"] = field(framework.TypeString, "Who still uses previous values, and whether you would cut somebody off if you ended the overlap now; empty if there are no previous values.")
+	fields["destinations"] = field(framework.TypeMap, "For each destination: state (in_sync, pending, drifted or failed), since (when it got this state), version (the version that the engine published last, or tried to) and last_error.")
+	fields["following"] = field(framework.TypeMap, "The steps after the latest commit that are not finished, such as checks and destinations; null if there are none.")
 	return fields
 }
 
 const statusHelp = `
-Answers the versions and stages of a role's secrets, its last and its next rotation, what
-is under way and at which step, what went wrong, and what to do about it. It never shows
-a value.`
+Returns the versions and stages of a role's secrets, its last and its next rotation, the
+operation that is under way and its step, what went wrong, and what to do about it. It
+never shows a value.`

@@ -21,17 +21,17 @@ import (
 const verifyTimeout = 20 * time.Second
 
 func (b *backend) pathVerify() *framework.Path {
-	repair := mutation(b.pathVerifyWrite, "Repair: set stored values again at targets that refuse them.", operationAnswer("role"))
+	repair := mutation(b.pathVerifyWrite, "Repair: set the stored values again at targets that refuse them.", operationAnswer("role"))
 	repair.DisplayAttrs = attributes("repair", "default-role|role") // whose answer is another one
 	return &framework.Path{
 		Pattern:      optionalRole("verify"),
 		DisplayAttrs: attributes("verify", "default-role|role"),
 		Fields:       repairFields(),
 		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.ReadOperation:   operation(b.pathVerifyRead, "Prove every current value by use, look at everything that a rotation depends on, and report.", verifyFields()),
+			logical.ReadOperation:   operation(b.pathVerifyRead, "Test every value by using it, test everything that a rotation depends on, and report.", verifyFields()),
 			logical.UpdateOperation: repair,
 		},
-		HelpSynopsis:    "Prove that the values of a role work, that retired ones do not, and that it is ready to rotate.",
+		HelpSynopsis:    "Test that the values of a role work, that retired ones do not, and that the role is ready to rotate.",
 		HelpDescription: oneLine(verifyHelp),
 	}
 }
@@ -42,7 +42,7 @@ func repairFields() map[string]*framework.FieldSchema {
 	fields := operationFields()
 	delete(fields, "revoke_previous")
 	fields["secrets"].Query = true // reading takes them too
-	fields["repair"] = field(framework.TypeBool, "Must be true to write here. The engine sets stored values again at targets that refuse them.")
+	fields["repair"] = field(framework.TypeBool, "Must be true in a write. The engine then sets the stored values again at targets that refuse them.")
 	return fields
 }
 
@@ -50,8 +50,8 @@ func verifyFields() map[string]*framework.FieldSchema {
 	fields := inspectionFields()
 	fields["role"] = field(framework.TypeString, "Name of the role.")
 	fields["version"] = field(framework.TypeInt, "Version that was verified.")
-	fields["valid"] = field(framework.TypeBool, "Whether every value works, and every retired one is refused.")
-	fields["secrets"] = field(framework.TypeMap, "For each secret: valid, proven (what was proven), and error.")
+	fields["valid"] = field(framework.TypeBool, "true if every value works, and the targets refuse every retired one.")
+	fields["secrets"] = field(framework.TypeMap, "For each secret: valid, proven (what the engine has proved) and error.")
 	fields["advice"] = field(framework.TypeString, "What to do if a target refuses a stored value; empty otherwise.")
 	return fields
 }
@@ -191,21 +191,21 @@ func inspection(found preflight.Report) map[string]any {
 // inspectionFields declares what inspection answers.
 func inspectionFields() map[string]*framework.FieldSchema {
 	return map[string]*framework.FieldSchema{
-		"ready": field(framework.TypeBool, "true if no finding is an error, that is, would make a rotation fail or harm readers."),
-		"findings": field(framework.TypeSlice, oneLine(`What is wrong, the worst first. check names what the engine looked
-			at. severity is error, warning, or unknown if it could not look. secret is empty if the finding is about the whole
-			role. detail says what is wrong. fix has the statements for psql, or the command, that fixes it, or for unknown, that shows it.`)),
-		"passed": field(framework.TypeStringSlice, "The checks that found nothing."),
-		"report": field(framework.TypeString, "All of this as text; read it with -field=report."),
+		"ready": field(framework.TypeBool, "true if no finding has severity error. An error would make a rotation fail, or harm applications."),
+		"findings": field(framework.TypeSlice, oneLine(`What is wrong, the worst first. check is the name of the test that found it.
+			severity is error, warning, or unknown (the engine could not find out). secret is empty if the finding is about the whole
+			role. detail says what is wrong. fix has the psql statements or the command that removes the cause, or for unknown, with which you find out.`)),
+		"passed": field(framework.TypeStringSlice, "Names of the tests that found nothing wrong."),
+		"report": field(framework.TypeString, "All results as text, for people; read it with -field=report."),
 	}
 }
 
 const verifyHelp = `
 Logs in with every current database password, signs and verifies with every key, and
-proves that targets refuse the values that they must refuse. It also looks at what
-rotations depend on: privileges, what two alternating users have in common, limits,
-clocks and checks. For each finding it says what to run; read it with -field=report before
-going live. Reading changes nothing. Writing repair=true sets the stored values again at
-servers that refuse them, because somebody changed them there by hand, or because Vault
-was restored from an older snapshot. The values that applications read stay the same, and
-so does the version.`
+tests that the targets refuse the values that they must refuse. It also tests what
+rotations depend on: privileges, whether two alternating users own and may do the same,
+limits, clocks, checks and destinations. For each finding it says what to run. Read it
+with -field=report before you go live. Reading changes nothing. Writing repair=true sets
+the stored values again at servers that refuse them, for example after somebody changed
+a password there, or after Vault was restored from an older snapshot. The version, and
+the values that applications read, stay the same.`

@@ -27,7 +27,6 @@ type operation struct {
 // section is what the page says about one path.
 type section struct {
 	title, synopsis, description string
-	public                       bool
 	parameters                   []framework.OASParameter
 	operations                   []operation
 }
@@ -44,7 +43,11 @@ func (e *engine) page() (string, error) {
 		fmt.Fprintf(&page, "| [`%s`](#%s) | %s | %s |\n", s.title, anchor(s.title), strings.Join(s.verbs(), ", "), cell(s.synopsis))
 	}
 	for _, s := range sections {
-		e.write(&page, s)
+		as, err := e.likewise(s, sections)
+		if err != nil {
+			return "", err
+		}
+		e.write(&page, s, as)
 	}
 	return page.String(), nil
 }
@@ -62,7 +65,7 @@ func (e *engine) sections() (sections []*section, err error) {
 			sections = append(sections, s)
 		}
 		if path == home {
-			s.synopsis, s.parameters, s.public = item.Description, item.Parameters, item.Unauthenticated
+			s.synopsis, s.parameters = item.Description, item.Parameters
 			if s.description, err = e.description(strings.TrimPrefix(path, "/")); err != nil {
 				return nil, err
 			}
@@ -113,21 +116,18 @@ func order(o operation) int { return slices.Index(verbs, o.verb) }
 
 // operations are those that OpenAPI has of a path.
 func operations(path string, item *framework.OASPathItem) (all []operation) {
-	read, created := "read", ""
+	read := "read"
 	if strings.HasSuffix(path, "/") {
 		read = "list"
 	}
-	if item.CreateSupported {
-		created = " Creates it, if it is not there."
-	}
-	add := func(verb, more string, o *framework.OASOperation) {
+	add := func(verb string, o *framework.OASOperation) {
 		if o != nil {
-			all = append(all, operation{verb, o.Summary + more, o})
+			all = append(all, operation{verb, o.Summary, o})
 		}
 	}
-	add(read, "", item.Get)
-	add("write", created, item.Post)
-	add("delete", "", item.Delete)
+	add(read, item.Get)
+	add("write", item.Post)
+	add("delete", item.Delete)
 	return all
 }
 
@@ -139,18 +139,55 @@ func (s *section) verbs() (all []string) {
 	return all
 }
 
-// write writes one section.
-func (e *engine) write(page *strings.Builder, s *section) {
-	fmt.Fprintf(page, "\n## `%s`\n\n%s\n", s.title, text(s.description))
-	if s.public {
-		page.WriteString("\nIt takes no token.\n")
+// sameFields are the paths whose fields are those of another path, but for the names in
+// the path itself.
+var sameFields = map[string]string{
+	"config/history": "history/:role", "connections/:name/history": "history/:role",
+	"config/history/:id": "history/:role/:id", "connections/:name/history/:id": "history/:role/:id",
+}
+
+// likewise is the section that has the fields of s, nil if s itself has.
+func (e *engine) likewise(s *section, all []*section) (*section, error) {
+	at := slices.IndexFunc(all, func(other *section) bool { return other.title == sameFields[s.title] })
+	if at < 0 {
+		return nil, nil
 	}
-	page.WriteString("\n| operation | does |\n|---|---|\n")
+	same := func(a, b *field) bool {
+		return a.name == b.name && a.kind == b.kind && a.preset == b.preset && a.is == b.is && slices.Equal(a.given, b.given) && slices.Equal(a.answered, b.answered)
+	}
+	if !slices.EqualFunc(outside(e.fields(s)), outside(e.fields(all[at])), same) {
+		return nil, fmt.Errorf("%s has other fields than %s", s.title, all[at].title)
+	}
+	return all[at], nil
+}
+
+// inPath reports whether a field is a name in the path itself.
+func (f *field) inPath() bool { return slices.Contains(f.given, "path") }
+
+// outside are the fields that are no names in the path itself.
+func outside(all []*field) []*field { return slices.DeleteFunc(all, (*field).inPath) }
+
+// write writes one section, whose fields as has, unless that is nil.
+func (e *engine) write(page *strings.Builder, s, as *section) {
+	fmt.Fprintf(page, "\n## `%s`\n\n%s\n", s.title, text(s.description))
+	page.WriteString("\n| operation | description |\n|---|---|\n")
 	for _, o := range s.operations {
 		fmt.Fprintf(page, "| %s | %s |\n", o.verb, cell(o.does))
 	}
-	page.WriteString("\n| field | type | default | given to | answered by | is |\n|---|---|---|---|---|---|\n")
-	for _, f := range e.fields(s) {
+	all := e.fields(s)
+	if as != nil {
+		all = slices.DeleteFunc(all, func(f *field) bool { return !f.inPath() })
+		other := " "
+		if len(all) > 0 {
+			other = " other "
+		}
+		defer fmt.Fprintf(page, "\nAll%sfields are those of [`%s`](#%s).\n", other, as.title, anchor(as.title))
+	}
+	if len(all) == 0 {
+		return
+	}
+	page.WriteString("\n| field | type | default | in request | in response | description |\n|---|---|---|---|---|---|\n")
+	for _, f := range all {
 		fmt.Fprintf(page, "| `%s` | %s | %s | %s | %s | %s |\n", f.name, f.kind, f.preset, strings.Join(f.given, ", "), strings.Join(f.answered, ", "), cell(f.is))
 	}
 }
@@ -208,7 +245,7 @@ func (e *engine) schema(content framework.OASContent) map[string]*framework.OASS
 type fields []*field
 
 func (f *fields) add(name, is string, schema *framework.OASSchema) *field {
-	is += values(schema)
+	is += values(schema, is)
 	for _, known := range *f {
 		if known.name == name && known.is == is {
 			return known
@@ -218,13 +255,16 @@ func (f *fields) add(name, is string, schema *framework.OASSchema) *field {
 	return (*f)[len(*f)-1]
 }
 
-// values says what a field may be, if that is not any value of its type.
-func values(schema *framework.OASSchema) string {
+// values says what a field may be, if that is not any value of its type, and if its
+// description does not say it already.
+func values(schema *framework.OASSchema, description string) string {
 	var all []string
+	said := true
 	for _, value := range schema.Enum {
 		all = append(all, fmt.Sprintf("`%v`", value))
+		said = said && strings.Contains(description, fmt.Sprint(value))
 	}
-	if len(all) == 0 {
+	if said {
 		return ""
 	}
 	return " One of: " + strings.Join(all, ", ") + "."
