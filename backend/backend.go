@@ -428,7 +428,7 @@ PostgreSQL user, its JWT signing key, its API keys and other secrets. They rotat
 as one transaction, on "vault write -f smvm/rotate" or on a schedule.
 Applications read smvm/creds.
 
-Write connections/<name> to say how to reach a PostgreSQL, roles/<role> for each
-application, and secrets/<role>/<secret> for each of its secrets. The bare paths,
-such as smvm/rotate, act on the role named "default".
+Write connections/<name> to say how to reach a PostgreSQL server, roles/<role> for each
+application, and secrets/<role>/<secret> for each of its secrets. Paths without the
+name of a role, such as smvm/rotate, act on the role "default".
 `

@@ -95,4 +95,4 @@ during the overlap. For any other key, valid is false and error has the reason; 
 response is not an error. If a key begins with the secret's prefix and has a wrong
 checksum, error says that it was mistyped. The engine answers from memory. The time that
 it takes reveals nothing about the valid keys. Keys that the engine makes have 256
-random bits, unless you change length. status shows when each stage was last used.`
+random bits, unless you change length. Read status to see when each stage was last used.`

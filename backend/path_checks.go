@@ -242,9 +242,10 @@ func (b *backend) pathCheckListRead(ctx context.Context, _ *logical.Request, d *
 const checkHelp = `
 A check is an HTTP request that tells whether the application works. With phase=before,
 the engine sends it before a rotation changes anything; if the check fails, the rotation
-does not begin. With phase=after, the engine sends it after the commit, every interval
-for watch_period. The check fails as soon as attempts requests in a row fail, or at the
-end of watch_period if fewer than success_threshold percent succeeded. With
+does not begin. With phase=after, the engine sends it after the commit, and repeats it
+every interval until watch_period is over. The check fails as soon as several requests
+in a row fail (3 by default; see attempts), or at the end of watch_period if too few
+succeeded (by default, all must succeed; see success_threshold). With
 on_failure=rollback, the default, the engine then makes the previous values current
 again, as a new version. With samples, the engine also measures latencies before the
 rotation and at the end of watch_period; the check fails if they grow by more than

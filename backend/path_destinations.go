@@ -41,7 +41,7 @@ func (b *backend) pathDestinationList() *framework.Path {
 			logical.ListOperation: operation(b.pathDestinationListRead, "List the destinations.", listFields()),
 		},
 		HelpSynopsis:    "List the destinations.",
-		HelpDescription: "Lists the names of the destinations, with type and required, and with where, a description for people.",
+		HelpDescription: "Lists the names of the destinations, with type, required, and where, which describes for people where the copies are.",
 	}
 }
 

@@ -204,8 +204,8 @@ const verifyHelp = `
 Logs in with every current database password, signs and verifies with every key, and
 tests that the targets refuse the values that they must refuse. It also tests what
 rotations depend on: privileges, whether two alternating users own and may do the same,
-limits, clocks, checks and destinations. For each finding it says what to run. Read it
-with -field=report before you go live. Reading changes nothing. Writing repair=true sets
-the stored values again at servers that refuse them, for example after somebody changed
-a password there, or after Vault was restored from an older snapshot. The version, and
-the values that applications read, stay the same.`
+limits, clocks, checks and destinations. For each finding it says what to run. Read this
+path with -field=report before you go live. Reading changes nothing. Writing repair=true
+sets the stored values again at servers that refuse them, for example after somebody
+changed a password there, or after Vault was restored from an older snapshot. The
+version, and the values that applications read, stay the same.`
