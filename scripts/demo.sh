@@ -168,7 +168,7 @@ claim "the application logs in as $first_user" contains "$out" "$first_user"
 
 chapter 'A rotation'
 run 'vault write -field=report smvm/rotate dry_run=true'
-run "vault write smvm/rotate reason='the laptop of a developer was stolen'"
+run "vault write smvm/rotate reason='quarterly rotation'"
 rotation_id=$(awk '$1 == "rotation_id" { print $2 }' <<<"$out")
 rotated_version=$(field version smvm/creds)
 claim 'it completed' contains "$out" completed
