@@ -27,6 +27,8 @@ func (u *Usage) Summary(r *rotation.Role) string {
 // summary is what is known of the use of previous values, by secret.
 type summary struct {
 	used, unused, unknown []string
+	// names are those of the secrets in used.
+	names []string
 	// since is from when on those that are unused were watched.
 	since time.Time
 }
@@ -43,7 +45,7 @@ func (u *Usage) summarize(r *rotation.Role, s *rotation.Secret, to *summary) {
 	case !counted:
 		to.unknown = append(to.unknown, s.Name+" (the engine does not see its use)")
 	case !previous.Last.IsZero():
-		to.used = append(to.used, fmt.Sprintf("%s (uses since %s: %d, the last at %s)", s.Name, clock(previous.Since), previous.Count, clock(previous.Last)))
+		to.addUsed(s.Name, fmt.Sprintf("uses since %s: %d, the last at %s", clock(previous.Since), previous.Count, clock(previous.Last)))
 	case current.Last.IsZero():
 		to.unknown = append(to.unknown, s.Name+" (nobody has verified any of its values here)")
 	case publishes(u.ports.Types[s.Type], *s):
@@ -64,12 +66,17 @@ func (d *summary) addSessions(name string, g Sessions) {
 	case g.At.IsZero() || g.Err != nil:
 		d.unknown = append(d.unknown, name+" (the engine has not asked its server yet, or got no answer)")
 	case g.Count > 0:
-		d.used = append(d.used, fmt.Sprintf("%s (sessions at %s: %d)", name, clock(g.At), g.Count))
+		d.addUsed(name, fmt.Sprintf("sessions at %s: %d", clock(g.At), g.Count))
 	case !g.LastSeen.IsZero():
-		d.used = append(d.used, fmt.Sprintf("%s (no session at %s, one at %s)", name, clock(g.At), clock(g.LastSeen)))
+		d.addUsed(name, fmt.Sprintf("no session at %s, one at %s", clock(g.At), clock(g.LastSeen)))
 	default:
 		d.addUnused(name, g.Since)
 	}
+}
+
+// addUsed adds a value that somebody has used, and what is known of that.
+func (d *summary) addUsed(name, how string) {
+	d.used, d.names = append(d.used, fmt.Sprintf("%s (%s)", name, how)), append(d.names, name)
 }
 
 // addUnused adds a value that nobody has used since.
@@ -83,23 +90,23 @@ func (d *summary) addUnused(name string, since time.Time) {
 func (d *summary) sentence() string {
 	var parts []string
 	if len(d.used) > 0 {
-		parts = append(parts, "previous values are in use: "+strings.Join(d.used, ", "))
+		parts = append(parts, "Previous values are in use: "+strings.Join(d.used, ", "))
 	}
 	if len(d.unknown) > 0 {
-		parts = append(parts, "it is not known who uses "+strings.Join(d.unknown, ", "))
+		parts = append(parts, "It is not known who uses the previous values of "+strings.Join(d.unknown, ", "))
 	}
 	if len(d.unused) > 0 {
-		parts = append(parts, fmt.Sprintf("nobody has used the previous values of %s since %s", strings.Join(d.unused, ", "), clock(d.since)))
+		parts = append(parts, fmt.Sprintf("Nobody has used the previous values of %s since %s", strings.Join(d.unused, ", "), clock(d.since)))
 	}
 	switch {
 	case len(parts) == 0:
 		return ""
-	case len(d.used) == 0 && len(d.unknown) == 0:
-		return parts[0] + ": ending the overlap now would cut off nobody that the engine sees"
 	case len(d.used) > 0:
-		return strings.Join(parts, "; ") + ": ending the overlap now would cut off those who still use a previous value"
+		parts = append(parts, "Ending the overlap now would cut off those who use the previous values of "+strings.Join(d.names, ", "))
+	case len(d.unknown) == 0:
+		parts = append(parts, "Ending the overlap now would cut off nobody that the engine sees")
 	}
-	return strings.Join(parts, "; ")
+	return strings.Join(parts, ". ")
 }
 
 // clock is how a sentence tells a time.
