@@ -79,7 +79,7 @@ func percentiles(samples []sample) (p50, p99 time.Duration) {
 // table is the report, in markdown.
 func table(results []*result) string {
 	var out strings.Builder
-	out.WriteString("| run | rotations | requests | failed | refused logins | median and p99 before | during | after | to use, median and longest |\n|---|---|---|---|---|---|---|---|---|\n")
+	out.WriteString("| run | rotations | requests | failed | refused logins | latency before the rotations: median, p99 | during | after | until all instances use the new values: median, longest |\n|---|---|---|---|---|---|---|---|---|\n")
 	for _, r := range results {
 		before, during, after := r.phases()
 		median, longest := spread(r.delays)

@@ -39,11 +39,11 @@ func (sc scenario) database() string { return strings.ReplaceAll(sc.name, "-", "
 func scenarios(s settings) []scenario {
 	few := max(1, s.rotations/8)
 	return []scenario{
-		{name: "alternating", title: "alternating_users, read by the service", strategy: "alternating_users", instances: 2, rotations: s.rotations, faults: true, flawless: true},
-		{name: "rolling", title: "alternating_users, Vault Agent restarts two instances in turn", strategy: "alternating_users", instances: 2, agent: true, rotations: s.rotations, flawless: true},
-		{name: "single", title: "single_user, read by the service", strategy: "single_user", instances: 2, rotations: few},
-		{name: "retrying", title: "single_user, the service reads again when a login is refused", strategy: "single_user", instances: 2, rotations: few, retry: true},
-		{name: "builtin", title: "Vault's own static role, Vault Agent has two instances reload", instances: 2, rotations: few, builtin: true},
+		{name: "alternating", title: "alternating_users; the service reads creds", strategy: "alternating_users", instances: 2, rotations: s.rotations, faults: true, flawless: true},
+		{name: "rolling", title: "alternating_users; Vault Agent restarts the two instances in turn", strategy: "alternating_users", instances: 2, agent: true, rotations: s.rotations, flawless: true},
+		{name: "single", title: "single_user; the service reads creds", strategy: "single_user", instances: 2, rotations: few},
+		{name: "retrying", title: "single_user; the service reads creds, and again when a login is refused", strategy: "single_user", instances: 2, rotations: few, retry: true},
+		{name: "builtin", title: "for comparison: a static role of Vault's database engine; Vault Agent reloads the two instances", instances: 2, rotations: few, builtin: true},
 	}
 }
 
