@@ -67,9 +67,7 @@ func TestConfigHistory(t *testing.T) {
 		t.Errorf("it was at %v", got[1]["started"])
 	}
 	document := m.read("config/history/"+got[1]["rotation_id"].(string), d("format", "markdown"))["markdown"].(string)
-	if !strings.Contains(document, "\n- history_retention: 20 → 10\n") {
-		t.Errorf("the record is\n%s", document)
-	}
+	m.tells(document, "\n- Configuration: config\n", "\n## Secrets Rotated\n- none\n", "\n## Configuration Changes\n", "\n- history_retention: 20 → 10\n", "\nEntry 2 of this history, SHA-256 ")
 	m.boot()
 	h := m.read("config/history", nil)
 	if h["count"] != 3 || h["kept"] != 3 || h["chain_valid"] != true || len(m.lines("config/history")) != 3 {

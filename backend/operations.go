@@ -91,7 +91,7 @@ func describeTasks(tasks []rotation.Task) string {
 		case t.Failed:
 			state = "failed"
 		case t.Dropped:
-			state = "not decided"
+			state = "undecided"
 		case t.Done:
 			state = "done"
 		}

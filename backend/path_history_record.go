@@ -10,6 +10,7 @@ import (
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/check"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/settings"
 )
 
 func (b *backend) pathHistoryRecord() *framework.Path {
@@ -96,7 +97,7 @@ func recordRead(find historian) framework.OperationFunc {
 			if err != nil || timeline == nil {
 				return nil, err
 			}
-			return &logical.Response{Data: map[string]any{"markdown": timeline.Markdown(check.Latencies)}}, nil
+			return &logical.Response{Data: map[string]any{"markdown": timeline.Markdown(subjectOf(r), check.Latencies)}}, nil
 		}
 		e, _, err := r.Find(ctx, d.Get("id").(string))
 		if err != nil || e == nil {
@@ -105,6 +106,17 @@ func recordRead(find historian) framework.OperationFunc {
 		data, err := audit.Fields(*e)
 		return &logical.Response{Data: data}, err
 	}
+}
+
+// subjectOf names in a record what r is.
+func subjectOf(r *rotation.Role) string {
+	switch {
+	case r.Key == settings.Key:
+		return "Configuration"
+	case roles.IsConnection(r):
+		return "Connection"
+	}
+	return "Role"
 }
 
 const recordHelp = `

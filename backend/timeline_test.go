@@ -49,18 +49,18 @@ func TestARecordHasTheWholeTimeline(t *testing.T) {
 	id := m.write("rotate", d("wait", 0, "reason", "quarterly"))["rotation_id"]
 	m.eventually("the commit", func() bool { return m.newest("default", "rotate") == id })
 	m.tells(m.told("default", id),
-		"- Performed by: token-test (entity entity-test) (manual)", "- Reason: quarterly",
-		"- Functional testing: ✅ passed", "  - api: test: ✅ passed", "- Security testing: ⏳ not ended", "  - api: version 1: stays valid for the overlap",
-		"- Performance testing: ⏳ not ended", "  - check/health: before the rotation ", ", not measured after it",
-		"- Integration testing: ⏳ not ended", "  - check/door: ✅ passed: as expected before the rotation", "  - check/health: ⏳ not ended: ",
-		"- Next rotation: scheduled for ", "- Responsible: the engine itself")
+		"- Role: default", "- Outcome: ✅ completed", "- Trigger: manual", "- Performed by: token-test, entity entity-test", "- Reason: quarterly",
+		"- Functional testing: ✅ passed", "  - api: test: ✅ passed", "- Security testing: ⏳ overlap not over yet", "  - api: version 1: valid until the overlap ends",
+		"- Performance testing: ⏳ still running", "  - check/health: latency before the rotation: ", ", after: not measured",
+		"- Integration testing: ⏳ still running", "  - check/door: ✅ passed: as expected before the rotation", "  - check/health: ⏳ still running: ",
+		"- Next rotation: scheduled for ", "- Responsible: the engine")
 	m.eventually("the end of the watch", func() bool { m.tick(10 * time.Second); return m.read("status", nil)["following"] == nil })
 	m.tells(m.told("default", id),
-		"- Performance testing: ✅ passed", ", after it ", "- Integration testing: ✅ passed", "  - check/health: ✅ passed: ", " requests as expected; percentile 95 of the latency ",
-		"## What Followed", "follow "+m.newest("default", "follow")+" by the engine itself (schedule): ✅ completed", "- Security testing: ⏳ not ended")
+		"- Performance testing: ✅ passed", "ms, after: ", "- Integration testing: ✅ passed", "  - check/health: ✅ passed: ", " requests as expected; percentile 95 of the latency ",
+		"## What Followed", "follow: ✅ completed; rotation ID: "+m.newest("default", "follow")+"; trigger: schedule; performed by: the engine", "- Security testing: ⏳ overlap not over yet")
 	m.eventually("the end of the overlap", func() bool { m.tick(time.Hour); return m.newest("default", "retire") != "" })
 	m.tells(m.told("default", id), "- Security testing: ✅ passed", "  - api: version 1: retire: ✅ passed", "  - jwt: version 2: retire: ✅ passed",
-		"retire "+m.newest("default", "retire")+" by the engine itself (schedule): ✅ completed")
+		"retire: ✅ completed; rotation ID: "+m.newest("default", "retire")+"; trigger: schedule; performed by: the engine")
 }
 
 // TestARecordTellsWhyItWasRolledBack is about a check that fails after the
@@ -72,9 +72,9 @@ func TestARecordTellsWhyItWasRolledBack(t *testing.T) {
 	a.accepts.Store(&old)
 	m.fails(http.StatusUnprocessableEntity, logical.UpdateOperation, "rotate", nil, "rolled back")
 	id := m.newest("default", "rotate")
-	m.tells(m.told("default", id), "- Integration testing: ❌ failed", "  - check/health: ❌ failed", "- Security testing: ended by the rollback",
-		"  - api: version 1: is current again", "- Resolution: the role went back to the values from before, as version 4",
-		"rollback "+m.newest("default", "rollback")+" by the engine itself (check): ✅ completed, version 4; check/health: 0 of 1 requests as expected; the latest failure: status 401, expected 200 to 299, after rotate "+id)
+	m.tells(m.told("default", id), "- Integration testing: ❌ failed", "  - check/health: ❌ failed", "- Security testing: ➖ undecided (ended by the rollback)",
+		"  - api: version 1: current again, by the rollback", "- Resolution: the role was rolled back to the earlier values, as version 4",
+		"rollback: ✅ completed, version 4; rotation ID: "+m.newest("default", "rollback")+"; trigger: check; performed by: the engine; reason: check/health: 0 of 1 requests as expected; the latest failure: status 401, expected 200 to 299, after rotate "+id)
 }
 
 // TestATimelineEnds is about what ends it early: another rotation, and that it does
@@ -89,10 +89,10 @@ func TestATimelineEnds(t *testing.T) {
 	})
 	m.delete("checks/default/health")
 	second := m.write("rotate", d("secrets", "api,jwt", "revoke_previous", true))["rotation_id"]
-	m.tells(m.told("default", first), "- Integration testing: ended by another operation", "- Security testing: ended by another operation",
-		"rotate "+second.(string)+" by token-test (entity entity-test) (manual): ✅ completed, version 4")
+	m.tells(m.told("default", first), "- Integration testing: ➖ undecided (ended by another operation)", "- Security testing: ➖ undecided (ended by another operation)",
+		"rotate: ✅ completed, version 4; rotation ID: "+second.(string)+"; trigger: manual; performed by: token-test, entity entity-test")
 	record := m.told("default", second)
-	m.tells(record, "- Security testing: ✅ passed", "  - api: version 3: retire: ✅ passed", "- Integration testing: nothing took part")
+	m.tells(record, "- Security testing: ✅ passed", "  - api: version 3: retire: ✅ passed", "- Integration testing: not applicable: no checks or destinations")
 	m.write("rotate", nil)
 	if again := m.told("default", second); again != record {
 		t.Errorf("a later rotation became part of the record:\n%s", again)
@@ -107,7 +107,7 @@ func TestAReasonIsNoVerdict(t *testing.T) {
 	m.eventually("the commit", func() bool { return m.newest("default", "rotate") == id })
 	m.write("rollback", d("reason", "check/health: 0 of 3 requests as expected"))
 	record := m.told("default", id)
-	m.tells(record, "- Integration testing: ended by the rollback", "  - check/health: ended by the rollback", "- Resolution: the role went back to the values from before")
+	m.tells(record, "- Integration testing: ➖ undecided (ended by the rollback)", "  - check/health: ➖ undecided (ended by the rollback)", "- Resolution: the role was rolled back to the earlier values")
 }
 
 // TestATimelineOfAnAdministrator is whole at once, because that password has no overlap.
@@ -116,5 +116,5 @@ func TestATimelineOfAnAdministrator(t *testing.T) {
 	m.connect()
 	id := m.write("rotate-root/main", nil)["rotation_id"].(string)
 	record := m.read("connections/main/history/"+id, d("format", "markdown"))["markdown"].(string)
-	m.tells(record, "- Next rotation: not scheduled", "- Responsible: whoever rotates it by hand", "- admin (connection): ✅ version 1 → 2", "- Security testing: ✅ passed", "  - admin: version 1: retire: ✅ passed")
+	m.tells(record, "- Connection: main", "- Next rotation: not scheduled", "- Responsible: (no automatic rotation; for a person to fill in)", "- admin (connection): ✅ version 1 → 2", "- Security testing: ✅ passed", "  - admin: version 1: retire: ✅ passed")
 }

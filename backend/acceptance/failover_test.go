@@ -178,7 +178,7 @@ func (e *engine) toldOfRollback(rotation string, by *testenv.Vault) {
 		e.Errorf("%s did not log that it rolled back: %v", by.ID, err)
 	}
 	record := text(e.read("history/default/"+text(back, "rotation_id"), "format", "markdown"), "markdown")
-	for _, words := range []string{"Operation: rollback of role default: ✅ completed", "the engine itself (check)", "status 503"} {
+	for _, words := range []string{"Operation: rollback", "Role: default", "Outcome: ✅ completed", "Trigger: check", "Performed by: the engine", "status 503"} {
 		if !strings.Contains(record, words) {
 			e.Errorf("the record lacks %q:\n%s", words, record)
 		}

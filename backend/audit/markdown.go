@@ -16,13 +16,17 @@ type document struct{ strings.Builder }
 func (d *document) line(format string, args ...any) { _, _ = fmt.Fprintf(d, format+"\n", args...) }
 
 // Markdown renders a timeline as the document that the manual procedure asks for.
-func (t *Timeline) Markdown(latencies Latencies) string {
+// Subject says whose history it is: a role's, a connection's or the configuration's.
+func (t *Timeline) Markdown(subject string, latencies Latencies) string {
 	var d document
 	d.line("# Secret Rotation Audit\n")
-	t.event(&d)
+	t.event(&d, subject)
 	d.line("\n## Secrets Rotated")
 	for _, r := range t.Results {
 		d.line("- %s (%s): %s", r.Secret, r.Type, versionText(r))
+	}
+	if len(t.Results) == 0 {
+		d.line("- none")
 	}
 	t.changes(&d)
 	d.line("\n## Verification Results")
@@ -37,15 +41,18 @@ func (t *Timeline) Markdown(latencies Latencies) string {
 	}
 	d.line("\n## Next Steps")
 	t.nextSteps(&d)
-	d.line("\nEntry %d of this role's history, SHA-256 %s", t.entry.Sequence, t.entry.Hash)
+	d.line("\nEntry %d of this history, SHA-256 %s", t.entry.Sequence, t.entry.Hash)
 	return d.String()
 }
 
-func (t *Timeline) event(d *document) {
+func (t *Timeline) event(d *document, subject string) {
 	d.line("## Rotation Event")
 	d.line("- Date: %s", t.Started.UTC().Format(time.RFC3339))
-	d.line("- Operation: %s of role %s: %s", t.Kind, plain(t.Role), outcomeText(t.Outcome))
+	d.line("- Operation: %s", t.Kind)
+	d.line("- %s: %s", subject, plain(t.Role))
+	d.line("- Outcome: %s", outcomeText(t.Outcome))
 	d.line("- Rotation ID: %s", t.ID)
+	d.line("- Trigger: %s", t.Trigger)
 	d.line("- Performed by: %s", performer(t.Record))
 	d.line("- Vault request: %s", orText(plain(t.RequestID), "none"))
 	d.line("- Reason: %s", orText(plain(t.Reason), "none given"))
@@ -59,7 +66,7 @@ func (t *Timeline) changes(d *document) {
 	if len(t.Changes) == 0 {
 		return
 	}
-	d.line("\n## What Was Changed")
+	d.line("\n## Configuration Changes")
 	for _, c := range t.Changes {
 		d.line("- %s: %s → %s", plain(c.Field), valueText(c.From), valueText(c.To))
 	}
@@ -84,11 +91,11 @@ func (t *Timeline) issues(d *document) {
 	}
 	switch {
 	case t.Outcome == rotation.OutcomeRolledBack:
-		d.line("- Resolution: the engine put back and checked what it had changed; readers kept the values from before")
+		d.line("- Resolution: the engine undid what it had changed, and verified that; applications kept the earlier values")
 	case t.Outcome == rotation.OutcomeFailed:
-		d.line("- Resolution: readers kept the values from before; the later entries say what was done next")
+		d.line("- Resolution: none by this operation; applications kept the values that they had. If an issue says that a secret is unresolved, its database may refuse that value")
 	case t.undone() != nil:
-		d.line("- Resolution: the role went back to the values from before, as version %d", t.undone().Version)
+		d.line("- Resolution: the role was rolled back to the earlier values, as version %d", t.undone().Version)
 	case len(t.Issues) == 0:
 		d.line("- none")
 	}
@@ -106,15 +113,16 @@ func (t *Timeline) undone() *rotation.Record {
 
 // followedText is a later record in one line.
 func followedText(rec rotation.Record) string {
-	text := fmt.Sprintf("%s %s by %s: %s", rec.Kind, rec.ID, performer(rec), outcomeText(rec.Outcome))
+	text := fmt.Sprintf("%s: %s", rec.Kind, outcomeText(rec.Outcome))
 	if replaces(rec) {
 		text += fmt.Sprintf(", version %d", rec.Version)
 	}
+	text += fmt.Sprintf("; rotation ID: %s; trigger: %s; performed by: %s", rec.ID, rec.Trigger, performer(rec))
 	if rec.Reason != "" {
-		text += "; " + plain(rec.Reason)
+		text += "; reason: " + plain(rec.Reason)
 	}
 	for _, issue := range rec.Issues {
-		text += "; " + plain(issue)
+		text += "; issue: " + plain(issue)
 	}
 	return text
 }
@@ -124,9 +132,9 @@ func followedText(rec rotation.Record) string {
 func (t *Timeline) nextSteps(d *document) {
 	d.line("- Next rotation: %s", nextText(t.NextRotation))
 	if t.NextRotation.IsZero() {
-		d.line("- Responsible: whoever rotates it by hand")
+		d.line("- Responsible: (no automatic rotation; for a person to fill in)")
 	} else {
-		d.line("- Responsible: the engine itself (schedule)")
+		d.line("- Responsible: the engine")
 	}
 	d.line("- Update rotation procedures: (for a person to fill in)")
 	d.line("- Team training: (for a person to fill in)")
@@ -157,16 +165,20 @@ func orText(text, fallback string) string {
 	return text
 }
 
-// performer names who asked for the operation, or says that nobody did.
+// performer names who asked for the operation, or says that the engine began it.
 func performer(rec rotation.Record) string {
 	who := plain(rec.Actor.DisplayName)
+	switch {
+	case who != "":
+	case rec.Trigger == rotation.TriggerManual:
+		who = "unknown (token without display name)"
+	default:
+		who = "the engine"
+	}
 	if rec.Actor.EntityID != "" {
-		who += " (entity " + rec.Actor.EntityID + ")"
+		who += ", entity " + rec.Actor.EntityID
 	}
-	if who == "" {
-		return fmt.Sprintf("the engine itself (%s)", rec.Trigger)
-	}
-	return fmt.Sprintf("%s (%s)", who, rec.Trigger)
+	return who
 }
 
 func outcomeText(o rotation.Outcome) string {

@@ -38,14 +38,16 @@ func records() map[string]rotation.Record {
 		{Name: "set", DurationMS: 30, OK: true}, {Name: "test", DurationMS: 60, Detail: "permission denied for table orders"}, {Name: "undo", DurationMS: 20, OK: true},
 	}}, {Secret: "gone", Type: "random"}}
 	failed.Issues = []string{"secret db: test: permission denied for table orders"}
+	unresolved := failed
+	unresolved.Outcome, unresolved.Issues = rotation.OutcomeFailed, []string{"secret db is unresolved; the engine could not put its target back: permission denied"}
 	forged := completed
 	forged.Reason, forged.Environment, forged.Actor.DisplayName, forged.Issues = hostile, hostile, hostile, []string{hostile}
-	return map[string]rotation.Record{"completed": completed, "failed": failed, "hostile": forged}
+	return map[string]rotation.Record{"completed": completed, "failed": failed, "unresolved": unresolved, "hostile": forged}
 }
 
 func TestMarkdown(t *testing.T) {
 	for name, rec := range records() {
-		got := newTimeline(rec, rotation.Entry{Sequence: 12, Hash: strings.Repeat("ab", 32)}).Markdown(nil)
+		got := newTimeline(rec, rotation.Entry{Sequence: 12, Hash: strings.Repeat("ab", 32)}).Markdown("Role", nil)
 		golden := filepath.Join("testdata", name+".md")
 		if *update {
 			if err := os.WriteFile(golden, []byte(got), 0o600); err != nil {
@@ -60,4 +62,50 @@ func TestMarkdown(t *testing.T) {
 			t.Errorf("the record %s is\n%s\nwant\n%s", name, got, want)
 		}
 	}
+}
+
+// lines fails the test unless a document has all of the lines.
+func lines(t *testing.T, document string, want ...string) {
+	t.Helper()
+	for _, line := range want {
+		if !strings.Contains(document, "\n"+line+"\n") {
+			t.Errorf("the record lacks %q:\n%s", line, document)
+		}
+	}
+}
+
+// TestPerformers names a person, the engine, and a token that has no name: what
+// somebody asked for is never said to be the engine's own.
+func TestPerformers(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		actor   rotation.Actor
+		trigger rotation.Trigger
+		want    string
+	}{
+		{rotation.Actor{DisplayName: "token-ops", EntityID: "e1"}, rotation.TriggerManual, "token-ops, entity e1"},
+		{rotation.Actor{DisplayName: "token-ops"}, rotation.TriggerManual, "token-ops"},
+		{rotation.Actor{}, rotation.TriggerManual, "unknown (token without display name)"},
+		{rotation.Actor{EntityID: "e1"}, rotation.TriggerManual, "unknown (token without display name), entity e1"},
+		{rotation.Actor{}, rotation.TriggerRecovery, "the engine"},
+	} {
+		rec := records()["completed"]
+		rec.Actor, rec.Trigger = c.actor, c.trigger
+		document := newTimeline(rec, rotation.Entry{Sequence: 12}).Markdown("Connection", nil)
+		lines(t, document, "- Connection: orders", "- Trigger: "+string(c.trigger), "- Performed by: "+c.want)
+	}
+}
+
+// TestARollbackOfOneSecretLeavesTheOther rolls one of two secrets back, and then has a
+// rotation end the overlap of the other: that one is not current again.
+func TestARollbackOfOneSecretLeavesTheOther(t *testing.T) {
+	t.Parallel()
+	rec := records()["completed"]
+	rec.Results[1].From = 7
+	timeline := newTimeline(rec, rotation.Entry{Sequence: 12})
+	back := rotation.Record{Operation: rotation.Operation{ID: "b", Kind: rotation.KindRollback, Trigger: rotation.TriggerManual, Secrets: []string{"jwt"}}, Outcome: rotation.OutcomeCompleted, Version: 9}
+	again := rotation.Record{Operation: rotation.Operation{ID: "c", Kind: rotation.KindRotate, Trigger: rotation.TriggerSchedule, Secrets: []string{"db", "jwt"}}, Outcome: rotation.OutcomeCompleted, Version: 10}
+	timeline.take(back)
+	timeline.take(again)
+	lines(t, timeline.Markdown("Role", nil), "  - db: version 7: another operation ended the overlap early", "  - jwt: version 7: current again, by the rollback")
 }

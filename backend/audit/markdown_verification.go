@@ -3,6 +3,7 @@ package audit
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -24,10 +25,18 @@ type verdict string
 const (
 	passed    verdict = "✅ passed"
 	failed    verdict = "❌ failed"
-	pending   verdict = "⏳ not ended"
-	undecided verdict = "➖ not decided"
+	pending   verdict = "⏳ still running"
+	undecided verdict = "➖ undecided"
+	// overlapping is the verdict on a replaced value whose overlap has not ended.
+	overlapping verdict = "⏳ overlap not over yet"
 	// unproven is the verdict on a value that nobody has tried since it was retired.
 	unproven verdict = "⚠️ not proven"
+)
+
+// What a verdict adds when something came in between.
+const (
+	overtaken  = " (ended by another operation)"
+	rolledBack = " (ended by the rollback)"
 )
 
 // worse returns the more serious of two verdicts.
@@ -50,7 +59,7 @@ func (t *Timeline) functional(d *document) {
 		}
 	}
 	if len(t.Results) == 0 {
-		v = "nothing was set"
+		v = "not applicable: no value was changed"
 	}
 	d.line("- Functional testing: %s", v)
 	for _, r := range t.Results {
@@ -62,7 +71,7 @@ func (t *Timeline) functional(d *document) {
 
 func stepText(step rotation.Step) string {
 	if step.Unproven != "" {
-		return fmt.Sprintf("⚠️ done, %s (%d ms)", plain(step.Unproven), step.DurationMS)
+		return fmt.Sprintf("⚠️ done, but the refusal is %s (%d ms)", plain(step.Unproven), step.DurationMS)
 	}
 	if step.OK {
 		return fmt.Sprintf("%s (%d ms)", passed, step.DurationMS)
@@ -73,7 +82,7 @@ func stepText(step rotation.Step) string {
 // security says what became of the replaced values: at the end of the overlap their
 // targets have to refuse them.
 func (t *Timeline) security(d *document) {
-	v, lines := verdict("no value was replaced"), []string{}
+	v, lines := verdict("not applicable: no value was replaced"), []string{}
 	for _, r := range t.Results {
 		if r.From == 0 || !replaces(t.Record) {
 			continue
@@ -113,11 +122,19 @@ func (t *Timeline) end(replaced rotation.SecretResult) (verdict, []string) {
 	case v != "":
 		return v, lines
 	case t.replaced[replaced.Secret] != 0:
-		return pending, []string{of + ": stays valid for the overlap; its end will be recorded"}
-	case t.undone() != nil:
-		return "ended by the rollback", []string{of + ": is current again"}
+		return overlapping, []string{of + ": valid until the overlap ends; read this record again after that to see whether it is refused"}
+	case t.current(replaced.Secret):
+		return undecided + rolledBack, []string{of + ": current again, by the rollback"}
 	}
-	return "ended by another operation", []string{of + ": the overlap ended before its time"}
+	return undecided + overtaken, []string{of + ": another operation ended the overlap early"}
+}
+
+// current reports whether a rollback made the replaced value of that secret current
+// again. A rollback may be of some of the secrets.
+func (t *Timeline) current(secret string) bool {
+	return slices.ContainsFunc(t.later, func(rec rotation.Record) bool {
+		return rec.Kind == rotation.KindRollback && rec.Outcome == rotation.OutcomeCompleted && slices.Contains(rec.Secrets, secret)
+	})
 }
 
 func outcomeVerdict(o rotation.Outcome) verdict {
@@ -140,15 +157,15 @@ func (t *Timeline) performance(d *document, latencies Latencies) {
 		if before == 0 {
 			continue
 		}
-		then := "not measured after it"
+		then := "not measured"
 		if after > 0 {
-			then = "after it " + after.Round(100*time.Microsecond).String()
+			then = after.Round(100 * time.Microsecond).String()
 		}
-		lines = append(lines, fmt.Sprintf("%s: before the rotation %s, %s", task.Name, before.Round(100*time.Microsecond), then))
+		lines = append(lines, fmt.Sprintf("%s: latency before the rotation: %s, after: %s", task.Name, before.Round(100*time.Microsecond), then))
 		v = v.worse(t.judge(task))
 	}
 	if len(lines) == 0 {
-		v = "no check measures latencies"
+		v = "not applicable: no check measures latency"
 	}
 	d.line("- Performance testing: %s", v)
 	for _, line := range lines {
@@ -164,11 +181,11 @@ func (t *Timeline) integration(d *document) {
 		v = v.worse(t.judge(task))
 	}
 	if len(tasks) == 0 {
-		v = "nothing took part"
+		v = "not applicable: no checks or destinations"
 	}
 	d.line("- Integration testing: %s", v)
 	for _, task := range tasks {
-		d.line("  - %s: %s: %s", plain(task.Name), t.judge(task), orText(plain(task.Detail), "nothing seen yet"))
+		d.line("  - %s: %s: %s", plain(task.Name), t.judge(task), orText(plain(task.Detail), "not begun"))
 	}
 }
 
@@ -191,7 +208,7 @@ func (t *Timeline) judge(task rotation.Task) verdict {
 		if undone.Trigger == rotation.TriggerCheck && strings.Contains(undone.Reason, task.Name+": ") {
 			return failed
 		}
-		return "ended by the rollback"
+		return undecided + rolledBack
 	}
 	switch {
 	case task.Failed:
@@ -201,7 +218,7 @@ func (t *Timeline) judge(task rotation.Task) verdict {
 	case task.Done:
 		return passed
 	case len(t.awaited) == 0:
-		return "ended by another operation"
+		return undecided + overtaken
 	}
 	return pending
 }
