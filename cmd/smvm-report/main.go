@@ -1,15 +1,15 @@
-// Command smvm-report writes what an auditor wants to see as one HTML file, which
-// needs nothing else: a timeline of every role, how old every secret is against
-// its policy, how long things took, and the records of what was done. It talks to
-// Vault as any client does, by VAULT_ADDR and VAULT_TOKEN, and a token with the
-// policy bootstrap/install/policies/auditor.hcl is enough. No value is in it, because it
-// reads none.
+// Command smvm-report writes what an auditor wants to see as one self-contained HTML
+// file: a timeline of every role, the age of every secret and the age that its policy
+// allows, how long things took, and the records of what was done. It talks to Vault as
+// any client does, by VAULT_ADDR and VAULT_TOKEN, and a token with the policy
+// bootstrap/install/policies/auditor.hcl is enough. It never reads secret values.
 //
-// With -verify it checks a history that was exported as JSON Lines, without Vault.
+// With -verify it verifies a history that was exported as JSON Lines, without Vault.
 package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -24,7 +24,7 @@ import (
 
 // settings are the command line.
 type settings struct {
-	mount, out, since, verify string
+	mount, out, since, verify, head string
 }
 
 func main() {
@@ -32,7 +32,8 @@ func main() {
 	flag.StringVar(&s.mount, "mount", "smvm", "`path` where the engine is mounted")
 	flag.StringVar(&s.out, "out", "report.html", "`file` to write")
 	flag.StringVar(&s.since, "since", "90d", "how far back to look, such as 90d or 12h")
-	flag.StringVar(&s.verify, "verify", "", "check this `file`, an exported history, and write no report")
+	flag.StringVar(&s.verify, "verify", "", "verify this exported history `file` instead of writing a report")
+	flag.Func("head", "with -verify: the `hash` that the engine reports as head_hash; the file must have the entry with this hash", s.takeHead)
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -42,9 +43,20 @@ func main() {
 	}
 }
 
+// takeHead reads -head. It is empty if a command that should have read the hash failed.
+func (s *settings) takeHead(hash string) error {
+	if s.head = hash; hash == "" {
+		return errors.New("it is empty; give the head_hash that the engine reports")
+	}
+	return nil
+}
+
 func run(ctx context.Context, s settings) error {
 	if s.verify != "" {
-		return verifyFile(s.verify, os.Stdout)
+		return verifyFile(s.verify, s.head, os.Stdout)
+	}
+	if s.head != "" {
+		return errors.New("-head is for -verify only")
 	}
 	period, err := parsePeriod(s.since)
 	if err != nil {

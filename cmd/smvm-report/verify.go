@@ -9,8 +9,10 @@ import (
 	"github.com/smvm/vault-plugin-secrets-smvm/cmd/smvm-report/internal/model"
 )
 
-// verifyFile checks an exported history, and says up to where it is whole.
-func verifyFile(path string, out io.Writer) error {
+// verifyFile verifies an exported history, and says from where to where it is whole.
+// Only head, the newest hash as the engine reports it, tells whether entries are
+// missing at the end: one answer of the engine has at most a thousand.
+func verifyFile(path, head string, out io.Writer) error {
 	file, err := os.Open(path) //nolint:gosec // the user's own
 	if err != nil {
 		return fmt.Errorf("open export: %w", err)
@@ -20,7 +22,7 @@ func verifyFile(path string, out io.Writer) error {
 	name, drops := "", []string{}
 	err = model.Scan(file, func(e rotation.Entry, rec rotation.Record) error {
 		if c.First > 0 && rec.Role != name {
-			return fmt.Errorf("entry %d is of %s, and the entries before it are of %s; export each history to a file of its own", e.Sequence, rec.Role, name)
+			return fmt.Errorf("entry %d belongs to the history of %s, but the entries before it belong to %s: export each history to its own file", e.Sequence, rec.Role, name)
 		}
 		name = rec.Role
 		if rec.Pruned != nil {
@@ -33,15 +35,21 @@ func verifyFile(path string, out io.Writer) error {
 		return fmt.Errorf("verify %s: %w", path, err)
 	case c.First == 0:
 		return fmt.Errorf("verify %s: there is no entry in it", path)
+	case head != "" && !c.Has(head):
+		return fmt.Errorf("verify %s: it ends with entry %d, and no entry in it has the hash %s: newer entries are missing, or the history was replaced. Export it again, up to the answer without a line", path, c.Last.Sequence, head)
 	}
-	_, err = fmt.Fprintf(out, "%s: entries %d to %d are intact, and each follows the one before.\nhead_hash %s\n", name, c.First, c.Last.Sequence, c.Last.Hash)
-	if err == nil && c.Base != "" {
-		_, err = fmt.Fprintf(out, "base_hash %s: older entries are not in the export\n", c.Base)
+	text := fmt.Sprintf("%s: entries %d to %d are intact, and each follows the one before.\nhead_hash %s\n", name, c.First, c.Last.Sequence, c.Last.Hash)
+	if c.Base != "" {
+		text += fmt.Sprintf("base_hash %s: older entries are not in the export\n", c.Base)
 	}
 	for _, drop := range drops {
-		if err == nil {
-			_, err = fmt.Fprintln(out, drop)
-		}
+		text += drop + "\n"
 	}
+	if head == "" {
+		text += "This does not show whether newer entries are missing: compare head_hash with the one that the engine reports, or give that one with -head.\n"
+	} else {
+		text += "The entry with the hash of -head is there.\n"
+	}
+	_, err = io.WriteString(out, text)
 	return err
 }

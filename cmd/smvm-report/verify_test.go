@@ -31,15 +31,15 @@ func exported(n int) []string {
 	return lines
 }
 
-// verified runs -verify on lines.
-func verified(t *testing.T, lines []string) (string, error) {
+// verified runs -verify on lines, with -head unless that is empty.
+func verified(t *testing.T, lines []string, head ...string) (string, error) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "export.jsonl")
 	if err := os.WriteFile(path, []byte(strings.Join(lines, "\n")+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	var out strings.Builder
-	err := verifyFile(path, &out)
+	err := verifyFile(path, strings.Join(head, ""), &out)
 	return out.String(), err
 }
 
@@ -53,6 +53,35 @@ func TestAWholeExportVerifies(t *testing.T) {
 	out, err = verified(t, lines[2:])
 	if err != nil || !strings.Contains(out, "entries 3 to 5 are intact") || !strings.Contains(out, "base_hash ") {
 		t.Errorf("what retention left: %s, %v", out, err)
+	}
+}
+
+// TestACutExportIsFound has the newest entries missing, which only the engine's newest
+// hash tells.
+func TestACutExportIsFound(t *testing.T) {
+	t.Parallel()
+	lines := exported(5)
+	var newest struct{ Hash string }
+	_ = json.Unmarshal([]byte(lines[4]), &newest)
+	if out, err := verified(t, lines[:3]); err != nil || !strings.Contains(out, "This does not show whether newer entries are missing") {
+		t.Errorf("without -head: %s, %v", out, err)
+	}
+	if out, err := verified(t, lines[:3], newest.Hash); err == nil || !strings.Contains(err.Error(), "it ends with entry 3, and no entry in it has the hash "+newest.Hash) || out != "" {
+		t.Errorf("cut: %s, %v", out, err)
+	}
+	for _, from := range []int{0, 2} {
+		if out, err := verified(t, lines[from:], newest.Hash); err != nil || !strings.Contains(out, "to 5 are intact") || strings.Contains(out, "does not show") {
+			t.Errorf("whole, from %d: %s, %v", from, out, err)
+		}
+	}
+	// The history may have grown after its newest hash was read.
+	var third struct{ Hash string }
+	_ = json.Unmarshal([]byte(lines[2]), &third)
+	if out, err := verified(t, lines, third.Hash); err != nil {
+		t.Errorf("grown: %s, %v", out, err)
+	}
+	if err := new(settings).takeHead(""); err == nil {
+		t.Error("an empty -head is taken for none")
 	}
 }
 
@@ -122,14 +151,14 @@ func TestATamperedExportIsFound(t *testing.T) {
 		"a doubled line":       {func(l []string) []string { return slices.Insert(l, 1, l[0]) }, "line 2: entry 2 is missing"},
 		"another order":        {func(l []string) []string { l[1], l[2] = l[2], l[1]; return l }, "line 2: entry 2 is missing"},
 		"a line cut short":     {func(l []string) []string { l[4] = l[4][:50]; return l }, "line 5: decode line"},
-		"two histories in one": {func(l []string) []string { l[4] = strings.ReplaceAll(l[4], "orders", "others"); return l }, "line 5: entry 5 is of others"},
+		"two histories in one": {func(l []string) []string { l[4] = strings.ReplaceAll(l[4], "orders", "others"); return l }, "line 5: entry 5 belongs to the history of others"},
 		"nothing":              {func([]string) []string { return nil }, "there is no entry in it"},
 	} {
 		if out, err := verified(t, c.tamper(exported(5))); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %s, %v; want %q", name, out, err, c.want)
 		}
 	}
-	if err := verifyFile(os.DevNull, os.Stdout); err == nil || !strings.Contains(err.Error(), "there is no entry") {
+	if err := verifyFile(os.DevNull, "", os.Stdout); err == nil || !strings.Contains(err.Error(), "there is no entry") {
 		t.Errorf("an empty file: %v", err)
 	}
 }

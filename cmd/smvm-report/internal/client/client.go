@@ -1,4 +1,4 @@
-// Package client reads what the report tells from Vault, as any client does.
+// Package client reads from Vault what the report shows, as any client does.
 package client
 
 import (
@@ -23,7 +23,7 @@ type vault struct {
 	mount  string
 }
 
-// Read reads all that the report tells, from Vault as the environment says.
+// Read reads all that the report shows, from Vault as the environment says.
 func Read(ctx context.Context, mount string, since time.Time) (*model.Engine, error) {
 	client, err := api.NewClient(nil)
 	if err != nil {
@@ -87,7 +87,7 @@ func (v *vault) read(ctx context.Context, path string, into any) error {
 		return refused("read", path, err)
 	}
 	if answer == nil {
-		return fmt.Errorf("read %s: there is nothing", path)
+		return fmt.Errorf("read %s: not found; -mount must be the path of the engine", path)
 	}
 	text, err := json.Marshal(answer.Data)
 	if err == nil {
@@ -123,7 +123,7 @@ func (v *vault) list(ctx context.Context, path string) ([]string, error) {
 func refused(what, path string, err error) error {
 	var refusal *api.ResponseError
 	if errors.As(err, &refusal) && refusal.StatusCode == http.StatusForbidden {
-		return fmt.Errorf("%s %s: not permitted: the token in VAULT_TOKEN needs the policy bootstrap/install/policies/auditor.hcl, and -mount the path of the engine", what, path)
+		return fmt.Errorf("%s %s: permission denied: VAULT_TOKEN must be a token with the policy bootstrap/install/policies/auditor.hcl, and -mount must be the path of the engine", what, path)
 	}
 	return fmt.Errorf("%s %s: %w", what, path, err)
 }

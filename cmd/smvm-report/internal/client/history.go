@@ -30,7 +30,7 @@ func (v *vault) history(ctx context.Context, path string, s *model.Subject, sinc
 			s.Problem = err.Error()
 		}
 		if e.Sequence == head.Count && e.Hash != head.Head && s.Problem == "" {
-			s.Problem = fmt.Sprintf("entry %d is not the newest one that the engine names", e.Sequence)
+			s.Problem = fmt.Sprintf("the hash of entry %d is not the head_hash that the engine reports", e.Sequence)
 		}
 		s.Add(rec, since)
 		return nil

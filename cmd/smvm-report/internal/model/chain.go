@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"reflect"
+	"slices"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
@@ -40,6 +42,11 @@ func (c *Chain) Add(e rotation.Entry, rec rotation.Record) error {
 		return err
 	}
 	return c.pruned(e, rec.Pruned)
+}
+
+// Has reports whether an entry has that hash.
+func (c *Chain) Has(hash string) bool {
+	return slices.Contains(slices.Collect(maps.Values(c.hashes)), hash)
 }
 
 // pruned checks that what an entry says was dropped is what was there: an export may

@@ -16,7 +16,7 @@ type Operation struct {
 	rotation.Record
 	Subject  string
 	Duration time.Duration
-	// Reversed says that a check failed after the commit and the role went back.
+	// Reversed says that a check failed after the commit and the role was rolled back.
 	Reversed bool
 }
 
@@ -56,18 +56,31 @@ func (op Operation) Class() string {
 	return "good"
 }
 
+// Versions says which value of a secret was current before and after an operation.
+func Versions(r rotation.SecretResult) string {
+	switch {
+	case r.To == 0:
+		return "no value"
+	case r.From == r.To:
+		return fmt.Sprintf("version %d kept", r.To)
+	case r.From == 0:
+		return fmt.Sprintf("version %d", r.To)
+	}
+	return fmt.Sprintf("version %d → %d", r.From, r.To)
+}
+
 // By says who did it.
 func (op Operation) By() string {
 	switch {
 	case op.Actor.DisplayName != "":
 		return op.Actor.DisplayName
 	case op.Trigger == rotation.TriggerManual:
-		return "somebody"
+		return "unknown (token without display name)"
 	}
 	return "the engine (" + string(op.Trigger) + ")"
 }
 
-// Gist is what people want to know first: why it was done, and what went wrong.
+// Gist is why it was done, and what went wrong.
 func (op Operation) Gist() string {
 	parts := []string{}
 	if op.Reason != "" {

@@ -83,11 +83,12 @@ func (s *Subject) troubles() []Trouble {
 	}
 	switch {
 	case s.Status.Attention:
-		add(cmp.Or(s.Status.Advice, "automatic rotation has stopped") + ": " + cmp.Or(s.Status.LastError, "see its history"))
+		advice := strings.TrimSuffix(cmp.Or(s.Status.Advice, "automatic rotation has stopped"), ".")
+		add(advice + ". Last error: " + cmp.Or(s.Status.LastError, "see the history of the role"))
 	case s.Status.Advice != "":
 		add(s.Status.Advice)
 	case s.Status.Overdue:
-		add("the rotation that was planned for " + Moment(s.Status.Next) + " has not begun")
+		add("overdue: the rotation planned for " + Moment(s.Status.Next) + " has not started")
 	case s.Status.Failures > 0:
 		add(fmt.Sprintf("%s in a row: %s", count(s.Status.Failures, "failed attempt"), s.Status.LastError))
 	}
@@ -113,23 +114,20 @@ func headline(r *Report) string {
 			within++
 		}
 	}
-	text := fmt.Sprintf("%d of %s within policy", within, are(judged))
+	text := fmt.Sprintf("%d of %d secrets with a rotation policy comply with it", within, judged)
 	switch {
 	case len(r.Secrets) == 0:
 		return "There are no secrets yet."
 	case judged == 0:
-		text = "Everything here is rotated by hand"
+		text = "No secret rotates automatically"
+	case judged == 1 && within == 0:
+		text = "The only secret with a rotation policy does not comply with it"
+	case judged == 1:
+		text = "The only secret with a rotation policy complies with it"
 	case within == judged:
-		text = "All of " + are(judged) + " within policy"
+		text = fmt.Sprintf("All %d secrets with a rotation policy comply with it", judged)
 	}
 	return text + need(len(r.Troubles))
-}
-
-func are(secrets int) string {
-	if secrets == 1 {
-		return "one secret is"
-	}
-	return fmt.Sprintf("%d secrets are", secrets)
 }
 
 func need(things int) string {
@@ -145,13 +143,13 @@ func need(things int) string {
 // figures are the summary.
 func figures(e *Engine, operations []Operation) []Figure {
 	var took []time.Duration
-	completed, ended, reversed, byHand, scheduled := 0, 0, 0, 0, 0
+	completed, ended, reversed, manual, scheduled := 0, 0, 0, 0, 0
 	for _, op := range operations {
 		switch op.Kind {
 		case rotation.KindRotate:
 			ended++
 			if op.Trigger == rotation.TriggerManual {
-				byHand++
+				manual++
 			} else {
 				scheduled++
 			}
@@ -167,21 +165,24 @@ func figures(e *Engine, operations []Operation) []Figure {
 			}
 		}
 	}
-	whole, entries, roles := 0, 0, 0
+	whole, entries, roles, connections := 0, 0, 0, 0
 	for _, s := range e.Subjects {
 		entries += s.Kept
 		if s.Problem == "" {
 			whole++
 		}
-		if s.Kind == "role" {
+		switch s.Kind {
+		case "role":
 			roles++
+		case "connection":
+			connections++
 		}
 	}
 	return []Figure{
-		{"Roles", fmt.Sprint(roles), count(len(e.Subjects)-roles, "connection") + " besides"},
-		{"Rotations", fmt.Sprint(ended), fmt.Sprintf("%d by schedule, %d by hand", scheduled, byHand)},
+		{"Roles", fmt.Sprint(roles), "and " + count(connections, "connection")},
+		{"Rotations", fmt.Sprint(ended), fmt.Sprintf("%d scheduled, %d manual", scheduled, manual)},
 		{"Succeeded", percentage(completed, ended), fmt.Sprintf("%d of %s", completed, count(ended, "rotation"))},
-		{"Rollbacks", fmt.Sprint(reversed), "back to values that work"},
+		{"Rollbacks", fmt.Sprint(reversed), "manual and automatic"},
 		{"Median time", quantile(took, 50), "95 % within " + quantile(took, 95)},
 		{"Histories intact", fmt.Sprintf("%d of %d", whole, len(e.Subjects)), count(entries, "entry") + " verified"},
 	}

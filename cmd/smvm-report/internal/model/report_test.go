@@ -85,12 +85,12 @@ func TestFigures(t *testing.T) {
 	s.Entries, s.Kept = 4, 4
 	r := NewReport(&Engine{Mount: "smvm", Since: days(90), Subjects: []*Subject{s}}, now)
 	text := fmt.Sprint(r.Figures)
-	for _, want := range []string{"{Rotations 3 3 by schedule, 0 by hand}", "{Succeeded 33.3 % 1 of 3 rotations}", "{Rollbacks 1 ", "{Median time 200 ms 95 % within 900 ms}", "{Histories intact 1 of 1 4 entries verified}"} {
+	for _, want := range []string{"{Rotations 3 3 scheduled, 0 manual}", "{Succeeded 33.3 % 1 of 3 rotations}", "{Rollbacks 1 ", "{Median time 200 ms 95 % within 900 ms}", "{Histories intact 1 of 1 4 entries verified}"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("%s lacks %s", text, want)
 		}
 	}
-	if r.Headline != "All of one secret is within policy. No action required." {
+	if r.Headline != "The only secret with a rotation policy complies with it. No action required." {
 		t.Errorf("the headline is %q", r.Headline)
 	}
 	shapes := ""
@@ -105,6 +105,59 @@ func TestFigures(t *testing.T) {
 	}
 	if len(r.Steps) != 2 || r.Steps[1].Failed != 1 || r.Steps[1].Median != "30 ms" {
 		t.Errorf("the steps are %+v", r.Steps)
+	}
+}
+
+// TestHeadlines counts the secrets that rotate automatically only.
+func TestHeadlines(t *testing.T) {
+	t.Parallel()
+	late, hand, stopped := role("late", 31), role("hand", 400), role("stopped", 3)
+	late.Status.Overdue, hand.Policy.AutoRotate = true, false
+	stopped.Status.Attention, stopped.Status.Advice, stopped.Status.LastError = true, "write rotate/stopped.", "permission denied"
+	for want, subjects := range map[string][]*Subject{
+		"There are no secrets yet.":                                                                  nil,
+		"No secret rotates automatically. No action required.":                                       {hand},
+		"The only secret with a rotation policy does not comply with it. One thing requires action.": {late, hand},
+		"The only secret with a rotation policy complies with it. No action required.":               {role("fine", 3), hand},
+		"All 2 secrets with a rotation policy comply with it. No action required.":                   {role("fine", 3), role("fine", 4)},
+		"1 of 3 secrets with a rotation policy comply with it. 2 things require action.":             {late, stopped, role("fine", 3)},
+	} {
+		if got := NewReport(&Engine{Subjects: subjects}, now).Headline; got != want {
+			t.Errorf("the headline is %q, want %q", got, want)
+		}
+	}
+	if got := stopped.troubles(); len(got) != 1 || got[0].Text != "write rotate/stopped. Last error: permission denied" {
+		t.Errorf("what requires action is %v", got)
+	}
+}
+
+// TestOnlyConnectionsAreCounted as such: the configuration has a history too.
+func TestOnlyConnectionsAreCounted(t *testing.T) {
+	t.Parallel()
+	subjects := []*Subject{{Kind: "configuration"}, role("orders", 1), {Kind: "connection", Name: "main"}}
+	if text := fmt.Sprint(NewReport(&Engine{Subjects: subjects}, now).Figures); !strings.Contains(text, "{Roles 1 and 1 connection}") {
+		t.Errorf("the figures are %s", text)
+	}
+}
+
+// TestMarks draws a repair as what it is, and names a person without a name as unknown.
+func TestMarks(t *testing.T) {
+	t.Parallel()
+	s := role("orders", 1)
+	for i, kind := range []rotation.Kind{rotation.KindCreate, rotation.KindImport, rotation.KindRepair, rotation.KindRetire} {
+		rec := record(fmt.Sprint(i), kind, rotation.OutcomeCompleted, float64(9-i))
+		rec.Trigger = rotation.TriggerManual
+		s.Records = append(s.Records, rec)
+	}
+	lane, shapes := s.lane(days(90), now), ""
+	for _, m := range lane.Marks {
+		shapes += m.Shape + " "
+	}
+	if shapes != "first first repair " || lane.Summary != "1 repair" {
+		t.Errorf("the timeline has %s, and says %q", shapes, lane.Summary)
+	}
+	if by := s.operations()[0].By(); by != "unknown (token without display name)" {
+		t.Errorf("it was done by %q", by)
 	}
 }
 

@@ -8,14 +8,14 @@ import (
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
-// Standing is how old a secret is, against what its policy says.
+// Standing is how old a secret is, and how old its policy lets it get.
 type Standing struct {
 	Subject, Secret, Type string
 	Age, Policy           string
 	// Next is how long it is to the next rotation, Due when that is.
 	Next, Due string
 	// Share is how much of the time that the policy allows has passed, in percent,
-	// at most 100; negative if it allows any.
+	// at most 100; negative if the policy sets no limit.
 	Share    float64
 	Previous string
 	// Note is what to know about the value.
@@ -28,11 +28,11 @@ type State string
 
 // The states, from good to bad.
 const (
-	byHand    State = "by hand"
+	byHand    State = "rotated manually"
 	inPolicy  State = "within policy"
 	dueSoon   State = "due soon"
 	failing   State = "failing"
-	older     State = "older than policy"
+	older     State = "older than its policy allows"
 	overdue   State = "overdue"
 	attention State = "needs attention"
 )
@@ -79,7 +79,7 @@ func until(d time.Duration) string {
 func (p Policy) String() string {
 	switch {
 	case !p.AutoRotate:
-		return "by hand"
+		return "manually"
 	case p.Schedule != "":
 		return p.Schedule
 	}
@@ -135,7 +135,7 @@ func (previous *Stage) use(now time.Time) string {
 	}
 	parts := []string{"valid for " + Span(previous.RetireTime.Sub(now))}
 	if !previous.RetireTime.After(now) {
-		parts[0] = "ends"
+		parts[0] = "overlap ending now"
 	}
 	if previous.Sessions != nil {
 		parts = append(parts, count(*previous.Sessions, "open session"))

@@ -32,7 +32,7 @@ type Bar struct {
 // Mark is an operation.
 type Mark struct {
 	At float64
-	// Shape is rotation, rollback, failure or first.
+	// Shape is rotation, rollback, repair, failure or first.
 	Shape, Title string
 }
 
@@ -68,7 +68,7 @@ func (s *Subject) lane(from, to time.Time) Lane {
 // summary says in words what is drawn.
 func summary(drawn map[string]int) string {
 	var parts []string
-	for _, shape := range []string{"rotation", "rollback", "failure"} {
+	for _, shape := range []string{"rotation", "rollback", "repair", "failure"} {
 		if drawn[shape] > 0 {
 			parts = append(parts, count(drawn[shape], shape))
 		}
@@ -96,6 +96,8 @@ func (op Operation) shape() string {
 		return "rollback"
 	case op.Kind == rotation.KindRotate:
 		return "rotation"
+	case op.Kind == rotation.KindRepair:
+		return "repair"
 	}
 	return "first"
 }

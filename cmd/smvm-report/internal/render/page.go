@@ -1,4 +1,4 @@
-// Package render writes the report as one HTML file that needs nothing else.
+// Package render writes the report as one self-contained HTML file.
 package render
 
 import (
@@ -20,11 +20,12 @@ var styleText string
 
 // page escapes whatever people may have written.
 var page = template.Must(template.New("page").Funcs(template.FuncMap{
-	"moment": model.Moment,
-	"span":   model.Span,
-	"style":  func() template.CSS { return template.CSS(styleText) }, //nolint:gosec // our own
-	"stamp":  func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
-	"millis": func(ms int64) string { return model.Span(time.Duration(ms) * time.Millisecond) },
+	"moment":   model.Moment,
+	"span":     model.Span,
+	"style":    func() template.CSS { return template.CSS(styleText) }, //nolint:gosec // our own
+	"stamp":    func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
+	"versions": model.Versions,
+	"millis":   func(ms int64) string { return model.Span(time.Duration(ms) * time.Millisecond) },
 }).Parse(pageText))
 
 // Write writes the page to a file. It appears complete or not at all.

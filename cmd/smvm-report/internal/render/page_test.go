@@ -55,6 +55,44 @@ func TestThePageIsSelfContained(t *testing.T) {
 	}
 }
 
+// TestARecordIsTold with what became of each task and each secret: only what was decided
+// has passed.
+func TestARecordIsTold(t *testing.T) {
+	t.Parallel()
+	rec := rotation.Record{
+		Operation: rotation.Operation{ID: "2", Kind: rotation.KindRollback, Started: now.Add(-time.Hour), Follows: "1", Tasks: []rotation.Task{
+			{Name: "check/deleted", Done: true, Dropped: true, Detail: "removed meanwhile"},
+			{Name: "check/fine", Done: true, Detail: "as expected"},
+			{Name: "check/sick", Done: true, Failed: true, Detail: "status 503"},
+			{Name: "check/open"},
+		}},
+		Outcome: rotation.OutcomeCompleted,
+		Results: []rotation.SecretResult{
+			{Secret: "none"}, {Secret: "kept", From: 2, To: 2}, {Secret: "first", To: 3},
+			{Secret: "next", From: 2, To: 3, Steps: []rotation.Step{{Name: "retire", DurationMS: 30, OK: true, Unproven: "not proven: nobody tried"}}},
+		},
+	}
+	path := filepath.Join(t.TempDir(), "report.html")
+	s := &model.Subject{Kind: "role", Name: "orders", Records: []rotation.Record{rec}}
+	if err := Write(path, model.NewReport(&model.Engine{Mount: "smvm", Since: now.AddDate(0, 0, -90), Subjects: []*model.Subject{s}}, now)); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"<dt>check/deleted</dt><dd>undecided: removed meanwhile<", "<dt>check/fine</dt><dd>passed: as expected<",
+		`<dt>check/sick</dt><dd><span class="bad">failed</span>: status 503<`, "<dt>check/open</dt><dd>not finished when this was recorded<",
+		"<dt>none</dt><dd>no value<", "<dt>kept</dt><dd>version 2 kept<", "<dt>first</dt><dd>version 3<", "<dt>next</dt><dd>version 2 → 3; ",
+		"retire 30 ms: done, but the refusal is not proven: nobody tried<", `<dt>Rolls back</dt><dd><a href="#1">`,
+	} {
+		if !strings.Contains(string(text), want) {
+			t.Errorf("the page lacks %s", want)
+		}
+	}
+}
+
 // TestAnEmptyMountHasAPage too.
 func TestAnEmptyMountHasAPage(t *testing.T) {
 	t.Parallel()
