@@ -51,7 +51,7 @@ type documents struct {
 func TestDocuments(t *testing.T) {
 	t.Parallel()
 	e, shell := newOperated(t)
-	d := &documents{engine: e, shell: shell, left: maps.Clone(elsewhere), places: []string{"make build\n", "", "bin/vault-plugin-secrets-smvm", shared.plugin}}
+	d := &documents{engine: e, shell: shell, left: maps.Clone(elsewhere), places: []string{"make build\n", "", "bin/vault-plugin-secrets-smvm", shared.plugin, "default.jsonl", "bin/default.jsonl"}}
 	session := shell.session()
 	var last []step
 	for _, name := range d.pages() {
@@ -71,7 +71,7 @@ func TestDocuments(t *testing.T) {
 	for begins := range d.left {
 		t.Errorf("no page has %q", begins)
 	}
-	for _, words := range []string{"db_username", "dry_run", "completed", "stage", "# Secret Rotation Audit", "wrote bin/report.html", "all of it, and nothing was changed"} {
+	for _, words := range []string{"db_username", "dry_run", "completed", "stage", "# Secret Rotation Audit", "wrote bin/report.html", "history complete and unchanged"} {
 		if !strings.Contains(d.shown.String(), words) {
 			t.Errorf("the commands never showed %q:\n%s", words, &d.shown)
 		}

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -169,6 +170,68 @@ func TestPeriods(t *testing.T) {
 		got, err := parsePeriod(text)
 		if (err == nil) != (want != "") || err == nil && got.String() != want {
 			t.Errorf("%q is %v, %v", text, got, err)
+		}
+	}
+}
+
+// byHand is the function of docs/audit.md that verifies an export without smvm-report.
+func byHand(t *testing.T) string {
+	t.Helper()
+	page, err := os.ReadFile(filepath.Join("..", "..", "docs", "audit.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, function, found := strings.Cut(string(page), "```sh\nverify() (")
+	function, _, ended := strings.Cut(function, "```")
+	if !found || !ended {
+		t.Fatal("docs/audit.md has no function verify")
+	}
+	return "verify() (" + function
+}
+
+// TestThePageVerifiesByHand runs the commands of docs/audit.md as somebody types them: in
+// a shell that goes on after a command that fails.
+func TestThePageVerifiesByHand(t *testing.T) {
+	t.Parallel()
+	script, whole, forged := byHand(t), exported(3), exported(3)
+	hash := func(line string) string {
+		var e struct{ Hash string }
+		_ = json.Unmarshal([]byte(line), &e)
+		return e.Hash
+	}
+	// Somebody who changes an entry gives it a hash that is right.
+	var entry map[string]any
+	_ = json.Unmarshal([]byte(forged[1]), &entry)
+	entry["canonical"] = strings.Replace(entry["canonical"].(string), "why", "not", 1)
+	sum := sha256.Sum256([]byte(entry["previous_hash"].(string) + "\n" + entry["canonical"].(string)))
+	entry["hash"] = hex.EncodeToString(sum[:])
+	text, _ := json.Marshal(entry)
+	forged[1] = string(text)
+	const fine = "history complete and unchanged\n"
+	for name, c := range map[string]struct {
+		lines []string
+		base  string
+		want  string
+	}{
+		"whole":           {whole, "", fine},
+		"a dropped line":  {slices.Delete(slices.Clone(whole), 1, 2), "", "entry 3 does not follow the one before\n"},
+		"a changed hash":  {slices.Replace(slices.Clone(whole), 1, 2, strings.Replace(whole[1], `"hash":"`, `"hash":"0`, 1)), "", "entry 2 was changed\n"},
+		"a changed entry": {forged, "", "entry 3 does not follow the one before\n"},
+		"cut short":       {whole[:2], "", "entries are missing at the end\n"},
+		"nothing":         {nil, "", "entries are missing at the end\n"},
+		"pruned":          {whole[1:], hash(whole[0]), fine},
+		"another base":    {whole[1:], "", "entry 2 does not follow the one before\n"},
+	} {
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, "default.jsonl"), []byte(strings.Join(slices.Concat(c.lines, []string{""}), "\n")), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		run := strings.Replace(script, `"$head"`, `"$head" "$base"`, 1)
+		cmd := exec.CommandContext(t.Context(), "bash", "-c", "head="+hash(whole[2])+" base="+c.base+"\n"+run)
+		cmd.Dir = dir
+		out, err := cmd.CombinedOutput()
+		if string(out) != c.want || (err == nil) != (c.want == fine) {
+			t.Errorf("%s: %v: %s; want %s", name, err, out, c.want)
 		}
 	}
 }
