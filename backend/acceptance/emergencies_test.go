@@ -31,15 +31,15 @@ func (r *runbook) happenings() map[moment]func() {
 		{"The database is unreachable", 0}: func() { r.must(r.postgres.Shutdown()) },
 		{"The database is unreachable", 1}: func() { r.must(r.postgres.Start(r.Context())) },
 
-		{"Vault was sealed in the middle", 0}: r.sealedInTheMiddle,
+		{"Vault was sealed during a rotation", 0}: r.sealedInTheMiddle,
 
 		{"The application is unhealthy after a rotation", 0}:     r.sickRelease,
 		{"The application is unhealthy after a rotation", after}: func() { r.inOrders("ALTER ROLE orders_a CONNECTION LIMIT -1; ALTER ROLE orders_b CONNECTION LIMIT -1") },
 
-		{"Back with some of the secrets", 0}:     rotate,
-		{"Back with some of the secrets", after}: func() { r.back("jwt_secret") },
-		{"Back with all of them", 0}:             rotate,
-		{"Back with all of them", after}:         func() { r.back("jwt_secret", "api_key", "db_password") },
+		{"Roll back some secrets", 0}:     rotate,
+		{"Roll back some secrets", after}: func() { r.back("jwt_secret") },
+		{"Roll back a whole role", 0}:     rotate,
+		{"Roll back a whole role", after}: func() { r.back("jwt_secret", "api_key", "db_password") },
 
 		{"A role needs attention", 0}:     r.givenUp,
 		{"A role needs attention", 1}:     func() { r.inOrders("GRANT SELECT ON totals TO reports") },
@@ -47,10 +47,10 @@ func (r *runbook) happenings() map[moment]func() {
 
 		{"The administrator's password is lost", 0}: r.lostPassword,
 
-		{"The database forgot a password", 0}:     r.forgetful,
-		{"The database forgot a password", after}: func() { r.write("config", map[string]any{"on_drift": "report"}) },
+		{"The database refuses a stored password", 0}:     r.forgetful,
+		{"The database refuses a stored password", after}: func() { r.write("config", map[string]any{"on_drift": "report"}) },
 
-		{"Restored from a snapshot", 1}: r.movedOn,
+		{"Restore a snapshot", 0}: r.movedOn,
 
 		{"A plugin upgrade went wrong", 0}: r.brokenUpgrade,
 	}
@@ -123,8 +123,10 @@ func (r *runbook) forgetful() {
 	r.must(r.postgres.Restart(r.Context()))
 }
 
-// movedOn makes the snapshot worth nothing.
+// movedOn saves a snapshot, as the runbook does every night, and makes it worth
+// nothing.
 func (r *runbook) movedOn() {
+	r.shell.run(commandsOf(r.T, "bootstrap/RUNBOOK.md", "A snapshot of Vault"))
 	for range 2 {
 		r.write("rotate", map[string]any{"revoke_previous": true, "wait": 60})
 	}

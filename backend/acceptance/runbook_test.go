@@ -7,8 +7,9 @@ import (
 	"github.com/hashicorp/vault/api"
 )
 
-// runbook is the world in which the commands of bootstrap/RUNBOOK.md are run: an
-// application, a Vault Agent and an Alertmanager around the engine of the quick start.
+// runbook is the world in which the commands of bootstrap/RUNBOOK.md and of
+// bootstrap/PROCEDURE.md are run: an application, a Vault Agent and an Alertmanager
+// around the engine of the quick start.
 type runbook struct {
 	*engine
 	shell   *terminal
@@ -17,14 +18,14 @@ type runbook struct {
 	before map[string]any
 }
 
-// TestRunbook runs every command of the runbook, as an operator who may read no
-// value, and looks for what it says that one sees. Each emergency is really brought
-// about before.
+// TestRunbook runs every command of the runbook and then of the procedure, as an
+// operator who may read no value, and looks for what they say that one sees. It causes
+// each emergency before.
 func TestRunbook(t *testing.T) {
 	t.Parallel()
 	r := newRunbook(t)
 	happenings, session := r.happenings(), r.shell.session()
-	all := steps(page(t, "bootstrap/RUNBOOK.md"))
+	all := append(steps(page(t, "bootstrap/RUNBOOK.md")), steps(page(t, "bootstrap/PROCEDURE.md"))...)
 	for i, s := range all {
 		if s.number == 0 {
 			r.before = r.creds()
@@ -79,8 +80,7 @@ func newRunbook(t *testing.T) *runbook {
 // mayAlso is what an operator has to be allowed besides for the steps that are
 // marked as an administrator's, and are about Vault itself.
 const mayAlso = `
-path "sys/storage/raft/snapshot" { capabilities = ["read"] }
-path "sys/storage/raft/snapshot-force" { capabilities = ["update"] }
+path "sys/storage/raft/snapshot" { capabilities = ["read", "update"] }
 path "sys/policies/acl/smvm-auditor" { capabilities = ["update"] }
 path "auth/token/create" { capabilities = ["update"] }
 `
