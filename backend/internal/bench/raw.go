@@ -20,9 +20,9 @@ const rawSize = 300
 // what a rotation does. The administrator's connections are made before it and end
 // after it, as those of the engines do.
 func (w *world) raw(writes bool) figure {
-	name := "`ALTER ROLE` and login by pgx"
+	name := "`ALTER ROLE` and a login by pgx"
 	if writes {
-		name += ", and four writes to Vault's storage"
+		name += ", and four writes to Vault's storage by the empty plugin"
 	}
 	admins := make(chan *pgx.Conn, clients)
 	return figure{

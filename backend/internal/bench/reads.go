@@ -30,28 +30,28 @@ func measureReads(ctx context.Context, w *world, s settings) ([]row, error) {
 		return rateOf(name, func(ctx context.Context, _ int) error { return w.post(ctx, path, data) })
 	}
 	found, err := w.compare(ctx, s.rounds,
-		reading("`creds/:role` with three secrets", ours+"/creds/read"),
-		reading("one `static-creds` and two KV v2 reads", builtin+"/static-creds/read", keys+"/data/jwt", keys+"/data/api"),
-		reading("nothing, on the framework", nothing+"/framework"),
-		reading("nothing, before the framework", nothing+"/direct"),
-		reading("nothing, before the framework, as large as creds", nothing+"/large"),
-		reading("`jwks`", ours+"/jwks/public/jwt"),
-		posting("`jwt/…/verify`", ours+"/jwt/read/jwt/verify", map[string]any{"token": token}),
-		posting("`api-key/…/verify`", ours+"/api-key/read/api/verify", map[string]any{"key": key}),
-		posting("nothing, on the framework, written to", nothing+"/framework", map[string]any{}),
+		reading("read of `creds/:role` with three secrets", ours+"/creds/read"),
+		reading("one `static-creds` read and two KV v2 reads", builtin+"/static-creds/read", keys+"/data/jwt", keys+"/data/api"),
+		reading("read of the empty plugin on the framework", nothing+"/framework"),
+		reading("read of the empty plugin that bypasses the framework", nothing+"/direct"),
+		reading("the same, with a response as large as that of `creds`", nothing+"/large"),
+		reading("read of `jwks`", ours+"/jwks/public/jwt"),
+		posting("write to `jwt/…/verify`", ours+"/jwt/read/jwt/verify", map[string]any{"token": token}),
+		posting("write to `api-key/…/verify`", ours+"/api-key/read/api/verify", map[string]any{"key": key}),
+		posting("write to the empty plugin on the framework", nothing+"/framework", map[string]any{}),
 	)
 	if err != nil {
 		return nil, err
 	}
 	creds, bundle, framework, direct, large, jwks, verifyJWT, verifyKey, posted := found[0], found[1], found[2], found[3], found[4], found[5], found[6], found[7], found[8]
 	return []row{
-		atLeast("read all secrets of a role in one consistent answer", "bundles/s against one `static-creds` and two KV v2 reads", 1.6, creds, bundle),
-		atLeast("read at the limit", "`creds/:role` against a plugin that does nothing, on the SDK's framework", 1.3, creds, framework),
-		atLeast("", "against one that answers before the framework", 0.95, creds, direct),
-		atLeast("", "against one that answers before the framework, and as much", 0.95, creds, large),
-		atLeast("key set", "`jwks` against the plugin that does nothing, on the framework", 1.2, jwks, framework),
-		atLeast("verify a JWT (HS256)", "against the plugin that does nothing, on the framework, written to", 0.9, verifyJWT, posted),
-		atLeast("verify an API key", "the same", 0.9, verifyKey, posted),
+		atLeast("read all secrets of a role in one consistent response", "sets of secrets per second, compared with one `static-creds` read and two KV v2 reads for each set", 1.6, creds, bundle),
+		atLeast("read throughput at saturation", "`creds/:role`, compared with an empty plugin on the framework", 1.3, creds, framework),
+		atLeast("", "compared with an empty plugin that bypasses the framework", 0.95, creds, direct),
+		atLeast("", "compared with an empty plugin that bypasses the framework, with a response of the same size", 0.95, creds, large),
+		atLeast("read a key set", "`jwks`, compared with the empty plugin on the framework", 1.2, jwks, framework),
+		atLeast("verify a JWT (HS256)", "compared with a write to the empty plugin on the framework", 0.9, verifyJWT, posted),
+		atLeast("verify an API key", "compared with the same write", 0.9, verifyKey, posted),
 	}, nil
 }
 

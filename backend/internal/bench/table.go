@@ -13,7 +13,7 @@ type row struct {
 	work, measure string
 	// reach is what is to be reached, in the words of the report.
 	reach string
-	// value is the median and spread, and seen the figures behind them.
+	// value is the median and range, and seen the medians of both sides.
 	value, seen string
 	reached     bool
 }
@@ -33,7 +33,7 @@ func ratioRow(what, measure, reach string, ours, theirs series, unit string, rea
 	return row{
 		work: what, measure: measure, reach: reach,
 		value:   fmt.Sprintf("%.2f × (%s)", middle(quotients), spread(quotients)),
-		seen:    fmt.Sprintf("%s to %s %s", brief(middle(ours.values)), brief(middle(theirs.values)), unit),
+		seen:    fmt.Sprintf("%s and %s %s", brief(middle(ours.values)), brief(middle(theirs.values)), unit),
 		reached: reached(middle(quotients)),
 	}
 }
@@ -59,7 +59,7 @@ func brief(v float64) string {
 // table shows the rows, in markdown.
 func table(rows []row) string {
 	var out strings.Builder
-	out.WriteString("| work | measure | to reach | measured: median (spread) | behind it | reached |\n|---|---|---|---|---|---|\n")
+	out.WriteString("| work | measure | goal | measured: median (range) | medians of both sides | met |\n|---|---|---|---|---|---|\n")
 	for _, r := range rows {
 		fmt.Fprintf(&out, "| %s | %s | %s | **%s** | %s | %s |\n", r.work, r.measure, r.reach, r.value, r.seen, map[bool]string{true: "yes", false: "no"}[r.reached])
 	}
@@ -70,7 +70,7 @@ func table(rows []row) string {
 func (r *report) text() string {
 	text := table(r.rows)
 	if r.machine != "" {
-		text = r.machine + "\n\n" + text + "\nWhere the processors' time went:\n\n" + usages(r.compared)
+		text = r.machine + "\n\n" + text + "\nCPU time by process:\n\n" + usages(r.compared)
 	}
 	return text
 }

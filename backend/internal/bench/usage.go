@@ -32,11 +32,11 @@ func (u usage) since(before usage, times int) usage {
 	return u
 }
 
-// usages is the table of where the processors' time went, in markdown: of each part,
-// the median of the rounds.
+// usages is the table of CPU time by process, in markdown: of each part, the median of
+// the rounds.
 func usages(compared []series) string {
 	var out strings.Builder
-	out.WriteString("| processor time of one | Vault | plugin | PostgreSQL | clients | together |\n|---|---|---|---|---|---|\n")
+	out.WriteString("| CPU time for one … | Vault | plugin | PostgreSQL | clients | total |\n|---|---|---|---|---|---|\n")
 	for _, s := range compared {
 		fmt.Fprintf(&out, "| %s |", s.name)
 		for part := range (usage{}) {

@@ -58,8 +58,8 @@ func measureWaves(ctx context.Context, w *world, s settings) ([]row, error) {
 		return nil, err
 	}
 	found, err := w.compare(ctx, min(s.rounds, waveRounds),
-		one.due("rotation that is due, one secret"), three.due("the same, three secrets"),
-		theirs.due("rotation that is due, of the built-in engine"),
+		one.due("scheduled rotation with one secret"), three.due("scheduled rotation with three secrets"),
+		theirs.due("scheduled rotation by the database engine"),
 		w.raw(false), w.raw(true))
 	if err != nil {
 		return nil, err
@@ -70,11 +70,11 @@ func measureWaves(ctx context.Context, w *world, s settings) ([]row, error) {
 		secrets.values[i] *= 3
 	}
 	return []row{
-		atLeast(fmt.Sprintf("%d roles due at once, a database secret each, proven by login", s.wave), "roles/s against the built-in engine, unproven", 2, found[0], found[2]),
-		atLeast("the same with three secrets each", "secrets/s against the built-in engine", 5, secrets, found[2]),
-		atLeast("the same, one secret", "roles/s against `ALTER ROLE` and login by pgx alone, 8 at a time", 0.7, found[0], found[3]),
-		atLeast("", "and against that with the four writes to Vault's storage, by a plugin that does nothing else", 0.95, found[0], found[4]),
-		below("connections to PostgreSQL", "at most, during such a wave, with the logins that prove", 9, float64(one.connections), fmt.Sprintf("(%d of them the administrator's)", one.admins)),
+		atLeast(fmt.Sprintf("%d roles due at once, one database secret each, tested by a login", s.wave), "roles per second, compared with the database engine, which does not test passwords", 2, found[0], found[2]),
+		atLeast("the same with three secrets each", "secrets per second, compared with the database engine", 5, secrets, found[2]),
+		atLeast("the same with one secret each", "roles per second, compared with pgx alone: `ALTER ROLE` and a login, 8 at a time", 0.7, found[0], found[3]),
+		atLeast("", "compared with pgx and an empty plugin that makes the four storage writes of a rotation", 0.95, found[0], found[4]),
+		below("connections to PostgreSQL", "the most at once during this test, with the logins that test passwords", 9, float64(one.connections), fmt.Sprintf("(%d of them the administrator's)", one.admins)),
 	}, nil
 }
 
