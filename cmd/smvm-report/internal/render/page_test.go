@@ -68,7 +68,9 @@ func TestARecordIsTold(t *testing.T) {
 		}},
 		Outcome: rotation.OutcomeCompleted,
 		Results: []rotation.SecretResult{
-			{Secret: "none"}, {Secret: "kept", From: 2, To: 2}, {Secret: "first", To: 3},
+			{Secret: "none"},
+			{Secret: "kept", From: 2, To: 2},
+			{Secret: "first", To: 3},
 			{Secret: "next", From: 2, To: 3, Steps: []rotation.Step{{Name: "retire", DurationMS: 30, OK: true, Unproven: "not proven: nobody tried"}}},
 		},
 	}
