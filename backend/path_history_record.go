@@ -97,7 +97,7 @@ func recordRead(find historian) framework.OperationFunc {
 			if err != nil || timeline == nil {
 				return nil, err
 			}
-			return &logical.Response{Data: map[string]any{"markdown": timeline.Markdown(subjectOf(r), check.Latencies)}}, nil
+			return &logical.Response{Data: map[string]any{"markdown": timeline.Markdown(recordSubject(r), check.Latencies)}}, nil
 		}
 		e, _, err := r.Find(ctx, d.Get("id").(string))
 		if err != nil || e == nil {
@@ -108,8 +108,8 @@ func recordRead(find historian) framework.OperationFunc {
 	}
 }
 
-// subjectOf names in a record what r is.
-func subjectOf(r *rotation.Role) string {
+// recordSubject names in a record what r is.
+func recordSubject(r *rotation.Role) string {
 	switch {
 	case r.Key == settings.Key:
 		return "Configuration"
