@@ -13,7 +13,7 @@ import (
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/testenv"
 )
 
-func TestMain(m *testing.M) { pgtest.Main(m) }
+func TestMain(m *testing.M) { pgtest.Main(m, testenv.PostgresOptions{}) }
 
 var counter atomic.Int64
 

@@ -64,6 +64,29 @@ func TestPollOddAnswers(t *testing.T) {
 	}
 }
 
+// TestPollVersionOfAnotherRotation has Vault restored from a snapshot and rotate once
+// more: a version that poll.sh has comes again, with other values.
+func TestPollVersionOfAnotherRotation(t *testing.T) {
+	var reads atomic.Int64
+	vault := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		answer := `"api_key":"before","last_vault_rotation":"2026-01-01T00:00:00Z"`
+		if restored := reads.Add(1) > 2; restored {
+			answer = `"api_key":"after","last_vault_rotation":"2026-01-02T00:00:00Z"`
+		}
+		if r.URL.Query().Has("if_version") {
+			_, answer, _ = strings.Cut(answer, ",")
+			answer = `"changed":false,` + answer
+		}
+		_, _ = fmt.Fprintf(w, `{"data":{"version":3,"ttl":0,%s}}`, answer)
+	}))
+	defer vault.Close()
+	file := filepath.Join(t.TempDir(), "creds.json")
+	out, err := poll(t, file, []string{"VAULT_ADDR=" + vault.URL}, "sh", "-c", `[ "$(jq -r .api_key "$0")" != after ] || kill $PPID`, file)
+	if kept, _ := os.ReadFile(file); !strings.Contains(string(kept), `"api_key": "after"`) {
+		t.Errorf("the file is %s (%v, %s)", kept, err, out)
+	}
+}
+
 // TestPollProxy has the environment name a proxy, which must see no token: not of a
 // Vault Agent on the same machine, nor of any Vault without TLS.
 func TestPollProxy(t *testing.T) {

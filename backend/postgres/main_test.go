@@ -6,4 +6,4 @@ import (
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/pgtest"
 )
 
-func TestMain(m *testing.M) { pgtest.Main(m) }
+func TestMain(m *testing.M) { pgtest.Main(m, pgtest.AllMethods) }

@@ -45,7 +45,7 @@ read_creds() {
 		head -c 1048576 | jq -e --arg have "$1" "$sound"
 }
 
-version='' overlap=''
+version='' rotated='' overlap=''
 while :; do
 	# That previous values have ended makes no new version, so while there are any
 	# everything is read.
@@ -53,13 +53,19 @@ while :; do
 		sleep 2
 		continue
 	fi
+	# After Vault was restored from a snapshot, a rotation makes a version that there was
+	# before.
+	if [ "$(jq .changed <<<"$answer")" = false ] && [ "$(jq .last_vault_rotation <<<"$answer")" != "$rotated" ]; then
+		version=''
+		continue
+	fi
 	if [ "$(jq .changed <<<"$answer")" != false ]; then
 		rooted "$(dirname -- "$file")"
 		jq . <<<"$answer" | put "$file" 0600
 		overlap=$(jq -r 'keys[] | select(contains("_previous_"))' <<<"$answer")
 	fi
-	now=$(jq .version <<<"$answer")
-	if [ "$now" != "$version" ]; then
+	now=$(jq .version <<<"$answer") before=$rotated rotated=$(jq .last_vault_rotation <<<"$answer")
+	if [ "$now $rotated" != "$version $before" ]; then
 		version=$now
 		[ $# -eq 0 ] || "$@" || echo "poll.sh: the command did not succeed" >&2
 	fi

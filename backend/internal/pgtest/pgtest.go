@@ -16,23 +16,26 @@ import (
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/testenv"
 )
 
-// Shared is the server that most tests use, each with roles of its own. It
-// offers TLS and does not demand it.
+// Shared is the server that most tests use, each with roles of its own.
 var Shared *testenv.Postgres
 
-// Main runs the tests of a package with Shared, and ends the process.
-func Main(m *testing.M) { os.Exit(run(m)) }
+// AllMethods are the options of a server that offers TLS, and has users who log in by
+// each method.
+var AllMethods = testenv.PostgresOptions{
+	TLS: true,
+	HBA: []string{
+		"host all md5_user 127.0.0.1/32 md5",
+		"host all cleartext_user 127.0.0.1/32 password",
+		"host all trusted_user 127.0.0.1/32 trust",
+	},
+}
 
-func run(m *testing.M) int {
+// Main runs the tests of a package with Shared, and ends the process.
+func Main(m *testing.M, options testenv.PostgresOptions) { os.Exit(run(m, options)) }
+
+func run(m *testing.M, options testenv.PostgresOptions) int {
 	var err error
-	Shared, err = testenv.StartPostgres(context.Background(), testenv.Unsynced(testenv.PostgresOptions{
-		TLS: true,
-		HBA: []string{
-			"host all md5_user 127.0.0.1/32 md5",
-			"host all cleartext_user 127.0.0.1/32 password",
-			"host all trusted_user 127.0.0.1/32 trust",
-		},
-	}))
+	Shared, err = testenv.StartPostgres(context.Background(), testenv.Unsynced(options))
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1

@@ -74,8 +74,11 @@ func (p *process) signal(sig syscall.Signal) error {
 	return nil
 }
 
+// errStays says that a process did not end when it was told to.
+var errStays = errors.New("it did not end")
+
 // stop sends sig and waits for the exit; a process that has not left after
-// stopTimeout is killed, which is an error. It does nothing if p has exited.
+// stopTimeout is aborted, which is errStays. It does nothing if p has exited.
 func (p *process) stop(sig syscall.Signal) error {
 	if !p.running() {
 		return nil
@@ -88,8 +91,21 @@ func (p *process) stop(sig syscall.Signal) error {
 		return nil
 	case <-time.After(stopTimeout):
 	}
-	err := fmt.Errorf("stop process %d: still there %s after %s", p.pid(), stopTimeout, sig)
-	return errors.Join(err, p.kill())
+	err := fmt.Errorf("stop process %d: %w within %s after %s", p.pid(), errStays, stopTimeout, sig)
+	return errors.Join(err, p.abort())
+}
+
+// abort ends the process with SIGQUIT, at which Vault prints the stacks of all its
+// goroutines, or if that does not help with SIGKILL.
+func (p *process) abort() error {
+	if err := p.signal(syscall.SIGQUIT); err != nil {
+		return err
+	}
+	select {
+	case <-p.done:
+	case <-time.After(stopTimeout):
+	}
+	return p.kill()
 }
 
 // kill ends the process with SIGKILL and waits until it is gone.

@@ -9,7 +9,7 @@ import (
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
-func TestMain(m *testing.M) { pgtest.Main(m) }
+func TestMain(m *testing.M) { pgtest.Main(m, pgtest.AllMethods) }
 
 // bench is one on which a database secret is tried.
 type bench struct{ *pgtest.Bench }

@@ -11,6 +11,10 @@ import (
 // maxTTL is the longest wait until the next read, whatever an answer says.
 const maxTTL = 24 * time.Hour
 
+// errOtherRotation says that an answer has the version that the reader has, of another
+// rotation.
+var errOtherRotation = errors.New("read the answer: its version is that of another rotation")
+
 // parse makes credentials of an answer of creds. What creds never answers is an
 // error, for which the reader keeps what it has.
 func parse(data map[string]any, have *Credentials) (*Credentials, error) {
@@ -30,6 +34,9 @@ func parse(data map[string]any, have *Credentials) (*Credentials, error) {
 	if data["changed"] == false {
 		if have == nil || have.Version != version {
 			return nil, errors.New("read the answer: it says that nothing has changed since a version that was not asked about")
+		}
+		if !c.LastRotation.Equal(have.LastRotation) {
+			return nil, errOtherRotation
 		}
 		c.values = have.values
 		return c, nil

@@ -42,6 +42,35 @@ func TestOddAnswers(t *testing.T) {
 	}
 }
 
+// TestVersionOfAnotherRotation has Vault restored from a snapshot and rotate once more: a
+// version that the reader has comes again, with other values.
+func TestVersionOfAnotherRotation(t *testing.T) {
+	const before, after = `"version":3,"ttl":10,"last_vault_rotation":"2026-01-01T00:00:00Z"`, `"version":3,"ttl":10,"last_vault_rotation":"2026-01-02T00:00:00Z"`
+	restored := false
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		answer := `"api_key":"before",` + before
+		switch asked := r.URL.Query().Has("if_version"); {
+		case restored && asked:
+			answer = `"changed":false,` + after
+		case restored:
+			answer = `"api_key":"after",` + after
+		case asked:
+			answer = `"changed":false,` + before
+		}
+		_, _ = fmt.Fprintf(w, `{"data":{%s}}`, answer)
+	}))
+	t.Cleanup(server.Close)
+	v := &Vault{Address: server.URL, Path: "smvm/creds/orders", Auth: Token("hvs.hunter2")}
+	var have *Credentials
+	for _, want := range []string{"before", "before", "after", "after"} {
+		c, err := v.Read(t.Context(), have)
+		if err != nil || c.Value("api", "key") != want {
+			t.Fatalf("it reads %v, not the key %s", err, want)
+		}
+		restored, have = restored || have != nil, c
+	}
+}
+
 // TestTTL has Vault say when to come back: that is never at once, and never too late
 // to hear of anything.
 func TestTTL(t *testing.T) {

@@ -57,7 +57,8 @@ func (e *StatusError) Error() string {
 
 // Read implements Reader. It asks for values only if the version is another one,
 // unless a previous value is held: that such a value has ended makes no new
-// version, and must be noticed.
+// version, and must be noticed. After Vault was restored from a snapshot, a rotation
+// makes a version that there was before: then it asks for values as well.
 func (v *Vault) Read(ctx context.Context, have *Credentials) (*Credentials, error) {
 	path := v.Path
 	if have != nil && !have.offersPrevious() {
@@ -67,7 +68,11 @@ func (v *Vault) Read(ctx context.Context, have *Credentials) (*Credentials, erro
 	if err := v.ask(ctx, http.MethodGet, path, nil, &answer); err != nil {
 		return nil, err
 	}
-	return parse(answer.Data, have)
+	c, err := parse(answer.Data, have)
+	if errors.Is(err, errOtherRotation) {
+		return v.Read(ctx, nil)
+	}
+	return c, err
 }
 
 // ask sends a request with a token. One that is refused is replaced, once.
