@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # systemd-root.sh DIR makes a root file system in DIR in which systemd boots in a
-# container: copies of it, of a shell, and of what the units in bootstrap/ call,
-# as they are installed here. It has no units but targets.
+# container: copies of it, of a shell, and of what the units in bootstrap/ and the
+# steps that install them call, as they are installed here. It has no units but
+# targets.
 set -euo pipefail
 # shellcheck source=scripts/prelude.sh
 . "$(dirname "${BASH_SOURCE[0]}")/prelude.sh"
@@ -9,10 +10,12 @@ set -euo pipefail
 readonly dir=${1:?where to}
 need podman podman runc
 need curl curl
+need useradd passwd
 
-programs=(/lib/systemd/systemd)
+programs=(/lib/systemd/systemd /usr/sbin/useradd)
 [ ! -e /lib/systemd/systemd-executor ] || programs+=(/lib/systemd/systemd-executor)
-for name in systemctl sh bash rm mv touch sleep kill cat grep env timeout mkdir curl; do
+for name in systemctl sh bash rm mv touch sleep kill cat grep env timeout mkdir curl \
+	install ln sed find dirname realpath id chown chmod; do
 	programs+=("/usr/bin/$name")
 done
 

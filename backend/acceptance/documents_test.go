@@ -28,7 +28,10 @@ var elsewhere = map[string]string{
 	"make demo":                       "TestDocuments", // the demo checks itself, and this is part of make test
 	"make build VERSION=v0.2.0":       "TestUpgradeInRotation",
 	"version=v0.1.0":                  "TestRelease",
-	"bootstrap/apps/agent/install.sh": "TestRootedKit",
+	"useradd --system":                "TestAgentPage",
+	"bootstrap/apps/agent/install.sh": "TestAgentPage",
+	"systemctl enable --now":          "TestAgentPage",
+	"install -D bootstrap/apps/agent": "TestAgentPage",
 }
 
 // documents is the world in which the commands of the pages are run.

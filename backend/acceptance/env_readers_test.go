@@ -86,10 +86,10 @@ var envForms = []struct {
 	of, written string
 	write       func(value string) string
 }{
-	{"letters, digits and `+/=_.:@%,-` alone, as all that the engine makes by itself", "as it is", func(value string) string { return value }},
-	{"others, but no `'`, no `${`, and no `\\` at the end or before another", "`'…'`", func(value string) string { return "'" + value + "'" }},
-	{"these too, but no `\"`, `\\`, `$` or `` ` ``", "`\"…\"`", func(value string) string { return `"` + value + `"` }},
-	{"the rest", "`\"…\"`, with a `\\` before each of these four", func(value string) string {
+	{"only letters, digits and `+/=_.:@%,-` (what the engine generates by default)", "as it is", func(value string) string { return value }},
+	{"other characters too, but no `'`, no `${`, no `\\\\`, and no `\\` at the end", "`'…'`", func(value string) string { return "'" + value + "'" }},
+	{"a `'`, but no `\"`, `\\`, `$` or `` ` ``", "`\"…\"`", func(value string) string { return `"` + value + `"` }},
+	{"anything else", "`\"…\"`, with a `\\` before each `\"`, `\\`, `$` and `` ` ``", func(value string) string {
 		return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, "$", `\$`, "`", "\\`").Replace(value) + `"`
 	}},
 }
@@ -140,7 +140,7 @@ func TestEnvReaders(t *testing.T) {
 // readBack is the table of who reads all samples of a form as they are.
 func readBack(t *testing.T, g *agent, samples []string, forms []int) string {
 	t.Helper()
-	head, rows := "| a value of | is written |", make([]string, len(envForms))
+	head, rows := "| a value with | is written |", make([]string, len(envForms))
 	for form, f := range envForms {
 		rows[form] = "| " + f.of + " | " + f.written + " |"
 	}
