@@ -1,0 +1,249 @@
+"""The Source: holds the current credentials of a role and keeps them current."""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import random
+import signal
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from .credentials import Credentials, Reader, ReadError
+
+log = logging.getLogger("smvm")
+
+T = TypeVar("T")
+
+# The longest pause after reads that did not succeed, in seconds.
+_MAX_BACKOFF = 15.0
+# How long a request may be held up by a key that looks new, in seconds, and how many
+# requests at once. Beyond that, keys are judged by what was read last: so a flood of
+# wrong keys does not take all threads of a service.
+_DOUBT = 3.0
+_MAX_DOUBTS = 16
+
+
+class _Round:
+    """One read that somebody waits for."""
+
+    def __init__(self) -> None:
+        self.done = threading.Event()
+        self.succeeded = False
+
+    def end(self, succeeded: bool) -> None:
+        self.succeeded = succeeded
+        self.done.set()
+
+
+class Source:
+    """Holds the current credentials of a role and keeps them current, in one thread of its own.
+
+    It reads when it is made, again whenever ttl has passed, and at once when it is asked to.
+    While a read does not succeed it keeps the last values and tries again, with pauses of
+    up to 15 seconds. All methods may be called from all threads. After a fork, the child
+    reads by itself, in a thread of its own.
+    """
+
+    _lock: threading.Lock
+    _round: _Round | None
+    _wake: queue.SimpleQueue[None]
+    _doubts: threading.BoundedSemaphore
+
+    def __init__(self, reader: Reader, *, patience: float = 60.0, min_interval: float = 0.5) -> None:
+        """Read the credentials, again and again until it works; after patience seconds raise ReadError.
+
+        min_interval is the least time between two reads, in seconds, however many are asked for.
+        """
+        self._reader = reader
+        self._min_interval = min_interval
+        self._watchers: list[Callable[[Credentials], None]] = []
+        self._failing = 0
+        self._closed = False
+        self._fresh()
+        deadline = time.monotonic() + patience
+        while True:
+            try:
+                self._current = reader.read(None)
+                break
+            except ReadError as error:
+                pause = self._pause()
+                if time.monotonic() + pause > deadline:
+                    raise ReadError(f"no credentials after {patience:g} s: {error}") from None
+            time.sleep(pause)
+        self._failing = 0
+        self._start()
+        renew_after_fork(self, Source._in_child)
+
+    @property
+    def current(self) -> Credentials:
+        """The newest credentials that were read."""
+        return self._current
+
+    @property
+    def failing(self) -> int:
+        """How many reads in a row did not succeed: 0 when all is well."""
+        return self._failing
+
+    @property
+    def running(self) -> bool:
+        """Whether the thread that reads is alive. A health check should look."""
+        return self._thread.is_alive()
+
+    def on_change(self, watcher: Callable[[Credentials], None]) -> None:
+        """Have watcher called, in the thread that reads, when other values have come into use.
+
+        It must not block. What it raises is logged, and changes nothing else.
+        """
+        with self._lock:
+            self._watchers.append(watcher)
+
+    def refresh(self, timeout: float = 10.0) -> bool:
+        """Read now, or as soon as min_interval allows, and say whether that worked within timeout seconds.
+
+        Whoever asks while that read has not begun waits for the same one.
+        """
+        if self._closed:
+            return False
+        with self._lock:
+            waiting = self._round = self._round or _Round()
+        self.nudge()
+        return waiting.done.wait(timeout) and waiting.succeeded
+
+    def settle(self, find: Callable[[Credentials], T | None]) -> T | None:
+        """Return what find finds in the credentials; if that is None, read again and look once more.
+
+        For what another instance may have seen first: an unknown key id, an unknown API key.
+        It blocks for 3 seconds at most.
+        """
+        found = find(self.current)
+        if found is None and self._doubts.acquire(blocking=False):
+            try:
+                self.refresh(_DOUBT)
+            finally:
+                self._doubts.release()
+            found = find(self.current)
+        return found
+
+    def nudge(self) -> None:
+        """Ask for a read without waiting for it. A signal handler may call it: it takes no lock."""
+        self._wake.put(None)
+
+    def close(self) -> None:
+        """End the reading. The last credentials stay usable."""
+        self._closed = True
+        self.nudge()
+        if self._thread is not threading.current_thread():
+            self._thread.join()
+
+    def _fresh(self) -> None:
+        """Make what threads share: a child of a fork has none of the threads that may hold it."""
+        self._lock = threading.Lock()
+        self._round = None
+        self._wake = queue.SimpleQueue()
+        self._doubts = threading.BoundedSemaphore(_MAX_DOUBTS)
+
+    def _in_child(self) -> None:
+        self._fresh()
+        if not self._closed:
+            self._start()
+
+    def _start(self) -> None:
+        self._thread = threading.Thread(target=self._run, name="smvm-source", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        pause = self._current.ttl
+        while True:
+            began = time.monotonic()
+            self._sleep(pause)
+            # Whoever asked waits for the read that follows, and for no more than one.
+            time.sleep(max(0.0, began + self._min_interval - time.monotonic()))
+            self._drop_nudges()
+            waiting = self._take_round()
+            if self._closed:
+                waiting.end(False)
+                return
+            pause = self._read(waiting)
+
+    def _sleep(self, pause: float) -> None:
+        try:
+            self._wake.get(timeout=pause)
+        except queue.Empty:
+            pass
+
+    def _drop_nudges(self) -> None:
+        try:
+            while True:
+                self._wake.get_nowait()
+        except queue.Empty:
+            pass
+
+    def _take_round(self) -> _Round:
+        with self._lock:
+            waiting, self._round = self._round or _Round(), None
+        return waiting
+
+    def _read(self, waiting: _Round) -> float:
+        """Read once, tell those who wait, and return after how many seconds to read again."""
+        have, fresh = self._current, None
+        try:
+            fresh = self._reader.read(have)
+        except Exception as error:  # whatever it is, this thread goes on
+            pause = self._pause()
+            log.warning("read credentials: keeping the last ones (%d failures): %s", self._failing, _told(error))
+        else:
+            self._failing = 0
+            self._current, pause = fresh, fresh.ttl
+        waiting.end(fresh is not None)
+        if fresh is not None and not fresh.same_values(have):
+            self._announce(fresh, have)
+        return pause
+
+    def _pause(self) -> float:
+        """Count a failure, and return the pause after it: twice as long each time, with jitter."""
+        self._failing += 1
+        pause = min(self._min_interval * 2 ** min(self._failing, 8), _MAX_BACKOFF)
+        return random.uniform(pause / 2, pause)
+
+    def _announce(self, fresh: Credentials, have: Credentials) -> None:
+        log.info("new credentials: version %d, before %d", fresh.version, have.version)
+        with self._lock:
+            watchers = list(self._watchers)
+        for watcher in watchers:
+            try:
+                watcher(fresh)
+            except Exception as error:
+                log.error("take over new credentials: %s", _told(error))
+
+
+def _told(error: Exception) -> str:
+    """What may be logged of an error: the text only of those that are known to hold no secret."""
+    return str(error) if isinstance(error, ReadError) else type(error).__name__
+
+
+def reload_on_hangup(source: Source) -> None:
+    """Have SIGHUP, which `systemctl reload` sends, make the source read at once.
+
+    Call it in the main thread. Until then SIGHUP ends the process, as is usual; so ignore
+    it from the start on, by signal.signal(signal.SIGHUP, signal.SIG_IGN). Nothing gets
+    lost by that: this reads once by itself.
+    """
+    signal.signal(signal.SIGHUP, lambda _number, _frame: source.nudge())
+    source.nudge()
+
+
+def renew_after_fork(owner: T, renew: Callable[[T], Any]) -> None:
+    """Have renew called with owner in each child that this process forks, while owner exists."""
+    reference = weakref.ref(owner)
+
+    def in_child() -> None:
+        alive = reference()
+        if alive is not None:
+            renew(alive)
+
+    os.register_at_fork(after_in_child=in_child)
