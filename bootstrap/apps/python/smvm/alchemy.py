@@ -55,8 +55,11 @@ def follow(engine: Engine, source: Source, secret: str = "db", *, timeout: float
         if connection is not None and stale(connection):
             record.invalidate()
 
+    def drain(_: Credentials) -> None:
+        engine.dispose()
+
     current(source.current)  # raises PlaceError now rather than at the first request
-    source.on_change(lambda _: engine.dispose())
+    source.on_change(drain)
     renew_after_fork(engine, lambda it: it.dispose(close=False))
 
 
