@@ -1,0 +1,196 @@
+package acceptance
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/testenv"
+)
+
+// debianPython is the one that the packages of scripts/test.sh are for.
+const debianPython = "/usr/bin/python3"
+
+// pythonKit returns the directory of the kit for Python services, and the environment
+// to run it in.
+func pythonKit(t *testing.T) (dir string, env []string) {
+	t.Helper()
+	root, err := testenv.Root()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir = filepath.Join(root, "bootstrap/apps/python")
+	return dir, []string{"PYTHONPATH=" + dir, "PYTHONDONTWRITEBYTECODE=1", "PYTHONUNBUFFERED=1"}
+}
+
+// TestPythonKit runs the kit's own tests, those with a real PostgreSQL among them.
+func TestPythonKit(t *testing.T) {
+	t.Parallel()
+	dir, env := pythonKit(t)
+	cmd := exec.CommandContext(t.Context(), debianPython, "-m", "pytest", "-q", "-rs")
+	cmd.Dir = dir
+	cmd.Env = append(append(os.Environ(), env...), "SMVM_TEST_POSTGRES="+shared.postgres.SuperuserDSN(), "SMVM_TEST_CA="+shared.postgres.CAFile)
+	out, err := cmd.CombinedOutput()
+	if err != nil || strings.Contains(string(out), "skipped") {
+		t.Errorf("pytest (scripts/test.sh installs it): %v\n%s", err, out)
+	}
+	for _, wrong := range newScanner().report("what pytest says", out) {
+		t.Error(wrong)
+	}
+}
+
+// TestPythonTypes has mypy check the kit.
+func TestPythonTypes(t *testing.T) {
+	t.Parallel()
+	dir, _ := pythonKit(t)
+	cmd := exec.CommandContext(t.Context(), "mypy", "smvm")
+	cmd.Dir = dir
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("mypy (scripts/test.sh installs it): %v\n%s", err, out)
+	}
+}
+
+// TestPythonUnits has systemd check the drop-ins, beside the procedure's unit and the
+// Agent's.
+func TestPythonUnits(t *testing.T) {
+	t.Parallel()
+	e := &engine{T: t, vault: shared.vault, path: "smvm"}
+	kit, _ := pythonKit(t)
+	dir := t.TempDir()
+	e.install(dir, "/usr/local/bin/vault", shared.vault.Binary)
+	units := filepath.Join(dir, "systemd")
+	if err := os.CopyFS(units, os.DirFS(filepath.Join(kit, "systemd"))); err != nil {
+		t.Fatal(err)
+	}
+	service := filepath.Join(units, "smvm-api.service")
+	if err := os.WriteFile(service, []byte("[Service]\nExecStart=/usr/bin/python -m smvm.main\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	analyze(t, "verify", "--man=no", service, filepath.Join(units, "smvm-api-changed.service"))
+}
+
+// pythonService starts the kit's example on the default role of the engine.
+func (e *engine) pythonService(env []string, args ...string) *service {
+	e.Helper()
+	_, common := pythonKit(e.T)
+	s := &service{T: e.T, address: freeAddress(e.T)}
+	_, port, err := net.SplitHostPort(s.address)
+	if err != nil {
+		e.Fatal(err)
+	}
+	s.Program = launch(e.T, append(common, env...), debianPython, append([]string{"-m", "smvm.main", "--port", port}, args...)...)
+	e.serving(s)
+	return s
+}
+
+// pythonServices are two instances: one reads Vault, the other the files of an Agent,
+// which has it reload.
+func (e *engine) pythonServices() []*service {
+	e.Helper()
+	a := e.startAgent("agent", "agent.hcl")
+	roleID, secretID := e.approle()
+	login := []string{"VAULT_ADDR=" + e.vault.Address, "SMVM_ROLE_ID_FILE=" + roleID, "SMVM_SECRET_ID_FILE=" + secretID}
+	direct := e.pythonService(login, "--path", e.path+"/creds/default")
+	a.updated(0, 30*time.Second)
+	files := e.pythonService(nil, "--from", "files", "--dir", a.dir)
+	e.Cleanup(a.reload(files))
+	return []*service{direct, files}
+}
+
+// TestPythonServices sends requests to two instances of the example while their
+// secrets rotate, are rolled back and revoked, and while their sessions are ended:
+// none fails, PostgreSQL refuses no login, and nothing is used for longer than it may.
+func TestPythonServices(t *testing.T) {
+	t.Parallel()
+	e := newEngine(t)
+	e.served("alternating_users", shortTerms)
+	services := e.pythonServices()
+	requests := make([]*traffic, len(services))
+	for i, s := range services {
+		requests[i] = e.beginAt(s, 80*time.Millisecond) // of four clients
+	}
+	for _, operation := range []string{"rotate", "rollback", "rotate", "rotate"} {
+		version := number(t, e.write(operation, nil), "version")
+		for i, s := range services {
+			e.reaches(s, version, 20*time.Second)
+			requests[i].follow(e.creds())
+		}
+		e.endSessions()
+		e.drained(text(e.creds(), "db_username"))
+	}
+	for _, each := range requests {
+		each.end(t)
+	}
+	e.revokesInPython(services)
+	e.noRefusals()
+}
+
+// endSessions ends those of the services.
+func (e *engine) endSessions() {
+	e.Helper()
+	e.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename IN ('{p}_a', '{p}_b') AND application_name = 'smvm-api'")
+}
+
+// revokesInPython rotates without an overlap: within the time that ttl promises, the key
+// and the tokens from before are refused, and the health check notices nothing of it.
+func (e *engine) revokesInPython(services []*service) {
+	e.Helper()
+	before := text(e.creds(), "api_key")
+	tokens := make([]string, len(services))
+	for i, s := range services {
+		tokens[i] = s.accepts(before)
+	}
+	e.write("rotate", map[string]any{"revoke_previous": true})
+	revoked := time.Now()
+	for i, s := range services {
+		e.eventually("the revoked key to be refused", 10*time.Second, func(context.Context) error {
+			if _, err := s.try(http.MethodGet, "/health", "", ""); err != nil {
+				e.Errorf("after the revocation: %v", err)
+			}
+			if _, err := s.try(http.MethodGet, "/api/test", "X-API-Key", before); err == nil {
+				return errors.New("it is accepted")
+			}
+			return nil
+		})
+		if _, err := s.try(http.MethodGet, "/api/test", "Authorization", "Bearer "+tokens[i]); err == nil {
+			e.Error("a token of the revoked key is accepted")
+		}
+		s.accepts(text(e.creds(), "api_key"))
+	}
+	// A ttl of a second, which the readers make two, and a look at the files by the second.
+	took := time.Since(revoked)
+	e.Logf("the revoked key was refused after %s", took.Round(time.Millisecond))
+	if took > 3*time.Second+agentSlack {
+		e.Errorf("the revoked key was refused after %s only", took)
+	}
+}
+
+// TestPythonForgetsRetiredKeys waits for an overlap to end, which makes no new version.
+func TestPythonForgetsRetiredKeys(t *testing.T) {
+	t.Parallel()
+	e := newEngine(t)
+	e.served("single_user", map[string]any{"rotation_period": "24h", "overlap": "4s", "refresh_interval": "1s"})
+	for i, s := range e.pythonServices() {
+		key := text(e.creds(), "api_key")
+		token := s.accepts(key)
+		e.write("rotate", nil)
+		e.eventually(fmt.Sprintf("the retired key to be refused by instance %d", i), 20*time.Second, func(context.Context) error {
+			if _, err := s.try(http.MethodPost, "/api/token", "X-API-Key", key); err == nil {
+				return errors.New("it is accepted")
+			}
+			return nil
+		})
+		if _, err := s.try(http.MethodGet, "/api/test", "Authorization", "Bearer "+token); err == nil {
+			t.Error("a token of the retired key is accepted")
+		}
+		s.accepts(text(e.creds(), "api_key"))
+	}
+}
