@@ -101,8 +101,8 @@ def alive(connection: Connection) -> bool:
 
     A session that was ended has something to read: why, or that this is the end. That takes one
     poll() and no request; only if there is something, which may also be a notice, is the server
-    asked. A server that went away without a word is not noticed: that is for libpq's keepalives
-    and tcp_user_timeout.
+    asked. A server that went away without a word is not noticed here, but by TCP (tcp_user_timeout,
+    keepalives).
     """
     if connection.closed:
         return False

@@ -13,6 +13,7 @@ import logging
 import os
 import signal
 import time
+import uuid
 from typing import Any
 
 import jwt
@@ -28,19 +29,22 @@ from smvm.pool import CommitUnknown, Connection, Pool, PoolTimeout
 ISSUER = "smvm-api"
 TOKEN_LIFE = 15 * 60  # seconds
 SCHEMA = """SELECT pg_advisory_xact_lock(7381920);
-CREATE TABLE IF NOT EXISTS smvm_api_requests (
-    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+CREATE TABLE IF NOT EXISTS smvm_python_requests (
+    request uuid PRIMARY KEY,
+    id bigint GENERATED ALWAYS AS IDENTITY,
     at timestamptz NOT NULL DEFAULT now(),
     login text NOT NULL DEFAULT session_user
 )"""
-READ = "SELECT coalesce(max(id), 0), session_user FROM smvm_api_requests"
-WRITE = "INSERT INTO smvm_api_requests DEFAULT VALUES RETURNING id, login"
+READ = "SELECT coalesce(max(id), 0), session_user FROM smvm_python_requests"
+# Done twice, it writes one row: so it may be repeated even if the answer to COMMIT was lost.
+WRITE = """INSERT INTO smvm_python_requests (request) VALUES (%s)
+ON CONFLICT (request) DO UPDATE SET request = excluded.request RETURNING id, login"""
 
 
-def query(connection: Connection, sql: str) -> dict[str, Any]:
+def query(connection: Connection, sql: str, *values: str) -> dict[str, Any]:
     """Run a statement that returns an id and who asked."""
     with connection.cursor() as cursor:
-        cursor.execute(sql)
+        cursor.execute(sql, values)
         row = cursor.fetchone()
     return {"id": row[0], "login": row[1]}
 
@@ -71,7 +75,9 @@ def create_app(source: Source, pool: Pool, engine: Vault | None = None) -> FastA
     @app.exception_handler(PoolTimeout)
     @app.exception_handler(CommitUnknown)
     def database_failed(_request: object, error: Exception) -> JSONResponse:
-        logging.getLogger("smvm.api").error("query database: %s", type(error).__name__)
+        logging.getLogger("smvm.api").error(
+            "query database: %s %s", type(error).__name__, getattr(error, "pgcode", None) or ""
+        )
         return JSONResponse({"error": "the database did not answer"}, 503)
 
     @app.get("/health")
@@ -103,7 +109,8 @@ def create_app(source: Source, pool: Pool, engine: Vault | None = None) -> FastA
 
     @app.post("/api/test", dependencies=[Depends(by_token_or_key)])
     def write_test() -> dict[str, Any]:
-        return pool.with_retry(lambda connection: query(connection, WRITE))  # rotation
+        request = str(uuid.uuid4())
+        return pool.with_retry(lambda connection: query(connection, WRITE, request), idempotent=True)  # rotation
 
     return app
 

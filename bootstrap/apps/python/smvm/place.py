@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import hashlib
 import os
+import re
 import shutil
 import ssl
 import tempfile
@@ -24,6 +25,12 @@ from .credentials import REDACTED, Credentials
 _MODES = ("disable", "require", "verify-ca", "verify-full")
 # The first version of libpq that knows require_auth and sslrootcert=system.
 _LIBPQ_16 = 160000
+# What is said, so that no environment says something else. A server that went away without a word
+# is given up after 10 to 25 seconds, and not after a quarter of an hour.
+_DEFAULTS = {
+    "connect_timeout": "5", "options": "", "channel_binding": "prefer", "target_session_attrs": "any",
+    "tcp_user_timeout": "10000", "keepalives": "1", "keepalives_idle": "10", "keepalives_interval": "5", "keepalives_count": "3",
+}  # fmt: skip
 # What the credentials decide, and an application must not.
 _RESERVED = (
     "dsn user password passfile service host hostaddr port dbname database sslmode sslrootcert requiressl gssencmode"
@@ -63,22 +70,23 @@ def login(credentials: Credentials, secret: str, at: str = "", options: dict[str
     connection string without a login; it has to name sslmode. options are more parameters of
     libpq, such as application_name. Raises PlaceError.
     """
-    user, password = credentials.value(secret, "username"), credentials.value(secret, "password")
-    if not user or not password:  # for either, libpq would look elsewhere
+    user = credentials.value(secret, "username")
+    if not user or not credentials.value(secret, "password"):  # for either, libpq would look elsewhere
         raise PlaceError(f"connect to PostgreSQL: the credentials have no {secret}_username and {secret}_password")
-    parameters = {"connect_timeout": "5", "options": "", "channel_binding": "prefer", "target_session_attrs": "any"}
-    parameters |= _elsewhere(at) if at else _place(credentials, secret)
+    parameters = _DEFAULTS | (_elsewhere(at) if at else _place(credentials, secret))
     # Any other way of asking for the password shows it, or what it can be guessed from, to whoever poses as the
     # server. Older versions of libpq cannot refuse it.
     if extensions.libpq_version() >= _LIBPQ_16:
         parameters.setdefault("require_auth", "scram-sha-256")
     parameters |= options or {}
-    parameters |= {"user": user, "password": password, "hostaddr": "", "gssencmode": "disable"}
-    return Login(user, parameters)
+    parameters |= {"user": user, "hostaddr": "", "gssencmode": "disable"}
+    # Last, so that no error has a frame with the password in it.
+    return Login(user, parameters | {"password": credentials.value(secret, "password")})
 
 
 def _place(credentials: Credentials, secret: str) -> dict[str, str]:
-    parameters = _parsed(credentials.value(secret, "connection_string"), secret)
+    text = re.sub(r"^(\w+://)[^/?]*@", r"\1", credentials.value(secret, "connection_string"))  # without the login
+    parameters = _parsed(text, secret)
     for name, field in (("host", "host"), ("port", "port"), ("dbname", "database")):
         parameters.setdefault(name, credentials.value(secret, field))
     if not parameters["host"]:

@@ -80,7 +80,7 @@ class Pool:
             if first.maybe_committed and not idempotent:
                 raise CommitUnknown from first.error
         try:
-            return self._once(work)
+            return self._once(work, fresh=True)
         except _Lost as second:
             if second.maybe_committed:
                 raise CommitUnknown from second.error
@@ -91,8 +91,8 @@ class Pool:
         self._closed = True
         self._drain()
 
-    def _once(self, work: Callable[[Connection], T]) -> T:
-        with self._held() as held:
+    def _once(self, work: Callable[[Connection], T], *, fresh: bool = False) -> T:
+        with self._held(fresh) as held:
             try:
                 result = work(held)
                 self._commit(held)
@@ -120,13 +120,13 @@ class Pool:
             raise
 
     @contextmanager
-    def _held(self) -> Iterator[Connection]:
+    def _held(self, fresh: bool = False) -> Iterator[Connection]:
         slots = self._slots  # a child of a fork has others
         deadline = time.monotonic() + self._timeout
         if not slots.acquire(timeout=self._timeout):
             raise PoolTimeout(f"all {self._maximum} connections were in use for {self._timeout:g} s")
         try:
-            held = self._take(deadline)
+            held = self._take(deadline, fresh)
             try:
                 yield held
             finally:
@@ -134,9 +134,10 @@ class Pool:
         finally:
             slots.release()
 
-    def _take(self, deadline: float) -> Connection:
+    def _take(self, deadline: float, fresh: bool) -> Connection:
+        """Take an idle connection or make one. A fresh one is for who has just lost one: the others may be ending too."""
         while (idle := self._pop()) is not None:
-            if not self._stale(idle) and alive(idle):
+            if not fresh and not self._stale(idle) and alive(idle):
                 idle.commit_sent = False
                 return idle
             give_up(idle)

@@ -168,6 +168,12 @@ def test_repeats_once(opened: Open, made: list[Fake]) -> None:
         pool.with_retry(always)
     assert len(made) == before + 1  # the one that was idle, and one more
 
+    with pool.connection(), pool.connection():
+        pass
+    made[-1].end()
+    assert pool.with_retry(lambda held: held.cursor() if held in made[: before + 3] else "new") == "new"
+    assert all(each.closed for each in made[: before + 3])  # those that may be ending too
+
 
 def test_repeats_nothing_that_may_be_committed(opened: Open, made: list[Fake], monkeypatch: pytest.MonkeyPatch) -> None:
     pool = Pool(opened(Settable(**values("orders_a"))))
