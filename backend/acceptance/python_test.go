@@ -91,14 +91,20 @@ func (e *engine) pythonService(env []string, args ...string) *service {
 	return s
 }
 
+// directPythonService reads Vault, by a login of its own.
+func (e *engine) directPythonService() *service {
+	e.Helper()
+	roleID, secretID := e.approle()
+	login := []string{"VAULT_ADDR=" + e.vault.Address, "SMVM_ROLE_ID_FILE=" + roleID, "SMVM_SECRET_ID_FILE=" + secretID}
+	return e.pythonService(login, "--path", e.path+"/creds/default")
+}
+
 // pythonServices are two instances: one reads Vault, the other the files of an Agent,
 // which has it reload.
 func (e *engine) pythonServices() []*service {
 	e.Helper()
 	a := e.startAgent("agent", "agent.hcl")
-	roleID, secretID := e.approle()
-	login := []string{"VAULT_ADDR=" + e.vault.Address, "SMVM_ROLE_ID_FILE=" + roleID, "SMVM_SECRET_ID_FILE=" + secretID}
-	direct := e.pythonService(login, "--path", e.path+"/creds/default")
+	direct := e.directPythonService()
 	a.updated(0, 30*time.Second)
 	files := e.pythonService(nil, "--from", "files", "--dir", a.dir)
 	e.Cleanup(a.reload(files))
@@ -115,7 +121,7 @@ func TestPythonServices(t *testing.T) {
 	services := e.pythonServices()
 	requests := make([]*traffic, len(services))
 	for i, s := range services {
-		requests[i] = e.beginAt(s, 50*time.Millisecond) // of four clients
+		requests[i] = e.beginAt(s, 25*time.Millisecond) // of four clients
 	}
 	for _, operation := range []string{"rotate", "rollback", "rotate", "rotate"} {
 		version := number(t, e.write(operation, nil), "version")
@@ -131,6 +137,32 @@ func TestPythonServices(t *testing.T) {
 	}
 	e.noRefusals() // of a revoked login there may be one, which no request notices
 	e.revokesInPython(services)
+}
+
+// TestPythonServiceWithoutServers takes Vault away, and PostgreSQL for a moment: the
+// service goes on and makes up for it, and no request fails.
+func TestPythonServiceWithoutServers(t *testing.T) {
+	t.Parallel()
+	e := newOwnEngine(t)
+	e.served("alternating_users", shortTerms)
+	s := e.directPythonService()
+	requests := e.beginAt(s, 50*time.Millisecond)
+	if err := e.vault.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	e.eventually("the service to notice", 20*time.Second, func(context.Context) error {
+		health, err := s.try(http.MethodGet, "/health", "", "")
+		if err == nil && health["failed_reads"] == float64(0) {
+			err = errors.New("it has not")
+		}
+		return err
+	})
+	if err := errors.Join(e.postgres.Kill(), e.postgres.Start(t.Context()), e.vault.Start(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	e.reaches(s, number(t, e.write("rotate", nil), "version"), 30*time.Second)
+	requests.end(t)
+	e.noRefusals()
 }
 
 // endSessions ends those of the services.
