@@ -10,7 +10,7 @@ import psycopg2
 from sqlalchemy import event, exc, text
 from sqlalchemy.engine import Connection, Engine
 
-from .connect import CommitUnknown, alive, connect, lost
+from .connect import CommitUnknown, alive, connect, lost, ready
 from .credentials import Credentials
 from .place import Login, PlaceError, check_options, login
 from .source import Source, renew_after_fork
@@ -45,9 +45,8 @@ def follow(engine: Engine, source: Source, secret: str = "db", *, timeout: float
 
     @event.listens_for(engine, "checkout")  # type: ignore[misc]
     def checkout(connection: Any, _record: object, _fairy: object) -> None:
-        if stale(connection) or not alive(connection):
+        if stale(connection) or not ready(connection):
             raise exc.DisconnectionError("the login is of before, or the server has ended the session")
-        connection.rollback()  # no request where no transaction was begun
 
     @event.listens_for(engine, "checkin")  # type: ignore[misc]
     def checkin(connection: Any, record: Any) -> None:
@@ -55,10 +54,14 @@ def follow(engine: Engine, source: Source, secret: str = "db", *, timeout: float
         if connection is not None and stale(connection):
             record.invalidate()
 
-    def drain(_: Credentials) -> None:
-        engine.dispose()
+    known = current(source.current)  # raises PlaceError now rather than at the first request
 
-    current(source.current)  # raises PlaceError now rather than at the first request
+    def drain(fresh: Credentials) -> None:
+        nonlocal known
+        before, known = known, current(fresh)
+        if known != before:
+            engine.dispose()
+
     source.on_change(drain)
     renew_after_fork(engine, lambda it: it.dispose(close=False))
 

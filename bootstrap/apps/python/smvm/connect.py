@@ -118,6 +118,17 @@ def alive(connection: Connection) -> bool:
         return not connection.closed  # the transaction had failed before
 
 
+def ready(connection: Connection) -> bool:
+    """Whether an idle connection may be handed out: it is alive, and in no transaction."""
+    try:
+        if alive(connection):
+            connection.rollback()  # no request, unless alive has begun one
+            return True
+    except psycopg2.Error:
+        pass
+    return False
+
+
 def lost(connection: Connection, error: psycopg2.Error) -> bool:
     """Whether a transaction failed because its connection ended, or leads to a server that has become a standby."""
     return bool(connection.closed) or error.pgcode == _READ_ONLY

@@ -58,9 +58,8 @@ class AgentFiles:
         self._directory, self._interval = Path(directory), interval
 
     def read(self, have: Credentials | None) -> Credentials:
-        """Implement Reader. What neither file has is taken from the environment."""
-        settings = dict(os.environ)
-        settings.update(parse_env(_text(self._directory / ".env")))
+        """Implement Reader. Nothing is taken from the environment: a previous key would never end there."""
+        settings = parse_env(_text(self._directory / ".env"))
         secrets = parse_yaml(_text(self._directory / "config" / "secrets.yaml"))
         settings.update({name.upper(): value for name, value in secrets.items()})
         return _credentials(settings, self._interval)
@@ -93,7 +92,7 @@ class MountedSecret:
 def parse_env(text: str) -> dict[str, str]:
     """Read a .env file as a shell and systemd do: a value has no quotes, or is all in one pair of them."""
     settings = {}
-    for line in text.splitlines():
+    for line in text.split("\n"):
         name, separator, value = line.strip().partition("=")
         if separator and not name.startswith("#"):
             settings[name] = _unquoted(value)
@@ -114,7 +113,7 @@ def parse_yaml(text: str) -> dict[str, str]:
     ReadError, which names the line and not what it says.
     """
     values = {}
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         if not line.strip() or line.startswith("#"):
             continue
         name, separator, value = line.partition(": ")
@@ -163,7 +162,7 @@ def _version(text: str) -> int:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_bytes().decode()
     except OSError as error:
         raise ReadError(f"read {path}: {error.strerror}") from None
     except UnicodeError:

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import psycopg2
 
-from .connect import CommitUnknown, Connection, alive, connect, give_up, lost
+from .connect import CommitUnknown, Connection, alive, connect, give_up, lost, ready
 from .credentials import Credentials
 from .place import Login, PlaceError, check_options, login
 from .source import Source, renew_after_fork
@@ -29,7 +29,8 @@ class Pool:
 
     New connections use a new login as soon as it was read. Connections of other logins are closed:
     idle ones at once, those in use when they come back. No query is interrupted. A connection that
-    the server has ended is not handed out. After a fork the child has an empty pool.
+    the server has ended is not handed out. What a session was SET to stays, but for autocommit. After
+    a fork the child has an empty pool.
     """
 
     _lock: threading.Lock
@@ -121,6 +122,8 @@ class Pool:
 
     @contextmanager
     def _held(self, fresh: bool = False) -> Iterator[Connection]:
+        if self._closed:
+            raise psycopg2.InterfaceError("the pool is closed")
         slots = self._slots  # a child of a fork has others
         deadline = time.monotonic() + self._timeout
         if not slots.acquire(timeout=self._timeout):
@@ -137,7 +140,7 @@ class Pool:
     def _take(self, deadline: float, fresh: bool) -> Connection:
         """Take an idle connection or make one. A fresh one is for who has just lost one: the others may be ending too."""
         while (idle := self._pop()) is not None:
-            if not fresh and not self._stale(idle) and alive(idle):
+            if not fresh and not self._stale(idle) and ready(idle):
                 idle.commit_sent = False
                 return idle
             give_up(idle)

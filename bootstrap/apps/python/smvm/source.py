@@ -157,7 +157,7 @@ class Source:
         self._thread.start()
 
     def _run(self) -> None:
-        pause = self._current.ttl
+        pause = max(0.0, self._current.ttl)
         while True:
             began = time.monotonic()
             self._sleep(pause)
@@ -190,17 +190,18 @@ class Source:
 
     def _read(self, waiting: _Round) -> float:
         """Read once, tell those who wait, and return after how many seconds to read again."""
-        have, fresh = self._current, None
+        have = self._current
         try:
             fresh = self._reader.read(have)
+            pause, changed = max(0.0, fresh.ttl), not fresh.same_values(have)
         except Exception as error:  # whatever it is, this thread goes on
             pause = self._pause()
             log.warning("read credentials: keeping the last ones (%d failures): %s", self._failing, _told(error))
-        else:
-            self._failing = 0
-            self._current, pause = fresh, fresh.ttl
-        waiting.end(fresh is not None)
-        if fresh is not None and not fresh.same_values(have):
+            waiting.end(False)
+            return pause
+        self._failing, self._current = 0, fresh
+        waiting.end(True)
+        if changed:
             self._announce(fresh, have)
         return pause
 

@@ -63,6 +63,20 @@ def test_odd_yaml(line: str) -> None:
     assert "line 2" in str(failure.value) and "hunter2" not in str(failure.value)
 
 
+def test_lines_end_with_a_line_feed_only(tmp_path: Path) -> None:
+    """Python takes more characters for the end of a line than the shell does."""
+    password = "a\x85b\u2028c\x1cd"
+    assert parse_env(f"A='{password}'\nB=c\n") == {"A": password, "B": "c"}
+    (tmp_path / "version").write_text("1")
+    (tmp_path / "db_password").write_bytes(b"a\r\nb")
+    assert MountedSecret(tmp_path).read(None).value("db", "password") == "a\r\nb"
+
+
+def test_files_count_and_not_the_environment(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("API_PREVIOUS_KEY", "of the start")
+    assert AgentFiles(directory).read(None).value("api", "previous_key") == ""
+
+
 def test_follows_renames(directory: Path, opened: Callable[..., Source]) -> None:
     source = opened(AgentFiles(directory, interval=0.02))
     write(directory / ".env", ENV.replace("=7", "=8"))

@@ -238,6 +238,8 @@ def test_closed(opened: Open, made: list[Fake]) -> None:
         pool.close()
         assert made[1].closed and not made[0].closed
     assert made[0].closed
+    with pytest.raises(psycopg2.InterfaceError), pool.connection():
+        pass
 
 
 def test_many_threads(opened: Open, made: list[Fake]) -> None:

@@ -185,7 +185,7 @@ def test_what_waits_to_be_read_ends_nothing(ground: Ground, pool: Pool) -> None:
     ground.sql("NOTIFY x")
     eventually("the notice to come", lambda: not held.notifies)
     with pool.connection() as held:
-        assert held.info.backend_pid == pid
+        assert held.info.backend_pid == pid and held.info.transaction_status == extensions.TRANSACTION_STATUS_IDLE
 
 
 def test_old_logins_drain(ground: Ground, pool: Pool, reader: Settable, source: Source) -> None:

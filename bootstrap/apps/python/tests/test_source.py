@@ -41,6 +41,9 @@ def test_keeps_the_last_values(opened: Open, caplog: pytest.LogCaptureFixture) -
     for reader.error in (ReadError("Vault is away"), RuntimeError("hunter2")):
         assert not source.refresh() and source.current.version == 1 and source.failing > 0
     reader.away = False
+    read, reader.read = reader.read, lambda have: None  # type: ignore
+    assert not source.refresh() and source.running
+    reader.read = read  # type: ignore[method-assign]
     assert source.refresh() and source.current.version > 1 and source.failing == 0
     assert source.refresh() and source.running
     assert "Vault is away" in caplog.text and "RuntimeError" in caplog.text and "hunter2" not in caplog.text
