@@ -38,10 +38,10 @@ class CommitUnknown(Exception):
 
 
 class Connection(extensions.connection):  # type: ignore[misc]
-    """A psycopg2 connection that knows with which login it was made, and whether a COMMIT was sent.
+    """A psycopg2 connection that knows with which login it was made, and whether something may be committed.
 
-    It notices commit() and `with connection:`, but not the statement COMMIT and not procedures
-    that commit: leave those to transactions that are not repeated.
+    It notices commit(), `with connection:` and autocommit = True, but not set_session, not the
+    statement COMMIT and not procedures that commit: leave those to transactions that are not repeated.
     """
 
     login: Login
@@ -51,6 +51,11 @@ class Connection(extensions.connection):  # type: ignore[misc]
         """Commit the transaction."""
         self.commit_sent = True
         super().commit()
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name == "autocommit" and value:
+            self.commit_sent = True
+        super().__setattr__(name, value)
 
 
 def connect(source: Source, login: Callable[[Credentials], Login], deadline: float) -> Connection:

@@ -133,7 +133,8 @@ class Pool:
             try:
                 yield held
             finally:
-                self._give_back(held)
+                if slots is self._slots:  # else this is a child that was forked here, and held is the parent's
+                    self._give_back(held)
         finally:
             slots.release()
 

@@ -74,6 +74,7 @@ class Source:
                 pause = self._pause()
                 if time.monotonic() + pause > deadline:
                     raise ReadError(f"no credentials after {patience:g} s: {error}") from None
+                log.warning("read credentials: there are none yet (%d failures): %s", self._failing, error)
             time.sleep(pause)
         self._failing = 0
         self._start()

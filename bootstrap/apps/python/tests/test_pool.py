@@ -242,6 +242,14 @@ def test_closed(opened: Open, made: list[Fake]) -> None:
         pass
 
 
+def test_fork_in_a_block(opened: Open, made: list[Fake]) -> None:
+    """A child that leaves the block closes nothing of the parent's, and keeps none of it."""
+    pool = Pool(opened(Settable(**values("orders_a"))))
+    with pool.connection():
+        pool._fresh()  # as in the child
+    assert not made[0].closed and made[0].rollbacks == 0 and pool._idle == []
+
+
 def test_many_threads(opened: Open, made: list[Fake]) -> None:
     reader = Settable(**values("orders_a"))
     source = opened(reader)

@@ -170,7 +170,16 @@ def test_commit_without_an_answer(ground: Ground, pool: Pool) -> None:
         ground.end_sessions()
         ground.insert(held)
 
-    for count, each in enumerate((commits_itself, by_autocommit), 1):
+    def by_autocommit_for_a_while(held: Connection) -> None:
+        nonlocal runs
+        runs += 1
+        held.autocommit = True
+        ground.insert(held)
+        held.autocommit = False
+        ground.end_sessions()
+        ground.insert(held)
+
+    for count, each in enumerate((commits_itself, by_autocommit, by_autocommit_for_a_while), 1):
         runs = 0
         with pytest.raises(CommitUnknown):
             pool.with_retry(each)
@@ -203,6 +212,12 @@ def test_old_logins_drain(ground: Ground, pool: Pool, reader: Settable, source: 
     assert ground.rows() == 4
 
 
+def test_redacted(ground: Ground, pool: Pool) -> None:
+    with pool.connection() as held:
+        shown = repr(held) + str(held.info.dsn_parameters) + repr(held.login) + held.dsn
+    assert ground.passwords[ground.a] not in shown
+
+
 def test_refused_login(ground: Ground, pool: Pool, reader: Settable) -> None:
     """The password changes in place, as with single_user: no caller notices."""
     with pool.connection():
@@ -222,18 +237,21 @@ def test_refused_login(ground: Ground, pool: Pool, reader: Settable) -> None:
 def test_fork(ground: Ground, pool: Pool) -> None:
     """A child has connections of its own, and ends none of the parent's."""
     with pool.connection() as held:
-        pid = held.info.backend_pid
-    child = os.fork()
-    if child == 0:
-        try:
-            with pool.connection() as mine:
-                ground.insert(mine)
-                os._exit(0 if mine.info.backend_pid != pid else 1)
-        finally:
-            os._exit(2)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    with pool.connection() as held:
-        assert held.info.backend_pid == pid
+        with pool.connection() as idle:
+            pids = {held.info.backend_pid, idle.info.backend_pid}
+        del idle
+        child = os.fork()
+        if child == 0:
+            try:
+                del held
+                with pool.connection() as mine:
+                    ground.insert(mine)
+                    os._exit(0 if mine.info.backend_pid not in pids else 1)
+            finally:
+                os._exit(2)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        with pool.connection() as idle:
+            assert {held.info.backend_pid, idle.info.backend_pid} == pids
 
 
 @pytest.fixture
