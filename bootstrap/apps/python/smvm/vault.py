@@ -73,13 +73,11 @@ class Vault:
         self._address, self._path, self._auth = address.rstrip("/"), path.strip("/"), auth
         self._namespace, self._timeout = namespace, timeout
         self._opener = urllib.request.OpenerDirector()  # without handlers for redirects, files and ftp
-        handlers = [
-            urllib.request.ProxyHandler({} if parts.scheme == "http" else None),
-            urllib.request.HTTPHandler(),
-            urllib.request.HTTPSHandler(context=ssl.create_default_context(cafile=ca_file)),
-        ]
-        for handler in handlers:
-            self._opener.add_handler(handler)
+        if parts.scheme == "https":
+            self._opener.add_handler(urllib.request.ProxyHandler())
+            self._opener.add_handler(urllib.request.HTTPSHandler(context=ssl.create_default_context(cafile=ca_file)))
+        else:
+            self._opener.add_handler(urllib.request.HTTPHandler())
 
     def read(self, have: Credentials | None) -> Credentials:
         """Implement Reader.
