@@ -16,6 +16,10 @@ class ReadError(Exception):
     """The credentials could not be read. Its text holds no secret."""
 
 
+class OtherRotation(ReadError):
+    """The answer has the version that the reader has, of another rotation: Vault was restored in between."""
+
+
 class Credentials:
     """The values of a role at one version. They do not change, and print as [redacted].
 
@@ -75,6 +79,8 @@ def parse(data: object, have: Credentials | None) -> Credentials:
     if data.get("changed") is False:
         if have is None or have.version != version:
             raise ReadError("read the answer: it says that nothing has changed since a version that was not asked about")
+        if rotated != have.last_rotation:
+            raise OtherRotation("read the answer: its version is that of another rotation")
         return Credentials(version, have._values, pause, rotated)
     times = ("last_vault_rotation", "next_vault_rotation")
     values = {name: value for name, value in data.items() if isinstance(value, str) and name not in times}

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from .credentials import Credentials, ReadError, parse
+from .credentials import Credentials, OtherRotation, ReadError, parse
 from .source import renew_after_fork
 
 # Bounds what is read of one answer, in bytes.
@@ -83,10 +83,15 @@ class Vault:
         """Implement Reader.
 
         It asks for values only if the version is another one, unless a previous value is held:
-        that such a value has ended makes no new version, and must be noticed.
+        that such a value has ended makes no new version, and must be noticed. After Vault was
+        restored from a snapshot, a rotation makes a version that there was before: then it asks
+        for values as well.
         """
         query = f"?if_version={have.version}" if have and not have.offers_previous() else ""
-        return parse(self._ask("GET", self._path + query).get("data"), have)
+        try:
+            return parse(self._ask("GET", self._path + query).get("data"), have)
+        except OtherRotation:
+            return self.read(None)
 
     def sign(self, secret: str, claims: Mapping[str, Any]) -> str:
         """Have the engine sign claims with the current key of a secret of type jwt; return the token.

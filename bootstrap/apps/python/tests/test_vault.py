@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,20 @@ def test_unchanged(vault: FakeVault) -> None:
     # While a previous value is held, all is asked for: its end makes no new version.
     reads(vault, '{"data":{"version":3,"ttl":10,"api_key":"b"}}', Credentials(3, {"api_previous_key": "a"}))
     assert "if_version" not in vault.requests[-1].path
+
+
+def test_version_of_another_rotation(vault: FakeVault) -> None:
+    """Vault was restored from a snapshot and has rotated once more: a version comes again, with other values."""
+
+    def respond(request: Any) -> tuple[int, dict[str, str], str]:
+        values = '"changed":false' if "if_version" in request.path else '"api_key":"after"'
+        return 200, {}, '{"data":{"version":3,"ttl":10,"last_vault_rotation":"2026-01-02T00:00:00Z",%s}}' % values
+
+    vault.respond = respond
+    have = Credentials(3, {"api_key": "before"}, last_rotation=datetime(2026, 1, 1, tzinfo=timezone.utc))
+    for _ in range(2):
+        have = Vault(vault.url, "smvm/creds/orders", Token("hvs.hunter2")).read(have)
+        assert have.value("api", "key") == "after"
 
 
 @pytest.mark.parametrize(("ttl", "pause"), [("0", 1), ("10", 11), ("1000000000", 86400), ("9223372036854775807", 86400)])
