@@ -2,7 +2,7 @@
 
 A Source holds the credentials of a role and keeps them current:
 
-    source = Source(Vault("https://vault.example.com:8200", "smvm/creds/orders", AppRole("role_id", "secret_id")))
+    source = Source(Vault("https://vault.example.com:8200", "smvm/creds/orders", AppRole("/etc/orders/role_id", "/etc/orders/secret_id")))
     source = Source(AgentFiles("/var/lib/smvm-api"))         # or: what a Vault Agent renders
     reload_on_hangup(source)                                 # systemctl reload
 

@@ -14,8 +14,12 @@ def accepts(source: Source, offered: str | None, secret: str = "api") -> bool:
 
     How long a comparison takes tells nothing about the values. A key that is neither makes the
     source read again, because whoever sends it may have seen a rotation first: that takes 3 seconds
-    at most. For a secret with hash_only the hashes are compared, which creds answers.
+    at most. For a secret with hash_only the hashes are compared, which creds answers. If the role
+    has no such secret, this raises ValueError: nobody could get in.
     """
+    current = source.current
+    if not current.value(secret, "key") and not current.value(secret, "key_sha256"):
+        raise ValueError(f"compare API key: the credentials have no {secret} with keys")
     if not offered:
         return False
     digest = hashlib.sha256(offered.encode("utf-8", "surrogatepass")).digest()

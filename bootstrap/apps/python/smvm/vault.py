@@ -28,8 +28,9 @@ _MAX_TOKEN_LIFE = 100 * 365 * 24 * 60 * 60
 class StatusError(ReadError):
     """An answer of Vault other than success; code is the HTTP status. Vault's errors hold no value of the engine."""
 
-    def __init__(self, code: int, errors: list[str]) -> None:
-        super().__init__(f"Vault answers {code}: {'; '.join(errors)}")
+    def __init__(self, code: int, errors: list[str], path: str) -> None:
+        hint = "; the path may be wrong, or the token's policy does not allow it" if code == 403 else ""
+        super().__init__(f"Vault answers {code} to {path}: {'; '.join(errors)}{hint}")
         self.code = code
 
 
@@ -70,6 +71,8 @@ class Vault:
         parts = urllib.parse.urlsplit(address)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
             raise ValueError("the address of Vault has to be like https://vault.example.com:8200")
+        if "/" in path.strip("/").partition("/creds/")[2]:
+            raise ValueError("the path has to be that of a role, smvm/creds/<role>: all its secrets are read at once")
         self._address, self._path, self._auth = address.rstrip("/"), path.strip("/"), auth
         self._namespace, self._timeout = namespace, timeout
         self._opener = urllib.request.OpenerDirector()  # without handlers for redirects, files and ftp
@@ -144,7 +147,7 @@ class Vault:
         deadline = time.monotonic() + self._timeout
         try:
             with self._opener.open(request, timeout=self._timeout) as response:
-                return _decode(response.status, response.headers, _read_all(response, deadline))
+                return _decode(response.status, response.headers, _read_all(response, deadline), path)
         except (OSError, http.client.HTTPException, ValueError) as error:
             # What these say may quote the answer or a header.
             reason = getattr(error, "reason", error)
@@ -164,7 +167,7 @@ def _read_all(response: http.client.HTTPResponse, deadline: float) -> bytes:
     return text
 
 
-def _decode(status: int, headers: Mapping[str, str], text: bytes) -> dict[str, Any]:
+def _decode(status: int, headers: Mapping[str, str], text: bytes, path: str) -> dict[str, Any]:
     if 300 <= status < 400:
         raise ReadError(
             f"ask Vault: it answers {status} and points at {_target(headers)}, which is not followed, because the "
@@ -177,7 +180,7 @@ def _decode(status: int, headers: Mapping[str, str], text: bytes) -> dict[str, A
         answer = None
     if status >= 400:
         errors = answer.get("errors") if isinstance(answer, dict) else None
-        raise StatusError(status, [str(each) for each in errors] if isinstance(errors, list) else [])
+        raise StatusError(status, [str(each) for each in errors] if isinstance(errors, list) else [], path.partition("?")[0])
     if not isinstance(answer, dict):
         raise ReadError("decode answer of Vault: it is not the JSON it should be")
     return answer
@@ -290,7 +293,9 @@ def _read_file(path: str | Path) -> str:
     try:
         return _checked(Path(path).read_text(encoding="utf-8").strip())
     except (OSError, UnicodeError) as error:
-        raise ReadError(f"read token or login: {path}: {type(error).__name__}") from None
+        # A token or login itself in the place of its file's path is not to be told.
+        told = str(path) if "/" in str(path) else "what was given as the path of its file"
+        raise ReadError(f"read token or login: {told}: {type(error).__name__}") from None
 
 
 def _checked(token: str) -> str:

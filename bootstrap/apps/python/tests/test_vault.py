@@ -167,3 +167,16 @@ def test_sign(vault: FakeVault) -> None:
         assert body["claims"] == {"sub": "a"} and 0 < body["ttl"] < far
     with pytest.raises(ValueError):
         Vault(vault.url, "smvm/creds").sign("jwt", {"exp": 1})
+
+
+def test_mistakes_are_told(vault: FakeVault) -> None:
+    """What is wrong is named, and a secret in the place of its file's path is not."""
+    vault.respond = lambda _: (403, {}, '{"errors":["permission denied"]}')
+    with pytest.raises(StatusError, match="403 to smvm/creds/orders: permission denied; the path may be wrong"):
+        Vault(vault.url, "smvm/creds/orders", Token("hvs.x")).read(HAVE)
+    with pytest.raises(ValueError, match="smvm/creds/<role>"):
+        Vault(vault.url, "smvm/creds/orders/db")
+    for auth in (AppRole("hunter2", "hunter2"), TokenFile("hvs.hunter2")):
+        with pytest.raises(ReadError) as failure:
+            auth.token(Vault(vault.url, "smvm/creds/orders"))
+        assert "hunter2" not in str(failure.value)
