@@ -194,10 +194,12 @@ func (h History) VerifyLinks(entries []Entry) error {
 		switch {
 		case e.Sequence != sequence+1:
 			return fmt.Errorf("entry %d is missing", sequence+1)
-		case e.PreviousHash != hash:
-			return fmt.Errorf("entry %d does not follow entry %d", e.Sequence, sequence)
 		case e.sum() != e.Hash:
 			return fmt.Errorf("entry %d was changed", e.Sequence)
+		case e.PreviousHash != hash && sequence == 0:
+			return fmt.Errorf("entry %d was changed: it follows a hash, and no entry is before it", e.Sequence)
+		case e.PreviousHash != hash:
+			return fmt.Errorf("entry %d or the link to it was changed: entry %d follows another hash", sequence, e.Sequence)
 		}
 		hash, sequence = e.Hash, e.Sequence
 	}

@@ -42,7 +42,7 @@ func TestTamperingIsFound(t *testing.T) {
 	}{
 		"changed":                 {edit(2, func(e *Entry) { e.Record = bytes.Replace(e.Record, []byte("why"), []byte("not"), 1) }), "entry 3 was changed"},
 		"changed in a blank":      {edit(2, func(e *Entry) { e.Record = append(slices.Clone(e.Record), ' ') }), "entry 3 was changed"},
-		"changed with its hash":   {edit(2, reseal), "entry 4 does not follow entry 3"},
+		"changed with its hash":   {edit(2, reseal), "entry 3 or the link to it was changed: entry 4 follows another hash"},
 		"the last, with its hash": {edit(4, reseal), "entry 5 is not the one the role's state names"},
 		"changed and linked again": {func(_ *History, e []Entry) []Entry {
 			reseal(&e[2])
@@ -50,7 +50,8 @@ func TestTamperingIsFound(t *testing.T) {
 			return e
 		}, "entry 4 was changed"},
 		"hash only":         {edit(0, func(e *Entry) { e.Hash = strings.Repeat("0", 64) }), "entry 1 was changed"},
-		"link only":         {edit(1, func(e *Entry) { e.PreviousHash = "" }), "entry 2 does not follow entry 1"},
+		"link only":         {edit(1, func(e *Entry) { e.PreviousHash = "" }), "entry 2 was changed"},
+		"an invented past":  {edit(0, func(e *Entry) { e.PreviousHash = "0"; e.Hash = e.sum() }), "entry 1 was changed: it follows a hash, and no entry is before it"},
 		"renumbered":        {edit(1, func(e *Entry) { e.Sequence = 7 }), "entry 2 is missing"},
 		"dropped":           {func(_ *History, e []Entry) []Entry { return slices.Delete(e, 1, 2) }, "entry 2 is missing"},
 		"the first dropped": {func(_ *History, e []Entry) []Entry { return e[1:] }, "entry 1 is missing"},
@@ -64,8 +65,8 @@ func TestTamperingIsFound(t *testing.T) {
 			return append(e, more)
 		}, "entry 7 is missing"},
 		"another head": {func(h *History, e []Entry) []Entry { h.Head = e[3].Hash; return e }, "entry 5 is not the one"},
-		"wrong base":   {func(h *History, e []Entry) []Entry { h.Base, h.BaseHash = 2, e[0].Hash; return e[2:] }, "entry 3 does not follow entry 2"},
-		"false base":   {func(h *History, e []Entry) []Entry { h.Base = 2; return e[2:] }, "entry 3 does not follow entry 2"},
+		"wrong base":   {func(h *History, e []Entry) []Entry { h.Base, h.BaseHash = 2, e[0].Hash; return e[2:] }, "entry 2 or the link to it was changed: entry 3 follows another hash"},
+		"false base":   {func(h *History, e []Entry) []Entry { h.Base = 2; return e[2:] }, "entry 2 or the link to it was changed: entry 3 follows another hash"},
 	} {
 		h, entries := chain(t, 5)
 		if err := h.VerifyChain(c.tamper(&h, entries)); err == nil || !strings.Contains(err.Error(), c.want) {

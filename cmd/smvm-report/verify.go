@@ -9,7 +9,8 @@ import (
 	"github.com/smvm/vault-plugin-secrets-smvm/cmd/smvm-report/internal/model"
 )
 
-// verifyFile verifies an exported history, and says from where to where it is whole.
+// verifyFile verifies an exported history, and says from where to where it is whole. It
+// begins with entry 1, or behind what an entry of kind prune in it says was dropped.
 // Only head, the newest hash as the engine reports it, tells whether entries are
 // missing at the end: one answer of the engine has at most a thousand.
 func verifyFile(path, head string, out io.Writer) error {
@@ -35,7 +36,9 @@ func verifyFile(path, head string, out io.Writer) error {
 		return fmt.Errorf("verify %s: %w", path, err)
 	case c.First == 0:
 		return fmt.Errorf("verify %s: there is no entry in it", path)
-	case head != "" && !c.Has(head):
+	case c.Begins() != nil:
+		return fmt.Errorf("verify %s: %w. Export the history again from its first entry, without after; if this file is a later part of an export, append it to the part before and verify both as one file", path, c.Begins())
+	case head != "" && c.With(head) == 0:
 		return fmt.Errorf("verify %s: it ends with entry %d, and no entry in it has the hash %s: newer entries are missing, or the history was replaced. Export it again, up to the answer without a line", path, c.Last.Sequence, head)
 	}
 	text := fmt.Sprintf("%s: entries %d to %d are intact, and each follows the one before.\nhead_hash %s\n", name, c.First, c.Last.Sequence, c.Last.Hash)
@@ -45,11 +48,19 @@ func verifyFile(path, head string, out io.Writer) error {
 	for _, drop := range drops {
 		text += drop + "\n"
 	}
-	if head == "" {
-		text += "This does not show whether newer entries are missing: compare head_hash with the one that the engine reports, or give that one with -head.\n"
-	} else {
-		text += "The entry with the hash of -head is there.\n"
-	}
-	_, err = io.WriteString(out, text)
+	_, err = io.WriteString(out, text+proven(c, head))
 	return err
+}
+
+// proven says what the newest hash that was given proves.
+func proven(c model.Chain, head string) string {
+	if head == "" {
+		return "This does not show whether newer entries are missing: compare head_hash with the one that the engine reports, or give that one with -head.\n"
+	}
+	last := c.With(head)
+	text := fmt.Sprintf("The hash of -head is that of entry %d. It proves entries %d to %d.\n", last, c.First, last)
+	if last < c.Last.Sequence {
+		text += fmt.Sprintf("It does not prove entries %d to %d, which are newer: they are consistent, but anybody could have added them. To prove them, give the head_hash that the engine reports now.\n", last+1, c.Last.Sequence)
+	}
+	return text
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -51,10 +52,26 @@ func TestAWholeExportVerifies(t *testing.T) {
 	if err != nil || !strings.Contains(out, "orders: entries 1 to 5 are intact") || strings.Contains(out, "base_hash") {
 		t.Errorf("%s, %v", out, err)
 	}
-	out, err = verified(t, lines[2:])
-	if err != nil || !strings.Contains(out, "entries 3 to 5 are intact") || !strings.Contains(out, "base_hash ") {
-		t.Errorf("what retention left: %s, %v", out, err)
+	for _, write := range []func(string) string{
+		func(text string) string { return strings.TrimSuffix(text, "\n") },
+		func(text string) string { return strings.ReplaceAll(text, "\n", "\r\n") },
+		func(text string) string { return strings.ReplaceAll(text, "\n", "\n\n") },
+	} {
+		path := filepath.Join(t.TempDir(), "export.jsonl")
+		if err := os.WriteFile(path, []byte(write(strings.Join(lines, "\n")+"\n")), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := verifyFile(path, hashOf(lines[4]), io.Discard); err != nil {
+			t.Errorf("with other line ends: %v", err)
+		}
 	}
+}
+
+// hashOf is the hash in a line.
+func hashOf(line string) string {
+	var e struct{ Hash string }
+	_ = json.Unmarshal([]byte(line), &e)
+	return e.Hash
 }
 
 // TestACutExportIsFound has the newest entries missing, which only the engine's newest
@@ -62,23 +79,18 @@ func TestAWholeExportVerifies(t *testing.T) {
 func TestACutExportIsFound(t *testing.T) {
 	t.Parallel()
 	lines := exported(5)
-	var newest struct{ Hash string }
-	_ = json.Unmarshal([]byte(lines[4]), &newest)
+	newest := hashOf(lines[4])
 	if out, err := verified(t, lines[:3]); err != nil || !strings.Contains(out, "This does not show whether newer entries are missing") {
 		t.Errorf("without -head: %s, %v", out, err)
 	}
-	if out, err := verified(t, lines[:3], newest.Hash); err == nil || !strings.Contains(err.Error(), "it ends with entry 3, and no entry in it has the hash "+newest.Hash) || out != "" {
+	if out, err := verified(t, lines[:3], newest); err == nil || !strings.Contains(err.Error(), "it ends with entry 3, and no entry in it has the hash "+newest) || out != "" {
 		t.Errorf("cut: %s, %v", out, err)
 	}
-	for _, from := range []int{0, 2} {
-		if out, err := verified(t, lines[from:], newest.Hash); err != nil || !strings.Contains(out, "to 5 are intact") || strings.Contains(out, "does not show") {
-			t.Errorf("whole, from %d: %s, %v", from, out, err)
-		}
+	if out, err := verified(t, lines, newest); err != nil || !strings.Contains(out, "to 5 are intact") || strings.Contains(out, "not") {
+		t.Errorf("whole: %s, %v", out, err)
 	}
 	// The history may have grown after its newest hash was read.
-	var third struct{ Hash string }
-	_ = json.Unmarshal([]byte(lines[2]), &third)
-	if out, err := verified(t, lines, third.Hash); err != nil {
+	if out, err := verified(t, lines, hashOf(lines[2])); err != nil || !strings.Contains(out, "It proves entries 1 to 3.\nIt does not prove entries 4 to 5, which are newer") {
 		t.Errorf("grown: %s, %v", out, err)
 	}
 	if err := new(settings).takeHead(""); err == nil {
@@ -90,29 +102,63 @@ func TestACutExportIsFound(t *testing.T) {
 // another were dropped.
 func pruning(lines []string, last int, hash string) []string {
 	at := len(lines) - 1
-	line := map[string]any{}
-	_ = json.Unmarshal([]byte(lines[at]), &line)
 	canonical := fmt.Sprintf(`{"id":"p","kind":"prune","trigger":"schedule","started":"2026-03-01T12:00:00Z","secrets":[],"role":"orders","outcome":"completed","duration_ms":0,"version":5,"results":[],"pruned":{"entries":%d,"first_sequence":1,"last_sequence":%d,"head_hash":%q,"oldest":"2026-01-01T00:00:00Z","newest":"2026-02-01T00:00:00Z"}}`, last, last, hash)
-	sealed := map[string]any{}
-	_ = json.Unmarshal([]byte(canonical), &sealed)
-	delete(sealed, "id")
-	sum := sha256.Sum256([]byte(line["previous_hash"].(string) + "\n" + canonical))
-	sealed["rotation_id"], sealed["vault_request_id"], sealed["sequence"], sealed["previous_hash"] = "p", "", line["sequence"], line["previous_hash"]
-	sealed["hash"], sealed["canonical"] = hex.EncodeToString(sum[:]), canonical
-	text, _ := json.Marshal(sealed)
-	return append(slices.Clone(lines[:at]), string(text))
+	return append(slices.Clone(lines[:at]), sealed(lines[at], canonical))
 }
 
-// TestAPrunedExportVerifies has one that begins behind what was dropped, one that has
-// it still, because it was kept from before, and one that begins later.
+// sealed is a line with another record and the hash of that.
+func sealed(line, canonical string) string {
+	var old struct {
+		Sequence int
+		Previous string `json:"previous_hash"`
+	}
+	_ = json.Unmarshal([]byte(line), &old)
+	fields := map[string]any{}
+	_ = json.Unmarshal([]byte(canonical), &fields)
+	sum := sha256.Sum256([]byte(old.Previous + "\n" + canonical))
+	fields["rotation_id"], fields["vault_request_id"], fields["sequence"], fields["previous_hash"] = fields["id"], "", old.Sequence, old.Previous
+	fields["hash"], fields["canonical"] = hex.EncodeToString(sum[:]), canonical
+	delete(fields, "id")
+	text, _ := json.Marshal(fields)
+	return string(text)
+}
+
+// resealed is a line with a text in its record replaced, and the hash of that.
+func resealed(line, before, after string) string {
+	var e struct{ Canonical string }
+	_ = json.Unmarshal([]byte(line), &e)
+	return sealed(line, strings.Replace(e.Canonical, before, after, 1))
+}
+
+// linked is a line that follows another.
+func linked(line, before string) string {
+	var e struct {
+		Previous string `json:"previous_hash"`
+	}
+	_ = json.Unmarshal([]byte(line), &e)
+	return resealed(strings.Replace(line, `"previous_hash":"`+e.Previous, `"previous_hash":"`+hashOf(before), 1), "", "")
+}
+
+// pruned is a history of n entries, of which two say that older ones were dropped.
+func pruned(n int) []string {
+	lines := exported(n)
+	for _, prune := range []struct{ at, last int }{{6, 2}, {n, 4}} {
+		copy(lines, pruning(lines[:prune.at], prune.last, hashOf(lines[prune.last-1])))
+		for i := prune.at; i < n; i++ {
+			lines[i] = linked(lines[i], lines[i-1])
+		}
+	}
+	return lines
+}
+
+// TestAPrunedExportVerifies has one that begins behind what was dropped, one that was
+// kept from before the newest entries were dropped, and one that has all of them still.
 func TestAPrunedExportVerifies(t *testing.T) {
 	t.Parallel()
-	lines := exported(8)
-	var third struct{ Hash string }
-	_ = json.Unmarshal([]byte(lines[2]), &third)
-	for _, from := range []int{0, 3, 5} {
-		out, err := verified(t, pruning(lines, 3, third.Hash)[from:])
-		if err != nil || !strings.Contains(out, "entry 8: entries 1 to 3, of 2026-01-01T00:00:00Z to 2026-02-01T00:00:00Z, were dropped; the hash of the last was "+third.Hash) {
+	lines := pruned(8)
+	for _, from := range []int{0, 2, 4} {
+		out, err := verified(t, lines[from:], hashOf(lines[7]))
+		if err != nil || !strings.Contains(out, "entry 8: entries 1 to 4, of 2026-01-01T00:00:00Z to 2026-02-01T00:00:00Z, were dropped; the hash of the last was "+hashOf(lines[3])) || strings.Contains(out, "base_hash") != (from > 0) {
 			t.Errorf("from %d: %s, %v", from, out, err)
 		}
 	}
@@ -121,8 +167,31 @@ func TestAPrunedExportVerifies(t *testing.T) {
 		if from == 2 {
 			last = 4 // more was dropped than is missing, and the rest is another
 		}
-		if out, err := verified(t, pruning(lines, last, strings.Repeat("0", 64))[from:]); err == nil || !strings.Contains(err.Error(), "entry 8 says that entries up to") {
+		if out, err := verified(t, pruning(exported(8), last, strings.Repeat("0", 64))[from:]); err == nil || !strings.Contains(err.Error(), "entry 8 says that entries up to") {
 			t.Errorf("another past, from %d: %s, %v", from, out, err)
+		}
+	}
+}
+
+// TestAMissingBeginningIsFound has files of which the oldest lines were cut off, though
+// the engine did not drop them, with the right newest hash.
+func TestAMissingBeginningIsFound(t *testing.T) {
+	t.Parallel()
+	const unsaid = "and no entry of kind prune says that these were dropped. Export the history again from its first entry"
+	plain, dropped := exported(8), pruned(8)
+	for name, c := range map[string]struct {
+		lines []string
+		want  string
+	}{
+		"nothing was dropped":            {plain[3:], "entries 1 to 3 are missing at the beginning, " + unsaid},
+		"the last line only":             {plain[7:], "entries 1 to 7 are missing at the beginning, " + unsaid},
+		"more than was dropped":          {dropped[5:], "entries 5 to 5 are missing at the beginning: the newest entry of kind prune, entry 8, says that only entries up to 4 were dropped"},
+		"all but the one that says so":   {dropped[7:], "entries 5 to 7 are missing at the beginning: the newest"},
+		"the newest that says so is cut": {dropped[4:7], "entries 3 to 4 are missing at the beginning: the newest entry of kind prune, entry 6,"},
+		"less than was dropped":          {dropped[3:], "entries 1 to 3 are missing at the beginning, " + unsaid},
+	} {
+		if out, err := verified(t, c.lines, hashOf(c.lines[len(c.lines)-1])); err == nil || !strings.Contains(err.Error(), c.want) || out != "" {
+			t.Errorf("%s: %s, %v; want %q", name, out, err, c.want)
 		}
 	}
 }
@@ -145,17 +214,55 @@ func TestATamperedExportIsFound(t *testing.T) {
 		"both": {func(l []string) []string {
 			return edit(2, `\"version\":3`, `\"version\":4`)(edit(2, `"version":3`, `"version":4`)(l))
 		}, "line 3: entry 3 was changed"},
-		"the hash":             {edit(4, `"hash":"`, `"hash":"0`), "line 5: entry 5 was changed"},
-		"the link":             {edit(4, `"previous_hash":"`, `"previous_hash":"0`), "line 5: entry 5 does not follow entry 4"},
-		"an invented past":     {edit(0, `"previous_hash":"`, `"previous_hash":"0`), "line 1: entry 1 does not follow entry 0"},
-		"a dropped line":       {func(l []string) []string { return slices.Delete(l, 1, 2) }, "line 2: entry 2 is missing"},
-		"a doubled line":       {func(l []string) []string { return slices.Insert(l, 1, l[0]) }, "line 2: entry 2 is missing"},
-		"another order":        {func(l []string) []string { l[1], l[2] = l[2], l[1]; return l }, "line 2: entry 2 is missing"},
-		"a line cut short":     {func(l []string) []string { l[4] = l[4][:50]; return l }, "line 5: decode line"},
-		"two histories in one": {func(l []string) []string { l[4] = strings.ReplaceAll(l[4], "orders", "others"); return l }, "line 5: entry 5 belongs to the history of others"},
-		"nothing":              {func([]string) []string { return nil }, "there is no entry in it"},
+		"the hash":         {edit(4, `"hash":"`, `"hash":"0`), "line 5: entry 5 was changed"},
+		"the link":         {edit(4, `"previous_hash":"`, `"previous_hash":"0`), "line 5: entry 5 was changed"},
+		"an invented past": {edit(0, `"previous_hash":"`, `"previous_hash":"0`), "line 1: entry 1 was changed"},
+		"an invented past with its hash": {func(l []string) []string {
+			l[0] = resealed(edit(0, `"previous_hash":"`, `"previous_hash":"0`)(l)[0], "", "")
+			return l
+		}, "line 1: entry 1 was changed: it follows a hash"},
+		"an entry with its hash": {func(l []string) []string {
+			l[2] = resealed(l[2], "why", "not")
+			return l
+		}, "line 4: entry 3 or the link to it was changed: entry 4 follows another hash"},
+		"the last with its hash": {func(l []string) []string {
+			l[4] = resealed(l[4], "why", "not")
+			return l
+		}, "no entry in it has the hash"},
+		"all from an entry on": {func(l []string) []string {
+			l[2] = resealed(l[2], "why", "not")
+			l[3] = linked(l[3], l[2])
+			l[4] = linked(l[4], l[3])
+			return l
+		}, "no entry in it has the hash"},
+		"the number":              {edit(2, `"sequence":3`, `"sequence":4`), "line 3: entry 3 is missing"},
+		"a field less":            {edit(2, `"outcome":"completed",`, ``), "line 3: the fields of entry 3 differ from its canonical text"},
+		"a field in capitals":     {edit(2, `{`, `{"Reason":"not",`), "line 3: the fields of entry 3 differ from its canonical text"},
+		"the outcome":             {edit(2, `"outcome":"completed"`, `"outcome":"failed"`), "line 3: the fields of entry 3 differ from its canonical text"},
+		"the request":             {edit(2, `"vault_request_id":""`, `"vault_request_id":"r"`), "line 3: the fields of entry 3 differ from its canonical text"},
+		"a field twice":           {edit(2, `"reason":`, `"reason":"not","reason":`), `line 3: decode line: it has the field "reason" twice`},
+		"a field twice, after":    {edit(2, `"reason":`, `"results":null,"reason":`), `line 3: decode line: it has the field "results" twice`},
+		"a field within twice":    {edit(2, `{`, `{"more":[{"a":{"b":1,"b":2}}],`), `line 3: decode line: it has the field "b" twice`},
+		"a field escaped":         {edit(2, `"reason":`, `"re\u0061son":"not","reason":`), `line 3: decode line: it has the field "reason" twice`},
+		"twice in the record":     {func(l []string) []string { l[2] = resealed(l[2], `"kind":`, `"kind":"retire","kind":`); return l }, `line 3: decode line: it has the field "kind" twice`},
+		"no record":               {edit(2, `"canonical":"`, `"Canonical":"`), "line 3: the fields of entry 3 differ from its canonical text"},
+		"no JSON":                 {edit(2, `{`, `[`), "line 3: decode line"},
+		"no JSON first":           {edit(0, `{`, `[`), "line 1: decode line"},
+		"no JSON last":            {edit(4, `{`, `[`), "line 5: decode line"},
+		"two on one line":         {func(l []string) []string { return slices.Replace(l, 2, 4, l[2]+l[3]) }, "line 3: decode line"},
+		"a dropped line":          {func(l []string) []string { return slices.Delete(l, 1, 2) }, "line 2: entry 2 is missing"},
+		"a dropped line, counted": {func(l []string) []string { return slices.Delete(edit(2, `"sequence":3`, `"sequence":2`)(l), 1, 2) }, "line 2: entry 1 or the link to it was changed: entry 2 follows another hash"},
+		"the first lines":         {func(l []string) []string { return l[2:] }, "entries 1 to 2 are missing at the beginning"},
+		"the last lines":          {func(l []string) []string { return l[:3] }, "no entry in it has the hash"},
+		"a doubled line":          {func(l []string) []string { return slices.Insert(l, 1, l[0]) }, "line 2: entry 2 is missing"},
+		"another order":           {func(l []string) []string { l[1], l[2] = l[2], l[1]; return l }, "line 2: entry 2 is missing"},
+		"another order first":     {func(l []string) []string { l[0], l[1] = l[1], l[0]; return l }, "line 2: entry 3 is missing"},
+		"another order last":      {func(l []string) []string { l[3], l[4] = l[4], l[3]; return l }, "line 4: entry 4 is missing"},
+		"a line cut short":        {func(l []string) []string { l[4] = l[4][:50]; return l }, "line 5: decode line"},
+		"two histories in one":    {func(l []string) []string { l[4] = strings.ReplaceAll(l[4], "orders", "others"); return l }, "line 5: entry 5 belongs to the history of others"},
+		"nothing":                 {func([]string) []string { return nil }, "there is no entry in it"},
 	} {
-		if out, err := verified(t, c.tamper(exported(5))); err == nil || !strings.Contains(err.Error(), c.want) {
+		if out, err := verified(t, c.tamper(exported(5)), hashOf(exported(5)[4])); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %s, %v; want %q", name, out, err, c.want)
 		}
 	}

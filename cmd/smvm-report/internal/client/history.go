@@ -38,6 +38,9 @@ func (v *vault) history(ctx context.Context, path string, s *model.Subject, sinc
 	if err == nil && c.Last.Sequence < head.Count && s.Problem == "" {
 		s.Problem = fmt.Sprintf("entry %d is missing", c.Last.Sequence+1)
 	}
+	if begins := c.Begins(); err == nil && begins != nil && s.Problem == "" {
+		s.Problem = begins.Error()
+	}
 	return err
 }
 

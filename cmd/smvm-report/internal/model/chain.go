@@ -3,13 +3,12 @@ package model
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"reflect"
-	"slices"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
@@ -23,11 +22,16 @@ type Chain struct {
 	Last  rotation.Entry
 	// hashes are those of the entries, by sequence number.
 	hashes map[int]string
+	// prune is the sequence number of the newest entry of kind prune, zero if there is
+	// none, and dropped that of the last entry that it says was dropped.
+	prune, dropped int
+	// begins says that an entry of kind prune tells of all that is missing before First.
+	begins bool
 }
 
 // Add checks that an entry is whole and follows the one before, and that what it
-// says was dropped is what was there. The first may be any: older ones may have
-// been dropped by history_retention.
+// says was dropped is what was there. The first may be any: whether what is missing
+// before it was dropped by history_retention is known at the end, see Begins.
 func (c *Chain) Add(e rotation.Entry, rec rotation.Record) error {
 	if c.First == 0 {
 		c.hashes = map[int]string{}
@@ -44,17 +48,36 @@ func (c *Chain) Add(e rotation.Entry, rec rotation.Record) error {
 	return c.pruned(e, rec.Pruned)
 }
 
-// Has reports whether an entry has that hash.
-func (c *Chain) Has(hash string) bool {
-	return slices.Contains(slices.Collect(maps.Values(c.hashes)), hash)
+// Begins checks that the history begins with entry 1, or with the entry after those
+// that an entry of kind prune says were dropped. It is asked after the last Add: the
+// entry of kind prune is newer than what was dropped.
+func (c *Chain) Begins() error {
+	switch {
+	case c.First <= 1 || c.begins:
+		return nil
+	case c.prune > 0 && c.dropped < c.First-1:
+		return fmt.Errorf("entries %d to %d are missing at the beginning: the newest entry of kind prune, entry %d, says that only entries up to %d were dropped", c.dropped+1, c.First-1, c.prune, c.dropped)
+	}
+	return fmt.Errorf("entries 1 to %d are missing at the beginning, and no entry of kind prune says that these were dropped", c.First-1)
+}
+
+// With returns the sequence number of the entry with that hash, zero if none has it.
+func (c *Chain) With(hash string) int {
+	for sequence, known := range c.hashes {
+		if known == hash {
+			return sequence
+		}
+	}
+	return 0
 }
 
 // pruned checks that what an entry says was dropped is what was there: an export may
 // have the entries from before that, or begin right behind them.
 func (c *Chain) pruned(e rotation.Entry, p *rotation.Pruned) error {
+	c.prune, c.dropped = e.Sequence, p.Last
 	known := c.hashes[p.Last]
 	if p.Last == c.First-1 {
-		known = c.Base
+		known, c.begins = c.Base, true
 	}
 	if p.Last >= c.First-1 && known != p.HeadHash {
 		return fmt.Errorf("entry %d says that entries up to %d were dropped, but the hash of the last one does not match", e.Sequence, p.Last)
@@ -72,7 +95,7 @@ func parseLine(line []byte) (rotation.Entry, rotation.Record, error) {
 		Canonical    string `json:"canonical"`
 	}
 	var said, canonical map[string]any
-	if err := errors.Join(json.Unmarshal(line, &link), json.Unmarshal(line, &said)); err != nil {
+	if err := cmp.Or(json.Unmarshal(line, &link), json.Unmarshal(line, &said), unambiguous(line), unambiguous([]byte(link.Canonical))); err != nil {
 		return rotation.Entry{}, rotation.Record{}, fmt.Errorf("decode line: %w", err)
 	}
 	e := rotation.Entry{Sequence: link.Sequence, PreviousHash: link.PreviousHash, Hash: link.Hash, Record: json.RawMessage(link.Canonical)}
@@ -94,6 +117,51 @@ func parseLine(line []byte) (rotation.Entry, rotation.Record, error) {
 		return e, rec, fmt.Errorf("the fields of entry %d differ from its canonical text", e.Sequence)
 	}
 	return e, rec, nil
+}
+
+// unambiguous checks that no object in a JSON text has a field twice: programs differ in
+// which of the two they show.
+func unambiguous(text []byte) error {
+	decoder := json.NewDecoder(bytes.NewReader(text))
+	for {
+		switch token, err := decoder.Token(); {
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
+			return fmt.Errorf("read fields: %w", err)
+		case token == json.Delim('{'):
+			if err := distinct(decoder); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// distinct reads the rest of an object, of which the brace was read.
+func distinct(decoder *json.Decoder) error {
+	seen := map[json.Token]bool{}
+	for decoder.More() {
+		name, err := decoder.Token()
+		if err != nil {
+			return fmt.Errorf("read field: %w", err)
+		}
+		if seen[name] {
+			return fmt.Errorf("it has the field %q twice", name)
+		}
+		seen[name] = true
+		var value json.RawMessage
+		if err := decoder.Decode(&value); err != nil {
+			return fmt.Errorf("read field %q: %w", name, err)
+		}
+		if err := unambiguous(value); err != nil {
+			return err
+		}
+	}
+	_, err := decoder.Token()
+	if err != nil {
+		return fmt.Errorf("read the end of an object: %w", err)
+	}
+	return nil
 }
 
 // Scan calls found for each line of an export.
