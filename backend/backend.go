@@ -306,6 +306,7 @@ func (b *backend) paths() []*framework.Path {
 		b.pathJWTSign(),
 		b.pathJWKSDiscovery(),
 		b.pathStatus(),
+		b.pathHistoryList(),
 		b.pathHistory(),
 		b.pathHistoryRecord(),
 		b.pathMetrics(),

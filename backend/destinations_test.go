@@ -294,6 +294,9 @@ func TestDestinationIsNotSilent(t *testing.T) {
 	m.write("roles/default", d("destinations", "aws"))
 	m.published("aws", publish.InSync)
 	m.warns(logical.DeleteOperation, "roles/default", nil, "destination aws", "keeps smvm/default/api-key")
+	if issues := fmt.Sprint(m.latestOf("delete")["issues"]); !strings.Contains(issues, "destination aws: AWS Secrets Manager of eu-central-1 keeps smvm/default/api-key") {
+		t.Errorf("the record of the deletion says %s", issues)
+	}
 	if sm.Value(copiedName) == "" {
 		t.Error("something was deleted")
 	}

@@ -3,6 +3,7 @@ package backend
 import (
 	"cmp"
 	"context"
+	"slices"
 	"strings"
 	"time"
 
@@ -16,6 +17,52 @@ import (
 
 func (b *backend) pathHistory() *framework.Path {
 	return historyPath("history/"+framework.GenericNameRegex("role")+"/?$", "role-history", roleHistory, b.historyOf(roles.Prefix, "role"))
+}
+
+func (b *backend) pathHistoryList() *framework.Path {
+	return &framework.Path{
+		Pattern:      "history/?$",
+		DisplayAttrs: attributes("list", "role-histories"),
+		Operations: map[logical.Operation]framework.OperationHandler{
+			logical.ListOperation: operation(b.pathHistoryListRead, "List the roles that have a history, deleted ones too.", listFields()),
+		},
+		HelpSynopsis:    "List the roles that have a history.",
+		HelpDescription: "Lists the names of all roles that have a history, deleted ones too, each with deleted and count, the number of entries that were ever written.",
+	}
+}
+
+// pathHistoryListRead corresponds to LIST on history. A deleted role keeps its state,
+// and what keeps none, or one that can't be read, is listed with the reason.
+func (b *backend) pathHistoryListRead(ctx context.Context, _ *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
+	stored, err := b.store.List(ctx, roles.Prefix)
+	if err != nil {
+		return nil, err
+	}
+	past, err := b.store.List(ctx, historyPrefix+roles.Prefix)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range past {
+		stored = append(stored, strings.TrimSuffix(name, "/"))
+	}
+	slices.Sort(stored)
+	var names []string
+	info := map[string]any{}
+	for _, name := range slices.Compact(stored) {
+		r, err := b.registry.Get(ctx, roles.Prefix, name)
+		switch {
+		case err != nil:
+			info[name] = map[string]any{"error": err.Error()}
+		case r == nil:
+			info[name] = map[string]any{"error": "storage has entries of this history, but not role/" + name}
+		case r.Snapshot().History.Count == 0:
+			continue
+		default:
+			info[name] = map[string]any{"deleted": r.Snapshot().Deleted, "count": r.Snapshot().History.Count}
+		}
+		names = append(names, name)
+	}
+	return listResponse(names, info), nil
 }
 
 func (b *backend) pathConnectionHistory() *framework.Path {
@@ -40,7 +87,7 @@ var (
 		nameOf: "role", of: "a role",
 		entries: `The history of a role has an entry for each operation, such as a rotation, a rollback or the retirement of
 			previous values, whether it succeeded or not. It also has one for each change of the role, its checks and its secrets.`,
-		ends: pruned + " When you delete the role, its history stays.",
+		ends: pruned + " When you delete the role, its history stays, and listing history shows its name.",
 	}
 	connectionHistory = chronicle{
 		nameOf: "name", of: "a connection",

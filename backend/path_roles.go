@@ -5,12 +5,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/destination"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/publish"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/schedule"
@@ -93,7 +95,7 @@ func (b *backend) pathRoleWrite(ctx context.Context, req *logical.Request, d *fr
 	}); err != nil {
 		return nil, err
 	}
-	return warned(b.destinations.Leave(ctx, r.Name, gone, known))
+	return warned(publish.Remains(r.Name, gone, known), b.destinations.Leave(ctx, r.Name, gone))
 }
 
 // takeRole applies a request to the state of a role, and returns the destinations
@@ -142,29 +144,29 @@ func (b *backend) pathRoleDelete(ctx context.Context, req *logical.Request, d *f
 	if err != nil || r == nil || r.Snapshot().Deleted {
 		return nil, err
 	}
-	rec := b.newRecord(req, rotation.KindDelete, "", "")
-	rec.Secrets, rec.Results = r.Snapshot().Names(), nil
-	resp := &logical.Response{}
-	if op := r.Snapshot().InFlight; op != nil {
-		resp.AddWarning(fmt.Sprintf("%s %s was interrupted and will not be finished: the users in PostgreSQL may have the old passwords or the new ones", op.Kind, op.ID))
-	}
-	doomed := r.Snapshot().Secrets
-	for _, secret := range doomed {
-		resp.Warnings = append(resp.Warnings, leftBehind(secret)...)
-	}
 	published := r.Snapshot().Destinations
 	known, err := b.destinations.Named(ctx, published)
 	if err != nil {
 		return nil, err
 	}
+	doomed := r.Snapshot().Secrets
+	rec := b.newRecord(req, rotation.KindDelete, "", "")
+	rec.Secrets, rec.Results = r.Snapshot().Names(), nil
+	if op := r.Snapshot().InFlight; op != nil {
+		rec.Issues = append(rec.Issues, fmt.Sprintf("%s %s was interrupted and will not be finished: the users in PostgreSQL may have the old passwords or the new ones", op.Kind, op.ID))
+	}
+	for _, name := range rec.Secrets {
+		rec.Issues = append(rec.Issues, leftBehind(doomed[name])...)
+	}
+	rec.Issues = append(rec.Issues, publish.Remains(r.Name, published, known)...)
 	if err := r.Delete(ctx, rec); err != nil {
 		return nil, unlessGone(err)
 	}
+	warnings := slices.Clone(rec.Issues)
 	for _, secret := range doomed {
-		resp.Warnings = append(resp.Warnings, b.connections.Release(ctx, r.Name, secret)...)
+		warnings = append(warnings, b.connections.Release(ctx, r.Name, secret)...)
 	}
-	left, err := b.destinations.Leave(ctx, r.Name, published, known)
-	return warned(append(resp.Warnings, left...), err)
+	return warned(warnings, b.destinations.Leave(ctx, r.Name, published))
 }
 
 // unlessGone is err, unless another request has done the deletion meanwhile.
@@ -184,7 +186,7 @@ func leftBehind(s *rotation.Secret) []string {
 	if err != nil {
 		return nil
 	}
-	return []string{"PostgreSQL keeps the users " + roles.Sample(config.Usernames) + " with the passwords they have; if nobody should use them, drop them or set other passwords"}
+	return []string{"secret " + s.Name + ": PostgreSQL keeps the users " + roles.Sample(config.Usernames) + " with the passwords they have; if nobody should use them, drop them or set other passwords"}
 }
 
 // takeSchedule takes over the fields that say when to rotate.

@@ -319,11 +319,12 @@ func (b *backend) pathSecretDelete(ctx context.Context, req *logical.Request, d 
 	if doomed == nil {
 		return nil, nil
 	}
-	err = r.RemoveSecret(ctx, b.newRecord(req, rotation.KindDelete, name, doomed.Type), name)
-	if err != nil || len(leftBehind(doomed)) == 0 {
+	rec := b.newRecord(req, rotation.KindDelete, name, doomed.Type)
+	rec.Issues = leftBehind(doomed)
+	if err := r.RemoveSecret(ctx, rec, name); err != nil {
 		return nil, unlessGone(err)
 	}
-	return &logical.Response{Warnings: append(leftBehind(doomed), b.connections.Release(ctx, r.Name, doomed)...)}, nil
+	return warned(slices.Concat(rec.Issues, b.connections.Release(ctx, r.Name, doomed)), nil)
 }
 
 func (b *backend) pathSecretList() *framework.Path {

@@ -142,6 +142,7 @@ func TestEveryPath(t *testing.T) {
 		{read, "connections/other/history", d("format", "jsonl")},
 		{list, "connections/other/history", nil},
 		{read, "connections/other/history/ID", nil},
+		{list, "history", nil},
 		{read, "history/default", nil},
 		{read, "history/default", d("format", "jsonl", "after", 1, "limit", 2)},
 		{list, "history/default", nil},

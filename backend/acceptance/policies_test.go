@@ -105,6 +105,7 @@ var accesses = []access{
 	{http.MethodGet, "jwks/default/jwt/.well-known/openid-configuration", everybody},
 	{http.MethodGet, "status", []string{admin, operator, auditor}},
 	{http.MethodGet, "status/orders", []string{admin, operator, auditor}},
+	{list, "history/", []string{admin, operator, auditor}},
 	{http.MethodGet, "history/default", []string{admin, operator, auditor}},
 	{http.MethodGet, "history/default?format=jsonl", []string{admin, operator, auditor}},
 	{list, "history/orders/", []string{admin, operator, auditor}},

@@ -60,6 +60,11 @@ func TestReport(t *testing.T) {
 	e.refused(unprocessable, "rotate", map[string]any{"reason": "cannot work"})
 	e.write("roles/byhand", map[string]any{"auto_rotate": false})
 	e.write("secrets/byhand/key", map[string]any{"type": "api_key"})
+	e.write("roles/gone", nil)
+	e.write("secrets/gone/key", map[string]any{"type": "api_key"})
+	if answer := e.raw().do(http.MethodDelete, "roles/gone", nil); answer.status >= http.StatusBadRequest {
+		t.Fatalf("the role is not deleted: %s", answer.cause())
+	}
 	e.creds()
 	e.read("creds/byhand")
 	a := newAuditing(e)
@@ -73,7 +78,7 @@ func TestReport(t *testing.T) {
 	}
 	for _, want := range []string{
 		"acceptance", "default / <b>db</b>", "byhand / <b>key</b>", "connection main / <b>admin</b>", "every 30 d", "brought back by a rollback", "never rotated",
-		"the quarterly one", "a release &lt;misbehaves&gt;", "rolled back", "cannot work", "undefined_column", "within policy", "1 rotation, 1 rollback, 1 failure", "4 of 4",
+		"the quarterly one", "a release &lt;misbehaves&gt;", "rolled back", "cannot work", "undefined_column", "within policy", "1 rotation, 1 rollback, 1 failure", "deleted role gone", "5 of 5",
 	} {
 		if !strings.Contains(string(text), want) {
 			t.Errorf("the report lacks %q", want)

@@ -51,6 +51,9 @@ func (t *Timeline) event(d *document, subject string) {
 	d.line("- Operation: %s", t.Kind)
 	d.line("- %s: %s", subject, plain(t.Role))
 	d.line("- Outcome: %s", outcomeText(t.Outcome))
+	if t.Kind == rotation.KindDelete {
+		d.line("- Secrets deleted: %s", orText(strings.Join(t.Secrets, ", "), "none"))
+	}
 	d.line("- Rotation ID: %s", t.ID)
 	d.line("- Trigger: %s", t.Trigger)
 	d.line("- Performed by: %s", performer(t.Record))

@@ -222,18 +222,24 @@ func (d *Destinations) Admit(draft *rotation.State, overlap time.Duration, r *ro
 	return slices.DeleteFunc(slices.Clone(before), func(name string) bool { return slices.Contains(draft.Destinations, name) }), nil
 }
 
-// Leave forgets the copies of a role at destinations that it names no more, and says
-// what stays there.
-func (d *Destinations) Leave(ctx context.Context, role string, gone []string, known map[string]*destination.Config) (warnings []string, err error) {
+// Leave forgets the copies of a role at destinations that it names no more.
+func (d *Destinations) Leave(ctx context.Context, role string, gone []string) error {
 	for _, name := range gone {
 		if err := d.forget(ctx, key{name, role}); err != nil {
-			return nil, err
-		}
-		if c := known[name]; c != nil {
-			warnings = append(warnings, remains(name, c, role))
+			return err
 		}
 	}
-	return warnings, nil
+	return nil
+}
+
+// Remains says what stays at destinations that a role names no more.
+func Remains(role string, gone []string, known map[string]*destination.Config) (left []string) {
+	for _, name := range gone {
+		if c := known[name]; c != nil {
+			left = append(left, remains(name, c, role))
+		}
+	}
+	return left
 }
 
 // Deadlines are those of destinations, by name.

@@ -80,7 +80,8 @@ func (e *engine) sections() (sections []*section, err error) {
 	return sections, nil
 }
 
-// home is the path whose section a path belongs to.
+// home is the path whose section a path belongs to. A list of what is a list itself has
+// its own.
 func (e *engine) home(path string) string {
 	if e.document.Paths[path+"/{role}"] != nil {
 		return path + "/{role}"
@@ -93,7 +94,10 @@ func (e *engine) home(path string) string {
 		return listed
 	}
 	for _, name := range []string{"/{name}", "/{role}", "/{id}"} {
-		if e.document.Paths[listed+name] != nil {
+		switch {
+		case e.document.Paths[listed+name+"/"] != nil:
+			return path
+		case e.document.Paths[listed+name] != nil:
 			return listed + name
 		}
 	}
@@ -102,7 +106,7 @@ func (e *engine) home(path string) string {
 
 // title is a path as the documents write it.
 func (e *engine) title(path string) string {
-	title := strings.NewReplacer("/{role}", "/:role", "/{name}", "/:name", "/{id}", "/:id").Replace(strings.TrimPrefix(path, "/"))
+	title := strings.NewReplacer("/{role}", "/:role", "/{name}", "/:name", "/{id}", "/:id").Replace(strings.Trim(path, "/"))
 	if before, optional := strings.CutSuffix(path, "/{role}"); optional && e.document.Paths[before] != nil {
 		return strings.TrimSuffix(title, "/:role") + "[/:role]"
 	}

@@ -58,7 +58,20 @@ func Read(ctx context.Context, mount string, since time.Time) (*model.Engine, er
 			e.Subjects = append(e.Subjects, s)
 		}
 	}
-	return e, nil
+	return e, v.deleted(ctx, e)
+}
+
+// deleted adds the histories of roles that are there no more.
+func (v *vault) deleted(ctx context.Context, e *model.Engine) error {
+	names, err := v.list(ctx, "history")
+	for _, name := range names {
+		known := func(s *model.Subject) bool { return s.Kind == "role" && s.Name == name }
+		if err == nil && !slices.ContainsFunc(e.Subjects, known) {
+			s := &model.Subject{Kind: "deleted role", Name: name, Rotated: map[string]bool{}, Values: map[string]map[int]rotation.Kind{}}
+			e.Subjects, err = append(e.Subjects, s), v.history(ctx, "history/"+name, s, e.Since)
+		}
+	}
+	return err
 }
 
 // subject reads one role or connection, with its history.

@@ -80,7 +80,7 @@ func (op Operation) By() string {
 	return "the engine (" + string(op.Trigger) + ")"
 }
 
-// Gist is why it was done, and what went wrong.
+// Gist is why it was done, what went wrong, and what a deletion left behind.
 func (op Operation) Gist() string {
 	parts := []string{}
 	if op.Reason != "" {
@@ -89,7 +89,7 @@ func (op Operation) Gist() string {
 	for _, c := range op.Changes {
 		parts = append(parts, fmt.Sprintf("%s: %s → %s", c.Field, value(c.From), value(c.To)))
 	}
-	if op.Outcome != rotation.OutcomeCompleted || op.Pruned != nil {
+	if op.Outcome != rotation.OutcomeCompleted || op.Pruned != nil || op.Kind == rotation.KindDelete {
 		parts = append(parts, op.Issues...)
 	}
 	if len(parts) == 0 {
