@@ -54,7 +54,7 @@ type documents struct {
 func TestDocuments(t *testing.T) {
 	t.Parallel()
 	e, shell := newOperated(t)
-	d := &documents{engine: e, shell: shell, left: maps.Clone(elsewhere), places: []string{"make build\n", "", "bin/vault-plugin-secrets-smvm", shared.plugin, "default.jsonl", "bin/default.jsonl"}}
+	d := &documents{engine: e, shell: shell, left: maps.Clone(elsewhere), places: []string{"make build\n", "", "bin/vault-plugin-secrets-smvm", shared.plugin, "histories", "bin/histories", "/var/log/vault/audit.log", e.vault.AuditLogPath, "/var/log/vault/vault.log", e.vault.LogPath}}
 	session := shell.session()
 	var last []step
 	for _, name := range d.pages() {
@@ -74,7 +74,7 @@ func TestDocuments(t *testing.T) {
 	for begins := range d.left {
 		t.Errorf("no page has %q", begins)
 	}
-	for _, words := range []string{"db_username", "dry_run", "completed", "stage", "# Secret Rotation Audit", "wrote bin/report.html", "history complete and unchanged"} {
+	for _, words := range []string{"db_username", "dry_run", "completed", "stage", "# Secret Rotation Audit", "wrote bin/report.html", "canonical texts are complete and unchanged"} {
 		if !strings.Contains(d.shown.String(), words) {
 			t.Errorf("the commands never showed %q:\n%s", words, &d.shown)
 		}

@@ -41,26 +41,27 @@ func verifyFile(path, head string, out io.Writer) error {
 	case head != "" && c.With(head) == 0:
 		return fmt.Errorf("verify %s: it ends with entry %d, and no entry in it has the hash %s: newer entries are missing, or the history was replaced. Export it again, up to the answer without a line", path, c.Last.Sequence, head)
 	}
-	text := fmt.Sprintf("%s: entries %d to %d are intact, and each follows the one before.\nhead_hash %s\n", name, c.First, c.Last.Sequence, c.Last.Hash)
+	last, notes := proven(c, head)
+	text := fmt.Sprintf("%s: entries %d to %d are intact, and each follows the one before.\nhead_hash %s\n", name, c.First, last, c.Last.Hash)
 	if c.Base != "" {
 		text += fmt.Sprintf("base_hash %s: older entries are not in the export\n", c.Base)
 	}
 	for _, drop := range drops {
 		text += drop + "\n"
 	}
-	_, err = io.WriteString(out, text+proven(c, head))
+	_, err = io.WriteString(out, text+notes)
 	return err
 }
 
-// proven says what the newest hash that was given proves.
-func proven(c model.Chain, head string) string {
+// proven is up to which entry the newest hash that was given proves a history, and says so.
+func proven(c model.Chain, head string) (last int, text string) {
 	if head == "" {
-		return "This does not show whether newer entries are missing: compare head_hash with the one that the engine reports, or give that one with -head.\n"
+		return c.Last.Sequence, "This does not show whether newer entries are missing: compare head_hash with the one that the engine reports, or give that one with -head.\n"
 	}
-	last := c.With(head)
-	text := fmt.Sprintf("The hash of -head is that of entry %d. It proves entries %d to %d.\n", last, c.First, last)
+	last = c.With(head)
+	text = fmt.Sprintf("The hash of -head is that of entry %d. It proves the entries up to that.\n", last)
 	if last < c.Last.Sequence {
-		text += fmt.Sprintf("It does not prove entries %d to %d, which are newer: they are consistent, but anybody could have added them. To prove them, give the head_hash that the engine reports now.\n", last+1, c.Last.Sequence)
+		text += fmt.Sprintf("It does not prove the newer entries, up to entry %d: they are consistent, but anybody could have added them. To prove them too, give the head_hash that the engine reports now, or export again.\n", c.Last.Sequence)
 	}
-	return text
+	return last, text
 }

@@ -90,7 +90,7 @@ func TestACutExportIsFound(t *testing.T) {
 		t.Errorf("whole: %s, %v", out, err)
 	}
 	// The history may have grown after its newest hash was read.
-	if out, err := verified(t, lines, hashOf(lines[2])); err != nil || !strings.Contains(out, "It proves entries 1 to 3.\nIt does not prove entries 4 to 5, which are newer") {
+	if out, err := verified(t, lines, hashOf(lines[2])); err != nil || !strings.Contains(out, "orders: entries 1 to 3 are intact") || !strings.Contains(out, "It proves the entries up to that.\nIt does not prove the newer entries, up to entry 5: ") {
 		t.Errorf("grown: %s, %v", out, err)
 	}
 	if err := new(settings).takeHead(""); err == nil {
@@ -177,7 +177,7 @@ func TestAPrunedExportVerifies(t *testing.T) {
 // the engine did not drop them, with the right newest hash.
 func TestAMissingBeginningIsFound(t *testing.T) {
 	t.Parallel()
-	const unsaid = "and no entry of kind prune says that these were dropped. Export the history again from its first entry"
+	const unsaid = "and no entry of kind prune says that the engine dropped exactly these. Export the history again from its first entry"
 	plain, dropped := exported(8), pruned(8)
 	for name, c := range map[string]struct {
 		lines []string
@@ -185,7 +185,7 @@ func TestAMissingBeginningIsFound(t *testing.T) {
 	}{
 		"nothing was dropped":            {plain[3:], "entries 1 to 3 are missing at the beginning, " + unsaid},
 		"the last line only":             {plain[7:], "entries 1 to 7 are missing at the beginning, " + unsaid},
-		"more than was dropped":          {dropped[5:], "entries 5 to 5 are missing at the beginning: the newest entry of kind prune, entry 8, says that only entries up to 4 were dropped"},
+		"more than was dropped":          {dropped[5:], "entry 5 is missing at the beginning: the newest entry of kind prune, entry 8, says that only entries up to 4 were dropped"},
 		"all but the one that says so":   {dropped[7:], "entries 5 to 7 are missing at the beginning: the newest"},
 		"the newest that says so is cut": {dropped[4:7], "entries 3 to 4 are missing at the beginning: the newest entry of kind prune, entry 6,"},
 		"less than was dropped":          {dropped[3:], "entries 1 to 3 are missing at the beginning, " + unsaid},
@@ -300,45 +300,69 @@ func byHand(t *testing.T) string {
 // a shell that goes on after a command that fails.
 func TestThePageVerifiesByHand(t *testing.T) {
 	t.Parallel()
-	script, whole, forged := byHand(t), exported(3), exported(3)
-	hash := func(line string) string {
-		var e struct{ Hash string }
-		_ = json.Unmarshal([]byte(line), &e)
-		return e.Hash
+	script, whole, dropped := byHand(t), exported(4), pruned(8)
+	for i := range whole {
+		whole[i] = resealed(whole[i], "why <&>", `why \"\\\\n\u2028 é`)
+		if i > 0 {
+			whole[i] = linked(whole[i], whole[i-1])
+		}
 	}
-	// Somebody who changes an entry gives it a hash that is right.
-	var entry map[string]any
-	_ = json.Unmarshal([]byte(forged[1]), &entry)
-	entry["canonical"] = strings.Replace(entry["canonical"].(string), "why", "not", 1)
-	sum := sha256.Sum256([]byte(entry["previous_hash"].(string) + "\n" + entry["canonical"].(string)))
-	entry["hash"] = hex.EncodeToString(sum[:])
-	text, _ := json.Marshal(entry)
-	forged[1] = string(text)
-	const fine = "history complete and unchanged\n"
+	head := hashOf(whole[3])
+	forged := func(at int, line string) []string { return slices.Replace(slices.Clone(whole), at, at+1, line) }
+	edited := func(before, after string) []string { return forged(1, strings.Replace(whole[1], before, after, 1)) }
+	const fine, missing = "canonical texts are complete and unchanged up to entry 4\n", "no entry has the hash "
 	for name, c := range map[string]struct {
 		lines []string
-		base  string
+		head  string
 		want  string
 	}{
-		"whole":           {whole, "", fine},
-		"a dropped line":  {slices.Delete(slices.Clone(whole), 1, 2), "", "entry 3 does not follow the one before\n"},
-		"a changed hash":  {slices.Replace(slices.Clone(whole), 1, 2, strings.Replace(whole[1], `"hash":"`, `"hash":"0`, 1)), "", "entry 2 was changed\n"},
-		"a changed entry": {forged, "", "entry 3 does not follow the one before\n"},
-		"cut short":       {whole[:2], "", "entries are missing at the end\n"},
-		"nothing":         {nil, "", "entries are missing at the end\n"},
-		"pruned":          {whole[1:], hash(whole[0]), fine},
-		"another base":    {whole[1:], "", "entry 2 does not follow the one before\n"},
+		"whole":                       {whole, head, fine},
+		"no final newline":            {whole, head, fine},
+		"empty lines":                 {[]string{whole[0], "", whole[1], whole[2], whole[3], "", ""}, head, fine},
+		"other line ends":             {strings.Split(strings.Join(whole, "\r\n")+"\r", "\n"), head, fine},
+		"a field beside":              {edited(`"reason":"why`, `"reason":"not`), head, fine},
+		"newer entries":               {whole, hashOf(whole[2]), "canonical texts are complete and unchanged up to entry 3\nthis hash does not prove the newer entries, up to entry 4\n"},
+		"a dropped line":              {slices.Delete(slices.Clone(whole), 1, 2), head, "entry 2 is missing\n"},
+		"a dropped line, counted":     {slices.Delete(edited(`"sequence":2`, `"sequence":1`), 0, 1), head, "entry 1 or the one before it was changed\n"},
+		"another number":              {edited(`"sequence":2`, `"sequence":3`), head, "entry 2 is missing\n"},
+		"a command for a number":      {forged(0, strings.Replace(whole[0], `"sequence":1`, `"sequence":"a[$(touch here)]"`, 1)), head, "jq: error"},
+		"no JSON":                     {edited("{", "["), head, "parse error"},
+		"a changed hash":              {edited(`"hash":"`, `"hash":"0`), head, "entry 2 or the one before it was changed\n"},
+		"a changed text":              {edited(`\"version\":2`, `\"version\":3`), head, "entry 2 or the one before it was changed\n"},
+		"a character that is no text": {edited(`\"version\":2`, `\u0000\"version\":2`), head, "entry 2 or the one before it was changed\n"},
+		"an entry with its hash":      {forged(1, resealed(whole[1], "why", "not")), head, "entry 3 or the one before it was changed\n"},
+		"the last with its hash":      {forged(3, resealed(whole[3], "why", "not")), head, missing},
+		"cut short":                   {whole[:2], head, missing},
+		"nothing":                     {nil, head, "entry 1 is missing\n"},
+		"no head":                     {whole, "", missing},
+		"pruned":                      {dropped[4:], hashOf(dropped[7]), "entries up to 4 were dropped, as an entry of kind prune says\ncanonical texts are complete and unchanged up to entry 8\n"},
+		"kept from before":            {dropped[2:], hashOf(dropped[7]), "entries up to 2 were dropped, as an entry of kind prune says\ncanonical texts are complete and unchanged up to entry 8\n"},
+		"more missing than dropped":   {dropped[5:], hashOf(dropped[7]), "entries up to 5 are missing, and no entry of kind prune says that they were dropped\n"},
+		"nothing was dropped":         {whole[2:], head, "entries up to 2 are missing, and no entry of kind prune says that they were dropped\n"},
+		"another past":                {pruning(exported(8), 4, head)[4:], head, "entries up to 4 were dropped, as an entry of kind prune says\nentry 5 or the one before it was changed\n"},
 	} {
 		dir := t.TempDir()
-		if err := os.WriteFile(filepath.Join(dir, "default.jsonl"), []byte(strings.Join(slices.Concat(c.lines, []string{""}), "\n")), 0o600); err != nil {
-			t.Fatal(err)
+		end := "\n"
+		if name == "no final newline" {
+			end = ""
 		}
-		run := strings.Replace(script, `"$head"`, `"$head" "$base"`, 1)
-		cmd := exec.CommandContext(t.Context(), "bash", "-c", "head="+hash(whole[2])+" base="+c.base+"\n"+run)
+		for file, text := range map[string]string{"jsonl": strings.Join(c.lines, "\n") + end, "head": c.head} {
+			if err := os.WriteFile(filepath.Join(dir, "history-default."+file), []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		cmd := exec.CommandContext(t.Context(), "bash", "-c", strings.ReplaceAll(script, "histories/", ""))
 		cmd.Dir = dir
 		out, err := cmd.CombinedOutput()
-		if string(out) != c.want || (err == nil) != (c.want == fine) {
+		got := string(out)
+		if !strings.HasSuffix(c.want, "\n") {
+			got = got[:min(len(got), len(c.want))]
+		}
+		if got != c.want || (err == nil) != strings.Contains(c.want, "unchanged") {
 			t.Errorf("%s: %v: %s; want %s", name, err, out, c.want)
+		}
+		if left, err := os.ReadDir(dir); err != nil || len(left) != 2 {
+			t.Errorf("%s: the file ran a command: %v, %v", name, left, err)
 		}
 	}
 }

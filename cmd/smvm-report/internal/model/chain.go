@@ -56,9 +56,16 @@ func (c *Chain) Begins() error {
 	case c.First <= 1 || c.begins:
 		return nil
 	case c.prune > 0 && c.dropped < c.First-1:
-		return fmt.Errorf("entries %d to %d are missing at the beginning: the newest entry of kind prune, entry %d, says that only entries up to %d were dropped", c.dropped+1, c.First-1, c.prune, c.dropped)
+		return fmt.Errorf("%s missing at the beginning: the newest entry of kind prune, entry %d, says that only entries up to %d were dropped", entriesAre(c.dropped+1, c.First-1), c.prune, c.dropped)
 	}
-	return fmt.Errorf("entries 1 to %d are missing at the beginning, and no entry of kind prune says that these were dropped", c.First-1)
+	return fmt.Errorf("%s missing at the beginning, and no entry of kind prune says that the engine dropped exactly these", entriesAre(1, c.First-1))
+}
+
+func entriesAre(first, last int) string {
+	if first == last {
+		return fmt.Sprintf("entry %d is", first)
+	}
+	return fmt.Sprintf("entries %d to %d are", first, last)
 }
 
 // With returns the sequence number of the entry with that hash, zero if none has it.
