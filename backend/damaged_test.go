@@ -47,13 +47,15 @@ func TestDamagedEntry(t *testing.T) {
 
 func (m *mount) leavesDamaged(name, value string) {
 	m.Helper()
-	resp, err := m.try(logical.ListOperation, "roles", nil)
-	if fmt.Sprint(m.must(resp, err)["keys"]) != "[bad good]" {
-		m.Errorf("the roles are %v", resp.Data["keys"])
-	}
-	info := resp.Data["key_info"].(map[string]any)[name].(map[string]any)
-	if text := fmt.Sprint(info["error"]); !strings.Contains(text, "role/"+name) {
-		m.Errorf("its entry in the list is %v", info)
+	for _, list := range []string{"roles", "history"} {
+		resp, err := m.try(logical.ListOperation, list, nil)
+		if fmt.Sprint(m.must(resp, err)["keys"]) != "[bad good]" {
+			m.Errorf("the list of %s is %v", list, resp.Data["keys"])
+		}
+		info := resp.Data["key_info"].(map[string]any)[name].(map[string]any)
+		if text := fmt.Sprint(info["error"]); !strings.Contains(text, "role/"+name) {
+			m.Errorf("its entry in the list of %s is %v", list, info)
+		}
 	}
 	const update, read, remove = logical.UpdateOperation, logical.ReadOperation, logical.DeleteOperation
 	for path, op := range map[string]logical.Operation{
