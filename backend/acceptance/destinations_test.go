@@ -49,7 +49,7 @@ func (e *engine) library(fields map[string]any) *library {
 	}))
 	e.Cleanup(l.way.Close)
 	data := map[string]any{
-		"type": "vault_kv", "allowed_roles": "default", "address": l.way.URL, "mount": l.mount, "timeout": 1, "deadline": 3,
+		"type": "vault_kv", "allowed_roles": "default", "address": l.way.URL, "mount": l.mount, "timeout": 2, "deadline": 6,
 		"values": []string{"smvm/database-password={{db_password}}", "smvm/api-key={{api_key}}"},
 	}
 	for name, value := range l.login() {

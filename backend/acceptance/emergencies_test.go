@@ -135,7 +135,7 @@ func (r *runbook) movedOn() {
 
 // brokenUpgrade moves the mount to a version whose binary is not there any more.
 func (r *runbook) brokenUpgrade() {
-	r.configure(versioned(r.T, "", "v0.2.0"), "v0.2.0")
+	r.configure(versioned(r.T, "", "v0.2.0"), "v0.2.0", func() {})
 	r.must(os.Remove(filepath.Join(r.vault.PluginDir, "vault-plugin-secrets-smvm_v0.2.0")))
 	r.must(r.vault.KillPlugins())
 }

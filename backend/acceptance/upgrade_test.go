@@ -22,7 +22,7 @@ func TestUpgradeInRotation(t *testing.T) {
 	const from, to = "v0.1.0", "v0.2.0"
 	for how, c := range map[string]struct {
 		commit  string
-		upgrade func(*engine, string, string)
+		upgrade func(e *engine, binary, version string, before func())
 	}{"api": {"", (*engine).upgrade}, "configure.sh": {"", (*engine).configure}, "earlier commit": {before, (*engine).upgrade}} {
 		for _, strategy := range []string{"single_user", "alternating_users"} {
 			t.Run(how+" "+strategy, func(t *testing.T) {
@@ -32,8 +32,7 @@ func TestUpgradeInRotation(t *testing.T) {
 				e.orders(strategy, map[string]any{"rotation_period": "1h"})
 				e.write("rotate", nil)
 				before, history := e.creds(), e.history()
-				e.hang()
-				c.upgrade(e, next, to)
+				c.upgrade(e, next, to, func() { e.hang() })
 				if during := e.creds(); during["db_password"] != before["db_password"] {
 					t.Error("the new version hands out what is not committed")
 				}
@@ -73,35 +72,56 @@ func newVersioned(t *testing.T, commit, version string) *engine {
 	return e
 }
 
-// upgrade moves the mount to another version by the calls of Vault's API.
-func (e *engine) upgrade(binary, version string) {
+// upgrade moves the mount to another version by the calls of Vault's API, the last of
+// which has the new version take over: before that it calls before.
+func (e *engine) upgrade(binary, version string, before func()) {
 	e.Helper()
 	if err := e.vault.RegisterPlugin(e.Context(), binary, version); err != nil {
 		e.Fatal(err)
 	}
-	for _, call := range []struct {
-		path string
-		data map[string]any
-	}{
-		{"sys/mounts/" + e.path + "/tune", map[string]any{"plugin_version": version}},
-		{"sys/plugins/reload/backend", map[string]any{"mounts": e.path + "/"}},
-	} {
-		if _, err := e.client.Logical().WriteWithContext(e.Context(), call.path, call.data); err != nil {
+	call := func(path string, data map[string]any) {
+		e.Helper()
+		if _, err := e.client.Logical().WriteWithContext(e.Context(), path, data); err != nil {
 			e.Fatal(err)
 		}
 	}
+	call("sys/mounts/"+e.path+"/tune", map[string]any{"plugin_version": version})
+	before()
+	call("sys/plugins/reload/backend", map[string]any{"mounts": e.path + "/"})
 }
 
+// waitingVault is a vault command that waits with the call that has a new version take
+// over, until it may go on.
+const waitingVault = `#!/bin/sh
+case "$*" in *sys/plugins/reload*)
+	touch "$DIR/reached"
+	until [ -e "$DIR/go" ]; do sleep 0.05; done
+esac
+exec "$VAULT" "$@"
+`
+
 // configure does the same by the script that is shipped.
-func (e *engine) configure(binary, version string) {
+func (e *engine) configure(binary, version string, before func()) {
 	e.Helper()
 	root, err := testenv.Root()
 	if err != nil {
 		e.Fatal(err)
 	}
+	dir := e.TempDir()
+	e.check(os.WriteFile(filepath.Join(dir, "vault"), []byte(waitingVault), 0o700)) //nolint:gosec // it is to be run
 	shell := &terminal{T: e.T, dir: root, env: append(os.Environ(),
-		"PATH="+filepath.Dir(e.vault.Binary)+":"+os.Getenv("PATH"),
+		"PATH="+dir+":"+os.Getenv("PATH"), "DIR="+dir, "VAULT="+e.vault.Binary,
 		"VAULT_ADDR="+e.vault.Address, "VAULT_TOKEN="+e.vault.RootToken)}
+	go func() {
+		for e.Context().Err() == nil {
+			if _, err := os.Stat(filepath.Join(dir, "reached")); err == nil {
+				before()
+				e.check(os.WriteFile(filepath.Join(dir, "go"), nil, 0o600))
+				return
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+	}()
 	out := shell.run("bootstrap/install/configure.sh -path " + e.path + " -version " + version + " " + binary)
 	for _, words := range []string{"is set to " + version + ", it was", "reloaded", "runs " + testenv.PluginName + " " + version} {
 		if !strings.Contains(out, words) {
