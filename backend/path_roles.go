@@ -95,7 +95,11 @@ func (b *backend) pathRoleWrite(ctx context.Context, req *logical.Request, d *fr
 	}); err != nil {
 		return nil, err
 	}
-	return warned(publish.Remains(r.Name, gone, known), b.destinations.Leave(ctx, r.Name, gone))
+	warnings := publish.Remains(r.Name, gone, known)
+	if waiting := waits(r, b.now()); waiting != "" {
+		warnings = append(warnings, waiting)
+	}
+	return warned(warnings, b.destinations.Leave(ctx, r.Name, gone))
 }
 
 // takeRole applies a request to the state of a role, and returns the destinations

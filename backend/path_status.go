@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
@@ -77,6 +78,9 @@ func (b *backend) rotationStatus(r *rotation.Role) map[string]any {
 	if data["advice"] == "" && !roles.IsConnection(r) {
 		data["advice"] = b.connections.LegacyAdvice(b.engine.Context, r)
 	}
+	if data["advice"] == "" {
+		data["advice"] = waits(r, now)
+	}
 	if s.RotatesItself() {
 		data["next_vault_rotation"] = timestamp(s.Planned())
 	}
@@ -109,6 +113,16 @@ func clockAdvice(s *rotation.Snapshot) string {
 		return ""
 	}
 	return s.Rewound.String() + ". Make sure that the clocks of all Vault nodes are right (NTP), and that applications have read again. The next rotation ends this advice"
+}
+
+// waits tells until when the next automatic rotation of a role waits for the running
+// overlap to end, and how to end that; "" if it does not.
+func waits(r *rotation.Role, now time.Time) string {
+	until := r.Snapshot().WaitsUntil(now)
+	if until.IsZero() {
+		return ""
+	}
+	return fmt.Sprintf("the next rotation waits until %s, when the overlap of the previous values ends; to rotate now, write rotate/%s, which ends that overlap: applications that still use the previous values are refused until they read again", timestamp(until), r.Name)
 }
 
 // unresolved tells about the secrets whose target may hold another value than the
@@ -257,7 +271,7 @@ func rotationStatusFields() map[string]*framework.FieldSchema {
 		"version":             field(framework.TypeInt, "Current version. Every commit increases it."),
 		"last_vault_rotation": field(framework.TypeString, "When the current version was committed."),
 		"next_vault_rotation": field(framework.TypeString, "When the next automatic rotation starts; null if none is planned."),
-		"overdue":             field(framework.TypeBool, "Whether the next automatic rotation is more than a minute late."),
+		"overdue":             field(framework.TypeBool, "Whether the next automatic rotation is more than a minute late. One that waits for an overlap to end is not late."),
 		"failures":            field(framework.TypeInt, "How many automatic attempts (rotations and retirements) failed in a row."),
 		"last_error":          field(framework.TypeString, "Why the last attempt failed; empty after a success."),
 		"retry_time":          field(framework.TypeString, "After a failure: when the engine tries again; null otherwise."),

@@ -132,6 +132,43 @@ func TestMissedWindow(t *testing.T) {
 	m.becomes("r", 2)
 }
 
+// TestAShorterPeriodWaitsForTheOverlap gives a role a period that ends before the overlap
+// which is running: the answer and status say what the rotation waits for and what ends
+// the wait, nobody is told that it is late, and it starts when the overlap ends.
+func TestAShorterPeriodWaitsForTheOverlap(t *testing.T) {
+	m, r := newMount(t), newReceiver(t)
+	m.write("roles/r", d("rotation_period", "720h", "overlap", "24h"))
+	m.write("secrets/r/jwt", d("type", "jwt"))
+	m.write("rotate/r", nil)
+	end := m.clock.now().Add(24 * time.Hour)
+	if advice := m.read("status/r", nil)["advice"]; advice != "" {
+		t.Errorf("an overlap that keeps no rotation waiting: %v", advice)
+	}
+	m.clock.advance(time.Second) // what was before is not told
+	m.write("alerts/hook", d("type", "webhook", "url", r.URL+"/hook", "events", "rotation_overdue,rotation_completed"))
+	shorter := d("rotation_period", "10m", "overlap", "5m")
+	want := fmt.Sprintf("waits until %s, when the overlap of the previous values ends; to rotate now, write rotate/r, which ends that overlap", timestamp(end))
+	resp, err := m.try(logical.UpdateOperation, "roles/r", shorter)
+	if m.must(resp, err); resp == nil || len(resp.Warnings) != 1 || !strings.Contains(resp.Warnings[0], want) {
+		t.Errorf("the write answers %v, not that the next rotation %s", resp, want)
+	}
+	m.tick(23 * time.Hour)
+	status := m.read("status/r", nil)
+	if advice := status["advice"].(string); !strings.Contains(advice, want) || status["overdue"] != false || status["next_vault_rotation"] != timestamp(end) {
+		t.Errorf("while it waits, status is %v", status)
+	}
+	m.tick(time.Hour)
+	m.becomes("r", 3)
+	m.eventually("the end of the rotation", func() bool { return m.read("status/r", nil)["in_flight"] == nil })
+	if status := m.read("status/r", nil); status["advice"] != "" || status["overdue"] != false {
+		t.Errorf("after it, status is %v", status)
+	}
+	m.receives(r, "rotation_completed")
+	if resp, err = m.try(logical.UpdateOperation, "roles/r", shorter); err != nil || resp != nil && len(resp.Warnings) > 0 {
+		t.Errorf("a write that has nothing wait answers %v, %v", resp, err)
+	}
+}
+
 func TestByHandOnly(t *testing.T) {
 	m := newMount(t)
 	m.write("roles/r", d("rotation_period", "1h", "auto_rotate", false))

@@ -112,6 +112,48 @@ func TestOverdue(t *testing.T) {
 	}
 }
 
+// TestAWaitForAnOverlapIsNotLate has an overlap that ends after the planned time of the
+// next rotation.
+func TestAWaitForAnOverlapIsNotLate(t *testing.T) {
+	t.Parallel()
+	end := noon.Add(time.Hour)
+	overlaps := func(change func(*Snapshot)) *Snapshot {
+		s := due(t, Policy{})
+		s.Secrets["jwt"].Previous = &Value{RetireTime: end}
+		if change != nil {
+			change(s)
+		}
+		return s
+	}
+	s := overlaps(nil)
+	if !s.Planned().Equal(end) || s.Overdue(end.Add(overdueAfter)) || !s.Overdue(end.Add(overdueAfter+time.Second)) {
+		t.Errorf("planned for %v; lateness does not count from the end of the overlap, %v", s.Planned(), end)
+	}
+	for name, c := range map[string]struct {
+		change func(*Snapshot)
+		now    time.Time
+		waits  bool
+	}{
+		"before its time":       {nil, noon.Add(-time.Minute), true},
+		"when that has passed":  {nil, end.Add(-1), true},
+		"no more at the end":    {nil, end, false},
+		"not if it is a minute": {func(s *Snapshot) { s.NextRotation = end.Add(-overdueAfter) }, noon, false},
+		"but if it is more":     {func(s *Snapshot) { s.NextRotation = end.Add(-overdueAfter - 1) }, noon, true},
+		"not if verifiers are waited for longer": {func(s *Snapshot) {
+			s.Secrets["jwt"].Next = &Value{Published: end}
+		}, noon, false},
+		"not if nothing is planned":         {func(s *Snapshot) { s.NextRotation = time.Time{} }, noon, false},
+		"not if it is rotated by hand":      {func(s *Snapshot) { s.Policy.AutoRotate = false }, noon, false},
+		"not if it needs a person":          {func(s *Snapshot) { s.NeedsAttention = true }, noon, false},
+		"not for what no schedule replaces": {func(s *Snapshot) { s.Secrets["jwt"].ShownOnce = true }, noon, false},
+	} {
+		until := overlaps(c.change).WaitsUntil(c.now)
+		if until.IsZero() == c.waits || c.waits && !until.Equal(end) {
+			t.Errorf("%s: waits until %v", name, until)
+		}
+	}
+}
+
 func TestPreviousIsOfferedUntilItsEnd(t *testing.T) {
 	t.Parallel()
 	s := Secret{}

@@ -112,14 +112,20 @@ func (s *Snapshot) unseen(name string, v *Value, now time.Time) string {
 		name, now.Sub(v.Published).Truncate(time.Second), refresh)
 }
 
-// Planned is when the next automatic rotation is planned: at its stored time, or
-// when what it makes current has been published for one refresh interval, if that
-// is later. It changes only with the state. Zero means that none is planned.
+// Planned is when the next automatic rotation is planned: at its stored time, when what
+// it makes current has been published for one refresh interval, or when the running
+// overlap ends, whichever is latest. It changes only with the state. Zero means that none
+// is planned.
 func (s *Snapshot) Planned() time.Time {
-	at := s.NextRotation
-	if at.IsZero() {
-		return at
+	if s.NextRotation.IsZero() {
+		return s.NextRotation
 	}
+	return later(s.published(), s.overlapEnd())
+}
+
+// published is Planned without a look at the running overlap.
+func (s *Snapshot) published() time.Time {
+	at := s.NextRotation
 	for _, secret := range s.Secrets {
 		if next := secret.Next; next != nil && !next.Published.IsZero() {
 			at = later(at, next.Published.Add(s.Resolved.RefreshInterval))

@@ -77,6 +77,7 @@ func (run *Run) forget(s *State, retired []string, cause error) error {
 	results := run.results(s)
 	for _, name := range retired {
 		run.found(run.fate(name, s.Secrets[name].Previous.Version))
+		s.startAtEnd(s.Secrets[name])
 		s.Secrets[name].Previous = nil
 	}
 	run.waitNoMore(s)
@@ -95,6 +96,15 @@ func (run *Run) forget(s *State, retired []string, cause error) error {
 		return nil
 	}
 	return run.note(s, OutcomeFailed, results, cause)
+}
+
+// startAtEnd plans the next automatic rotation for the end of the overlap that it has
+// waited for, from which its lateness counts. A window stays where its schedule has it.
+func (s *State) startAtEnd(retired *Secret) {
+	end := retired.Previous.RetireTime
+	if !retired.ShownOnce && !s.NextRotation.IsZero() && s.NextRotation.Before(end) && s.Policy.Window == 0 {
+		s.NextRotation = end
+	}
 }
 
 // fate says what became of a value that was retired.

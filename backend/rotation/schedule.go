@@ -221,18 +221,13 @@ func (s *Snapshot) NextAction(now time.Time) Action {
 }
 
 // rotateAt is when the next automatic rotation may start: at its planned time,
-// but not before a retry's pause or a running overlap has ended, and inside the
-// window if the schedule has one. Zero when none will.
+// but not before a retry's pause has ended, and inside the window if the schedule
+// has one. Zero when none will.
 func (s *Snapshot) rotateAt(now time.Time) time.Time {
 	if !s.RotatesItself() || s.NeedsAttention || s.NextRotation.IsZero() {
 		return time.Time{}
 	}
 	possible := later(s.Planned(), s.RetryAt)
-	for _, secret := range s.Secrets {
-		if secret.Previous != nil && !secret.ShownOnce {
-			possible = later(possible, secret.Previous.RetireTime)
-		}
-	}
 	window := s.Policy.Window
 	latest := later(possible, now)
 	if window == 0 || s.Resolved.Cron == nil || !latest.After(s.NextRotation.Add(window)) {
@@ -245,7 +240,30 @@ func (s *Snapshot) rotateAt(now time.Time) time.Time {
 	return later(possible, next)
 }
 
-// Overdue reports whether an automatic rotation should have started by now.
+// overlapEnd is when the running overlap ends, for which automatic rotations wait; zero
+// if they wait for none.
+func (s *Snapshot) overlapEnd() time.Time {
+	end := time.Time{}
+	for _, secret := range s.Secrets {
+		if secret.Previous != nil && !secret.ShownOnce {
+			end = later(end, secret.Previous.RetireTime)
+		}
+	}
+	return end
+}
+
+// WaitsUntil is the end of the overlap that the next automatic rotation waits for, if
+// without it that would start more than a minute earlier; else zero.
+func (s *Snapshot) WaitsUntil(now time.Time) time.Time {
+	end := s.overlapEnd()
+	if !s.RotatesItself() || s.NeedsAttention || s.NextRotation.IsZero() || !end.After(now) || end.Sub(s.published()) <= overdueAfter {
+		return time.Time{}
+	}
+	return end
+}
+
+// Overdue reports whether an automatic rotation should have started by now. What waits
+// for the end of an overlap is not late.
 func (s *Snapshot) Overdue(now time.Time) bool {
 	return s.RotatesItself() && !s.NextRotation.IsZero() && now.Sub(s.Planned()) > overdueAfter
 }
