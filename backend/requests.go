@@ -2,6 +2,7 @@ package backend
 
 import (
 	"context"
+	"fmt"
 	"regexp"
 	"slices"
 	"strconv"
@@ -120,9 +121,38 @@ func checkFields(path *framework.Path, data map[string]any) error {
 		if err := check(name, value); err != nil {
 			return err
 		}
+		if err := checkDuration(name, field, value); err != nil {
+			return err
+		}
 	}
 	return nil
 }
+
+// checkDuration refuses what the framework does not read as a duration, with the units
+// that it does; of other fields it checks nothing.
+func checkDuration(name string, field *framework.FieldSchema, value any) error {
+	if field.Type != framework.TypeDurationSecond {
+		return nil
+	}
+	read := func(t framework.FieldType) error {
+		data := framework.FieldData{Raw: map[string]any{name: value}, Schema: map[string]*framework.FieldSchema{name: {Type: t}}}
+		_, _, err := data.GetOkErr(name)
+		return err
+	}
+	err := read(field.Type)
+	switch {
+	case err == nil:
+		return nil
+	case read(framework.TypeSignedDurationSecond) == nil:
+		return rotation.Invalid(name, "%q is negative: write a number of seconds, or a number with a unit: %s", fmt.Sprint(value), units)
+	case strings.Contains(err.Error(), "overflow"):
+		return rotation.Invalid(name, "%.100q is too long a duration", fmt.Sprint(value))
+	}
+	return rotation.Invalid(name, "%.100q is not a duration: write a number of seconds, or a number with a unit: %s", fmt.Sprint(value), units)
+}
+
+// units are examples of durations, one for each unit.
+const units = "90d, 12h, 30m, 45s"
 
 // listTypes are the types of fields that take a list.
 var listTypes = []framework.FieldType{framework.TypeStringSlice, framework.TypeCommaStringSlice, framework.TypeKVPairs}

@@ -2,10 +2,13 @@ package backend
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 
+	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 )
 
@@ -50,6 +53,47 @@ func TestDeliveredTwice(t *testing.T) {
 			t.Errorf("deleting %s, delivered again, left %d entries of %d", path, now, count)
 		}
 	}
+}
+
+// TestDurations gives every path that takes a duration one that is none.
+func TestDurations(t *testing.T) {
+	m := newMount(t)
+	tried := 0
+	for _, path := range m.b.Paths {
+		for name, field := range path.Fields {
+			if field.Type != framework.TypeDurationSecond {
+				continue
+			}
+			tried++
+			for value, want := range map[any]string{
+				"30days":                `"30days" is not a duration: write a number of seconds, or a number with a unit: 90d, 12h, 30m, 45s`,
+				"a while":               `"a while" is not a duration: write`,
+				"1.5d":                  `"1.5d" is not a duration: write`,
+				true:                    `"true" is not a duration: write`,
+				"-30d":                  `"-30d" is negative: write`,
+				-5:                      `"-5" is negative: write`,
+				"99999999999999":        `"99999999999999" is too long a duration`,
+				json.Number("9000000d"): `"9000000d" is too long a duration`,
+				"90d":                   "", "12h": "", "30m": "", "45s": "", "1h30m": "", "90": "", 90: "", json.Number("90"): "", "": "", nil: "",
+			} {
+				err := checkFields(path, map[string]any{name: value})
+				if want == "" && err != nil || want != "" && (err == nil || !strings.HasPrefix(plainly(err), name+": "+want)) {
+					t.Errorf("%s: %s=%v: %v, want %q", path.Pattern, name, value, err, want)
+				}
+			}
+		}
+	}
+	if tried < 15 {
+		t.Errorf("only %d fields take a duration", tried)
+	}
+	m.refused(logical.UpdateOperation, "roles/r", d("rotation_period", "30days"), `rotation_period: "30days" is not a duration`)
+	m.refused(logical.UpdateOperation, "rotate/r", d("wait", "30days"), `wait: "30days" is not a duration`)
+}
+
+// plainly is the text of a refusal as the response has it.
+func plainly(err error) string {
+	resp, _ := errorResponse(err)
+	return resp.Error().Error()
 }
 
 // TestJoin delivers a request again while it is under way.
