@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/postgres"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/preflight"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
@@ -61,7 +62,7 @@ func (c *Set) admit(ctx context.Context, r *rotation.Role, d *draft, w Write) er
 	}
 	if !w.Unverified {
 		if err := c.ports.Admin.Test(ctx, d.admin, d.value().Material); err != nil {
-			return rotation.Invalid("connection_url, username, password", "the engine could not log in: %v. Nothing was stored; verify_connection=false stores without logging in", err)
+			return d.notLoggedIn(err)
 		}
 	}
 	if err := c.checkMoved(ctx, r, d); err != nil {
@@ -76,6 +77,23 @@ func (c *Set) admit(ctx context.Context, r *rotation.Role, d *draft, w Write) er
 	issues, err := c.takeOver(ctx, r.Name, d, w.TakeOver)
 	d.issues = issues
 	return err
+}
+
+// notLoggedIn says which fields to look at when the login of a draft did not work.
+func (d *draft) notLoggedIn(err error) error {
+	if !postgres.PasswordRefused(err) {
+		return rotation.Invalid("connection_url, username, password", "the engine could not log in: %v. Nothing was stored; verify_connection=false stores without logging in", err)
+	}
+	user := d.value().Material["username"]
+	fields, look := "username, password", "PostgreSQL does not say which of the two is wrong, so look at username first, then at password"
+	if known := d.admin.Current; known != nil && known.Material["username"] == user {
+		fields, look = "password", "username is the stored one, so look at password"
+	}
+	how := ""
+	if command := preflight.SQL(preflight.SetPassword(user)).String(); command != "" {
+		how = ". A superuser can set another password (in psql: " + command + ")"
+	}
+	return rotation.Invalid(fields, "the server refused this user name with this password: %s%s. Nothing was stored: %v. verify_connection=false would store a login that does not work", look, how, err)
 }
 
 // warnings are what a person should know of a draft that was stored.

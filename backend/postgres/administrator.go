@@ -13,7 +13,7 @@ import (
 // AdministratorRefused adds to a refused login of the administrator what to do about it: the
 // engine has no other way in.
 func AdministratorRefused(l Login, err error) error {
-	if !passwordRefused(err) {
+	if !PasswordRefused(err) {
 		return err
 	}
 	how := ""

@@ -225,8 +225,8 @@ func (p *Client) acquire(ctx context.Context, name string) (*pgxpool.Conn, Serve
 		case refusesParameters(l.Username, err) && !plain:
 			from.plain.Store(true)
 		case p.interrupted(ctx, from, err):
-		case passwordRefused(failed) && p.changed(name, tried):
-		case passwordRefused(failed) && refused+1 < attempts(tried):
+		case PasswordRefused(failed) && p.changed(name, tried):
+		case PasswordRefused(failed) && refused+1 < attempts(tried):
 			refused++
 			from.login.CompareAndSwap(used, used+1) // unless another call did that already
 		default:

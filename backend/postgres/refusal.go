@@ -32,9 +32,9 @@ func LoginRefused(err error) bool {
 	return errors.As(err, &e) && e.refused
 }
 
-// passwordRefused reports whether a login was refused for its password, so that
+// PasswordRefused reports whether a login was refused for its password, so that
 // another password may be accepted.
-func passwordRefused(err error) bool {
+func PasswordRefused(err error) bool {
 	return LoginRefused(err) && CodeOf(err) != codeInvalidAuthorization
 }
 

@@ -208,7 +208,7 @@ func (p *Client) Look(ctx context.Context, name string, work func(conn *pgx.Conn
 		return err
 	}
 	conn, err := at.Settled().loginAsOne(ctx, connection.Logins)
-	if passwordRefused(err) && p.changed(name, connection.Logins) {
+	if PasswordRefused(err) && p.changed(name, connection.Logins) {
 		return p.Look(ctx, name, work) // the administrator's password was rotated meanwhile
 	}
 	if err != nil {
@@ -226,7 +226,7 @@ func (s Server) loginAsOne(ctx context.Context, logins []Login) (*pgx.Conn, erro
 	err := errors.New("there is no login")
 	for _, l := range logins {
 		var conn *pgx.Conn
-		if conn, err = s.Login(ctx, l); err == nil || !passwordRefused(err) {
+		if conn, err = s.Login(ctx, l); err == nil || !PasswordRefused(err) {
 			return conn, err
 		}
 		err = AdministratorRefused(l, err)
