@@ -145,8 +145,19 @@ func fromRotate(rec rotation.Record, add adder) {
 	case rotation.OutcomeRolledBack:
 		add(RotationRolledBack, "Secret rotation was rolled back, and readers keep values that work: %s", last(rec.Issues))
 	default:
-		add(RotationFailed, "Secret rotation failed - manual intervention may be required: %s", last(rec.Issues))
+		add(RotationFailed, "Secret rotation failed and %s - manual intervention may be required: %s", left(rec), last(rec.Issues))
 	}
+}
+
+// left says what an operation that failed has left.
+func left(rec rotation.Record) string {
+	if names := rec.LeftUnresolved(); len(names) > 0 {
+		return "left a value unresolved (status has the cause): secret " + strings.Join(names, ", ")
+	}
+	if rec.Outcome == rotation.OutcomeRolledBack {
+		return "the engine put the targets back"
+	}
+	return "changed nothing"
 }
 
 // fromCommit tells of a rotation that nothing follows: what has failed before it, which
@@ -171,7 +182,7 @@ func fromRollback(rec rotation.Record, add adder) {
 	destination, ok := rotation.Task{Name: rec.FailedTask()}.Destination()
 	switch {
 	case rec.Outcome != rotation.OutcomeCompleted:
-		add(RotationFailed, "A rollback failed - manual intervention required: %s", last(rec.Issues))
+		add(RotationFailed, "A rollback failed and %s - manual intervention required: %s", left(rec), last(rec.Issues))
 	case ok:
 		add.about(DestinationFailed, destination, "A required destination did not accept the new values: %s", rec.Reason)
 		add(RotationRolledBack, "The role is back on its previous values, version %d", rec.Version)

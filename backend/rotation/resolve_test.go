@@ -53,6 +53,9 @@ func TestUnresolvedHoldsUpNobody(t *testing.T) {
 	if ttl := s.TTL(w.now()); ttl != time.Minute {
 		t.Errorf("readers are told to come back after %s", ttl)
 	}
+	if names := s.latest().LeftUnresolved(); !slices.Equal(names, s.Unresolved()) {
+		t.Errorf("the record says that %v are unresolved", names)
+	}
 	others := Request{Kind: KindRotate, Trigger: TriggerManual, Secrets: []string{"db", "jwt"}}
 	_, err := w.do(others)
 	must(t, err)
@@ -66,6 +69,9 @@ func TestUnresolvedHoldsUpNobody(t *testing.T) {
 	}
 	if _, err = w.do(rotate()); err == nil || !strings.Contains(err.Error(), "secrets=db,jwt") || !strings.Contains(err.Error(), nowUnchanged) {
 		t.Errorf("a rotation of all: %v", err)
+	}
+	if names := w.role.Snapshot().latest().LeftUnresolved(); names != nil {
+		t.Errorf("a rotation that changed nothing left %v unresolved", names)
 	}
 	version := w.role.Snapshot().Version
 	w.heal()
