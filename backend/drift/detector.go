@@ -275,14 +275,38 @@ func (c *Detector) Advice(r *rotation.Role) string {
 	if len(refused) == 0 {
 		return ""
 	}
+	if lost := c.lost(r); len(lost) > 0 {
+		return adviceFor(r, refused, fmt.Sprintf("The server refuses the administrator too, and without it the engine can set no value there. So first read %s, and do what its advice says. Then write", strings.Join(lost, ", ")))
+	}
 	return AdviceFor(r, refused)
 }
 
+// lost lists the connections of a role whose administrators are refused.
+func (c *Detector) lost(r *rotation.Role) []string {
+	c.mu.Lock()
+	keys := slices.Sorted(maps.Keys(c.found))
+	c.mu.Unlock()
+	var lost []string
+	for _, key := range keys {
+		name, is := strings.CutPrefix(key, roles.ConnectionPrefix)
+		if !is || roles.IsConnection(r) || !c.ports.Users.Uses(r.Key, name) {
+			continue
+		}
+		if administrator := c.ports.Roles.Known(key); administrator != nil && len(c.refused(administrator)) > 0 {
+			lost = append(lost, "connections/"+name)
+		}
+	}
+	return lost
+}
+
 // AdviceFor names the command for a role whose targets refuse what is stored.
-func AdviceFor(r *rotation.Role, refused []string) string {
+func AdviceFor(r *rotation.Role, refused []string) string { return adviceFor(r, refused, "Write") }
+
+// adviceFor is AdviceFor with what comes before the command.
+func adviceFor(r *rotation.Role, refused []string, begin string) string {
 	what := fmt.Sprintf("the server refuses stored values (%s): somebody changed them by hand, a standby that did not have them yet was promoted, or Vault or the server was restored from an older state. ", strings.Join(refused, "; "))
 	if roles.IsConnection(r) {
 		return what + fmt.Sprintf("As a superuser of PostgreSQL, give the administrator a new password, and write it to connections/%s", r.Name)
 	}
-	return what + fmt.Sprintf("Write verify/%s with repair=true to set the stored values again. When applications have read them, write rotate/%s, because a value that is set again may have been revoked before", r.Name, r.Name)
+	return what + fmt.Sprintf("%s verify/%s with repair=true to set the stored values again. When applications have read them, write rotate/%s, because a value that is set again may have been revoked before", begin, r.Name, r.Name)
 }

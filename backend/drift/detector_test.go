@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/connections"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/pgtest"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/postgres"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
@@ -170,6 +172,18 @@ func TestRepairWaitsForTheAdministrator(t *testing.T) {
 	}
 	if n := r.Snapshot().History.Count; n != before {
 		t.Errorf("%d operations were tried", n-before)
+	}
+	connection := s.registry.Known(roles.ConnectionPrefix + "main")
+	const first, again = "So first read connections/main, and do what its advice says. Then write verify/z with repair=true", "promoted, or Vault or the server was restored from an older state. Write verify/z with repair=true"
+	if advice := c.Advice(r); !strings.Contains(advice, first) {
+		t.Errorf("the advice begins elsewhere: %s", advice)
+	}
+	if advice := c.Advice(connection); !strings.Contains(advice, "write it to connections/main") || strings.Contains(advice, "So first") {
+		t.Errorf("the connection's advice is %s", advice)
+	}
+	c.Forget(connection, []string{connections.Admin})
+	if advice := c.Advice(r); !strings.Contains(advice, again) {
+		t.Errorf("once the administrator's login is accepted, the advice is %s", advice)
 	}
 }
 
