@@ -23,6 +23,29 @@ func (s *server) orders() {
 	s.write("rotate/r", nil)
 }
 
+// TestRotateWithoutRepair replaces the values of a restored snapshot, which the server
+// refuses, without setting them again first.
+func TestRotateWithoutRepair(t *testing.T) {
+	m := newMount(t)
+	s := m.connect()
+	s.orders()
+	snapshot, stored := m.storage.copied(t), m.read("creds/r", nil)
+	for range 2 {
+		m.write("rotate/r", d("revoke_previous", true))
+	}
+	m.storage = snapshot
+	m.boot()
+	m.write("rotate/r", d("revoke_previous", true, "reason", "restored"))
+	if report := m.read("verify/r", nil); report["valid"] != true || report["advice"] != "" {
+		t.Errorf("verify reports %v", report)
+	}
+	for _, name := range []string{"one", "two"} {
+		if err := logIn(t, stored[name+"_username"], stored[name+"_password"]); err == nil {
+			t.Errorf("the restored value of %s works", name)
+		}
+	}
+}
+
 // TestRepair restores what was stored before a few rotations.
 func TestRepair(t *testing.T) {
 	m := newMount(t)
