@@ -7,7 +7,6 @@ import (
 	"fmt"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/postgres"
-	"github.com/smvm/vault-plugin-secrets-smvm/backend/preflight"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
@@ -89,11 +88,7 @@ func (d *draft) notLoggedIn(err error) error {
 	if known := d.admin.Current; known != nil && known.Material["username"] == user {
 		fields, look = "password", "username is the stored one, so look at password"
 	}
-	how := ""
-	if command := preflight.SQL(preflight.SetPassword(user)).String(); command != "" {
-		how = ". A superuser can set another password (in psql: " + command + ")"
-	}
-	return rotation.Invalid(fields, "the server refused this user name with this password: %s%s. Nothing was stored: %v. verify_connection=false would store a login that does not work", look, how, err)
+	return rotation.Invalid(fields, "the server refused this user name with this password: %s. A superuser can set another password%s. Nothing was stored: %v. verify_connection=false would store a login that does not work", look, postgres.InPsql(user), err)
 }
 
 // warnings are what a person should know of a draft that was stored.

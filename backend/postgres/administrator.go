@@ -16,11 +16,17 @@ func AdministratorRefused(l Login, err error) error {
 	if !PasswordRefused(err) {
 		return err
 	}
-	how := ""
-	if command := preflight.SQL(preflight.SetPassword(l.Username)).String(); command != "" {
-		how = " (in psql: " + command + ")"
+	return fmt.Errorf("%w: somebody changed the administrator's password by hand, or Vault was restored from an older snapshot. As a superuser of PostgreSQL, give the administrator a new password%s, and write it to this connection as its password", err, InPsql(l.Username))
+}
+
+// InPsql is, in brackets, the command of psql that sets the password of a user; "" for a
+// name that it does not take.
+func InPsql(username string) string {
+	command := preflight.SQL(preflight.SetPassword(username)).String()
+	if command == "" {
+		return ""
 	}
-	return fmt.Errorf("%w: somebody changed the administrator's password by hand, or Vault was restored from an older snapshot. As a superuser of PostgreSQL, give the administrator a new password%s, and write it to this connection as its password", err, how)
+	return " (in psql: " + command + ")"
 }
 
 // ChangeOwnPassword logs in as from, looks, and sets that user's password to the one of v.
