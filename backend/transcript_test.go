@@ -119,12 +119,13 @@ func (s *storage) contents(t *testing.T) map[string]string {
 	return found
 }
 
-// same reports what differs from the contents of before.
+// same reports what differs from the contents of before, but for how far alerts were
+// delivered: that is written whenever a receiver has answered.
 func (s *storage) same(t *testing.T, before map[string]string) {
 	t.Helper()
 	now := s.contents(t)
 	for key, value := range now {
-		if before[key] != value {
+		if before[key] != value && !strings.HasPrefix(key, "alert-cursor/") {
 			t.Errorf("%s was changed", key)
 		}
 	}

@@ -124,7 +124,7 @@ var here = func() outbound.Rule {
 type bounded struct{ Target }
 
 func (b bounded) Publish(ctx context.Context, rule outbound.Rule, c Copy) error {
-	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 6*time.Second)
 	defer cancel()
 	return b.Target.Publish(ctx, rule, c)
 }
