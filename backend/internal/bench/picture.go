@@ -20,7 +20,7 @@ const (
 var colours = map[string]string{"Tick": "#1a7f37", "Read": "#1a4fa0", "Rotate": "#b35900"}
 
 // captions say what the benchmarks measure.
-var captions = map[string]string{"Tick": "tick of Vault's periodic function", "Read": "read of creds", "Rotate": "rotation, but for storage and server"}
+var captions = map[string]string{"Tick": "call of PeriodicFunc", "Read": "read of creds", "Rotate": "rotation, but for storage and server"}
 
 // draw returns what the Go benchmarks say, cost against the number of roles, as SVG.
 func draw(costs map[string]map[int]cost) string {

@@ -74,7 +74,7 @@ func measureWaves(ctx context.Context, w *world, s settings) ([]row, error) {
 		atLeast("the same with three secrets each", "secrets per second, compared with the database engine", 5, secrets, found[2]),
 		atLeast("the same with one secret each", "roles per second, compared with pgx alone: `ALTER ROLE` and a login, 8 at a time", 0.7, found[0], found[3]),
 		atLeast("", "compared with pgx and an empty plugin that makes the four storage writes of a rotation", 0.95, found[0], found[4]),
-		below("connections to PostgreSQL", "the most at once during this test, with the logins that test passwords", 9, float64(one.connections), fmt.Sprintf("(%d of them the administrator's)", one.admins)),
+		below("connections to PostgreSQL", fmt.Sprintf("maximum number of open connections while the %d roles rotate, including the logins that test passwords", s.wave), 9, float64(one.connections), fmt.Sprintf("(%d of them the administrator's)", one.admins)),
 	}, nil
 }
 
