@@ -69,7 +69,7 @@ func checkSchema() map[string]*framework.FieldSchema {
 		"success_threshold":    {Type: framework.TypeInt, Default: def.SuccessThreshold, Description: "With phase=after: percentage of the requests within watch_period that must succeed. With 100, one failed request makes the check fail at the end of watch_period."},
 		"samples":              field(framework.TypeInt, "With phase=after: how many requests the engine sends to measure the latency, once before the rotation and once at the end of watch_period; none if left out."),
 		"concurrency":          {Type: framework.TypeInt, Default: def.Concurrency, Description: "With samples: how many of the requests run at the same time."},
-		"percentile":           {Type: framework.TypeInt, Default: def.Percentile, Description: "With samples: which percentile of the latencies before and after the engine compares."},
+		"percentile":           {Type: framework.TypeInt, Default: def.Percentile, Description: "With samples: the percentile of the latencies that the engine compares, before and after the rotation."},
 		"max_latency_increase": {Type: framework.TypeInt, Default: def.MaxLatencyIncrease, Description: "With samples: the check fails if the latency at percentile grows by more than this many percent."},
 		"on_failure":           {Type: framework.TypeString, Default: def.OnFailure, AllowedValues: []any{check.Rollback, check.Alert}, Description: "What a failed check does. rollback: with phase=before, the rotation does not begin; with phase=after, the engine rolls it back. alert: the rotation stays, and the engine sends the event application_degraded."},
 	}

@@ -47,10 +47,10 @@ func connectionFields() map[string]*framework.FieldSchema {
 		"tls_key":                 sensitive("Private key (PEM) of the client certificate."),
 		"tls_server_name":         field(framework.TypeString, "Name in the server's certificate, if it differs from host."),
 		"max_open_connections":    field(framework.TypeInt, "How many sessions of the administrator the engine keeps open at most; 4 by default."),
-		"connect_timeout":         field(framework.TypeDurationSecond, "How long the engine tries to reach the server and log in; 5 s by default, at most 60 s. Vault seals and steps down only after a request that waits for the server has ended."),
+		"connect_timeout":         field(framework.TypeDurationSecond, "How long the engine tries to reach the server and log in; 5 s by default, at most 60 s. A longer timeout can delay a seal or step-down of Vault, because Vault first waits for requests that wait for the server."),
 		"password_authentication": field(framework.TypeString, "How the engine sends new passwords to the server. scram-sha-256, the default: as a SCRAM verifier, never in clear text. password: in clear text, for servers without SCRAM."),
-		"prove_refusals":          {Type: framework.TypeBool, Default: true, Description: "Whether the engine also tries values that the server must refuse, such as a retired password, and so proves that the server refuses them; at most four times an hour for each user."},
-		"channel_binding":         field(framework.TypeString, "prefer, the default: over TLS, each SCRAM login proves that nothing between the engine and the server terminates TLS. disable: no such proof. Set disable only if a proxy of your own terminates TLS there. Anybody else with a certificate that tls_ca accepts could then also stand in between, and use the engine's sessions. With disable, connection_string contains channel_binding=disable for applications that use the same host and port."),
+		"prove_refusals":          {Type: framework.TypeBool, Default: true, Description: "Whether the engine also logs in with values that the server must refuse, such as a retired password, to prove that the server refuses them. It does this at most four times an hour for each user."},
+		"channel_binding":         field(framework.TypeString, "prefer, the default: over TLS, each SCRAM login proves that nothing between the engine and the server terminates TLS. disable: no such proof. Set disable only if your own proxy terminates TLS between the engine and the server. An attacker who has a certificate that tls_ca accepts could then do the same, and take over the engine's sessions. With disable, connection_string contains channel_binding=disable for applications that use the same host and port."),
 
 		"allowed_roles":             field(framework.TypeCommaStringSlice, "Names of the roles whose secrets may use the connection; none by default. * in a name stands for any text, and * alone for all roles."),
 		"allowed_usernames":         field(framework.TypeCommaStringSlice, "Database users that secrets may manage, with * for any text; by default all but the administrator."),
@@ -58,7 +58,7 @@ func connectionFields() map[string]*framework.FieldSchema {
 
 		"take_over": field(framework.TypeCommaStringSlice, "Database users to take over from another mount, of this Vault or another one. In PostgreSQL, the comment on a user names the mount that manages the user. take_over writes this mount into the comment; the other mount can then no longer change the user. The engine does not store this field."),
 
-		"application_host":       field(framework.TypeString, "Name or address by which applications reach the server, if it differs from host. It may be several, as in host."),
+		"application_host":       field(framework.TypeString, "Name or address by which applications reach the server, if it differs from host. You can give several, separated by commas, as in host."),
 		"application_port":       field(framework.TypeInt, "Port by which applications reach the server, such as that of a pooler, if it differs from port."),
 		"application_parameters": field(framework.TypeKVPairs, "libpq parameters that the engine adds to connection_string, such as connect_timeout=5. An sslmode given here applies to applications only."),
 	}

@@ -77,7 +77,7 @@ func destinationFields() map[string]*framework.FieldSchema {
 		"required": field(framework.TypeBool, "What happens if the destination does not accept the values of a rotation before the deadline. true: the engine rolls the rotation back. false: the rotation stays, and the engine sends the event destination_failed and goes on trying."),
 		"timeout":  {Type: framework.TypeDurationSecond, Default: rotation.Seconds(def.Timeout), Description: "How long one attempt may take, at most 25 s."},
 		"deadline": {Type: framework.TypeDurationSecond, Default: rotation.Seconds(def.Deadline), Description: "How long after a rotation the engine tries to publish, before it counts that as failed."},
-		"on_drift": {Type: framework.TypeString, Default: def.OnDrift, AllowedValues: []any{destination.Repair, destination.Report}, Description: "What the engine does when the destination no longer holds what it published. report: it sends the event destination_drifted. repair: it also publishes again, over anything that is marked as its own."},
+		"on_drift": {Type: framework.TypeString, Default: def.OnDrift, AllowedValues: []any{destination.Repair, destination.Report}, Description: "What the engine does when the destination no longer holds what it published. report: it sends the event destination_drifted. repair: it also publishes again, and overwrites copies that have its mark."},
 		"adopt":    field(framework.TypeBool, "Whether the engine may overwrite secrets that already exist at the destination under these names and that it did not create."),
 		"verify":   {Type: framework.TypeBool, Default: true, Description: "Whether the engine logs in and tests its permissions before it stores the destination."},
 	}

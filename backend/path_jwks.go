@@ -150,14 +150,15 @@ without a Vault token: the current key, the previous one during its overlap, and
 next one. The engine publishes the next key one rotation before it signs with it, so
 that every verifier has the key by then. It never publishes HMAC keys. Cache-Control
 says how long a verifier may keep the response: at most the role's refresh_interval, and
-not beyond the next change that is known. If the secret's issuer is the URL of
-jwks/<role>/<secret>, there is an OpenID Connect discovery document below that path.`
+not past the next planned rotation or end of an overlap. If the secret's issuer is a URL,
+the engine also serves an OpenID Connect discovery document below this path.`
 
 const discoveryHelp = `
 Returns the OpenID Connect discovery document of a secret of type jwt, to everybody and
 without a Vault token. It tells a verifier that knows only the issuer of a token where the
-public keys are. There is a document only if the secret's issuer is a URL; set issuer to
-the URL of jwks/<role>/<secret>, because verifiers look for the document below the issuer.`
+public keys are. There is a document only if the secret's issuer is a URL. Set issuer to
+the URL of jwks/<role>/<secret>: verifiers look for the document below the issuer, and
+jwks_uri in the document is the issuer.`
 
 // public tells whether a path is for those without a token. They come with what
 // HTTP lets anybody send: queries that mean nothing here are ignored.

@@ -156,8 +156,8 @@ func (b *backend) pathJWTVerify() *framework.Path {
 			logical.UpdateOperation: operation(b.pathJWTVerifyWrite, "Verify a token with the current key, or the previous one during its overlap.", map[string]*framework.FieldSchema{
 				"valid":  field(framework.TypeBool, "Whether the token is valid."),
 				"claims": field(framework.TypeMap, "Claims of the token, if it is valid; null otherwise."),
-				"stage":  field(framework.TypeString, "Which key signed the token: current or previous; empty if neither did."),
-				"kid":    field(framework.TypeString, "Id of the key that signed the token; empty if neither did."),
+				"stage":  field(framework.TypeString, "Which key signed the token: current or previous; empty if neither of the two did."),
+				"kid":    field(framework.TypeString, "Id of the key that signed the token; empty if neither the current nor the previous key did."),
 				"error":  field(framework.TypeString, "Why the token is not valid; empty if it is."),
 			}),
 		},

@@ -29,5 +29,5 @@ const metricsHelp = `
 Returns metrics in the text format of Prometheus, not as JSON: operations by kind,
 trigger and outcome; how long their steps took; the last and the next rotation of each
 role; which roles are overdue, fail or need attention; the ends of overlaps; the queue,
-workers and reads. A node counts from the moment at which it became the active one. The
-metrics contain no values.`
+workers and reads. Counters start at zero when a node becomes active. The metrics contain
+no values.`

@@ -197,7 +197,7 @@ func (b *backend) pathRotateRootWrite(ctx context.Context, req *logical.Request,
 
 const rotateRootHelp = `
 Gives the administrator of a connection a new password that only the engine knows. The
-engine stores the new password before it sets it at the server, and logs in with it
-before it uses it. After a crash, it finds out which of the two passwords the server
+engine stores the new password, sets it at the server, and tests it by a login. Only then
+does it use the new password for its work. After a crash, it finds out which of the two passwords the server
 accepts. At the end it tests that the server refuses the old password. Then nobody but
 the engine can log in as the administrator.`

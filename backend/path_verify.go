@@ -194,7 +194,7 @@ func inspectionFields() map[string]*framework.FieldSchema {
 		"ready": field(framework.TypeBool, "true if no finding has severity error. An error would make a rotation fail, or harm applications."),
 		"findings": field(framework.TypeSlice, oneLine(`What is wrong, the worst first. check is the name of the test that found it.
 			severity is error, warning, or unknown (the engine could not find out). secret is empty if the finding is about the whole
-			role. detail says what is wrong. fix has the psql statements or the command that removes the cause, or for unknown, with which you find out.`)),
+			role. detail says what is wrong. fix has the psql statements or the command that removes the cause; for severity unknown, the command with which you can find out.`)),
 		"passed": field(framework.TypeStringSlice, "Names of the tests that found nothing wrong."),
 		"report": field(framework.TypeString, "All results as text, for people; read it with -field=report."),
 	}
@@ -203,8 +203,8 @@ func inspectionFields() map[string]*framework.FieldSchema {
 const verifyHelp = `
 Logs in with every current database password, signs and verifies with every key, and
 tests that the targets refuse the values that they must refuse. It also tests what
-rotations depend on: privileges, whether two alternating users own and may do the same,
-limits, clocks, checks and destinations. For each finding it says what to run. Read this
+rotations depend on: privileges, whether two alternating users own the same
+objects and have the same privileges, limits, clocks, checks and destinations. For each finding it says what to run. Read this
 path with -field=report before you go live. Reading changes nothing. Writing repair=true
 sets the stored values again at servers that refuse them, for example after somebody
 changed a password there, or after Vault was restored from an older snapshot. The

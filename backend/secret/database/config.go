@@ -180,12 +180,12 @@ func (d *driver) Schema() secret.Schema {
 	return secret.Schema{
 		Settings: []secret.Field{
 			{Name: "connection", Help: "name of the connection to the server of the users."},
-			{Name: "rotation_strategy", Help: "single_user, the default: the engine changes the password of one user. alternating_users: it gives the one of two users that is not in use a new password, so no login fails during a rotation."},
+			{Name: "rotation_strategy", Help: "single_user, the default: the engine changes the password of one user. alternating_users: there are two users; the engine changes the password of the one that is not in use, and then switches to it, so no login fails during a rotation."},
 			{Name: "usernames", Kind: secret.Names, Help: "the database user, or the two alternating users. They must exist."},
-			{Name: "verification_statements", Kind: secret.Texts, Help: "SQL that the engine runs with each new login before the commit, and rolls back. If it fails, the rotation fails."},
+			{Name: "verification_statements", Kind: secret.Texts, Help: "SQL that the engine runs as the new user before it commits the rotation, in a transaction that it rolls back. If it fails, the rotation fails."},
 			{Name: "rotation_statements", Kind: secret.Texts, Help: "SQL that sets the password, instead of ALTER ROLE, with the placeholders {{username}} and {{password}}. It runs with search_path = pg_catalog, so schema-qualify the names of your own objects."},
 			{Name: "password_policy", Help: secret.PasswordPolicyHelp},
-			{Name: "on_overlap_end", Values: []string{"retire", "wait", "terminate"}, Help: "what happens, when the overlap ends, to the open sessions that logged in with the previous password. retire, the default: they go on, and the history says how many they are. wait: the overlap lasts until no such session is open, but not longer than drain_timeout and not beyond the next scheduled rotation. terminate: the engine retires the login and then ends the sessions, also with revoke_previous. With single_user, the sessions that began before the rotation count as logged in with the previous password."},
+			{Name: "on_overlap_end", Values: []string{"retire", "wait", "terminate"}, Help: "what happens, when the overlap ends, to the open sessions that logged in with the previous password. retire, the default: the sessions stay open, and the history records their number. wait: the overlap lasts until no such session is open, but not longer than drain_timeout and not beyond the next scheduled rotation. terminate: the engine retires the login, then ends the sessions; it also does so if a request has revoke_previous. With single_user, both passwords belong to the same user, so the engine counts every session from before the rotation as one with the previous password."},
 			{Name: "drain_timeout", Kind: secret.Seconds, Help: "with on_overlap_end=wait: how long the overlap may last beyond its end; 1 h by default, at most 24 h."},
 		},
 		Imports: []secret.Field{{Name: "password", Kind: secret.Hidden, Help: "password of the first user in usernames, to import."}},
@@ -198,7 +198,7 @@ func (d *driver) Schema() secret.Schema {
 			{Name: "sslmode", Help: "disable, require, verify-ca or verify-full, as in libpq."},
 			{Name: "ssl_root_certificate", Help: "CA certificates (PEM) that must have issued the server's certificate; empty for those of the operating system."},
 			{Name: "target_session_attrs", Help: "only with several hosts: which of them to use, as in libpq."},
-			{Name: "connection_string", Help: "URL with all the other fields but ssl_root_certificate, as libpq and most drivers take it."},
+			{Name: "connection_string", Help: "connection URL for libpq and most drivers. It contains all other fields except ssl_root_certificate."},
 		},
 	}
 }
