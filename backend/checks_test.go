@@ -140,7 +140,7 @@ func TestDroppedTasks(t *testing.T) {
 			m.tick(time.Minute)
 			m.eventually("the end of what follows", func() bool { m.tick(time.Second); return m.read("status", nil)["following"] == nil })
 			text := fmt.Sprint(m.read("history/default/"+id, d("format", "markdown"))["markdown"])
-			if !strings.Contains(text, name+": ➖ undecided: ") || strings.Contains(text, "Integration testing: ✅") {
+			if !strings.Contains(text, name+": ➖ no result: ") || strings.Contains(text, "Integration testing: ✅") {
 				t.Errorf("the record says:\n%s", text)
 			}
 		})

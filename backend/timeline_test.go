@@ -72,7 +72,7 @@ func TestARecordTellsWhyItWasRolledBack(t *testing.T) {
 	a.accepts.Store(&old)
 	m.fails(http.StatusUnprocessableEntity, logical.UpdateOperation, "rotate", nil, "rolled back")
 	id := m.newest("default", "rotate")
-	m.tells(m.told("default", id), "- Integration testing: ❌ failed", "  - check/health: ❌ failed", "- Security testing: ➖ undecided (ended by the rollback)",
+	m.tells(m.told("default", id), "- Integration testing: ❌ failed", "  - check/health: ❌ failed", "- Security testing: ➖ no result (ended by the rollback)",
 		"  - api: version 1: current again, by the rollback", "- Resolution: the role was rolled back to the earlier values, as version 4",
 		"rollback: ✅ completed, version 4; rotation ID: "+m.newest("default", "rollback")+"; trigger: check; performed by: the engine; reason: check/health: 0 of 1 requests as expected; the latest failure: status 401, expected 200 to 299, after rotate "+id)
 }
@@ -89,7 +89,7 @@ func TestATimelineEnds(t *testing.T) {
 	})
 	m.delete("checks/default/health")
 	second := m.write("rotate", d("secrets", "api,jwt", "revoke_previous", true))["rotation_id"]
-	m.tells(m.told("default", first), "- Integration testing: ➖ undecided (ended by another operation)", "- Security testing: ➖ undecided (ended by another operation)",
+	m.tells(m.told("default", first), "- Integration testing: ➖ no result (ended by another operation)", "- Security testing: ➖ no result (ended by another operation)",
 		"rotate: ✅ completed, version 4; rotation ID: "+second.(string)+"; trigger: manual; performed by: token-test, entity entity-test")
 	record := m.told("default", second)
 	m.tells(record, "- Security testing: ✅ passed", "  - api: version 3: retire: ✅ passed", "- Integration testing: not applicable: no checks or destinations")
@@ -107,7 +107,7 @@ func TestAReasonIsNoVerdict(t *testing.T) {
 	m.eventually("the commit", func() bool { return m.newest("default", "rotate") == id })
 	m.write("rollback", d("reason", "check/health: 0 of 3 requests as expected"))
 	record := m.told("default", id)
-	m.tells(record, "- Integration testing: ➖ undecided (ended by the rollback)", "  - check/health: ➖ undecided (ended by the rollback)", "- Resolution: the role was rolled back to the earlier values")
+	m.tells(record, "- Integration testing: ➖ no result (ended by the rollback)", "  - check/health: ➖ no result (ended by the rollback)", "- Resolution: the role was rolled back to the earlier values")
 }
 
 // TestATimelineOfAnAdministrator is whole at once, because that password has no overlap.

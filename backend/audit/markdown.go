@@ -94,9 +94,9 @@ func (t *Timeline) issues(d *document) {
 	}
 	switch {
 	case t.Outcome == rotation.OutcomeRolledBack:
-		d.line("- Resolution: the engine undid what it had changed, and verified that; applications kept the earlier values")
+		d.line("- Resolution: the engine undid its changes and verified that the earlier values work; applications kept them")
 	case t.Outcome == rotation.OutcomeFailed:
-		d.line("- Resolution: none by this operation; applications kept the values that they had. If an issue says that a secret is unresolved, its database may refuse that value")
+		d.line("- Resolution: this operation resolved nothing; applications kept their values. If an issue above says that a secret is unresolved, its database may refuse the value that applications have")
 	case t.undone() != nil:
 		d.line("- Resolution: the role was rolled back to the earlier values, as version %d", t.undone().Version)
 	case len(t.Issues) == 0:

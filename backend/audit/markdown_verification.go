@@ -26,7 +26,7 @@ const (
 	passed    verdict = "✅ passed"
 	failed    verdict = "❌ failed"
 	pending   verdict = "⏳ still running"
-	undecided verdict = "➖ undecided"
+	undecided verdict = "➖ no result"
 	// overlapping is the verdict on a replaced value whose overlap has not ended.
 	overlapping verdict = "⏳ overlap not over yet"
 	// unproven is the verdict on a value that nobody has tried since it was retired.
@@ -71,7 +71,7 @@ func (t *Timeline) functional(d *document) {
 
 func stepText(step rotation.Step) string {
 	if step.Unproven != "" {
-		return fmt.Sprintf("⚠️ done, but the refusal is %s (%d ms)", plain(step.Unproven), step.DurationMS)
+		return fmt.Sprintf("⚠️ done, but the refusal of the old value is %s (%d ms)", plain(step.Unproven), step.DurationMS)
 	}
 	if step.OK {
 		return fmt.Sprintf("%s (%d ms)", passed, step.DurationMS)

@@ -39,7 +39,7 @@ func verifyFile(path, head string, out io.Writer) error {
 	case c.Begins() != nil:
 		return fmt.Errorf("verify %s: %w. Export the history again from its first entry, without after; if this file is a later part of an export, append it to the part before and verify both as one file", path, c.Begins())
 	case head != "" && c.With(head) == 0:
-		return fmt.Errorf("verify %s: it ends with entry %d, and no entry in it has the hash %s: newer entries are missing, or the history was replaced. Export it again, up to the answer without a line", path, c.Last.Sequence, head)
+		return fmt.Errorf("verify %s: it ends with entry %d, and no entry in it has the hash %s: newer entries are missing, or the history was replaced. Export the history again, and read until a response is empty", path, c.Last.Sequence, head)
 	}
 	last, notes := proven(c, head)
 	text := fmt.Sprintf("%s: entries %d to %d are intact, and each follows the one before.\nhead_hash %s\n", name, c.First, last, c.Last.Hash)
@@ -56,7 +56,7 @@ func verifyFile(path, head string, out io.Writer) error {
 // proven is up to which entry the newest hash that was given proves a history, and says so.
 func proven(c model.Chain, head string) (last int, text string) {
 	if head == "" {
-		return c.Last.Sequence, "This does not show whether newer entries are missing: compare head_hash with the one that the engine reports, or give that one with -head.\n"
+		return c.Last.Sequence, "This check can't show whether newer entries are missing. Compare head_hash with the head_hash that the engine reports, or pass the engine's with -head.\n"
 	}
 	last = c.With(head)
 	text = fmt.Sprintf("The hash of -head is that of entry %d. It proves the entries up to that.\n", last)

@@ -80,7 +80,7 @@ func TestACutExportIsFound(t *testing.T) {
 	t.Parallel()
 	lines := exported(5)
 	newest := hashOf(lines[4])
-	if out, err := verified(t, lines[:3]); err != nil || !strings.Contains(out, "This does not show whether newer entries are missing") {
+	if out, err := verified(t, lines[:3]); err != nil || !strings.Contains(out, "This check can't show whether newer entries are missing") {
 		t.Errorf("without -head: %s, %v", out, err)
 	}
 	if out, err := verified(t, lines[:3], newest); err == nil || !strings.Contains(err.Error(), "it ends with entry 3, and no entry in it has the hash "+newest) || out != "" {

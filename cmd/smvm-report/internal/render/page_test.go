@@ -84,10 +84,10 @@ func TestARecordIsTold(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
-		"<dt>check/deleted</dt><dd>undecided: removed meanwhile<", "<dt>check/fine</dt><dd>passed: as expected<",
+		"<dt>check/deleted</dt><dd>no result: removed meanwhile<", "<dt>check/fine</dt><dd>passed: as expected<",
 		`<dt>check/sick</dt><dd><span class="bad">failed</span>: status 503<`, "<dt>check/open</dt><dd>not finished when this was recorded<",
 		"<dt>none</dt><dd>no value<", "<dt>kept</dt><dd>version 2 kept<", "<dt>first</dt><dd>version 3<", "<dt>next</dt><dd>version 2 → 3; ",
-		"retire 30 ms: done, but the refusal is not proven: nobody tried<", `<dt>Rolls back</dt><dd><a href="#1">`,
+		"retire 30 ms: done, but the refusal of the old value is not proven: nobody tried<", `<dt>Rolls back</dt><dd><a href="#1">`,
 	} {
 		if !strings.Contains(string(text), want) {
 			t.Errorf("the page lacks %s", want)
