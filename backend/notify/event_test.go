@@ -73,15 +73,15 @@ func TestCheckBeforeThatFails(t *testing.T) {
 // TestAFailureSaysWhatItLeft has the message of rotation_failed say for each outcome
 // whether anything was changed, and which secrets are unresolved.
 func TestAFailureSaysWhatItLeft(t *testing.T) {
-	const unresolved = `"secret app is unresolved; the engine could not put its target back: no route","secret db is unresolved; the engine could not put its target back: it says, secret x is unresolved; the engine could not put its target back",`
+	const unresolved = `],"results":[{"secret":"app","unresolved":true},{"secret":"db","unresolved":true},{"secret":"x"}`
 	for _, c := range []struct{ kind, outcome, issues, event, message string }{
 		{"rotate", "failed", `"check health: status 503"`, RotationFailed, "Secret rotation failed and changed nothing - manual intervention may be required: check health: status 503"},
-		{"rotate", "failed", unresolved + `"secret db: test: no"`, RotationFailed, "Secret rotation failed and left a value unresolved (status has the cause): secret app, db - manual intervention may be required: secret db: test: no"},
+		{"rotate", "failed", `"secret db: test: no"` + unresolved, RotationFailed, "Secret rotation failed and left a value unresolved (status has the cause): secret app, db - manual intervention may be required: secret db: test: no"},
 		{"rotate", "failed", `"secret db is unresolved since 2026-11-29T18:00:00Z: no"`, RotationFailed, "Secret rotation failed and changed nothing - manual intervention may be required: secret db is unresolved since 2026-11-29T18:00:00Z: no"},
 		{"rotate", "failed", ``, RotationFailed, "Secret rotation failed and changed nothing - manual intervention may be required: see the history"},
 		{"rotate", "rolled_back", `"secret db: test: no"`, RotationRolledBack, "Secret rotation was rolled back, and readers keep values that work: secret db: test: no"},
 		{"rollback", "failed", `"secret db: set: no"`, RotationFailed, "A rollback failed and changed nothing - manual intervention required: secret db: set: no"},
-		{"rollback", "failed", unresolved + `"secret db: set: no"`, RotationFailed, "A rollback failed and left a value unresolved (status has the cause): secret app, db - manual intervention required: secret db: set: no"},
+		{"rollback", "failed", `"secret db: set: no"` + unresolved, RotationFailed, "A rollback failed and left a value unresolved (status has the cause): secret app, db - manual intervention required: secret db: set: no"},
 		{"rollback", "rolled_back", `"secret db: test: no"`, RotationFailed, "A rollback failed and the engine put the targets back - manual intervention required: secret db: test: no"},
 	} {
 		var rec rotation.Record

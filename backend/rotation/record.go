@@ -83,6 +83,20 @@ type SecretResult struct {
 	From  int    `json:"from_version"`
 	To    int    `json:"to_version"`
 	Steps []Step `json:"steps"`
+	// Unresolved says that the operation left the secret unresolved. Records of earlier
+	// versions say it among their issues only.
+	Unresolved bool `json:"unresolved,omitempty"`
+}
+
+// LeftUnresolved lists the secrets that the operation itself left unresolved.
+func (r Record) LeftUnresolved() []string {
+	var names []string
+	for _, result := range r.Results {
+		if result.Unresolved {
+			names = append(names, result.Secret)
+		}
+	}
+	return names
 }
 
 // Step is one step of an operation on one secret.

@@ -36,8 +36,9 @@ func (run *Run) unresolved(ctx context.Context, cause error, failed map[string]e
 	}
 	names := slices.Sorted(maps.Keys(failed))
 	for _, name := range names {
-		run.found(fmt.Sprintf("secret %s%s: %v", name, becameUnresolved, failed[name]))
+		run.found(fmt.Sprintf("secret %s is unresolved; the engine could not put its target back: %v", name, failed[name]))
 	}
+	run.lost = names
 	err := run.role.update(ctx, func(s *State) error {
 		for _, name := range names {
 			if secret := s.Secrets[name]; secret != nil && run.owns(s) {
@@ -53,21 +54,6 @@ func (run *Run) unresolved(ctx context.Context, cause error, failed map[string]e
 		cause = errors.Join(cause, failed[name])
 	}
 	return run.failure(OutcomeFailed, cause, nowUnresolved(run.role.Name, names))
-}
-
-// becameUnresolved is what the issues of a record say of a secret that it left unresolved.
-const becameUnresolved = " is unresolved; the engine could not put its target back"
-
-// LeftUnresolved lists the secrets that the operation itself left unresolved.
-func (r Record) LeftUnresolved() []string {
-	var names []string
-	for _, issue := range r.Issues {
-		name, _, found := strings.Cut(strings.TrimPrefix(issue, "secret "), becameUnresolved)
-		if found && !strings.Contains(name, " ") {
-			names = append(names, name)
-		}
-	}
-	return names
 }
 
 // leaves describes what is left of this run's operation on one secret.

@@ -343,6 +343,7 @@ func (run *Run) results(s *State) []SecretResult {
 func (run *Run) conclude(s *State, outcome Outcome, results []SecretResult) error {
 	for i, result := range results {
 		results[i].To, results[i].Steps = s.currentVersion(result.Secret), run.steps[result.Secret]
+		results[i].Unresolved = slices.Contains(run.lost, result.Secret)
 	}
 	run.record = Record{Operation: run.op, Outcome: outcome, Results: results, Issues: slices.Clone(run.issues)}
 	return run.role.complete(s, &run.record)

@@ -57,6 +57,7 @@ type Run struct {
 	touched []string          // the secrets whose target may have been changed
 	steps   map[string][]Step
 	issues  []string
+	lost    []string // secrets that this run left unresolved
 	left    []string // what became of the sessions of retired values
 	record  Record
 	err     error
