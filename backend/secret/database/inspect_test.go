@@ -282,7 +282,7 @@ func TestInspectConnections(t *testing.T) {
 func TestInspectStandby(t *testing.T) {
 	pg := testenv.NewPostgres(t, testenv.PostgresOptions{})
 	p := newPatient(t, pg, pgtest.Unique("db"), "a", fault{})
-	p.psql(`COPY (SELECT '') TO PROGRAM 'touch standby.signal'`)
+	p.psql(`COPY (SELECT '') TO PROGRAM 'cat > standby.signal'`)
 	expect.OK(t, pg.Restart(t.Context()))
 	if found := of(p.look(), "database.primary"); len(found) != 1 || found[0].Severity != preflight.Error {
 		t.Errorf("found %+v", found)
