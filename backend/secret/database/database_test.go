@@ -148,7 +148,7 @@ func TestStandby(t *testing.T) {
 	pg := testenv.NewPostgres(t, testenv.PostgresOptions{})
 	b := newBench(t, pg)
 	d, s := b.database(Config{Usernames: []string{b.User(pgtest.Unique("app"))}})
-	b.SQL("COPY (SELECT '') TO PROGRAM 'touch standby.signal'")
+	b.SQL("COPY (SELECT '') TO PROGRAM 'cat > standby.signal'")
 	expect.OK(t, pg.Restart(t.Context()))
 	v, err := d.Create(t.Context(), s)
 	expect.OK(t, err)
