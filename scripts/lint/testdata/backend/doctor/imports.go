@@ -7,5 +7,5 @@ import (
 	_ "github.com/smvm/vault-plugin-secrets-smvm/backend" // want depguard
 	_ "github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 	_ "github.com/smvm/vault-plugin-secrets-smvm/backend/secret/database" // want depguard
-	_ "github.com/smvm/vault-plugin-secrets-smvm/backend/secret/jwt" // want depguard
+	_ "github.com/smvm/vault-plugin-secrets-smvm/backend/secret/jwt"      // want depguard
 )
