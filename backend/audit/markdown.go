@@ -192,15 +192,10 @@ func outcomeText(o rotation.Outcome) string {
 }
 
 func versionText(r rotation.SecretResult) string {
-	switch {
-	case r.To == 0:
-		return "no value"
-	case r.From == r.To:
-		return fmt.Sprintf("version %d kept", r.To)
-	case r.From == 0:
-		return fmt.Sprintf("✅ version %d", r.To)
+	if r.To == 0 || r.From == r.To {
+		return r.Versions()
 	}
-	return fmt.Sprintf("✅ version %d → %d", r.From, r.To)
+	return "✅ " + r.Versions()
 }
 
 func nextText(next time.Time) string {

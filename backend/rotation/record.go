@@ -88,6 +88,19 @@ type SecretResult struct {
 	Unresolved bool `json:"unresolved,omitempty"`
 }
 
+// Versions says for people which value was current before and after the operation.
+func (r SecretResult) Versions() string {
+	switch {
+	case r.To == 0:
+		return "no value"
+	case r.From == r.To:
+		return fmt.Sprintf("version %d kept", r.To)
+	case r.From == 0:
+		return fmt.Sprintf("version %d", r.To)
+	}
+	return fmt.Sprintf("version %d → %d", r.From, r.To)
+}
+
 // LeftUnresolved lists the secrets that the operation itself left unresolved.
 func (r Record) LeftUnresolved() []string {
 	var names []string

@@ -56,19 +56,6 @@ func (op Operation) Class() string {
 	return "good"
 }
 
-// Versions says which value of a secret was current before and after an operation.
-func Versions(r rotation.SecretResult) string {
-	switch {
-	case r.To == 0:
-		return "no value"
-	case r.From == r.To:
-		return fmt.Sprintf("version %d kept", r.To)
-	case r.From == 0:
-		return fmt.Sprintf("version %d", r.To)
-	}
-	return fmt.Sprintf("version %d → %d", r.From, r.To)
-}
-
 // By says who did it.
 func (op Operation) By() string {
 	switch {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 	"github.com/smvm/vault-plugin-secrets-smvm/cmd/smvm-report/internal/model"
 )
 
@@ -24,7 +25,7 @@ var page = template.Must(template.New("page").Funcs(template.FuncMap{
 	"span":     model.Span,
 	"style":    func() template.CSS { return template.CSS(styleText) }, //nolint:gosec // our own
 	"stamp":    func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
-	"versions": model.Versions,
+	"versions": rotation.SecretResult.Versions,
 	"millis":   func(ms int64) string { return model.Span(time.Duration(ms) * time.Millisecond) },
 }).Parse(pageText))
 
