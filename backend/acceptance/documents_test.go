@@ -86,7 +86,8 @@ func TestDocuments(t *testing.T) {
 	d.gone()
 }
 
-// pages are the names of all pages with commands for this test.
+// pages are the names of all pages with commands for this test; TestRunbook runs
+// those of the procedure.
 func (d *documents) pages() []string {
 	d.Helper()
 	all, err := filepath.Glob(filepath.Join(d.shell.dir, "docs", "*.md"))
@@ -95,7 +96,7 @@ func (d *documents) pages() []string {
 	}
 	names := slices.Clone(first)
 	for _, file := range all {
-		if name := "docs/" + filepath.Base(file); !slices.Contains(names, name) {
+		if name := "docs/" + filepath.Base(file); name != procedure && !slices.Contains(names, name) {
 			names = append(names, name)
 		}
 	}

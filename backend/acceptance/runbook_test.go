@@ -7,8 +7,11 @@ import (
 	"github.com/hashicorp/vault/api"
 )
 
+// procedure is the page that has a row for each step of the manual procedure.
+const procedure = "docs/procedure.md"
+
 // runbook is the world in which the commands of bootstrap/RUNBOOK.md and of
-// bootstrap/PROCEDURE.md are run: an application, a Vault Agent and an Alertmanager
+// docs/procedure.md are run: an application, a Vault Agent and an Alertmanager
 // around the engine of the quick start.
 type runbook struct {
 	*engine
@@ -25,7 +28,7 @@ func TestRunbook(t *testing.T) {
 	t.Parallel()
 	r := newRunbook(t)
 	happenings, session := r.happenings(), r.shell.session()
-	all := append(steps(page(t, "bootstrap/RUNBOOK.md")), steps(page(t, "bootstrap/PROCEDURE.md"))...)
+	all := append(steps(page(t, "bootstrap/RUNBOOK.md")), steps(page(t, procedure))...)
 	for i, s := range all {
 		if s.number == 0 {
 			r.before = r.creds()
