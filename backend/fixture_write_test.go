@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"testing"
 	"testing/cryptotest"
@@ -27,8 +28,18 @@ var update = flag.Bool("update", false, "write what is in testdata anew")
 //	go test ./backend -run TestFixtureOfThisVersion -update
 //
 // and what is there is never written again: it stands for mounts that exist. The
-// values in it are random, were never in use, and are the same at every run.
+// values in it are random, were never in use, and are the same at every run. It runs
+// in a process of its own: what earlier tests left behind would draw from the same
+// randomness.
 func TestFixtureOfThisVersion(t *testing.T) {
+	if os.Getenv("SMVM_FIXTURE") == "" {
+		again := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$", fmt.Sprintf("-update=%t", *update)) //nolint:gosec // this test
+		again.Env = append(os.Environ(), "SMVM_FIXTURE=1")
+		if out, err := again.CombinedOutput(); err != nil {
+			t.Errorf("%v\n%s", err, out)
+		}
+		return
+	}
 	made := makeFixture(t)
 	if again := makeFixture(t); !maps.Equal(made.storage.contents(t), again.storage.contents(t)) {
 		t.Error("made twice, the fixture is not the same")
