@@ -90,8 +90,8 @@ func stageOf(s *rotation.Secret, v *rotation.Value) string {
 }
 
 const apiKeyVerifyHelp = `
-Returns whether a key is valid: the secret's current key is, and so is its previous key
-during the overlap. For any other key, valid is false and error has the reason; the
+Returns whether a key is valid. Valid are the secret's current key and, during the
+overlap, its previous key. For any other key, valid is false and error has the reason; the
 response is not an error. If a key begins with the secret's prefix and has a wrong
 checksum, error says that it was mistyped. The engine answers from memory. The time that
 it takes reveals nothing about the valid keys. Keys that the engine makes have 256

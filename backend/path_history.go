@@ -157,7 +157,7 @@ func historyFields() map[string]*framework.FieldSchema {
 		"count":       field(framework.TypeInt, "Number of entries that were ever written."),
 		"kept":        field(framework.TypeInt, "Number of entries that are still there. If history_retention or history_max_age of config dropped older ones, an entry of kind prune says which."),
 		"head_hash":   field(framework.TypeString, "Hash of the newest entry. It covers all entries before it."),
-		"base_hash":   field(framework.TypeString, "Hash of the newest entry that was dropped, which the oldest remaining one follows; empty if none was."),
+		"base_hash":   field(framework.TypeString, "Hash of the newest entry that was dropped; the oldest remaining entry begins with it as its previous_hash. Empty if no entry was dropped."),
 		"chain_valid": field(framework.TypeBool, "true if nobody changed, removed or reordered an entry."),
 		"problem":     field(framework.TypeString, "What is wrong, if chain_valid is false: the first error that was found."),
 	}

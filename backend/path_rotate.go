@@ -115,7 +115,7 @@ const rotateHelp = `
 Gives new values to all secrets of the role, or to those named in secrets, as one
 transaction. The engine inspects the targets, makes the new values, sets them at the
 targets, tests each of them by using it (for example, it logs in), and commits them
-together. If anything fails, it puts everything back. Applications read the old values
+together. If anything fails, it sets the current values again and commits nothing. Applications read the old values
 until the commit and the new ones after it. The old values stay valid for the overlap.
 If another operation of the role is under way, the response is 409. If the rotation
 began and failed, the response is 422 and says what is true now. For api_key secrets

@@ -274,7 +274,7 @@ func rotationStatusFields() map[string]*framework.FieldSchema {
 		"overdue":             field(framework.TypeBool, "Whether the next automatic rotation is more than a minute late. One that waits for an overlap to end is not late."),
 		"failures":            field(framework.TypeInt, "How many automatic attempts (rotations and retirements) failed in a row."),
 		"last_error":          field(framework.TypeString, "Why the last attempt failed; empty after a success."),
-		"retry_time":          field(framework.TypeString, "After a failure: when the engine tries again; null otherwise. With needs_attention, the engine does not rotate then."),
+		"retry_time":          field(framework.TypeString, "After a failure: when the engine tries again; null otherwise. If needs_attention is true, the engine then only finishes operations and retires values; it does not rotate."),
 		"needs_attention":     field(framework.TypeBool, "Whether automatic rotation has stopped until somebody rotates manually."),
 		"advice":              field(framework.TypeString, "What you should do, with the command; empty if there is nothing to do."),
 		"in_flight":           field(framework.TypeMap, "The operation under way; null if there is none."),

@@ -183,10 +183,10 @@ func (d *driver) Schema() secret.Schema {
 			{Name: "rotation_strategy", Help: "single_user, the default: the engine changes the password of one user. alternating_users: there are two users; the engine changes the password of the one that is not in use, and then switches to it, so no login fails during a rotation."},
 			{Name: "usernames", Kind: secret.Names, Help: "the database user, or the two alternating users. They must exist."},
 			{Name: "verification_statements", Kind: secret.Texts, Help: "SQL that the engine runs as the new user before it commits the rotation, in a transaction that it rolls back. If it fails, the rotation fails."},
-			{Name: "rotation_statements", Kind: secret.Texts, Help: "SQL that sets the password, instead of ALTER ROLE, with the placeholders {{username}} and {{password}}. It runs with search_path = pg_catalog, so schema-qualify the names of your own objects."},
+			{Name: "rotation_statements", Kind: secret.Texts, Help: "SQL that sets the password, instead of ALTER ROLE, with the placeholders {{username}} and {{password}}. It runs with search_path = pg_catalog, pg_temp, so schema-qualify the names of your own objects."},
 			{Name: "password_policy", Help: secret.PasswordPolicyHelp},
 			{Name: "on_overlap_end", Values: []string{"retire", "wait", "terminate"}, Help: "what happens, when the overlap ends, to the open sessions that logged in with the previous password. retire, the default: the sessions stay open, and the history records their number. wait: the overlap lasts until no such session is open, but not longer than drain_timeout and not beyond the next scheduled rotation. terminate: the engine retires the login, then ends the sessions; it also does so if a request has revoke_previous. With single_user, both passwords belong to the same user, so the engine counts every session from before the rotation as one with the previous password."},
-			{Name: "drain_timeout", Kind: secret.Seconds, Help: "with on_overlap_end=wait: how long the overlap may last beyond its end; 1 h by default, at most 24 h."},
+			{Name: "drain_timeout", Kind: secret.Seconds, Help: "with on_overlap_end=wait: how much longer than planned the overlap may last; 1 h by default, at most 24 h."},
 		},
 		Imports: []secret.Field{{Name: "password", Kind: secret.Hidden, Help: "password of the first user in usernames, to import."}},
 		Answers: []secret.Answer{
