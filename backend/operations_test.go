@@ -34,6 +34,37 @@ func TestSubset(t *testing.T) {
 	m.refused(logical.UpdateOperation, "rollback/r", d("secrets", "c"), "secrets", `"c" has no previous value`, "these have: a, b")
 }
 
+// TestRollbackOfAVersion undoes what a version has changed, and neither another one nor
+// a rollback: who tests new values and rolls back what fails does not do so for ever.
+func TestRollbackOfAVersion(t *testing.T) {
+	m := newMount(t)
+	m.write("roles/r", nil)
+	for _, name := range []string{"a", "b"} {
+		m.write("secrets/r/"+name, d("type", "random"))
+	}
+	m.refused(logical.UpdateOperation, "rollback/r", d("if_version", 2), "if_version: version 2 of r was not made by a rotation", "nothing was changed")
+	m.write("rotate/r", nil)
+	whole := m.read("creds/r", nil)
+	m.write("rotate/r", d("secrets", "b"))
+	part := m.read("creds/r", nil)
+	m.refused(logical.UpdateOperation, "rollback/r", d("if_version", 3), "if_version: is 3, but r has version 4 now", "nothing was changed")
+	m.refused(logical.UpdateOperation, "rollback/r", d("if_version", 4, "secrets", "a"), `secrets: "a"`, "these have: b")
+	if same := m.read("creds/r", nil); same["version"] != 4 || same["b_value"] != part["b_value"] {
+		t.Error("what was refused has changed something")
+	}
+	m.write("rollback/r", d("if_version", 4))
+	back := m.read("creds/r", nil)
+	if back["version"] != 5 || back["a_value"] != whole["a_value"] || back["b_value"] != whole["b_value"] {
+		t.Errorf("version %v has other values than before version 4", back["version"])
+	}
+	m.refused(logical.UpdateOperation, "rollback/r", d("if_version", 5), "if_version: version 5 of r was not made by a rotation")
+	m.write("rotate/r", nil)
+	m.write("rollback/r", d("if_version", 6))
+	if again := m.read("creds/r", nil); again["version"] != 7 || again["a_value"] != whole["a_value"] || again["b_value"] != whole["b_value"] {
+		t.Error("a rotation after a rollback is not undone")
+	}
+}
+
 func TestDryRun(t *testing.T) {
 	m := newMount(t)
 	s := m.connect()

@@ -123,10 +123,12 @@ with hash_only, the response contains the new key as <secret>_key, and is
 response-wrapped; with wait=0, such a rotation does not begin.`
 
 func (b *backend) pathRollback() *framework.Path {
+	fields := operationFields()
+	fields["if_version"] = field(framework.TypeInt, "Version to undo, for programs that test new values. Only the secrets that got new values with it are rolled back. If the role has another version by now, or if no rotation made this one, the response is 400 and nothing changes.")
 	return &framework.Path{
 		Pattern:      optionalRole("rollback"),
 		DisplayAttrs: attributes("roll-back", "default-role|role"),
-		Fields:       operationFields(),
+		Fields:       fields,
 		Operations: map[logical.Operation]framework.OperationHandler{
 			logical.UpdateOperation: mutation(b.pathRollbackWrite, "Make the previous values current again, as a new version.", operationAnswer("role")),
 		},
@@ -140,6 +142,11 @@ func (b *backend) pathRollbackWrite(ctx context.Context, req *logical.Request, d
 	request, wait, err := b.takeOperation(req, d, rotation.KindRollback)
 	if err != nil {
 		return nil, err
+	}
+	if version, ok := d.GetOk("if_version"); ok {
+		if request.IfVersion = version.(int); request.IfVersion < 1 {
+			return nil, rotation.Invalid("if_version", "is %d; it must be a version of the role, such as 7", request.IfVersion)
+		}
 	}
 	r, err := b.findRole(ctx, roleName(d))
 	if err != nil {

@@ -290,6 +290,9 @@ func (run *Run) promote(s *State) error {
 		run.publish(s.Secrets[name], now)
 		s.Secrets[name].promote(run.proven[name], s.Version, now, run.retireTime(now, resolved))
 	}
+	if run.op.Kind == KindRotate {
+		s.Rotated = s.Version
+	}
 	run.warnUnwatched(s)
 	s.LastRotation, s.InFlight, s.PostCommit = now, nil, run.after(s)
 	s.Failures, s.RetryAt, s.LastError, s.NeedsAttention, s.Rewound = 0, time.Time{}, "", false, nil

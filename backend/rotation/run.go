@@ -22,6 +22,9 @@ type Request struct {
 	Secrets []string
 	// RevokePrevious ends the overlap of the replaced values at once.
 	RevokePrevious bool
+	// IfVersion makes a rollback undo that version, or do nothing: it has to be the
+	// role's, and made by a rotation. Zero stands for any.
+	IfVersion int
 	// Added is the secret to create or import.
 	Added *Secret
 	// Supplied is the material to import.
@@ -39,6 +42,8 @@ type Run struct {
 	op       Operation
 	added    *Secret
 	supplied Material
+	// undoes is the version that a rollback is to undo, zero for any.
+	undoes   int
 	progress atomic.Pointer[Progress]
 	// described is op for whoever asks while the run plans.
 	described atomic.Pointer[Operation]
@@ -173,7 +178,7 @@ func (r *Role) newRun(req Request) *Run {
 	op.Actor, op.Reason, op.RequestID = req.Actor, req.Reason, req.RequestID
 	op.Secrets, op.RevokePrevious = slices.Clone(req.Secrets), req.RevokePrevious
 	return &Run{
-		role: r, op: op, added: req.Added, supplied: req.Supplied,
+		role: r, op: op, added: req.Added, supplied: req.Supplied, undoes: req.IfVersion,
 		issues: slices.Clone(req.Findings), steps: map[string][]Step{}, done: make(chan struct{}),
 		handover: handover{committed: make(chan struct{})},
 	}
@@ -303,10 +308,13 @@ func (run *Run) plan(s *State) error {
 
 // planRollback selects the secrets that have something to go back to.
 func (run *Run) planRollback(s *State) error {
+	if err := run.checkUndoes(s); err != nil {
+		return err
+	}
 	var possible []string
 	now := run.role.engine.Now()
 	for _, name := range s.Names() {
-		if s.Secrets[name].PreviousAt(now) != nil {
+		if s.Secrets[name].PreviousAt(now) != nil && (run.undoes == 0 || s.currentVersion(name) == run.undoes) {
 			possible = append(possible, name)
 		}
 	}
@@ -317,10 +325,24 @@ func (run *Run) planRollback(s *State) error {
 		run.op.Secrets = possible
 	}
 	for _, name := range run.op.Secrets {
-		if s.Secrets[name].PreviousAt(now) == nil {
+		if !slices.Contains(possible, name) {
 			return fmt.Errorf("%w: secrets: %q has no previous value to go back to; these have: %s",
 				ErrInvalid, name, strings.Join(possible, ", "))
 		}
+	}
+	return nil
+}
+
+// checkUndoes refuses to undo a version that is not the current one any more, or that
+// no rotation has made: programs that roll back what fails their tests would undo each
+// other's rollbacks for ever.
+func (run *Run) checkUndoes(s *State) error {
+	switch {
+	case run.undoes == 0:
+	case s.Version != run.undoes:
+		return fmt.Errorf("%w: if_version: is %d, but %s has version %d now; nothing was changed", ErrInvalid, run.undoes, run.role.Name, s.Version)
+	case s.Rotated != run.undoes:
+		return fmt.Errorf("%w: if_version: version %d of %s was not made by a rotation but, for example, by a rollback, so there is no rotation to undo; nothing was changed", ErrInvalid, run.undoes, run.role.Name)
 	}
 	return nil
 }

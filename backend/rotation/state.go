@@ -24,6 +24,9 @@ type State struct {
 	Secrets map[string]*Secret `json:"secrets,omitempty"`
 	// Version grows by one at every committed change and is never used twice.
 	Version int `json:"version"`
+	// Rotated is the newest version that a rotation has made; zero where the state was
+	// stored before this was kept.
+	Rotated int `json:"rotated,omitempty"`
 	// LastRotation is when Version was committed.
 	LastRotation time.Time `json:"last_rotation,omitzero"`
 	// Anchor is when all secrets were last rotated together; the schedule counts
