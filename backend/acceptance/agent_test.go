@@ -34,13 +34,25 @@ type agent struct {
 // are pairs of old and new.
 func (e *engine) startAgent(mode, config string, replacements ...string) *agent {
 	e.Helper()
+	return e.startAgentWith(nil, mode, config, replacements...)
+}
+
+// supervise starts an Agent that supervises a command.
+func (e *engine) supervise(command string) *agent {
+	e.Helper()
+	return e.startAgentWith([]string{"SMVM_COMMAND=" + command, "SMVM_CREDS=" + e.path + "/creds/default", "SMVM_DB=db", "SMVM_JWT=jwt", "SMVM_API=api"}, "agent", "agent-exec.hcl")
+}
+
+// startAgentWith is startAgent with an environment.
+func (e *engine) startAgentWith(env []string, mode, config string, replacements ...string) *agent {
+	e.Helper()
 	a := &agent{engine: e, dir: e.TempDir()}
 	e.install(a.dir, replacements...)
 	roleID, _ := e.approle()
 	if err := os.CopyFS(a.dir, os.DirFS(filepath.Dir(roleID))); err != nil {
 		e.Fatal(err)
 	}
-	a.program = launch(e.T, []string{"VAULT_ADDR=" + e.vault.Address}, e.vault.Binary, mode, "-log-level=debug", "-config="+filepath.Join(a.dir, config))
+	a.program = launch(e.T, append(env, "VAULT_ADDR="+e.vault.Address), e.vault.Binary, mode, "-log-level=debug", "-config="+filepath.Join(a.dir, config))
 	return a
 }
 
@@ -237,7 +249,7 @@ func TestAgentSupervises(t *testing.T) {
 	e := newEngine(t)
 	e.served("alternating_users", shortTerms)
 	s := &service{T: t, address: freeAddress(t)}
-	e.startAgent("agent", "agent-exec.hcl", "/usr/local/bin/smvm-api", serviceBinary(t), "127.0.0.1:8000", s.address)
+	e.supervise(serviceBinary(t) + " -listen " + s.address + " -from environment")
 	e.serving(s)
 	before := text(e.creds(), "api_key")
 	answer := e.write("rotate", nil)

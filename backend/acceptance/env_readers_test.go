@@ -123,7 +123,7 @@ func envSamples() []string {
 func TestEnvReaders(t *testing.T) {
 	t.Parallel()
 	samples := envSamples()
-	const last = `{{ template "setting" sprig_list "DB_USER" .Data.db_username }}` + "\n"
+	const last = `{{ template "setting" sprig_list "DB_USER" (executeTemplate "field" (sprig_append $db "username")) }}` + "\n"
 	g := stored(t, answerOf("disable", "").with("samples", samples)).startAgent("agent", "agent.hcl",
 		last, last+`{{ range $i, $value := .Data.samples }}{{ template "setting" sprig_list (printf "V%04d" $i) $value }}`+"\n{{ end }}")
 	g.eventually("files", 30*time.Second, func(context.Context) error {

@@ -133,6 +133,7 @@ func TestRootedRace(t *testing.T) {
 // application's user can read its login and what the Agent needs, and change
 // nothing of it.
 func TestRootedKit(t *testing.T) {
+	rootedRole(t)
 	g := newGround(t)
 	all := writers(t)
 	for _, script := range []string{"install.sh", "enroll.sh", "install.sh", "enroll.sh"} {

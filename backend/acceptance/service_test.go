@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -140,14 +139,8 @@ func (e *engine) reaches(s *service, version int64, within time.Duration) {
 func (e *engine) approle() (roleIDFile, secretIDFile string) {
 	e.Helper()
 	dir := e.TempDir()
-	root, err := testenv.Root()
-	if err != nil {
-		e.Fatal(err)
-	}
-	cmd := exec.CommandContext(e.Context(), filepath.Join(root, "bootstrap/apps/agent/enroll.sh"), "-path", e.path, "-name", e.path, "-dir", dir, "default")
-	cmd.Env = append(os.Environ(), "PATH="+filepath.Dir(e.vault.Binary)+":"+os.Getenv("PATH"), "VAULT_ADDR="+e.vault.Address, "VAULT_TOKEN="+e.vault.RootToken)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		e.Fatalf("enroll: %v: %s", err, out)
+	if said, err := e.enroll(e.vault.RootToken, "-name", e.path, "-dir", dir, "default"); err != nil {
+		e.Fatalf("enroll: %v: %s", err, said)
 	}
 	roleIDFile, secretIDFile = filepath.Join(dir, "role_id"), filepath.Join(dir, "secret_id")
 	for _, file := range []string{roleIDFile, secretIDFile} {

@@ -95,8 +95,7 @@ func byEnvironment(t *testing.T, a answer) outcome {
 func environmentOf(t *testing.T, a answer) map[string]string {
 	t.Helper()
 	shown := filepath.Join(t.TempDir(), "shown")
-	show := fmt.Sprintf(`"sh", "-c", "env -0 >%[1]s.part && mv %[1]s.part %[1]s && exec sleep 600"`, shown)
-	g := stored(t, a).startAgent("agent", "agent-exec.hcl", `"/usr/local/bin/smvm-api", "-listen", "127.0.0.1:8000", "-from", "environment"`, show)
+	g := stored(t, a).supervise(fmt.Sprintf("sh -c 'env -0 >%[1]s.part && mv %[1]s.part %[1]s && exec sleep 600'", shown))
 	var text []byte
 	g.eventually("the program", 30*time.Second, func(context.Context) (err error) {
 		text, err = os.ReadFile(shown)

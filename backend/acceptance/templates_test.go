@@ -61,8 +61,10 @@ func stored(t *testing.T, a answer) *engine {
 	if err := shared.vault.Client.Sys().MountWithContext(t.Context(), name, &api.MountInput{Type: "kv"}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := shared.vault.Client.Logical().WriteWithContext(t.Context(), name+"/creds/default", a); err != nil {
-		t.Fatal(err)
+	for path, data := range map[string]answer{"creds/default": a, "roles/default": {"auto_rotate": true}} { // enroll.sh looks whether there is the role
+		if _, err := shared.vault.Client.Logical().WriteWithContext(t.Context(), name+"/"+path, data); err != nil {
+			t.Fatal(err)
+		}
 	}
 	return e
 }

@@ -1,11 +1,12 @@
 # A Vault Agent that supervises an application which reads its environment:
 #
-#   vault agent -config=agent-exec.hcl
+#   SMVM_COMMAND=… SMVM_CREDS=… SMVM_DB=… SMVM_JWT=… SMVM_API=… vault agent -config=agent-exec.hcl
 #
-# It starts the application with the variables below, and starts it anew when
-# one of them has changed. No value is ever in a file. See agent.hcl about login
-# and about when that happens. The application is away while it restarts: run two
-# under agents of their own behind a load balancer, or let it read vault or files.
+# It starts SMVM_COMMAND with the variables below, and starts it anew when one of
+# them has changed. No value is ever in a file. See agent.hcl about login, about
+# SMVM_CREDS and the names of secrets, all of which have to be set here, and about
+# when it starts anew. The application is away while it restarts: run two under
+# agents of their own behind a load balancer, or let it read vault or files.
 
 auto_auth {
   method "approle" {
@@ -22,83 +23,74 @@ template_config {
 }
 
 exec {
-  command                   = ["/usr/local/bin/smvm-api", "-listen", "127.0.0.1:8000", "-from", "environment"]
+  command                   = ["/bin/sh", "-c", "eval \"exec ${SMVM_COMMAND:?is not set}\""]
   restart_on_secret_changes = "always"
   restart_stop_signal       = "SIGTERM"
 }
 
+# If the role lacks a secret that is named, the application is not started.
 env_template "SMVM_VERSION" {
-  contents             = "{{ with secret \"smvm/creds/default\" }}{{ .Data.version }}{{ end }}"
-  error_on_missing_key = true
+  contents = "{{ with secret (env \"SMVM_CREDS\") }}{{ $creds := .Data }}{{ range sprig_list (print (env \"SMVM_DB\") \"_password\") (print (env \"SMVM_JWT\") \"_kid\") (print (env \"SMVM_API\") \"_key\") }}{{ if not (or (sprig_hasKey $creds .) (sprig_hasPrefix \"_\" .)) }}{{ sprig_fail (print \"creds has no \" .) }}{{ end }}{{ end }}{{ .Data.version }}{{ end }}"
 }
 env_template "DB_HOST" {
-  contents             = "{{ with secret \"smvm/creds/default\" }}{{ .Data.db_host }}{{ end }}"
-  error_on_missing_key = true
+  contents = "{{ with secret (env \"SMVM_CREDS\") }}{{ with index .Data (print (env \"SMVM_DB\") \"_host\") }}{{ . }}{{ end }}{{ end }}"
 }
 env_template "DB_PORT" {
-  contents             = "{{ with secret \"smvm/creds/default\" }}{{ .Data.db_port }}{{ end }}"
-  error_on_missing_key = true
+  contents = "{{ with secret (env \"SMVM_CREDS\") }}{{ with index .Data (print (env \"SMVM_DB\") \"_port\") }}{{ . }}{{ end }}{{ end }}"
 }
 env_template "DB_NAME" {
-  contents             = "{{ with secret \"smvm/creds/default\" }}{{ .Data.db_database }}{{ end }}"
-  error_on_missing_key = true
+  contents = "{{ with secret (env \"SMVM_CREDS\") }}{{ with index .Data (print (env \"SMVM_DB\") \"_database\") }}{{ . }}{{ end }}{{ end }}"
 }
 # Engines that do not answer sslmode have it in connection_string.
 env_template "DB_SSLMODE" {
-  contents             = "{{ with secret \"smvm/creds/default\" }}{{ or (index .Data \"db_sslmode\") (.Data.db_connection_string | regexReplaceAll \"^.*[?&]sslmode=([a-z-]+).*$\" \"$1\") }}{{ end }}"
-  error_on_missing_key = true
+  contents = "{{ with secret (env \"SMVM_CREDS\") }}{{ with index .Data (print (env \"SMVM_DB\") \"_sslmode\") }}{{ . }}{{ else }}{{ with index .Data (print (env \"SMVM_DB\") \"_connection_string\") }}{{ . | regexReplaceAll \"^.*[?&]sslmode=([a-z-]+).*$\" \"$1\" }}{{ end }}{{ end }}{{ end }}"
 }
 # PEM; empty if the authorities are the system's. An application that needs a file
 # for it, as libpq does, takes agent.hcl: a supervising Agent writes none.
 env_template "DB_SSL_ROOT_CERTIFICATE" {
-  contents = "{{ with secret \"smvm/creds/default\" }}{{ with index .Data \"db_ssl_root_certificate\" }}{{ . }}{{ end }}{{ end }}"
+  contents = "{{ with secret (env \"SMVM_CREDS\") }}{{ with index .Data (print (env \"SMVM_DB\") \"_ssl_root_certificate\") }}{{ . }}{{ end }}{{ end }}"
 }
 env_template "DB_USER" {
-  contents             = "{{ with secret \"smvm/creds/default\" }}{{ .Data.db_username }}{{ end }}"
-  error_on_missing_key = true
+  contents = "{{ with secret (env \"SMVM_CREDS\") }}{{ with index .Data (print (env \"SMVM_DB\") \"_username\") }}{{ . }}{{ end }}{{ end }}"
 }
 env_template "DATABASE_PASSWORD" {
-  contents             = "{{ with secret \"smvm/creds/default\" }}{{ .Data.db_password }}{{ end }}"
-  error_on_missing_key = true
+  contents = "{{ with secret (env \"SMVM_CREDS\") }}{{ with index .Data (print (env \"SMVM_DB\") \"_password\") }}{{ . }}{{ end }}{{ end }}"
 }
+
 env_template "JWT_ALGORITHM" {
-  contents             = "{{ with secret \"smvm/creds/default\" }}{{ .Data.jwt_algorithm }}{{ end }}"
-  error_on_missing_key = true
+  contents = "{{ with secret (env \"SMVM_CREDS\") }}{{ with index .Data (print (env \"SMVM_JWT\") \"_algorithm\") }}{{ . }}{{ end }}{{ end }}"
 }
 env_template "JWT_KID" {
-  contents             = "{{ with secret \"smvm/creds/default\" }}{{ .Data.jwt_kid }}{{ end }}"
-  error_on_missing_key = true
+  contents = "{{ with secret (env \"SMVM_CREDS\") }}{{ with index .Data (print (env \"SMVM_JWT\") \"_kid\") }}{{ . }}{{ end }}{{ end }}"
 }
 # A key that others verify with has a public part instead of a secret, and a private
 # one if the engine hands it out (exportable).
 env_template "JWT_SECRET" {
-  contents             = "{{ with secret \"smvm/creds/default\" }}{{ if not (index .Data \"jwt_public_key\") }}{{ .Data.jwt_secret }}{{ end }}{{ end }}"
-  error_on_missing_key = true
+  contents = "{{ with secret (env \"SMVM_CREDS\") }}{{ with index .Data (print (env \"SMVM_JWT\") \"_secret\") }}{{ . }}{{ end }}{{ end }}"
 }
 env_template "JWT_PUBLIC_KEY" {
-  contents = "{{ with secret \"smvm/creds/default\" }}{{ with index .Data \"jwt_public_key\" }}{{ . }}{{ end }}{{ end }}"
+  contents = "{{ with secret (env \"SMVM_CREDS\") }}{{ with index .Data (print (env \"SMVM_JWT\") \"_public_key\") }}{{ . }}{{ end }}{{ end }}"
 }
 env_template "JWT_PRIVATE_KEY" {
-  contents = "{{ with secret \"smvm/creds/default\" }}{{ with index .Data \"jwt_private_key\" }}{{ . }}{{ end }}{{ end }}"
+  contents = "{{ with secret (env \"SMVM_CREDS\") }}{{ with index .Data (print (env \"SMVM_JWT\") \"_private_key\") }}{{ . }}{{ end }}{{ end }}"
 }
 env_template "API_KEY" {
-  contents             = "{{ with secret \"smvm/creds/default\" }}{{ .Data.api_key }}{{ end }}"
-  error_on_missing_key = true
+  contents = "{{ with secret (env \"SMVM_CREDS\") }}{{ with index .Data (print (env \"SMVM_API\") \"_key\") }}{{ . }}{{ end }}{{ end }}"
 }
 
 # There only during the overlap.
 env_template "JWT_PREVIOUS_KID" {
-  contents = "{{ with secret \"smvm/creds/default\" }}{{ with .Data.jwt_previous_kid }}{{ . }}{{ end }}{{ end }}"
+  contents = "{{ with secret (env \"SMVM_CREDS\") }}{{ with index .Data (print (env \"SMVM_JWT\") \"_previous_kid\") }}{{ . }}{{ end }}{{ end }}"
 }
 env_template "JWT_PREVIOUS_ALGORITHM" {
-  contents = "{{ with secret \"smvm/creds/default\" }}{{ with index .Data \"jwt_previous_algorithm\" }}{{ . }}{{ end }}{{ end }}"
+  contents = "{{ with secret (env \"SMVM_CREDS\") }}{{ with index .Data (print (env \"SMVM_JWT\") \"_previous_algorithm\") }}{{ . }}{{ end }}{{ end }}"
 }
 env_template "JWT_PREVIOUS_PUBLIC_KEY" {
-  contents = "{{ with secret \"smvm/creds/default\" }}{{ with index .Data \"jwt_previous_public_key\" }}{{ . }}{{ end }}{{ end }}"
+  contents = "{{ with secret (env \"SMVM_CREDS\") }}{{ with index .Data (print (env \"SMVM_JWT\") \"_previous_public_key\") }}{{ . }}{{ end }}{{ end }}"
 }
 env_template "JWT_PREVIOUS_SECRET" {
-  contents = "{{ with secret \"smvm/creds/default\" }}{{ with .Data.jwt_previous_secret }}{{ . }}{{ end }}{{ end }}"
+  contents = "{{ with secret (env \"SMVM_CREDS\") }}{{ with index .Data (print (env \"SMVM_JWT\") \"_previous_secret\") }}{{ . }}{{ end }}{{ end }}"
 }
 env_template "API_PREVIOUS_KEY" {
-  contents = "{{ with secret \"smvm/creds/default\" }}{{ with .Data.api_previous_key }}{{ . }}{{ end }}{{ end }}"
+  contents = "{{ with secret (env \"SMVM_CREDS\") }}{{ with index .Data (print (env \"SMVM_API\") \"_previous_key\") }}{{ . }}{{ end }}{{ end }}"
 }

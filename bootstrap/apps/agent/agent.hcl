@@ -10,6 +10,10 @@
 # replaced by a rename: nobody ever reads half of one. While Vault is away they
 # stay as they are.
 #
+# Which values: the environment says it. SMVM_CREDS is the path to read, and SMVM_DB,
+# SMVM_JWT and SMVM_API are what the role's secrets are called; empty, if it has no
+# such secret. Where these are not set, they are smvm/creds/default, db, jwt and api.
+#
 # When: the engine answers rotation_period and ttl, so the Agent comes back one
 # second after ttl has passed. A rotation by period or by cron is in the files
 # about a second after its commit, a manual one, an emergency or a rollback

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # enroll.sh gives an application on this machine its login to Vault: a policy for
 # its role and nothing else, an AppRole, and the two files that a Vault Agent or
-# the application logs in with. Run again, it makes a new secret id and leaves
-# the old one valid, so that nothing that runs is interrupted.
+# the application logs in with, or tested.sh. Run again, it makes a new secret id and
+# leaves the old one valid, so that nothing that runs is interrupted.
 set -euo pipefail
 here=$(pwd -P)
 CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../.."
@@ -16,8 +16,7 @@ usage() {
 usage: enroll.sh [options] ROLE
 
 Run it on the application's machine, with VAULT_ADDR set (BAO_ADDR for
-OpenBao) and a token that may write policies and AppRoles. ROLE is the engine's
-role, such as default.
+OpenBao). ROLE is the engine's role, such as default; it has to exist.
 
   -dir DIR      where to put role_id and secret_id; /etc/smvm-api by default. When
                 root runs this, it has to be root's: the application only reads
@@ -25,6 +24,20 @@ role, such as default.
   -name NAME    name of policy and AppRole; smvm-application-ROLE by default
   -path PATH    where the engine is mounted; smvm by default
   -bound CIDRS  addresses that may log in, such as 10.0.0.7/32; any by default
+  -tests        a login for tested.sh, which may roll the role back and nothing
+                else; by default in /etc/smvm-api/tests, as smvm-tester-ROLE
+
+VAULT_TOKEN needs:
+
+  PATH/roles/ROLE                   read
+  sys/policies/acl/NAME             create, update
+  auth/approle/role/NAME            create, update
+  auth/approle/role/NAME/role-id    read
+  auth/approle/role/NAME/secret-id  create, update
+  sys/auth                          read
+  sys/auth/approle                  create, update, sudo
+
+The last is for a Vault in which AppRole is not enabled: then enroll.sh enables it.
 USAGE
 }
 
@@ -33,12 +46,17 @@ die() {
 	exit 1
 }
 
-dir=/etc/smvm-api owner='' name='' path=smvm bound='' role=''
+dir='' owner='' name='' path=smvm bound='' role='' policy=application default=/etc/smvm-api
+# Agents renew their token; tested.sh uses one for a moment, and only for that.
+terms=(token_period=1h token_no_default_policy=false)
 while [ $# -gt 0 ]; do
 	case $1 in
 	-h | -help | --help)
 		usage
 		exit
+		;;
+	-tests)
+		policy=tester default=/etc/smvm-api/tests terms=(token_period=0 token_ttl=5m token_no_default_policy=true)
 		;;
 	-dir | -owner | -name | -path | -bound)
 		[ $# -gt 1 ] || die "$1 needs a value"
@@ -53,27 +71,35 @@ while [ $# -gt 0 ]; do
 	esac
 	shift
 done
+dir=${dir:-$default}
 [[ $dir == /* ]] || dir=$here/$dir
 [[ $role =~ ^[A-Za-z0-9._-]+$ ]] || die 'name one role of the engine; see -help'
-name=${name:-smvm-application-$role}
+name=${name:-smvm-$policy-$role} path=${path%/}
 
-# Before anything is made in Vault, and again below.
+# Before anything is made or replaced, in Vault and here.
+[[ $owner =~ ^[0-9:]*$ ]] || id -- "${owner%%:*}" >/dev/null 2>&1 ||
+	die "-owner: there is no user '${owner%%:*}' on this machine. Make one, such as by: useradd -r ${owner%%:*}. Nothing was changed"
 rooted "$dir"
+if ! answer=$(vault read "$path/roles/$role" 2>&1 >/dev/null); then
+	case $answer in
+	*'No value found'*) die "there is no role '$role' in $path/; this lists all: $client list $path/roles. Nothing was changed" ;;
+	*) die "can't read the role '$role'. Nothing was changed. $client says: $answer" ;;
+	esac
+fi
 
-# policy prints install/policies/application.hcl for this role and mount. Only the role
-# default has the bare path.
-policy() {
+# text prints the policy for this role and mount. Only the role default has the bare path.
+text() {
 	local bare='/^path "smvm\/creds" {/,/^}/d'
 	[ "$role" != default ] || bare=''
-	sed -e '/^#/d' -e "$bare" -e "s/default/$role/" -e "s|\"smvm/|\"${path%/}/|" install/policies/application.hcl
+	sed -e '/^#/d' -e "$bare" -e "s/default/$role/" -e "s|\"smvm/|\"$path/|" "install/policies/$policy.hcl"
 }
 
-policy | vault policy write "$name" - >/dev/null
+text | vault policy write "$name" - >/dev/null
 # enabled is asked again, because somebody else may just have done it.
 enabled() { [[ $(vault auth list) == *approle/* ]]; }
 enabled || vault auth enable approle >/dev/null || enabled
-vault write "auth/approle/role/$name" token_policies="$name" token_period=1h \
-	token_no_default_policy=false secret_id_bound_cidrs="$bound" token_bound_cidrs="$bound" >/dev/null
+vault write "auth/approle/role/$name" token_policies="$name" "${terms[@]}" \
+	secret_id_bound_cidrs="$bound" token_bound_cidrs="$bound" >/dev/null
 
 role_id=$(vault read -field=role_id "auth/approle/role/$name/role-id")
 secret_id=$(vault write -f -field=secret_id "auth/approle/role/$name/secret-id")
@@ -82,4 +108,4 @@ secret_id=$(vault write -f -field=secret_id "auth/approle/role/$name/secret-id")
 rooted "$dir"
 put "$dir/role_id" 0600 "$owner" <<<"$role_id"
 put "$dir/secret_id" 0600 "$owner" <<<"$secret_id"
-printf '%s may read %s/creds/%s; its login is in %s.\n' "$name" "${path%/}" "$role" "$dir"
+printf '%s is for the role %s of %s/; its login is in %s.\n' "$name" "$role" "$path" "$dir"

@@ -10,12 +10,18 @@ CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")"
 
 usage() {
 	cat <<'USAGE'
-usage: install.sh [options]
+usage: install.sh [options] [ROLE]
 
 Run it as root on the application's machine, with VAULT_ADDR set, and
 VAULT_CACERT where the CA of Vault is a private one: the Agent gets a copy. With
 BAO_ADDR, the units run /usr/local/bin/bao, instead of /usr/local/bin/vault.
+ROLE is the engine's role; default, if it is left out.
 
+  -db SECRET   what the role's database secret is called; db by default. Its fields
+               are the DB_ settings of .env. '' if the role has none
+  -jwt SECRET  the same of the JWT key, jwt by default: jwt_ in secrets.yaml
+  -api SECRET  the same of the API key, api by default: api_ in secrets.yaml
+  -path PATH   where the engine is mounted; smvm by default
   -dir DIR     where to put what the application's user only reads;
                /etc/smvm-api by default. It is root's, and has to stay so.
   -units DIR   where systemd looks for units; /etc/systemd/system by default
@@ -27,21 +33,29 @@ die() {
 	exit 1
 }
 
-dir=/etc/smvm-api units=/etc/systemd/system
+dir=/etc/smvm-api units=/etc/systemd/system path=smvm role='' db=db jwt=jwt api=api
 while [ $# -gt 0 ]; do
 	case $1 in
 	-h | -help | --help)
 		usage
 		exit
 		;;
-	-dir | -units)
+	-db | -jwt | -api | -path | -dir | -units)
 		[ $# -gt 1 ] || die "$1 needs a value"
 		printf -v "${1#-}" %s "$2"
-		shift 2
+		shift
 		;;
-	*) die "$1 is no option; see -help" ;;
+	-*) die "$1 is no option; see -help" ;;
+	*)
+		[ -z "$role" ] || die "one role at a time: $role, $1"
+		role=$1
+		;;
 	esac
+	shift
 done
+role=${role:-default} path=${path%/}
+[[ $role$db$jwt$api =~ ^[A-Za-z0-9._-]+$ ]] || die "'$role', '$db', '$jwt', '$api': names of roles and secrets have only letters, digits, and ._-"
+[[ $path =~ ^[A-Za-z0-9._/-]+$ ]] || die "-path: '$path' is no path of Vault"
 [[ ${VAULT_ADDR-} =~ ^https?://[][A-Za-z0-9._:/-]+$ ]] || die 'VAULT_ADDR has to be the address of Vault, such as https://vault.example.com:8200'
 
 for target in "$dir" "$dir/templates" "$units"; do
@@ -55,7 +69,11 @@ done
 for file in systemd/*; do
 	sed "s|^ExecStart=/usr/local/bin/vault |ExecStart=/usr/local/bin/$client |" "$file" | put "$units/${file##*/}" 0644
 done
-environment=VAULT_ADDR=$VAULT_ADDR
+environment="VAULT_ADDR=$VAULT_ADDR
+SMVM_CREDS=$path/creds/$role
+SMVM_DB=$db
+SMVM_JWT=$jwt
+SMVM_API=$api"
 if [ -n "${VAULT_CACERT-}" ]; then
 	# Only what is a certificate, since everybody can read the copy.
 	certificates=$(sed -n '/^-----BEGIN CERTIFICATE-----/,/^-----END CERTIFICATE-----/p' -- "$VAULT_CACERT")
@@ -64,4 +82,4 @@ if [ -n "${VAULT_CACERT-}" ]; then
 	environment+=$'\n'VAULT_CACERT=$(realpath -ms -- "$dir")/vault-ca.pem
 fi
 put "$dir/vault-agent.env" 0644 <<<"$environment"
-printf 'The Agent is configured in %s; enroll.sh gives it its login.\n' "$dir"
+printf 'The Agent is configured in %s for the role %s; enroll.sh gives it its login.\n' "$dir" "$role"

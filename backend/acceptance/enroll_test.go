@@ -1,0 +1,197 @@
+package acceptance
+
+import (
+	"bufio"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/hashicorp/vault/api"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/testenv"
+)
+
+// enroll runs enroll.sh with a token, and returns what it says.
+func (e *engine) enroll(token string, args ...string) (string, error) {
+	e.Helper()
+	root, err := testenv.Root()
+	if err != nil {
+		e.Fatal(err)
+	}
+	cmd := exec.CommandContext(e.Context(), filepath.Join(root, "bootstrap/apps/agent/enroll.sh"), append([]string{"-path", e.path}, args...)...)
+	cmd.Env = append(os.Environ(), "PATH="+filepath.Dir(e.vault.Binary)+":"+os.Getenv("PATH"), "VAULT_ADDR="+e.vault.Address, "VAULT_TOKEN="+token)
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
+// tokenFor makes a token for a policy of this test.
+func (e *engine) tokenFor(name, policy string) string {
+	e.Helper()
+	if err := e.vault.Client.Sys().PutPolicyWithContext(e.Context(), name, policy); err != nil {
+		e.Fatal(err)
+	}
+	made, err := e.vault.Client.Auth().Token().CreateWithContext(e.Context(), &api.TokenCreateRequest{Policies: []string{name}, NoParent: true})
+	if err != nil {
+		e.Fatal(err)
+	}
+	remember(made.Auth.ClientToken)
+	return made.Auth.ClientToken
+}
+
+// TestEnrollRefuses names a role and a user that there are not. What an earlier run has
+// made stays as it is, in Vault and here. It does all of this with a token that may do
+// what enroll.sh -help says, and nothing else.
+func TestEnrollRefuses(t *testing.T) {
+	t.Parallel()
+	e := newEngine(t)
+	e.write("roles/default", nil)
+	e.approle() // which also enables AppRole
+	dir := t.TempDir()
+	token := e.tokenFor(e.path+"-enroller", e.policyOfHelp("default"))
+	if said, err := e.enroll(token, "-name", e.path, "-dir", dir, "default"); err != nil {
+		t.Fatalf("with the rights that -help lists: %v: %s", err, said)
+	}
+	before := e.enrolled(dir)
+	misspelt := e.tokenFor(e.path+"-misspeller", e.policyOfHelp("defualt"))
+	for _, test := range []struct {
+		token string
+		args  []string
+		want  string
+	}{
+		{misspelt, []string{"defualt"}, "there is no role 'defualt' in " + e.path + "/; this lists all: vault list " + e.path + "/roles. Nothing was changed"},
+		{token, []string{"defualt"}, "can't read the role 'defualt'. Nothing was changed"},
+		{token, []string{"-owner", "no-such-user", "default"}, "there is no user 'no-such-user' on this machine. Make one, such as by: useradd -r no-such-user. Nothing was changed"},
+	} {
+		said, err := e.enroll(test.token, append([]string{"-name", e.path, "-dir", dir}, test.args...)...)
+		if err == nil || !strings.Contains(said, test.want) {
+			t.Errorf("%v: %v, it says %q, want %q", test.args, err, said, test.want)
+		}
+		if after := e.enrolled(dir); after != before {
+			t.Errorf("%v: there was\n%s\nand now is\n%s", test.args, before, after)
+		}
+	}
+}
+
+// policyOfHelp allows what enroll.sh -help says that it needs.
+func (e *engine) policyOfHelp(role string) string {
+	e.Helper()
+	help, err := e.enroll("", "-help")
+	if err != nil {
+		e.Fatal(err)
+	}
+	_, table, _ := strings.Cut(help, "VAULT_TOKEN needs:\n")
+	var policy strings.Builder
+	lines := bufio.NewScanner(strings.NewReader(strings.NewReplacer("PATH", e.path, "ROLE", role, "NAME", e.path).Replace(table)))
+	for lines.Scan() {
+		if path, capabilities, ok := strings.Cut(strings.TrimSpace(lines.Text()), "  "); ok {
+			fmt.Fprintf(&policy, "path %q { capabilities = [\"%s\"] }\n", path, strings.ReplaceAll(strings.TrimSpace(capabilities), ", ", `", "`))
+		}
+	}
+	return policy.String()
+}
+
+// enrolled is all that enroll.sh makes: the policy, the AppRole with its secret ids, and
+// the files.
+func (e *engine) enrolled(dir string) string {
+	e.Helper()
+	policy, err := e.vault.Client.Sys().GetPolicyWithContext(e.Context(), e.path)
+	if err != nil {
+		e.Fatal(err)
+	}
+	role, err := e.vault.Client.Logical().ReadWithContext(e.Context(), "auth/approle/role/"+e.path)
+	if err != nil {
+		e.Fatal(err)
+	}
+	ids, err := e.vault.Client.Logical().ListWithContext(e.Context(), "auth/approle/role/"+e.path+"/secret-id")
+	if err != nil {
+		e.Fatal(err)
+	}
+	found := fmt.Sprintf("%s\n%v\n%v\n", policy, role.Data, ids.Data)
+	for _, name := range []string{"role_id", "secret_id"} {
+		info, err := os.Stat(filepath.Join(dir, name))
+		if err != nil {
+			e.Fatal(err)
+		}
+		found += fmt.Sprintf("%s of %s\n", name, info.ModTime())
+	}
+	return found
+}
+
+// TestTesterPolicy tries every operation of the engine with the login of enroll.sh
+// -tests: all that it may do is to roll back a version, and it has to say which, and why.
+func TestTesterPolicy(t *testing.T) {
+	t.Parallel()
+	e := newEngine(t)
+	for _, role := range []string{"shop", "other"} {
+		e.write("roles/"+role, nil)
+		e.write("secrets/"+role+"/pin", map[string]any{"type": "random"})
+		e.write("rotate/"+role, nil)
+	}
+	dir := t.TempDir()
+	if said, err := e.enroll(e.vault.RootToken, "-tests", "-name", e.path+"-tester", "-dir", dir, "shop"); err != nil {
+		t.Fatalf("%v: %s", err, said)
+	}
+	r := e.raw()
+	r.token = e.logsIn(dir)
+	for _, at := range e.endpoints() {
+		if strings.HasPrefix(at.path, "jwks/") {
+			continue // for everybody
+		}
+		for _, role := range []string{"shop", "other"} {
+			method, path := at.method, strings.NewReplacer("{role}", role, "{name}", "pin", "{secret}", "pin", "{id}", "x").Replace(at.path)
+			if method == list {
+				method, path = http.MethodGet, path+"?list=true"
+			}
+			var data map[string]any
+			if method == http.MethodPost {
+				data = map[string]any{"if_version": 2, "reason": "tests"}
+			}
+			if answer := r.do(method, path, data); (answer.status != http.StatusForbidden) != (method+" "+path == "POST rollback/shop") {
+				t.Errorf("%s %s: %d: %s", method, path, answer.status, answer.cause())
+			}
+		}
+	}
+	if version := number(t, e.read("creds/shop"), "version"); version != 3 {
+		t.Errorf("after the rollback, the version is %d", version)
+	}
+	for _, data := range []map[string]any{
+		{}, {"if_version": 3}, {"reason": "tests"}, {"if_version": 3, "reason": "tests", "revoke_previous": true}, {"if_version": 3, "reason": "tests", "secrets": "pin"},
+	} {
+		if answer := r.do(http.MethodPost, "rollback/shop", data); answer.status != http.StatusForbidden {
+			t.Errorf("%v: %d: %s", data, answer.status, answer.cause())
+		}
+	}
+	if answer := r.do(http.MethodPost, "rollback/shop", map[string]any{"if_version": 3, "reason": "tests"}); answer.status != badRequest {
+		t.Errorf("a rollback of a rollback: %d: %s", answer.status, answer.cause())
+	}
+	r.url = e.client.Address() + "/v1"
+	for _, path := range []string{"auth/token/lookup-self", "cubbyhole/x", "sys/mounts", "sys/policies/acl"} {
+		if answer := r.do(http.MethodGet, path, nil); answer.status != http.StatusForbidden {
+			t.Errorf("%s: %d: %s", path, answer.status, answer.cause())
+		}
+	}
+}
+
+// logsIn returns a token of the login in a directory.
+func (e *engine) logsIn(dir string) string {
+	e.Helper()
+	login := map[string]any{}
+	for _, name := range []string{"role_id", "secret_id"} {
+		text, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil {
+			e.Fatal(err)
+		}
+		login[name] = strings.TrimSpace(string(text))
+	}
+	remember(login["secret_id"].(string))
+	made, err := e.vault.Client.Logical().WriteWithContext(e.Context(), "auth/approle/login", login)
+	if err != nil {
+		e.Fatal(err)
+	}
+	remember(made.Auth.ClientToken)
+	return made.Auth.ClientToken
+}
