@@ -10,16 +10,17 @@ set -euo pipefail
 readonly dir=${1:?where to}
 need podman podman runc
 need curl curl
+need jq jq
 need useradd passwd
 
 programs=(/lib/systemd/systemd /usr/sbin/useradd)
 [ ! -e /lib/systemd/systemd-executor ] || programs+=(/lib/systemd/systemd-executor)
-for name in systemctl sh bash rm mv touch sleep kill cat grep env timeout mkdir curl \
+for name in systemctl sh bash rm mv touch sleep kill cat grep env timeout mkdir curl jq \
 	install ln sed find dirname realpath id chown chmod; do
 	programs+=("/usr/bin/$name")
 done
 
-mkdir -p "$dir"/usr/{bin,sbin,lib,lib64,lib/systemd/system} "$dir"/{etc/systemd/system,var/tmp,root,run,tmp,proc,sys,dev}
+mkdir -p "$dir"/usr/{bin,sbin,lib,lib64,lib/systemd/system} "$dir"/{etc/systemd/system,var/tmp,home,root,srv,run,tmp,proc,sys,dev}
 for name in bin sbin lib lib64; do
 	ln -s "usr/$name" "$dir/$name"
 done

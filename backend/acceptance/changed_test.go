@@ -25,7 +25,7 @@ ExecReload=/usr/local/bin/take %i
 
 const take = `#!/bin/sh
 text=$(cat /var/lib/smvm-api/.env)
-echo "$text" >>/var/lib/smvm-api/taken-$1
+echo "$text" >>/srv/taken-$1
 while [ -e /var/lib/smvm-api/lasts ]; do sleep 0.05; done
 [ "$text" != refused ]
 `
@@ -98,7 +98,7 @@ const burst = `cd /var/lib/smvm-api
 for i in {1..12}; do
 	echo "$i" >.env.part; mv .env.part .env; touch /run/smvm-api/changed
 	for instance in 8001 8002; do
-		timeout 10 sh -c "until grep -qx $i taken-$instance; do sleep 0.02; done" || { echo "change $i in $SECONDS s is not taken by $instance"; systemctl status 'smvm-api*' || true; exit 1; }
+		timeout 10 sh -c "until grep -qx $i /srv/taken-$instance; do sleep 0.02; done" || { echo "change $i in $SECONDS s is not taken by $instance"; systemctl status 'smvm-api*' || true; exit 1; }
 	done
 done`
 
@@ -114,7 +114,7 @@ func (m *machine) taken(text string, instances ...string) {
 	m.Helper()
 	for _, instance := range instances {
 		m.eventually(text+" at "+instance, func() error {
-			if all := m.read("/var/lib/smvm-api/taken-" + instance); !strings.HasSuffix("\n"+all, "\n"+text+"\n") {
+			if all := m.read("/srv/taken-" + instance); !strings.HasSuffix("\n"+all, "\n"+text+"\n") {
 				return fmt.Errorf("it has taken %q", all)
 			}
 			return nil

@@ -30,6 +30,7 @@ var elsewhere = map[string]string{
 	"version=v0.1.0":                  "TestRelease",
 	"useradd --system":                "TestAgentPage",
 	"bootstrap/apps/agent/install.sh": "TestAgentPage",
+	"bootstrap/apps/agent/enroll.sh ": "TestAgentPage",
 	"systemctl enable --now":          "TestAgentPage",
 	"install -D bootstrap/apps/agent": "TestAgentPage",
 }

@@ -24,8 +24,15 @@ type machine struct {
 
 var machines atomic.Int64
 
-// boot starts one with these files. What is in /run and /tmp, only run can reach.
+// boot starts one with these files and no network. What is in /run and /tmp, only run
+// can reach.
 func boot(t *testing.T, files map[string]string) *machine {
+	t.Helper()
+	return bootWith(t, files, "--network", "none")
+}
+
+// bootWith is boot with options of podman.
+func bootWith(t *testing.T, files map[string]string, options ...string) *machine {
 	t.Helper()
 	if os.Getuid() != 0 {
 		t.Fatal("only root can run a systemd in a container; run as root: scripts/test.sh ./backend/acceptance/")
@@ -44,8 +51,9 @@ func boot(t *testing.T, files map[string]string) *machine {
 		}
 	})
 	// It ends by itself, should this process not come to remove it.
-	out, err := podman(t.Context(), "run", "--detach", "--name", m.name, "--timeout", "600", "--systemd", "always", "--network", "none",
-		"--ulimit", "nofile=4096:4096", "--ulimit", "nproc=4096:4096", "--rootfs", root, "/lib/systemd/systemd", "--unit=multi-user.target").CombinedOutput()
+	args := []string{"run", "--detach", "--name", m.name, "--timeout", "600", "--systemd", "always", "--ulimit", "nofile=4096:4096", "--ulimit", "nproc=4096:4096"}
+	args = append(append(args, options...), "--rootfs", root, "/lib/systemd/systemd", "--unit=multi-user.target")
+	out, err := podman(t.Context(), args...).CombinedOutput()
 	if err != nil {
 		t.Fatalf("start the container: %v: %s", err, out)
 	}
@@ -96,7 +104,7 @@ func (m *machine) read(name string) string {
 
 func (m *machine) eventually(what string, check func() error) {
 	m.Helper()
-	ctx, cancel := context.WithTimeout(m.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(m.Context(), 2*time.Minute)
 	defer cancel()
 	if err := testenv.Eventually(ctx, what, func(context.Context) error { return check() }); err != nil {
 		m.Fatal(err)
