@@ -4,6 +4,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/pgtest"
@@ -42,5 +43,29 @@ func TestBootstrapInHostileDatabase(t *testing.T) {
 	h.SQL("CREATE ROLE " + taken + " LOGIN; CREATE SCHEMA " + taken + " AUTHORIZATION " + owner)
 	if out, err := run("install/pgbouncer/auth.sql", "-v", "owner="+owner, "-v", "bouncer="+taken); err == nil || !strings.Contains(out, "belongs to no superuser") {
 		t.Errorf("a schema that the owner can put functions in was used: %v: %s", err, out)
+	}
+}
+
+// TestBootstrapWithoutAPassword runs the script with nobody to answer its question, for which
+// PostgreSQL leaves the administrator without a password, and says no more than a notice.
+func TestBootstrapWithoutAPassword(t *testing.T) {
+	admin := pgtest.Unique("new_admin")
+	run := func(answers string, args ...string) (string, error) {
+		cmd := exec.CommandContext(t.Context(), filepath.Join(pgtest.Shared.BinDir, "psql"), append([]string{"-X", "-q", pgtest.Shared.SuperuserDSN()}, args...)...)
+		cmd.Stdin, cmd.SysProcAttr = strings.NewReader(answers), &syscall.SysProcAttr{Setsid: true} // psql asks the terminal, if there is one
+		out, err := cmd.CombinedOutput()
+		return string(out), err
+	}
+	script := []string{"-v", "admin=" + admin, "-v", "owner=" + pgtest.Unique("owner"), "-v", "user_a=" + pgtest.Unique("a"), "-v", "user_b=" + pgtest.Unique("b"), "-f", filepath.Join("..", "..", "bootstrap", "install", "sql", "postgresql.sql")}
+	for range 2 { // also when only the question is left to be asked again
+		if out, err := run("", script...); err == nil || !strings.Contains(out, "has no password") || !strings.Contains(out, `\password`) {
+			t.Errorf("without an answer: %v: %s", err, out)
+		}
+	}
+	if out, err := run("a-password-0123456789\na-password-0123456789\n", "-c", `\password `+admin); err != nil {
+		t.Errorf("the password is not set: %v: %s", err, out)
+	}
+	if out, err := run("", script...); err != nil {
+		t.Errorf("with a password: %v: %s", err, out)
 	}
 }

@@ -154,8 +154,13 @@ check_vault() {
 # check_directory finds out where Vault looks for plugins.
 check_directory() {
 	local configured=
-	if [ "$copy_only" = no ] && ask_field plugin_directory sys/config/state/sanitized; then
-		configured=$answer
+	if [ "$copy_only" = no ]; then
+		if ask_field plugin_directory sys/config/state/sanitized; then
+			configured=$answer
+		elif [ -z "$dir" ] && [[ $answer == *"permission denied"* ]]; then
+			die "Vault does not let this token ask where plugins are." "$needs" \
+				"With another policy that lets it install plugins, run again with: -plugin-dir DIRECTORY"
+		fi
 	fi
 	dir=${dir:-$configured}
 	[ -n "$dir" ] || die "where does this Vault look for plugins? Run again with: -plugin-dir DIRECTORY" \

@@ -69,8 +69,18 @@ GRANT USAGE, CREATE ON SCHEMA :"schema" TO :"owner";
 
 COMMIT;
 
--- 5. The admin's first password, unless the admin is older than this run. When
--- the question was not answered, ask it again: psql -c '\password smvm_admin'
+-- 5. The admin's first password, unless the admin is older than this run.
 \if :admin_is_new
 \password :"admin"
+\endif
+-- PostgreSQL takes an empty answer, and the end of the input, for no password at all. Only
+-- a superuser can see that.
+SELECT pg_catalog.has_table_privilege('pg_catalog.pg_authid', 'SELECT') AS sees_passwords \gset
+\if :sees_passwords
+SELECT rolpassword IS NULL AS has_no_password FROM pg_catalog.pg_authid WHERE rolname = :'admin' \gset
+\if :has_no_password
+DO $$ BEGIN
+	RAISE EXCEPTION 'the admin has no password, so the engine cannot log in' USING HINT = 'Everything else is done. Set a password in psql: \password smvm_admin (or the name that you gave as admin)';
+END $$;
+\endif
 \endif
