@@ -38,7 +38,7 @@ func TestLooksBeforeItTouches(t *testing.T) {
 		"no login":      {"ALTER ROLE %s NOLOGIN", "ALTER ROLE %s LOGIN", "LOGIN;"},
 		"expired":       {"ALTER ROLE %s VALID UNTIL '2020-01-01'", "ALTER ROLE %s VALID UNTIL 'infinity'", "VALID UNTIL 'infinity';"},
 		"limit used up": {"ALTER ROLE %s CONNECTION LIMIT 1", "ALTER ROLE %s CONNECTION LIMIT -1", "CONNECTION LIMIT 2;"},
-		"superuser":     {"ALTER ROLE %s SUPERUSER", "ALTER ROLE %s NOSUPERUSER", "NOSUPERUSER;"},
+		"superuser":     {"ALTER ROLE %s SUPERUSER", "ALTER ROLE %s NOSUPERUSER", "use another user"},
 	} {
 		held := s.loggedIn(user, creds["z_password"])
 		s.sql(test.spoil, user)

@@ -138,7 +138,7 @@ func TestRevokePrevious(t *testing.T) {
 	if m.must(resp, err)["status"] != "completed" || !strings.Contains(fmt.Sprint(resp.Warnings), "not revoked yet") {
 		t.Errorf("what could not be revoked is answered %v", resp)
 	}
-	m.mentions(fmt.Errorf("%v", resp.Warnings), "NOSUPERUSER")
+	m.mentions(fmt.Errorf("%v", resp.Warnings), "is a superuser")
 	if err := logIn(t, second["db_username"], second["db_password"]); err != nil {
 		t.Errorf("the test did not keep the password from being revoked: %v", err)
 	}

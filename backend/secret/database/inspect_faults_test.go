@@ -36,8 +36,6 @@ var faults = []fault{
 	{name: "expires before the rotation after the next", check: "database.valid_until", severity: preflight.Warning, spoil: `ALTER ROLE {b} VALID UNTIL 'tomorrow'`},
 	{name: "admin expires", check: "database.admin_valid_until", severity: preflight.Warning, spoil: `ALTER ROLE {admin} VALID UNTIL 'tomorrow'`},
 	{name: "admin may connect too rarely", check: "database.admin_connections", severity: preflight.Warning, spoil: `ALTER ROLE {admin} CONNECTION LIMIT 4`},
-	{name: "superuser", check: "database.superuser", severity: preflight.Error, spoil: `ALTER ROLE {a} SUPERUSER`},
-	{name: "replication", check: "database.replication", severity: preflight.Error, spoil: `ALTER ROLE {a} REPLICATION`, before: 16},
 	{name: "admin without CREATEROLE", check: "database.admin_createrole", severity: preflight.Error, spoil: `ALTER ROLE {admin} NOCREATEROLE`},
 	{name: "nothing tells whose it is", check: "database.managed_by", severity: preflight.Warning, spoil: `COMMENT ON ROLE {b} IS NULL; ALTER ROLE {admin} NOCREATEROLE`, configure: func(_ *bench, c *Config) {
 		c.RotationStatements = []string{"SELECT public.set_password('{{username}}', '{{password}}')"}

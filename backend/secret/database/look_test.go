@@ -33,7 +33,6 @@ func TestLook(t *testing.T) {
 		"expired":           {spoil: `ALTER ROLE {a} VALID UNTIL '2020-01-01'`},
 		"limit of 0":        {spoil: `ALTER ROLE {a} CONNECTION LIMIT 0`},
 		"limit used up":     {spoil: `ALTER ROLE {a} CONNECTION LIMIT 2`, sessions: 2},
-		"superuser":         {spoil: `ALTER ROLE {a} SUPERUSER`},
 		"no CONNECT":        {spoil: `REVOKE CONNECT ON DATABASE {db} FROM {a}, {owner}`},
 		"no CREATEROLE":     {spoil: `ALTER ROLE {admin} NOCREATEROLE`},
 		"several":           {spoil: `ALTER ROLE {a} NOLOGIN VALID UNTIL '2020-01-01'`},

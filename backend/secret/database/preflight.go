@@ -147,7 +147,7 @@ func (r *report) checkUser(admin administrator, user role, custom bool, until ho
 	alter := func(what preflight.Piece) preflight.Fix {
 		return preflight.SQL(preflight.Say("ALTER ROLE %s %s", name, what))
 	}
-	if !r.Expect(user.found, "database.user", preflight.Error, postgres.CreateUserFix(user.name), "%q does not exist in PostgreSQL", user.name) {
+	if !r.Expect(user.found, "database.user", preflight.Error, postgres.CreateUserFix(user.name), "%q does not exist in PostgreSQL (is the name misspelt?)", user.name) {
 		return
 	}
 	if !r.Expect(user.name != admin.name, "database.user_is_admin", preflight.Error, preflight.Fix{}, "%q is the connection's administrator, and the engine would lock itself out: use another user", user.name) {
@@ -163,7 +163,7 @@ func (r *report) checkUser(admin administrator, user role, custom bool, until ho
 	expired, never := user.endsWithin(0), alter(preflight.Words("VALID UNTIL 'infinity'"))
 	r.Expect(!expired, "database.valid_until", preflight.Error, never, "the password of %q is no longer valid (VALID UNTIL is past)", user.name)
 	r.Expect(expired || !user.endsWithin(until.left), "database.valid_until", preflight.Warning, never, "logins of %q end %s (VALID UNTIL)", user.name, until.what)
-	r.Expect(!user.superuser || !admin.superuser, "database.superuser", preflight.Warning, alter(preflight.Words("NOSUPERUSER")), "%q is a superuser, which no application should be", user.name)
+	r.Expect(!user.superuser || !admin.superuser, "database.superuser", preflight.Warning, preflight.Fix{}, "%q is a superuser, which no application should be: use another user", user.name)
 }
 
 // checkSessions wants room for one more session of a user, to try a password.
@@ -180,10 +180,11 @@ func limit(role string, connections int) preflight.Fix {
 // checkAdmin checks what the administrator needs to change the password of a user.
 func (r *report) checkAdmin(admin administrator, user role) {
 	name, self := preflight.Name(user.name), preflight.Name(admin.name)
-	r.Expect(admin.superuser || !user.superuser, "database.superuser", preflight.Error, preflight.SQL(preflight.Say("ALTER ROLE %s NOSUPERUSER", name)),
-		"%q is a superuser, whose password only a superuser may change", user.name)
-	r.Expect(admin.superuser || !user.replication || admin.version >= 160000, "database.replication", preflight.Error, preflight.SQL(preflight.Say("ALTER ROLE %s NOREPLICATION", name)),
-		"%q has REPLICATION, so before PostgreSQL 16 only a superuser may change its password", user.name)
+	// No fix that takes these away: others may depend on them, and there may be no other superuser.
+	r.Expect(admin.superuser || !user.superuser, "database.superuser", preflight.Error, preflight.Fix{},
+		"%q is a superuser, whose password only a superuser may change: use another user, or, if somebody made this one a superuser by mistake, take that back", user.name)
+	r.Expect(admin.superuser || user.superuser || !user.replication || admin.version >= 160000, "database.replication", preflight.Error, preflight.Fix{},
+		"%q has REPLICATION, so before PostgreSQL 16 only a superuser may change its password: use another user, or, if nothing replicates as this one, take that back", user.name)
 	r.Expect(admin.superuser || admin.createRole, "database.admin_createrole", preflight.Error, preflight.SQL(preflight.Say("ALTER ROLE %s CREATEROLE", self)),
 		"the administrator %q may not change passwords of others", admin.name)
 	r.Expect(admin.superuser || admin.version < 160000 || user.adminOption, "database.admin_option", preflight.Error,

@@ -115,7 +115,6 @@ func TestPreflightProblems(t *testing.T) {
 		"no login":        `ALTER ROLE %[1]s NOLOGIN`,
 		"expired":         `ALTER ROLE %[1]s VALID UNTIL '2020-01-01'`,
 		"limit":           `ALTER ROLE %[1]s CONNECTION LIMIT 0`,
-		"superuser":       `ALTER ROLE %[1]s SUPERUSER`,
 		"member of more":  `CREATE ROLE %[3]s; GRANT %[3]s TO %[1]s`,
 		"member of other": `CREATE ROLE %[3]s; GRANT %[3]s TO %[2]s`,
 		"weak admin":      `ALTER ROLE %[4]s NOCREATEROLE`,
@@ -130,6 +129,24 @@ func TestPreflightProblems(t *testing.T) {
 				t.Error("nothing was wrong")
 			}
 		})
+	}
+}
+
+// TestPreflightTakesNothingAway is about users for whom the remedy might harm others: the
+// only superuser of the server, or the one as whom others replicate.
+func TestPreflightTakesNothingAway(t *testing.T) {
+	b := newBench(t, pgtest.OfMajor(t, 15))
+	for attribute, what := range map[string]string{"SUPERUSER": "is a superuser", "REPLICATION": "has REPLICATION"} {
+		user := b.User(pgtest.Unique("app"))
+		b.SQL("ALTER ROLE %s %s", postgres.QuoteName(user), attribute)
+		d, s := b.database(Config{Usernames: []string{user}})
+		v, err := d.Create(t.Context(), s)
+		expect.OK(t, err)
+		_, err = d.Preflight(t.Context(), s, v)
+		expect.Invalid(t, err, what, "use another user")
+		if strings.Contains(err.Error(), "run: ") {
+			t.Errorf("it says what to run: %v", err)
+		}
 	}
 }
 
