@@ -58,11 +58,12 @@ func TestNoWayAroundAllowedRoles(t *testing.T) {
 	m := newMount(t)
 	s := m.connect()
 	m.write("connections/main", d("allowed_roles", "shop", "allowed_usernames", "shop_*"))
-	m.write("roles/shop", nil)
 	for _, role := range []string{"sho", "shopp", "Shop", "shop-x", "xshop", "default"} {
 		m.write("roles/"+role, nil)
 		m.refused(logical.UpdateOperation, "secrets/"+role+"/db", d("type", "database", "connection", "main", "usernames", s.user()), "is not for role "+role)
+		m.delete("roles/" + role)
 	}
+	m.write("roles/shop", nil)
 	for _, users := range []any{s.user(), []any{"shop_a", s.user()}, "postgres", "shop", s.admin, "SHOP_a", " shop_a"} {
 		m.refused(logical.UpdateOperation, "secrets/shop/db", d("type", "database", "connection", "main", "usernames", users), "usernames")
 	}

@@ -64,7 +64,7 @@ type backend struct {
 	types     secretTypes
 	admin     secret.Values
 	fastPaths fastPaths
-	loose     loosePaths
+	shapes    shapes
 	// destinations are kept in sync with the roles that name them.
 	destinations *publish.Destinations
 	// connections are those to PostgreSQL, and who manages which users there.
@@ -156,7 +156,7 @@ func newBackend(now func() time.Time, types func(*postgres.Client, secret.Passwo
 		Clean:          b.clean,
 		Invalidate:     b.invalidate,
 	}
-	b.loose = newLoosePaths(b.Paths)
+	b.shapes = newShapes(b.Paths)
 	return b
 }
 

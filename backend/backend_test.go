@@ -167,6 +167,15 @@ func (m *mount) delete(path string) {
 	m.must(m.try(logical.DeleteOperation, path, nil))
 }
 
+// deleteRole deletes a role, and its secrets before.
+func (m *mount) deleteRole(name string) {
+	m.Helper()
+	for _, secret := range m.list("secrets/" + name) {
+		m.delete("secrets/" + name + "/" + secret)
+	}
+	m.delete("roles/" + name)
+}
+
 func (m *mount) list(path string) []string {
 	m.Helper()
 	keys, _ := m.must(m.try(logical.ListOperation, path, nil))["keys"].([]string)

@@ -22,7 +22,7 @@ func TestBadOperation(t *testing.T) {
 		{"rotate without secrets", "", "rotate/empty", nil, []string{"empty", "secrets/empty/<secret> first"}},
 		{"rotate unknown secret", "", "rotate/r", d("secrets", "nope"), []string{"secrets", "nope", "it has: key"}},
 		{"rotate a secret twice", "", "rotate/r", d("secrets", "key,key"), []string{"secrets", "key", "twice"}},
-		{"rotate, wait too long", "", "rotate/r", d("wait", 61), []string{"wait", "from 0 to 60"}},
+		{"rotate, wait too long", "", "rotate/r", d("wait", 61), []string{"wait", "from 0s to 1m"}},
 		{"rotate, wait negative", "", "rotate/r", d("wait", "-1s"), []string{"wait", "negative"}},
 		{"rotate, long reason", "", "rotate/r", d("reason", strings.Repeat("x", 1025)), []string{"reason", "limit is 1024"}},
 		{"rotate, role beside the path", "", "rotate", d("role", "r"), []string{"role", "path"}},

@@ -40,7 +40,7 @@ func TestBadConnection(t *testing.T) {
 		{"wrong password", "", "connections/new", but(good, "password", "wrong-wrong-wrong"), []string{"username, password: the server refused this user name with this password: PostgreSQL does not say which", "look at username first", `\password`, "Nothing was stored", "password authentication failed", "verify_connection=false would store a login that does not work"}},
 		{"wrong username", "", "connections/new", but(good, "username", "nobody_here"), []string{"username, password: the server refused this user name", "look at username first", "password authentication failed"}},
 		{"wrong password, existing", "", "connections/main", d("password", "wrong-wrong-wrong"), []string{"password: the server refused this user name with this password: username is the stored one, so look at password", "password authentication failed", "Nothing was stored"}},
-		{"no such database", "", "connections/new", but(good, "database", "nodb"), []string{"connection_url, username, password: the engine could not log in", "nodb", "does not exist", "verify_connection=false stores without logging in"}},
+		{"no such database", "", "connections/new", but(good, "database", "nodb"), []string{"host, port, database, sslmode, username, password: the engine could not log in", "nodb", "does not exist", "verify_connection=false stores without logging in"}},
 		{"password in the URL", "", "connections/new", but(byURL, "connection_url", "postgresql://me:hunter2-hunter2@"+at+"/postgres"), []string{"connection_url", "fields username and password"}},
 		{"password in a URL that is none", "", "connections/new", but(byURL, "connection_url", "me:hunter2-hunter2@"+at), []string{"connection_url", "postgresql://"}},
 		{"password as host", "", "connections/new", but(good, "host", "hunter2-hunter2@x"), []string{"host"}},
@@ -56,10 +56,10 @@ func TestBadConnection(t *testing.T) {
 		{"certificate without key", "", "connections/new", but(good, "sslmode", "require", "tls_certificate", "x"), []string{"tls_certificate", "give both or none"}},
 		{"server without TLS", "", "connections/new", but(good, "sslmode", "require"), []string{"offers no TLS", "sslmode=disable"}},
 		{"pool too large", "", "connections/new", but(good, "max_open_connections", 65), []string{"max_open_connections", "1 and 64"}},
-		{"timeout too long", "", "connections/new", but(good, "connect_timeout", "61s"), []string{"connect_timeout", "60s"}},
+		{"timeout too long", "", "connections/new", but(good, "connect_timeout", "61s"), []string{"connect_timeout", "1m"}},
 		{"authentication unknown", "", "connections/new", but(good, "password_authentication", "md5"), []string{"password_authentication", "scram-sha-256"}},
 		{"period and schedule", "", "connections/main", d("rotation_period", 60, "rotation_schedule", "0 3 * * *"), []string{"rotation_period", "only one"}},
-		{"period too short", "", "connections/main", d("rotation_period", 1), []string{"rotation_period", "60"}},
+		{"period too short", "", "connections/main", d("rotation_period", 1), []string{"rotation_period", "1m or more"}},
 	})
 	if now := m.read("connections/main", nil); fmt.Sprint(now) != fmt.Sprint(stored) {
 		t.Errorf("the connection was %v and is %v", stored, now)
@@ -77,7 +77,7 @@ func TestUnreachable(t *testing.T) {
 	data := d("host", "127.0.0.1", "port", port, "database", "postgres", "sslmode", "disable",
 		"username", "u", "password", "never-sent-anywhere", "connect_timeout", 1, "allowed_roles", "r")
 	started := time.Now()
-	m.refused(logical.UpdateOperation, "connections/c", data, "connection_url", fmt.Sprintf("127.0.0.1:%d", port), "no answer in time", "verify_connection=false")
+	m.refused(logical.UpdateOperation, "connections/c", data, "host, port, database", fmt.Sprintf("127.0.0.1:%d", port), "no answer in time", "verify_connection=false")
 	if took := time.Since(started); took > 3*time.Second {
 		t.Errorf("a server that does not answer kept the request for %s", took)
 	}
@@ -111,10 +111,10 @@ func TestBadDatabase(t *testing.T) {
 		{"empty name", "", "secrets/r/x", but(base, "usernames", []any{""}), []string{"usernames", "empty"}},
 		{"duplicate", "", "secrets/r/x", but(base, "usernames", []any{single, single}, "rotation_strategy", two), []string{"usernames", "twice"}},
 		{"alternating with one", "", "secrets/r/x", but(base, "rotation_strategy", two), []string{"usernames", "name two"}},
-		{"single with two", "", "secrets/r/x", but(base, "usernames", []any{single, foreign}), []string{"usernames", "alternating_users with two"}},
+		{"single with two", "", "secrets/r/x", but(base, "usernames", []any{single, foreign}), []string{"usernames", "rotation_strategy=alternating_users for two"}},
 		{"too long a name", "", "secrets/r/x", but(base, "usernames", strings.Repeat("u", 64)), []string{"usernames", "63"}},
 		{"unknown strategy", "", "secrets/r/x", but(base, "rotation_strategy", "both"), []string{"rotation_strategy", "single_user or alternating_users"}},
-		{"no connection", "", "secrets/r/x", d("type", "database", "usernames", single), []string{"connection", "empty"}},
+		{"no connection", "", "secrets/r/x", d("type", "database", "usernames", single), []string{"connection", "is missing", "there is: main"}},
 		{"unknown connection", "", "secrets/r/x", but(base, "connection", "nope"), []string{"connection", "nope", "there is: main, same"}},
 		{"administrator", "", "secrets/r/x", but(base, "usernames", s.admin), []string{"usernames", "administrator of connection main", "rotate-root/main"}},
 		{"one of two is the administrator", "", "secrets/r/x", but(base, "usernames", []any{single, s.admin}, "rotation_strategy", two), []string{"usernames", "administrator"}},
@@ -123,7 +123,7 @@ func TestBadDatabase(t *testing.T) {
 		{"managed by another connection", "", "secrets/other/x", but(base, "connection", "same", "usernames", users[1]), []string{"usernames", users[1], managed}},
 		{"does not exist", "", "secrets/r/x", but(base, "usernames", "ghost"), []string{"usernames", `CREATE ROLE "ghost" LOGIN;`, "nothing was changed"}},
 		{"may not log in", "", "secrets/r/x", but(base, "usernames", nologin), []string{"usernames", fmt.Sprintf(`ALTER ROLE %q LOGIN;`, nologin)}},
-		{"superuser", "", "secrets/r/x", but(base, "usernames", foreign), []string{"usernames", "superuser", "NOSUPERUSER"}},
+		{"superuser", "", "secrets/r/x", but(base, "usernames", foreign), []string{"usernames", "is a superuser", "use another user"}},
 		{"apart", "", "secrets/r/x", but(base, "usernames", []any{single, s.member()}, "rotation_strategy", two), []string{"usernames", "GRANT"}},
 		{"statement takes over", "", "secrets/r/x", but(base, "verification_statements", []any{"COMMIT"}), []string{"verification_statements", "leave it out"}},
 		{"statement sets nothing", "", "secrets/r/x", but(base, "rotation_statements", []any{"SELECT 1"}), []string{"rotation_statements", "{{password}}"}},

@@ -189,14 +189,14 @@ func TestWhatFollowsFitsTheOverlap(t *testing.T) {
 		m.write("roles/default", d("destinations", "hook", "overlap", "1h"))
 		m.recorded(before)
 		check := func(watch string) map[string]any { return d("url", a.URL, "watch_period", watch) }
-		m.refused(update, "checks/default/health", check("30m"), "watch_period", "health", "hook", "30m0s", "1h0m0s")
+		m.refused(update, "checks/default/health", check("30m"), "watch_period", "health", "hook", "30m (deadline)", "kept for 1h only")
 		m.write("checks/default/health", check("20m"))
-		m.refused(update, "destinations/hook", d("verify", false, "deadline", "40m"), "deadline", "health", "hook", "40m0s", "1h0m0s")
-		m.refused(update, "roles/default", d("overlap", "45m"), "overlap", "health", "hook", "45m0s")
+		m.refused(update, "destinations/hook", d("verify", false, "deadline", "40m"), "deadline", "health", "hook", "40m (deadline)", "kept for 1h only")
+		m.refused(update, "roles/default", d("overlap", "45m"), "overlap", "health", "hook", "kept for 45m only")
 		m.write("roles/default", d("destinations", ""))
 		m.write("destinations/hook", d("verify", false, "deadline", "40m"))
-		m.refused(update, "roles/default", d("destinations", "hook"), "destinations", "health", "hook", "40m0s")
-		m.refused(update, "roles/default", d("overlap", "15m"), "overlap", "health", "15m0s")
+		m.refused(update, "roles/default", d("destinations", "hook"), "destinations", "health", "hook", "40m (deadline)")
+		m.refused(update, "roles/default", d("overlap", "15m"), "overlap", "health", "kept for 15m only")
 		if got := m.read("roles/default", nil); got["overlap"] != int64(3600) || len(m.read("destinations/hook", nil)["roles"].([]string)) != 0 {
 			t.Errorf("what was refused changed the role: %v", got)
 		}
@@ -289,8 +289,8 @@ func TestBadChecks(t *testing.T) {
 		{d("expected_status", "20"), []string{"expected_status"}},
 		{d("attempts", 0), []string{"attempts"}},
 		{d("timeout", "2m"), []string{"timeout"}},
-		{d("watch_period", "13h"), []string{"watch_period", "12h0m0s"}},
-		{d("phase", "before", "attempts", 10), []string{"attempts", "1m0s"}},
+		{d("watch_period", "13h"), []string{"watch_period", "for 12h only"}},
+		{d("phase", "before", "attempts", 10), []string{"attempts", "the limit is 1m"}},
 		{d("phase", "before", "watch_period", 10), []string{"phase"}},
 		{d("samples", 100_000), []string{"samples"}},
 		{d("percentile", 101), []string{"percentile"}},

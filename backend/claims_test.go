@@ -75,8 +75,8 @@ func TestClaimsRefused(t *testing.T) {
 		{sign, d("claims", []any{"x"}), []string{"claims", "JSON object"}},
 		{sign, d("claims", d("x", strings.Repeat("x", maxFieldLength))), []string{"claims", "65536"}},
 		{sign, d("claims", d("x", []any{d("y", "nul\x00")})), []string{"claims", "NUL"}},
-		{sign, d("ttl", "11m"), []string{"ttl", "660", "max_ttl is 600"}},
-		{sign, d("ttl", "2h"), []string{"ttl", "7200", "overlap of 3600"}},
+		{sign, d("ttl", "11m"), []string{"ttl", "is 11m, and max_ttl is 10m"}},
+		{sign, d("ttl", "2h"), []string{"ttl", "is 2h", "overlap of 1h"}},
 		{sign, d("ttl", "-1s"), []string{"ttl", "negative"}},
 		{"jwt/r/few/sign", d("claims", d("other", 1)), []string{"claims_template", "has none"}},
 		{"jwt/r/nope/sign", nil, []string{"name", `no secret "nope"`}},
@@ -143,19 +143,19 @@ func TestIdentityNamesNoClaims(t *testing.T) {
 // two limits is written last.
 func TestLifetimeAndOverlap(t *testing.T) {
 	m := signer(t, d("max_ttl", "1h"))
-	m.refused(logical.UpdateOperation, "secrets/r/jwt", d("max_ttl", 3601), "max_ttl", "3601", "3600")
-	m.refused(logical.UpdateOperation, "secrets/r/new", d("type", "jwt", "max_ttl", "2h"), "max_ttl", "7200")
-	m.refused(logical.UpdateOperation, "roles/r", d("overlap", "30m"), "overlap", "secret jwt", "max_ttl, 3600", "secrets/r/jwt")
+	m.refused(logical.UpdateOperation, "secrets/r/jwt", d("max_ttl", 3601), "max_ttl", "1h0m1s", "1h:")
+	m.refused(logical.UpdateOperation, "secrets/r/new", d("type", "jwt", "max_ttl", "2h"), "max_ttl", "is 2h")
+	m.refused(logical.UpdateOperation, "roles/r", d("overlap", "30m"), "overlap", "secret jwt", "max_ttl, 1h", "secrets/r/jwt")
 	m.write("roles/r", d("overlap", "2h"))
 	m.write("secrets/r/jwt", d("max_ttl", "2h"))
-	m.refused(logical.UpdateOperation, "roles/r", d("overlap", "1h"), "overlap", "7200")
+	m.refused(logical.UpdateOperation, "roles/r", d("overlap", "1h"), "overlap", "max_ttl, 2h")
 	m.write("secrets/r/jwt", d("max_ttl", "1m"))
 	m.write("roles/r", d("overlap", "30m"))
 	m.write("config", d("overlap", "20m"))
 	m.write("roles/s", d("rotation_period", "24h"))
 	m.write("secrets/s/jwt", d("type", "jwt", "max_ttl", "20m"))
 	m.write("config", d("overlap", "15m")) // the default of all roles: what is signed from now on keeps to it
-	m.refused(logical.UpdateOperation, "jwt/s/jwt/sign", d("ttl", "16m"), "ttl", "overlap of 900")
+	m.refused(logical.UpdateOperation, "jwt/s/jwt/sign", d("ttl", "16m"), "ttl", "overlap of 15m")
 	if got := m.write("jwt/s/jwt/sign", nil)["expires"]; got != "2026-03-01T12:15:00Z" {
 		t.Errorf("the longest token expires at %v", got)
 	}

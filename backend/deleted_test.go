@@ -5,40 +5,69 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
-// TestADeletionTellsWhatStays deletes a secret and a role: the answer and the record both
-// name the users that PostgreSQL keeps.
+// TestADeletionTellsWhatStays deletes a secret: the answer, the record and an alert all name
+// the users that PostgreSQL keeps. A role goes when its secrets have gone, and that is told
+// too, as it is of a connection.
 func TestADeletionTellsWhatStays(t *testing.T) {
-	m := newMount(t)
+	m, r := newMount(t), newReceiver(t)
 	s := m.connect()
-	first, second := s.pair(), s.pair()
 	m.write("roles/hr", nil)
-	for name, users := range map[string]any{"db": first, "other": second} {
-		m.write("secrets/hr/"+name, d("type", "database", "connection", "main", "rotation_strategy", "alternating_users", "usernames", users))
-	}
+	m.write("secrets/hr/db", d("type", "database", "connection", "main", "rotation_strategy", "alternating_users", "usernames", s.pair()))
 	m.write("secrets/hr/pin", d("type", "random"))
-	told := func(path, words string) string {
-		t.Helper()
-		m.warns(logical.DeleteOperation, path, nil, words)
-		at := m.record("history/hr/ID")
-		if issues := fmt.Sprint(m.read(at, nil)["issues"]); !strings.Contains(issues, words) {
-			t.Errorf("the record of the deletion of %s has the issues %s, without %q", path, issues, words)
+	m.refused(logical.DeleteOperation, "roles/hr", nil, "role: hr has secrets: db, pin", "vault delete smvm/secrets/hr/db")
+	m.clock.advance(time.Second)
+	m.write("alerts/hook", d("type", "webhook", "url", r.URL+"/hook", "events", "deleted"))
+	const keeps = "secret db: PostgreSQL keeps the users "
+	m.warns(logical.DeleteOperation, "secrets/hr/db", nil, keeps)
+	record := m.read(m.record("history/hr/ID"), d("format", "markdown"))["markdown"].(string)
+	for _, line := range []string{"- Secrets deleted: db", "- " + keeps} {
+		if !strings.Contains(record, "\n"+line) {
+			t.Errorf("the record lacks %q: %s", line, record)
 		}
-		return m.read(at, d("format", "markdown"))["markdown"].(string)
 	}
-	told("secrets/hr/other", "secret other: PostgreSQL keeps the users ")
-	for _, line := range []string{"- Secrets deleted: db, pin", "- secret db: PostgreSQL keeps the users "} {
-		if text := told("roles/hr", "secret db: PostgreSQL keeps the users "); !strings.Contains(text, "\n"+line) {
-			t.Errorf("the record lacks %q: %s", line, text)
+	m.receives(r, "deleted")
+	m.deleteRole("hr")
+	m.delete("connections/main")
+	m.receives(r, "deleted", "deleted", "deleted", "deleted")
+	told := map[string]bool{}
+	for _, e := range r.events {
+		told[e.Role+" "+e.Severity+" "+e.Message] = true
+	}
+	for _, want := range []string{"hr warning Secret pin was deleted", "hr warning The role was deleted", "connections/main warning The connection was deleted"} {
+		if !told[want] {
+			t.Errorf("the alerts are %v, without %q", told, want)
 		}
-		m.write("roles/hr", nil)
-		m.write("secrets/hr/pin", d("type", "random"))
-		m.write("secrets/hr/db", d("type", "database", "connection", "main", "rotation_strategy", "alternating_users", "usernames", first))
+	}
+	if all := fmt.Sprint(told); !strings.Contains(all, "Secret db was deleted: "+keeps) {
+		t.Errorf("the alerts are %s", all)
+	}
+}
+
+// TestARoleThatCannotGoOnIsDeleted has an interrupted operation keep the secrets of a role
+// from being deleted, whose server may never come back: then the role goes with them.
+func TestARoleThatCannotGoOnIsDeleted(t *testing.T) {
+	m := newMount(t)
+	m.write("roles/r", nil)
+	m.write("secrets/r/pin", d("type", "random"))
+	r, err := m.b.findRole(t.Context(), "r")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := r.Snapshot().Clone()
+	if err := m.b.withoutSecrets(r)(s); err == nil {
+		t.Error("a role with a secret may go")
+	}
+	s.InFlight = &rotation.Operation{ID: "lost", Kind: rotation.KindRotate, Secrets: []string{"pin", "db"}}
+	if err := m.b.withoutSecrets(r)(s); err != nil {
+		t.Errorf("a role that cannot go on: %v", err)
 	}
 }
 
@@ -52,7 +81,7 @@ func TestHistoriesOfDeletedRolesAreFound(t *testing.T) {
 		m.write("roles/"+name, nil)
 		m.write("secrets/"+name+"/pin", d("type", "random"))
 	}
-	m.delete("roles/payroll")
+	m.deleteRole("payroll")
 	if err := m.storage.Put(t.Context(), &logical.StorageEntry{Key: entryKey(roles.Prefix+"lost", 1), Value: []byte("{}")}); err != nil {
 		t.Fatal(err)
 	}

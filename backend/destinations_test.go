@@ -293,6 +293,9 @@ func TestDestinationIsNotSilent(t *testing.T) {
 	m.warns(logical.UpdateOperation, "roles/default", d("destinations", ""), "destination aws: AWS Secrets Manager of eu-central-1 keeps smvm/default/api-key")
 	m.write("roles/default", d("destinations", "aws"))
 	m.published("aws", publish.InSync)
+	for _, name := range m.list("secrets/default") {
+		m.delete("secrets/default/" + name)
+	}
 	m.warns(logical.DeleteOperation, "roles/default", nil, "destination aws", "keeps smvm/default/api-key")
 	if issues := fmt.Sprint(m.latestOf("delete")["issues"]); !strings.Contains(issues, "destination aws: AWS Secrets Manager of eu-central-1 keeps smvm/default/api-key") {
 		t.Errorf("the record of the deletion says %s", issues)
@@ -333,7 +336,7 @@ func TestBadDestinations(t *testing.T) {
 		{"destinations/aws", d("values", "{{api_key}}={{api_key}}"), []string{"values", "names are logged"}},
 		{"destinations/aws", d("endpoint", "http://127.0.0.1:1"), []string{"secret_access_key", "given again", "endpoint"}},
 		{"destinations/aws", d("endpoint", "http://example.com", "secret_access_key", "x"), []string{"endpoint", "in clear"}},
-		{"destinations/aws", d("required", true, "deadline", "13h"), []string{"deadline", "12h0m0s"}},
+		{"destinations/aws", d("required", true, "deadline", "13h"), []string{"deadline", "12h"}},
 		{"roles/default", d("destinations", "nope"), []string{"destinations", "nope", "write destinations/nope"}},
 		{"roles/default", d("destinations", []string{"aws", "aws"}), []string{"destinations", "twice"}},
 	} {

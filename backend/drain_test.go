@@ -87,7 +87,7 @@ func TestWait(t *testing.T) {
 	s.draining(s.user(), "")
 	m.refused(logical.UpdateOperation, "secrets/r/db", d("on_overlap_end", "wait"), "on_overlap_end", "GRANT pg_read_all_stats TO")
 	m.refused(logical.UpdateOperation, "secrets/r/db", d("drain_timeout", "5m"), "drain_timeout", "on_overlap_end=wait")
-	m.delete("roles/r")
+	m.deleteRole("r")
 	m.write("roles/r", d("rotation_period", "10h", "overlap", "1h"))
 	m.write("secrets/r/db", d("type", "database", "connection", "main", "rotation_strategy", "alternating_users", "usernames", s.pair(), "on_overlap_end", "wait", "drain_timeout", "10m"))
 	if config := m.read("secrets/r/db", nil); config["on_overlap_end"] != "wait" || fmt.Sprint(config["drain_timeout"]) != "600" {

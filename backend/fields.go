@@ -54,7 +54,7 @@ func takeDuration(d *framework.FieldData, name string, target *time.Duration) er
 		return nil
 	}
 	if v.(int) <= 0 {
-		return rotation.Invalid(name, "is %d seconds; it must be more than zero", v)
+		return rotation.Invalid(name, "is %v; it must be more than zero", v)
 	}
 	*target = time.Duration(v.(int)) * time.Second
 	return nil

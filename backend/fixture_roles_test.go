@@ -64,6 +64,7 @@ func (m *maker) atRest() {
 	m.ask(logical.UpdateOperation, "roles/gone", nil)
 	m.add("gone", "jwt", jwtType, `{}`, nil)
 	m.rotate("gone", rotation.Request{})
+	m.ask(logical.DeleteOperation, "secrets/gone/jwt", nil)
 	m.ask(logical.DeleteOperation, "roles/gone", nil)
 }
 

@@ -69,8 +69,7 @@ func TestHostileDatabase(t *testing.T) {
 			}
 		}},
 		{"delete", func() {
-			m.delete("secrets/r/one")
-			m.delete("roles/r")
+			m.deleteRole("r")
 			m.delete("connections/main")
 		}},
 	} {

@@ -123,11 +123,11 @@ func TestInspectPolicy(t *testing.T) {
 		check, severity string
 		words           []string
 	}{
-		"overlap longer than the period":  {d("overlap", "2h"), d("rotation_period", "1h"), "role.overlap", "error", []string{"7200", "3600"}},
+		"overlap longer than the period":  {d("overlap", "2h"), d("rotation_period", "1h"), "role.overlap", "error", []string{"is 2h", "the 1h between"}},
 		"overlap too short to read again": {d("overlap", "4m", "refresh_interval", "2m"), nil, "", "", nil},
 		"refresh longer than the overlap": {d("refresh_interval", "30m"), d("overlap", "40m"), "role.overlap", "error", []string{"twice refresh_interval"}},
-		"no room between rotations":       {d("rotation_period", "1h", "overlap", "50m"), nil, "role.overlap", "warning", []string{"50m0s", "1h0m0s"}},
-		"tokens outlive the overlap":      {nil, d("overlap", "1h"), "jwt.max_ttl", "warning", []string{"10h0m0s", "1h0m0s"}},
+		"no room between rotations":       {d("rotation_period", "1h", "overlap", "50m"), nil, "role.overlap", "warning", []string{"overlap of 50m", "the 1h between"}},
+		"tokens outlive the overlap":      {nil, d("overlap", "1h"), "jwt.max_ttl", "warning", []string{"max_ttl is 10h", "overlap of 1h"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := newMount(t)
@@ -155,7 +155,7 @@ func TestInspectSingleUser(t *testing.T) {
 	s := m.connect()
 	m.write("roles/r", nil)
 	m.write("secrets/r/db", d("type", "database", "connection", "main", "usernames", s.user()))
-	m.command(m.found("verify/r", "database.single_user", "warning", "5m0s"))
+	m.command(m.found("verify/r", "database.single_user", "warning", "for 5m (refresh_interval)"))
 	m.gone("verify/r", "database.single_user")
 }
 
@@ -227,7 +227,7 @@ func TestDryRunTells(t *testing.T) {
 	if verified := m.read("verify/r", nil); fmt.Sprint(findings(verified, "database.attributes")) != fmt.Sprint(findings(answer, "database.attributes")) {
 		t.Errorf("verify finds something else: %v", verified["findings"])
 	}
-	want := []string{"/before, before the engine changes anything", "save them as pending", users[1] + " the new password of b", "new value of c", single + " the new password of a, which ends the one in use", "version 4", "/after, after", "overlap of 24h0m0s"}
+	want := []string{"/before, before the engine changes anything", "save them as pending", users[1] + " the new password of b", "new value of c", single + " the new password of a, which ends the one in use", "version 4", "/after, after", "overlap of 24h"}
 	plan := answer["plan"].([]string)
 	if len(plan) != len(want) {
 		t.Fatalf("the plan is %q", plan)

@@ -21,6 +21,9 @@ import (
 const (
 	maxWait   = 60 * time.Second
 	maxReason = 1024
+	// maxUnasked is the longest wait that a request did not ask for: the vault client
+	// gives up after 60 s.
+	maxUnasked = 55 * time.Second
 )
 
 // actor is who makes a request, as Vault knows them.
@@ -53,7 +56,15 @@ func (b *backend) configureRecord(req *logical.Request) *rotation.Record {
 // startAndWait starts an operation and waits for its end, for at most wait; after
 // that it goes on without the request.
 func (b *backend) startAndWait(ctx context.Context, r *rotation.Role, request rotation.Request, wait time.Duration) (*logical.Response, error) {
-	ctx, cancel := context.WithTimeout(ctx, wait)
+	return b.startAndWaitLonger(ctx, r, request, wait, 0)
+}
+
+// startAndWaitLonger is startAndWait, with more time for the operation to begin, in which
+// its commit counts too; not for what follows that.
+func (b *backend) startAndWaitLonger(ctx context.Context, r *rotation.Role, request rotation.Request, wait, longer time.Duration) (*logical.Response, error) {
+	following, stop := context.WithTimeout(ctx, wait)
+	defer stop()
+	ctx, cancel := context.WithTimeout(ctx, wait+longer)
 	defer cancel()
 	request.Waits = true
 	run, err := r.Start(ctx, request)
@@ -67,7 +78,7 @@ func (b *backend) startAndWait(ctx context.Context, r *rotation.Role, request ro
 	if err != nil {
 		return nil, err
 	}
-	outcome, err := r.AwaitPostCommit(ctx, rec.ID)
+	outcome, err := r.AwaitPostCommit(following, rec.ID)
 	switch {
 	case outcome != nil:
 		rec.Issues = append(rec.Issues, outcome.Issues...)
@@ -167,7 +178,7 @@ func operationAnswer(subject string) map[string]*framework.FieldSchema {
 func takeWait(d *framework.FieldData) (time.Duration, error) {
 	wait := time.Duration(d.Get("wait").(int)) * time.Second
 	if wait < 0 || wait > maxWait {
-		return 0, rotation.Invalid("wait", "is %d seconds; it must be from 0 to 60", rotation.Seconds(wait))
+		return 0, rotation.Invalid("wait", "is %s; it must be from 0s to %s", rotation.Span(wait), rotation.Span(maxWait))
 	}
 	return wait, nil
 }
@@ -188,7 +199,7 @@ func operationFields() map[string]*framework.FieldSchema {
 		"secrets":         field(framework.TypeCommaStringSlice, "Names of the secrets to work on; all if left out."),
 		"reason":          field(framework.TypeString, "Why you make this request, in one line, for the history. Do not put secrets into it."),
 		"revoke_previous": field(framework.TypeBool, "For emergencies: the engine retires the replaced values at once, without an overlap."),
-		"wait":            {Type: framework.TypeDurationSecond, Default: 5, Description: "How long the request waits for the operation to end, at most 60 s. If the operation takes longer, the response has status=in_progress, and the operation goes on."},
+		"wait":            {Type: framework.TypeDurationSecond, Default: 5, Description: "How long the request waits for the operation to end, at most 60 s. If the operation takes longer, the response has status=in_progress, and the operation goes on. If left out, a rotation also waits for its checks with phase=before, up to 55 s in all, so that the response says if they refuse it."},
 	}
 }
 

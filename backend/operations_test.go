@@ -213,9 +213,7 @@ func TestImport(t *testing.T) {
 	if err := logIn(t, user, password); err == nil {
 		t.Error("after a rotation the imported password works")
 	}
-	m.delete("secrets/r/db")
-	resp, err := m.try(logical.DeleteOperation, "roles/r", nil)
-	m.must(resp, err)
+	m.deleteRole("r")
 }
 
 // TestPasswordPolicy lets Vault make the values.

@@ -100,7 +100,7 @@ func TestTwoMountsOneUser(t *testing.T) {
 	if got := ours.comment(user); !strings.Contains(got, `"role":"theirs"`) {
 		t.Errorf("the comment is %q", got)
 	}
-	theirs.delete("roles/theirs")
+	theirs.deleteRole("theirs")
 	if got := ours.comment(user); got != "ask Ann" {
 		t.Errorf("what is left of the comment is %q", got)
 	}

@@ -1,7 +1,10 @@
 package backend
 
 import (
+	"cmp"
 	"context"
+	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/hashicorp/vault/sdk/framework"
@@ -9,6 +12,7 @@ import (
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/notify"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/outbound"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
@@ -62,7 +66,7 @@ func alertFields() map[string]*framework.FieldSchema {
 		"events":        field(framework.TypeCommaStringSlice, "Names of the events to send; all if left out."),
 		"roles":         field(framework.TypeCommaStringSlice, "Names of the roles whose events are sent; all roles and connections if left out. For a connection, write connections/<name>."),
 		"authorization": sensitive("Value of the Authorization header that the engine sends."),
-		"key":           sensitive("webhook: key with which the engine signs each message. The signature is in the header " + outbound.SignatureHeader + "."),
+		"key":           sensitive("webhook: key with which the engine signs each message, 16 characters or more, without a line break at its end; openssl rand -hex 32 makes a good one. The signature is in the header " + outbound.SignatureHeader + "."),
 		"tls_ca":        field(framework.TypeString, "CA certificates in PEM; the system's if left out."),
 		"notice":        {Type: framework.TypeDurationSecond, Default: rotation.Seconds(notify.DefaultNotice), Description: "How long before a scheduled rotation the engine sends the event rotation_due_soon. It does not send the event for roles that rotate more often than that."},
 	}
@@ -87,11 +91,47 @@ func (b *backend) pathAlertExists(ctx context.Context, _ *logical.Request, d *fr
 
 // pathAlertWrite corresponds to CREATE and UPDATE on alerts/:name.
 func (b *backend) pathAlertWrite(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	return nil, b.alerts.Change(ctx, d.Get("name").(string), func(c *notify.Config) error {
+	name := d.Get("name").(string)
+	existing, err := b.store.List(ctx, notify.Prefix)
+	if err := cmp.Or(err, checkAlike("name", name, existing)); err != nil {
+		return nil, err
+	}
+	if err := b.alerts.Change(ctx, name, func(c *notify.Config) error {
 		before := alertWay(c)
 		takeAlert(d, c)
-		return givenAgain(d, before, alertWay(c))
-	})
+		return cmp.Or(checkAlertKey(d), givenAgain(d, before, alertWay(c)))
+	}); err != nil {
+		return nil, err
+	}
+	return warned(b.unknownSubjects(ctx, d.Get("roles").([]string)))
+}
+
+// unknownSubjects warns of roles and connections that an alert is for, and that there are
+// not: it may have been written before them, or be misspelt and never send anything.
+func (b *backend) unknownSubjects(ctx context.Context, names []string) (warnings []string, err error) {
+	for _, name := range names {
+		prefix, what := roles.Prefix, "role"
+		own, isConnection := strings.CutPrefix(name, "connections/")
+		if isConnection {
+			prefix, what = roles.ConnectionPrefix, "connection"
+		}
+		existing, err := b.registry.Names(ctx, prefix)
+		if err != nil {
+			return nil, err
+		}
+		if !slices.Contains(existing, own) {
+			warnings = append(warnings, fmt.Sprintf("roles: there is no %s %q now; there is: %s. The alert sends its events as soon as there is one", what, own, b.registry.Existing(ctx, prefix)))
+		}
+	}
+	return warnings, nil
+}
+
+// checkAlertKey refuses a new key that is too short to sign with.
+func checkAlertKey(d *framework.FieldData) error {
+	if key := given(d, "key"); key != nil && *key != "" && len(*key) < outbound.MinKey {
+		return rotation.Invalid("key", "has %d characters; it needs %d or more, so that nobody guesses it. Make one by: openssl rand -hex 32", len(*key), outbound.MinKey)
+	}
+	return nil
 }
 
 // takeAlert takes over the fields that the request names.

@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -103,7 +104,7 @@ func (b *backend) pathCheckWrite(ctx context.Context, req *logical.Request, d *f
 	name := d.Get("name").(string)
 	return nil, r.SetCheck(ctx, b.configureRecord(req), name, func(s *rotation.State) error {
 		c, err := draftCheck(s.Checks[name], d)
-		if err != nil {
+		if err := cmp.Or(err, checkAlike("name", name, check.Names(s))); err != nil {
 			return err
 		}
 		return b.checks.Set(ctx, s, r.Snapshot().Resolved, name, c, publish.Deadlines(known))

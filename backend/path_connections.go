@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -96,6 +97,9 @@ func (b *backend) pathConnectionExists(ctx context.Context, _ *logical.Request, 
 
 // pathConnectionWrite corresponds to CREATE and UPDATE on connections/:name.
 func (b *backend) pathConnectionWrite(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	if err := cmp.Or(checkAllowedRoles(d), b.checkNew(ctx, roles.ConnectionPrefix, "name", d)); err != nil {
+		return nil, err
+	}
 	warnings, err := b.connections.Write(ctx, d.Get("name").(string), connections.Write{
 		Settings: func(c *postgres.Settings) {
 			takeConnection(d, &c.Config)

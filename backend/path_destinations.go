@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"slices"
@@ -62,7 +63,7 @@ var targetFields = map[string]*framework.FieldSchema{
 	"auth_mount":        field(framework.TypeString, "vault_kv: mount of the AppRole auth method; approle if left out."),
 	"token":             sensitive("vault_kv: Vault token to use instead of role_id and secret_id."),
 	"url":               field(framework.TypeString, "webhook: address to post to. Reading the destination shows only the host."),
-	"key":               sensitive("webhook: key with which the engine signs each message, 16 characters or more."),
+	"key":               sensitive("webhook: key with which the engine signs each message, 16 characters or more, without a line break at its end; openssl rand -hex 32 makes a good one."),
 	"tls_ca":            field(framework.TypeString, "CA certificates in PEM; the system's if left out."),
 }
 
@@ -107,7 +108,12 @@ func (b *backend) pathDestinationExists(ctx context.Context, _ *logical.Request,
 
 // pathDestinationWrite corresponds to CREATE and UPDATE on destinations/:name.
 func (b *backend) pathDestinationWrite(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	return warned(b.destinations.Write(ctx, d.Get("name").(string), publish.Change{
+	name := d.Get("name").(string)
+	existing, err := b.destinations.List(ctx)
+	if err := cmp.Or(err, checkAlike("name", name, existing), checkAllowedRoles(d)); err != nil {
+		return nil, err
+	}
+	return warned(b.destinations.Write(ctx, name, publish.Change{
 		Type: given(d, "type"), Target: takeTarget(d), Unverified: !d.Get("verify").(bool),
 		Take: func(c *destination.Config) { takeDestination(d, c) },
 		Way: func(stored, c *destination.Config) error {

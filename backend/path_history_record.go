@@ -63,6 +63,7 @@ func recordFields() map[string]*framework.FieldSchema {
 		"follows":          field(framework.TypeString, "In a record of kind follow: rotation_id of the operation that the tasks belong to. In an automatic rollback: rotation_id of the operation that was rolled back."),
 		"failed_tasks":     field(framework.TypeStringSlice, "In an automatic rollback: names of the required checks and destinations that failed, such as check/health."),
 		"follows_kind":     field(framework.TypeString, "Kind of the operation that the field follows names."),
+		"follows_trigger":  field(framework.TypeString, "Trigger of the operation that the field follows names; empty in a record of an earlier version."),
 		"role":             field(framework.TypeString, "Name of the role or connection."),
 		"environment":      field(framework.TypeString, "Label of the environment, from config."),
 		"outcome":          field(framework.TypeString, "completed; rolled_back, if the engine put changed targets back; or failed."),

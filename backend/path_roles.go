@@ -29,7 +29,7 @@ func (b *backend) pathRoles() *framework.Path {
 			logical.CreateOperation: mutation(b.pathRoleWrite, "Create or change a role. This rotates nothing.", nil),
 			logical.UpdateOperation: mutation(b.pathRoleWrite, "Create or change a role. This rotates nothing.", nil),
 			logical.ReadOperation:   operation(b.pathRoleRead, "Read a role.", roleAnswer()),
-			logical.DeleteOperation: mutation(b.pathRoleDelete, "Delete a role and all its secrets.", nil),
+			logical.DeleteOperation: mutation(b.pathRoleDelete, "Delete a role that has no secrets.", nil),
 		},
 		HelpSynopsis:    "Manage the roles. A role is one application's set of secrets, which rotate together.",
 		HelpDescription: oneLine(roleHelp),
@@ -41,7 +41,7 @@ func roleFields() map[string]*framework.FieldSchema {
 		"role":             nameField("Name of the role."),
 		"auto_rotate":      {Type: framework.TypeBool, Default: true, Description: "Whether the role rotates automatically, by rotation_period or rotation_schedule."},
 		"overlap":          field(framework.TypeDurationSecond, "How long previous values stay valid after a rotation. By default, the overlap of config (24 h), but at most half the time between two rotations."),
-		"refresh_interval": field(framework.TypeDurationSecond, "How often applications read creds again. By default, the refresh_interval of config (5 min), but at most half the overlap."),
+		"refresh_interval": field(framework.TypeDurationSecond, "How often applications read creds again. They learn of a change when they read next, so a shorter interval takes effect after the old one at the latest. By default, the refresh_interval of config (5 min), but at most half the overlap."),
 		"max_retries":      field(framework.TypeInt, "How many automatic rotations may fail in a row. After one more, automatic rotation stops until somebody rotates the role manually. By default, the max_retries of config (8)."),
 		"destinations":     field(framework.TypeCommaStringSlice, "Names of the destinations that get copies of the role's values."),
 		"retry_interval":   field(framework.TypeDurationSecond, "Pause after the first failed automatic rotation; it doubles with each failure, up to an hour. By default, the retry_interval of config (10 s)."),
@@ -80,6 +80,9 @@ func (b *backend) pathRoleExists(ctx context.Context, _ *logical.Request, d *fra
 func (b *backend) pathRoleWrite(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 	b.configuring.Lock()
 	defer b.configuring.Unlock()
+	if err := b.checkNew(ctx, roles.Prefix, "role", d); err != nil {
+		return nil, err
+	}
 	r, err := b.registry.Obtain(ctx, roles.Prefix, d.Get("role").(string))
 	if err != nil {
 		return nil, err
@@ -89,6 +92,7 @@ func (b *backend) pathRoleWrite(ctx context.Context, req *logical.Request, d *fr
 		return nil, err
 	}
 	var gone []string
+	refreshed := r.Snapshot().Resolved.RefreshInterval
 	if err := r.SetPolicy(ctx, b.configureRecord(req), func(draft *rotation.State) error {
 		gone, err = b.takeRole(d, draft, r, known)
 		return err
@@ -99,7 +103,25 @@ func (b *backend) pathRoleWrite(ctx context.Context, req *logical.Request, d *fr
 	if waiting := waits(r, b.now()); waiting != "" {
 		warnings = append(warnings, waiting)
 	}
+	if s, named := r.Snapshot(), d.Raw["refresh_interval"] != nil; named && s.Resolved.RefreshInterval < refreshed && len(s.Secrets) > 0 {
+		warnings = append(warnings, fmt.Sprintf("refresh_interval is %s now. Applications that have read before this read again after up to %s, as they were told then", rotation.Span(s.Resolved.RefreshInterval), rotation.Span(refreshed)))
+	}
 	return warned(warnings, b.destinations.Leave(ctx, r.Name, gone))
+}
+
+// checkNew is checkAlike for a role or connection that the request makes; of one that
+// exists it checks nothing.
+func (b *backend) checkNew(ctx context.Context, prefix, field string, d *framework.FieldData) error {
+	name := d.Get(field).(string)
+	r, err := b.registry.Get(ctx, prefix, name)
+	if err != nil || r != nil && !r.Snapshot().Deleted {
+		return err
+	}
+	existing, err := b.registry.Names(ctx, prefix)
+	if err != nil {
+		return err
+	}
+	return checkAlike(field, name, existing)
 }
 
 // takeRole applies a request to the state of a role, and returns the destinations
@@ -148,29 +170,41 @@ func (b *backend) pathRoleDelete(ctx context.Context, req *logical.Request, d *f
 	if err != nil || r == nil || r.Snapshot().Deleted {
 		return nil, err
 	}
-	published := r.Snapshot().Destinations
-	known, err := b.destinations.Named(ctx, published)
+	s := r.Snapshot()
+	known, err := b.destinations.Named(ctx, s.Destinations)
 	if err != nil {
 		return nil, err
 	}
-	doomed := r.Snapshot().Secrets
 	rec := b.newRecord(req, rotation.KindDelete, "", "")
-	rec.Secrets, rec.Results = r.Snapshot().Names(), nil
-	if op := r.Snapshot().InFlight; op != nil {
+	rec.Secrets, rec.Results = s.Names(), nil
+	if op := s.InFlight; op != nil {
 		rec.Issues = append(rec.Issues, fmt.Sprintf("%s %s was interrupted and will not be finished: the users in PostgreSQL may have the old passwords or the new ones", op.Kind, op.ID))
 	}
 	for _, name := range rec.Secrets {
-		rec.Issues = append(rec.Issues, leftBehind(doomed[name])...)
+		rec.Issues = append(rec.Issues, leftBehind(s.Secrets[name])...)
 	}
-	rec.Issues = append(rec.Issues, publish.Remains(r.Name, published, known)...)
-	if err := r.Delete(ctx, rec); err != nil {
+	rec.Issues = append(rec.Issues, publish.Remains(r.Name, s.Destinations, known)...)
+	if err := r.Delete(ctx, rec, b.withoutSecrets(r)); err != nil {
 		return nil, unlessGone(err)
 	}
 	warnings := slices.Clone(rec.Issues)
-	for _, secret := range doomed {
+	for _, secret := range s.Secrets {
 		warnings = append(warnings, b.connections.Release(ctx, r.Name, secret)...)
 	}
-	return warned(warnings, b.destinations.Leave(ctx, r.Name, published))
+	return warned(warnings, b.destinations.Leave(ctx, r.Name, s.Destinations))
+}
+
+// withoutSecrets refuses to delete a role that has secrets: its application would lose all
+// of them with one command. Only an operation that was interrupted, and that nobody may be
+// able to finish, has the role go with them: it keeps them from being deleted.
+func (b *backend) withoutSecrets(r *rotation.Role) func(*rotation.State) error {
+	return func(s *rotation.State) error {
+		names := s.Names()
+		if len(names) == 0 || s.InFlight != nil {
+			return nil
+		}
+		return rotation.Invalid("role", "%s has secrets: %s. Applications that use them would lose them. Delete the secrets first, each by: vault delete %ssecrets/%s/%s", r.Name, roles.Sample(names), b.mountPath(), r.Name, names[0])
+	}
 }
 
 // unlessGone is err, unless another request has done the deletion meanwhile.
@@ -302,5 +336,7 @@ const roleHelp = `
 A role is one application's set of secrets, which rotate together, as one transaction.
 It rotates every rotation_period or at the times of rotation_schedule. Without either,
 it rotates every rotation_period of config, which is 90 days by default. Paths without
-the name of a role, such as smvm/rotate, act on the role default. Deleting a role
-deletes the values of its secrets; you can still read its history.`
+the name of a role, such as smvm/rotate, act on the role default. Before you delete a
+role, delete its secrets; you can still read its history. Only if an operation of the role
+was interrupted, so that its secrets cannot be deleted, does deleting the role delete them
+too.`

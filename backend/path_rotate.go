@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/check"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/connections"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/doctor"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
@@ -58,7 +60,17 @@ func (b *backend) pathRotateWrite(ctx context.Context, req *logical.Request, d *
 	if err := checkReceiver(r, request.Secrets, wait); err != nil {
 		return nil, err
 	}
-	return b.startAndWait(ctx, r, *request, wait)
+	return b.startAndWaitLonger(ctx, r, *request, wait, waitLonger(r, d, wait))
+}
+
+// waitLonger is for how long a rotation whose request does not say how long to wait waits
+// for the checks before it. Without that, the answer to one that they refuse would be that
+// it has not begun yet.
+func waitLonger(r *rotation.Role, d *framework.FieldData, wait time.Duration) time.Duration {
+	if _, asked := d.GetOk("wait"); asked || d.Get("revoke_previous").(bool) { // before which no check is run
+		return 0
+	}
+	return min(check.LongestBefore(r.Snapshot().State), maxUnasked-wait)
 }
 
 // dryRun makes values as a rotation would, and tries them at their targets in a

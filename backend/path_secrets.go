@@ -71,7 +71,7 @@ func (b *backend) pathSecretCreate(ctx context.Context, req *logical.Request, d 
 	if err != nil {
 		return nil, err
 	}
-	added, err := b.draftSecret(r, d)
+	added, err := b.draftSecret(ctx, r, d)
 	if err != nil {
 		return nil, err
 	}
@@ -119,16 +119,19 @@ func (b *backend) create(ctx context.Context, r *rotation.Role, request rotation
 }
 
 // draftSecret builds the secret that the request describes.
-func (b *backend) draftSecret(r *rotation.Role, d *framework.FieldData) (*rotation.Secret, error) {
+func (b *backend) draftSecret(ctx context.Context, r *rotation.Role, d *framework.FieldData) (*rotation.Secret, error) {
 	name, typeName := d.Get("name").(string), d.Get("type").(string)
 	if typeName == "" {
 		return nil, rotation.Invalid("type", "is missing; the types are: %s", roles.Sample(b.types.names()))
 	}
-	if err := b.types.checkFields(d, typeName); err != nil {
+	if err := cmp.Or(b.types.checkFields(d, typeName), checkAlike("name", name, r.Snapshot().Names())); err != nil {
 		return nil, err
 	}
 	if err := b.types.checkFlat(r.Snapshot(), name, typeName); err != nil {
 		return nil, err
+	}
+	if typeName == databaseType && d.Get("connection") == "" {
+		return nil, rotation.Invalid("connection", "is missing: name the connection to the server of the users; there is: %s", b.registry.Existing(ctx, roles.ConnectionPrefix))
 	}
 	config, err := b.types.take(d, typeName, nil)
 	if err != nil {
@@ -205,14 +208,22 @@ func (b *backend) pathSecretUpdate(ctx context.Context, req *logical.Request, d 
 	if err := cmp.Or(b.checkOverlapEnd(ctx, r, d), b.checkNewStatements(ctx, r, d)); err != nil {
 		return nil, err
 	}
-	return nil, r.SetSecret(ctx, b.configureRecord(req), d.Get("name").(string), func(s *rotation.State) error {
+	name := d.Get("name").(string)
+	before := r.Snapshot().Secrets[name]
+	if err := r.SetSecret(ctx, b.configureRecord(req), name, func(s *rotation.State) error {
 		stored, err := b.reconfigured(r, s, d)
 		if err != nil {
 			return err
 		}
 		s.Secrets[stored.Name] = stored
 		return nil
-	})
+	}); err != nil {
+		return nil, err
+	}
+	if stored := r.Snapshot().Secrets[name]; before != nil && stored != nil {
+		return warned(b.tryStatements(ctx, before, stored), nil)
+	}
+	return nil, nil
 }
 
 // reconfigured is the secret as the request wants it.
@@ -254,6 +265,26 @@ func (b *backend) checkOverlapEnd(ctx context.Context, r *rotation.Role, d *fram
 	}
 	if _, _, err := b.tryOut(ctx, updated); err != nil {
 		return preflightError(err)
+	}
+	return nil
+}
+
+// tryStatements warns of new verification statements that the current login can't run now:
+// otherwise nobody would know before the next rotation. They are stored all the same,
+// because what they need may come later. Before has the ones from before.
+func (b *backend) tryStatements(ctx context.Context, before, stored *rotation.Secret) []string {
+	if before.Type != databaseType || stored.Current == nil {
+		return nil
+	}
+	was, errBefore := databaseConfig(before)
+	is, err := databaseConfig(stored)
+	if cmp.Or(errBefore, err) != nil || len(is.VerificationStatements) == 0 || slices.Equal(was.VerificationStatements, is.VerificationStatements) {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, verifyTimeout)
+	defer cancel()
+	if err := b.types[databaseType].Test(ctx, *stored, stored.Current.Material); err != nil {
+		return []string{fmt.Sprintf("verification_statements: the engine stored them, but a rotation would fail now, because the current login cannot use them: %v", err)}
 	}
 	return nil
 }

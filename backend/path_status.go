@@ -43,6 +43,7 @@ func (b *backend) pathStatusRead(ctx context.Context, _ *logical.Request, d *fra
 	if data["destinations"], err = b.copies(ctx, r); err != nil {
 		return nil, err
 	}
+	data["report"] = statusReport(r, r.Snapshot(), data)
 	return &logical.Response{Data: data}, nil
 }
 
@@ -270,7 +271,7 @@ func rotationStatusFields() map[string]*framework.FieldSchema {
 	return map[string]*framework.FieldSchema{
 		"version":             field(framework.TypeInt, "Current version. Every commit increases it."),
 		"last_vault_rotation": field(framework.TypeString, "When the current version was committed."),
-		"next_vault_rotation": field(framework.TypeString, "When the next automatic rotation starts; null if none is planned."),
+		"next_vault_rotation": field(framework.TypeString, "When the next automatic rotation starts; null if none is planned. It is up to 30 s before the end of rotation_period, or up to 30 s after the time of rotation_schedule: how much depends on the name, so that roles do not all rotate together."),
 		"overdue":             field(framework.TypeBool, "Whether the next automatic rotation is more than a minute late. One that waits for an overlap to end is not late."),
 		"failures":            field(framework.TypeInt, "How many automatic attempts (rotations and retirements) failed in a row."),
 		"last_error":          field(framework.TypeString, "Why the last attempt failed; empty after a success."),
@@ -290,6 +291,7 @@ func statusFields() map[string]*framework.FieldSchema {
 		The engine counts them in memory from counted_since on: when the value got this stage or, if that was later, when this Vault
 		server became the active one. For a previous database login, the stage has sessions (how many were open at looked_at), last_used
 		(when the engine last saw one) and drain_until (until when the end of the overlap waits for open sessions).`))
+	fields["report"] = field(framework.TypeString, "The status as text, for people; read it with -field=report.")
 	fields["overlap"] = field(framework.TypeString, "Who still uses previous values, and whether you would cut somebody off if you ended the overlap now; empty if there are no previous values.")
 	fields["destinations"] = field(framework.TypeMap, "For each destination: state (in_sync, pending, drifted or failed), since (when it got this state), version (the version that the engine published last, or tried to) and last_error.")
 	fields["following"] = field(framework.TypeMap, "The steps after the latest commit that are not finished, such as checks and destinations; null if there are none.")

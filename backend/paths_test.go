@@ -2,6 +2,7 @@ package backend
 
 import (
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -150,6 +151,10 @@ func TestEveryPath(t *testing.T) {
 		{read, "history/default/ID", d("format", "markdown")},
 		{read, "metrics", nil},
 		{remove, "secrets/default/db", nil},
+		{remove, "secrets/default/jwt", nil},
+		{remove, "secrets/default/key", nil},
+		{remove, "secrets/default/pin", nil},
+		{remove, "secrets/default/pair", nil},
 		{remove, "roles/default", nil},
 		{remove, "connections/main", nil},
 	}
@@ -208,11 +213,64 @@ func TestUnsupported(t *testing.T) {
 	m := newMount(t)
 	for _, path := range []string{"rotate", "creds", "nothing", "history/default/x/y"} {
 		for _, op := range []logical.Operation{logical.DeleteOperation, logical.ListOperation} {
-			if resp, err := m.try(op, path, nil); err == nil {
+			if resp, err := m.try(op, path, nil); err == nil && !resp.IsError() {
 				t.Errorf("%s %s answers %v", op, path, resp)
 			}
 		}
 	}
+	for path, words := range map[string][]string{
+		"creds":  {"creds does not support list; it supports: read"},
+		"creds/": {"creds/ does not support list; it supports: read"},
+		"rotate": {"rotate does not support list; it supports: write"},
+	} {
+		m.fails(http.StatusMethodNotAllowed, logical.ListOperation, path, nil, words...)
+	}
+	m.fails(http.StatusMethodNotAllowed, logical.ReadOperation, "roles", nil, "roles does not support read; it supports: list")
+	m.fails(http.StatusMethodNotAllowed, logical.ReadOperation, "rotate/default", nil, "does not support read")
+}
+
+// TestUnknownPaths is about paths that there are not: of a 404, the vault command shows "No
+// value found", as if there only were nothing yet.
+func TestUnknownPaths(t *testing.T) {
+	m := newMount(t)
+	const read, list, write = logical.ReadOperation, logical.ListOperation, logical.UpdateOperation
+	m.refuse([]bad{
+		{"one letter less", read, "cred", nil, []string{`path: "cred" is no path of this engine`, "did you mean creds?", "paths begin with: alerts, api-key"}},
+		{"one letter less, of a role", read, "cred/default", nil, []string{"did you mean creds?"}},
+		{"one letter more", write, "rotates/default", nil, []string{"did you mean rotate?"}},
+		{"two letters changed", write, "rolebock", nil, []string{"did you mean rollback?"}},
+		{"another word", write, "rotation", nil, []string{`"rotation" is no path`, "paths begin with"}},
+		{"another case", read, "Status", nil, []string{"did you mean status?"}},
+		{"too deep", read, "creds/default/db/password", nil, []string{"those that begin with creds are: creds/<role>/<name>, creds[/<role>]"}},
+		{"not deep enough", write, "secrets", nil, []string{"secrets/<role>/<name>"}},
+		{"the mount itself", list, "", nil, []string{"you can list: alerts, checks/<role>, config/history, connections"}},
+		{"nothing", read, "", nil, []string{"path: is missing; paths begin with"}},
+	})
+}
+
+// TestMeant leaves the last letter of each field of each path out.
+func TestMeant(t *testing.T) {
+	m := newMount(t)
+	tried := 0
+	for _, path := range m.b.Paths {
+		for _, name := range fieldNames(path) {
+			short := name[:len(name)-1]
+			if len(short) < 3 || path.Fields[short] != nil {
+				continue
+			}
+			tried++
+			if err := checkFields(path, d(short, "x")); err == nil || !strings.Contains(plainly(err), "(did you mean "+name+"?)") {
+				t.Errorf("%s: for %s it says %v", path.Pattern, short, err)
+			}
+		}
+	}
+	if tried < 50 {
+		t.Errorf("only %d fields were tried", tried)
+	}
+	m.write("roles/r", nil)
+	m.refused(logical.UpdateOperation, "secrets/r/db", d("type", "database", "username", "x"), "username: is not a field", "did you mean usernames?")
+	m.refused(logical.UpdateOperation, "roles/r", d("period", "90d"), "did you mean rotation_period?")
+	m.refused(logical.UpdateOperation, "roles/r", d("rotation-period", "90d"), "did you mean rotation_period?")
 }
 
 // TestMissing is about reading and deleting what is not there.

@@ -3,10 +3,10 @@ package backend
 import (
 	"context"
 	"fmt"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/hashicorp/vault/sdk/framework"
@@ -46,7 +46,39 @@ func (b *backend) HandleRequest(ctx context.Context, req *logical.Request) (*log
 	if err != nil {
 		return brief(errorResponse(err))
 	}
-	return brief(resp, nil)
+	return brief(withoutUnit(req, resp), nil)
+}
+
+// shortest are durations below which a number without a unit most likely lacks the unit.
+var shortest = map[string]time.Duration{
+	"rotation_period": time.Hour, "overlap": time.Minute, "notice": time.Hour, "max_ttl": 10 * time.Second, "drain_timeout": 10 * time.Second,
+}
+
+// withoutUnit warns of numbers that were most likely meant as days or hours, and are taken
+// as seconds.
+func withoutUnit(req *logical.Request, resp *logical.Response) *logical.Response {
+	if resp.IsError() {
+		return resp
+	}
+	var warnings []string
+	for name, value := range req.Data {
+		least, ok := shortest[name]
+		if !ok {
+			continue
+		}
+		if n, err := strconv.Atoi(fmt.Sprint(value)); err == nil && n > 0 && time.Duration(n)*time.Second < least {
+			warnings = append(warnings, fmt.Sprintf("%s is %d seconds, because a number without a unit is in seconds. For days or hours, write %s=%dd or %s=%dh", name, n, name, n, name, n))
+		}
+	}
+	if len(warnings) == 0 {
+		return resp
+	}
+	if resp == nil {
+		resp = &logical.Response{}
+	}
+	slices.Sort(warnings)
+	resp.Warnings = append(resp.Warnings, warnings...)
+	return resp
 }
 
 // HandleExistenceCheck leaves it to HandleRequest to say what is wrong with a
@@ -74,16 +106,25 @@ func (b *backend) checkRequest(req *logical.Request) (*framework.Path, error) {
 	}
 	path := b.Route(req.Path)
 	if path == nil || relative(req.Path) {
-		if err := b.loose.check(req.Path); err != nil {
+		if err := b.shapes.checkNames(req.Path); err != nil {
 			return nil, err
 		}
 	}
-	if path == nil || req.Operation == logical.HelpOperation {
+	if verbs[req.Operation] == "" {
 		return path, nil
+	}
+	if path == nil {
+		if listed := b.Route(strings.TrimSuffix(req.Path, "/")); listed != nil && listed.Operations[req.Operation] == nil {
+			return nil, unsupported(listed, req)
+		}
+		return nil, b.shapes.unknown(req)
 	}
 	if public(path) {
 		req.Data = nil
 		return path, nil
+	}
+	if path.Operations[req.Operation] == nil {
+		return nil, unsupported(path, req)
 	}
 	return path, checkFields(path, req.Data)
 }
@@ -94,7 +135,8 @@ func checkFields(path *framework.Path, data map[string]any) error {
 	for name, value := range data {
 		field := path.Fields[name]
 		if field == nil {
-			return rotation.Invalid(strings.Trim(strconv.Quote(name), `"`), "is not a field of this path; it has: %s", strings.Join(fieldNames(path), ", "))
+			names := fieldNames(path)
+			return rotation.Invalid(strings.Trim(strconv.Quote(name), `"`), "is not a field of this path%s; it has: %s", meant(name, names), strings.Join(names, ", "))
 		}
 		if inPath(path, name) {
 			return rotation.Invalid(name, "belongs in the path; beside the path it would have no effect")
@@ -121,17 +163,33 @@ func checkFields(path *framework.Path, data map[string]any) error {
 		if err := check(name, value); err != nil {
 			return err
 		}
-		if err := checkDuration(name, field, value); err != nil {
+		if err := checkType(name, field, value); err != nil {
+			return err
+		}
+		if err := checkLineEnd(path, name, value); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// checkDuration refuses what the framework does not read as a duration, with the units
-// that it does; of other fields it checks nothing.
-func checkDuration(name string, field *framework.FieldSchema, value any) error {
-	if field.Type != framework.TypeDurationSecond {
+// checkLineEnd refuses a secret of one line that is to be stored with a line break at its
+// end: it is the file's, which key=@file passes along, and others who read the file leave
+// it out. To leave it out here would be as wrong for those who do not.
+func checkLineEnd(path *framework.Path, name string, value any) error {
+	about := path.Fields[name].DisplayAttrs
+	text, _ := value.(string)
+	if path.Operations[logical.CreateOperation] == nil || about == nil || !about.Sensitive || strings.Index(text, "\n") != len(text)-1 || text == "" {
+		return nil
+	}
+	return rotation.Invalid(name, `ends in a line break, as files do, and the engine would use it with the line break. Pass it without: printf %%s "$(cat FILE)" | vault write … %s=-`, name)
+}
+
+// checkType refuses what the framework does not read as the type of a field, and says
+// how to write it.
+func checkType(name string, field *framework.FieldSchema, value any) error {
+	form, checked := forms[field.Type]
+	if !checked {
 		return nil
 	}
 	read := func(t framework.FieldType) error {
@@ -139,20 +197,25 @@ func checkDuration(name string, field *framework.FieldSchema, value any) error {
 		_, _, err := data.GetOkErr(name)
 		return err
 	}
-	err := read(field.Type)
+	err, isDuration := read(field.Type), field.Type == framework.TypeDurationSecond
 	switch {
 	case err == nil:
 		return nil
-	case read(framework.TypeSignedDurationSecond) == nil:
-		return rotation.Invalid(name, "%q is negative: write a number of seconds, or a number with a unit: %s", fmt.Sprint(value), units)
-	case strings.Contains(err.Error(), "overflow"):
+	case isDuration && read(framework.TypeSignedDurationSecond) == nil:
+		return rotation.Invalid(name, "%q is negative: %s", fmt.Sprint(value), form.advice)
+	case isDuration && strings.Contains(err.Error(), "overflow"):
 		return rotation.Invalid(name, "%.100q is too long a duration", fmt.Sprint(value))
 	}
-	return rotation.Invalid(name, "%.100q is not a duration: write a number of seconds, or a number with a unit: %s", fmt.Sprint(value), units)
+	return rotation.Invalid(name, "%.100q is not %s: %s", fmt.Sprint(value), form.noun, form.advice)
 }
 
-// units are examples of durations, one for each unit.
-const units = "90d, 12h, 30m, 45s"
+// forms say what a field takes that does not take any text, and how to write it.
+var forms = map[framework.FieldType]struct{ noun, advice string }{
+	framework.TypeBool:           {"a boolean", "write true or false"},
+	framework.TypeInt:            {"a whole number", "write digits only, such as 3"},
+	framework.TypeCommaIntSlice:  {"a list of whole numbers", "separate them by commas, such as 200,204"},
+	framework.TypeDurationSecond: {"a duration", "write a number of seconds, or a number with a unit: 90d, 12h, 30m, 45s"},
+}
 
 // listTypes are the types of fields that take a list.
 var listTypes = []framework.FieldType{framework.TypeStringSlice, framework.TypeCommaStringSlice, framework.TypeKVPairs}
@@ -205,43 +268,4 @@ func fieldNames(path *framework.Path) []string {
 // inPath tells whether a field is a part of the path itself.
 func inPath(path *framework.Path, name string) bool {
 	return strings.Contains(path.Pattern, "(?P<"+name+">")
-}
-
-// nameRule is what framework.GenericNameRegex takes, but for relative paths, which
-// Vault's storage refuses.
-const nameRule = "may only have letters (A to Z, a to z), digits, _, - and .; it must begin and end with a letter, a digit or _, and have no two dots in a row"
-
-var wellNamed = regexp.MustCompile("^" + framework.GenericNameRegex("name") + "$")
-
-// relative tells whether Vault's storage would refuse a key, or a path its names.
-func relative(path string) bool { return strings.Contains(path, "..") }
-
-// loosePaths are the patterns of all paths, with anything where they have a name.
-type loosePaths []*regexp.Regexp
-
-func newLoosePaths(paths []*framework.Path) (loose loosePaths) {
-	for _, path := range paths {
-		pattern := path.Pattern
-		for name := range path.Fields {
-			pattern = strings.ReplaceAll(pattern, framework.GenericNameRegex(name), "(?P<"+name+">[^/]+)")
-		}
-		loose = append(loose, regexp.MustCompile("^(?:"+pattern+")$"))
-	}
-	return loose
-}
-
-// check refuses what would be a path, if it were not for a name.
-func (l loosePaths) check(path string) error {
-	for _, loose := range l {
-		found := loose.FindStringSubmatch(path)
-		if found == nil {
-			continue
-		}
-		for i, field := range loose.SubexpNames() {
-			if name := found[i]; field != "" && name != "" && (relative(name) || !wellNamed.MatchString(name)) {
-				return rotation.Invalid(field, "%.100q is no name: it %s", name, nameRule)
-			}
-		}
-	}
-	return nil
 }

@@ -44,7 +44,7 @@ func TestDeliveredTwice(t *testing.T) {
 			}
 		}
 	}
-	for _, path := range []string{"secrets/r/pin", "roles/r", "connections/main"} {
+	for _, path := range []string{"secrets/r/pin", "secrets/r/key", "secrets/r/db", "roles/r", "connections/main"} {
 		req := m.request(logical.DeleteOperation, path, nil)
 		m.must(m.send(req))
 		count := len(m.storage.contents(t))
@@ -88,6 +88,41 @@ func TestDurations(t *testing.T) {
 	}
 	m.refused(logical.UpdateOperation, "roles/r", d("rotation_period", "30days"), `rotation_period: "30days" is not a duration`)
 	m.refused(logical.UpdateOperation, "rotate/r", d("wait", "30days"), `wait: "30days" is not a duration`)
+}
+
+// TestForms gives every path that takes a boolean or a whole number something else.
+func TestForms(t *testing.T) {
+	m := newMount(t)
+	forms := map[framework.FieldType]map[any]string{
+		framework.TypeBool: {
+			"yes": `"yes" is not a boolean: write true or false`, "on": `"on" is not a boolean`, "2x": `"2x" is not a boolean`,
+			"true": "", "false": "", true: "", "1": "",
+		},
+		framework.TypeInt: {
+			"x": `"x" is not a whole number: write digits only, such as 3`, "1.5": `"1.5" is not a whole number`, "1k": `"1k" is not a whole number`,
+			"3": "", 3: "", json.Number("3"): "",
+		},
+		framework.TypeCommaIntSlice: {"2xx": `"2xx" is not a list of whole numbers: separate them by commas, such as 200,204`, "200,204": "", 200: ""},
+	}
+	tried := map[framework.FieldType]int{}
+	for _, path := range m.b.Paths {
+		for name, field := range path.Fields {
+			for value, want := range forms[field.Type] {
+				tried[field.Type]++
+				err := checkFields(path, map[string]any{name: value})
+				if want == "" && err != nil || want != "" && (err == nil || !strings.HasPrefix(plainly(err), name+": "+want)) {
+					t.Errorf("%s: %s=%v: %v, want %q", path.Pattern, name, value, err, want)
+				}
+			}
+		}
+	}
+	for kind := range forms {
+		if tried[kind] == 0 {
+			t.Errorf("no field is a %s", kind)
+		}
+	}
+	m.refused(logical.UpdateOperation, "rotate/r", d("dry_run", "yes"), `dry_run: "yes" is not a boolean`)
+	m.refused(logical.ReadOperation, "creds/r", d("if_version", "x"), `if_version: "x" is not a whole number`)
 }
 
 // plainly is the text of a refusal as the response has it.

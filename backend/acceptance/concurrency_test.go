@@ -187,7 +187,9 @@ func (c *crowd) update(number int, i int64) {
 func (c *crowd) comeAndGo(role string, random *rand.Rand) {
 	switch random.IntN(7) {
 	case 0:
-		c.send(http.MethodDelete, "roles/"+role, nil)
+		for _, path := range []string{"secrets/" + role + "/db", "secrets/" + role + "/jwt", "roles/" + role} {
+			c.send(http.MethodDelete, path, nil)
+		}
 	case 1:
 		c.send(http.MethodDelete, "secrets/"+role+"/jwt", nil)
 	case 2:

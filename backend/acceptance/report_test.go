@@ -62,8 +62,10 @@ func TestReport(t *testing.T) {
 	e.write("secrets/byhand/key", map[string]any{"type": "api_key"})
 	e.write("roles/gone", nil)
 	e.write("secrets/gone/key", map[string]any{"type": "api_key"})
-	if answer := e.raw().do(http.MethodDelete, "roles/gone", nil); answer.status >= http.StatusBadRequest {
-		t.Fatalf("the role is not deleted: %s", answer.cause())
+	for _, path := range []string{"secrets/gone/key", "roles/gone"} {
+		if answer := e.raw().do(http.MethodDelete, path, nil); answer.status >= http.StatusBadRequest {
+			t.Fatalf("%s is not deleted: %s", path, answer.cause())
+		}
 	}
 	e.creds()
 	e.read("creds/byhand")

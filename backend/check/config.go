@@ -115,11 +115,23 @@ func (c Config) Longest() time.Duration {
 	return c.Delay + c.WatchPeriod + time.Duration(c.Attempts)*(c.Timeout+c.Interval)
 }
 
+// longestBefore is how long the check may hold up a rotation; zero if it comes after it.
+func (c Config) longestBefore() time.Duration {
+	if c.Phase != Before {
+		return 0
+	}
+	return time.Duration(c.Attempts)*(c.Timeout+c.Interval) - c.Interval
+}
+
 // maxBefore bounds how long a check may hold up the rotation it comes before.
 const maxBefore = time.Minute
 
 // headerName is a token of RFC 9110 section 5.6.2.
 var headerName = regexp.MustCompile("^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")
+
+// secondHeader is what follows the value of a header when two of them are given as one: a
+// comma, a name and a colon, but no port and no scheme of an address.
+var secondHeader = regexp.MustCompile(`,[ \t]*([A-Za-z][A-Za-z0-9-]*):(?:[^0-9/]|$)`)
 
 // Validate returns an error that wraps rotation.ErrInvalid for what cannot be.
 // Names are what placeholders may name.
@@ -143,9 +155,8 @@ func (c Config) Validate(names []string) error {
 }
 
 func (c Config) validateBefore() error {
-	longest := time.Duration(c.Attempts)*(c.Timeout+c.Interval) - c.Interval
-	if c.Phase == Before && longest > maxBefore {
-		return rotation.Invalid("attempts", "with timeout and interval a check before a rotation may take %s, and the limit is %s: lower one of them", longest, maxBefore)
+	if longest := c.longestBefore(); longest > maxBefore {
+		return rotation.Invalid("attempts", "with timeout and interval a check before a rotation may take %s, and the limit is %s: lower one of them", rotation.Span(longest), rotation.Span(maxBefore))
 	}
 	if c.Phase == Before && (c.WatchPeriod > 0 || c.Delay > 0 || c.Samples > 0) {
 		return rotation.Invalid("phase", "before takes no delay, watch_period or samples; a check with phase=after also measures before the rotation")
@@ -170,6 +181,9 @@ func (c Config) validateRequest(names []string) error {
 		name, value, ok := strings.Cut(header, ":")
 		if !ok || !headerName.MatchString(name) || strings.ContainsAny(value, "\r\n\x00") {
 			return rotation.Invalid("headers", "each must be like 'X-API-Key: {{api_key}}'")
+		}
+		if second := secondHeader.FindStringSubmatch(value); second != nil {
+			return rotation.Invalid("headers", "has two headers in one text, the second after a comma: repeat the field for each, as headers='%s: …' headers='%s: …'", name, second[1])
 		}
 		if strings.EqualFold(name, "Host") && strings.Contains(value, "{{") {
 			return rotation.Invalid("headers", "Host has a placeholder; write the name of a host")
@@ -215,7 +229,7 @@ func oneOf(field, value string, allowed ...string) error {
 
 func within(field string, d, least, most time.Duration) error {
 	if d < least || d > most {
-		return rotation.Invalid(field, "is %s; it must be from %s to %s", d, least, most)
+		return rotation.Invalid(field, "is %s; it must be from %s to %s", rotation.Span(d), rotation.Span(least), rotation.Span(most))
 	}
 	return nil
 }

@@ -186,10 +186,21 @@ func Fit(field string, s *rotation.State, overlap time.Duration, deadlines map[s
 	case takes+deadline < overlap:
 		return nil
 	case slowest == "":
-		return rotation.Invalid(field, "check %s may take %s (watch_period, delay and attempts). The previous values are kept for %s only: lower these, or give the role a longer overlap", slow, takes, overlap)
+		return rotation.Invalid(field, "check %s may take %s (watch_period, delay and attempts). The previous values are kept for %s only: lower these, or give the role a longer overlap", slow, rotation.Span(takes), rotation.Span(overlap))
 	}
 	return rotation.Invalid(field, "check %s may take %s (watch_period, delay and attempts) after destination %s, which may take %s (deadline): %s together. The previous values are kept for %s only: lower these, or give the role a longer overlap",
-		slow, takes, slowest, deadline, takes+deadline, overlap)
+		slow, rotation.Span(takes), slowest, rotation.Span(deadline), rotation.Span(takes+deadline), rotation.Span(overlap))
+}
+
+// LongestBefore is for how long the checks of a role may hold up a rotation before it
+// begins.
+func LongestBefore(s *rotation.State) (takes time.Duration) {
+	for _, raw := range s.Checks {
+		if c, err := Decode(raw); err == nil { // else the rotation fails at once
+			takes += c.longestBefore()
+		}
+	}
+	return takes
 }
 
 // longest is the check of a role that may take longest after the cut-over.

@@ -63,6 +63,7 @@ func (c *Set) admit(ctx context.Context, r *rotation.Role, d *draft, w Write) er
 		if err := c.ports.Admin.Test(ctx, d.admin, d.value().Material); err != nil {
 			return d.notLoggedIn(err)
 		}
+		d.issues = append(d.issues, c.tooMighty(ctx, r.Name, d)...)
 	}
 	if err := c.checkMoved(ctx, r, d); err != nil {
 		return err
@@ -74,14 +75,32 @@ func (c *Set) admit(ctx context.Context, r *rotation.Role, d *draft, w Write) er
 		return nil
 	}
 	issues, err := c.takeOver(ctx, r.Name, d, w.TakeOver)
-	d.issues = issues
+	d.issues = append(d.issues, issues...)
 	return err
+}
+
+// tooMighty warns of a new login of a superuser. What can't be asked is no reason to refuse
+// a login that works.
+func (c *Set) tooMighty(ctx context.Context, name string, d *draft) []string {
+	if d.admin.Pending == nil {
+		return nil
+	}
+	at := c.by(d)
+	defer at.Close()
+	if is, err := at.Superuser(ctx, name); err != nil || !is {
+		return nil
+	}
+	return []string{fmt.Sprintf("%q is a superuser. The engine needs far less, and whoever gets hold of this login controls the whole server: use a user with the rights that bootstrap/install/sql/postgresql.sql grants", d.value().Material["username"])}
 }
 
 // notLoggedIn says which fields to look at when the login of a draft did not work.
 func (d *draft) notLoggedIn(err error) error {
 	if !postgres.PasswordRefused(err) {
-		return rotation.Invalid("connection_url, username, password", "the engine could not log in: %v. Nothing was stored; verify_connection=false stores without logging in", err)
+		way := "host, port, database, sslmode"
+		if d.settings.ConnectionURL != "" {
+			way = "connection_url"
+		}
+		return rotation.Invalid(way+", username, password", "the engine could not log in: %v. Nothing was stored; verify_connection=false stores without logging in", err)
 	}
 	user := d.value().Material["username"]
 	fields, look := "username, password", "PostgreSQL does not say which of the two is wrong, so look at username first, then at password"
@@ -187,7 +206,7 @@ func (c *Set) Delete(ctx context.Context, name string, record func() *rotation.R
 	if len(using) > 0 {
 		return rotation.Invalid("name", "connection %s is used by %s; delete those secrets first", name, roles.Sample(using))
 	}
-	err = r.Delete(ctx, record())
+	err = r.Delete(ctx, record(), func(*rotation.State) error { return nil })
 	c.ports.Postgres.Forget(name)
 	if errors.Is(err, rotation.ErrGone) {
 		return nil

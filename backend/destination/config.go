@@ -121,9 +121,9 @@ func (c *Config) Validate() error {
 	case len(c.Values) > maxValues:
 		return rotation.Invalid("values", "are %d; the limit is %d: use another destination", len(c.Values), maxValues)
 	case c.Timeout < minTimeout || c.Timeout > maxTimeout:
-		return rotation.Invalid("timeout", "is %s; it must be from %s to %s", c.Timeout, minTimeout, maxTimeout)
+		return rotation.Invalid("timeout", "is %s; it must be from %s to %s", rotation.Span(c.Timeout), rotation.Span(minTimeout), rotation.Span(maxTimeout))
 	case c.Deadline < c.Timeout || c.Deadline > maxDeadline:
-		return rotation.Invalid("deadline", "is %s; it must be from the timeout, %s, to %s", c.Deadline, c.Timeout, maxDeadline)
+		return rotation.Invalid("deadline", "is %s; it must be from the timeout, %s, to %s", rotation.Span(c.Deadline), rotation.Span(c.Timeout), rotation.Span(maxDeadline))
 	case c.OnDrift != Repair && c.OnDrift != Report:
 		return rotation.Invalid("on_drift", "is %q; it must be %s or %s", c.OnDrift, Repair, Report)
 	}

@@ -18,9 +18,6 @@ type Webhook struct {
 	TLSCA string `json:"tls_ca,omitempty"`
 }
 
-// minKey is the length of the shortest key that signs.
-const minKey = 16
-
 // Fields implements Target.
 func (w *Webhook) Fields() map[string]*string {
 	return map[string]*string{"url": &w.URL, "key": &w.Key, "tls_ca": &w.TLSCA}
@@ -31,8 +28,8 @@ func (w *Webhook) Validate() error {
 	if err := checkWay(w.TLSCA, w.Addresses()); err != nil {
 		return err
 	}
-	if len(w.Key) < minKey {
-		return rotation.Invalid("key", "is missing or shorter than %d characters: what is sent is signed with it, so that the receiver can tell who it is from", minKey)
+	if len(w.Key) < outbound.MinKey {
+		return rotation.Invalid("key", "is missing or shorter than %d characters: what is sent is signed with it, so that the receiver can tell who it is from. Make one by: openssl rand -hex 32", outbound.MinKey)
 	}
 	return nil
 }

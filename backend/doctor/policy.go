@@ -22,7 +22,7 @@ func (d *Doctor) inspectPolicy(_ context.Context, r *rotation.Role, names []stri
 	found.Expect(err == nil, "role.overlap", preflight.Error,
 		about.Write("roles", fmt.Sprintf("overlap=%d", rotation.Seconds(overlap)), fmt.Sprintf("refresh_interval=%d", rotation.Seconds(min(resolved.RefreshInterval, overlap/2)))), "%s", plainReason(err))
 	found.Expect(err != nil || resolved.Overlap <= half, "role.overlap", preflight.Warning, about.Write("roles", fmt.Sprintf("overlap=%d", rotation.Seconds(half))),
-		"the overlap of %s is more than half of the %s between two rotations: after a late rotation or a rollback, the next one waits for the overlap to end", resolved.Overlap, resolved.Interval)
+		"the overlap of %s is more than half of the %s between two rotations: after a late rotation or a rollback, the next one waits for the overlap to end", rotation.Span(resolved.Overlap), rotation.Span(resolved.Interval))
 	for _, name := range names {
 		c := s.Secrets[name]
 		if tokens, ok := d.ports.Types[c.Type].(secret.Tokens); ok {
@@ -47,7 +47,7 @@ func inspectTokens(tokens secret.Tokens, s *rotation.Secret, resolved rotation.R
 	field, longest, err := tokens.LongestLife(s.Config)
 	fix := about.WriteSecret(s.Name, fmt.Sprintf("%s=%d", field, rotation.Seconds(resolved.Overlap)))
 	found.Expect(err != nil || longest <= resolved.Overlap, "jwt.max_ttl", preflight.Warning, fix,
-		"max_ttl is %s, but a key verifies its tokens only for the overlap of %s: the engine refuses to sign for longer", longest, resolved.Overlap)
+		"max_ttl is %s, but a key verifies its tokens only for the overlap of %s: the engine refuses to sign for longer", rotation.Span(longest), rotation.Span(resolved.Overlap))
 	return found
 }
 
@@ -58,6 +58,6 @@ const shortWindow = time.Minute
 // has it finds out when they read again.
 func inspectWindow(resolved rotation.ResolvedPolicy, about preflight.Subject) (found preflight.Report) {
 	found.Expect(resolved.RefreshInterval <= shortWindow, "database.single_user", preflight.Warning, about.Write("roles", "refresh_interval=10"),
-		"with single_user a rotation ends the old password at once, whatever the overlap is, and applications may not notice for %s (refresh_interval). alternating_users has no such window", resolved.RefreshInterval)
+		"with single_user a rotation ends the old password at once, whatever the overlap is, and applications may not notice for %s (refresh_interval). alternating_users has no such window", rotation.Span(resolved.RefreshInterval))
 	return found
 }

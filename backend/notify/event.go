@@ -7,6 +7,7 @@
 package notify
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -33,6 +34,7 @@ const (
 	SecretResolved      = "secret_resolved"
 	TargetRefuses       = "target_refuses"
 	TargetAccepts       = "target_accepts"
+	Deleted             = "deleted"
 	// Test is sent by hand, to try a sink.
 	Test = "test"
 )
@@ -53,6 +55,7 @@ var severities = map[string]string{
 	ApplicationDegraded: Warning, RotationDueSoon: Info, RotationOverdue: Warning, NeedsAttention: Critical, ClockAhead: Warning,
 	DestinationFailed: Warning, DestinationDrifted: Warning, DestinationRestored: Info,
 	SecretUnresolved: Critical, SecretResolved: Info, TargetRefuses: Critical, TargetAccepts: Info,
+	Deleted: Warning,
 }
 
 // Names lists the events that can be subscribed to, in the order of a rotation.
@@ -60,7 +63,7 @@ func Names() []string {
 	return []string{
 		RotationDueSoon, RotationStarted, RotationCompleted, RotationFailed, RotationRolledBack,
 		ApplicationDegraded, RotationOverdue, NeedsAttention, ClockAhead, DestinationFailed, DestinationDrifted, DestinationRestored,
-		SecretUnresolved, SecretResolved, TargetRefuses, TargetAccepts,
+		SecretUnresolved, SecretResolved, TargetRefuses, TargetAccepts, Deleted,
 	}
 }
 
@@ -75,7 +78,8 @@ type Event struct {
 	Mount       string `json:"mount"`
 	Role        string `json:"role"`
 	Environment string `json:"environment,omitempty"`
-	// RotationID, Trigger and Version are those of the operation, if it is about one.
+	// RotationID, Trigger and Version are those of the operation, if it is about one. All
+	// events of a rotation have its id, also those of its checks and of a rollback by one.
 	RotationID string `json:"rotation_id,omitempty"`
 	Trigger    string `json:"trigger,omitempty"`
 	Version    int    `json:"version,omitempty"`
@@ -89,10 +93,17 @@ type Event struct {
 // Attention says that the role needs a person since.
 func FromRecord(rec rotation.Record, attention bool) []Event {
 	var events []Event
+	about, trigger := rec.ID, rec.Trigger
+	if rec.Follows != "" { // what is told is about that rotation
+		about = rec.Follows
+	}
+	if rec.Kind == rotation.KindPostCommit {
+		trigger = cmp.Or(rec.FollowsTrigger, trigger)
+	}
 	add := func(name, format string, args ...any) *Event {
 		e := NewEvent(name, rec.ID, fmt.Sprintf(format, args...))
 		e.Time = rec.Started.Add(time.Duration(rec.DurationMS) * time.Millisecond)
-		e.RotationID, e.Trigger, e.Version, e.Environment = rec.ID, string(rec.Trigger), rec.Version, rec.Environment
+		e.RotationID, e.Trigger, e.Version, e.Environment = about, string(trigger), rec.Version, rec.Environment
 		events = append(events, e)
 		return &events[len(events)-1]
 	}
@@ -110,6 +121,8 @@ func FromRecord(rec rotation.Record, attention bool) []Event {
 		if names := Repaired(rec); len(names) > 0 {
 			add(TargetRefuses, "The database refused the stored value of %s; the engine has set it again", strings.Join(names, ", "))
 		}
+	case rotation.KindDelete:
+		add(Deleted, "%s", strings.Join(append([]string{deleted(rec)}, rec.Issues...), ": "))
 	case rotation.KindConfigure:
 		if rec.Trigger == rotation.TriggerRecovery {
 			add(ClockAhead, "Stored times were corrected: %s", last(rec.Issues))
@@ -126,6 +139,20 @@ func Started(op rotation.Operation) Event {
 	e := NewEvent(RotationStarted, op.ID, "Secret rotation started")
 	e.Time, e.RotationID, e.Trigger = op.Started, op.ID, string(op.Trigger)
 	return e
+}
+
+// connectionType is the type of the one secret of a connection.
+const connectionType = "connection"
+
+// deleted says what was.
+func deleted(rec rotation.Record) string {
+	switch {
+	case len(rec.Results) == 0:
+		return "The role was deleted"
+	case rec.Results[0].Type == connectionType:
+		return "The connection was deleted"
+	}
+	return "Secret " + rec.Results[0].Secret + " was deleted"
 }
 
 // adder makes an event, which may be amended before the next one is made.

@@ -14,6 +14,7 @@ func (c Config) payload(e Event, now time.Time) any {
 	case Alertmanager:
 		return e.alerts(now)
 	}
+	e.Time = e.Time.UTC().Truncate(time.Second) // as the engine tells all times
 	return e
 }
 

@@ -64,7 +64,7 @@ func (c Config) Validate() error {
 	case caErr != nil:
 		return rotation.Invalid("tls_ca", "%v", caErr)
 	case c.Notice < 0 || c.Notice > 365*24*time.Hour:
-		return rotation.Invalid("notice", "is %s; it must be at most a year", c.Notice)
+		return rotation.Invalid("notice", "is %s; it must be at most a year", rotation.Span(c.Notice))
 	}
 	for _, name := range c.Events {
 		if severities[name] == "" {

@@ -71,6 +71,10 @@ func Post(ctx context.Context, rule Rule, m Message) (status int, err error) {
 // seen within them, so that nothing can be replayed.
 const SignatureHeader = "X-Smvm-Signature"
 
+// MinKey is the length of the shortest key that signs: 128 bits, of what keys are made
+// from. RFC 2104 discourages keys that are much shorter than the hash.
+const MinKey = 16
+
 // Sign makes the value of SignatureHeader.
 func Sign(key string, now time.Time, body []byte) string {
 	mac := hmac.New(sha256.New, []byte(key))

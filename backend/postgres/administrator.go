@@ -29,6 +29,14 @@ func InPsql(username string) string {
 	return " (in psql: " + command + ")"
 }
 
+// Superuser reports whether the administrator of a connection is a superuser.
+func (p *Client) Superuser(ctx context.Context, connection string) (is bool, err error) {
+	err = p.Look(ctx, connection, func(conn *pgx.Conn, _ Server) error {
+		return QueryRow(ctx, conn, "SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user", nil, &is)
+	})
+	return is, err
+}
+
 // ChangeOwnPassword logs in as from, looks, and sets that user's password to the one of v.
 func (s Server) ChangeOwnPassword(ctx context.Context, from Login, v rotation.Material, end Ending, look func(context.Context, *pgx.Conn) error) error {
 	to, err := ReadLogin(v)

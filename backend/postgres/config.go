@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"regexp"
+	"strconv"
 	"strings"
 	"time"
 
@@ -131,7 +132,7 @@ func (c Config) Validate() error {
 		return rotation.Invalid("max_open_connections", "%d is not within 1 and 64", c.MaxOpenConnections)
 	}
 	if c.ConnectTimeout < time.Second || c.ConnectTimeout > time.Minute {
-		return rotation.Invalid("connect_timeout", "%s is not within 1s and 60s", c.ConnectTimeout)
+		return rotation.Invalid("connect_timeout", "is %s; it must be from 1s to 1m", rotation.Span(c.ConnectTimeout))
 	}
 	if a := c.PasswordAuthentication; a != AuthenticateSCRAM && a != AuthenticatePassword {
 		return rotation.Invalid("password_authentication", "%q is not known: use scram-sha-256, or password for servers without SCRAM", a)
@@ -198,6 +199,10 @@ func (p place) endpoint(field string) (Endpoint, error) {
 	return e, checkSSLMode("sslmode", e.SSLMode)
 }
 
+// modeName is what may be shown of a mode that is none: what is longer might be a password
+// that was written in the wrong place.
+var modeName = regexp.MustCompile(`^[A-Za-z-]{0,12}$`)
+
 // checkSSLMode refuses what libpq knows and does not keep to, and what it does not know.
 func checkSSLMode(field, mode string) error {
 	switch mode {
@@ -206,7 +211,11 @@ func checkSSLMode(field, mode string) error {
 	case "allow", "prefer":
 		return rotation.Invalid(field, "sslmode=%s would fall back to no TLS without telling anybody: use verify-full, verify-ca or require, or disable on a trusted network", mode)
 	}
-	return rotation.Invalid(field, "sslmode is not known: use verify-full, verify-ca, require or disable")
+	shown := "this mode"
+	if modeName.MatchString(mode) {
+		shown = strconv.Quote(mode)
+	}
+	return rotation.Invalid(field, "%s is no sslmode: use verify-full, verify-ca, require, or disable for no TLS", shown)
 }
 
 // checkHost refuses everything but one host name or address. It is not quoted:
@@ -219,7 +228,7 @@ func checkHost(field, host string) (string, error) {
 		return address.String(), nil
 	}
 	if !hostName.MatchString(host) {
-		return "", rotation.Invalid(field, "contains no valid host name or address")
+		return "", rotation.Invalid(field, "contains no valid host name or address: give only that, such as db.example.com, without a scheme, a path or a password")
 	}
 	return host, nil
 }

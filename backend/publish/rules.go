@@ -1,6 +1,7 @@
 package publish
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -133,6 +134,17 @@ func (d *Destinations) Delete(ctx context.Context, name string) error {
 // probeRole stands for the roles of a destination that none names yet.
 const probeRole = "default"
 
+// asked names the settings with which a target is asked: where it is, and as whom.
+func asked(t destination.Target) string {
+	names := append(slices.Collect(maps.Keys(t.Addresses())), destination.SecretFields...)
+	names = slices.DeleteFunc(names, func(name string) bool {
+		value := t.Fields()[name]
+		return value == nil || *value == ""
+	})
+	slices.Sort(names)
+	return cmp.Or(strings.Join(names, ", "), "type")
+}
+
 // verify tries, without changing anything, whether the values of the roles may be
 // published.
 func (d *Destinations) verify(ctx context.Context, c *destination.Config, using []*rotation.Role) error {
@@ -152,7 +164,7 @@ func (d *Destinations) verify(ctx context.Context, c *destination.Config, using 
 			return err
 		}
 		if err := c.Preflight(ctx, rule, probe); err != nil {
-			return rotation.Invalid("type", "the target was asked and %v. Nothing was stored; verify=false stores without asking", err)
+			return rotation.Invalid(asked(c.Target), "the engine asked the target whether it may publish there, and it may not: %v. Nothing was stored; verify=false stores without asking", err)
 		}
 	}
 	return nil
@@ -162,7 +174,7 @@ func (d *Destinations) verify(ctx context.Context, c *destination.Config, using 
 // the role has no secrets at all, they are yet to come.
 func (d *Destinations) checkAlone(s *rotation.State, overlap time.Duration, name string, c *destination.Config) error {
 	if c.Required && c.Deadline >= overlap {
-		return rotation.Invalid("deadline", "of destination %s is %s, and the previous values are kept for %s only, so nothing could be rolled back: lower it, or give the role a longer overlap", name, c.Deadline, overlap)
+		return rotation.Invalid("deadline", "of destination %s is %s, and the previous values are kept for %s only, so nothing could be rolled back: lower it, or give the role a longer overlap", name, rotation.Span(c.Deadline), rotation.Span(overlap))
 	}
 	if len(s.Secrets) == 0 {
 		return nil

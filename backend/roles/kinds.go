@@ -48,6 +48,16 @@ func (g *Registry) Existing(ctx context.Context, prefix string) string {
 	return strings.Join(names, ", ")
 }
 
+// Names are those of all roles or connections that there are.
+func (g *Registry) Names(ctx context.Context, prefix string) ([]string, error) {
+	all, _, err := g.Readable(ctx, prefix)
+	names := make([]string, 0, len(all))
+	for _, r := range all {
+		names = append(names, r.Name)
+	}
+	return names, err
+}
+
 // Sample joins names, the first few when there are many.
 func Sample(names []string) string {
 	const most = 10

@@ -1,6 +1,7 @@
 package rotation
 
 import (
+	"fmt"
 	"strings"
 	"time"
 )
@@ -36,7 +37,7 @@ type Policy struct {
 // SetPeriod makes the role rotate by a period, and not by a schedule.
 func (p *Policy) SetPeriod(period time.Duration) error {
 	if period < MinPeriod || period > MaxPeriod {
-		return Invalid("rotation_period", "is %d seconds; it must be 60 seconds or more, and at most a hundred years", Seconds(period))
+		return Invalid("rotation_period", "is %s; it must be 1m or more, and at most a hundred years", Span(period))
 	}
 	p.Period, p.Schedule, p.Window = period, "", 0
 	return nil
@@ -56,7 +57,7 @@ func (p *Policy) SetWindow(window time.Duration) error {
 	case p.Schedule == "":
 		return Invalid("rotation_window", "rotation_window is invalid without rotation_schedule")
 	case window < minWindow:
-		return Invalid("rotation_window", "is %d seconds; rotation_window must be 3600 seconds or more", Seconds(window))
+		return Invalid("rotation_window", "is %s; it must be %s or more", Span(window), Span(minWindow))
 	}
 	p.Window = window
 	return nil
@@ -65,7 +66,7 @@ func (p *Policy) SetWindow(window time.Duration) error {
 // CheckRetryInterval refuses a pause that is longer than what pauses grow to.
 func CheckRetryInterval(interval time.Duration) error {
 	if interval > maxRetryPause {
-		return Invalid("retry_interval", "is %d seconds; it must be at most %d", Seconds(interval), Seconds(maxRetryPause))
+		return Invalid("retry_interval", "is %s; it must be at most %s", Span(interval), Span(maxRetryPause))
 	}
 	return nil
 }
@@ -73,13 +74,28 @@ func CheckRetryInterval(interval time.Duration) error {
 // Validate refuses times that do not agree with each other.
 func (t ResolvedPolicy) Validate() error {
 	if t.Overlap > t.Interval {
-		return Invalid("overlap", "is %d seconds; it must be at most the %d seconds between two rotations, because a secret has only one previous value", Seconds(t.Overlap), Seconds(t.Interval))
+		return Invalid("overlap", "is %s; it must be at most the %s between two rotations, because a secret has only one previous value", Span(t.Overlap), Span(t.Interval))
 	}
 	if t.Overlap < 2*t.RefreshInterval {
-		return Invalid("overlap", "is %d seconds; it must be at least twice refresh_interval, which is %d seconds, so that applications read a new value before the old one ends", Seconds(t.Overlap), Seconds(t.RefreshInterval))
+		return Invalid("overlap", "is %s; it must be at least twice refresh_interval, which is %s, so that applications read a new value before the old one ends", Span(t.Overlap), Span(t.RefreshInterval))
 	}
 	return nil
 }
 
-// Seconds is how durations are told and answered: as whole seconds.
+// Seconds is how durations are answered: as whole seconds.
 func Seconds(d time.Duration) int64 { return int64(d / time.Second) }
+
+// Span is how people are told durations, and may write them: 90d, 36h, 1h30m, 45s.
+func Span(d time.Duration) string {
+	const day = 24 * time.Hour
+	if d >= 2*day && d%day == 0 {
+		return fmt.Sprintf("%dd", d/day)
+	}
+	text := d.String()
+	for _, zero := range []string{"m0s", "h0m"} {
+		if short, found := strings.CutSuffix(text, zero); found {
+			text = short + zero[:1]
+		}
+	}
+	return text
+}

@@ -50,10 +50,11 @@ type Hooks interface {
 
 // PostCommit is what is left to be done after a commit, and saved with it.
 type PostCommit struct {
-	// ID, Kind and Secrets are those of the operation that was committed, Version
-	// is what it made.
+	// ID, Kind, Trigger and Secrets are those of the operation that was committed,
+	// Version is what it made. Earlier versions left Trigger out.
 	ID      string   `json:"id"`
 	Kind    Kind     `json:"kind"`
+	Trigger Trigger  `json:"trigger,omitempty"`
 	Secrets []string `json:"secrets"`
 	Version int      `json:"version"`
 	Tasks   []Task   `json:"tasks"`
@@ -61,7 +62,7 @@ type PostCommit struct {
 
 // postCommit is what is left to be done after run commits, nil if nothing is.
 func (run *Run) postCommit(version int) *PostCommit {
-	f := &PostCommit{ID: run.op.ID, Kind: run.op.Kind, Secrets: run.op.Secrets, Version: version, Tasks: run.op.Tasks}
+	f := &PostCommit{ID: run.op.ID, Kind: run.op.Kind, Trigger: run.op.Trigger, Secrets: run.op.Secrets, Version: version, Tasks: run.op.Tasks}
 	if len(f.open()) == 0 {
 		return nil
 	}
@@ -80,6 +81,11 @@ func (run *Run) after(s *State) *PostCommit {
 		}
 	}
 	return run.postCommit(s.Version)
+}
+
+// follow says which operation op is about.
+func (op *Operation) follow(f *PostCommit) {
+	op.Follows, op.FollowsKind, op.FollowsTrigger = f.ID, f.Kind, f.Trigger
 }
 
 // at is when the next step of any task is to be done.
@@ -156,7 +162,8 @@ func (run *Run) doPostCommit(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return errInterrupted
 		}
-		run.op.Follows, run.op.FollowsKind, run.op.Secrets, run.op.Tasks = f.ID, f.Kind, f.Secrets, next.Tasks
+		run.op.follow(f)
+		run.op.Secrets, run.op.Tasks = f.Secrets, next.Tasks
 		if err := run.role.update(ctx, func(s *State) error { return run.keep(s, &next) }); err != nil {
 			return run.failure(OutcomeFailed, err, nowFollowing)
 		}
@@ -206,7 +213,7 @@ func (run *Run) retreat(ctx context.Context, f *PostCommit, cause string) error 
 		Kind: KindRollback, Trigger: TriggerCheck, Secrets: f.Secrets,
 		Reason: fmt.Sprintf("%s, after %s %s", cause, f.Kind, f.ID),
 	})
-	back.op.Follows, back.op.FollowsKind = f.ID, f.Kind
+	back.op.follow(f)
 	for _, t := range f.failed() {
 		back.op.FailedTasks = append(back.op.FailedTasks, t.Name)
 	}

@@ -32,6 +32,18 @@ func due(t *testing.T, p Policy) *Snapshot {
 	}
 }
 
+// TestSpan tells durations as people write them.
+func TestSpan(t *testing.T) {
+	for want, d := range map[string]time.Duration{
+		"5s": 5 * time.Second, "2m": 2 * time.Minute, "1h30m": 90 * time.Minute, "1m10s": 70 * time.Second, "24h": 24 * time.Hour, "36h": 36 * time.Hour,
+		"90d": 90 * 24 * time.Hour, "0s": 0, "1.5s": 1500 * time.Millisecond,
+	} {
+		if got := Span(d); got != want {
+			t.Errorf("%v is told as %s, want %s", d, got, want)
+		}
+	}
+}
+
 func TestResolveFillsInWhatIsOpen(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {

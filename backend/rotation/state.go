@@ -184,9 +184,11 @@ type Operation struct {
 	// Tasks are what follows the commit.
 	Tasks []Task `json:"tasks,omitempty"`
 	// Follows is the id of the operation whose tasks these were, or whose failed
-	// task this rolls back, and FollowsKind its kind.
-	Follows     string `json:"follows,omitempty"`
-	FollowsKind Kind   `json:"follows_kind,omitempty"`
+	// task this rolls back, FollowsKind its kind, and FollowsTrigger what started it;
+	// earlier versions left that out.
+	Follows        string  `json:"follows,omitempty"`
+	FollowsKind    Kind    `json:"follows_kind,omitempty"`
+	FollowsTrigger Trigger `json:"follows_trigger,omitempty"`
 	// FailedTasks are the names of the required tasks whose failure this rolls back.
 	FailedTasks []string `json:"failed_tasks,omitempty"`
 }

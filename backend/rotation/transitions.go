@@ -105,11 +105,14 @@ func (r *Role) RemoveSecret(ctx context.Context, rec *Record, name string) error
 }
 
 // Delete leaves of a state what must not begin again when its name is used again: the
-// version and the history.
-func (r *Role) Delete(ctx context.Context, rec *Record) error {
+// version and the history. An error of allow keeps the state as it is.
+func (r *Role) Delete(ctx context.Context, rec *Record, allow func(*State) error) error {
 	return r.change(ctx, rec, func(s *State) error {
 		if s.Deleted {
 			return ErrGone
+		}
+		if err := allow(s); err != nil {
+			return err
 		}
 		*s = State{
 			Schema: s.Schema, Deleted: true, Version: s.Version, Secrets: map[string]*Secret{},

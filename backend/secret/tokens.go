@@ -28,7 +28,7 @@ func CheckLife(t Type, config json.RawMessage, overlap time.Duration) error {
 	}
 	field, longest, err := tokens.LongestLife(config)
 	if err == nil && longest > overlap {
-		return rotation.Invalid(field, "is %d seconds, longer than the overlap of the role, which is %d seconds: a token would outlive its key", rotation.Seconds(longest), rotation.Seconds(overlap))
+		return rotation.Invalid(field, "is %s, longer than the overlap of the role, which is %s: a token would outlive its key", rotation.Span(longest), rotation.Span(overlap))
 	}
 	return err
 }
@@ -45,8 +45,8 @@ func CheckOverlap(types map[string]Type, role string, s *rotation.State, overlap
 			return err
 		}
 		if longest > overlap {
-			return rotation.Invalid("overlap", "is %d seconds, and tokens of secret %s live for up to %s, %d seconds: they would outlive their key; lower %s of secrets/%s/%s first",
-				rotation.Seconds(overlap), name, field, rotation.Seconds(longest), field, role, name)
+			return rotation.Invalid("overlap", "is %s, and tokens of secret %s live for up to %s, %s: they would outlive their key; lower %s of secrets/%s/%s first",
+				rotation.Span(overlap), name, field, rotation.Span(longest), field, role, name)
 		}
 	}
 	return nil

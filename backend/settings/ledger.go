@@ -115,6 +115,9 @@ func (l *Ledger) Change(ctx context.Context, rec *rotation.Record, change func(*
 		rec.Changes = rotation.Differences(current.Fields(), changed.Fields())
 		return kept(changed)
 	})
+	if errors.Is(err, rotation.ErrInvalid) {
+		return err
+	}
 	if err != nil && !errors.Is(err, errUnchanged) {
 		return fmt.Errorf("save configuration: %w", err)
 	}

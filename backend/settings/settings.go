@@ -58,13 +58,13 @@ func (s *Settings) Validate() error {
 	case len(s.Environment) > maxEnvironment:
 		return rotation.Invalid("environment", "is %d bytes long; the limit is %d", len(s.Environment), maxEnvironment)
 	case s.RotationPeriod != 0 && s.RotationPeriod < rotation.MinPeriod:
-		return rotation.Invalid("rotation_period", "must be 60 seconds or more")
+		return rotation.Invalid("rotation_period", "is %s; it must be %s or more", rotation.Span(s.RotationPeriod), rotation.Span(rotation.MinPeriod))
 	case s.MaxAge != 0 && (s.MaxAge < minMaxAge || s.MaxAge > rotation.MaxPeriod):
-		return rotation.Invalid("history_max_age", "is %d seconds; it must be a day, 86400 seconds, or more, at most a hundred years, or 0 to keep history for ever", rotation.Seconds(s.MaxAge))
+		return rotation.Invalid("history_max_age", "is %s; it must be a day or more, at most a hundred years, or 0 to keep history for ever", rotation.Span(s.MaxAge))
 	case s.OnDrift != "" && s.OnDrift != Report && s.OnDrift != Repair:
-		return rotation.Invalid("on_drift", "is neither report nor repair")
+		return rotation.Invalid("on_drift", "is %q; it must be %s or %s", s.OnDrift, Report, Repair)
 	case probe < minProbeInterval || probe > maxProbeInterval:
-		return rotation.Invalid("probe_interval", "is %d seconds; it must be from %d to %d", rotation.Seconds(probe), rotation.Seconds(minProbeInterval), rotation.Seconds(maxProbeInterval))
+		return rotation.Invalid("probe_interval", "is %s; it must be from %s to %s", rotation.Span(probe), rotation.Span(minProbeInterval), rotation.Span(maxProbeInterval))
 	}
 	return cmp.Or(s.validateOutbound(), rotation.CheckRetryInterval(s.RetryInterval))
 }

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
 // head is what the page says before it lists the paths.
@@ -281,20 +283,9 @@ func preset(schema *framework.OASSchema) string {
 	}
 	text := fmt.Sprint(schema.Default)
 	if seconds, err := time.ParseDuration(text + "s"); err == nil && schema.Format == "duration" {
-		text = shorten(seconds)
+		text = rotation.Span(seconds)
 	}
 	return "`" + text + "`"
-}
-
-// shorten is a duration without the units that are zero.
-func shorten(d time.Duration) string {
-	text := d.String()
-	for _, zero := range []string{"m0s", "h0m"} {
-		if short, found := strings.CutSuffix(text, zero); found {
-			text = short + zero[:1]
-		}
-	}
-	return text
 }
 
 // kinds are the types of OpenAPI that the page calls something else.

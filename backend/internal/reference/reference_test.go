@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
 )
@@ -129,13 +128,5 @@ func TestOpenAPI(t *testing.T) {
 	}
 	if document.Info.Version != "v0.1.0" || document.Paths["/rotate/{role}"] == nil || document.Paths["/rotate/{role}"].Post == nil {
 		t.Errorf("it is of %q and has %d paths", document.Info.Version, len(document.Paths))
-	}
-}
-
-func TestDefaults(t *testing.T) {
-	for want, d := range map[string]time.Duration{"5s": 5 * time.Second, "2m": 2 * time.Minute, "120h": 120 * time.Hour, "1h30m": 90 * time.Minute, "1m10s": 70 * time.Second} {
-		if got := shorten(d); got != want {
-			t.Errorf("%v is written %s, want %s", d, got, want)
-		}
 	}
 }

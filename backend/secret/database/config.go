@@ -119,9 +119,9 @@ func (c *settings) checkUsers() error {
 	case len(c.Usernames) == 0:
 		return rotation.Invalid("usernames", "is empty: name one user for %s, two for %s", SingleUser, AlternatingUsers)
 	case c.RotationStrategy == SingleUser && len(c.Usernames) != 1:
-		return rotation.Invalid("usernames", "names %d users, %s takes one: name one, or use %s with two", len(c.Usernames), SingleUser, AlternatingUsers)
+		return rotation.Invalid("usernames", "names %d users, and rotation_strategy=%s takes one: name one, or set rotation_strategy=%s for two", len(c.Usernames), SingleUser, AlternatingUsers)
 	case c.RotationStrategy == AlternatingUsers && len(c.Usernames) != 2:
-		return rotation.Invalid("usernames", "names %d users, %s takes two: name two, or use %s with one", len(c.Usernames), AlternatingUsers, SingleUser)
+		return rotation.Invalid("usernames", "names %d users, and rotation_strategy=%s takes two: name two, or set rotation_strategy=%s for one", len(c.Usernames), AlternatingUsers, SingleUser)
 	}
 	return nil
 }

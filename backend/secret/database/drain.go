@@ -54,7 +54,7 @@ func (c Config) checkDrain() error {
 	case c.DrainTimeout != 0 && c.end() != rotation.WaitAtEnd:
 		return rotation.Invalid("drain_timeout", "has no effect without on_overlap_end=%s: set that, or drain_timeout=0", rotation.WaitAtEnd)
 	case timeout < time.Second || timeout > maxDrainTimeout:
-		return rotation.Invalid("drain_timeout", "is %d seconds; it must be from 1 to %d", c.DrainTimeout, int(maxDrainTimeout.Seconds()))
+		return rotation.Invalid("drain_timeout", "is %s; it must be from 1s to %s", rotation.Span(timeout), rotation.Span(maxDrainTimeout))
 	}
 	return nil
 }

@@ -27,7 +27,7 @@ func TestDrainConfig(t *testing.T) {
 		"unknown":            {"kill", 0, []string{"on_overlap_end", "kill", "terminate"}},
 		"nothing to wait":    {"", 60, []string{"drain_timeout", "wait"}},
 		"no wait":            {"terminate", 60, []string{"drain_timeout", "wait"}},
-		"longer than a day":  {"wait", 86401, []string{"drain_timeout", "86400"}},
+		"longer than a day":  {"wait", 86401, []string{"drain_timeout", "24h"}},
 		"negative":           {"wait", -1, []string{"drain_timeout"}},
 		"longer than a year": {"wait", 1 << 62, []string{"drain_timeout"}},
 	} {

@@ -62,9 +62,9 @@ func (c Config) ttl(r TokenRequest) (time.Duration, error) {
 	case r.TTL < 0:
 		return 0, rotation.Invalid("ttl", "is negative")
 	case r.TTL > r.Overlap:
-		return 0, rotation.Invalid("ttl", "is %d seconds, longer than the overlap of %d seconds: the token would outlive its key", r.TTL/time.Second, r.Overlap/time.Second)
+		return 0, rotation.Invalid("ttl", "is %s, longer than the overlap of %s: the token would outlive its key", rotation.Span(r.TTL), rotation.Span(r.Overlap))
 	case r.TTL > longest:
-		return 0, rotation.Invalid("ttl", "is %d seconds, and max_ttl is %d", r.TTL/time.Second, longest/time.Second)
+		return 0, rotation.Invalid("ttl", "is %s, and max_ttl is %s", rotation.Span(r.TTL), rotation.Span(longest))
 	case r.TTL == 0:
 		return longest, nil
 	}

@@ -133,7 +133,7 @@ func ReadConfig(config json.RawMessage) (Config, error) {
 // checkLimits checks what restricts tokens.
 func (c Config) checkLimits() error {
 	if c.MaxTTL < 0 {
-		return rotation.Invalid("max_ttl", "is %d seconds; it must be more than zero", c.MaxTTL)
+		return rotation.Invalid("max_ttl", "is %d; it must be more than zero", c.MaxTTL)
 	}
 	if c.Issuer != "" {
 		if err := input.CheckPrintable("issuer", c.Issuer, maxIssuer); err != nil {
