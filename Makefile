@@ -4,7 +4,7 @@ PLUGIN  := vault-plugin-secrets-smvm
 LDFLAGS := $(if $(VERSION),-X github.com/smvm/$(PLUGIN)/backend.version=$(VERSION))
 
 .DEFAULT_GOAL := help
-.PHONY: help build report test check lint fmt demo dev cluster load chaos mutants bench bench-report reference release clean
+.PHONY: help build report test check lint fmt demo dev cluster load kits chaos mutants bench bench-report reference release clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ report: ## Write bin/report.html about the engine at VAULT_ADDR, with VAULT_TOKE
 
 test: ## Set up what the tests need, then run them all with the race detector
 	@scripts/test.sh
+
+kits: ## Run the kits for Node and Java against real servers while secrets rotate
+	@scripts/kits.sh
 
 check: ## Lint, and run the tests that start no server: what a change is tried with all day
 	@scripts/check.sh

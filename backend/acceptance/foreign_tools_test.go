@@ -63,17 +63,13 @@ func nodeScript(t *testing.T, path string) *exec.Cmd {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
+	if err := os.CopyFS(dir, os.DirFS(filepath.Join(root, filepath.Dir(path)))); err != nil {
+		t.Fatal(err)
+	}
 	if err := os.Symlink(filepath.Join(modules, "node_modules"), filepath.Join(dir, "node_modules")); err != nil {
 		t.Fatal(err)
 	}
-	code, err := os.ReadFile(filepath.Join(root, path))
-	if err != nil {
-		t.Fatal(err)
-	}
 	script := filepath.Join(dir, filepath.Base(path))
-	if err := os.WriteFile(script, code, 0o600); err != nil { //nolint:gosec // The path is of this repository.
-		t.Fatal(err)
-	}
 	cmd := exec.CommandContext(context.Background(), "node", script)
 	cmd.Stderr = os.Stderr
 	t.Cleanup(func() {

@@ -111,20 +111,25 @@ func (e *engine) pythonServices() []*service {
 	return []*service{direct, files}
 }
 
-// TestPythonServices sends requests to two instances of the example while their
-// secrets rotate, are rolled back and revoked, and while their sessions are ended:
-// none fails, PostgreSQL refuses no login, and nothing is used for longer than it may.
+// TestPythonServices runs two instances of the example through rotations.
 func TestPythonServices(t *testing.T) {
 	t.Parallel()
 	e := newEngine(t)
 	e.served("alternating_users", shortTerms)
-	services := e.pythonServices()
+	e.throughRotations(e.pythonServices())
+}
+
+// throughRotations sends requests to instances while their secrets rotate, are rolled
+// back and revoked, and while their sessions are ended: none fails, PostgreSQL refuses no
+// login, and nothing is used for longer than it may.
+func (e *engine) throughRotations(services []*service) {
+	e.Helper()
 	requests := make([]*traffic, len(services))
 	for i, s := range services {
 		requests[i] = e.beginAt(s, 25*time.Millisecond) // of four clients
 	}
 	for _, operation := range []string{"rotate", "rollback", "rotate", "rotate"} {
-		version := number(t, e.write(operation, nil), "version")
+		version := number(e.T, e.write(operation, nil), "version")
 		for i, s := range services {
 			e.reaches(s, version, 20*time.Second)
 			requests[i].follow(e.creds())
@@ -133,10 +138,10 @@ func TestPythonServices(t *testing.T) {
 		e.drained(text(e.creds(), "db_username"))
 	}
 	for _, each := range requests {
-		each.end(t)
+		each.end(e.T)
 	}
 	e.noRefusals() // of a revoked login there may be one, which no request notices
-	e.revokesInPython(services)
+	e.revokesIn(services)
 }
 
 // TestPythonServiceWithoutServers takes Vault away, and PostgreSQL twice for a moment:
@@ -147,16 +152,7 @@ func TestPythonServiceWithoutServers(t *testing.T) {
 	e.served("alternating_users", shortTerms)
 	s := e.directPythonService()
 	requests := e.beginAt(s, 50*time.Millisecond)
-	if err := e.vault.Kill(); err != nil {
-		t.Fatal(err)
-	}
-	e.eventually("the service to notice", 20*time.Second, func(context.Context) error {
-		health, err := s.try(http.MethodGet, "/health", "", "")
-		if err == nil && health["failed_reads"] == float64(0) {
-			err = errors.New("it has not")
-		}
-		return err
-	})
+	e.killVault(s)
 	if err := errors.Join(e.postgres.Kill(), e.postgres.Start(t.Context()), e.vault.Start(t.Context())); err != nil {
 		t.Fatal(err)
 	}
@@ -171,15 +167,30 @@ func TestPythonServiceWithoutServers(t *testing.T) {
 	e.noRefusals()
 }
 
+// killVault takes Vault away, and waits until the service has noticed.
+func (e *engine) killVault(s *service) {
+	e.Helper()
+	if err := e.vault.Kill(); err != nil {
+		e.Fatal(err)
+	}
+	e.eventually("the service to notice", 20*time.Second, func(context.Context) error {
+		health, err := s.try(http.MethodGet, "/health", "", "")
+		if err == nil && health["failed_reads"] == float64(0) {
+			err = errors.New("it has not")
+		}
+		return err
+	})
+}
+
 // endSessions ends those of the services.
 func (e *engine) endSessions() {
 	e.Helper()
 	e.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename IN ('{p}_a', '{p}_b') AND application_name = 'smvm-api'")
 }
 
-// revokesInPython rotates without an overlap: within the time that ttl promises, the key
+// revokesIn rotates without an overlap: within the time that ttl promises, the key
 // and the tokens from before are refused, and the health check notices nothing of it.
-func (e *engine) revokesInPython(services []*service) {
+func (e *engine) revokesIn(services []*service) {
 	e.Helper()
 	before := text(e.creds(), "api_key")
 	tokens := make([]string, len(services))

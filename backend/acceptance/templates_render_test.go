@@ -173,22 +173,3 @@ func bySecretsOperator(t *testing.T, a answer) outcome {
 	}
 	return outcome{text(a, "db_sslmode"), text(a, "db_ssl_root_certificate")}
 }
-
-// bySpring expands the placeholders of the URL. The certificate is that of the file
-// that it names, which is the Agent's.
-func bySpring(t *testing.T, a answer) outcome {
-	t.Helper()
-	url := regexp.MustCompile(`(?m)^ +url: (jdbc:.*)$`).FindStringSubmatch((&engine{T: t}).shipped("apps/spring/application.yml"))[1]
-	url = regexp.MustCompile(`\$\{(\w+):?([^}]*)\}`).ReplaceAllStringFunc(url, func(placeholder string) string {
-		name, other, _ := strings.Cut(strings.Trim(placeholder, "${}"), ":")
-		if value, ok := a[name]; ok {
-			return fmt.Sprint(value)
-		}
-		return other
-	})
-	parts := regexp.MustCompile(`\?sslmode=([a-z-]+)&sslrootcert=/var/lib/smvm-api/db-ca\.pem$`).FindStringSubmatch(url)
-	if parts == nil {
-		t.Fatalf("the URL is %s", url)
-	}
-	return outcome{parts[1], text(a, "db_ssl_root_certificate")}
-}

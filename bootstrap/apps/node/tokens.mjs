@@ -1,0 +1,48 @@
+// JSON Web Tokens by jose: signed with the current key of a secret of type jwt, verified
+// with the current and the previous one.
+import { createPrivateKey, createPublicKey, createSecretKey } from 'node:crypto'
+import { SignJWT, errors, jwtVerify } from 'jose'
+import { CredentialsError } from './source.mjs'
+
+/**
+ * Sign claims with the current key, and name the key in the token's header (kid). The key
+ * is an HMAC key or an exportable private key; for one that stays in the engine, ask
+ * smvm/jwt/<role>/<secret>/sign. Give the claims exp: verify refuses tokens without it.
+ */
+export async function sign(source, claims, secret = 'jwt') {
+  const credentials = source.current
+  const [alg, kid] = [credentials.value(secret, 'algorithm'), credentials.value(secret, 'kid')]
+  const hmac = credentials.value(secret, 'secret')
+  const pem = credentials.value(secret, 'private_key')
+  if (!alg || !kid || !(hmac || pem)) throw new CredentialsError(`sign token: the credentials have no ${secret} that signs`)
+  const key = hmac ? createSecretKey(hmac, 'utf8') : createPrivateKey(pem)
+  return new SignJWT(claims).setProtectedHeader({ alg, kid }).sign(key)
+}
+
+/**
+ * Verify a token and return its claims; throw one of jose's errors if it is not valid.
+ * The key is the one that kid in the token's header names. A kid that is neither current
+ * nor previous makes the source read again, because another instance may have seen a
+ * rotation first. The algorithm is that of the key, whatever the token says. options are
+ * those of jose's jwtVerify, such as { issuer, audience }.
+ */
+export async function verify(source, token, options, secret = 'jwt') {
+  const { payload } = await jwtVerify(token, (header) => find(source, secret, header), { requiredClaims: ['exp'], ...options })
+  return payload
+}
+
+async function find(source, secret, { kid, alg }) {
+  const found = kid && (await source.settle((credentials) => keyOf(credentials, secret, kid)))
+  if (!found || found.algorithm !== alg) throw new errors.JWKSNoMatchingKey()
+  return found.key
+}
+
+/** The key of that id that verifies, and its algorithm. */
+function keyOf(credentials, secret, kid) {
+  const stage = ['', 'previous_'].find((stage) => credentials.value(secret, `${stage}kid`) === kid)
+  if (stage === undefined) return undefined
+  const hmac = credentials.value(secret, `${stage}secret`)
+  const algorithm = credentials.value(secret, `${stage}algorithm`) ?? credentials.value(secret, 'algorithm')
+  const key = hmac ? createSecretKey(hmac, 'utf8') : createPublicKey(credentials.value(secret, `${stage}public_key`))
+  return { key, algorithm }
+}
