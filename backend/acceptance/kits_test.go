@@ -4,6 +4,7 @@ package acceptance
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -77,6 +78,13 @@ func kitWithRefusedLogins(t *testing.T, start startKit) {
 		e.endSessions()
 		e.reaches(s, version, 20*time.Second)
 		requests.follow(e.creds())
+		before := len(requests.all())
+		e.eventually("requests with the new login", time.Minute, func(context.Context) error {
+			if more := len(requests.all()) - before; more < 20 {
+				return fmt.Errorf("there were %d", more)
+			}
+			return nil
+		})
 	}
 	requests.end(t)
 }
