@@ -134,8 +134,8 @@ func (e *engine) throughRotations(services []*service) {
 			e.reaches(s, version, 20*time.Second)
 			requests[i].follow(e.creds())
 		}
-		e.endSessions()
 		e.drained(text(e.creds(), "db_username"))
+		e.endSessions()
 	}
 	for _, each := range requests {
 		each.end(e.T)

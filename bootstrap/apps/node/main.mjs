@@ -31,7 +31,7 @@ ON CONFLICT (request) DO UPDATE SET request = excluded.request RETURNING id, log
 class Refusal extends Error {}
 
 const source = await Source.open(reader(process.env)) // rotation
-const pool = new Pool(source, { application_name: 'smvm-api' }) // rotation
+const pool = new Pool(source, { application_name: 'smvm-api', idleTimeoutMillis: 60_000 }) // rotation
 process.on('SIGHUP', () => source.refresh()) // rotation
 await query(schema)
 
