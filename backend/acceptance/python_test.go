@@ -140,7 +140,12 @@ func (e *engine) throughRotations(services []*service) {
 	for _, each := range requests {
 		each.end(e.T)
 	}
-	e.noRefusals() // of a revoked login there may be one, which no request notices
+	version := number(e.T, e.write("rotate", nil), "version")
+	for _, s := range services {
+		e.reaches(s, version, 20*time.Second)
+	}
+	e.drained(text(e.creds(), "db_username")) // connections that nobody asks for, too
+	e.noRefusals()                            // of a revoked login there may be one, which no request notices
 	e.revokesIn(services)
 }
 
