@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # get-node.sh prints the directory in which the libraries lie that tests try our
-# tokens with, as backend/acceptance/node/package-lock.json pins them. Node and
-# openssl are Debian's, and installed if they are missing.
+# tokens with, and those of the kit for Node, as
+# backend/acceptance/node/package-lock.json pins them. Node and openssl are Debian's,
+# and installed if they are missing.
 set -euo pipefail
 # shellcheck source=scripts/prelude.sh
 . "$(dirname "${BASH_SOURCE[0]}")/prelude.sh"

@@ -48,7 +48,7 @@ func PostgresBin(ctx context.Context, major int) (string, error) {
 }
 
 // NodeModules returns the directory in which the Node libraries lie that tests
-// try our tokens with, see scripts/get-node.sh.
+// use, see scripts/get-node.sh.
 func NodeModules(ctx context.Context) (string, error) {
 	return script(ctx, "get-node.sh")
 }
