@@ -4,7 +4,7 @@ PLUGIN  := vault-plugin-secrets-smvm
 LDFLAGS := $(if $(VERSION),-X github.com/smvm/$(PLUGIN)/backend.version=$(VERSION))
 
 .DEFAULT_GOAL := help
-.PHONY: help build report test check lint fmt demo dev cluster load kits chaos mutants bench bench-report reference release clean
+.PHONY: help build report test check lint fmt demo dev cluster compose load kits chaos mutants bench bench-report reference release clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -17,6 +17,9 @@ dev: ## Leave the same environment running, and print how to talk to it
 
 cluster: ## Leave three Vault nodes and a PostgreSQL running, to break and to watch
 	@scripts/devenv.sh -cluster
+
+compose: ## Run the containers of bootstrap/apps/compose through rotations (root; docker-compose, podman)
+	@scripts/compose.sh
 
 load: ## Prove under load that an application notices nothing of rotations
 	@scripts/load.sh -report docs/guarantees.md -picture .github/load.svg

@@ -33,6 +33,9 @@ var elsewhere = map[string]string{
 	"bootstrap/apps/agent/enroll.sh ": "TestAgentPage",
 	"systemctl enable --now":          "TestAgentPage",
 	"install -D bootstrap/apps/agent": "TestAgentPage",
+	"cd bootstrap/apps/compose":       "TestCompose",
+	"docker-compose":                  "TestCompose",
+	"../agent/roll.sh":                "TestCompose",
 }
 
 // documents is the world in which the commands of the pages are run.

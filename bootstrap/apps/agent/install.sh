@@ -24,7 +24,8 @@ ROLE is the engine's role; default, if it is left out.
   -path PATH   where the engine is mounted; smvm by default
   -dir DIR     where to put what the application's user only reads;
                /etc/smvm-api by default. It is root's, and has to stay so.
-  -units DIR   where systemd looks for units; /etc/systemd/system by default
+  -units DIR   where systemd looks for units; /etc/systemd/system by default,
+               none for no units
 USAGE
 }
 
@@ -58,15 +59,17 @@ role=${role:-default} path=${path%/}
 [[ $path =~ ^[A-Za-z0-9._/-]+$ ]] || die "-path: '$path' is no path of Vault"
 [[ ${VAULT_ADDR-} =~ ^https?://[][A-Za-z0-9._:/-]+$ ]] || die 'VAULT_ADDR has to be the address of Vault, such as https://vault.example.com:8200'
 
-for target in "$dir" "$dir/templates" "$units"; do
+targets=("$dir" "$dir/templates") unit_files=()
+[ "$units" = none ] || targets+=("$units") unit_files=(systemd/*)
+for target in "${targets[@]}"; do
 	rooted "$target"
 	(umask 022 && mkdir -p -- "$target")
 	rooted "$target"
 done
-for file in agent.hcl agent-exec.hcl proxy.hcl templates/*; do
+for file in *.hcl templates/*; do
 	put "$dir/$file" 0644 <"$file"
 done
-for file in systemd/*; do
+for file in "${unit_files[@]}"; do
 	sed "s|^ExecStart=/usr/local/bin/vault |ExecStart=/usr/local/bin/$client |" "$file" | put "$units/${file##*/}" 0644
 done
 environment="VAULT_ADDR=$VAULT_ADDR
