@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# load.sh [OPTIONS of backend/internal/load…] runs cmd/smvm-api under load while
-# its credentials rotate, and says what failed; -help lists the options.
+# load.sh [OPTIONS of backend/internal/load…] runs the example services under load
+# while their credentials rotate, and says what failed; -help lists the options.
 set -euo pipefail
 # shellcheck source=scripts/prelude.sh
 . "$(dirname "${BASH_SOURCE[0]}")/prelude.sh"

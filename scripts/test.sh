@@ -24,9 +24,7 @@ done
 "$root/scripts/get-node.sh" >/dev/null
 "$root/scripts/get-reader.sh" dotenv >/dev/null
 /usr/bin/python3 -c 'import dotenv' 2>/dev/null || apt_install python3 python3-dotenv
-# For bootstrap/apps/python.
-/usr/bin/python3 -c 'import cryptography, fastapi, httpx, jwt, psycopg2, pytest, sqlalchemy, uvicorn' 2>/dev/null ||
-	apt_install python3-cryptography python3-fastapi python3-httpx python3-jwt python3-psycopg2 python3-pytest python3-sqlalchemy python3-uvicorn
+"$root/scripts/get-python.sh" >/dev/null # for bootstrap/apps/python
 need mypy mypy
 "$root/scripts/get-prometheus.sh"
 "$root/scripts/get-release-verifiers.sh"

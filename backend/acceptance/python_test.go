@@ -16,7 +16,7 @@ import (
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/testenv"
 )
 
-// debianPython is the one that the packages of scripts/test.sh are for.
+// debianPython is the one that scripts/get-python.sh prepares.
 const debianPython = "/usr/bin/python3"
 
 // pythonKit returns the directory of the kit for Python services, and the environment

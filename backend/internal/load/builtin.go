@@ -27,16 +27,16 @@ const (
 )
 
 // builtin is a static role of Vault's own database engine.
-type builtin struct{ *world }
+type builtin struct{ *site }
 
 // newBuiltin sets up the static role as Vault's documentation does.
-func (w *world) newBuiltin(ctx context.Context, sc scenario) (*builtin, error) {
+func (s *site) newBuiltin(ctx context.Context, sc scenario) (*builtin, error) {
 	binary, err := testenv.VaultPostgreSQL(ctx)
 	if err == nil {
-		err = w.cluster.RegisterDatabasePlugin(ctx, builtinPlugin, binary)
+		err = s.cluster.RegisterDatabasePlugin(ctx, builtinPlugin, binary)
 	}
 	if err == nil {
-		err = w.prepareDatabase(ctx, sc, []string{sc.user("a")})
+		err = s.prepareDatabase(ctx, sc, []string{sc.user("a")})
 	}
 	if err != nil {
 		return nil, err
@@ -48,17 +48,17 @@ func (w *world) newBuiltin(ctx context.Context, sc scenario) (*builtin, error) {
 		{"sys/mounts/database", map[string]any{"type": "database"}},
 		{"database/config/main", map[string]any{
 			"plugin_name": builtinPlugin, "allowed_roles": "*", "username": sc.user("admin"), "password": adminPassword,
-			"connection_url":          fmt.Sprintf("postgresql://{{username}}:{{password}}@%s/%s?sslmode=disable", w.postgres.Address(), sc.database()),
+			"connection_url":          fmt.Sprintf("postgresql://{{username}}:{{password}}@%s/%s?sslmode=disable", s.primary.Address(), sc.database()),
 			"password_authentication": "scram-sha-256",
 		}},
 		{"database/rotate-root/main", nil},
 		{"database/static-roles/app", map[string]any{"db_name": "main", "username": sc.user("a"), "rotation_period": builtinPeriod.String()}},
 	} {
-		if _, err := w.client.Logical().WriteWithContext(ctx, step.path, step.data); err != nil {
+		if _, err := s.client.Logical().WriteWithContext(ctx, step.path, step.data); err != nil {
 			return nil, fmt.Errorf("write %s: %w", step.path, err)
 		}
 	}
-	return &builtin{w}, nil
+	return &builtin{s}, nil
 }
 
 // deliver implements engine: the same Agent, with templates for what a static

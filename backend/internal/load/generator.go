@@ -20,6 +20,7 @@ const requestTimeout = 15 * time.Second
 // service that stalls is not measured less often.
 type sample struct {
 	at, latency time.Duration
+	what        string // which request it was
 	err         error
 }
 
@@ -42,7 +43,9 @@ type generator struct {
 func newGenerator(instances []*instance) *generator {
 	return &generator{
 		instances: instances, began: time.Now(),
-		client: &http.Client{Timeout: requestTimeout, Transport: &http.Transport{MaxIdleConnsPerHost: 200}},
+		// A connection that is idle is closed here before uvicorn does, after five seconds:
+		// as a load balancer has to, or a request may be on its way just then.
+		client: &http.Client{Timeout: requestTimeout, Transport: &http.Transport{MaxIdleConnsPerHost: 200, IdleConnTimeout: 3 * time.Second}},
 	}
 }
 
@@ -73,38 +76,40 @@ func (g *generator) measure(ctx context.Context, due time.Time, n int) {
 	if n%20 == 0 {
 		method, path = http.MethodPost, "/api/token"
 	}
-	err := g.dispatch(ctx, method, path, header, value)
+	i, err := g.dispatch(ctx, method, path, header, value)
 	s := sample{at: due.Sub(g.began), latency: time.Since(due), err: err}
+	if err != nil {
+		s.what = fmt.Sprintf("request %d, %s %s with %s, to %s", n, method, path, header, i.address)
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.samples = append(g.samples, s)
 }
 
 // dispatch sends a request as a load balancer does: one that could not be sent,
-// because nobody listened, goes to another instance.
-func (g *generator) dispatch(ctx context.Context, method, path, header, value string) error {
-	var err error
+// because nobody listened, goes to another instance. It returns the last that it tried.
+func (g *generator) dispatch(ctx context.Context, method, path, header, value string) (i *instance, err error) {
 	for range g.instances {
-		i := g.pick()
+		i = g.pick()
 		_, err = g.send(ctx, i, method, path, header, value)
 		var unsent *net.OpError
 		if !errors.As(err, &unsent) || unsent.Op != "dial" {
-			return err
+			return i, err
 		}
 		i.healthy.Store(false)
 	}
-	return err
+	return i, err
 }
 
-// pick returns the next instance that is healthy; any if none is.
-func (g *generator) pick() *instance {
+// pick returns the next instance that is healthy; the next one if none is.
+func (g *generator) pick() (i *instance) {
 	for range g.instances {
-		at := g.next.Add(1) % int64(len(g.instances))
-		if i := g.instances[at]; i.healthy.Load() {
-			return i
+		i = g.instances[g.next.Add(1)%int64(len(g.instances))]
+		if i.healthy.Load() {
+			break
 		}
 	}
-	return g.instances[0]
+	return i
 }
 
 // send sends one request, and returns the answer if it is 200.

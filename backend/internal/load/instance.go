@@ -17,7 +17,7 @@ import (
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/testenv"
 )
 
-// instance is one smvm-api, which may be restarted.
+// instance is one process of the service, which may be restarted.
 type instance struct {
 	address string
 	binary  string
@@ -28,7 +28,7 @@ type instance struct {
 }
 
 func (i *instance) start(ctx context.Context) (err error) {
-	i.program, err = testenv.StartProgram(ctx, i.env, i.binary, append([]string{"-listen", i.address}, i.args...)...)
+	i.program, err = testenv.StartProgram(ctx, i.env, i.binary, i.args...)
 	return err
 }
 
@@ -68,19 +68,18 @@ const poolSettings = "?pool_max_conns=8&pool_min_idle_conns=2&pool_max_conn_life
 
 // newFleet starts the service of a scenario. What it returns needs a stop also
 // when there is an error.
-func (w *world) newFleet(ctx context.Context, sc scenario, e engine) (*fleet, error) {
+func (s *site) newFleet(ctx context.Context, sc scenario, e engine) (*fleet, error) {
 	dir, err := os.MkdirTemp("", "smvm-load-")
 	if err != nil {
 		return &fleet{}, fmt.Errorf("make directory: %w", err)
 	}
 	f := &fleet{dir: dir}
-	database := fmt.Sprintf("postgres:///%s%s&host=%s&port=%d", sc.database(), poolSettings, w.postgres.SocketDir(), w.postgres.Port)
 	for range sc.instances {
-		address, err := freeAddress(ctx)
+		i, err := s.newInstance(ctx, sc)
 		if err != nil {
 			return f, err
 		}
-		f.instances = append(f.instances, &instance{address: address, binary: w.service, args: []string{"-database", database, fmt.Sprintf("-retry=%t", sc.retry)}})
+		f.instances = append(f.instances, i)
 	}
 	if err := e.deliver(ctx, f); err != nil {
 		return f, err
@@ -93,6 +92,26 @@ func (w *world) newFleet(ctx context.Context, sc scenario, e engine) (*fleet, er
 	return f, nil
 }
 
+// newInstance prepares one that does not know yet where its credentials are.
+func (s *site) newInstance(ctx context.Context, sc scenario) (*instance, error) {
+	address, err := freeAddress(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if sc.python {
+		_, port, _ := net.SplitHostPort(address)
+		return &instance{
+			address: address, binary: s.python, args: []string{"-m", "smvm.main", "--port", port},
+			env: []string{"PYTHONPATH=" + filepath.Join(s.root, "bootstrap/apps/python"), "PYTHONDONTWRITEBYTECODE=1"},
+		}, nil
+	}
+	database := fmt.Sprintf("postgres:///%s%s&host=%s&port=%d", sc.database(), poolSettings, s.primary.SocketDir(), s.primary.Port)
+	if sc.pooler {
+		database = fmt.Sprintf("postgres://%s:%d/%s%s", s.primary.Host, s.poolerPort, sc.database(), poolSettings)
+	}
+	return &instance{address: address, binary: s.service, args: []string{"-listen", address, "-database", database, fmt.Sprintf("-retry=%t", sc.retry)}}, nil
+}
+
 // deliver implements engine: the service logs in by itself, or an Agent does.
 func (m *mount) deliver(ctx context.Context, f *fleet) error {
 	if err := m.enroll(ctx, f.dir); err != nil {
@@ -102,8 +121,8 @@ func (m *mount) deliver(ctx context.Context, f *fleet) error {
 		return m.startAgent(ctx, f, strings.NewReplacer("smvm/creds", m.path+"/creds"), "restart")
 	}
 	for _, i := range f.instances {
-		i.args = append(i.args, "-path", m.path+"/creds/default")
-		i.env = []string{"VAULT_ADDR=" + m.address, "SMVM_ROLE_ID_FILE=" + f.dir + "/role_id", "SMVM_SECRET_ID_FILE=" + f.dir + "/secret_id"}
+		i.args = append(i.args, "--path", m.path+"/creds/default")
+		i.env = append(i.env, "VAULT_ADDR="+m.address, "SMVM_ROLE_ID_FILE="+f.dir+"/role_id", "SMVM_SECRET_ID_FILE="+f.dir+"/secret_id")
 	}
 	return nil
 }
@@ -190,7 +209,7 @@ func freeAddress(ctx context.Context) (string, error) {
 
 // eventually polls to a deadline that only a fault can reach.
 func eventually(ctx context.Context, what string, check func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(ctx, 60*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
 	return testenv.Eventually(ctx, what, check)
 }

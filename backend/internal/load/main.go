@@ -1,10 +1,12 @@
 // Command load proves that a service notices nothing of rotations: it runs
-// cmd/smvm-api under a steady load, rotates its credentials again and again, and
-// counts what fails. See scripts/load.sh, which is make load.
+// cmd/smvm-api, or the service of bootstrap/apps/python, under a steady load, rotates
+// its credentials again and again, and counts what fails. See scripts/load.sh, which is
+// make load.
 //
-// Each run is one way to deliver credentials to the service. While the first is
-// under way, the plugin is killed in the middle of a rotation, and so is the Vault
-// node that is active. The last is Vault's own static role, for comparison.
+// Each run is one way to deliver credentials to the service, or to reach the database.
+// In some, the plugin is killed in the middle of a rotation, and so is the Vault node
+// that is active; in some, PostgreSQL fails over. What that alone costs is measured by
+// runs without rotations. Vault's own static role is there for comparison.
 package main
 
 import (
@@ -14,7 +16,11 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime"
+	"slices"
+	"strings"
 	"syscall"
+	"time"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/marked"
 )
@@ -29,8 +35,8 @@ func main() {
 	var s settings
 	flag.IntVar(&s.rotations, "rotations", 100, "how often to rotate in the runs that have to be flawless; an eighth of that in the others")
 	flag.IntVar(&s.rate, "rate", 200, "requests per second")
-	flag.StringVar(&s.only, "only", "", "run only this one, by its `name`")
-	flag.StringVar(&s.report, "report", "", "markdown `file` whose table is replaced by the new one, if all runs were done")
+	flag.StringVar(&s.only, "only", "", "run only those whose name begins with one of these `names`, separated by commas")
+	flag.StringVar(&s.report, "report", "", "markdown `file` whose tables are replaced by the new ones, each if all its runs were done")
 	flag.StringVar(&s.picture, "picture", "", "`file` to draw latency and failures to, as SVG")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -51,11 +57,14 @@ func run(ctx context.Context, s settings) (err error) {
 	}
 	var results []*result
 	for _, sc := range scenarios(s) {
-		if s.only != "" && s.only != sc.name {
+		if !slices.ContainsFunc(strings.Split(s.only, ","), func(name string) bool { return strings.HasPrefix(sc.name, name) }) {
 			continue
 		}
 		say("%s: %d rotations at %d requests per second", sc.name, sc.rotations, s.rate)
 		r, failure := w.perform(ctx, sc, s.rate)
+		if r != nil {
+			r.tellFailures()
+		}
 		if failure != nil {
 			err = fmt.Errorf("run %s: %w", sc.name, failure)
 			break
@@ -65,13 +74,25 @@ func run(ctx context.Context, s settings) (err error) {
 	return errors.Join(err, report(s, results), judge(results))
 }
 
-// report prints the table, and writes it and the picture where they are wanted.
+// report prints the tables, and writes them and the picture where they are wanted.
 func report(s settings, results []*result) error {
-	text := table(results)
-	fmt.Print(text)
-	if s.report != "" && len(results) == len(scenarios(s)) {
-		if err := marked.Replace(s.report, "load", text); err != nil {
-			return err
+	for _, t := range tables {
+		var wanted int
+		for _, sc := range scenarios(s) {
+			if t.has(sc) {
+				wanted++
+			}
+		}
+		rows := slices.DeleteFunc(slices.Clone(results), func(r *result) bool { return !t.has(r.scenario) })
+		if len(rows) == 0 {
+			continue
+		}
+		text := fmt.Sprintf("Measured %s on %d processors, at %d requests per second.\n\n", time.Now().UTC().Format(time.DateOnly), runtime.NumCPU(), s.rate) + t.write(rows)
+		fmt.Println(text)
+		if s.report != "" && len(rows) == wanted {
+			if err := marked.Replace(s.report, t.name, text); err != nil {
+				return err
+			}
 		}
 	}
 	if s.picture == "" || len(results) == 0 {
@@ -87,8 +108,8 @@ func report(s settings, results []*result) error {
 func judge(results []*result) error {
 	var errs []error
 	for _, r := range results {
-		if r.flawless && (r.failures() > 0 || r.refused > 0) {
-			errs = append(errs, fmt.Errorf("%s: %d requests failed, %d logins were refused: %v", r.name, r.failures(), r.refused, r.causes()))
+		if _, others := r.failures(); r.flawless && (len(others) > 0 || len(r.refused) > 0) {
+			errs = append(errs, fmt.Errorf("%s: %d requests failed, %d logins were refused: %v", r.name, len(others), len(r.refused), r.causes()))
 		}
 	}
 	return errors.Join(errs...)

@@ -37,7 +37,7 @@ func (r *result) draw(out *strings.Builder) {
 	seconds := r.seconds()
 	x := func(at time.Duration) float64 { return at.Seconds() / float64(max(1, len(seconds))) * plotWidth }
 	fmt.Fprintf(out, `<text x="0" y="-18" font-size="13" font-weight="bold">%s</text>`+"\n", r.title)
-	fmt.Fprintf(out, `<text x="0" y="-5" fill="#555">%d rotations, %d requests, %d failed; latency in ms: median (dark), 99th percentile (light)</text>`+"\n", len(r.delays), len(r.samples), r.failures())
+	fmt.Fprintf(out, `<text x="0" y="-5" fill="#555">%d rotations, %d requests, %d failed; latency in ms: median (dark), 99th percentile (light)</text>`+"\n", len(r.delays), len(r.samples), countFailed(r.samples))
 	for decade := range peaks {
 		ms := lowest * math.Pow(10, float64(decade))
 		fmt.Fprintf(out, `<line x1="0" x2="%d" y1="%.1f" y2="%.1f" stroke="#eee"/><text x="-6" y="%.1f" text-anchor="end" fill="#555">%g</text>`+"\n", plotWidth, y(ms), y(ms), y(ms)+4, ms)
@@ -58,7 +58,7 @@ func (r *result) draw(out *strings.Builder) {
 
 // drawMark draws a rotation as a thin line, and what is out of the ordinary with
 // its name.
-func drawMark(out *strings.Builder, m mark, x float64) {
+func drawMark(out *strings.Builder, m *mark, x float64) {
 	switch m.what {
 	case "rotate":
 		fmt.Fprintf(out, `<line x1="%.1f" x2="%.1f" y1="%d" y2="%d" stroke="#bbb"/>`+"\n", x, x, plotHeight-8, plotHeight)

@@ -10,16 +10,16 @@ import (
 // result is what a run has shown.
 type result struct {
 	scenario
-	samples  []sample
-	marks    []mark
-	delays   []time.Duration // from the answer of a rotation to its use everywhere
-	refused  int             // logins, by PostgreSQL's log
-	refusals []string
+	samples []sample
+	marks   []*mark
+	delays  []time.Duration // from the answer of a rotation to its use everywhere
+	refused []string        // what the logs say of logins
 }
 
 // mark is something that happened, from when to when.
 type mark struct {
 	what       string
+	number     int // of a rotation, from 1
 	begin, end time.Duration
 }
 
@@ -43,15 +43,6 @@ func (r *result) phases() (before, during, after []sample) {
 	return r.phase(0, first), r.phase(first, last), r.phase(last, 1<<62)
 }
 
-func (r *result) failures() (n int) {
-	for _, s := range r.samples {
-		if s.err != nil {
-			n++
-		}
-	}
-	return n
-}
-
 // causes returns the first few different errors, and refused logins.
 func (r *result) causes() []string {
 	var found []string
@@ -60,7 +51,7 @@ func (r *result) causes() []string {
 			found = append(found, s.err.Error())
 		}
 	}
-	return append(found, r.refusals[:min(2, len(r.refusals))]...)
+	return append(found, r.refused[:min(2, len(r.refused))]...)
 }
 
 // percentiles returns the median and the 99th percentile of latencies.
@@ -76,7 +67,17 @@ func percentiles(samples []sample) (p50, p99 time.Duration) {
 	return latencies[len(latencies)/2], latencies[len(latencies)*99/100]
 }
 
-// table is the report, in markdown.
+// tables are the places in the report, each with the runs that it has.
+var tables = []struct {
+	name  string
+	has   func(scenario) bool
+	write func([]*result) string
+}{
+	{"load", func(sc scenario) bool { return !sc.failover }, table},
+	{"load-failover", func(sc scenario) bool { return sc.failover }, failoverTable},
+}
+
+// table is the report of runs, in markdown.
 func table(results []*result) string {
 	var out strings.Builder
 	out.WriteString("| run | rotations | requests | failed | refused logins | latency before the rotations: median, p99 | during | after | until all instances use the new values: median, longest |\n|---|---|---|---|---|---|---|---|---|\n")
@@ -84,7 +85,25 @@ func table(results []*result) string {
 		before, during, after := r.phases()
 		median, longest := spread(r.delays)
 		fmt.Fprintf(&out, "| %s | %d | %d | **%d** | **%d** | %s | %s | %s | %s, %s |\n", r.title, len(r.delays), len(r.samples),
-			r.failures(), r.refused, show(before), show(during), show(after), brief(median), brief(longest))
+			countFailed(r.samples), len(r.refused), show(before), show(during), show(after), brief(median), brief(longest))
+	}
+	return out.String()
+}
+
+// failoverTable is the report of runs in which PostgreSQL fails over, in markdown.
+func failoverTable(results []*result) string {
+	var out strings.Builder
+	out.WriteString("| run | rotations | requests | failed during the failover | failed at other times | refused logins | the failover took | latency before: median, p99 | during the rotations | after | until all instances use the new values: median, longest |\n|---|---|---|---|---|---|---|---|---|---|---|\n")
+	for _, r := range results {
+		before, during, after := r.phases()
+		away, others := r.failures()
+		used := "–"
+		if len(r.delays) > 0 {
+			median, longest := spread(r.delays)
+			used = brief(median) + ", " + brief(longest)
+		}
+		fmt.Fprintf(&out, "| %s | %d | %d | **%d** | **%d** | **%d** | %s | %s | %s | %s | %s |\n", r.title, len(r.delays), len(r.samples),
+			len(away), len(others), len(r.refused), brief(r.outage()), show(before), show(during), show(after), used)
 	}
 	return out.String()
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -23,10 +22,13 @@ type scenario struct {
 	name, title string
 	strategy    string
 	instances   int
+	python      bool // the service of bootstrap/apps/python, not cmd/smvm-api
 	agent       bool // files by Vault Agent and a rolling restart, not by itself
+	pooler      bool // PgBouncer between the service and PostgreSQL
 	rotations   int
 	faults      bool // kill the plugin and the active node on the way
-	flawless    bool // no request may fail, no login be refused
+	failover    bool // kill the primary on the way, and promote its replica
+	flawless    bool // no request may fail but while PostgreSQL fails over, no login be refused
 	builtin     bool // Vault's own static role, which rotates by itself
 	retry       bool // the service reads again when a login is refused
 }
@@ -44,16 +46,27 @@ func scenarios(s settings) []scenario {
 		{name: "single", title: "single_user; the service reads creds", strategy: "single_user", instances: 2, rotations: few},
 		{name: "retrying", title: "single_user; the service reads creds, and again when a login is refused", strategy: "single_user", instances: 2, rotations: few, retry: true},
 		{name: "builtin", title: "for comparison: a static role of Vault's database engine; Vault Agent reloads the two instances", instances: 2, rotations: few, builtin: true},
+		{name: "python", title: "Python; the connection names both servers", strategy: "alternating_users", instances: 2, python: true, rotations: s.rotations, faults: true, failover: true, flawless: true},
+		{name: "python-unrotated", title: "the same, without rotations", strategy: "alternating_users", instances: 2, python: true, failover: true, flawless: true},
+		{name: "python-pgbouncer", title: "Python behind PgBouncer", strategy: "alternating_users", instances: 2, python: true, pooler: true, rotations: few, failover: true, flawless: true},
+		{name: "python-pgbouncer-unrotated", title: "the same, without rotations", strategy: "alternating_users", instances: 2, python: true, pooler: true, failover: true, flawless: true},
+		{name: "go-pgbouncer", title: "Go behind PgBouncer", strategy: "alternating_users", instances: 2, pooler: true, rotations: few, failover: true, flawless: true, retry: true},
+		{name: "go-pgbouncer-unrotated", title: "the same, without rotations", strategy: "alternating_users", instances: 2, pooler: true, failover: true, flawless: true, retry: true},
 	}
 }
 
 // perform does one run: load, rotations, load.
 func (w *world) perform(ctx context.Context, sc scenario, rate int) (_ *result, err error) {
-	e, err := w.newEngine(ctx, sc)
+	s, err := w.newSite(ctx, sc)
+	defer func() { err = errors.Join(err, s.stop()) }()
 	if err != nil {
 		return nil, err
 	}
-	f, err := w.newFleet(ctx, sc, e)
+	e, err := s.newEngine(ctx, sc)
+	if err != nil {
+		return nil, err
+	}
+	f, err := s.newFleet(ctx, sc, e)
 	defer func() { err = errors.Join(err, f.stop()) }()
 	if err != nil {
 		return nil, err
@@ -63,11 +76,8 @@ func (w *world) perform(ctx context.Context, sc scenario, rate int) (_ *result, 
 		return nil, err
 	}
 	g := newGenerator(f.instances)
-	for _, i := range f.instances {
-		if err := g.reaches(ctx, i, creds.version); err != nil {
-			return nil, fmt.Errorf("%w; its log ends: %s", err, i.program.LogTail())
-		}
-		i.healthy.Store(true)
+	if err := g.serves(ctx, creds.version); err != nil {
+		return nil, err
 	}
 	if err := g.follow(ctx, creds.key); err != nil {
 		return nil, err
@@ -77,63 +87,74 @@ func (w *world) perform(ctx context.Context, sc scenario, rate int) (_ *result, 
 	done := make(chan struct{})
 	g.began = time.Now()
 	go func() { defer close(done); g.run(loading, rate) }()
-	err = r.rotate(ctx, w, e, g)
+	err = r.rotate(ctx, s, e, g)
 	stop()
 	<-done
 	r.samples = g.samples
-	r.refused, r.refusals = w.refused(sc)
-	return r, err
+	refused, refusedErr := s.refused(sc)
+	r.refused = refused
+	return r, errors.Join(err, refusedErr)
 }
 
 // newEngine sets up what the scenario rotates with.
-func (w *world) newEngine(ctx context.Context, sc scenario) (engine, error) {
+func (s *site) newEngine(ctx context.Context, sc scenario) (engine, error) {
 	if sc.builtin {
-		return w.newBuiltin(ctx, sc)
+		return s.newBuiltin(ctx, sc)
 	}
-	return w.newMount(ctx, sc)
+	return s.newMount(ctx, sc)
 }
 
-// rotate does the rotations of a run, each when the instances use the one before.
-func (r *result) rotate(ctx context.Context, w *world, e engine, g *generator) error {
+// rotate does the rotations of a run, each when the instances use the one before. A run
+// without any has only its failover.
+func (r *result) rotate(ctx context.Context, s *site, e engine, g *generator) error {
 	if err := pause(ctx, calm); err != nil {
 		return err
 	}
+	if r.rotations == 0 {
+		if err := <-r.strike(ctx, r.faultOf(s, 0), g); err != nil {
+			return err
+		}
+	}
 	for n := range r.rotations {
-		operation := "rotate"
-		if n%10 == 9 && !r.builtin {
-			operation = "rollback"
-		}
-		began := time.Since(g.began)
-		fault := r.strike(ctx, w, g, n)
-		answered, err := e.operate(ctx, operation)
-		if fault != nil {
-			err = errors.Join(err, <-fault)
-		}
-		if err != nil {
+		if err := r.turn(ctx, s, e, g, n); err != nil {
 			return err
-		}
-		creds, err := e.creds(ctx)
-		if err != nil {
-			return err
-		}
-		for _, i := range g.instances {
-			if err := g.reaches(ctx, i, creds.version); err != nil {
-				return err
-			}
-		}
-		r.delays = append(r.delays, time.Since(answered))
-		if err := eventually(ctx, "a token", func(ctx context.Context) error { return g.follow(ctx, creds.key) }); err != nil {
-			return err
-		}
-		r.marks = append(r.marks, mark{operation, began, time.Since(g.began)})
-		if err := pause(ctx, inUse); err != nil {
-			return err
-		}
-		if n%10 == 9 {
-			say("%s: %d of %d", r.name, n+1, r.rotations)
 		}
 	}
 	return pause(ctx, calm)
+}
+
+// turn does the nth operation.
+func (r *result) turn(ctx context.Context, s *site, e engine, g *generator, n int) error {
+	m := &mark{what: "rotate", number: n + 1, begin: time.Since(g.began)}
+	if n%10 == 9 && !r.builtin {
+		m.what = "rollback"
+	}
+	over := func() error { return nil }
+	if f := r.faultOf(s, n); f != nil {
+		done := r.strike(ctx, f, g)
+		over = func() error { return <-done }
+	}
+	answered, err := e.operate(ctx, m.what)
+	if err := errors.Join(err, over()); err != nil {
+		return err
+	}
+	creds, err := e.creds(ctx)
+	if err != nil {
+		return err
+	}
+	if err := g.serves(ctx, creds.version); err != nil {
+		return err
+	}
+	r.delays = append(r.delays, time.Since(answered))
+	if err := eventually(ctx, "a token", func(ctx context.Context) error { return g.follow(ctx, creds.key) }); err != nil {
+		return err
+	}
+	m.end = time.Since(g.began)
+	r.marks = append(r.marks, m)
+	if m.number%10 == 0 {
+		say("%s: %d of %d", r.name, m.number, r.rotations)
+	}
+	return pause(ctx, inUse)
 }
 
 // operate implements engine: it rotates or rolls back, and returns when the answer
@@ -185,7 +206,17 @@ func (m *mount) creds(ctx context.Context) (c credentials, err error) {
 	return c, err
 }
 
-// reaches waits until an instance serves with a version or a later one.
+// serves waits until all instances serve with a version or a later one.
+func (g *generator) serves(ctx context.Context, version int) error {
+	for _, i := range g.instances {
+		if err := g.reaches(ctx, i, version); err != nil {
+			return fmt.Errorf("%w; its log ends: %s", err, i.program.LogTail())
+		}
+		i.healthy.Store(true)
+	}
+	return nil
+}
+
 func (g *generator) reaches(ctx context.Context, i *instance, version int) error {
 	return eventually(ctx, fmt.Sprintf("version %d at %s", version, i.address), func(ctx context.Context) error {
 		health, err := g.send(ctx, i, http.MethodGet, "/health", "", "")
@@ -198,20 +229,6 @@ func (g *generator) reaches(ctx context.Context, i *instance, version int) error
 		}
 		return err
 	})
-}
-
-// refused counts the logins of the run's service that PostgreSQL refused.
-func (w *world) refused(sc scenario) (count int, lines []string) {
-	log, err := os.ReadFile(w.postgres.LogPath)
-	if err != nil {
-		return -1, []string{err.Error()}
-	}
-	for line := range strings.Lines(string(log)) {
-		if strings.Contains(line, "authentication failed") && strings.Contains(line, "@"+sc.database()+" [local] ") {
-			count, lines = count+1, append(lines, strings.TrimSpace(line))
-		}
-	}
-	return count, lines
 }
 
 func pause(ctx context.Context, d time.Duration) error {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"os/exec"
@@ -17,12 +18,13 @@ import (
 )
 
 // world is what all runs share: three Vault nodes behind one address, a
-// PostgreSQL, and the service's binary.
+// PostgreSQL, and what the services are run with.
 type world struct {
 	root     string
 	cluster  *testenv.Cluster
 	postgres *testenv.Postgres
-	service  string
+	service  string // the binary of cmd/smvm-api
+	python   string
 	front    *http.Server
 	address  string // of the front
 	client   *api.Client
@@ -42,6 +44,9 @@ func newWorld(ctx context.Context) (w *world, err error) {
 	}
 	say("starting PostgreSQL and three Vault nodes, building the plugin and the service")
 	if w.service, err = testenv.BuildCommand(ctx, "smvm-api", testenv.BuildOptions{}); err != nil {
+		return w, err
+	}
+	if w.python, err = testenv.Python(ctx); err != nil {
 		return w, err
 	}
 	if w.postgres, err = testenv.StartPostgres(ctx, testenv.PostgresOptions{Settings: postgresSettings}); err != nil {
@@ -100,32 +105,38 @@ type engine interface {
 
 // mount is this engine with one role, default, on users of its own.
 type mount struct {
-	*world
+	*site
 	path  string
 	agent bool
 }
 
 // newMount sets up the engine as an operator would.
-func (w *world) newMount(ctx context.Context, sc scenario) (*mount, error) {
-	m := &mount{world: w, path: "smvm-" + sc.name, agent: sc.agent}
+func (s *site) newMount(ctx context.Context, sc scenario) (*mount, error) {
+	m := &mount{site: s, path: "smvm-" + sc.name, agent: sc.agent}
 	users := []string{sc.user("a")}
 	if sc.strategy == "alternating_users" {
 		users = append(users, sc.user("b"))
 	}
-	if err := w.prepareDatabase(ctx, sc, users); err != nil {
+	if err := s.prepareDatabase(ctx, sc, users); err != nil {
 		return nil, err
 	}
-	if err := w.cluster.Enable(ctx, m.path, ""); err != nil {
+	if sc.pooler {
+		if err := s.startPooler(ctx, sc); err != nil {
+			return nil, err
+		}
+	}
+	if err := s.cluster.Enable(ctx, m.path, ""); err != nil {
 		return nil, err
 	}
+	connection := map[string]any{
+		"database": sc.database(), "sslmode": "disable", "username": sc.user("admin"), "password": adminPassword, "allowed_roles": "default",
+	}
+	maps.Copy(connection, s.connection(sc))
 	for _, step := range []struct {
 		path string
 		data map[string]any
 	}{
-		{"connections/main", map[string]any{
-			"host": w.postgres.Host, "port": w.postgres.Port, "database": sc.database(), "sslmode": "disable",
-			"username": sc.user("admin"), "password": adminPassword, "allowed_roles": "default",
-		}},
+		{"connections/main", connection},
 		{"rotate-root/main", nil},
 		{"roles/default", map[string]any{"rotation_period": "24h", "overlap": "30s", "refresh_interval": "1s"}},
 		{"secrets/default/db", map[string]any{
@@ -135,7 +146,7 @@ func (w *world) newMount(ctx context.Context, sc scenario) (*mount, error) {
 		{"secrets/default/jwt", map[string]any{"type": "jwt"}},
 		{"secrets/default/api", map[string]any{"type": "api_key"}},
 	} {
-		if _, err := w.client.Logical().WriteWithContext(ctx, m.path+"/"+step.path, step.data); err != nil {
+		if _, err := s.client.Logical().WriteWithContext(ctx, m.path+"/"+step.path, step.data); err != nil {
 			return nil, fmt.Errorf("write %s: %w", step.path, err)
 		}
 	}
@@ -147,7 +158,7 @@ const adminPassword = "first-password-0123456789"
 
 // prepareDatabase makes a database, an administrator for the engine, and users
 // that share an owner.
-func (w *world) prepareDatabase(ctx context.Context, sc scenario, users []string) error {
+func (s *site) prepareDatabase(ctx context.Context, sc scenario, users []string) error {
 	admin, owner := sc.user("admin"), sc.user("owner")
 	statements := []string{
 		"CREATE ROLE " + admin + " LOGIN CREATEROLE PASSWORD '" + adminPassword + "'",
@@ -159,8 +170,8 @@ func (w *world) prepareDatabase(ctx context.Context, sc scenario, users []string
 			"ALTER ROLE "+user+" SET role = '"+owner+"'",
 			"GRANT "+user+" TO "+admin+" WITH ADMIN OPTION")
 	}
-	for _, s := range statements {
-		if err := w.postgres.Exec(ctx, s); err != nil {
+	for _, statement := range statements {
+		if err := s.primary.Exec(ctx, statement); err != nil {
 			return err
 		}
 	}

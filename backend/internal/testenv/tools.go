@@ -89,6 +89,10 @@ func script(ctx context.Context, name string, args ...string) (string, error) {
 // PgBouncer returns the path of a pgbouncer, see scripts/get-pgbouncer.sh.
 func PgBouncer(ctx context.Context) (string, error) { return script(ctx, "get-pgbouncer.sh") }
 
+// Python returns the path of a Python that runs bootstrap/apps/python, see
+// scripts/get-python.sh.
+func Python(ctx context.Context) (string, error) { return script(ctx, "get-python.sh") }
+
 // VaultPostgreSQL returns the path of Vault's own PostgreSQL plugin, see
 // scripts/get-vault-postgresql.sh.
 func VaultPostgreSQL(ctx context.Context) (string, error) {
