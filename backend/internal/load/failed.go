@@ -2,12 +2,14 @@ package main
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 )
 
 // maxTold bounds how many failed requests of a run are told one by one.
-const maxTold = 40
+const maxTold = 20
 
 // failures splits the requests that failed: those that were under way while PostgreSQL
 // failed over, and all others.
@@ -36,20 +38,22 @@ func (r *result) failingOver(s sample) bool {
 // meets reports whether a request was under way meanwhile.
 func (m *mark) meets(s sample) bool { return s.at <= m.end && s.at+s.latency >= m.begin }
 
-// tellFailures says of each request that failed which it was, when, and what happened
-// just then.
+// tellFailures says of the requests that failed how many there are of each kind and, of
+// the first, which each was, when, and what happened just then.
 func (r *result) tellFailures() {
-	told := 0
+	told, kinds := 0, map[string]int{}
 	for _, s := range r.samples {
 		if s.err == nil {
 			continue
 		}
+		meanwhile := r.meanwhile(s)
+		kinds[fmt.Sprintf("failed %s: %s", meanwhile, s.err)]++
 		if told++; told <= maxTold {
-			say("%s: %s, due at %s, failed after %s %s: %s", r.name, s.what, brief(s.at), brief(s.latency), r.meanwhile(s), s.err)
+			say("%s: %s, due at %s, failed after %s: %s; %s", r.name, s.what, brief(s.at), brief(s.latency), s.err, meanwhile)
 		}
 	}
-	if told > maxTold {
-		say("%s: %d more requests failed", r.name, told-maxTold)
+	for _, kind := range slices.Sorted(maps.Keys(kinds)) {
+		say("%s: %d %s", r.name, kinds[kind], kind)
 	}
 }
 
@@ -63,7 +67,7 @@ func (r *result) meanwhile(s sample) string {
 		case m.meets(s):
 			during = append(during, m.String())
 		case m.end < s.at:
-			last = fmt.Sprintf("%s after %s", brief(s.at-m.end), m)
+			last = "after " + m.String()
 		}
 	}
 	if during != nil {

@@ -123,7 +123,7 @@ func (g *generator) send(ctx context.Context, i *instance, method, path, header,
 	}
 	response, err := g.client.Do(request)
 	if err != nil {
-		return nil, fmt.Errorf("send request: %w", err)
+		return nil, fmt.Errorf("%s %s: %w", method, path, errors.Unwrap(err)) // without the address
 	}
 	defer response.Body.Close() //nolint:errcheck // it was read
 	answer := map[string]any{}
