@@ -3,6 +3,7 @@ package acceptance
 import (
 	"net"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -54,4 +55,18 @@ func (e *engine) startPgBouncer() (*testenv.Program, string) {
 		e.Fatal(err)
 	}
 	return launch(e.T, nil, command[0], command[1:]...), net.JoinHostPort(e.postgres.Host, strconv.Itoa(port))
+}
+
+// shipped returns the text of a file in bootstrap.
+func (e *engine) shipped(name string) string {
+	e.Helper()
+	root, err := testenv.Root()
+	if err != nil {
+		e.Fatal(err)
+	}
+	text, err := os.ReadFile(filepath.Join(root, "bootstrap", name))
+	if err != nil {
+		e.Fatal(err)
+	}
+	return string(text)
 }

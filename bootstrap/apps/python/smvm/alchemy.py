@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any, TypeVar
 
 import psycopg2
 from sqlalchemy import event, exc, text
 from sqlalchemy.engine import Connection, Engine
 
-from .connect import CommitUnknown, alive, connect, lost, ready
+from .connect import CommitUnknown, alive, connect, lost, once_more, read_only, ready
 from .credentials import Credentials
 from .place import Login, PlaceError, check_options, login
 from .source import Source, renew_after_fork
@@ -18,6 +19,9 @@ from .source import Source, renew_after_fork
 __all__ = ["CommitUnknown", "follow", "with_retry"]
 
 T = TypeVar("T")
+
+# Whether new connections have to be to a primary.
+_primary: ContextVar[bool] = ContextVar("smvm_primary", default=False)
 
 
 def follow(engine: Engine, source: Source, secret: str = "db", *, timeout: float = 10.0, at: str = "", **options: str) -> None:
@@ -41,7 +45,7 @@ def follow(engine: Engine, source: Source, secret: str = "db", *, timeout: float
 
     @event.listens_for(engine, "do_connect")  # type: ignore[misc]
     def do_connect(_dialect: object, _record: object, _args: object, _parameters: object) -> Any:
-        return connect(source, current, time.monotonic() + timeout)
+        return connect(source, current, time.monotonic() + timeout, primary=_primary.get())
 
     @event.listens_for(engine, "checkout")  # type: ignore[misc]
     def checkout(connection: Any, _record: object, _fairy: object) -> None:
@@ -71,27 +75,48 @@ def with_retry(engine: Engine, work: Callable[[Connection], T], *, idempotent: b
 
     If the connection ends meanwhile, work runs once more on another, as pool.Pool.with_retry does,
     and with the same limits: not if a COMMIT was sent, unless idempotent; then this raises
-    CommitUnknown.
+    CommitUnknown. Where the server is a standby, it waits for a primary as that does.
     """
-    for last in (False, True):
-        with engine.connect() as connection:
-            driver = connection.connection.dbapi_connection
-            driver.commit_sent = False
-            try:
-                with connection.begin():
-                    result = work(connection)
-                    if not alive(driver):
-                        # Before COMMIT is sent, which leaves no doubt.
-                        connection.execute(text("SELECT 1"))
-                return result
-            except exc.DBAPIError as error:
-                failed = error.orig
-                if not isinstance(failed, psycopg2.Error) or not lost(driver, failed):
-                    raise
-                maybe_committed = driver.commit_sent or driver.autocommit
-                connection.invalidate()
-                if maybe_committed and (last or not idempotent):
-                    raise CommitUnknown from error
-                if last:
-                    raise
-    raise AssertionError("the second time returns or raises")
+    before: psycopg2.Error | None = None
+    while True:
+        demanded = _primary.set(before is not None and read_only(before))
+        try:
+            return _once(engine, work)
+        except _Lost as now:
+            if now.maybe_committed and (before or not idempotent):
+                raise CommitUnknown from now.error
+            if not once_more(before, now.driver):
+                raise now.error
+            if read_only(now.driver):
+                engine.dispose()  # the idle connections are to the standby as well
+            before = now.driver
+        finally:
+            _primary.reset(demanded)
+
+
+def _once(engine: Engine, work: Callable[[Connection], T]) -> T:
+    with engine.connect() as connection:
+        driver = connection.connection.dbapi_connection
+        driver.commit_sent = False
+        try:
+            with connection.begin():
+                result = work(connection)
+                if not alive(driver):
+                    # Before COMMIT is sent, which leaves no doubt.
+                    connection.execute(text("SELECT 1"))
+            return result
+        except exc.DBAPIError as error:
+            failed = error.orig
+            if not isinstance(failed, psycopg2.Error) or not lost(driver, failed):
+                raise
+            maybe_committed = driver.commit_sent or driver.autocommit
+            connection.invalidate()
+            raise _Lost(error, failed, maybe_committed) from None
+
+
+class _Lost(Exception):
+    """A transaction whose connection ended, or led to a standby; driver is what the driver said of it."""
+
+    def __init__(self, error: exc.DBAPIError, driver: psycopg2.Error, maybe_committed: bool) -> None:
+        super().__init__("the connection ended")
+        self.error, self.driver, self.maybe_committed = error, driver, maybe_committed

@@ -58,11 +58,14 @@ class Connection(extensions.connection):  # type: ignore[misc]
         super().__setattr__(name, value)
 
 
-def connect(source: Source, login: Callable[[Credentials], Login], deadline: float) -> Connection:
+def connect(
+    source: Source, login: Callable[[Credentials], Login], deadline: float, *, primary: bool = False
+) -> Connection:
     """Connect with the login of the source's credentials, and until deadline (time.monotonic()) again.
 
     After each attempt that failed it reads the credentials again: at once with a new login, otherwise
     after a pause. It gives up after ten refused logins, and raises the last psycopg2.OperationalError.
+    With primary, a server that is a standby counts as a failure.
     """
     failures, refusals, pause = 0, 0, _FIRST_PAUSE
     while True:
@@ -70,6 +73,8 @@ def connect(source: Source, login: Callable[[Credentials], Login], deadline: flo
         try:
             connection: Connection = psycopg2.connect(connection_factory=Connection, **chosen.parameters)
             connection.login = chosen
+            if primary:
+                _demand_primary(connection)
             return connection
         except psycopg2.OperationalError as error:
             # Without the frames that have the password as a local variable.
@@ -85,6 +90,20 @@ def connect(source: Source, login: Callable[[Credentials], Login], deadline: flo
         if login(source.current) == chosen:
             time.sleep(max(0.0, min(pause, deadline - time.monotonic())))
             pause = min(2 * pause, _LAST_PAUSE)
+
+
+def _demand_primary(connection: Connection) -> None:
+    """Raise psycopg2.OperationalError if the server is a standby.
+
+    It asks by a query: libpq believes what PgBouncer says of the server, which is of before a failover.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_is_in_recovery()")
+        standby = cursor.fetchone()[0]
+    connection.rollback()
+    if standby:
+        give_up(connection)
+        raise psycopg2.OperationalError("the server is a standby")
 
 
 def login_refused(error: psycopg2.Error, user: str) -> bool:
@@ -136,7 +155,17 @@ def ready(connection: Connection) -> bool:
 
 def lost(connection: Connection, error: psycopg2.Error) -> bool:
     """Whether a transaction failed because its connection ended, or leads to a server that has become a standby."""
-    return bool(connection.closed) or error.pgcode == _READ_ONLY
+    return bool(connection.closed) or read_only(error)
+
+
+def read_only(error: psycopg2.Error) -> bool:
+    """Whether the server changed nothing because it is a standby, or is set to be read-only."""
+    return bool(error.pgcode == _READ_ONLY)
+
+
+def once_more(before: psycopg2.Error | None, now: psycopg2.Error) -> bool:
+    """Whether to repeat work that lost its connection: once, and once again if a standby was all that there was."""
+    return before is None or (read_only(now) and not read_only(before))
 
 
 def give_up(connection: Any) -> None:

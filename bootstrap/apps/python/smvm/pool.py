@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import psycopg2
 
-from .connect import CommitUnknown, Connection, alive, connect, give_up, lost, ready
+from .connect import CommitUnknown, Connection, alive, connect, give_up, lost, once_more, read_only, ready
 from .credentials import Credentials
 from .place import Login, PlaceError, check_options, login
 from .source import Source, renew_after_fork
@@ -74,26 +74,28 @@ class Pool:
         nothing in it but what a rollback undoes. It is not repeated if a COMMIT was sent, or if work
         set autocommit: then this raises CommitUnknown. With idempotent it is repeated even then; that
         is for reads, and for writes that may be done twice.
+
+        If the server turns out to be a standby, as behind a pooler in the midst of a failover, this
+        waits for a primary, timeout seconds at most, and runs work there.
         """
-        try:
-            return self._once(work)
-        except _Lost as first:
-            if first.maybe_committed and not idempotent:
-                raise CommitUnknown from first.error
-        try:
-            return self._once(work, fresh=True)
-        except _Lost as second:
-            if second.maybe_committed:
-                raise CommitUnknown from second.error
-            raise second.error
+        before: psycopg2.Error | None = None
+        while True:
+            try:
+                return self._once(work, before)
+            except _Lost as now:
+                if now.maybe_committed and (before or not idempotent):
+                    raise CommitUnknown from now.error
+                if not once_more(before, now.error):
+                    raise now.error
+                before = now.error
 
     def close(self) -> None:
         """Close the idle connections now, and those in use when they come back."""
         self._closed = True
         self._drain()
 
-    def _once(self, work: Callable[[Connection], T], *, fresh: bool = False) -> T:
-        with self._held(fresh) as held:
+    def _once(self, work: Callable[[Connection], T], before: psycopg2.Error | None) -> T:
+        with self._held(before) as held:
             try:
                 result = work(held)
                 self._commit(held)
@@ -121,7 +123,7 @@ class Pool:
             raise
 
     @contextmanager
-    def _held(self, fresh: bool = False) -> Iterator[Connection]:
+    def _held(self, before: psycopg2.Error | None = None) -> Iterator[Connection]:
         if self._closed:
             raise psycopg2.InterfaceError("the pool is closed")
         slots = self._slots  # a child of a fork has others
@@ -129,7 +131,7 @@ class Pool:
         if not slots.acquire(timeout=self._timeout):
             raise PoolTimeout(f"all {self._maximum} connections were in use for {self._timeout:g} s")
         try:
-            held = self._take(deadline, fresh)
+            held = self._take(deadline, before)
             try:
                 yield held
             finally:
@@ -138,14 +140,17 @@ class Pool:
         finally:
             slots.release()
 
-    def _take(self, deadline: float, fresh: bool) -> Connection:
-        """Take an idle connection or make one. A fresh one is for who has just lost one: the others may be ending too."""
+    def _take(self, deadline: float, before: psycopg2.Error | None) -> Connection:
+        """Take an idle connection or make one.
+
+        Who has just lost one, by the error before, gets one that is made: the others may be ending too.
+        """
         while (idle := self._pop()) is not None:
-            if not fresh and not self._stale(idle) and ready(idle):
+            if not before and not self._stale(idle) and ready(idle):
                 idle.commit_sent = False
                 return idle
             give_up(idle)
-        return connect(self._source, self._login, deadline)
+        return connect(self._source, self._login, deadline, primary=before is not None and read_only(before))
 
     def _give_back(self, held: Connection) -> None:
         try:

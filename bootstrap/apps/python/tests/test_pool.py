@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 import time
@@ -30,7 +31,8 @@ def values(user: str, password: str = "hunter2") -> dict[str, str]:
 class Fake:
     """A connection to a server that can end it."""
 
-    def __init__(self, login: Login) -> None:
+    def __init__(self, login: Login, primary: bool = True) -> None:
+        self.primary = primary
         self.login, self.closed, self.autocommit, self.commit_sent = login, 0, False, False
         self.mine, self.servers = socket.socketpair()
         self.commits, self.rollbacks = 0, 0
@@ -64,8 +66,8 @@ class Fake:
 def made(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Fake]]:
     connections: list[Fake] = []
 
-    def connect(source: Source, login: Callable[[Any], Login], deadline: float) -> Fake:
-        connections.append(Fake(login(source.current)))
+    def connect(source: Source, login: Callable[[Any], Login], deadline: float, *, primary: bool) -> Fake:
+        connections.append(Fake(login(source.current), primary))
         return connections[-1]
 
     monkeypatch.setattr(smvm.pool, "connect", connect)
@@ -173,6 +175,39 @@ def test_repeats_once(opened: Open, made: list[Fake]) -> None:
     made[-1].end()
     assert pool.with_retry(lambda held: held.cursor() if held in made[: before + 3] else "new") == "new"
     assert all(each.closed for each in made[: before + 3])  # those that may be ending too
+
+
+class ReadOnly(psycopg2.Error):
+    pgcode = "25006"
+
+
+def test_waits_for_a_primary(opened: Open, made: list[Fake]) -> None:
+    """Where the server is a standby: at once, or after a session that ended."""
+    pool = Pool(opened(Settable(**values("orders_a"))))
+
+    def write(held: Any) -> str:
+        if not held.primary:
+            raise ReadOnly
+        return "done"
+
+    def ends(held: Any) -> str:
+        if held is made[1]:
+            held.end()
+            held.cursor()
+        return write(held)
+
+    assert pool.with_retry(write) == "done"
+    assert [each.primary for each in made] == [False, True]
+    assert pool.with_retry(ends) == "done"
+    assert [each.primary for each in made] == [False, True, False, True]
+    assert [each.commits for each in made] == [0, 1, 0, 1]
+
+    def never(held: Any) -> None:
+        raise ReadOnly
+
+    with pytest.raises(ReadOnly):
+        pool.with_retry(never)
+    assert len(made) == 5
 
 
 def test_repeats_nothing_that_may_be_committed(opened: Open, made: list[Fake], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -334,6 +369,41 @@ def test_connect_reads_again(opened: Open, monkeypatch: pytest.MonkeyPatch) -> N
         reader.read = back  # type: ignore[method-assign]
         held = smvm.connect.connect(source, lambda c: smvm.pool.login(c, "db"), time.monotonic() + 5)
         assert server.attempts == 2 and held.login.parameters["password"] == "new"
+
+
+class Standby(Fake):
+    """A connection to a server that has to be promoted yet, or has been."""
+
+    def __init__(self, standby: bool) -> None:
+        super().__init__(Login("", {}))
+        self.standby = standby
+
+    def cursor(self) -> Any:
+        return contextlib.nullcontext(self)
+
+    def execute(self, sql: str) -> None:
+        assert sql == "SELECT pg_is_in_recovery()"
+
+    def fetchone(self) -> tuple[bool]:
+        return (self.standby,)
+
+
+def test_connect_to_a_primary(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A standby will do, unless a primary is demanded: then it is tried until there is one, or the time is up."""
+    monkeypatch.setattr(smvm.connect, "_FIRST_PAUSE", 0.001)
+    source, servers = opened(Settable(**values("orders_a"))), [Standby(True), Standby(True), Standby(True), Standby(False)]
+    monkeypatch.setattr(psycopg2, "connect", lambda **_: servers[0] if len(servers) == 1 else servers.pop(0))
+    first, second, third, last = servers
+
+    def attempt(primary: bool, within: float) -> Any:
+        return smvm.connect.connect(source, lambda c: smvm.pool.login(c, "db"), time.monotonic() + within, primary=primary)
+
+    assert attempt(False, 5) is first and not first.closed
+    assert attempt(True, 5) is last and last.rollbacks == 1
+    assert second.closed and third.closed
+    last.standby = True
+    with pytest.raises(psycopg2.OperationalError, match="standby"):
+        attempt(True, 0.1)
 
 
 def test_connect_is_bounded(opened: Open, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:

@@ -16,6 +16,7 @@ import sqlalchemy
 from conftest import Settable, eventually
 from psycopg2 import extensions
 
+import smvm.connect
 from smvm import Source, alchemy
 from smvm.connect import Connection, login_refused
 from smvm.pool import CommitUnknown, Pool
@@ -292,3 +293,25 @@ def test_sqlalchemy(ground: Ground, engine: Any, reader: Settable, source: Sourc
     with pytest.raises(CommitUnknown):
         user(-1)
     assert ground.rows() == 5
+
+
+def test_sqlalchemy_waits_for_a_primary(ground: Ground, engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that writes nothing stands for a standby; what waits for a primary stands for its promotion."""
+    ground.sql(f"ALTER ROLE {ground.a} SET default_transaction_read_only = on")
+    promoted: list[Any] = []
+
+    def promote(connection: Any) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("SET default_transaction_read_only = off")
+        connection.commit()
+        promoted.append(connection)
+
+    monkeypatch.setattr(smvm.connect, "_demand_primary", promote)
+    insert = sqlalchemy.text(f"INSERT INTO {ground.prefix}.rows VALUES (1)")
+    alchemy.with_retry(engine, lambda connection: connection.execute(insert))
+    assert len(promoted) == 1 and ground.rows() == 1
+    ground.end_sessions()
+    monkeypatch.setattr(smvm.connect, "_demand_primary", promoted.append)
+    with pytest.raises(sqlalchemy.exc.InternalError):
+        alchemy.with_retry(engine, lambda connection: connection.execute(insert))
+    assert len(promoted) == 2 and ground.rows() == 1
