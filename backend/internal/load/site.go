@@ -139,7 +139,10 @@ func (s *site) refused(sc scenario) ([]string, error) {
 		lines, err = append(lines, more...), errors.Join(err, readErr)
 	}
 	if s.pooler != nil {
-		more, readErr := s.refusedIn(s.pooler.LogPath, func(line string) bool { return strings.Contains(line, "closing because") })
+		// Of a client it says why it closes, of itself as a client of PostgreSQL what failed.
+		more, readErr := s.refusedIn(s.pooler.LogPath, func(line string) bool {
+			return strings.Contains(line, "closing because") || strings.Contains(line, "server login failed")
+		})
 		lines, err = append(lines, more...), errors.Join(err, readErr)
 	}
 	return lines, err
