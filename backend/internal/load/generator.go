@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"sync"
@@ -37,12 +38,13 @@ type generator struct {
 
 	mu      sync.Mutex
 	samples []sample
+	flying  map[int]bool // the requests that are sent and not answered
 	sending sync.WaitGroup
 }
 
 func newGenerator(instances []*instance) *generator {
 	return &generator{
-		instances: instances, began: time.Now(),
+		instances: instances, began: time.Now(), flying: map[int]bool{},
 		// A connection that is idle is closed here before uvicorn does, after five seconds:
 		// as a load balancer has to, or a request may be on its way just then.
 		client: &http.Client{Timeout: requestTimeout, Transport: &http.Transport{MaxIdleConnsPerHost: 200, IdleConnTimeout: 3 * time.Second}},
@@ -68,6 +70,9 @@ func (g *generator) run(ctx context.Context, rate int) {
 // measure sends the nth request: reads and writes in the database, with tokens
 // and with API keys, and now and then a login for a new token.
 func (g *generator) measure(ctx context.Context, due time.Time, n int) {
+	g.mu.Lock()
+	g.flying[n] = true
+	g.mu.Unlock()
 	method, path := []string{http.MethodGet, http.MethodPost}[n%2], "/api/test"
 	header, value := "Authorization", "Bearer "+*g.token.Load()
 	if n/2%2 == 0 {
@@ -84,6 +89,26 @@ func (g *generator) measure(ctx context.Context, due time.Time, n int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.samples = append(g.samples, s)
+	delete(g.flying, n)
+}
+
+// drain waits until all requests that were sent by now are answered. Who has sent an
+// API key is answered before the next rotation but one makes it worthless, however
+// slow the service is.
+func (g *generator) drain(ctx context.Context) error {
+	g.mu.Lock()
+	sent := maps.Clone(g.flying)
+	g.mu.Unlock()
+	return eventually(ctx, "requests to be answered", func(context.Context) error {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		for n := range sent {
+			if g.flying[n] {
+				return fmt.Errorf("request %d is not", n)
+			}
+		}
+		return nil
+	})
 }
 
 // dispatch sends a request as a load balancer does: one that could not be sent,

@@ -62,6 +62,25 @@ func (f *fleet) stop() error {
 	return errors.Join(append(errs, os.RemoveAll(f.dir))...)
 }
 
+// keepLogs copies the logs of the instances to where they stay, and says where that is.
+func (f *fleet) keepLogs(sc scenario) error {
+	dir, err := os.MkdirTemp("", "smvm-load-logs-")
+	if err != nil {
+		return fmt.Errorf("keep logs: %w", err)
+	}
+	say("%s: the logs of the instances are in %s", sc.name, dir)
+	for _, i := range f.instances {
+		text, err := os.ReadFile(i.program.LogPath)
+		if err == nil {
+			err = os.WriteFile(filepath.Join(dir, i.address+".log"), text, 0o600)
+		}
+		if err != nil {
+			return fmt.Errorf("keep logs: %w", err)
+		}
+	}
+	return nil
+}
+
 // poolSettings make the service open new connections all the time, which is when
 // PostgreSQL asks for a password.
 const poolSettings = "?pool_max_conns=8&pool_min_idle_conns=2&pool_max_conn_lifetime=2s&pool_max_conn_lifetime_jitter=2s&pool_health_check_period=500ms&sslmode=disable"

@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"path"
 	"runtime"
 	"slices"
 	"strings"
@@ -34,8 +35,8 @@ type settings struct {
 func main() {
 	var s settings
 	flag.IntVar(&s.rotations, "rotations", 100, "how often to rotate in the runs that have to be flawless; an eighth of that in the others")
-	flag.IntVar(&s.rate, "rate", 200, "requests per second")
-	flag.StringVar(&s.only, "only", "", "run only those whose name begins with one of these `names`, separated by commas")
+	flag.IntVar(&s.rate, "rate", 200, "requests per second; half of that behind a PgBouncer")
+	flag.StringVar(&s.only, "only", "", "run only those whose name matches one of these `patterns`, separated by commas, such as python*")
 	flag.StringVar(&s.report, "report", "", "markdown `file` whose tables are replaced by the new ones, each if all its runs were done")
 	flag.StringVar(&s.picture, "picture", "", "`file` to draw latency and failures to, as SVG")
 	flag.Parse()
@@ -45,6 +46,14 @@ func main() {
 		fmt.Fprintln(os.Stderr, "load:", err)
 		os.Exit(1)
 	}
+}
+
+// wants reports whether a run is to be done.
+func (s settings) wants(sc scenario) bool {
+	return s.only == "" || slices.ContainsFunc(strings.Split(s.only, ","), func(pattern string) bool {
+		matched, err := path.Match(pattern, sc.name)
+		return err == nil && matched
+	})
 }
 
 // run does all runs one after the other, reports them, and returns an error
@@ -57,11 +66,11 @@ func run(ctx context.Context, s settings) (err error) {
 	}
 	var results []*result
 	for _, sc := range scenarios(s) {
-		if !slices.ContainsFunc(strings.Split(s.only, ","), func(name string) bool { return strings.HasPrefix(sc.name, name) }) {
+		if !s.wants(sc) {
 			continue
 		}
-		say("%s: %d rotations at %d requests per second", sc.name, sc.rotations, s.rate)
-		r, failure := w.perform(ctx, sc, s.rate)
+		say("%s: %d rotations at %d requests per second", sc.name, sc.rotations, sc.rate)
+		r, failure := w.perform(ctx, sc)
 		if r != nil {
 			r.tellFailures()
 		}
@@ -87,7 +96,7 @@ func report(s settings, results []*result) error {
 		if len(rows) == 0 {
 			continue
 		}
-		text := fmt.Sprintf("Measured %s on %d processors, at %d requests per second.\n\n", time.Now().UTC().Format(time.DateOnly), runtime.NumCPU(), s.rate) + t.write(rows)
+		text := fmt.Sprintf("Measured %s on %d processors.\n\n", time.Now().UTC().Format(time.DateOnly), runtime.NumCPU()) + t.write(rows)
 		fmt.Println(text)
 		if s.report != "" && len(rows) == wanted {
 			if err := marked.Replace(s.report, t.name, text); err != nil {

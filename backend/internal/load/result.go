@@ -93,7 +93,7 @@ func table(results []*result) string {
 // failoverTable is the report of runs in which PostgreSQL fails over, in markdown.
 func failoverTable(results []*result) string {
 	var out strings.Builder
-	out.WriteString("| run | rotations | requests | failed during the failover | failed at other times | refused logins | the failover took | latency before: median, p99 | during the rotations | after | until all instances use the new values: median, longest |\n|---|---|---|---|---|---|---|---|---|---|---|\n")
+	out.WriteString("| run | rotations | requests, per second | failed during the failover | failed at other times | refused logins | the failover took | latency before: median, p99 | during the rotations | after | until all instances use the new values: median, longest |\n|---|---|---|---|---|---|---|---|---|---|---|\n")
 	for _, r := range results {
 		before, during, after := r.phases()
 		away, others := r.failures()
@@ -102,7 +102,7 @@ func failoverTable(results []*result) string {
 			median, longest := spread(r.delays)
 			used = brief(median) + ", " + brief(longest)
 		}
-		fmt.Fprintf(&out, "| %s | %d | %d | **%d** | **%d** | **%d** | %s | %s | %s | %s | %s |\n", r.title, len(r.delays), len(r.samples),
+		fmt.Fprintf(&out, "| %s | %d | %d, %d | **%d** | **%d** | **%d** | %s | %s | %s | %s | %s |\n", r.title, len(r.delays), len(r.samples), r.rate,
 			len(away), len(others), len(r.refused), brief(r.outage()), show(before), show(during), show(after), used)
 	}
 	return out.String()

@@ -26,6 +26,7 @@ type scenario struct {
 	agent       bool // files by Vault Agent and a rolling restart, not by itself
 	pooler      bool // PgBouncer between the service and PostgreSQL
 	rotations   int
+	rate        int  // requests per second
 	faults      bool // kill the plugin and the active node on the way
 	failover    bool // kill the primary on the way, and promote its replica
 	flawless    bool // no request may fail but while PostgreSQL fails over, no login be refused
@@ -40,7 +41,7 @@ func (sc scenario) database() string { return strings.ReplaceAll(sc.name, "-", "
 
 func scenarios(s settings) []scenario {
 	few := max(1, s.rotations/8)
-	return []scenario{
+	all := []scenario{
 		{name: "alternating", title: "alternating_users; the service reads creds", strategy: "alternating_users", instances: 2, rotations: s.rotations, faults: true, flawless: true},
 		{name: "rolling", title: "alternating_users; Vault Agent restarts the two instances in turn", strategy: "alternating_users", instances: 2, agent: true, rotations: s.rotations, flawless: true},
 		{name: "single", title: "single_user; the service reads creds", strategy: "single_user", instances: 2, rotations: few},
@@ -53,10 +54,17 @@ func scenarios(s settings) []scenario {
 		{name: "go-pgbouncer", title: "Go behind PgBouncer", strategy: "alternating_users", instances: 2, pooler: true, rotations: few, failover: true, flawless: true, retry: true},
 		{name: "go-pgbouncer-unrotated", title: "the same, without rotations", strategy: "alternating_users", instances: 2, pooler: true, failover: true, flawless: true, retry: true},
 	}
+	for i := range all {
+		all[i].rate = s.rate
+		if all[i].pooler {
+			all[i].rate = max(1, s.rate/2)
+		}
+	}
+	return all
 }
 
 // perform does one run: load, rotations, load.
-func (w *world) perform(ctx context.Context, sc scenario, rate int) (_ *result, err error) {
+func (w *world) perform(ctx context.Context, sc scenario) (_ *result, err error) {
 	s, err := w.newSite(ctx, sc)
 	defer func() { err = errors.Join(err, s.stop()) }()
 	if err != nil {
@@ -86,13 +94,16 @@ func (w *world) perform(ctx context.Context, sc scenario, rate int) (_ *result, 
 	loading, stop := context.WithCancel(ctx)
 	done := make(chan struct{})
 	g.began = time.Now()
-	go func() { defer close(done); g.run(loading, rate) }()
+	go func() { defer close(done); g.run(loading, sc.rate) }()
 	err = r.rotate(ctx, s, e, g)
 	stop()
 	<-done
 	r.samples = g.samples
 	refused, refusedErr := s.refused(sc)
 	r.refused = refused
+	if err == nil && countFailed(r.samples) > 0 {
+		err = f.keepLogs(sc)
+	}
 	return r, errors.Join(err, refusedErr)
 }
 
@@ -147,6 +158,9 @@ func (r *result) turn(ctx context.Context, s *site, e engine, g *generator, n in
 	}
 	r.delays = append(r.delays, time.Since(answered))
 	if err := eventually(ctx, "a token", func(ctx context.Context) error { return g.follow(ctx, creds.key) }); err != nil {
+		return err
+	}
+	if err := g.drain(ctx); err != nil {
 		return err
 	}
 	m.end = time.Since(g.began)
