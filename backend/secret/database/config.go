@@ -220,7 +220,8 @@ func (d *driver) Validate(config json.RawMessage) error {
 }
 
 // ValidateUpdate refuses to change who is managed where, because the values that
-// exist belong to those users, and the ones left behind would keep working.
+// exist belong to those users, and the ones left behind would keep working. The order of
+// two users means nothing: which of them is in use stands in the value.
 func (d *driver) ValidateUpdate(old, updated json.RawMessage) error {
 	before, err := readConfig(old)
 	if err != nil {
@@ -236,8 +237,12 @@ func (d *driver) ValidateUpdate(old, updated json.RawMessage) error {
 		return rotation.Invalid("connection", fix)
 	case before.RotationStrategy != after.RotationStrategy:
 		return rotation.Invalid("rotation_strategy", fix)
-	case !slices.Equal(before.Usernames, after.Usernames):
+	case !sameUsers(before.Usernames, after.Usernames):
 		return rotation.Invalid("usernames", fix)
 	}
 	return nil
+}
+
+func sameUsers(a, b []string) bool {
+	return slices.Equal(slices.Sorted(slices.Values(a)), slices.Sorted(slices.Values(b)))
 }

@@ -53,7 +53,7 @@ func TestDatabaseUpdate(t *testing.T) {
 	for field, updated := range map[string]Config{
 		"connection":        {Connection: "d", Usernames: old.Usernames},
 		"rotation_strategy": {Connection: "c", Usernames: []string{"a"}},
-		"usernames":         {Connection: "c", Usernames: []string{"b", "a"}},
+		"usernames":         {Connection: "c", Usernames: []string{"b", "c"}},
 		"":                  {Connection: "c", Usernames: old.Usernames, RotationStrategy: AlternatingUsers, PasswordPolicy: "p"},
 	} {
 		err := (&driver{}).ValidateUpdate(conformance.SecretOf(t, "", old).Config, conformance.SecretOf(t, "", updated).Config)
@@ -61,6 +61,21 @@ func TestDatabaseUpdate(t *testing.T) {
 			expect.OK(t, err)
 		} else {
 			expect.Invalid(t, err, field)
+		}
+	}
+}
+
+// TestOrderOfUsers: which of two users is in use does not follow from their order.
+func TestOrderOfUsers(t *testing.T) {
+	used := rotation.Value{Material: rotation.Material{"username": "a"}}
+	for _, users := range [][]string{{"a", "b"}, {"b", "a"}} {
+		config := Config{Connection: "c", Usernames: users}
+		s := conformance.SecretOf(t, "database", config)
+		expect.OK(t, (&driver{}).ValidateUpdate(conformance.SecretOf(t, "", Config{Connection: "c", Usernames: []string{"a", "b"}}).Config, s.Config))
+		s.Current = &used
+		c, err := readConfig(s.Config)
+		if expect.OK(t, err); c.next(s) != "b" {
+			t.Errorf("with a in use, the next of %v is %s", users, c.next(s))
 		}
 	}
 }
