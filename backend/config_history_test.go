@@ -78,6 +78,32 @@ func TestConfigHistory(t *testing.T) {
 	}
 }
 
+// TestConfigDeleted puts the defaults back, which is a change like any other.
+func TestConfigDeleted(t *testing.T) {
+	m := newMount(t)
+	m.write("roles/r", nil)
+	defaults, role := m.read("config", nil), m.read("roles/r", nil)
+	m.delete("config")
+	if left := m.list("config/history"); len(left) != 0 {
+		t.Errorf("where there was nothing to put back, the history has %v", left)
+	}
+	m.write("config", d("environment", "test", "rotation_period", "10h", "outbound_hosts", "example.com", "on_drift", "repair"))
+	m.delete("config")
+	for range 2 {
+		if config := m.read("config", nil); fmt.Sprint(config) != fmt.Sprint(defaults) {
+			t.Errorf("the configuration is %v, want %v", config, defaults)
+		}
+		if now := m.read("roles/r", nil); fmt.Sprint(now) != fmt.Sprint(role) {
+			t.Errorf("the role is %v, want %v", now, role)
+		}
+		m.boot()
+	}
+	const want = `[{"field":"environment","from":"test","to":""},{"field":"on_drift","from":"repair","to":"report"},{"field":"outbound_hosts","from":["example.com"],"to":[]},{"field":"rotation_period","from":36000,"to":7776000}]`
+	if got := m.configChanges(); len(got) != 2 || got[1]["changes"] != want || got[1]["kind"] != "configure" {
+		t.Errorf("recorded is %v, want %s", got, want)
+	}
+}
+
 // TestEverySettingIsRecorded finds a field of the configuration that could be changed
 // without a trace.
 func TestEverySettingIsRecorded(t *testing.T) {

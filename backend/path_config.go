@@ -19,6 +19,7 @@ func (b *backend) pathConfig() *framework.Path {
 		Operations: map[logical.Operation]framework.OperationHandler{
 			logical.ReadOperation:   operation(b.pathConfigRead, "Read the configuration of the mount.", configFields()),
 			logical.UpdateOperation: mutation(b.pathConfigWrite, "Change the configuration of the mount.", nil),
+			logical.DeleteOperation: mutation(b.pathConfigDelete, "Put the defaults of all fields back.", nil),
 		},
 		HelpSynopsis:    "Configure the mount: defaults for its roles, and where values may go.",
 		HelpDescription: oneLine(configHelp),
@@ -54,20 +55,33 @@ func (b *backend) pathConfigRead(ctx context.Context, _ *logical.Request, _ *fra
 
 // pathConfigWrite corresponds to UPDATE on config.
 func (b *backend) pathConfigWrite(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	return nil, b.configure(ctx, req, func(s *settings.Settings) error { return takeSettings(d, s) })
+}
+
+// pathConfigDelete corresponds to DELETE on config.
+func (b *backend) pathConfigDelete(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
+	return nil, b.configure(ctx, req, func(s *settings.Settings) error {
+		s.Reset()
+		return nil
+	})
+}
+
+// configure changes the configuration of the mount, and has everybody go by it.
+func (b *backend) configure(ctx context.Context, req *logical.Request, change func(*settings.Settings) error) error {
 	b.configuring.Lock()
 	defer b.configuring.Unlock()
-	if err := b.settings.Change(ctx, b.configureRecord(req), func(s *settings.Settings) error { return takeSettings(d, s) }); err != nil {
-		return nil, err
+	if err := b.settings.Change(ctx, b.configureRecord(req), change); err != nil {
+		return err
 	}
 	for _, role := range b.registry.Loaded() {
 		if err := role.Refresh(); err != nil {
-			return nil, err
+			return err
 		}
 		b.scheduler.Plan(role)
 	}
 	b.destinations.Recheck("")
 	b.drift.Wake()
-	return nil, nil
+	return nil
 }
 
 // takeSettings takes over the fields that the request names.
@@ -107,4 +121,5 @@ Contains the settings of the whole mount: a label of the environment, the defaul
 roles, how many roles rotate at the same time, how long histories may get, how often the
 engine tries stored logins, and which hosts may get values and credentials. No host gets
 values or credentials until outbound_hosts names it. Every field is optional. A write
-changes only the fields that it contains, and config/history records the change.`
+changes only the fields that it contains. Deleting config puts the defaults of all
+fields back. config/history records both.`

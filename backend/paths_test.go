@@ -75,6 +75,8 @@ func TestEveryPath(t *testing.T) {
 	}{
 		{update, "config", d("environment", "test", "rotation_period", "24h", "outbound_hosts", "127.0.0.1")},
 		{read, "config", nil},
+		{remove, "config", nil},
+		{update, "config", d("environment", "test", "rotation_period", "24h", "outbound_hosts", "127.0.0.1")},
 		{read, "config/history", nil},
 		{read, "config/history", d("format", "jsonl")},
 		{list, "config/history", nil},

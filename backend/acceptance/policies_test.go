@@ -53,6 +53,7 @@ var accesses = []access{
 	{http.MethodGet, "creds/defaultx", nil},
 	{http.MethodGet, "config", []string{admin, operator, auditor, installer}},
 	{http.MethodPost, "config", []string{admin}},
+	{http.MethodDelete, "config", []string{admin}},
 	{http.MethodGet, "config/history", []string{admin, operator, auditor}},
 	{http.MethodGet, "config/history?format=jsonl", []string{admin, operator, auditor}},
 	{list, "config/history/", []string{admin, operator, auditor}},

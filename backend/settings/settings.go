@@ -51,6 +51,10 @@ type Settings struct {
 	OnDrift       string        `json:"on_drift,omitempty"`
 }
 
+// Reset puts the defaults back. Where somebody has said which hosts requests may reach,
+// that leaves none.
+func (s *Settings) Reset() { *s = Settings{OutboundHosts: s.OutboundHosts[:0]} }
+
 // Validate refuses, in the names of the fields of config, what can't be.
 func (s *Settings) Validate() error {
 	probe := s.Probes()

@@ -6,7 +6,7 @@
 # both policies.
 
 path "smvm/config" {
-  capabilities = ["read", "update"]
+  capabilities = ["read", "update", "delete"]
 }
 
 path "smvm/config/*" {
