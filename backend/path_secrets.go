@@ -16,7 +16,8 @@ import (
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
 )
 
-// creationWait bounds how long creating a secret keeps its request waiting.
+// creationWait bounds how long creating a secret keeps its request waiting, and before
+// that how long others that make or remove secrets of the role do.
 const creationWait = 30 * time.Second
 
 func (b *backend) pathSecrets() *framework.Path {
@@ -56,7 +57,6 @@ func (t secretTypes) answer() map[string]*framework.FieldSchema {
 			delete(fields, name)
 		}
 	}
-	fields["version"] = field(framework.TypeInt, "Version of the role at which the current value was committed.")
 	return fields
 }
 
@@ -71,6 +71,11 @@ func (b *backend) pathSecretCreate(ctx context.Context, req *logical.Request, d 
 	if err != nil {
 		return nil, err
 	}
+	end, err := turn(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
 	added, err := b.draftSecret(ctx, r, d)
 	if err != nil {
 		return nil, err
@@ -94,6 +99,13 @@ func (b *backend) pathSecretCreate(ctx context.Context, req *logical.Request, d 
 		return nil, err
 	}
 	return b.create(ctx, r, *request)
+}
+
+// turn is rotation.Role.Turn for a bounded time.
+func turn(ctx context.Context, r *rotation.Role) (end func(), err error) {
+	ctx, cancel := context.WithTimeout(ctx, creationWait)
+	defer cancel()
+	return r.Turn(ctx)
 }
 
 // create makes a secret. Its users are claimed at their server before, and released
@@ -333,9 +345,6 @@ func (b *backend) pathSecretRead(ctx context.Context, _ *logical.Request, d *fra
 		return nil, fmt.Errorf("decode secret %s: %w", s.Name, err)
 	}
 	data["type"] = s.Type
-	if s.Current != nil {
-		data["version"] = s.Current.Version
-	}
 	return &logical.Response{Data: data}, nil
 }
 
@@ -346,6 +355,11 @@ func (b *backend) pathSecretDelete(ctx context.Context, req *logical.Request, d 
 	if err != nil || r == nil {
 		return nil, err
 	}
+	end, err := turn(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
 	doomed := r.Snapshot().Secrets[name]
 	if doomed == nil {
 		return nil, nil
@@ -398,4 +412,5 @@ type=api_key has prefix, length and hash_only. type=random has password_policy, 
 length and charset. When you create a secret, the engine makes its first value at once.
 With skip_import_rotation=true, it instead tests and takes over the value in password,
 secret, private_key, key or value. A later write changes only the fields that it
-contains, and never the value.`
+contains, and never the value. The engine creates and deletes the secrets of one role
+one after the other: a request waits for the others, at most 30 s.`

@@ -211,6 +211,58 @@ func TestCreateAtOnce(t *testing.T) {
 	}
 }
 
+// TestConfiguredAtOnce has a role's secrets, checks and destinations made at once, as a
+// program does that writes a whole configuration: none is refused, and each secret is a
+// version of its own. So it is when they are deleted.
+func TestConfiguredAtOnce(t *testing.T) {
+	m := newMount(t)
+	s := m.connect()
+	m.write("config", d("outbound_hosts", "127.0.0.1"))
+	m.write("roles/r", nil)
+	hook := newReceiver(t).URL
+	secrets := map[string]map[string]any{
+		"db":     d("type", "database", "connection", "main", "rotation_strategy", "alternating_users", "usernames", s.pair()),
+		"legacy": d("type", "database", "connection", "main", "usernames", s.user()),
+		"jwt":    d("type", "jwt"), "api": d("type", "api_key"), "pin": d("type", "random"),
+		"taken": d("type", "random", "skip_import_rotation", true, "value", "a-value-in-use-0123456789"),
+	}
+	m.atOnce(logical.CreateOperation, func(send func(string, map[string]any)) {
+		for name, data := range secrets {
+			send("secrets/r/"+name, data)
+		}
+		for i := range 3 {
+			send(fmt.Sprintf("checks/r/c%d", i), d("url", hook))
+			send(fmt.Sprintf("destinations/d%d", i), d("type", "webhook", "url", hook, "key", "0123456789abcdef", "values", "pin={{pin_value}}"))
+		}
+	})
+	if version := m.read("creds/r", nil)["version"]; version != len(secrets) || len(m.list("checks/r")) != 3 || len(m.list("destinations")) != 3 {
+		t.Errorf("it is version %v, with checks %v", version, m.list("checks/r"))
+	}
+	m.atOnce(logical.DeleteOperation, func(send func(string, map[string]any)) {
+		for name := range secrets {
+			send("secrets/r/"+name, nil)
+		}
+	})
+	if h := m.read("history/r", nil); h["chain_valid"] != true || len(m.list("secrets/r")) != 0 {
+		t.Errorf("the history is %v, and left are %v", h, m.list("secrets/r"))
+	}
+}
+
+// atOnce sends all requests that are given to it at once, and has none of them fail.
+func (m *mount) atOnce(op logical.Operation, requests func(send func(path string, data map[string]any))) {
+	m.Helper()
+	var all sync.WaitGroup
+	requests(func(path string, data map[string]any) {
+		req := m.request(op, path, data)
+		all.Go(func() {
+			if resp, err := m.b.HandleRequest(context.Background(), req); err != nil || resp.IsError() {
+				m.Errorf("%s %s: %v, %v", op, path, resp, err)
+			}
+		})
+	})
+	all.Wait()
+}
+
 // TestClientGoesAway ends a request while its rotation runs: that goes on.
 func TestClientGoesAway(t *testing.T) {
 	m := newMount(t)

@@ -69,6 +69,8 @@ type Role struct {
 	moved chan struct{}
 	// appended is the sequence number of the newest entry known to be appended.
 	appended int
+	// turn is held by whoever makes or removes a secret by request.
+	turn chan struct{}
 }
 
 // Snapshot is a state together with what its policy works out to.
@@ -97,7 +99,7 @@ func (s *Snapshot) Memo(key string, work func() any) any {
 
 // NewRole wraps a state that is already stored under key, or nil for a new role.
 func (e *Engine) NewRole(key, name string, s *State) (*Role, error) {
-	r := &Role{Key: key, Name: name, engine: e, moved: make(chan struct{})}
+	r := &Role{Key: key, Name: name, engine: e, moved: make(chan struct{}), turn: make(chan struct{}, 1)}
 	return r, r.publish(existing(s))
 }
 
