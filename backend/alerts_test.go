@@ -189,8 +189,11 @@ func TestAlertKinds(t *testing.T) {
 	if text := got["/api/v2/alerts"]; !strings.HasPrefix(text, "Bearer secret-bearer[{") || !strings.Contains(text, `"alertname":"test"`) {
 		t.Errorf("the Alertmanager got %s", text)
 	}
-	if shown := m.read("alerts/chat", nil); shown["url"] != server.URL || shown["authorization"] != nil {
+	if shown := m.read("alerts/chat", nil); shown["url"] != nil || shown["url_masked"] != server.URL+"/…" || shown["authorization"] != nil {
 		t.Errorf("of the chat it shows %v", shown)
+	}
+	if shown := m.read("alerts/am", nil); shown["url"] != server.URL+"/" || shown["url_masked"] != nil {
+		t.Errorf("of the Alertmanager it shows %v", shown)
 	}
 	if names := m.list("alerts"); len(names) != 2 {
 		t.Errorf("the alerts are %v", names)

@@ -301,7 +301,11 @@ func TestBadChecks(t *testing.T) {
 	m.refused(logical.UpdateOperation, "checks/nobody/new", d("url", a.URL), "role")
 	m.write("checks/default/health", d("url", a.URL, "headers", []string{"X-Token: literal-secret-0123", "X-API-Key: literal-{{api_key}}"}, "body", "{\"a\": \"literal\", \"key\": \"{{api_key}}\"}"))
 	shown := m.read("checks/default/health", nil)
-	if text := fmt.Sprintf("%v %v", shown["headers"], shown["body"]); strings.Contains(text, "literal") || text != "[X-Token: … X-API-Key: …{{api_key}}] …{{api_key}}…" {
-		t.Errorf("reading a check shows %s", text)
+	if text := fmt.Sprintf("%v %v", shown["headers_masked"], shown["body_masked"]); text != "[X-Token: … X-API-Key: …{{api_key}}] …{{api_key}}…" || strings.Contains(fmt.Sprint(shown), "literal") || shown["headers"] != nil || shown["body"] != nil {
+		t.Errorf("reading a check shows %v", shown)
+	}
+	m.write("checks/default/health", d("headers", []string{"X-API-Key:{{api_key}}"}, "body", " {{api_key}}"))
+	if shown := m.read("checks/default/health", nil); fmt.Sprintf("%v%v %v %v", shown["headers"], shown["body"], shown["headers_masked"], shown["body_masked"]) != "[X-API-Key:{{api_key}}] {{api_key}} <nil> <nil>" {
+		t.Errorf("of what is no secret it shows %v", shown)
 	}
 }

@@ -3,6 +3,8 @@ package backend
 import (
 	"cmp"
 	"encoding/json"
+	"fmt"
+	"strings"
 	"time"
 	"unicode"
 
@@ -150,6 +152,34 @@ func givenAgain(d *framework.FieldData, before, after outbound.Way) error {
 		return nil
 	}
 	return rotation.Invalid(needed, "must be given again, because %s changes where it is sent", because)
+}
+
+// mask stands for text that is not shown.
+const mask = "…"
+
+// showMasked answers a field as it was written, so that it can be written again. If that
+// may be secret, it answers what is shown of it, under another name.
+func showMasked[T any](data map[string]any, name string, written, shown T) {
+	if strings.Contains(fmt.Sprint(shown), mask) {
+		data[name+"_masked"] = shown
+		return
+	}
+	data[name] = written
+}
+
+// maskedFields declares what showMasked answers of fields that are declared.
+func maskedFields(fields map[string]*framework.FieldSchema, names ...string) {
+	for _, name := range names {
+		fields[name+"_masked"] = field(fields[name].Type, "Returned instead of "+name+" if part of it may be secret; "+mask+" stands for what is not shown.")
+	}
+}
+
+// shownURL hides all of an address that is more than its host.
+func shownURL(url string) string {
+	if host := outbound.Host(url); strings.TrimSuffix(url, "/") != host {
+		return host + "/" + mask
+	}
+	return url
 }
 
 // standingField declares what shown answers.

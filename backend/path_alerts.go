@@ -62,7 +62,7 @@ func alertFields() map[string]*framework.FieldSchema {
 	return map[string]*framework.FieldSchema{
 		"name":          nameField("Name of the alert."),
 		"type":          {Type: framework.TypeString, AllowedValues: []any{notify.Webhook, notify.Slack, notify.Alertmanager}, Description: "Type of the receiver: webhook, slack or alertmanager."},
-		"url":           sensitive("Address to post to; with type=alertmanager, the base address of the Alertmanager. Reading the alert shows only the host."),
+		"url":           sensitive("Address to post to; with type=alertmanager, the base address of the Alertmanager. If the address has a path, reading the alert shows only the host, as url_masked."),
 		"events":        field(framework.TypeCommaStringSlice, "Names of the events to send; all if left out."),
 		"roles":         field(framework.TypeCommaStringSlice, "Names of the roles whose events are sent; all roles and connections if left out. For a connection, write connections/<name>."),
 		"authorization": sensitive("Value of the Authorization header that the engine sends."),
@@ -77,7 +77,8 @@ func alertAnswer() map[string]*framework.FieldSchema {
 	for _, name := range []string{"name", "authorization", "key"} {
 		delete(fields, name)
 	}
-	fields["url"] = field(framework.TypeString, "Host of the address. The engine does not show the rest, because that may be secret.")
+	fields["url"] = field(framework.TypeString, "Address to post to, if it has no path.")
+	maskedFields(fields, "url")
 	fields["outbound"] = standingField()
 	fields["waiting"] = field(framework.TypeInt, "How many roles have events that the receiver has not accepted yet.")
 	fields["last_error"] = field(framework.TypeString, "Why the latest delivery failed; empty after a success.")
@@ -153,7 +154,7 @@ func alertWay(c *notify.Config) outbound.Way {
 		To:    map[string]string{"type": c.Type, "url": c.URL, "tls_ca": c.TLSCA},
 		Along: map[string]string{"authorization": c.Authorization, "key": c.Key},
 	}
-	if strings.TrimSuffix(c.URL, "/") != outbound.Host(c.URL) {
+	if shownURL(c.URL) != c.URL {
 		w.Along["url"] = c.URL
 	}
 	return w
@@ -166,7 +167,8 @@ func (b *backend) pathAlertRead(ctx context.Context, _ *logical.Request, d *fram
 		return nil, err
 	}
 	data, c := deliveryOf(*s), s.Config
-	data["type"], data["url"], data["events"], data["roles"] = c.Type, outbound.Host(c.URL), c.Events, c.Roles
+	showMasked(data, "url", c.URL, shownURL(c.URL))
+	data["type"], data["events"], data["roles"] = c.Type, c.Events, c.Roles
 	data["tls_ca"], data["notice"] = c.TLSCA, rotation.Seconds(c.Notice)
 	return shown(data, s.Standing), nil
 }

@@ -80,6 +80,7 @@ func checkAnswer() map[string]*framework.FieldSchema {
 	fields := checkSchema()
 	delete(fields, "role")
 	delete(fields, "name")
+	maskedFields(fields, "headers", "body")
 	fields["outbound"] = standingField()
 	return fields
 }
@@ -176,14 +177,17 @@ func (b *backend) pathCheckRead(ctx context.Context, _ *logical.Request, d *fram
 	if err != nil {
 		return nil, err
 	}
-	return shown(map[string]any{
-		"phase": c.Phase, "url": c.URL, "method": c.Method, "headers": shownHeaders(c.Headers), "body": shownText(c.Body),
+	data := map[string]any{
+		"phase": c.Phase, "url": c.URL, "method": c.Method,
 		"expected_status": c.ExpectedStatus, "expected_body": c.ExpectedBody, "tls_ca": c.TLSCA,
 		"timeout": rotation.Seconds(c.Timeout), "delay": rotation.Seconds(c.Delay), "attempts": c.Attempts, "interval": rotation.Seconds(c.Interval),
 		"watch_period": rotation.Seconds(c.WatchPeriod), "success_threshold": c.SuccessThreshold,
 		"samples": c.Samples, "concurrency": c.Concurrency, "percentile": c.Percentile,
 		"max_latency_increase": c.MaxLatencyIncrease, "on_failure": c.OnFailure,
-	}, c.Standing(rule)), nil
+	}
+	showMasked(data, "headers", append([]string{}, c.Headers...), shownHeaders(c.Headers))
+	showMasked(data, "body", c.Body, shownText(c.Body))
+	return shown(data, c.Standing(rule)), nil
 }
 
 // shownHeaders hides what might be a secret.
@@ -205,9 +209,9 @@ func shownText(text string) string {
 		if strings.HasPrefix(part, "{{") {
 			return part
 		}
-		return "…"
+		return mask
 	})
-	return regexp.MustCompile("…+").ReplaceAllString(shown, "…")
+	return regexp.MustCompile(mask+"+").ReplaceAllString(shown, mask)
 }
 
 // pathCheckDelete corresponds to DELETE on checks/:role/:name.

@@ -62,7 +62,7 @@ var targetFields = map[string]*framework.FieldSchema{
 	"secret_id":         sensitive("vault_kv: secret_id of the AppRole in role_id."),
 	"auth_mount":        field(framework.TypeString, "vault_kv: mount of the AppRole auth method; approle if left out."),
 	"token":             sensitive("vault_kv: Vault token to use instead of role_id and secret_id."),
-	"url":               field(framework.TypeString, "webhook: address to post to. Reading the destination shows only the host."),
+	"url":               field(framework.TypeString, "webhook: address to post to. If the address has a path, reading the destination shows only the host, as url_masked."),
 	"key":               sensitive("webhook: key with which the engine signs each message, 16 characters or more, without a line break at its end; openssl rand -hex 32 makes a good one."),
 	"tls_ca":            field(framework.TypeString, "CA certificates in PEM; the system's if left out."),
 }
@@ -95,6 +95,7 @@ func destinationAnswer() map[string]*framework.FieldSchema {
 	for _, name := range destination.SecretFields {
 		fields[name+"_set"] = field(framework.TypeBool, "Whether the destination has a "+name+".")
 	}
+	maskedFields(fields, "values", "url")
 	fields["outbound"] = standingField()
 	fields["where"] = field(framework.TypeString, "Description of where the copies are, for people.")
 	fields["roles"] = field(framework.TypeStringSlice, "Names of the roles that name this destination.")
@@ -192,16 +193,17 @@ func (b *backend) pathDestinationRead(ctx context.Context, _ *logical.Request, d
 		return nil, err
 	}
 	data := map[string]any{
-		"type": c.Type, "values": shownValues(c.Values), "required": c.Required, "timeout": rotation.Seconds(c.Timeout),
+		"type": c.Type, "required": c.Required, "timeout": rotation.Seconds(c.Timeout),
 		"allowed_roles": c.AllowedRoles,
 		"deadline":      rotation.Seconds(c.Deadline), "on_drift": c.OnDrift, "adopt": c.Adopt, "where": c.Target.Where(), "roles": using,
 	}
+	showMasked(data, "values", append([]string{}, c.Values...), shownValues(c.Values))
 	for field, value := range c.Target.Fields() {
 		switch {
 		case slices.Contains(destination.SecretFields, field):
 			data[field+"_set"] = *value != ""
 		case field == "url":
-			data[field] = outbound.Host(*value)
+			showMasked(data, field, *value, shownURL(*value))
 		default:
 			data[field] = *value
 		}

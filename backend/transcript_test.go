@@ -175,8 +175,12 @@ func (m *mount) supply(req *logical.Request) {
 		return
 	}
 	for name, value := range req.Data {
+		text := fmt.Sprint(value)
+		if name == "url" && shownURL(text) == text {
+			continue // without a path there is nothing to hide
+		}
 		if f := path.Fields[name]; f != nil && f.DisplayAttrs != nil && f.DisplayAttrs.Sensitive {
-			m.storage.note("supplied "+name, fmt.Sprint(value))
+			m.storage.note("supplied "+name, text)
 		}
 	}
 }
