@@ -94,6 +94,7 @@ TF_VAR_application_url=$url TF_VAR_alert_url=$url/hooks/of-a-chat
 export TF_VAR_plugin_sha256 TF_VAR_postgresql TF_VAR_application_url TF_VAR_alert_url TF_VAR_alert_key
 
 say "1. The first apply, with the password of smvm_admin; four secrets of one role at once"
+run tofu fmt -check -recursive ..
 run tofu init
 TF_VAR_smvm_admin_password=$password apply
 is 4 field smvm/creds version
