@@ -30,8 +30,8 @@ type agent struct {
 }
 
 // startAgent installs bootstrap/apps/agent for this test: with other directories and
-// the test's mount, but otherwise as shipped. Mode is agent or proxy; replacements
-// are pairs of old and new.
+// the test's mount, but otherwise as shipped. Mode is agent or proxy, config names its
+// files, with a space between two; replacements are pairs of old and new.
 func (e *engine) startAgent(mode, config string, replacements ...string) *agent {
 	e.Helper()
 	return e.startAgentWith(nil, mode, config, replacements...)
@@ -52,7 +52,11 @@ func (e *engine) startAgentWith(env []string, mode, config string, replacements 
 	if err := os.CopyFS(a.dir, os.DirFS(filepath.Dir(roleID))); err != nil {
 		e.Fatal(err)
 	}
-	a.program = launch(e.T, append(env, "VAULT_ADDR="+e.vault.Address), e.vault.Binary, mode, "-log-level=debug", "-config="+filepath.Join(a.dir, config))
+	args := []string{mode, "-log-level=debug"}
+	for file := range strings.FieldsSeq(config) {
+		args = append(args, "-config="+filepath.Join(a.dir, file))
+	}
+	a.program = launch(e.T, append(env, "VAULT_ADDR="+e.vault.Address), e.vault.Binary, args...)
 	return a
 }
 

@@ -22,13 +22,32 @@ import (
 // byFiles has an Agent render, and a shell read, what programs on a machine get.
 func byFiles(t *testing.T, a answer) outcome {
 	t.Helper()
-	g := stored(t, a).startAgent("agent", "agent.hcl")
+	return rendered(t, a, "agent.hcl", ".env", (*agent).sourced)
+}
+
+// byRawFile is byFiles for programs that take a line as it is.
+func byRawFile(t *testing.T, a answer) outcome {
+	t.Helper()
+	return rendered(t, a, "agent.hcl raw.hcl", ".env.raw", func(g *agent) map[string]string {
+		text, err := os.ReadFile(filepath.Join(g.dir, ".env.raw"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return variablesOf(strings.ReplaceAll(string(text), "\n", "\x00"))
+	})
+}
+
+// rendered is what read makes of the file of this name, and of the authorities.
+func rendered(t *testing.T, a answer, config, name string, read func(*agent) map[string]string) outcome {
+	t.Helper()
+	g := stored(t, a).startAgent("agent", config)
 	g.eventually("files", 30*time.Second, func(context.Context) error {
 		_, changed := os.Stat(filepath.Join(g.dir, "changed"))
 		_, certificates := os.Stat(filepath.Join(g.dir, "db-ca.pem"))
-		return errors.Join(changed, certificates)
+		_, settings := os.Stat(filepath.Join(g.dir, name))
+		return errors.Join(changed, certificates, settings)
 	})
-	settings := g.sourced()
+	settings := read(g)
 	if got, want := settings["DATABASE_PASSWORD"], a["db_password"]; got != want {
 		t.Errorf("the password is not what it was")
 	}

@@ -76,6 +76,7 @@ type outcome struct{ mode, certificate string }
 // renderers are the ways of bootstrap/ into a program, by file.
 var renderers = map[string]func(t *testing.T, a answer) outcome{
 	"apps/agent/templates/env.ctmpl":              byFiles,
+	"apps/agent/templates/env.raw.ctmpl":          byRawFile,
 	"apps/agent/agent-exec.hcl":                   byEnvironment,
 	"apps/kubernetes/external-secrets.yaml":       byExternalSecrets,
 	"apps/kubernetes/vault-secrets-operator.yaml": bySecretsOperator,
