@@ -1,9 +1,9 @@
-# The engine of one mount as configuration: the plugin's entry in Vault's catalog, the
-# mount, what is configured in it, and policies. docs/operations.md, "OpenTofu and
-# Terraform", says how to use it, and example/ is a whole configuration.
+# Registers the plugin in Vault's catalog, mounts and configures the engine, and writes
+# policies. docs/operations.md, "OpenTofu and Terraform", says how to use this module, and
+# example/ is a whole configuration.
 #
-# Vault answers more of a path than is written to it, and passwords never: so every
-# resource has ignore_absent_fields, and compares the fields that stand here.
+# Reading a path returns more fields than were written to it, and never a password. With
+# ignore_absent_fields, the provider compares only the fields that a resource writes.
 
 terraform {
   required_version = ">= 1.3"
@@ -14,8 +14,9 @@ terraform {
 
 locals {
   prefix = replace(var.path, "/", "-")
-  # text has a policy for this mount, and roles those for each role, as enroll.sh makes
-  # them: only the role default has the bare path of creds.
+  # text has the files of policies, with the path of this mount. roles has the policies of
+  # each role, as enroll.sh writes them: only that of the role default allows the path creds
+  # without the name of a role.
   text = {
     for file in fileset("${path.module}/../policies", "*.hcl") : trimsuffix(file, ".hcl") =>
     replace(replace(file("${path.module}/../policies/${file}"), "/(?m)^#.*\\n/", ""), "\"smvm/", "\"${var.path}/")
@@ -29,8 +30,8 @@ locals {
   ]...)
 }
 
-# Vault answers here only of entries without a version, and the provider cannot delete
-# one version: drift is not noticed, and the entry stays.
+# Reading this path returns only entries without a version, and the provider can't delete
+# an entry that has one. So a plan shows no change of the entry, and destroy leaves it.
 resource "vault_generic_endpoint" "plugin" {
   count = var.plugin.sha256 == null ? 0 : 1
   path  = "sys/plugins/catalog/secret/${var.plugin.name}"
@@ -43,7 +44,8 @@ resource "vault_generic_endpoint" "plugin" {
   disable_delete = true
 }
 
-# What can change of a mount is in tune: not every version of the provider has it here.
+# The resource tune has the settings that can change later, because not every version of
+# the provider has them in vault_mount.
 resource "vault_mount" "smvm" {
   path       = var.path
   type       = var.plugin.name
@@ -53,7 +55,7 @@ resource "vault_mount" "smvm" {
   }
 }
 
-# The headers are those with which verifiers ask for public keys.
+# Verifiers send and read these headers when they fetch public keys.
 resource "vault_generic_endpoint" "tune" {
   path = "sys/mounts/${vault_mount.smvm.path}/tune"
   data_json = jsonencode({
@@ -66,7 +68,7 @@ resource "vault_generic_endpoint" "tune" {
   depends_on           = [vault_generic_endpoint.plugin]
 }
 
-# A mount runs another version only once it is reloaded.
+# A mount runs its new version only after a reload.
 resource "vault_generic_endpoint" "reload" {
   path           = "sys/plugins/reload/backend"
   data_json      = jsonencode({ mounts = ["${var.path}/"] })
@@ -93,8 +95,8 @@ resource "vault_generic_endpoint" "connection" {
   depends_on           = [vault_generic_endpoint.reload]
 }
 
-# Once, right after a connection is made: its password in the configuration and in the
-# state is worth nothing from then on.
+# Runs once, right after a connection is created. From then on, the password in the
+# configuration and in the state no longer works.
 resource "vault_generic_endpoint" "rotate_root" {
   for_each       = var.connections
   path           = "${var.path}/rotate-root/${each.key}"
@@ -128,7 +130,7 @@ resource "vault_generic_endpoint" "secret" {
   depends_on           = [vault_generic_endpoint.role, vault_generic_endpoint.rotate_root]
 }
 
-# After the secrets whose values they get.
+# Written after the secrets, because destinations get the values of these.
 resource "vault_generic_endpoint" "role_destinations" {
   for_each             = { for role, fields in var.roles : role => fields.destinations if contains(keys(fields), "destinations") }
   path                 = "${var.path}/roles/${each.key}"

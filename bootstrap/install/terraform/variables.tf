@@ -1,15 +1,15 @@
-# What the paths take is in docs/reference.md. Here it stands as there, with two rules,
-# because the provider compares what is written with what is read: durations are numbers
-# of seconds, and lists are lists.
+# docs/reference.md lists the fields of each path. Write durations as numbers of seconds
+# and lists as lists, because the provider compares what you write with what the engine
+# returns.
 
 variable "path" {
-  description = "Where the engine is mounted. It cannot be changed afterwards."
+  description = "Path of the mount. It cannot be changed after the first apply."
   type        = string
   default     = "smvm"
 }
 
 variable "plugin" {
-  description = "The plugin, whose file is in the plugin directory of every Vault server. With sha256 it is registered; command is the name of the file, by default NAME_VERSION as configure.sh copies it."
+  description = "Version of the plugin, whose file must be in the plugin directory of every Vault server. If sha256 is set, the module registers the plugin. command is the name of the file; by default NAME_VERSION, as configure.sh calls its copy."
   type = object({
     version = string
     sha256  = optional(string)
@@ -25,7 +25,7 @@ variable "config" {
 }
 
 variable "connections" {
-  description = "Fields of connections, by name. A password is needed only to make a connection: rotate-root replaces it at once, so leave it out afterwards."
+  description = "Fields of connections, by name. Pass a password only for the apply that creates the connection: rotate-root replaces the password at once."
   type        = any
   default     = {}
 }
@@ -37,7 +37,7 @@ variable "roles" {
 }
 
 variable "secrets" {
-  description = "Fields of secrets, by role/name. Make API keys with hash_only by hand: the provider drops the answer that has the key."
+  description = "Fields of secrets, by role/name. Create API keys with hash_only by vault write: the provider drops the response, which contains the key."
   type        = any
   default     = {}
 }
