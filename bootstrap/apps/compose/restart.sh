@@ -1,12 +1,12 @@
 #!/bin/sh
 # restart.sh CHECK COMMAND… runs a service that reads its files only when it starts,
 # and restarts it when the Agent has written new ones. It is the first process of
-# the service's container. CHECK is a command for sh, which has to succeed when the
-# service serves.
+# the service's container. CHECK is a command for sh that succeeds when the service
+# answers requests.
 #
-# Instances restart one after the other: whoever restarts locks the directory, which
-# all instances share, until CHECK succeeds. If it never does, the others go on
-# with the values that they have, which stay valid for the overlap.
+# Instances restart one after the other: an instance that restarts locks the directory,
+# which all instances share, until its CHECK succeeds. If CHECK never succeeds, the other
+# instances keep the values that they have, which stay valid for the overlap.
 set -u
 
 dir=/var/lib/smvm-api check=$1
@@ -42,7 +42,7 @@ while running; do
 		sleep 1
 		running || start "$@"
 	done
-	# Until then, a load balancer has seen that this instance is back.
+	# In these seconds, a load balancer notices that this instance is back.
 	sleep 5
 	flock -u 9
 done
