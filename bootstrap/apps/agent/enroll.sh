@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# enroll.sh gives an application on this machine its login to Vault: a policy for
-# its role and nothing else, an AppRole, and the two files that a Vault Agent or
-# the application logs in with, or tested.sh. Run again, it makes a new secret id and
-# leaves the old one valid, so that nothing that runs is interrupted.
+# enroll.sh gives an application on this machine its login to Vault: a policy for its
+# role only, an AppRole, and two files, with which a Vault Agent, the application or
+# tested.sh logs in. If you run it again, it makes a new secret id. The old one stays
+# valid, so that nothing that runs is interrupted.
 set -euo pipefail
 here=$(pwd -P)
 CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../.."
@@ -18,14 +18,15 @@ usage: enroll.sh [options] ROLE
 Run it on the application's machine, with VAULT_ADDR set (BAO_ADDR for
 OpenBao). ROLE is the engine's role, such as default; it has to exist.
 
-  -dir DIR      where to put role_id and secret_id; /etc/smvm-api by default. When
-                root runs this, it has to be root's: the application only reads
-  -owner USER   who is to own them; whoever runs this by default
+  -dir DIR      directory for the files role_id and secret_id; /etc/smvm-api by
+                default. If root runs enroll.sh, the directory must be root's
+  -owner USER   owner of the two files; by default the user who runs enroll.sh
   -name NAME    name of policy and AppRole; smvm-application-ROLE by default
   -path PATH    where the engine is mounted; smvm by default
   -bound CIDRS  addresses that may log in, such as 10.0.0.7/32; any by default
-  -tests        a login for tested.sh, which may roll the role back and nothing
-                else; by default in /etc/smvm-api/tests, as smvm-tester-ROLE
+  -tests        make a login for tested.sh, which may roll the role back and do
+                nothing else. The defaults are then /etc/smvm-api/tests for -dir
+                and smvm-tester-ROLE for -name
 
 VAULT_TOKEN needs:
 
@@ -37,7 +38,7 @@ VAULT_TOKEN needs:
   sys/auth                          read
   sys/auth/approle                  create, update, sudo
 
-The last is for a Vault in which AppRole is not enabled: then enroll.sh enables it.
+The last path is needed only if AppRole is not enabled in Vault: enroll.sh enables it.
 USAGE
 }
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# install.sh puts the configuration of a Vault Agent for smvm-api in place, with
-# its templates and the units of systemd. Run again, it replaces them.
+# install.sh installs the configuration of a Vault Agent for smvm-api, its templates and
+# the units of systemd. If you run it again, it replaces them.
 set -euo pipefail
 CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")"
 # shellcheck source=bootstrap/rooted.sh
@@ -12,20 +12,22 @@ usage() {
 	cat <<'USAGE'
 usage: install.sh [options] [ROLE]
 
-Run it as root on the application's machine, with VAULT_ADDR set, and
-VAULT_CACERT where the CA of Vault is a private one: the Agent gets a copy. With
-BAO_ADDR, the units run /usr/local/bin/bao, instead of /usr/local/bin/vault.
-ROLE is the engine's role; default, if it is left out.
+Run it as root on the application's machine, with VAULT_ADDR set. If Vault has a
+private CA, also set VAULT_CACERT: install.sh copies the CA for the Agent. With
+BAO_ADDR, the units run /usr/local/bin/bao instead of /usr/local/bin/vault.
+ROLE is the engine's role; default if you leave it out.
 
-  -db SECRET   what the role's database secret is called; db by default. Its fields
-               are the DB_ settings of .env. '' if the role has none
-  -jwt SECRET  the same of the JWT key, jwt by default: jwt_ in secrets.yaml
-  -api SECRET  the same of the API key, api by default: api_ in secrets.yaml
+  -db SECRET   name of the role's database secret; db by default. .env has its fields
+               as DB_ settings. '' if the role has no such secret
+  -jwt SECRET  name of its JWT secret; jwt by default. secrets.yaml has its fields
+               as jwt_ settings. '' if the role has no such secret
+  -api SECRET  name of its API key; api by default. secrets.yaml has its fields
+               as api_ settings. '' if the role has no such secret
   -path PATH   where the engine is mounted; smvm by default
-  -dir DIR     where to put what the application's user only reads;
-               /etc/smvm-api by default. It is root's, and has to stay so.
-  -units DIR   where systemd looks for units; /etc/systemd/system by default,
-               none for no units
+  -dir DIR     directory for the configuration, which the application's user only
+               reads; /etc/smvm-api by default. It must be root's, and stay so
+  -units DIR   directory for the units of systemd; /etc/systemd/system by default,
+               none to install no units
 USAGE
 }
 

@@ -1,22 +1,25 @@
 #!/usr/bin/env bash
-# roll.sh restarts the instances of a service one after the other, each only when
-# the one before answers its health check again. If one does not, it stops there
-# and fails: the others go on with the values that they have, which stay valid
-# for the overlap.
+# roll.sh restarts the instances of a service one after the other, each only when the
+# one before answers its health check again. If an instance does not answer, roll.sh
+# fails and restarts no more. These instances keep the values that they have, which
+# stay valid for the overlap.
 set -euo pipefail
 
 usage() {
 	cat <<'USAGE'
 usage: roll.sh [options] PORT…
 
-  -restart COMMAND  restarts the instance of $PORT;
+Restarts the instance at each PORT, and waits until it is healthy before the next.
+
+  -restart COMMAND  command that restarts the instance at $PORT;
                     by default: systemctl restart "smvm-api@$PORT"
-  -health URL       has to answer 200; http://127.0.0.1:$PORT/health by default
-  -timeout SECONDS  how long to wait for that; 60 by default
+  -health URL       address that answers 200 when the instance is healthy;
+                    by default: http://127.0.0.1:$PORT/health
+  -timeout SECONDS  how long to wait for each instance; 60 by default
 USAGE
 }
 
-# Both are run by eval, with PORT set.
+# eval expands both, with PORT set.
 # shellcheck disable=SC2016
 restart='systemctl restart "smvm-api@$PORT"' health='http://127.0.0.1:$PORT/health' timeout=60
 while [ $# -gt 0 ]; do
@@ -40,7 +43,7 @@ done
 for PORT in "$@"; do
 	eval "$restart"
 	deadline=$((SECONDS + timeout))
-	# What a proxy says tells nothing of the instance.
+	# Without a proxy, whose answer would say nothing about the instance.
 	until curl -fsS -o /dev/null --noproxy '*' --max-time 5 "$(eval "echo \"$health\"")" 2>/dev/null; do
 		if [ "$SECONDS" -ge "$deadline" ]; then
 			echo "roll.sh: the instance at $PORT does not answer; the others were left alone" >&2

@@ -1,22 +1,24 @@
 #!/usr/bin/env bash
-# tested.sh acts on how the tests of a version have ended. If they passed, it only says
-# so. Otherwise the engine rolls back what that version has changed; unless the role has
-# another version by then, or got this one by a rollback, which would lead in circles.
-# It logs in with the files of enroll.sh -tests, whose token may do nothing else.
+# tested.sh acts on the outcome of the tests of a version. If they passed, it only says
+# so. Otherwise it has the engine roll that version back. The engine refuses if the role
+# has another version by then, or if a rollback made this one: values that both fail their
+# tests would replace each other for ever. tested.sh logs in with the files of enroll.sh
+# -tests, whose token may do nothing else.
 set -euo pipefail
 
 usage() {
 	cat <<'USAGE'
 usage: tested.sh [options] CREDS VERSION OUTCOME…
 
-Needs curl and jq, and VAULT_ADDR (and VAULT_CACERT where the CA of Vault is a
-private one). CREDS is what the application reads, such as smvm/creds/default, and
-VERSION is the SMVM_VERSION that was tested. OUTCOME is success, or anything else:
-that is what the history gives as the reason of the rollback.
+Needs curl, jq and VAULT_ADDR; if Vault has a private CA, also VAULT_CACERT. CREDS
+is the path that the application reads, such as smvm/creds/default, and VERSION is
+the SMVM_VERSION that was tested. If OUTCOME is success, nothing changes. Any other
+OUTCOME has the version rolled back, and is in the reason that the history records.
 
-  -dir DIR          has role_id and secret_id; /etc/smvm-api/tests by default
-  -timeout SECONDS  how long to try again while Vault does not answer, or does
-                    something else with the role; 60 by default
+  -dir DIR          directory with role_id and secret_id; /etc/smvm-api/tests by
+                    default
+  -timeout SECONDS  how long to try again while Vault does not answer, or another
+                    operation of the role is under way; 60 by default
 USAGE
 }
 
@@ -56,7 +58,7 @@ curl=(curl -sS --max-time 70 -w '\n%{http_code}')
 [ -z "${VAULT_CACERT-}" ] || curl+=(--cacert "$VAULT_CACERT")
 
 # ask PATH [TOKEN] sends the JSON of standard input, and leaves the answer in $answer. It
-# fails where it is worth asking again. What Vault refuses for good ends the script.
+# fails if a later request may succeed. If Vault refuses for good, it ends the script.
 ask() {
 	local code
 	answer=$("${curl[@]}" --data @- -H @<(printf 'X-Vault-Request: true\n%s' "${2:+X-Vault-Token: $2}") "$VAULT_ADDR/v1/$1") || return
@@ -68,7 +70,7 @@ ask() {
 	esac
 }
 
-# roll_back asks for it once.
+# roll_back asks for the rollback once.
 roll_back() {
 	ask auth/approle/login < <(jq -n --rawfile role "$dir/role_id" --rawfile secret "$dir/secret_id" \
 		'{role_id: $role, secret_id: $secret} | map_values(rtrimstr("\n"))') || return
