@@ -1,5 +1,5 @@
 // An example service to copy from: it works in PostgreSQL and accepts JWTs and API keys.
-// What it does for rotations is marked by "rotation".
+// The lines that it needs for rotations end with the comment "rotation".
 //
 //   npm install pg jose
 //   PORT=8000 VAULT_ADDR=… SMVM_ROLE_ID_FILE=… SMVM_SECRET_ID_FILE=… node main.mjs

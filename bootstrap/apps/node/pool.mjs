@@ -2,8 +2,8 @@
 //
 // pg's own hook, password: async () => …, is not enough. pg fixes the user when it makes
 // a client, and asks for the password later: with alternating_users it could send the
-// password of one user for the other. So each client here takes user, password, host and
-// TLS together, of one version.
+// password of the other user. So each client here takes user, password, host and TLS of
+// one version.
 import { isDeepStrictEqual } from 'node:util'
 import pg from 'pg'
 import { CredentialsError } from './source.mjs'
@@ -35,7 +35,7 @@ export class CommitUnknown extends Error {
  */
 export class Pool extends pg.Pool {
   #source
-  #login // whoever is made with another object than this one is not used again
+  #login // a client that was made with another object than this one is not used again
   #made = new WeakMap()
 
   /** options are those of pg.Pool, but for the login and the place, which the credentials decide. */

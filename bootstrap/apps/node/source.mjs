@@ -7,15 +7,15 @@
 //   keys.mjs     compares API keys in constant time: current and previous
 //   main.mjs     an example service
 //
-// It reads Vault, over AppRole or through a Vault Proxy, or one JSON file that a Vault
-// Agent renders. It reads again after ttl, and at once when something looks new. While
-// Vault is away it keeps the last values, the previous ones among them: only Vault says
-// when those end.
+// A Source reads Vault, with a login by AppRole or through a Vault Proxy, or one JSON file
+// that a Vault Agent renders. It reads again after ttl, and at once when a login is refused
+// or a key is unknown. While Vault does not answer, it keeps the last values, also the
+// previous ones, because only Vault says when their overlap ends.
 //
-// It does not: renew its token (it logs in again before the token ends), sign with keys
+// These modules do not renew a token (they log in again before it ends), sign with keys
 // that stay in the engine, read the Agent's .env, or follow a list of database hosts.
-// Node trusts the authorities that it was built with; for a Vault with a private CA set
-// NODE_EXTRA_CA_CERTS. It follows no redirects and uses no proxy.
+// They follow no redirects and use no proxy. Node trusts the authorities that it was
+// built with; for a Vault with a private CA, set NODE_EXTRA_CA_CERTS.
 import { EventEmitter } from 'node:events'
 import { readFile } from 'node:fs/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -69,7 +69,7 @@ export class Source extends EventEmitter {
   #reader
   #log
   #current
-  #coming // the read that has not begun yet; who asks until then waits for the same one
+  #coming // the read that has not begun yet; whoever asks before it begins waits for it too
   #reading
   #began = -Infinity
   #timer

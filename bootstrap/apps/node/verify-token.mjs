@@ -1,5 +1,5 @@
-// An application that accepts tokens signed by the engine, and knows nothing of it
-// but where its public keys are: JWKS_URL is https://VAULT:8200/v1/smvm/jwks/ROLE/SECRET.
+// An application that accepts tokens signed by the engine. Of the engine it knows only the
+// address of the public keys: JWKS_URL is https://VAULT:8200/v1/smvm/jwks/ROLE/SECRET.
 // Run: npm install jose && JWKS_URL=… PORT=8080 node verify-token.mjs
 import http from 'node:http'
 import { createRemoteJWKSet, jwtVerify } from 'jose'

@@ -1,6 +1,6 @@
 /**
  * What a Java service needs to run on rotating credentials without a restart and without
- * a failed request. It takes Java 17, the PostgreSQL driver, HikariCP (2.7.9 or later) and
+ * a failed request. It needs Java 17, the PostgreSQL driver, HikariCP (2.7.9 or later) and
  * Gson. To use it, copy the directory smvm into your sources; example/Main.java is a
  * service to copy from.
  *
@@ -15,12 +15,13 @@
  * }</pre>
  *
  * <p>"db", "jwt" and "api" are the names of secrets of the role. The source reads again after
- * ttl, and at once when a login is refused or a key is unknown. While Vault is away it keeps
- * the last values, the previous ones among them: only Vault says when those end.
+ * ttl, and at once when a login is refused or a key is unknown. While Vault does not answer, it
+ * keeps the last values, also the previous ones, because only Vault says when their overlap ends.
  *
- * <p>It does not: renew its token (it logs in again before the token ends), sign or verify
- * JWTs (give the keys to your JWT library), sign with keys that stay in the engine, or read
- * the Agent's .env. It trusts for Vault whom the JVM trusts; for a private CA set
- * javax.net.ssl.trustStore. It follows no redirects, and uses no proxy over plain http.
+ * <p>The package does not renew its token (it logs in again before the token ends), sign or
+ * verify JWTs (give the keys to your JWT library), sign with keys that stay in the engine, or
+ * read the Agent's .env. It follows no redirects, and uses no proxy over plain http. It trusts
+ * the authorities that the JVM trusts; for a Vault with a private CA, set
+ * javax.net.ssl.trustStore.
  */
 package smvm;
