@@ -1,4 +1,4 @@
-# The role of the quick start, with a check and an alert.
+# The role of the quick start, with two more secrets, a check and an alert.
 
 variable "plugin_sha256" {
   description = "SHA-256 of the plugin's file, as in SHA256SUMS of its release."
@@ -6,7 +6,7 @@ variable "plugin_sha256" {
 }
 
 variable "postgresql" {
-  description = "Where PostgreSQL is. bootstrap/install/sql/postgresql.sql has been run there."
+  description = "Address of PostgreSQL. Run bootstrap/install/sql/postgresql.sql there first."
   type        = object({ host = string, port = optional(number, 5432), sslmode = optional(string, "verify-full") })
 }
 
@@ -18,18 +18,18 @@ variable "smvm_admin_password" {
 }
 
 variable "application_url" {
-  description = "Where the application answers."
+  description = "Address of the application. The check sends its requests to /api/test there."
   type        = string
 }
 
 variable "alert_url" {
-  description = "Where alerts are posted to."
+  description = "Address to which the engine posts alerts."
   type        = string
   sensitive   = true
 }
 
 variable "alert_key" {
-  description = "Key with which alerts are signed."
+  description = "Key with which the engine signs alerts."
   type        = string
   sensitive   = true
 }
@@ -41,7 +41,7 @@ variable "rotation_period" {
 }
 
 variable "usernames" {
-  description = "The two users of the application. Their order means nothing."
+  description = "The two database users of the application, in either order."
   type        = list(string)
   default     = ["orders_a", "orders_b"]
 }
