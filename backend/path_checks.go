@@ -72,7 +72,7 @@ func checkSchema() map[string]*framework.FieldSchema {
 		"concurrency":          {Type: framework.TypeInt, Default: def.Concurrency, Description: "With samples: how many of the requests run at the same time."},
 		"percentile":           {Type: framework.TypeInt, Default: def.Percentile, Description: "With samples: the percentile of the latencies that the engine compares, before and after the rotation."},
 		"max_latency_increase": {Type: framework.TypeInt, Default: def.MaxLatencyIncrease, Description: "With samples: the check fails if the latency at percentile grows by more than this many percent."},
-		"on_failure":           {Type: framework.TypeString, Default: def.OnFailure, AllowedValues: []any{check.Rollback, check.Alert}, Description: "What a failed check does. rollback: with phase=before, the rotation does not begin; with phase=after, the engine rolls it back. alert: the rotation stays, and the engine sends the event application_degraded."},
+		"on_failure":           {Type: framework.TypeString, Default: def.OnFailure, AllowedValues: []any{check.Rollback, check.Alert}, Description: "What a failed check does. rollback: with phase=before, the rotation does not begin; with phase=after, the engine rolls it back. alert: the rotation begins or stays, and the engine sends the event application_degraded."},
 	}
 }
 

@@ -42,7 +42,7 @@ public record JwtKeys(Source source, String secret) {
     public Optional<JwtKey> verifying(String kid) {
         return source.settle(credentials -> {
             for (String stage : new String[] {"", "previous_"}) {
-                if (!kid.isEmpty() && kid.equals(credentials.value(secret, stage + "kid"))) {
+                if (kid != null && !kid.isEmpty() && kid.equals(credentials.value(secret, stage + "kid"))) {
                     return key(credentials, stage, "public_key");
                 }
             }
