@@ -30,6 +30,9 @@ func furnished(t *testing.T) *mount {
 	for range 13 {
 		m.write("rotate/r", nil)
 	}
+	for i := range 16 { // a role that may be deleted, because it has no secrets
+		m.write("roles/left", d("max_retries", i+1))
+	}
 	return m
 }
 
@@ -51,7 +54,7 @@ func faultyRequests(id string) []faulty {
 		{remove, "connections/spare", nil, gone(read, "connections/spare")},
 		{update, "roles/new", nil, there("roles/new", "auto_rotate", true)},
 		{update, "roles/r", d("overlap", "20m"), there("roles/r", "overlap", 1200)},
-		{remove, "roles/r", nil, gone(read, "roles/r")},
+		{remove, "roles/left", nil, gone(read, "roles/left")},
 		{update, "secrets/r/new", d("type", "api_key"), there("secrets/r/new", "type", "api_key")},
 		{update, "secrets/r/pin", d("length", 50), there("secrets/r/pin", "length", 50)},
 		{remove, "secrets/r/pin", nil, gone(read, "secrets/r/pin")},
