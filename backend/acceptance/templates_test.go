@@ -109,8 +109,9 @@ func TestTemplatesCarryTLS(t *testing.T) {
 	}
 }
 
-// TestTemplatesInAnOverlap renders what the operator makes a Secret of, with previous
-// values and without: it has all of them, and where there are none it has empty ones.
+// TestTemplatesInAnOverlap renders what the operators make a Secret of, with previous
+// values and without. External Secrets Operator has all of them, and where there are none
+// it has empty ones. Vault Secrets Operator has none: what changes restarts pods.
 func TestTemplatesInAnOverlap(t *testing.T) {
 	t.Parallel()
 	current := map[string]string{
@@ -134,6 +135,9 @@ func TestTemplatesInAnOverlap(t *testing.T) {
 			if rendered[variable] != want {
 				t.Errorf("%s: %s is %q, want %q", name, variable, rendered[variable], want)
 			}
+		}
+		if got, want := secretsOperator(t, test.a), secretsOperator(t, full.with("ttl", 1)); !maps.Equal(got, want) && test.a["db_sslmode"] != nil {
+			t.Errorf("%s: Vault Secrets Operator restarts pods, with %v instead of %v", name, slices.Sorted(maps.Keys(got)), slices.Sorted(maps.Keys(want)))
 		}
 		for i, variable := range []string{"JWT_PREVIOUS_KID", "JWT_PREVIOUS_SECRET", "API_PREVIOUS_KEY"} {
 			if got, ok := rendered[variable]; !ok || got != test.previous[i] {

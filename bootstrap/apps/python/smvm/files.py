@@ -68,8 +68,8 @@ class AgentFiles:
 class MountedSecret:
     """A directory with a file for each field of creds, as Kubernetes mounts a Secret into a pod.
 
-    Its keys are those of creds, as Vault Secrets Operator and External Secrets Operator write
-    them (bootstrap/apps/kubernetes). All files are read from the same version of the directory.
+    Its keys are those of creds, as in the Secret smvm-api-files of Vault Secrets Operator
+    (bootstrap/apps/kubernetes). All files are read from the same version of the directory.
     """
 
     def __init__(self, directory: str | Path, interval: float = 1.0) -> None:
