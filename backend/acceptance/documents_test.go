@@ -23,7 +23,8 @@ var first = []string{
 }
 
 // elsewhere are the blocks of the pages that are not for the machine of this test,
-// by their first line, and the test that runs what is in them.
+// by their first line, and the test or the target of the Makefile that runs what is in
+// them.
 var elsewhere = map[string]string{
 	"make demo":                       "TestDocuments", // the demo checks itself, and this is part of make test
 	"make build VERSION=v0.2.0":       "TestUpgradeInRotation",
@@ -36,6 +37,8 @@ var elsewhere = map[string]string{
 	"cd bootstrap/apps/compose":       "TestCompose",
 	"docker-compose":                  "TestCompose",
 	"../agent/roll.sh":                "TestCompose",
+	"kubectl create serviceaccount":   "make kubernetes",
+	"vault write auth/kubernetes/":    "make kubernetes",
 }
 
 // documents is the world in which the commands of the pages are run.
@@ -139,8 +142,8 @@ func commandsOf(t *testing.T, name string, sections ...string) string {
 	return commands.String()
 }
 
-// isElsewhere reports whether another test runs the block, and makes sure that there
-// is such a test.
+// isElsewhere reports whether another test or a target runs the block, and makes sure
+// that there is such a one.
 func (d *documents) isElsewhere(s step) bool {
 	d.Helper()
 	for begins, test := range elsewhere {
@@ -148,8 +151,9 @@ func (d *documents) isElsewhere(s step) bool {
 			continue
 		}
 		delete(d.left, begins)
-		if !slices.Contains(testsHere(d.T, d.shell.dir), test) {
-			d.Errorf("%q is to be run by %s, which is no test", begins, test)
+		target, isTarget := strings.CutPrefix(test, "make ")
+		if isTarget && !strings.Contains(page(d.T, "Makefile"), "\n"+target+": ") || !isTarget && !slices.Contains(testsHere(d.T, d.shell.dir), test) {
+			d.Errorf("%q is to be run by %s, which does not exist", begins, test)
 		}
 		return true
 	}

@@ -28,9 +28,9 @@ func TestReplace(t *testing.T) {
 	}
 }
 
-// TestPagesHavePlaces looks for the places that make load and make bench-report write to.
+// TestPagesHavePlaces looks for the places that make load, make bench-report and make kubernetes write to.
 func TestPagesHavePlaces(t *testing.T) {
-	for name, page := range map[string]string{"load": "guarantees.md", "load-failover": "guarantees.md", "bench": "performance.md"} {
+	for name, page := range map[string]string{"load": "guarantees.md", "load-failover": "guarantees.md", "bench": "performance.md", "kubernetes": "applications.md"} {
 		text, err := os.ReadFile(filepath.Join("..", "..", "..", "docs", page))
 		if err != nil {
 			t.Fatal(err)

@@ -98,3 +98,16 @@ func Python(ctx context.Context) (string, error) { return script(ctx, "get-pytho
 func VaultPostgreSQL(ctx context.Context) (string, error) {
 	return script(ctx, "get-vault-postgresql.sh")
 }
+
+// Tool returns the path of a program, built from a package in the version that a
+// module in scripts/tools names, see scripts/get-tool.sh.
+func Tool(ctx context.Context, module, name string) (string, error) {
+	return script(ctx, "get-tool.sh", module, name)
+}
+
+// CRDs returns the directories with the CRDs of the operators for Kubernetes, see
+// scripts/get-crds.sh.
+func CRDs(ctx context.Context) ([]string, error) {
+	printed, err := script(ctx, "get-crds.sh")
+	return strings.Fields(printed), err
+}

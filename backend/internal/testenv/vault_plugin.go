@@ -104,3 +104,9 @@ func (v *Vault) RegisterFile(ctx context.Context, name string) error {
 		kind: api.PluginTypeSecrets, name: name, command: name, binary: filepath.Join(v.PluginDir, name),
 	})
 }
+
+// RegisterAuthPlugin registers an auth method of Vault's own that this Vault was built
+// without, under its name.
+func (v *Vault) RegisterAuthPlugin(ctx context.Context, name, binary string) error {
+	return registerPlugin(ctx, v, []*Vault{v}, catalogPlugin{kind: api.PluginTypeCredential, name: name, command: name, binary: binary})
+}
