@@ -4,7 +4,7 @@ PLUGIN  := vault-plugin-secrets-smvm
 LDFLAGS := $(if $(VERSION),-X github.com/smvm/$(PLUGIN)/backend.version=$(VERSION))
 
 .DEFAULT_GOAL := help
-.PHONY: help build report test check lint fmt demo dev cluster compose load kits tofu chaos mutants bench bench-report reference release clean
+.PHONY: help build report test check lint fmt demo dev cluster compose load kits kubernetes tofu chaos mutants bench bench-report reference release clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ load: ## Prove under load that an application notices nothing of rotations
 
 tofu: ## Run the Terraform module with OpenTofu on a real Vault and a real PostgreSQL
 	@scripts/get-opentofu.sh >/dev/null && scripts/devenv.sh -- scripts/tofu.sh
+
+kubernetes: ## Run the Kubernetes manifests with their operators, and write what was measured
+	@scripts/kubernetes.sh -report docs/applications.md
 
 build: ## Build the plugin and smvm-report into bin/ (VERSION=v1.2.3 sets what the plugin reports)
 	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)' -o bin/ ./cmd/$(PLUGIN) ./cmd/smvm-report
