@@ -38,7 +38,7 @@ func table(results []result) string {
 	var text strings.Builder
 	text.WriteString("| operator | Secret | read every | rotations | changes of the Secret | restarts of the Deployment | new values were there after | logins | tokens left in Vault |\n|---|---|---|---|---|---|---|---|---|\n")
 	for _, r := range results {
-		fmt.Fprintf(&text, "| %s | `%s` | %s | %d | %d | %d | %.0f to %.0f s | %d | %d |\n", r.operator, r.secret, r.interval, r.rotations, r.writes, r.restarts,
+		fmt.Fprintf(&text, "| %s | `%s` | %.0f s | %d | %d | %d | %.0f to %.0f s | %d | %d |\n", r.operator, r.secret, r.interval.Seconds(), r.rotations, r.writes, r.restarts,
 			slices.Min(r.lags).Seconds(), slices.Max(r.lags).Seconds(), r.logins, r.tokens)
 	}
 	return text.String()
