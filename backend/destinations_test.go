@@ -37,10 +37,17 @@ func (m *mount) recorded(before string) (id string) {
 	m.Helper()
 	m.eventually("the record of a publication", func() bool {
 		id = m.newest("default", "publish")
-		entry, err := m.storage.Get(m.Context(), entryKey(roles.Prefix+"default", len(m.list("history/default"))))
-		return id != before && entry != nil && err == nil
+		return id != before && m.appended()
 	})
 	return id
+}
+
+// appended tells whether the newest entry of the history is in storage, where it comes
+// after the state that has it.
+func (m *mount) appended() bool {
+	m.Helper()
+	entry, err := m.storage.Get(m.Context(), entryKey(roles.Prefix+"default", len(m.list("history/default"))))
+	return entry != nil && err == nil
 }
 
 // inAWS is what a destination is written with.
@@ -67,12 +74,12 @@ func (m *mount) published(name, state string) map[string]any {
 	return about
 }
 
-// unfollowed waits until nothing follows a rotation any more.
+// unfollowed waits until nothing follows a rotation any more, and that is recorded.
 func (m *mount) unfollowed() {
 	m.Helper()
 	m.eventually("the end of what follows", func() bool {
 		m.tick(5 * time.Second)
-		return m.read("status", nil)["following"] == nil
+		return m.read("status", nil)["following"] == nil && m.appended()
 	})
 }
 
@@ -277,7 +284,7 @@ func TestTwoDestinations(t *testing.T) {
 	})
 	m.eventually("the deadline of the other", func() bool {
 		m.tick(time.Minute)
-		return m.read("status", nil)["following"] == nil
+		return m.read("status", nil)["following"] == nil && m.appended()
 	})
 	m.same(sm)
 }
