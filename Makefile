@@ -4,7 +4,7 @@ PLUGIN  := vault-plugin-secrets-smvm
 LDFLAGS := $(if $(VERSION),-X github.com/smvm/$(PLUGIN)/backend.version=$(VERSION))
 
 .DEFAULT_GOAL := help
-.PHONY: help build report test check lint fmt demo dev cluster compose load kits kubernetes tofu chaos mutants bench bench-report reference release clean
+.PHONY: help build report test check lint fmt demo dev cluster compose systemd load kits kubernetes tofu chaos mutants bench bench-report reference release clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,6 +20,9 @@ cluster: ## Leave three Vault nodes and a PostgreSQL running, to break and to wa
 
 compose: ## Run the containers of bootstrap/apps/compose through rotations (root; docker-compose, podman)
 	@scripts/compose.sh
+
+systemd: ## Run the units of bootstrap/apps/agent under a systemd in a container, through rotations and tests
+	@scripts/test.sh -v -run '^Test(AgentPage|ChangedUnits|Units)$$' ./backend/acceptance
 
 load: ## Prove under load that an application notices nothing of rotations
 	@scripts/load.sh -report docs/guarantees.md -picture .github/load.svg
