@@ -76,6 +76,12 @@ func TestJavaServiceWithoutVault(t *testing.T) {
 	kitWithoutVault(t, javaService)
 }
 
+// TestJavaServiceSignsLater takes Vault away when one of two instances has a new key.
+func TestJavaServiceSignsLater(t *testing.T) {
+	t.Parallel()
+	kitSignsLater(t, javaService)
+}
+
 // TestJavaKeys signs and verifies with keys of each kind, current and previous.
 func TestJavaKeys(t *testing.T) {
 	t.Parallel()

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -74,10 +75,9 @@ func kitWithRefusedLogins(t *testing.T, start startKit) {
 	s := start(e, e.ownLogin()...)
 	requests := e.beginAt(s, 25*time.Millisecond)
 	for range 5 {
-		version := number(t, e.write("rotate", nil), "version")
+		version := number(t, e.write("rotate", map[string]any{"secrets": "db"}), "version")
 		e.endSessions()
 		e.reaches(s, version, 20*time.Second)
-		requests.follow(e.creds())
 		before := len(requests.all())
 		e.eventually("requests with the new login", time.Minute, func(context.Context) error {
 			if more := len(requests.all()) - before; more < 20 {
@@ -104,4 +104,22 @@ func kitWithoutVault(t *testing.T, start startKit) {
 	e.reaches(s, number(t, e.write("rotate", nil), "version"), 30*time.Second)
 	requests.end(t)
 	e.noRefusals()
+}
+
+// kitSignsLater has one instance read a new signing key, and takes Vault away before
+// another has: that one refuses no token of the first.
+func kitSignsLater(t *testing.T, start startKit) {
+	t.Helper()
+	e := newOwnEngine(t)
+	e.served("alternating_users", longTerms)
+	login := e.ownLogin()
+	first, second := start(e, login...), start(e, login...)
+	e.write("rotate", nil)
+	token := first.accepts(text(e.creds(), "api_key")) // which makes it read
+	if err := e.vault.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := second.try(http.MethodGet, "/api/test", "Authorization", "Bearer "+token); err != nil {
+		t.Error(err)
+	}
 }

@@ -29,3 +29,9 @@ func TestNodeServiceWithoutVault(t *testing.T) {
 	t.Parallel()
 	kitWithoutVault(t, nodeService)
 }
+
+// TestNodeServiceSignsLater takes Vault away when one of two instances has a new key.
+func TestNodeServiceSignsLater(t *testing.T) {
+	t.Parallel()
+	kitSignsLater(t, nodeService)
+}

@@ -17,6 +17,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/golang-jwt/jwt/v5"
+
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/testenv"
 )
 
@@ -162,6 +164,8 @@ func (e *engine) approleService(args ...string) *service {
 
 // traffic sends requests of every kind until stopped, and keeps what became of each.
 type traffic struct {
+	engine  *engine
+	service *service
 	key     atomic.Pointer[string]
 	pace    time.Duration // between two requests of a client
 	mu      sync.Mutex
@@ -182,7 +186,7 @@ func (e *engine) begin(s *service) *traffic { return e.beginAt(s, 0) }
 // beginAt is begin with a pause between two requests of a client.
 func (e *engine) beginAt(s *service, pace time.Duration) *traffic {
 	ctx, stop := context.WithCancel(e.Context())
-	tr := &traffic{pace: pace, stop: stop}
+	tr := &traffic{engine: e, service: s, pace: pace, stop: stop}
 	tr.follow(e.creds())
 	for i := range 4 {
 		tr.done.Go(func() {
@@ -199,11 +203,26 @@ func (e *engine) beginAt(s *service, pace time.Duration) *traffic {
 	return tr
 }
 
-// follow gives the clients the newest API key, as a client of an application
-// gets it within the overlap: a third rotation ends the first key for good.
+// follow gives the clients the newest API key and a token of the newest key, as a client
+// of an application gets them within the overlap: a third rotation ends the first ones for
+// good.
 func (tr *traffic) follow(creds map[string]any) {
+	tr.engine.Helper()
 	key := text(creds, "api_key")
+	tr.engine.signs(tr.service, key, text(creds, "jwt_kid"))
 	tr.key.Store(&key)
+}
+
+// signs waits until the service signs with a key, which is one refresh after it has read it.
+func (e *engine) signs(s *service, apiKey, kid string) {
+	e.Helper()
+	e.eventually("the service to sign with the new key", 2*time.Minute, func(context.Context) error {
+		token, _, err := jwt.NewParser().ParseUnverified(s.accepts(apiKey), jwt.MapClaims{})
+		if err == nil && token.Header["kid"] != kid {
+			err = errors.New("it signs with another one")
+		}
+		return err
+	})
 }
 
 func (tr *traffic) request(s *service, n int, key, token string) {

@@ -24,6 +24,8 @@ const (
 	// nothing else.
 	builtinKey    = "an-api-key-that-does-not-rotate"
 	builtinSecret = "a-jwt-secret-that-does-not-rotate"
+	// builtinKid is what the service calls a JWT key that has no name.
+	builtinKid = "1"
 )
 
 // builtin is a static role of Vault's own database engine.
@@ -117,5 +119,5 @@ func (b *builtin) creds(ctx context.Context) (credentials, error) {
 	}
 	rotated, _ := answer.Data["last_vault_rotation"].(string)
 	version, err := strconv.Atoi(builtinVersion.ReplaceAllString(rotated, ""))
-	return credentials{version: version, key: builtinKey}, err
+	return credentials{version: version, key: builtinKey, kid: builtinKid}, err
 }

@@ -12,6 +12,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/golang-jwt/jwt/v5"
 )
 
 // requestTimeout is when a client of the service gives up.
@@ -185,15 +187,49 @@ func (g *generator) follow(ctx context.Context, key string) error {
 }
 
 func (g *generator) renewLocked(ctx context.Context) error {
-	answer, err := g.send(ctx, g.pick(), http.MethodPost, "/api/token", "X-API-Key", *g.key.Load())
+	token, err := g.issue(ctx, g.pick(), *g.key.Load())
 	if err != nil {
-		return fmt.Errorf("get token: %w", err)
+		return err
+	}
+	g.token.Store(&token)
+	return nil
+}
+
+// issue gets a token from an instance.
+func (g *generator) issue(ctx context.Context, i *instance, key string) (string, error) {
+	answer, err := g.send(ctx, i, http.MethodPost, "/api/token", "X-API-Key", key)
+	if err != nil {
+		return "", fmt.Errorf("get token: %w", err)
 	}
 	token, ok := answer["token"].(string)
 	if !ok {
-		return errors.New("get token: there is none in the answer")
+		return "", errors.New("get token: there is none in the answer")
 	}
-	g.token.Store(&token)
+	return token, nil
+}
+
+// sign waits until all instances sign with the current key, which is one refresh after
+// they have read it: the next rotation ends the tokens of the key before.
+func (g *generator) sign(ctx context.Context, c credentials) error {
+	for _, i := range g.instances {
+		err := eventually(ctx, "tokens of the new key of "+i.address, func(ctx context.Context) error {
+			text, err := g.issue(ctx, i, c.key)
+			if err != nil {
+				return err
+			}
+			token, _, err := jwt.NewParser().ParseUnverified(text, jwt.MapClaims{})
+			if err != nil {
+				return fmt.Errorf("read token: %w", err)
+			}
+			if token.Header["kid"] != c.kid {
+				return errors.New("it signs with another key")
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

@@ -157,6 +157,9 @@ func (r *result) turn(ctx context.Context, s *site, e engine, g *generator, n in
 		return err
 	}
 	r.delays = append(r.delays, time.Since(answered))
+	if err := g.sign(ctx, creds); err != nil {
+		return err
+	}
 	if err := eventually(ctx, "a token", func(ctx context.Context) error { return g.follow(ctx, creds.key) }); err != nil {
 		return err
 	}
@@ -201,6 +204,7 @@ func (m *mount) operate(ctx context.Context, operation string) (answered time.Ti
 type credentials struct {
 	version int
 	key     string
+	kid     string // of the key that signs tokens
 }
 
 // creds implements engine. The clients get their key from here.
@@ -213,7 +217,7 @@ func (m *mount) creds(ctx context.Context) (c credentials, err error) {
 		if err != nil {
 			return err
 		}
-		c.key = fmt.Sprint(answer.Data["api_key"])
+		c.key, c.kid = fmt.Sprint(answer.Data["api_key"]), fmt.Sprint(answer.Data["jwt_kid"])
 		c.version, err = strconv.Atoi(fmt.Sprint(answer.Data["version"]))
 		return err
 	})

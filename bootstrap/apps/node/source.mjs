@@ -69,6 +69,8 @@ export class Source extends EventEmitter {
   #reader
   #log
   #current
+  #confirmed
+  #due // a read that begins before confirms nothing
   #coming // the read that has not begun yet; whoever asks before it begins waits for it too
   #reading
   #began = -Infinity
@@ -102,6 +104,14 @@ export class Source extends EventEmitter {
   /** The newest credentials that were read. */
   get current() {
     return this.#current
+  }
+
+  /**
+   * The newest credentials that a later read, ttl or more after the first one, has found
+   * again. Newer ones other instances may not have read yet, so sign does not sign with them.
+   */
+  get confirmed() {
+    return this.#confirmed
   }
 
   /** Read now, or half a second after the last read; whether that worked. */
@@ -159,7 +169,10 @@ export class Source extends EventEmitter {
   #use(fresh) {
     const before = this.#current
     this.#current = fresh
-    if (!before || fresh.sameAs(before)) return
+    const changed = !before || !fresh.sameAs(before)
+    if (changed) this.#due = this.#began + fresh.ttl * 1000
+    if (!before || this.#began >= this.#due) this.#confirmed = fresh
+    if (!before || !changed) return
     this.#log.info(`new credentials: version ${fresh.version}, before ${before.version}`)
     try {
       this.emit('change', fresh)

@@ -1,22 +1,34 @@
-// JSON Web Tokens by jose: signed with the current key of a secret of type jwt, verified
-// with the current and the previous one.
+// JSON Web Tokens by jose: signed with the key of a secret of type jwt, verified with the
+// current and the previous one.
 import { createPrivateKey, createPublicKey, createSecretKey } from 'node:crypto'
 import { SignJWT, errors, jwtVerify } from 'jose'
 import { CredentialsError } from './source.mjs'
 
 /**
- * Sign claims with the current key, and name the key in the token's header (kid). The key
- * is an HMAC key or an exportable private key; for one that stays in the engine, ask
- * smvm/jwt/<role>/<secret>/sign. Give the claims exp: verify refuses tokens without it.
+ * Sign claims, and name the key in the token's header (kid). It is the current key, but for
+ * one refresh after a rotation the previous one: other instances may not have read the new
+ * key yet. It is an HMAC key or an exportable private key; for one that stays in the engine,
+ * ask smvm/jwt/<role>/<secret>/sign. Give the claims exp: verify refuses tokens without it.
  */
 export async function sign(source, claims, secret = 'jwt') {
-  const credentials = source.current
+  const credentials = signing(source, secret)
   const [alg, kid] = [credentials.value(secret, 'algorithm'), credentials.value(secret, 'kid')]
   const hmac = credentials.value(secret, 'secret')
   const pem = credentials.value(secret, 'private_key')
   if (!alg || !kid || !(hmac || pem)) throw new CredentialsError(`sign token: the credentials have no ${secret} that signs`)
   const key = hmac ? createSecretKey(hmac, 'utf8') : createPrivateKey(pem)
   return new SignJWT(claims).setProtectedHeader({ alg, kid }).sign(key)
+}
+
+/**
+ * The credentials whose key signs: the confirmed ones, as long as the current ones have
+ * their key as the previous key. After a rollback that is not so: the confirmed ones know
+ * the current key, as their previous one.
+ */
+function signing({ current, confirmed }, secret) {
+  const accepted = confirmed.value(secret, 'kid') === current.value(secret, 'previous_kid')
+  const known = confirmed.value(secret, 'previous_kid') === current.value(secret, 'kid')
+  return accepted && !known ? confirmed : current
 }
 
 /**

@@ -42,10 +42,14 @@ type Source struct {
 	reader  Reader
 	options Options
 	current atomic.Pointer[Credentials]
-	failing atomic.Int64 // reads in a row that did not succeed
-	wake    chan struct{}
-	stop    context.CancelFunc
-	done    chan struct{}
+	// confirmed are the newest that a later read, their TTL or more after the first
+	// one, has found again. Newer ones other instances may not have read yet.
+	confirmed atomic.Pointer[Credentials]
+	due       time.Time    // a read that begins before confirms nothing
+	failing   atomic.Int64 // reads in a row that did not succeed
+	wake      chan struct{}
+	stop      context.CancelFunc
+	done      chan struct{}
 
 	mu       sync.Mutex
 	coming   *round
@@ -185,17 +189,28 @@ func (s *Source) read(ctx context.Context) (time.Duration, error) {
 func (s *Source) readOnce(ctx context.Context) (time.Duration, error) {
 	bounded, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
-	have := s.current.Load()
+	have, began := s.current.Load(), time.Now()
 	fresh, err := s.reader.Read(bounded, have)
 	if err != nil {
 		return s.failed(ctx, err), err
 	}
 	s.failing.Store(0)
 	s.current.Store(fresh)
+	s.confirm(fresh, have, began)
 	if have != nil && have.Version != fresh.Version {
 		s.announce(ctx, fresh, have)
 	}
 	return fresh.TTL, nil
+}
+
+// confirm takes note of what a read that has just begun then found.
+func (s *Source) confirm(fresh, have *Credentials, began time.Time) {
+	if have == nil || have.Version != fresh.Version {
+		s.due = began.Add(fresh.TTL)
+	}
+	if have == nil || !began.Before(s.due) {
+		s.confirmed.Store(fresh)
+	}
 }
 
 // failed returns the pause after a read that did not succeed: twice as long each

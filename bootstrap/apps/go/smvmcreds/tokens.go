@@ -23,12 +23,14 @@ type Signer interface {
 	Sign(ctx context.Context, secret string, claims jwt.Claims) (string, error)
 }
 
-// SignToken signs claims with the current key of a secret of type jwt, and names
-// the key in the token's header. It does that here if the credentials have what
-// it takes: an HMAC key, or the private key of an exportable one. If not, the
-// source's reader has to be a Signer, and ctx bounds its work.
+// SignToken signs claims with the key of a secret of type jwt, and names the key in
+// the token's header. It does that here if the credentials have what it takes: an
+// HMAC key, or the private key of an exportable one. For one refresh after a rotation
+// that is the previous key, because other instances may not have read the new one yet.
+// If the credentials have no such key, the source's reader has to be a Signer, and ctx
+// bounds its work.
 func (s *Source) SignToken(ctx context.Context, secret string, claims jwt.Claims) (string, error) {
-	c := s.Current()
+	c := s.signing(secret)
 	method := jwt.GetSigningMethod(c.Value(secret, "algorithm"))
 	if method == nil {
 		return "", fmt.Errorf("sign token: the credentials have no %s_algorithm that is known", secret)
@@ -47,6 +49,19 @@ func (s *Source) SignToken(ctx context.Context, secret string, claims jwt.Claims
 		return "", fmt.Errorf("sign token: %w", err)
 	}
 	return signed, nil
+}
+
+// signing returns the credentials whose key signs: the confirmed ones, as long as
+// the current ones have their key as the previous key. After a rollback that is not
+// so: the confirmed ones know the current key, as their previous one.
+func (s *Source) signing(secret string) *Credentials {
+	current, confirmed := s.Current(), s.confirmed.Load()
+	accepted := confirmed.Value(secret, "kid") == current.Value(secret, "previous_kid")
+	known := confirmed.Value(secret, "previous_kid") == current.Value(secret, "kid")
+	if accepted && !known {
+		return confirmed
+	}
+	return current
 }
 
 // signElsewhere has a token signed where the key is.

@@ -6,6 +6,8 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
+	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -91,6 +93,99 @@ func TestSignsWhereTheKeyIs(t *testing.T) {
 	}
 	if _, err := jwt.Parse(signed, s.Keyfunc("jwt")); err != nil {
 		t.Error(err)
+	}
+}
+
+// scarce is a reader that reads a signing key every 20 ms, as many times as it may, and
+// then fails.
+type scarce struct {
+	mu            sync.Mutex
+	version, may  int
+	key, previous string
+}
+
+func (s *scarce) Read(context.Context, *Credentials) (*Credentials, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.may == 0 {
+		return nil, errors.New("Vault is away")
+	}
+	s.may--
+	values := map[string]string{"jwt_algorithm": "HS256", "jwt_kid": s.key, "jwt_secret": "a secret of the key " + s.key}
+	if s.previous != "" {
+		values["jwt_previous_kid"], values["jwt_previous_secret"] = s.previous, "a secret of the key "+s.previous
+	}
+	c := NewCredentials(s.version, values)
+	c.TTL = 20 * time.Millisecond
+	return c, nil
+}
+
+// answers sets what is read, and how often it may be.
+func (s *scarce) answers(version int, key, previous string, may int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.version, s.key, s.previous, s.may = version, key, previous, may
+}
+
+// TestSignsOneRefreshLater takes Vault away: what one instance has just read another
+// does not have to know.
+func TestSignsOneRefreshLater(t *testing.T) {
+	const often = 1_000_000
+	reader, other := &scarce{}, &scarce{}
+	reader.answers(1, "a", "", 1)
+	other.answers(1, "a", "", 1)
+	signer, verifier := open(t, reader), open(t, other)
+	signsWith := func(kid string) error {
+		signed, err := signer.SignToken(t.Context(), "jwt", jwt.RegisteredClaims{Subject: "test"})
+		if err != nil {
+			return err
+		}
+		token, err := jwt.Parse(signed, verifier.Keyfunc("jwt"))
+		if err == nil && token.Header["kid"] != kid {
+			err = fmt.Errorf("it signs with the key %v", token.Header["kid"])
+		}
+		return err
+	}
+	reads := func(version, failing int) {
+		t.Helper()
+		eventually(t, func() error {
+			if got := signer.Current().Version; got != version || signer.Failing() < failing {
+				return fmt.Errorf("it has version %d, and %d reads have failed", got, signer.Failing())
+			}
+			return nil
+		})
+	}
+	signs := func(kid string) {
+		t.Helper()
+		if err := signsWith(kid); err != nil {
+			t.Errorf("with the key %s: %v", kid, err)
+		}
+	}
+	reader.answers(2, "b", "a", 1)
+	reads(2, 2)
+	signs("a")
+	reader.answers(2, "b", "a", often)
+	other.answers(2, "b", "a", often)
+	eventually(t, func() error { return signsWith("b") })
+	other.answers(2, "b", "a", 0)
+	reader.answers(3, "a", "b", 1) // a rollback: everybody knows that key
+	reads(3, 0)
+	signs("a")
+	other.answers(4, "c", "", often)
+	reader.answers(4, "c", "", 1) // revoke_previous
+	reads(4, 0)
+	signs("c")
+}
+
+// eventually waits until check finds nothing wrong.
+func eventually(t *testing.T, check func() error) {
+	t.Helper()
+	deadline := time.Now().Add(2 * time.Minute)
+	for err := check(); err != nil; err = check() {
+		if time.Now().After(deadline) {
+			t.Fatal(err)
+		}
+		time.Sleep(5 * time.Millisecond)
 	}
 }
 

@@ -19,7 +19,7 @@ import smvm.JwtKeys;
 record Tokens(JwtKeys keys) {
     private static final String ISSUER = "smvm-api";
 
-    /** Signs with the current key, and names it in the header. */
+    /** Signs, and names the key in the header. */
     String sign(String subject, Instant expires) {
         JwtKeys.JwtKey key = keys.signing(); // rotation
         JsonObject header = new JsonObject();

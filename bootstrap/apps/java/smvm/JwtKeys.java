@@ -11,8 +11,8 @@ import java.util.Optional;
 import javax.crypto.spec.SecretKeySpec;
 
 /**
- * The keys of a secret of type jwt, for your JWT library: sign with the current one, and put
- * its kid into the token's header; verify with the one that kid names. Let the library accept
+ * The keys of a secret of type jwt, for your JWT library: sign with signing(), and put its kid
+ * into the token's header; verify with the one that kid names. Let the library accept
  * no other algorithm than that of the key.
  */
 public record JwtKeys(Source source, String secret) {
@@ -25,12 +25,17 @@ public record JwtKeys(Source source, String secret) {
     }
 
     /**
-     * The current key, to sign with: an HMAC key or an exportable private key. For one that stays
-     * in the engine, ask smvm/jwt/&lt;role&gt;/&lt;secret&gt;/sign.
+     * The key to sign with: the current one, but for one refresh after a rotation the previous one,
+     * because other instances may not have read the new one yet. It is an HMAC key or an exportable
+     * private key. For one that stays in the engine, ask smvm/jwt/&lt;role&gt;/&lt;secret&gt;/sign.
      */
     public JwtKey signing() {
         Credentials current = source.current();
-        return key(current, "", "private_key")
+        Credentials confirmed = source.confirmed();
+        boolean accepted = confirmed.value(secret, "kid").equals(current.value(secret, "previous_kid"));
+        // After a rollback the current key is one that is known.
+        boolean known = confirmed.value(secret, "previous_kid").equals(current.value(secret, "kid"));
+        return key(accepted && !known ? confirmed : current, "", "private_key")
             .orElseThrow(() -> new IllegalStateException("sign token: the credentials have no " + secret + " that signs"));
     }
 

@@ -33,6 +33,8 @@ public final class Source implements AutoCloseable {
     private final ScheduledThreadPoolExecutor executor;
     private final List<BiConsumer<Credentials, Credentials>> watchers = new CopyOnWriteArrayList<>();
     private volatile Credentials current;
+    private volatile Credentials confirmed;
+    private long due; // a read that begins before confirms nothing
     private volatile int failing;
     private CompletableFuture<Boolean> coming; // the read that has not begun; who asks until then waits for the same one
     private Future<?> next;
@@ -63,6 +65,14 @@ public final class Source implements AutoCloseable {
     /** The newest credentials that were read. */
     public Credentials current() {
         return current;
+    }
+
+    /**
+     * The newest credentials that a later read, ttl or more after the first one, has found again.
+     * Newer ones other instances may not have read yet, so JwtKeys does not sign with them.
+     */
+    public Credentials confirmed() {
+        return confirmed;
     }
 
     /** How many reads in a row did not succeed. Report it, but go on: the last values still work. */
@@ -151,7 +161,14 @@ public final class Source implements AutoCloseable {
     private void use(Credentials fresh) {
         Credentials before = current;
         current = fresh;
-        if (before == null || fresh.sameAs(before)) {
+        boolean changed = before == null || !fresh.sameAs(before);
+        if (changed) {
+            due = began + fresh.ttl().toNanos();
+        }
+        if (before == null || began - due >= 0) {
+            confirmed = fresh;
+        }
+        if (before == null || !changed) {
             return;
         }
         LOG.log(Level.INFO, "new credentials: version {0}, before {1}", fresh.version(), before.version());

@@ -12,7 +12,7 @@ secrets of the role; each module imports only the driver that it serves:
     pool = smvm.pool.Pool(source, "db")                      # psycopg2: new logins, old ones drain
     pool.with_retry(lambda connection: ...)                  # a transaction, once more if its connection ends
     smvm.alchemy.follow(engine, source, "db")                # the same for an engine of SQLAlchemy
-    smvm.tokens.sign(source, claims)                         # PyJWT: with the current key and its kid
+    smvm.tokens.sign(source, claims)                         # PyJWT: with a key that other instances know
     smvm.tokens.decode(source, token)                        # by kid: current or previous
     smvm.keys.accepts(source, key)                           # current or previous, in constant time
 

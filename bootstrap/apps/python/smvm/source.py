@@ -68,7 +68,7 @@ class Source:
         deadline = time.monotonic() + patience
         while True:
             try:
-                self._current = reader.read(None)
+                self._current = self._confirmed = reader.read(None)
                 break
             except ReadError as error:
                 pause = self._pause()
@@ -77,6 +77,7 @@ class Source:
                 log.warning("read credentials: there are none yet (%d failures): %s", self._failing, error)
             time.sleep(pause)
         self._failing = 0
+        self._due = 0.0  # by time.monotonic(): a read that begins before confirms nothing
         self._start()
         renew_after_fork(self, Source._in_child)
 
@@ -84,6 +85,14 @@ class Source:
     def current(self) -> Credentials:
         """The newest credentials that were read."""
         return self._current
+
+    @property
+    def confirmed(self) -> Credentials:
+        """The newest credentials that a later read, ttl or more after the first one, has found again.
+
+        Newer ones other instances may not have read yet, so tokens.sign does not sign with them.
+        """
+        return self._confirmed
 
     @property
     def failing(self) -> int:
@@ -191,7 +200,7 @@ class Source:
 
     def _read(self, waiting: _Round) -> float:
         """Read once, tell those who wait, and return after how many seconds to read again."""
-        have = self._current
+        have, began = self._current, time.monotonic()
         try:
             fresh = self._reader.read(have)
             pause, changed = max(0.0, fresh.ttl), not fresh.same_values(have)
@@ -201,6 +210,10 @@ class Source:
             waiting.end(False)
             return pause
         self._failing, self._current = 0, fresh
+        if changed:
+            self._due = began + pause
+        if began >= self._due:
+            self._confirmed = fresh
         waiting.end(True)
         if changed:
             self._announce(fresh, have)

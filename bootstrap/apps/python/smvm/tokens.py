@@ -1,4 +1,4 @@
-"""JSON Web Tokens: signed with the current key of a secret of type jwt, verified with the current and the previous one."""
+"""JSON Web Tokens: signed with the key of a secret of type jwt, verified with the current and the previous one."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ class UnknownKey(jwt.InvalidTokenError):
 
 
 def sign(source: Source, claims: Mapping[str, Any], secret: str = "jwt", *, engine: Vault | None = None) -> str:
-    """Sign claims with the current key, and name the key in the token's header (kid).
+    """Sign claims, and name the key in the token's header (kid).
 
-    That is done here with an HMAC key or an exportable private key. With a key that stays in the
-    engine, engine signs (see Vault.sign); without engine this raises ValueError. Give the claims exp:
-    decode refuses tokens without it.
+    That is done here with an HMAC key or an exportable private key. It is the current key, but for one
+    refresh after a rotation the previous one: other instances may not have read the new key yet. With a
+    key that stays in the engine, engine signs, with the current key (see Vault.sign); without engine
+    this raises ValueError. Give the claims exp: decode refuses tokens without it.
     """
-    credentials = source.current
+    credentials = _signing(source, secret)
     key = credentials.value(secret, "secret") or credentials.value(secret, "private_key")
     if not key and engine is not None:
         return engine.sign(secret, claims)
@@ -31,6 +32,17 @@ def sign(source: Source, claims: Mapping[str, Any], secret: str = "jwt", *, engi
     if not key or not algorithm or not kid:
         raise ValueError(f"sign token: the credentials have no {secret} that signs")
     return jwt.encode(dict(claims), key, algorithm=algorithm, headers={"kid": kid})
+
+
+def _signing(source: Source, secret: str) -> Credentials:
+    """The credentials whose key signs: the confirmed ones, as long as the current ones have their key as the previous key.
+
+    After a rollback that is not so: the confirmed ones know the current key, as their previous one.
+    """
+    current, confirmed = source.current, source.confirmed
+    accepted = confirmed.value(secret, "kid") == current.value(secret, "previous_kid")
+    known = confirmed.value(secret, "previous_kid") == current.value(secret, "kid")
+    return confirmed if accepted and not known else current
 
 
 def decode(

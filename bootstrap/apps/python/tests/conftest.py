@@ -29,10 +29,15 @@ class Script:
         if self.away:
             raise self.error
         n = self.reads
-        values = {"api_key": f"key-{n}", "api_previous_key": f"key-{n - 1}"}
-        values |= {"jwt_algorithm": "HS256", "jwt_kid": str(n), "jwt_secret": f"a secret of version {n:032d}"}
-        values |= {"jwt_previous_kid": str(n - 1), "jwt_previous_secret": f"a secret of version {n - 1:032d}"}
-        return Credentials(n, values)
+        return Credentials(n, {"api_key": f"key-{n}", "api_previous_key": f"key-{n - 1}"} | jwt_of(n, n - 1))
+
+
+def jwt_of(n: int, previous: int | None) -> dict[str, str]:
+    """What creds answers of a signing key and, unless that is None, of the previous one."""
+    values = {"jwt_algorithm": "HS256", "jwt_kid": str(n), "jwt_secret": f"a secret of version {n:032d}"}
+    if previous is not None:
+        values |= {"jwt_previous_kid": str(previous), "jwt_previous_secret": f"a secret of version {previous:032d}"}
+    return values
 
 
 class Settable:

@@ -7,11 +7,11 @@ from typing import Any
 
 import jwt
 import pytest
-from conftest import Script, Settable
+from conftest import Script, Settable, eventually, jwt_of
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
-from smvm import Source, keys, tokens
+from smvm import Credentials, ReadError, Source, keys, tokens
 
 Open = Callable[..., Source]
 
@@ -31,6 +31,48 @@ def test_current_and_previous(opened: Open) -> None:
     assert source.refresh()
     with pytest.raises(tokens.UnknownKey):
         tokens.decode(source, token)
+
+
+class Scarce:
+    """A reader that reads a signing key every 20 ms, as many times as it may, and then fails."""
+
+    def __init__(self) -> None:
+        self.answers(1, 1, None, reads=1)
+
+    def answers(self, version: int, key: int, previous: int | None, reads: int) -> None:
+        answer = Credentials(version, jwt_of(key, previous), 0.02)
+        self.left = iter([answer] * reads)
+
+    def read(self, have: Credentials | None) -> Credentials:
+        answer = next(self.left, None)
+        if answer is None:
+            raise ReadError("Vault is away")
+        return answer
+
+
+def test_signs_with_a_new_key_one_refresh_later(opened: Open) -> None:
+    """While Vault is away, what one instance has just read another does not have to know."""
+    reader, other = Scarce(), Scarce()
+    signer, verifier = opened(reader), opened(other)
+
+    def signs_with(kid: int) -> bool:
+        token = tokens.sign(signer, claims())
+        return jwt.get_unverified_header(token)["kid"] == str(kid) and tokens.decode(verifier, token)["sub"] == "alice"
+
+    reader.answers(2, 2, 1, reads=1)
+    eventually("a read of the new key, and others that fail", lambda: signer.current.version == 2 and signer.failing > 1)
+    assert signs_with(1) and verifier.current.version == 1
+    for each in (reader, other):
+        each.answers(2, 2, 1, reads=100_000)
+    eventually("the new key to sign", lambda: signs_with(2))
+    other.answers(2, 2, 1, reads=0)
+    reader.answers(3, 1, 2, reads=1)  # a rollback: everybody knows that key
+    eventually("the key from before", lambda: signer.current.version == 3)
+    assert signs_with(1) and verifier.current.version == 2
+    other.answers(4, 3, None, reads=100_000)
+    reader.answers(4, 3, None, reads=1)  # revoke_previous
+    eventually("the newest key", lambda: signer.current.version == 4)
+    assert signs_with(3)
 
 
 def test_asks_for_an_unknown_key(opened: Open) -> None:
