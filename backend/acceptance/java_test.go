@@ -25,6 +25,9 @@ var javaKit = sync.OnceValues(func() (string, error) {
 		return "", err
 	}
 	classes := filepath.Join(root, "bin", "java")
+	if err := os.MkdirAll(classes, 0o750); err != nil { // javac warns of a class path that is not there
+		return "", err
+	}
 	path := classes
 	for _, jar := range jars {
 		path += ":/usr/share/java/" + jar + ".jar"

@@ -203,7 +203,7 @@ func (s *Source) readOnce(ctx context.Context) (time.Duration, error) {
 	return fresh.TTL, nil
 }
 
-// confirm takes note of what a read that has just begun then found.
+// confirm keeps fresh, of a read that began then, as confirmed if that is due.
 func (s *Source) confirm(fresh, have *Credentials, began time.Time) {
 	if have == nil || have.Version != fresh.Version {
 		s.due = began.Add(fresh.TTL)
