@@ -284,10 +284,12 @@ func (b *backend) paths() []*framework.Path {
 		b.pathConfig(),
 		b.pathConfigHistory(),
 		b.pathConfigHistoryRecord(),
+		b.pathConfigHistoryNote(),
 		b.pathConnectionList(),
 		b.pathConnections(),
 		b.pathConnectionHistory(),
 		b.pathConnectionHistoryRecord(),
+		b.pathConnectionHistoryNote(),
 		b.pathRotateRoot(),
 		b.pathRoleList(),
 		b.pathRoles(),
@@ -309,6 +311,7 @@ func (b *backend) paths() []*framework.Path {
 		b.pathHistoryList(),
 		b.pathHistory(),
 		b.pathHistoryRecord(),
+		b.pathHistoryNote(),
 		b.pathMetrics(),
 	}
 }

@@ -18,8 +18,8 @@ import (
 
 // TestRecordFields compares what is declared of a record with what one has.
 func TestRecordFields(t *testing.T) {
-	// Those are the record's own; the others belong to its entry and to the other format.
-	has := []string{"sequence", "hash", "previous_hash", "canonical", "markdown"}
+	// Those are not the record's own: they belong to its entry, to the other format and to notes.
+	has := []string{"sequence", "hash", "previous_hash", "canonical", "markdown", "notes"}
 	renamed := map[string]string{"id": "rotation_id", "request_id": "vault_request_id"}
 	for _, f := range reflect.VisibleFields(reflect.TypeFor[rotation.Record]()) {
 		if name, _, _ := strings.Cut(f.Tag.Get("json"), ","); renamed[name] != "" {

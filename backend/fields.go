@@ -98,6 +98,15 @@ func checkLine(name, text string) error {
 	return nil
 }
 
+// takeLine reads what people write for other people, in one line of at most so many bytes.
+func takeLine(d *framework.FieldData, name string, limit int) (string, error) {
+	line := strings.TrimSpace(d.Get(name).(string))
+	if len(line) > limit {
+		return "", rotation.Invalid(name, "is %d bytes long; the limit is %d", len(line), limit)
+	}
+	return line, checkLine(name, line)
+}
+
 // takeObject reads a field that takes a JSON object: as itself, as programs give
 // it, or as its text, as the vault command does.
 func takeObject(name string, value any) (map[string]any, error) {

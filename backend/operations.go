@@ -48,7 +48,12 @@ func (b *backend) newRecord(req *logical.Request, kind rotation.Kind, secret, ty
 
 // configureRecord describes a change of what people write, whose fields the change adds.
 func (b *backend) configureRecord(req *logical.Request) *rotation.Record {
-	rec := b.newRecord(req, rotation.KindConfigure, "", "")
+	return b.writtenRecord(req, rotation.KindConfigure)
+}
+
+// writtenRecord describes what people write, which is about no secret.
+func (b *backend) writtenRecord(req *logical.Request, kind rotation.Kind) *rotation.Record {
+	rec := b.newRecord(req, kind, "", "")
 	rec.Secrets, rec.Results = []string{}, []rotation.SecretResult{}
 	return rec
 }
@@ -185,11 +190,7 @@ func takeWait(d *framework.FieldData) (time.Duration, error) {
 
 // takeReason reads why the operation is done, for the history.
 func takeReason(d *framework.FieldData) (string, error) {
-	reason := strings.TrimSpace(d.Get("reason").(string))
-	if len(reason) > maxReason {
-		return "", rotation.Invalid("reason", "is %d bytes long; the limit is %d", len(reason), maxReason)
-	}
-	return reason, checkLine("reason", reason)
+	return takeLine(d, "reason", maxReason)
 }
 
 // operationFields declares the fields that rotate and rollback share.

@@ -2,6 +2,7 @@ package backend
 
 import (
 	"context"
+	"slices"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
@@ -10,6 +11,7 @@ import (
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/check"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/settings"
 )
 
@@ -50,7 +52,7 @@ func recordFields() map[string]*framework.FieldSchema {
 		"rotation_id": field(framework.TypeString, "Id of the operation, of whatever kind it is."),
 		"kind": field(framework.TypeString, oneLine(`What the operation did. create: made the first value of a secret. import: took over a value. rotate: made new values. rollback: made the previous values current again. retire: ended an overlap.
 			repair: set a stored value again. move: changed the address that creds returns. follow: published and ran checks after a rotation or rollback.
-			publish: published to a destination later. delete: deleted a secret, the role or the connection. configure: changed settings. prune: dropped old entries of the history.`)),
+			publish: published to a destination later. delete: deleted a secret, the role or the connection. configure: changed settings. note: added to a record what a person wrote. prune: dropped old entries of the history.`)),
 		"trigger": field(framework.TypeString, oneLine(`What started the operation. manual: a request. schedule: the engine, because it was due. recovery: the engine, to finish what a crash or a fault had
 			interrupted. check: a required check or destination had failed. connection: the address of a connection was changed. drift: a server refused a stored value.`)),
 		"actor":            field(framework.TypeMap, "Who made the request: display_name and entity_id of the token; empty if the engine started the operation."),
@@ -73,6 +75,8 @@ func recordFields() map[string]*framework.FieldSchema {
 		"issues":           field(framework.TypeStringSlice, "What a person should know, in sentences: what went wrong, what stays after a deletion, which replaced values are refused."),
 		"changes":          field(framework.TypeSlice, "In a record of kind configure: each changed field, with its values from and to."),
 		"pruned":           field(framework.TypeMap, "In a record of kind prune: how many entries were dropped, their first_sequence and last_sequence, when the operations in the oldest and the newest of them started, and head_hash, the hash of the last."),
+		"note":             field(framework.TypeMap, "In a record of kind note: about, the rotation_id of the record that it is about; its kind, text and ticket."),
+		"notes":            field(framework.TypeSlice, "What people have added to this record since, oldest first: rotation_id, display_name, entity_id and started of each note, its kind, text and ticket. Not there if there is none. Each note has an entry of its own in the history, so an export has it there."),
 		"next_rotation":    field(framework.TypeString, "When the next automatic rotation was to start, as planned at the time of this record."),
 		"sequence":         field(framework.TypeInt, "Number of the entry in the history."),
 		"hash":             field(framework.TypeString, "SHA-256 of previous_hash, a newline and canonical."),
@@ -84,7 +88,7 @@ func recordFields() map[string]*framework.FieldSchema {
 
 // recordRead corresponds to READ on history/:role/:id.
 func recordRead(find historian) framework.OperationFunc {
-	return func(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	return func(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 		format := d.Get("format").(string)
 		if format != "json" && format != "markdown" {
 			return nil, rotation.Invalid("format", "is %q; it must be json or markdown", format)
@@ -98,13 +102,17 @@ func recordRead(find historian) framework.OperationFunc {
 			if err != nil || timeline == nil {
 				return nil, err
 			}
+			timeline.Path = req.MountPoint + req.Path
 			return &logical.Response{Data: map[string]any{"markdown": timeline.Markdown(recordSubject(r), check.Latencies)}}, nil
 		}
-		e, _, err := r.Find(ctx, d.Get("id").(string))
-		if err != nil || e == nil {
+		found, err := r.Find(ctx, d.Get("id").(string))
+		if err != nil || found == nil {
 			return nil, err
 		}
-		data, err := audit.Fields(*e)
+		data, err := audit.Fields(found.Entry)
+		if err == nil && len(found.Notes) > 0 {
+			data["notes"] = audit.NoteFields(found.Notes)
+		}
 		return &logical.Response{Data: data}, err
 	}
 }
@@ -124,4 +132,99 @@ const recordHelp = `
 Returns who did what, when, for how long and why; the versions and steps of each secret;
 what the engine proved; and what went wrong. With format=markdown, returns this as a
 document for auditors, with what happened since: the checks after the commit, a
-rollback, and whether the replaced values were retired.`
+rollback, and whether the replaced values were retired. Both have the notes that people
+have added.`
+
+// The longest texts of a note, in bytes.
+const (
+	maxNote   = 2048
+	maxTicket = 256
+)
+
+// noteKinds are the lines of the record that notes are for.
+var noteKinds = []any{string(rotation.NoteResolution), string(rotation.NoteNextStep), string(rotation.NoteResponsible), string(rotation.NoteProcedures), string(rotation.NoteTraining)}
+
+func (b *backend) pathHistoryNote() *framework.Path {
+	return b.notePath(b.pathHistoryRecord(), "role-history-note", roleHistory, b.historyOf(roles.Prefix, "role"))
+}
+
+func (b *backend) pathConnectionHistoryNote() *framework.Path {
+	return b.notePath(b.pathConnectionHistoryRecord(), "connection-history-note", connectionHistory, b.historyOf(roles.ConnectionPrefix, "name"))
+}
+
+func (b *backend) pathConfigHistoryNote() *framework.Path {
+	return b.notePath(b.pathConfigHistoryRecord(), "configuration-history-note", configurationHistory, b.configHistory)
+}
+
+// notePath is where people add notes to a record.
+func (b *backend) notePath(record *framework.Path, suffix string, c chronicle, find historian) *framework.Path {
+	fields := map[string]*framework.FieldSchema{
+		"id":     nameField("The rotation_id of the record that the note is about."),
+		"text":   field(framework.TypeString, "What you want to add, in one line of at most 2048 bytes. Do not put secrets into it. The response is 400 if it contains a stored value."),
+		"ticket": field(framework.TypeString, "Where there is more about it, such as a number or an address in your ticket system; at most 256 bytes."),
+		"kind": {Type: framework.TypeString, Default: noteKinds[0], AllowedValues: noteKinds, Description: oneLine(`Where the record in Markdown shows the note. resolution: in Issues and Resolutions.
+			next_step: in Next Steps. responsible, procedures and training: in the lines Responsible, Update rotation procedures, and Team training of Next Steps.`)},
+	}
+	c.addName(fields)
+	return &framework.Path{
+		Pattern:      record.Pattern + "/note",
+		DisplayAttrs: attributes("add", suffix),
+		Fields:       fields,
+		Operations: map[logical.Operation]framework.OperationHandler{
+			logical.UpdateOperation: mutation(b.noteWrite(find), "Add a note to a record in the history of "+c.of+".", nil),
+		},
+		HelpSynopsis:    "Add a note to a record in the history of " + c.of + ".",
+		HelpDescription: oneLine(noteHelp),
+	}
+}
+
+// noteWrite corresponds to UPDATE on history/:role/:id/note.
+func (b *backend) noteWrite(find historian) framework.OperationFunc {
+	return func(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+		note, err := takeNote(d)
+		if err != nil {
+			return nil, err
+		}
+		r, err := find(ctx, d)
+		if err != nil {
+			return nil, err
+		}
+		for name, text := range map[string]string{"text": note.Text, "ticket": note.Ticket} {
+			if quoted := secret.Quoted(b.types, r.Snapshot().State, text); quoted != "" {
+				return nil, rotation.Invalid(name, "contains a value of secret %s: leave it out. If others have seen it here, rotate the secret", quoted)
+			}
+		}
+		rec := b.writtenRecord(req, rotation.KindNote)
+		rec.Note = note
+		return nil, r.Annotate(ctx, rec)
+	}
+}
+
+// takeNote reads what a person has written about a record.
+func takeNote(d *framework.FieldData) (*rotation.Note, error) {
+	text, err := takeLine(d, "text", maxNote)
+	if err != nil {
+		return nil, err
+	}
+	ticket, err := takeLine(d, "ticket", maxTicket)
+	if err != nil {
+		return nil, err
+	}
+	kind := d.Get("kind").(string)
+	if !slices.Contains(noteKinds, any(kind)) {
+		return nil, rotation.Invalid("kind", "is %q; it must be one of %v", kind, noteKinds)
+	}
+	if audit.Visible(text) == "" {
+		return nil, rotation.Invalid("text", "is missing: say in one line what you want to add to the record")
+	}
+	return &rotation.Note{About: d.Get("id").(string), Kind: rotation.NoteKind(kind), Text: text, Ticket: ticket}, nil
+}
+
+const noteHelp = `
+Adds to the history what people did, decided or plan about a recorded operation, such as
+how an issue was resolved or who is responsible for the next rotation. The note is an
+entry of its own, of kind note, with who wrote it and when; it is part of the chain of
+hashes, so nobody can change or remove it later. Nothing else changes, and no event is
+sent. You can add a note while a rotation runs, and after the role or connection was
+deleted. To correct a note, add another one. If you add the same note again, nothing
+changes.`

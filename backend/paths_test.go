@@ -82,6 +82,7 @@ func TestEveryPath(t *testing.T) {
 		{list, "config/history", nil},
 		{read, "config/history/ID", nil},
 		{read, "config/history/ID", d("format", "markdown")},
+		{update, "config/history/ID/note", d("text", "agreed", "ticket", "OPS-1")},
 		{create, "connections/other", other},
 		{update, "connections/other", d("max_open_connections", 2)},
 		{read, "connections/other", nil},
@@ -145,12 +146,14 @@ func TestEveryPath(t *testing.T) {
 		{read, "connections/other/history", d("format", "jsonl")},
 		{list, "connections/other/history", nil},
 		{read, "connections/other/history/ID", nil},
+		{update, "connections/other/history/ID/note", d("text", "agreed")},
 		{list, "history", nil},
 		{read, "history/default", nil},
 		{read, "history/default", d("format", "jsonl", "after", 1, "limit", 2)},
 		{list, "history/default", nil},
 		{read, "history/default/ID", nil},
 		{read, "history/default/ID", d("format", "markdown")},
+		{update, "history/default/ID/note", d("text", "agreed", "kind", "next_step")},
 		{read, "metrics", nil},
 		{remove, "secrets/default/db", nil},
 		{remove, "secrets/default/jwt", nil},
@@ -188,11 +191,12 @@ func TestEveryPath(t *testing.T) {
 // record puts the id of the newest record in place of ID.
 func (m *mount) record(path string) string {
 	m.Helper()
-	if before, found := strings.CutSuffix(path, "/ID"); found {
-		ids := m.list(before)
-		return before + "/" + ids[len(ids)-1]
+	before, after, found := strings.Cut(path, "/ID")
+	if !found {
+		return path
 	}
-	return path
+	ids := m.list(before)
+	return before + "/" + ids[len(ids)-1] + after
 }
 
 // unknownField sends the request with a field too many.

@@ -116,5 +116,5 @@ func TestATimelineOfAnAdministrator(t *testing.T) {
 	m.connect()
 	id := m.write("rotate-root/main", nil)["rotation_id"].(string)
 	record := m.read("connections/main/history/"+id, d("format", "markdown"))["markdown"].(string)
-	m.tells(record, "- Connection: main", "- Next rotation: not scheduled", "- Responsible: (no automatic rotation; for a person to fill in)", "- admin (connection): ✅ version 1 → 2", "- Security testing: ✅ passed", "  - admin: version 1: retire: ✅ passed")
+	m.tells(record, "- Connection: main", "- Next rotation: not scheduled", "- Responsible: (no automatic rotation; for a person to fill in: `vault write smvm/connections/main/history/"+id+"/note kind=responsible text=…`)", "- admin (connection): ✅ version 1 → 2", "- Security testing: ✅ passed", "  - admin: version 1: retire: ✅ passed")
 }

@@ -58,6 +58,7 @@ var accesses = []access{
 	{http.MethodGet, "config/history?format=jsonl", []string{admin, operator, auditor}},
 	{list, "config/history/", []string{admin, operator, auditor}},
 	{http.MethodGet, "config/history/x", []string{admin, operator, auditor}},
+	{http.MethodPost, "config/history/x/note", []string{admin}},
 	{list, "connections/", []string{admin, operator, auditor}},
 	{http.MethodPost, "connections/main", []string{admin}},
 	{http.MethodGet, "connections/main", []string{admin, operator, auditor}},
@@ -65,6 +66,7 @@ var accesses = []access{
 	{http.MethodGet, "connections/main/history?format=jsonl", []string{admin, operator, auditor}},
 	{list, "connections/main/history/", []string{admin, operator, auditor}},
 	{http.MethodGet, "connections/main/history/x", []string{admin, operator, auditor}},
+	{http.MethodPost, "connections/main/history/x/note", []string{admin, operator}},
 	{http.MethodPost, "rotate-root/main", []string{admin, operator}},
 	{http.MethodDelete, "connections/main", []string{admin}},
 	{list, "roles/", []string{admin, operator, auditor}},
@@ -111,6 +113,7 @@ var accesses = []access{
 	{http.MethodGet, "history/default?format=jsonl", []string{admin, operator, auditor}},
 	{list, "history/orders/", []string{admin, operator, auditor}},
 	{http.MethodGet, "history/orders/x", []string{admin, operator, auditor}},
+	{http.MethodPost, "history/orders/x/note", []string{operator}},
 	{http.MethodDelete, "secrets/default/jwt", []string{operator}},
 	{http.MethodDelete, "roles/orders", []string{operator}},
 }

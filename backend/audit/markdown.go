@@ -21,6 +21,7 @@ func (t *Timeline) Markdown(subject string, latencies Latencies) string {
 	var d document
 	d.line("# Secret Rotation Audit\n")
 	t.event(&d, subject)
+	t.note(&d)
 	d.line("\n## Secrets Rotated")
 	for _, r := range t.Results {
 		d.line("- %s (%s): %s", r.Secret, r.Type, versionText(r))
@@ -39,8 +40,10 @@ func (t *Timeline) Markdown(subject string, latencies Latencies) string {
 			d.line("- %s: %s", rec.Started.UTC().Format(time.RFC3339), followedText(rec))
 		}
 	}
-	d.line("\n## Next Steps")
-	t.nextSteps(&d)
+	if t.Note == nil { // to which nobody adds a note
+		d.line("\n## Next Steps")
+		t.nextSteps(&d)
+	}
 	d.line("\nEntry %d of this history, SHA-256 %s", t.entry.Sequence, t.entry.Hash)
 	return d.String()
 }
@@ -62,6 +65,18 @@ func (t *Timeline) event(d *document, subject string) {
 	d.line("- Environment: %s", orText(plain(t.Environment), "not labelled"))
 	d.line("- Duration: %s", time.Duration(t.DurationMS)*time.Millisecond)
 	d.line("- Version after: %d", t.Version)
+}
+
+// note is what a record of kind note says.
+func (t *Timeline) note(d *document) {
+	if t.Note == nil {
+		return
+	}
+	d.line("\n## Note")
+	d.line("- About: %s", plain(t.Note.About))
+	d.line("- Kind: %s", t.Note.Kind)
+	d.line("- Ticket: %s", orText(plain(t.Note.Ticket), "none given"))
+	d.line("- Text: %s", plain(t.Note.Text))
 }
 
 // changes lists the changed fields of the configuration.
@@ -87,8 +102,9 @@ func valueText(value any) string {
 	return plain(string(text))
 }
 
-// issues says what went wrong, and what was done about it.
+// issues says what went wrong, and what was done about it by the engine and by people.
 func (t *Timeline) issues(d *document) {
+	notes := t.notesOf(rotation.NoteResolution)
 	for _, issue := range t.Issues {
 		d.line("- %s", plain(issue))
 	}
@@ -99,8 +115,11 @@ func (t *Timeline) issues(d *document) {
 		d.line("- Resolution: this operation resolved nothing; applications kept their values. If an issue above says that a secret is unresolved, its database may refuse the value that applications have")
 	case t.undone() != nil:
 		d.line("- Resolution: the role was rolled back to the earlier values, as version %d", t.undone().Version)
-	case len(t.Issues) == 0:
+	case len(t.Issues)+len(notes) == 0:
 		d.line("- none")
+	}
+	for _, note := range notes {
+		d.line("- %s", note)
 	}
 }
 
@@ -130,17 +149,54 @@ func followedText(rec rotation.Record) string {
 	return text
 }
 
-// nextSteps says when the next rotation is, and who does it. People fill in the last
-// two lines.
+// nextSteps says when the next rotation is, and who does it. People fill in the other
+// lines, by notes.
 func (t *Timeline) nextSteps(d *document) {
-	d.line("- Next rotation: %s", nextText(t.NextRotation))
+	responsible := "the engine"
 	if t.NextRotation.IsZero() {
-		d.line("- Responsible: (no automatic rotation; for a person to fill in)")
-	} else {
-		d.line("- Responsible: the engine")
+		responsible = "(no automatic rotation; " + t.toFillIn(rotation.NoteResponsible) + ")"
 	}
-	d.line("- Update rotation procedures: (for a person to fill in)")
-	d.line("- Team training: (for a person to fill in)")
+	d.line("- Next rotation: %s", nextText(t.NextRotation))
+	t.filledIn(d, "Responsible", rotation.NoteResponsible, responsible)
+	t.filledIn(d, "Update rotation procedures", rotation.NoteProcedures, "("+t.toFillIn(rotation.NoteProcedures)+")")
+	t.filledIn(d, "Team training", rotation.NoteTraining, "("+t.toFillIn(rotation.NoteTraining)+")")
+	for _, note := range t.notesOf(rotation.NoteNextStep) {
+		d.line("- %s", note)
+	}
+}
+
+// filledIn writes a line of the procedure with each note of its kind, or with what stands
+// there if there is none.
+func (t *Timeline) filledIn(d *document, line string, kind rotation.NoteKind, without string) {
+	notes := t.notesOf(kind)
+	if len(notes) == 0 {
+		notes = []string{without}
+	}
+	for _, note := range notes {
+		d.line("- %s: %s", line, note)
+	}
+}
+
+// toFillIn says who fills in a line, and by which command.
+func (t *Timeline) toFillIn(kind rotation.NoteKind) string {
+	return fmt.Sprintf("for a person to fill in: `vault write %s/note kind=%s text=…`", t.Path, kind)
+}
+
+// notesOf are the notes of a kind, each in one line. Who wrote it comes first, so that
+// nothing in a note reads like a line of the engine, or like a note of somebody else.
+func (t *Timeline) notesOf(kind rotation.NoteKind) []string {
+	var lines []string
+	for _, rec := range t.notes {
+		if rec.Note.Kind != kind {
+			continue
+		}
+		line := fmt.Sprintf("note by %s, at %s", performer(rec), rec.Started.UTC().Format(time.RFC3339))
+		if rec.Note.Ticket != "" {
+			line += ", ticket " + plain(rec.Note.Ticket)
+		}
+		lines = append(lines, line+": "+plain(rec.Note.Text))
+	}
+	return lines
 }
 
 // markup is what makes HTML, links, images and code of a text.

@@ -45,9 +45,36 @@ func records() map[string]rotation.Record {
 	return map[string]rotation.Record{"completed": completed, "failed": failed, "unresolved": unresolved, "hostile": forged}
 }
 
+// notes are what people have added to some of the records.
+func notes() map[string][]rotation.Record {
+	add := func(who rotation.Actor, kind rotation.NoteKind, text, ticket string) rotation.Record {
+		return rotation.Record{
+			Operation: rotation.Operation{Kind: rotation.KindNote, Trigger: rotation.TriggerManual, Started: time.Date(2026, 3, 2, 9, 0, 0, 0, time.UTC), Actor: who},
+			Note:      &rotation.Note{Kind: kind, Text: text, Ticket: ticket},
+		}
+	}
+	ops := rotation.Actor{DisplayName: "token-ops", EntityID: "e1"}
+	return map[string][]rotation.Record{
+		"failed": {
+			add(ops, rotation.NoteResolution, "the grant was missing; given again", "OPS-12"),
+			add(ops, rotation.NoteResponsible, "the payments team", ""),
+			add(rotation.Actor{DisplayName: "token-lead"}, rotation.NoteResponsible, "the orders team, from May on", ""),
+			add(ops, rotation.NoteProcedures, "ask for grants first", ""),
+			add(ops, rotation.NoteTraining, "none", ""),
+			add(rotation.Actor{}, rotation.NoteNextStep, "rotate again", "OPS-13"),
+		},
+		"hostile": {
+			add(rotation.Actor{DisplayName: hostile}, rotation.NoteResolution, hostile, hostile),
+			add(rotation.Actor{DisplayName: hostile}, rotation.NoteTraining, hostile, hostile),
+		},
+	}
+}
+
 func TestMarkdown(t *testing.T) {
 	for name, rec := range records() {
-		got := newTimeline(rec, rotation.Entry{Sequence: 12, Hash: strings.Repeat("ab", 32)}).Markdown("Role", nil)
+		timeline := newTimeline(rec, rotation.Entry{Sequence: 12, Hash: strings.Repeat("ab", 32)})
+		timeline.Path, timeline.notes = "smvm/history/orders/"+rec.ID, notes()[name]
+		got := timeline.Markdown("Role", nil)
 		golden := filepath.Join("testdata", name+".md")
 		if *update {
 			if err := os.WriteFile(golden, []byte(got), 0o600); err != nil {

@@ -12,8 +12,8 @@ import (
 
 // History is what records are read from: a role, a connection, or the configuration.
 type History interface {
-	// Find returns the entry of the operation with that id, nil if there is none.
-	Find(ctx context.Context, id string) (*rotation.Entry, rotation.Record, error)
+	// Find returns the record with that id and the notes about it, nil if there is none.
+	Find(ctx context.Context, id string) (*rotation.Found, error)
 	// Since returns the oldest entries after that sequence number, at most so many.
 	Since(ctx context.Context, sequence, most int) ([]rotation.Entry, error)
 }
@@ -21,7 +21,11 @@ type History interface {
 // Timeline is an operation plus the later records that concluded it.
 type Timeline struct {
 	rotation.Record
+	// Path is where Vault answers the record, for the commands that the document names.
+	Path  string
 	entry rotation.Entry
+	// notes are what people have added, oldest first. They conclude nothing.
+	notes []rotation.Record
 	// later are these records, oldest first: post-commit work, a rollback or another
 	// commit, and the retirement of the replaced values.
 	later []rotation.Record
@@ -39,12 +43,13 @@ const pageSize = 16
 // reads on from the entry of the operation to the end of its timeline, or to the end
 // of the history.
 func Load(ctx context.Context, r History, id string) (*Timeline, error) {
-	e, rec, err := r.Find(ctx, id)
-	if err != nil || e == nil {
+	found, err := r.Find(ctx, id)
+	if err != nil || found == nil {
 		return nil, err
 	}
-	t := newTimeline(rec, *e)
-	for after := e.Sequence; t.open(); {
+	t := newTimeline(found.Record, found.Entry)
+	t.notes = found.Notes
+	for after := found.Entry.Sequence; t.open(); {
 		entries, err := r.Since(ctx, after, pageSize)
 		if err != nil || len(entries) == 0 {
 			return t, err

@@ -25,7 +25,8 @@ func (d *dispatcher) pending(r *rotation.Role, at cursor) ([]Event, cursor, erro
 	if err != nil {
 		return nil, at, err
 	}
-	newest := entries[0].Sequence == s.History.Count
+	latest := s.Latest()
+	newest := latest != nil && latest.ID == rec.ID
 	events := FromRecord(rec, newest && s.NeedsAttention)
 	if at.Started == rec.ID {
 		events = events[1:] // that it started was sent while it was in flight

@@ -67,7 +67,7 @@ func TestAStepErrorNamesSecretAndStep(t *testing.T) {
 	if !errors.As(err, &step) || step.Secret != "app" || step.Step != "test" || !errors.Is(err, ErrRefused) {
 		t.Fatalf("%v", err)
 	}
-	rec := w.role.Snapshot().latest()
+	rec := w.role.Snapshot().Latest()
 	var names []string
 	for _, s := range rec.Results[0].Steps {
 		names = append(names, s.Name)

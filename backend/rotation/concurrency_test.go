@@ -3,6 +3,7 @@ package rotation
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"testing"
 	"time"
@@ -56,9 +57,13 @@ func TestEverythingAtOnce(t *testing.T) {
 			}
 		})
 	}
+	first := w.role.Snapshot().Latest().ID
 	for i := range 4 {
 		writers.Go(func() {
 			for n := range 20 {
+				if err := w.role.Annotate(t.Context(), w.noted(first, fmt.Sprint(i, n))); err != nil {
+					t.Error(err)
+				}
 				if err := w.role.change(t.Context(), nil, func(s *State) error { s.Policy.MaxRetries = i*20 + n + 1; return nil }); err != nil {
 					t.Error(err)
 				}
@@ -74,6 +79,21 @@ func TestEverythingAtOnce(t *testing.T) {
 		t.Errorf("version %d after %d operations from %d", v, len(committed), start)
 	}
 	w.settled(t)
+	found, err := w.role.Find(t.Context(), first)
+	must(t, err)
+	if len(found.Notes) != 80 {
+		t.Errorf("of 80 notes there are %d", len(found.Notes))
+	}
+	h, entries, err := w.role.Entries(t.Context())
+	must(t, err)
+	must(t, h.VerifyChain(entries))
+}
+
+// noted is a note about the record with that id.
+func (w *world) noted(about, text string) *Record {
+	op := w.engine.NewOperation(KindNote, TriggerManual)
+	op.RequestID = "request-" + op.ID
+	return &Record{Operation: op, Outcome: OutcomeCompleted, Note: &Note{About: about, Kind: NoteResolution, Text: text}}
 }
 
 // readOnce does what readers do and returns the version it saw.

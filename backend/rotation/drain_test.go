@@ -121,7 +121,7 @@ func TestWait(t *testing.T) {
 			if took := w.now().Sub(began); took > c.leave+2*drainPause && took > drainTimeout+drainPause {
 				t.Errorf("it took %s", took)
 			}
-			if rec := w.role.Snapshot().latest(); rec.Kind != KindRetire || !strings.Contains(strings.Join(rec.Issues, "\n"), c.want) {
+			if rec := w.role.Snapshot().Latest(); rec.Kind != KindRetire || !strings.Contains(strings.Join(rec.Issues, "\n"), c.want) {
 				t.Errorf("the record says %q, want %q", rec.Issues, c.want)
 			}
 			w.settled(t)

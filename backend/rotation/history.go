@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // Entries returns the history from the oldest kept entry to the newest, with
@@ -22,24 +23,59 @@ func (r *Role) Entries(ctx context.Context) (History, []Entry, error) {
 	}
 }
 
-// Find returns the kept entry whose record has that id, and the record; nil if
-// there is none. It begins with the newest, which is what people ask for.
-func (r *Role) Find(ctx context.Context, id string) (*Entry, Record, error) {
+// Found is a kept entry of a history and its record, with the notes that people have
+// added to that since, oldest first.
+type Found struct {
+	Entry  Entry
+	Record Record
+	Notes  []Record
+}
+
+// Find returns the kept entry whose record has that id; nil if there is none. It begins
+// with the newest, which is what people ask for, so it has passed all notes about it.
+func (r *Role) Find(ctx context.Context, id string) (*Found, error) {
 	s := r.Snapshot()
+	var notes []Record
 	for sequence := s.History.Count; sequence > s.History.Base; sequence-- {
 		e, err := r.entry(ctx, s.State, sequence)
 		if err != nil {
-			return nil, Record{}, err
+			return nil, err
 		}
 		if e == nil { // pruned meanwhile
 			break
 		}
 		rec, err := e.Decode()
-		if err != nil || rec.ID == id {
-			return e, rec, err
+		switch {
+		case err != nil:
+			return nil, err
+		case rec.ID == id:
+			slices.Reverse(notes)
+			return &Found{*e, rec, notes}, nil
+		case rec.About() == id:
+			notes = append(notes, rec)
 		}
 	}
-	return nil, Record{}, nil
+	return nil, nil
+}
+
+// Annotate adds rec, which is a note, to the history that has the record that it is about.
+// The same note by the same person is added once: a request may be delivered again. An
+// error that wraps ErrInvalid says that there is no such record, or none for notes.
+func (r *Role) Annotate(ctx context.Context, rec *Record) error {
+	found, err := r.Find(ctx, rec.Note.About)
+	switch {
+	case err != nil:
+		return err
+	case found == nil:
+		return Invalid("id", "the history of %s has no record %q; list the history, and give the rotation_id of a record. Old records may have been dropped", r.Name, rec.Note.About)
+	case found.Record.Note != nil:
+		return Invalid("id", "%q is itself a note; give the rotation_id of the record that it is about: %s", rec.Note.About, found.Record.Note.About)
+	}
+	again := func(old Record) bool { return *old.Note == *rec.Note && old.Actor == rec.Actor }
+	if slices.ContainsFunc(found.Notes, again) {
+		return nil
+	}
+	return r.Note(ctx, rec)
 }
 
 // Since returns the oldest kept entries after that sequence number, at most so many.

@@ -117,7 +117,7 @@ func (w *world) watchValues(s *State, secret *Secret) {
 
 // watchCommit checks that a version is never split.
 func (w *world) watchCommit(old, next *State) {
-	if rec := next.latest(); rec != nil && (rec.Kind == KindMove || rec.Kind == KindRepair) && rec.Version == next.Version {
+	if rec := next.Latest(); rec != nil && (rec.Kind == KindMove || rec.Kind == KindRepair) && rec.Version == next.Version {
 		w.watchMove(old, next, rec)
 		return
 	}

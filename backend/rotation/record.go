@@ -49,6 +49,40 @@ type Record struct {
 	Changes []Difference `json:"changes,omitempty"`
 	// Pruned is what was dropped from the history, nil unless that was the operation.
 	Pruned *Pruned `json:"pruned,omitempty"`
+	// Note is what a person has added to an earlier record, nil unless this is of KindNote.
+	Note *Note `json:"note,omitempty"`
+}
+
+// Note is what a person has added to an earlier record of the same history. Nothing reads
+// its texts but people.
+type Note struct {
+	// About is the id of that record. It is not Follows, which is of what concludes an
+	// operation: a note never does.
+	About string   `json:"about"`
+	Kind  NoteKind `json:"kind"`
+	Text  string   `json:"text"`
+	// Ticket is where there is more about it, empty if nobody said so.
+	Ticket string `json:"ticket,omitempty"`
+}
+
+// NoteKind is the line of the rotation procedure that a note answers.
+type NoteKind string
+
+// The kinds of notes.
+const (
+	NoteResolution  NoteKind = "resolution"  // an issue, and what was done about it
+	NoteNextStep    NoteKind = "next_step"   // what is left to do
+	NoteResponsible NoteKind = "responsible" // who sees to the next rotation
+	NoteProcedures  NoteKind = "procedures"  // what to change in the rotation procedures
+	NoteTraining    NoteKind = "training"    // what the team has to learn
+)
+
+// About is the id of the record that a note is about, "" of what is no note.
+func (r Record) About() string {
+	if r.Note == nil {
+		return ""
+	}
+	return r.Note.About
 }
 
 // Open reports whether tasks were to follow the operation.
@@ -166,10 +200,11 @@ func (e Entry) sum() string {
 	return hex.EncodeToString(h.Sum(nil))
 }
 
-// latest returns the newest record of an operation, nil when there is none.
-func (s *State) latest() *Record {
+// Latest returns the newest record of an operation, nil when there is none. What people
+// have written since is not one.
+func (s *State) Latest() *Record {
 	for _, e := range slices.Backward(s.Outbox) {
-		if r, err := e.Decode(); err == nil && r.Kind != KindConfigure {
+		if r, err := e.Decode(); err == nil && !r.Kind.beside() {
 			return &r
 		}
 	}
@@ -188,11 +223,16 @@ func (s *State) answer(requestID string) (*Record, int) {
 			continue // most records are of no request, and decoding takes long
 		}
 		r, err := e.Decode()
-		if err == nil && r.RequestID != "" && r.Kind != KindConfigure && (requestID == "" || r.RequestID == requestID) {
+		if err == nil && r.RequestID != "" && !r.Kind.beside() && (requestID == "" || r.RequestID == requestID) {
 			return &r, e.Sequence
 		}
 	}
 	return nil, 0
+}
+
+// beside reports whether the record in the entry is of such a kind, without decoding it.
+func (e Entry) beside() bool {
+	return bytes.Contains(e.Record, []byte(`"kind":"configure"`)) || bytes.Contains(e.Record, []byte(`"kind":"note"`))
 }
 
 // Decode returns the record in the entry.

@@ -12,7 +12,7 @@ func chain(t *testing.T, n int) (History, []Entry) {
 	t.Helper()
 	s := &State{}
 	for i := range n {
-		must(t, s.append(Record{Operation: Operation{ID: string(rune('a' + i)), Reason: "why\n<&>\u2028"}, Version: i + 1}))
+		must(t, s.append(Record{Operation: Operation{ID: string(rune('a' + i)), Reason: "why\n<&>\u2028"}, Version: i + 1, Note: &Note{Text: "said"}}))
 	}
 	return s.History, s.Outbox
 }
@@ -41,6 +41,7 @@ func TestTamperingIsFound(t *testing.T) {
 		want   string
 	}{
 		"changed":                 {edit(2, func(e *Entry) { e.Record = bytes.Replace(e.Record, []byte("why"), []byte("not"), 1) }), "entry 3 was changed"},
+		"a changed note":          {edit(2, func(e *Entry) { e.Record = bytes.Replace(e.Record, []byte("said"), []byte("meant"), 1) }), "entry 3 was changed"},
 		"changed in a blank":      {edit(2, func(e *Entry) { e.Record = append(slices.Clone(e.Record), ' ') }), "entry 3 was changed"},
 		"changed with its hash":   {edit(2, reseal), "entry 3 or the link to it was changed: entry 4 follows another hash"},
 		"the last, with its hash": {edit(4, reseal), "entry 5 is not the one the role's state names"},

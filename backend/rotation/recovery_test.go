@@ -66,7 +66,7 @@ func TestPartOfARetirementIsRecordedThoughTheRestFailsAgain(t *testing.T) {
 	if _, err = w.do(Request{Kind: KindRetire, Trigger: TriggerSchedule}); err == nil {
 		t.Fatal("no error")
 	}
-	if rec := w.role.Snapshot().latest(); !strings.Contains(strings.Join(rec.Issues, "\n"), "jwt: version 2 is refused and destroyed") {
+	if rec := w.role.Snapshot().Latest(); !strings.Contains(strings.Join(rec.Issues, "\n"), "jwt: version 2 is refused and destroyed") {
 		t.Errorf("the end of a value is in no record: %+v", rec)
 	}
 	count := w.role.Snapshot().History.Count

@@ -53,7 +53,7 @@ func TestUnresolvedHoldsUpNobody(t *testing.T) {
 	if ttl := s.TTL(w.now()); ttl != time.Minute {
 		t.Errorf("readers are told to come back after %s", ttl)
 	}
-	if names := s.latest().LeftUnresolved(); !slices.Equal(names, s.Unresolved()) {
+	if names := s.Latest().LeftUnresolved(); !slices.Equal(names, s.Unresolved()) {
 		t.Errorf("the record says that %v are unresolved", names)
 	}
 	others := Request{Kind: KindRotate, Trigger: TriggerManual, Secrets: []string{"db", "jwt"}}
@@ -70,7 +70,7 @@ func TestUnresolvedHoldsUpNobody(t *testing.T) {
 	if _, err = w.do(rotate()); err == nil || !strings.Contains(err.Error(), "secrets=db,jwt") || !strings.Contains(err.Error(), nowUnchanged) {
 		t.Errorf("a rotation of all: %v", err)
 	}
-	if names := w.role.Snapshot().latest().LeftUnresolved(); names != nil {
+	if names := w.role.Snapshot().Latest().LeftUnresolved(); names != nil {
 		t.Errorf("a rotation that changed nothing left %v unresolved", names)
 	}
 	version := w.role.Snapshot().Version
@@ -78,7 +78,7 @@ func TestUnresolvedHoldsUpNobody(t *testing.T) {
 	if !w.idle(t, time.Minute, 10) || w.role.Snapshot().Version != version {
 		t.Errorf("not put back in a minute: %+v", w.role.Snapshot().Secrets["app"])
 	}
-	rec := w.role.Snapshot().latest()
+	rec := w.role.Snapshot().Latest()
 	if rec.Outcome != OutcomeRolledBack || rec.Trigger != TriggerRecovery || !slices.Equal(rec.Secrets, []string{"app"}) {
 		t.Errorf("its end is recorded as %+v", rec)
 	}

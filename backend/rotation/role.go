@@ -1,7 +1,6 @@
 package rotation
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"slices"
@@ -269,8 +268,8 @@ func (r *Role) flush(ctx context.Context) error {
 
 // change applies a change that is not a transaction. A record, when given, is completed
 // and appended; such a change is refused while an operation runs, and also while one is
-// interrupted unless it settles that by clearing InFlight. A record of kind configure is
-// only of what people have written: nothing is in its way, and without Changes it is left
+// interrupted unless it settles that by clearing InFlight. Nothing is in the way of a record
+// of a kind that comes beside operations; one of kind configure without Changes is left
 // out.
 func (r *Role) change(ctx context.Context, rec *Record, change func(*State) error) error {
 	if err := r.changeState(ctx, rec, change); err != nil || rec == nil {
@@ -285,7 +284,7 @@ func (r *Role) change(ctx context.Context, rec *Record, change func(*State) erro
 func (r *Role) changeState(ctx context.Context, rec *Record, change func(*State) error) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	alone := rec != nil && rec.Kind != KindConfigure
+	alone := rec != nil && !rec.Kind.beside()
 	if run := r.run.Load(); alone && run != nil {
 		return run.Operation().busy(r.Name)
 	}
@@ -303,17 +302,17 @@ func (r *Role) changeState(ctx context.Context, rec *Record, change func(*State)
 	})
 }
 
-// note adds a record of a change to the state. One of kind configure may come in the
-// midst of an operation, so it takes from the outbox only others of its kind.
+// note adds a record of a change to the state. One that comes beside operations may come
+// in the midst of one, so it takes from the outbox only others like it.
 func (r *Role) note(s *State, rec *Record) error {
 	switch {
-	case rec.Kind != KindConfigure:
+	case !rec.Kind.beside():
 		return r.complete(s, rec)
-	case len(rec.Changes) == 0:
+	case rec.Kind == KindConfigure && len(rec.Changes) == 0:
 		return nil
 	}
 	s.Outbox = slices.DeleteFunc(s.Outbox, func(e Entry) bool {
-		return e.Sequence <= r.appended && bytes.Contains(e.Record, []byte(`"kind":"configure"`))
+		return e.Sequence <= r.appended && e.beside()
 	})
 	r.fill(s, rec)
 	return s.append(*rec)

@@ -276,7 +276,7 @@ var errCommitted = errors.New("committed already")
 // promote is the change that commit saves.
 func (run *Run) promote(s *State) error {
 	if !run.owns(s) {
-		if rec := s.latest(); rec != nil && rec.ID == run.op.ID && rec.Outcome == OutcomeCompleted {
+		if rec := s.Latest(); rec != nil && rec.ID == run.op.ID && rec.Outcome == OutcomeCompleted {
 			return errCommitted
 		}
 		return errSuperseded

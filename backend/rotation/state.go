@@ -143,7 +143,12 @@ const (
 	KindPrune      Kind = "prune"    // the oldest entries of the history are dropped
 
 	KindConfigure Kind = "configure" // what is written about it is another
+	KindNote      Kind = "note"      // what a person adds to an earlier record
 )
+
+// beside reports whether records of this kind come beside operations: they are of what
+// people write, change no value, and nothing that is under way is in their way.
+func (k Kind) beside() bool { return k == KindConfigure || k == KindNote }
 
 // Trigger says what started an operation.
 type Trigger string

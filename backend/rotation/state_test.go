@@ -101,7 +101,7 @@ func FuzzDecode(f *testing.F) {
 func use(t *testing.T, s *State) {
 	t.Helper()
 	s.Clone().dropAppended(s.History.Count)
-	s.latest()
+	s.Latest()
 	s.answer("request")
 	_ = s.History.VerifyChain(s.Outbox)
 	resolved, err := s.Policy.Resolve(Defaults{}, parseEvery, roleKey)

@@ -67,6 +67,32 @@ func TestAWholeExportVerifies(t *testing.T) {
 	}
 }
 
+// TestNotesAreVerified as all entries are: whole, with another text, and missing.
+func TestNotesAreVerified(t *testing.T) {
+	t.Parallel()
+	lines := exported(5)
+	lines[2] = sealed(lines[2], `{"id":"n","kind":"note","trigger":"manual","actor":{"display_name":"token-ops","entity_id":"e1"},"started":"2026-03-01T12:00:00Z","secrets":[],"role":"orders","outcome":"completed","duration_ms":0,"version":2,"results":[],"note":{"about":"id-2","kind":"resolution","text":"as it was","ticket":"OPS-12"}}`)
+	lines[3] = linked(lines[3], lines[2])
+	lines[4] = linked(lines[4], lines[3])
+	if out, err := verified(t, lines, hashOf(lines[4])); err != nil || !strings.Contains(out, "orders: entries 1 to 5 are intact") {
+		t.Errorf("whole: %s, %v", out, err)
+	}
+	for said, otherwise := range map[string]string{"as it was": "otherwise", "OPS-12": "OPS-13", "token-ops": "token-boss", "id-2": "id-1"} {
+		forged := slices.Clone(lines)
+		forged[2] = strings.ReplaceAll(forged[2], said, otherwise)
+		if _, err := verified(t, forged); err == nil || !strings.Contains(err.Error(), "entry 3 was changed") {
+			t.Errorf("with %s for %s: %v", otherwise, said, err)
+		}
+		forged[2] = strings.Replace(lines[2], said, otherwise, 1)
+		if _, err := verified(t, forged); err == nil || !strings.Contains(err.Error(), "entry 3") {
+			t.Errorf("with %s for %s in one place: %v", otherwise, said, err)
+		}
+	}
+	if _, err := verified(t, slices.Delete(slices.Clone(lines), 2, 3)); err == nil || !strings.Contains(err.Error(), "entry 3 is missing") {
+		t.Errorf("taken away: %v", err)
+	}
+}
+
 // hashOf is the hash in a line.
 func hashOf(line string) string {
 	var e struct{ Hash string }

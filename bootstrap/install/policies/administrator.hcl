@@ -13,6 +13,11 @@ path "smvm/config/*" {
   capabilities = ["read", "list"]
 }
 
+# To add notes to the records of changes.
+path "smvm/config/history/+/note" {
+  capabilities = ["update"]
+}
+
 path "smvm/connections/*" {
   capabilities = ["create", "read", "update", "delete", "list"]
 }

@@ -83,3 +83,12 @@ path "smvm/status/+" {
 path "smvm/history/*" {
   capabilities = ["read", "list"]
 }
+
+# To add notes to records.
+path "smvm/history/+/+/note" {
+  capabilities = ["update"]
+}
+
+path "smvm/connections/+/history/+/note" {
+  capabilities = ["update"]
+}

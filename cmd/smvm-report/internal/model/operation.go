@@ -18,9 +18,12 @@ type Operation struct {
 	Duration time.Duration
 	// Reversed says that a check failed after the commit and the role was rolled back.
 	Reversed bool
+	// Notes are what people have added, oldest first.
+	Notes []Operation
 }
 
-// operations are those of a subject in the period.
+// operations are those of a subject in the period. A note stands with the record that it
+// is about, and by itself only if the report does not have that.
 func (s *Subject) operations() []Operation {
 	reversed := map[string]bool{}
 	for _, rec := range s.Records {
@@ -28,11 +31,15 @@ func (s *Subject) operations() []Operation {
 			reversed[rec.Follows] = true
 		}
 	}
-	operations := make([]Operation, 0, len(s.Records))
+	operations, at := make([]Operation, 0, len(s.Records)), map[string]int{}
 	for _, rec := range s.Records {
-		operations = append(operations, Operation{
-			Record: rec, Subject: s.title(), Duration: time.Duration(rec.DurationMS) * time.Millisecond, Reversed: reversed[rec.ID],
-		})
+		op := Operation{Record: rec, Subject: s.title(), Duration: time.Duration(rec.DurationMS) * time.Millisecond, Reversed: reversed[rec.ID]}
+		if i, listed := at[rec.About()]; listed && rec.Note != nil {
+			operations[i].Notes = append(operations[i].Notes, op)
+			continue
+		}
+		at[rec.ID] = len(operations)
+		operations = append(operations, op)
 	}
 	return operations
 }
@@ -72,6 +79,9 @@ func (op Operation) Gist() string {
 	parts := []string{}
 	if op.Reason != "" {
 		parts = append(parts, op.Reason)
+	}
+	if op.Note != nil {
+		parts = append(parts, op.Note.Text)
 	}
 	for _, c := range op.Changes {
 		parts = append(parts, fmt.Sprintf("%s: %s → %s", c.Field, value(c.From), value(c.To)))

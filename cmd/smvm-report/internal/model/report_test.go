@@ -108,6 +108,27 @@ func TestFigures(t *testing.T) {
 	}
 }
 
+// TestNotesStandWithTheirRecords: what is said about a record of the report is no operation
+// of its own, and what is said about an older one is.
+func TestNotesStandWithTheirRecords(t *testing.T) {
+	t.Parallel()
+	note := func(id, about, text string) rotation.Record {
+		return rotation.Record{
+			Operation: rotation.Operation{ID: id, Kind: rotation.KindNote, Trigger: rotation.TriggerManual, Started: days(1)},
+			Outcome:   rotation.OutcomeCompleted, Note: &rotation.Note{About: about, Kind: rotation.NoteResolution, Text: text},
+		}
+	}
+	s := role("orders", 1)
+	s.Records = []rotation.Record{record("1", rotation.KindRotate, rotation.OutcomeCompleted, 2), note("2", "1", "first"), note("3", "0", "of an older one"), note("4", "1", "second")}
+	r := NewReport(&Engine{Mount: "smvm", Since: days(90), Subjects: []*Subject{s}}, now)
+	if len(r.Operations) != 2 || r.Operations[0].ID != "3" || r.Operations[0].Gist() != "of an older one" || len(r.Lanes[0].Marks) != 1 {
+		t.Fatalf("the report has the operations %+v", r.Operations)
+	}
+	if notes := r.Operations[1].Notes; len(notes) != 2 || notes[0].ID != "2" || notes[1].Note.Text != "second" || notes[1].By() != "unknown (token without display name)" {
+		t.Errorf("the rotation has the notes %+v", notes)
+	}
+}
+
 // TestHeadlines counts the secrets that rotate automatically only.
 func TestHeadlines(t *testing.T) {
 	t.Parallel()

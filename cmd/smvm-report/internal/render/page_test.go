@@ -25,8 +25,11 @@ func TestThePageIsSelfContained(t *testing.T) {
 		Results: []rotation.SecretResult{{Secret: "db", Type: "database", Steps: []rotation.Step{{Name: "test", DurationMS: 30, Detail: hostile}}}},
 	}
 	rec.Tasks = []rotation.Task{{Name: hostile, Detail: hostile}}
+	note, older := rec, rec
+	note.ID, note.Kind, note.Note = "2", rotation.KindNote, &rotation.Note{About: "1", Kind: rotation.NoteTraining, Text: hostile, Ticket: hostile}
+	older.ID, older.Kind, older.Note = "3", rotation.KindNote, &rotation.Note{About: hostile, Kind: rotation.NoteTraining, Text: hostile, Ticket: hostile}
 	s := &model.Subject{
-		Kind: "role", Name: "orders", Problem: hostile, Records: []rotation.Record{rec},
+		Kind: "role", Name: "orders", Problem: hostile, Records: []rotation.Record{rec, note, older},
 		Status: model.Status{Attention: true, LastError: hostile, Secrets: map[string]model.Secret{"db": {Type: "database", Current: &model.Stage{Version: 1}}}},
 	}
 	path := filepath.Join(t.TempDir(), "report.html")
@@ -45,10 +48,10 @@ func TestThePageIsSelfContained(t *testing.T) {
 	if found := regexp.MustCompile(`(?:src|href)="[^#]`).Find(text); found != nil {
 		t.Errorf("the page refers to something: %s", found)
 	}
-	if strings.Count(string(text), "&lt;script&gt;") < 8 {
+	if strings.Count(string(text), "&lt;script&gt;") < 14 {
 		t.Error("what was written is not all there")
 	}
-	for _, want := range []string{`Content-Security-Policy" content="default-src 'none'`, `<html lang="en">`, `<caption>`, `scope="col"`, `scope="row"`, `role="img" aria-label="`} {
+	for _, want := range []string{`Content-Security-Policy" content="default-src 'none'`, `<html lang="en">`, `<caption>`, `scope="col"`, `scope="row"`, `role="img" aria-label="`, "<dt>Note: training</dt><dd>by &#34;", "<dt>Note about</dt><dd><code>&#34;"} {
 		if !strings.Contains(string(text), want) {
 			t.Errorf("the page lacks %s", want)
 		}
