@@ -84,7 +84,7 @@ func (m *mount) isNote(note map[string]any, about string) {
 	own := note["rotation_id"].(string)
 	rec := m.read("history/r/"+own, nil)
 	want := map[string]any{"about": about, "kind": note["kind"], "text": note["text"], "ticket": note["ticket"]}
-	actor := rec["actor"].(map[string]any)
+	actor, _ := rec["actor"].(map[string]any)
 	if !reflect.DeepEqual(rec["note"], want) || rec["kind"] != "note" || rec["vault_request_id"] == "" || actor["display_name"] != note["display_name"] || actor["entity_id"] != "entity-test" {
 		m.Errorf("of the note %v the record is %v", note, rec)
 	}

@@ -52,7 +52,7 @@ func recordFields() map[string]*framework.FieldSchema {
 		"rotation_id": field(framework.TypeString, "Id of the operation, of whatever kind it is."),
 		"kind": field(framework.TypeString, oneLine(`What the operation did. create: made the first value of a secret. import: took over a value. rotate: made new values. rollback: made the previous values current again. retire: ended an overlap.
 			repair: set a stored value again. move: changed the address that creds returns. follow: published and ran checks after a rotation or rollback.
-			publish: published to a destination later. delete: deleted a secret, the role or the connection. configure: changed settings. note: added to a record what a person wrote. prune: dropped old entries of the history.`)),
+			publish: published to a destination later. delete: deleted a secret, the role or the connection. configure: changed settings. note: added a text of a person to a record. prune: dropped old entries of the history.`)),
 		"trigger": field(framework.TypeString, oneLine(`What started the operation. manual: a request. schedule: the engine, because it was due. recovery: the engine, to finish what a crash or a fault had
 			interrupted. check: a required check or destination had failed. connection: the address of a connection was changed. drift: a server refused a stored value.`)),
 		"actor":            field(framework.TypeMap, "Who made the request: display_name and entity_id of the token; empty if the engine started the operation."),
@@ -160,7 +160,7 @@ func (b *backend) pathConfigHistoryNote() *framework.Path {
 func (b *backend) notePath(record *framework.Path, suffix string, c chronicle, find historian) *framework.Path {
 	fields := map[string]*framework.FieldSchema{
 		"id":     nameField("The rotation_id of the record that the note is about."),
-		"text":   field(framework.TypeString, "What you want to add, in one line of at most 2048 bytes. Do not put secrets into it. The response is 400 if it contains a stored value."),
+		"text":   field(framework.TypeString, "What you want to add, in one line of at most 2048 bytes. Do not put secrets into it: the response is 400 if it contains a stored value of a secret."),
 		"ticket": field(framework.TypeString, "Where there is more about it, such as a number or an address in your ticket system; at most 256 bytes."),
 		"kind": {Type: framework.TypeString, Default: noteKinds[0], AllowedValues: noteKinds, Description: oneLine(`Where the record in Markdown shows the note. resolution: in Issues and Resolutions.
 			next_step: in Next Steps. responsible, procedures and training: in the lines Responsible, Update rotation procedures, and Team training of Next Steps.`)},
@@ -223,8 +223,8 @@ func takeNote(d *framework.FieldData) (*rotation.Note, error) {
 const noteHelp = `
 Adds to the history what people did, decided or plan about a recorded operation, such as
 how an issue was resolved or who is responsible for the next rotation. The note is an
-entry of its own, of kind note, with who wrote it and when; it is part of the chain of
-hashes, so nobody can change or remove it later. Nothing else changes, and no event is
-sent. You can add a note while a rotation runs, and after the role or connection was
+entry of its own, of kind note, with who wrote it and when. Like every entry it is part of
+the chain of hashes, so chain_valid shows if somebody changes or removes it. Nothing else
+changes, and no event is sent. You can add a note while a rotation runs, and after the role or connection was
 deleted. To correct a note, add another one. If you add the same note again, nothing
 changes.`

@@ -54,7 +54,8 @@ func TestReport(t *testing.T) {
 	e.write("config", map[string]any{"environment": "acceptance"})
 	e.orders("alternating_users", map[string]any{"rotation_period": "30d"})
 	e.write("rotate-root/main", nil)
-	e.write("rotate", map[string]any{"reason": "the quarterly one"})
+	rotated := e.write("rotate", map[string]any{"reason": "the quarterly one"})
+	e.write("history/default/"+text(rotated, "rotation_id")+"/note", map[string]any{"text": "agreed with <payments>", "ticket": "OPS-12"})
 	e.write("rollback", map[string]any{"reason": "a release <misbehaves>", "secrets": "jwt"})
 	e.write("secrets/default/db", map[string]any{"verification_statements": "SELECT nothing_there"})
 	e.refused(unprocessable, "rotate", map[string]any{"reason": "cannot work"})
@@ -74,19 +75,19 @@ func TestReport(t *testing.T) {
 	if out, err := a.run(a.token, "-mount", e.path, "-out", path, "-since", "12h"); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	text, err := os.ReadFile(path)
+	report, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
 		"acceptance", "default / <b>db</b>", "byhand / <b>key</b>", "connection main / <b>admin</b>", "every 30 d", "brought back by a rollback", "never rotated",
-		"the quarterly one", "a release &lt;misbehaves&gt;", "rolled back", "cannot work", "undefined_column", "within policy", "1 rotation, 1 rollback, 1 failure", "deleted role gone", "5 of 5",
+		"the quarterly one", "ticket OPS-12: agreed with &lt;payments&gt;", "a release &lt;misbehaves&gt;", "rolled back", "cannot work", "undefined_column", "within policy", "1 rotation, 1 rollback, 1 failure", "deleted role gone", "5 of 5",
 	} {
-		if !strings.Contains(string(text), want) {
+		if !strings.Contains(string(report), want) {
 			t.Errorf("the report lacks %q", want)
 		}
 	}
-	for _, wrong := range newScanner().report("the report", text) {
+	for _, wrong := range newScanner().report("the report", report) {
 		t.Error(wrong)
 	}
 	if out, err := a.run("no-such-token", "-mount", e.path, "-out", path+"2"); err == nil || !strings.Contains(out, "auditor.hcl") {
@@ -105,14 +106,15 @@ func TestExportIsVerifiedOffline(t *testing.T) {
 	e.write("roles/default", nil)
 	e.write("secrets/default/jwt", map[string]any{"type": "jwt"})
 	for _, reason := range []string{"one", "two <&>", "three\u2028"} {
-		e.write("rotate", map[string]any{"reason": reason})
+		rotated := e.write("rotate", map[string]any{"reason": reason})
+		e.write("history/default/"+text(rotated, "rotation_id")+"/note", map[string]any{"text": "it was for " + reason})
 	}
 	e.creds()
 	a := newAuditing(e)
 	r := e.raw()
 	r.token = a.token
 	export := r.do(http.MethodGet, "history/default?format=jsonl", nil)
-	if end := r.do(http.MethodGet, "history/default?format=jsonl&after=5", nil); export.status != http.StatusOK || end.status != http.StatusOK || len(end.body) != 0 {
+	if end := r.do(http.MethodGet, "history/default?format=jsonl&after=8", nil); export.status != http.StatusOK || end.status != http.StatusOK || len(end.body) != 0 {
 		t.Fatalf("the export is %d, and its end %d: %s", export.status, end.status, end.body)
 	}
 	path := filepath.Join(t.TempDir(), "default.jsonl")
@@ -120,7 +122,7 @@ func TestExportIsVerifiedOffline(t *testing.T) {
 		t.Fatal(err)
 	}
 	head := text(e.read("history/default"), "head_hash")
-	if out, err := a.run("", "-verify", path); err != nil || !strings.Contains(out, "entries 1 to 5 are intact") || !strings.Contains(out, "head_hash "+head) {
+	if out, err := a.run("", "-verify", path); err != nil || !strings.Contains(out, "entries 1 to 8 are intact") || !strings.Contains(out, "head_hash "+head) {
 		t.Errorf("%v: %s, want the head %s", err, out, head)
 	}
 	part := r.do(http.MethodGet, "history/default?format=jsonl&limit=3", nil)
@@ -137,11 +139,15 @@ func TestExportIsVerifiedOffline(t *testing.T) {
 	for _, wrong := range newScanner().report("the export", export.body) {
 		t.Error(wrong)
 	}
-	changed := strings.Replace(string(export.body), `\"reason\":\"one\"`, `\"reason\":\"two\"`, 1)
-	if err := os.WriteFile(path, []byte(strings.Replace(changed, `"reason":"one"`, `"reason":"two"`, 1)), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if out, err := a.run("", "-verify", path); err == nil || !strings.Contains(out, "entry 3 was changed") {
-		t.Errorf("a changed export: %v: %s", err, out)
+	for entry, forge := range map[string]*strings.Replacer{
+		"entry 3": strings.NewReplacer(`\"reason\":\"one\"`, `\"reason\":\"two\"`, `"reason":"one"`, `"reason":"two"`),
+		"entry 4": strings.NewReplacer("it was for one", "it was for two"),
+	} {
+		if err := os.WriteFile(path, []byte(forge.Replace(string(export.body))), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if out, err := a.run("", "-verify", path); err == nil || !strings.Contains(out, entry+" was changed") {
+			t.Errorf("a changed export: %v: %s", err, out)
+		}
 	}
 }
