@@ -264,7 +264,7 @@ func historyList(find historian) framework.OperationFunc {
 }
 
 const historyHelp = `
-Each entry holds the hash of the entry before it, and the engine stores the newest hash
+Notes that people add to records have entries too. Each entry holds the hash of the entry before it, and the engine stores the newest hash
 apart from the entries. chain_valid is true if all hashes match, that is, if nobody has
 changed, removed or reordered an entry. The engine also writes each hash to the log of
 the Vault server. `

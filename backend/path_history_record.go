@@ -225,6 +225,6 @@ Adds to the history what people did, decided or plan about a recorded operation,
 how an issue was resolved or who is responsible for the next rotation. The note is an
 entry of its own, of kind note, with who wrote it and when. Like every entry it is part of
 the chain of hashes, so chain_valid shows if somebody changes or removes it. Nothing else
-changes, and no event is sent. You can add a note while a rotation runs, and after the role or connection was
-deleted. To correct a note, add another one. If you add the same note again, nothing
-changes.`
+changes, and no event is sent. You can add a note while a rotation runs, and after the
+role or connection was deleted. To correct a note, add another one. If you add the same
+note again, nothing changes.`
