@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"time"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
@@ -41,19 +40,6 @@ func Export(ctx context.Context, r History, after, limit int) ([]byte, error) {
 		after = entries[0].Sequence
 	}
 	return text.Bytes(), nil
-}
-
-// NoteFields are notes as they are answered with the record that they are about.
-func NoteFields(notes []rotation.Record) []map[string]any {
-	fields := make([]map[string]any, 0, len(notes))
-	for _, rec := range notes {
-		fields = append(fields, map[string]any{
-			"rotation_id": rec.ID, "started": rec.Started.Format(time.RFC3339),
-			"display_name": rec.Actor.DisplayName, "entity_id": rec.Actor.EntityID,
-			"kind": string(rec.Note.Kind), "text": rec.Note.Text, "ticket": rec.Note.Ticket,
-		})
-	}
-	return fields
 }
 
 // Fields is an entry as it is answered. The canonical text is what the hash

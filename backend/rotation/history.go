@@ -58,26 +58,6 @@ func (r *Role) Find(ctx context.Context, id string) (*Found, error) {
 	return nil, nil
 }
 
-// Annotate adds rec, which is a note, to the history that has the record that it is about.
-// The same note by the same person is added once: a request may be delivered again. An
-// error that wraps ErrInvalid says that there is no such record, or none for notes.
-func (r *Role) Annotate(ctx context.Context, rec *Record) error {
-	found, err := r.Find(ctx, rec.Note.About)
-	switch {
-	case err != nil:
-		return err
-	case found == nil:
-		return Invalid("id", "the history of %s has no record %q; list the history, and give the rotation_id of a record. Old records may have been dropped", r.Name, rec.Note.About)
-	case found.Record.Note != nil:
-		return Invalid("id", "%q is itself a note; give the rotation_id of the record that it is about: %s", rec.Note.About, found.Record.Note.About)
-	}
-	again := func(old Record) bool { return *old.Note == *rec.Note && old.Actor == rec.Actor }
-	if slices.ContainsFunc(found.Notes, again) {
-		return nil
-	}
-	return r.Note(ctx, rec)
-}
-
 // Since returns the oldest kept entries after that sequence number, at most so many.
 func (r *Role) Since(ctx context.Context, sequence, most int) ([]Entry, error) {
 	s := r.Snapshot()

@@ -53,38 +53,6 @@ type Record struct {
 	Note *Note `json:"note,omitempty"`
 }
 
-// Note is what a person has added to an earlier record of the same history. Nothing reads
-// its texts but people.
-type Note struct {
-	// About is the id of that record. It is not Follows, which is of what concludes an
-	// operation: a note never does.
-	About string   `json:"about"`
-	Kind  NoteKind `json:"kind"`
-	Text  string   `json:"text"`
-	// Ticket is where there is more about it, empty if nobody said so.
-	Ticket string `json:"ticket,omitempty"`
-}
-
-// NoteKind is the line of the rotation procedure that a note answers.
-type NoteKind string
-
-// The kinds of notes.
-const (
-	NoteResolution  NoteKind = "resolution"  // an issue, and what was done about it
-	NoteNextStep    NoteKind = "next_step"   // what is left to do
-	NoteResponsible NoteKind = "responsible" // who sees to the next rotation
-	NoteProcedures  NoteKind = "procedures"  // what to change in the rotation procedures
-	NoteTraining    NoteKind = "training"    // what the team has to learn
-)
-
-// About is the id of the record that a note is about, "" of what is no note.
-func (r Record) About() string {
-	if r.Note == nil {
-		return ""
-	}
-	return r.Note.About
-}
-
 // Open reports whether tasks were to follow the operation.
 func (r Record) Open() bool { return len((&PostCommit{Tasks: r.Tasks}).open()) > 0 }
 
