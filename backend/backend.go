@@ -138,7 +138,7 @@ func newBackend(now func() time.Time, types func(*postgres.Client, secret.Passwo
 	b.destinations = publish.New(b.destinationPorts())
 	b.alerts = notify.New(ctx, b.alertPorts())
 	b.metrics = b.newMetrics()
-	b.checks = check.New(check.Ports{Rule: b.ruleFor(outbound.ForChecks), Values: b.testFields, Now: now})
+	b.checks = check.New(check.Ports{Rule: b.ruleFor(outbound.ForChecks), Values: b.testFields, RetiredNames: b.retiredNames, Retired: b.retiredFields, Now: now})
 	b.engine.Hooks = hooks{b.destinations, b.checks}
 	b.doctor = doctor.New(doctor.Ports{
 		Types: b.types, Destinations: b.destinations, Rule: b.ruleFor(outbound.ForChecks), Order: b.engine.Order, Mount: b.mountPath, Now: now,
@@ -265,6 +265,16 @@ func (b *backend) currentFields(s *rotation.State) (map[string]string, error) {
 // testFields are what checks of a role may send.
 func (b *backend) testFields(s *rotation.Snapshot) (map[string]string, error) {
 	return secret.TestFields(b.types, s, b.now())
+}
+
+// retiredNames are the names of what checks with phase=retire may send beside that.
+func (b *backend) retiredNames(s *rotation.State) map[string]string {
+	return secret.RetiredNames(b.types, s)
+}
+
+// retiredFields are testFields with the previous values of these secrets.
+func (b *backend) retiredFields(s *rotation.Snapshot, secrets []string) (map[string]string, error) {
+	return secret.RetiredFields(b.types, s, secrets, b.now())
 }
 
 // busiest are the paths that applications ask for all day. They come first, because

@@ -284,7 +284,7 @@ func TestBadChecks(t *testing.T) {
 		{d("headers", "X: a\r\nY: b"), []string{"headers"}},
 		{d("headers", "X: {{api_kye}}"), []string{"headers", "{{api_kye}}", "api_key"}},
 		{d("body", "{{x}}"), []string{"body", "{{x}}"}},
-		{d("phase", "during"), []string{"phase", "before or after"}},
+		{d("phase", "during"), []string{"phase", "before, after or retire"}},
 		{d("on_failure", "ignore"), []string{"on_failure", "rollback or alert"}},
 		{d("expected_status", "20"), []string{"expected_status"}},
 		{d("attempts", 0), []string{"attempts"}},

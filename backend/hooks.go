@@ -19,7 +19,12 @@ type hooks struct {
 
 // Plan implements rotation.Hooks.
 func (h hooks) Plan(ctx context.Context, r *rotation.Role, op rotation.Operation) ([]rotation.Task, error) {
-	if op.Kind != rotation.KindRotate && op.Kind != rotation.KindRollback || roles.IsConnection(r) {
+	switch {
+	case roles.IsConnection(r):
+		return nil, nil
+	case op.Kind == rotation.KindRetire:
+		return h.checks.Retirement(r, op.Secrets), nil
+	case op.Kind != rotation.KindRotate && op.Kind != rotation.KindRollback:
 		return nil, nil
 	}
 	urgent := op.Kind == rotation.KindRollback || op.RevokePrevious

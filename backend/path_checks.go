@@ -54,17 +54,17 @@ func checkSchema() map[string]*framework.FieldSchema {
 	return map[string]*framework.FieldSchema{
 		"role":                 nameField("Name of the role."),
 		"name":                 nameField("Name of the check within the role."),
-		"phase":                {Type: framework.TypeString, Default: def.Phase, AllowedValues: []any{check.Before, check.After}, Description: "before: the engine sends the request before a rotation changes anything. after: it sends requests after the commit."},
+		"phase":                {Type: framework.TypeString, Default: def.Phase, AllowedValues: []any{check.Before, check.After, check.Retire}, Description: "before: the engine sends the request before a rotation changes anything. after: it sends requests after the commit. retire: it sends previous values after their overlap, before it destroys them, and the application must refuse them."},
 		"url":                  field(framework.TypeString, "http or https address to send the request to."),
 		"method":               {Type: framework.TypeString, Default: def.Method, Description: "HTTP method of the request."},
-		"headers":              field(framework.TypeStringSlice, "Headers of the request, each like 'X-API-Key: {{api_key}}'. A placeholder contains the name of a field that creds returns for the role; or <secret>_token, for a token that the engine signs with the jwt secret of that name, valid for a minute."),
+		"headers":              field(framework.TypeStringSlice, "Headers of the request, each like 'X-API-Key: {{api_key}}'. A placeholder contains the name of a field that creds returns for the role; or <secret>_token, for a token that the engine signs with the jwt secret of that name, valid for a minute. With phase=retire, also <secret>_previous_key, for the previous key of an api_key secret, and <secret>_previous_token, for such a token signed with the previous key of a jwt secret; the request must contain one of them."),
 		"body":                 field(framework.TypeString, "Body of the request. It may contain the same placeholders as headers."),
-		"expected_status":      field(framework.TypeCommaIntSlice, "HTTP status codes that count as success; 200 to 299 if left out."),
+		"expected_status":      field(framework.TypeCommaIntSlice, "HTTP status codes that count as success; 200 to 299 if left out. With phase=retire, those that count as a refusal; 401 and 403 if left out."),
 		"expected_body":        field(framework.TypeString, "Text that the response must contain."),
 		"tls_ca":               field(framework.TypeString, "CA certificates in PEM; the system's if left out."),
 		"timeout":              {Type: framework.TypeDurationSecond, Default: rotation.Seconds(def.Timeout), Description: "How long to wait for the response to one request."},
 		"delay":                field(framework.TypeDurationSecond, "With phase=after: time from the commit to the first request. Set it to the time that the application needs to read the new values."),
-		"attempts":             {Type: framework.TypeInt, Default: def.Attempts, Description: "How many requests in a row must fail for the check to fail."},
+		"attempts":             {Type: framework.TypeInt, Default: def.Attempts, Description: "How many requests in a row must fail for the check to fail. With phase=retire: how many requests the engine sends at most, until one is refused."},
 		"interval":             {Type: framework.TypeDurationSecond, Default: rotation.Seconds(def.Interval), Description: "Time between two requests."},
 		"watch_period":         field(framework.TypeDurationSecond, "With phase=after: how long the engine goes on sending requests. If left out, the check ends with the first success."),
 		"success_threshold":    {Type: framework.TypeInt, Default: def.SuccessThreshold, Description: "With phase=after: percentage of the requests within watch_period that must succeed. With 100, one failed request makes the check fail at the end of watch_period."},
@@ -72,7 +72,7 @@ func checkSchema() map[string]*framework.FieldSchema {
 		"concurrency":          {Type: framework.TypeInt, Default: def.Concurrency, Description: "With samples: how many of the requests run at the same time."},
 		"percentile":           {Type: framework.TypeInt, Default: def.Percentile, Description: "With samples: the percentile of the latencies that the engine compares, before and after the rotation."},
 		"max_latency_increase": {Type: framework.TypeInt, Default: def.MaxLatencyIncrease, Description: "With samples: the check fails if the latency at percentile grows by more than this many percent."},
-		"on_failure":           {Type: framework.TypeString, Default: def.OnFailure, AllowedValues: []any{check.Rollback, check.Alert}, Description: "What a failed check does. rollback: with phase=before, the rotation does not begin; with phase=after, the engine rolls it back. alert: the rotation begins or stays, and the engine sends the event application_degraded."},
+		"on_failure":           {Type: framework.TypeString, Default: def.OnFailure, AllowedValues: []any{check.Rollback, check.Alert}, Description: "What a failed check does. rollback: with phase=before, the rotation does not begin; with phase=after, the engine rolls it back. alert: the rotation begins or stays, and the engine sends the event application_degraded. With phase=retire, it is always alert, which is then the default."},
 	}
 }
 
@@ -123,6 +123,9 @@ func draftCheck(stored json.RawMessage, d *framework.FieldData) (check.Config, e
 		before = checkWay(c)
 	}
 	takeCheck(d, &c)
+	if _, given := d.GetOk("on_failure"); !given && c.Phase == check.Retire {
+		c.OnFailure = check.Alert
+	}
 	return c, givenAgain(d, before, checkWay(c))
 }
 
@@ -261,4 +264,11 @@ of url, and url must begin with https unless its host is localhost or a loopback
 address. If you change url or tls_ca, give headers and body again. For a rollback and
 for a rotation with revoke_previous, the engine runs no checks with phase=before. It
 runs those with phase=after, but if they fail, it only sends the event
-application_degraded.`
+application_degraded. With phase=retire, the engine asks the application to refuse the
+previous values. When their overlap has ended, creds no longer returns them, and the
+engine's own verify refuses them. One refresh_interval later, so that the application has
+read again, the engine sends the request until it is refused, at most attempts times. Then it
+destroys the values, whatever the answer was. If the application answered with a
+success, the engine sends the event retired_value_accepted; if it gave no clear answer,
+application_degraded. The record of the rotation has the answer. With revoke_previous,
+the engine does not wait a refresh_interval.`

@@ -61,7 +61,7 @@ func recordFields() map[string]*framework.FieldSchema {
 		"started":          field(framework.TypeString, "When the operation started."),
 		"secrets":          field(framework.TypeStringSlice, "Names of the secrets that took part."),
 		"revoke_previous":  field(framework.TypeBool, "Whether the replaced values were retired at once, without an overlap."),
-		"tasks":            field(framework.TypeSlice, "Checks and destinations: as planned, in a record of kind rotate or rollback; with their results, in one of kind follow or publish."),
+		"tasks":            field(framework.TypeSlice, "Checks and destinations: as planned, in a record of kind rotate or rollback; with their results, in one of kind follow, publish or retire. In one of kind retire, each has finding (refused, accepted or not_shown) and secrets, whose retired values the check sent."),
 		"follows":          field(framework.TypeString, "In a record of kind follow: rotation_id of the operation that the tasks belong to. In an automatic rollback: rotation_id of the operation that was rolled back."),
 		"failed_tasks":     field(framework.TypeStringSlice, "In an automatic rollback: names of the required checks and destinations that failed, such as check/health."),
 		"follows_kind":     field(framework.TypeString, "Kind of the operation that the field follows names."),
@@ -103,7 +103,7 @@ func recordRead(find historian) framework.OperationFunc {
 				return nil, err
 			}
 			timeline.Path = req.MountPoint + req.Path
-			return &logical.Response{Data: map[string]any{"markdown": timeline.Markdown(recordSubject(r), check.Latencies)}}, nil
+			return &logical.Response{Data: map[string]any{"markdown": timeline.Markdown(recordSubject(r), r.Snapshot().State, check.Latencies)}}, nil
 		}
 		found, err := r.Find(ctx, d.Get("id").(string))
 		if err != nil || found == nil {

@@ -42,6 +42,7 @@ func (b *backend) pathStatusRead(ctx context.Context, _ *logical.Request, d *fra
 	data["secrets"] = b.stages(r)
 	data["overlap"] = b.usage.Summary(r)
 	data["following"] = following(r.Snapshot())
+	data["refusals"] = refusals(r.Snapshot())
 	if data["destinations"], err = b.copies(ctx, r); err != nil {
 		return nil, err
 	}
@@ -80,6 +81,9 @@ func (b *backend) rotationStatus(r *rotation.Role) map[string]any {
 	}
 	if data["advice"] == "" && !roles.IsConnection(r) {
 		data["advice"] = b.connections.LegacyAdvice(b.engine.Context, r)
+	}
+	if data["advice"] == "" {
+		data["advice"] = acceptedAdvice(s)
 	}
 	if data["advice"] == "" {
 		data["advice"] = waits(r, now)
@@ -199,6 +203,35 @@ func following(s *rotation.Snapshot) any {
 	return map[string]any{"rotation_id": s.PostCommit.ID, "tasks": tasks}
 }
 
+// refusals tells, by check, what applications answered that were asked to refuse retired
+// values, null if none was since the last rotation.
+func refusals(s *rotation.Snapshot) any {
+	answers := map[string]any{}
+	for _, a := range s.Asked {
+		answers[a.Name] = map[string]any{
+			"outcome": string(a.Finding), "secrets": a.Secrets, "detail": a.Detail, "rotation_id": a.ID, "time": timestamp(a.At),
+		}
+	}
+	if len(answers) == 0 {
+		return nil
+	}
+	return answers
+}
+
+// acceptedAdvice tells of applications that accept retired values; "" if none is known.
+func acceptedAdvice(s *rotation.Snapshot) string {
+	var found []string
+	for _, a := range s.Asked {
+		if a.Finding == rotation.FoundAccepted {
+			found = append(found, fmt.Sprintf("secret %s (%s: %s, at %v)", strings.Join(a.Secrets, ", "), a.Name, a.Detail, timestamp(a.At)))
+		}
+	}
+	if len(found) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("an application accepted a retired value: %s. Find out where the application keeps it, remove it there, and rotate: the end of the overlap then shows whether the application refuses it. The next rotation ends this advice", strings.Join(found, "; "))
+}
+
 // stages tells which values each secret has, without showing them.
 func (b *backend) stages(r *rotation.Role) map[string]any {
 	secrets := map[string]any{}
@@ -238,6 +271,9 @@ func (b *backend) previousStage(r *rotation.Role, s *rotation.Secret) map[string
 	}
 	if v.DrainUntil.After(v.Replaced) {
 		stage["drain_until"] = timestamp(v.DrainUntil)
+	}
+	if v.DestroyTime.After(v.RetireTime) {
+		stage["destroy_time"] = timestamp(v.DestroyTime)
 	}
 	b.addUses(stage, r, s, secret.StagePrevious)
 	if sessions, ok := b.usage.Sessions(r, s); ok {
@@ -292,10 +328,12 @@ func statusFields() map[string]*framework.FieldSchema {
 		by_request_only is true if only a manual rotation rotates the secret (hash_only). For keys that are verified through the engine, a stage has uses and last_used.
 		The engine counts them in memory from counted_since on: when the value got this stage or, if that was later, when this Vault
 		server became the active one. For a previous database login, the stage has sessions (how many were open at looked_at), last_used
-		(when the engine last saw one) and drain_until (until when the end of the overlap waits for open sessions).`))
+		(when the engine last saw one) and drain_until (until when the end of the overlap waits for open sessions). destroy_time of the
+		stage previous: when the engine sends checks with phase=retire and destroys the value, whose overlap has ended.`))
 	fields["report"] = field(framework.TypeString, "The status as text, for people; read it with -field=report.")
 	fields["overlap"] = field(framework.TypeString, "Who still uses previous values, and whether you would cut somebody off if you ended the overlap now; empty if there are no previous values.")
 	fields["destinations"] = field(framework.TypeMap, "For each destination: state (in_sync, pending, drifted or failed), since (when it got this state), version (the version that the engine published last, or tried to) and last_error.")
+	fields["refusals"] = field(framework.TypeMap, "For each check with phase=retire: outcome (refused, accepted, or not_shown), secrets, detail, time, and rotation_id of the record. The next rotation of these secrets removes it. null if there is none.")
 	fields["following"] = field(framework.TypeMap, "The steps after the latest commit that are not finished, such as checks and destinations; null if there are none.")
 	return fields
 }
@@ -329,6 +367,9 @@ func statusReport(r *rotation.Role, s *rotation.Snapshot, data map[string]any) s
 	if s.PostCommit != nil {
 		line("after the commit of %s: %s", s.PostCommit.ID, describeTasks(s.PostCommit.Tasks))
 	}
+	for _, a := range s.Asked {
+		line("retired value of %s: %s, by %s: %s", strings.Join(a.Secrets, ", "), strings.ReplaceAll(string(a.Finding), "_", " "), a.Name, a.Detail)
+	}
 	if s.LastError != "" {
 		line("last error: %s", s.LastError)
 	}
@@ -348,6 +389,9 @@ func stagesLine(s *rotation.Secret) string {
 	text += fmt.Sprintf("current is version %d", s.Current.Version)
 	if s.Previous != nil {
 		text += fmt.Sprintf(", previous is version %d until %v", s.Previous.Version, timestamp(s.Previous.RetireTime))
+		if s.Previous.DestroyTime.After(s.Previous.RetireTime) {
+			text += fmt.Sprintf(", and checks with phase=retire follow at %v", timestamp(s.Previous.DestroyTime))
+		}
 	}
 	return text
 }

@@ -50,7 +50,7 @@ func TestARecordHasTheWholeTimeline(t *testing.T) {
 	m.eventually("the commit", func() bool { return m.newest("default", "rotate") == id })
 	m.tells(m.told("default", id),
 		"- Role: default", "- Outcome: ✅ completed", "- Trigger: manual", "- Performed by: token-test, entity entity-test", "- Reason: quarterly",
-		"- Functional testing: ✅ passed", "  - api: test: ✅ passed", "- Security testing: ⏳ overlap not over yet", "  - api: version 1: valid until the overlap ends",
+		"- Functional testing: ✅ passed", "  - api: test: ✅ passed", "- Security testing: ⏳ overlap not over yet", "  - api: version 1, old secret invalidated: not shown yet: valid until the overlap ends at 2",
 		"- Performance testing: ⏳ still running", "  - check/health: latency before the rotation: ", ", after: not measured",
 		"- Integration testing: ⏳ still running", "  - check/door: ✅ passed: as expected before the rotation", "  - check/health: ⏳ still running: ",
 		"- Next rotation: scheduled for ", "- Responsible: the engine")
@@ -59,7 +59,7 @@ func TestARecordHasTheWholeTimeline(t *testing.T) {
 		"- Performance testing: ✅ passed", "ms, after: ", "- Integration testing: ✅ passed", "  - check/health: ✅ passed: ", " requests as expected; percentile 95 of the latency ",
 		"## What Followed", "follow: ✅ completed; rotation ID: "+m.newest("default", "follow")+"; trigger: schedule; performed by: the engine", "- Security testing: ⏳ overlap not over yet")
 	m.eventually("the end of the overlap", func() bool { m.tick(time.Hour); return m.newest("default", "retire") != "" })
-	m.tells(m.told("default", id), "- Security testing: ✅ passed", "  - api: version 1: retire: ✅ passed", "  - jwt: version 2: retire: ✅ passed",
+	m.tells(m.told("default", id), "- Security testing: ✅ passed", "  - api: version 1: retire: ✅ passed", "  - jwt: version 2: retire: ✅ passed", "  - api: version 1, old secret invalidated: refused by the engine's verify; not shown for the application: no check with phase=retire asked it",
 		"retire: ✅ completed; rotation ID: "+m.newest("default", "retire")+"; trigger: schedule; performed by: the engine")
 }
 
@@ -73,7 +73,7 @@ func TestARecordTellsWhyItWasRolledBack(t *testing.T) {
 	m.fails(http.StatusUnprocessableEntity, logical.UpdateOperation, "rotate", nil, "rolled back")
 	id := m.newest("default", "rotate")
 	m.tells(m.told("default", id), "- Integration testing: ❌ failed", "  - check/health: ❌ failed", "- Security testing: ➖ no result (ended by the rollback)",
-		"  - api: version 1: current again, by the rollback", "- Resolution: the role was rolled back to the earlier values, as version 4",
+		"  - api: version 1, old secret invalidated: not applicable: current again, by the rollback", "- Resolution: the role was rolled back to the earlier values, as version 4",
 		"rollback: ✅ completed, version 4; rotation ID: "+m.newest("default", "rollback")+"; trigger: check; performed by: the engine; reason: check/health: 0 of 1 requests as expected; the latest failure: status 401, expected 200 to 299, after rotate "+id)
 }
 
@@ -116,5 +116,5 @@ func TestATimelineOfAnAdministrator(t *testing.T) {
 	m.connect()
 	id := m.write("rotate-root/main", nil)["rotation_id"].(string)
 	record := m.read("connections/main/history/"+id, d("format", "markdown"))["markdown"].(string)
-	m.tells(record, "- Connection: main", "- Next rotation: not scheduled", "- Responsible: (no automatic rotation; for a person to fill in: `vault write smvm/connections/main/history/"+id+"/note kind=responsible text=…`)", "- admin (connection): ✅ version 1 → 2", "- Security testing: ✅ passed", "  - admin: version 1: retire: ✅ passed")
+	m.tells(record, "- Connection: main", "- Next rotation: not scheduled", "- Responsible: (no automatic rotation; for a person to fill in: `vault write smvm/connections/main/history/"+id+"/note kind=responsible text=…`)", "- admin (connection): ✅ version 1 → 2", "- Security testing: ✅ passed", "  - admin: version 1: retire: ✅ passed", "  - admin: version 1, old secret invalidated: refused by the database")
 }

@@ -16,8 +16,9 @@ type document struct{ strings.Builder }
 func (d *document) line(format string, args ...any) { _, _ = fmt.Fprintf(d, format+"\n", args...) }
 
 // Markdown renders a timeline as the document that the manual procedure asks for.
-// Subject says whose history it is: a role's, a connection's or the configuration's.
-func (t *Timeline) Markdown(subject string, latencies Latencies) string {
+// Subject says whose history it is: a role's, a connection's or the configuration's; now
+// is its state.
+func (t *Timeline) Markdown(subject string, now *rotation.State, latencies Latencies) string {
 	var d document
 	d.line("# Secret Rotation Audit\n")
 	t.event(&d, subject)
@@ -31,7 +32,7 @@ func (t *Timeline) Markdown(subject string, latencies Latencies) string {
 	}
 	t.changes(&d)
 	d.line("\n## Verification Results")
-	t.verification(&d, latencies)
+	t.verification(&d, now, latencies)
 	d.line("\n## Issues and Resolutions")
 	t.issues(&d)
 	if len(t.later) > 0 {
@@ -212,5 +213,7 @@ func nextText(next time.Time) string {
 	if next.IsZero() {
 		return "not scheduled"
 	}
-	return "scheduled for " + next.UTC().Format(time.RFC3339)
+	return "scheduled for " + timeText(next)
 }
+
+func timeText(t time.Time) string { return t.UTC().Format(time.RFC3339) }

@@ -74,7 +74,7 @@ func TestMarkdown(t *testing.T) {
 	for name, rec := range records() {
 		timeline := newTimeline(rec, rotation.Entry{Sequence: 12, Hash: strings.Repeat("ab", 32)})
 		timeline.Path, timeline.notes = "smvm/history/orders/"+rec.ID, notes()[name]
-		got := timeline.Markdown("Role", nil)
+		got := timeline.Markdown("Role", &rotation.State{}, nil)
 		golden := filepath.Join("testdata", name+".md")
 		if *update {
 			if err := os.WriteFile(golden, []byte(got), 0o600); err != nil {
@@ -118,7 +118,7 @@ func TestPerformers(t *testing.T) {
 	} {
 		rec := records()["completed"]
 		rec.Actor, rec.Trigger = c.actor, c.trigger
-		document := newTimeline(rec, rotation.Entry{Sequence: 12}).Markdown("Connection", nil)
+		document := newTimeline(rec, rotation.Entry{Sequence: 12}).Markdown("Connection", &rotation.State{}, nil)
 		lines(t, document, "- Connection: orders", "- Trigger: "+string(c.trigger), "- Performed by: "+c.want)
 	}
 }
@@ -134,5 +134,5 @@ func TestARollbackOfOneSecretLeavesTheOther(t *testing.T) {
 	again := rotation.Record{Operation: rotation.Operation{ID: "c", Kind: rotation.KindRotate, Trigger: rotation.TriggerSchedule, Secrets: []string{"db", "jwt"}}, Outcome: rotation.OutcomeCompleted, Version: 10}
 	timeline.take(back)
 	timeline.take(again)
-	lines(t, timeline.Markdown("Role", nil), "  - db: version 7: another operation ended the overlap early", "  - jwt: version 7: current again, by the rollback")
+	lines(t, timeline.Markdown("Role", &rotation.State{}, nil), "  - db: version 7, old secret invalidated: not shown: another operation ended the overlap early", "  - jwt: version 7, old secret invalidated: not applicable: current again, by the rollback")
 }

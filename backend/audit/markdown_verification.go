@@ -12,9 +12,9 @@ import (
 
 // verification says, under the procedure's four headings, what proved that the new
 // values work and that the replaced ones do not any more.
-func (t *Timeline) verification(d *document, latencies Latencies) {
+func (t *Timeline) verification(d *document, now *rotation.State, latencies Latencies) {
 	t.functional(d)
-	t.security(d)
+	t.security(d, now)
 	t.performance(d, latencies)
 	t.integration(d)
 }
@@ -80,14 +80,14 @@ func stepText(step rotation.Step) string {
 }
 
 // security says what became of the replaced values: at the end of the overlap their
-// targets have to refuse them.
-func (t *Timeline) security(d *document) {
+// targets have to refuse them, and applications that verify keys.
+func (t *Timeline) security(d *document, now *rotation.State) {
 	v, lines := verdict("not applicable: no value was replaced"), []string{}
 	for _, r := range t.Results {
 		if r.From == 0 || !replaces(t.Record) {
 			continue
 		}
-		if end, how := t.end(r); len(lines) == 0 {
+		if end, how := t.end(r, now); len(lines) == 0 {
 			v, lines = end, how
 		} else {
 			v, lines = v.worse(end), append(lines, how...)
@@ -101,32 +101,30 @@ func (t *Timeline) security(d *document) {
 
 // end says how the life of a replaced value ended. A failed retirement is tried again,
 // so the last one counts.
-func (t *Timeline) end(replaced rotation.SecretResult) (verdict, []string) {
+func (t *Timeline) end(replaced rotation.SecretResult, now *rotation.State) (verdict, []string) {
 	of := fmt.Sprintf("%s: version %d", replaced.Secret, replaced.From)
-	v, lines := verdict(""), []string{}
+	answer := of + ", old secret invalidated: "
+	v, invalidated, lines := verdict(""), "", []string{}
 	for _, rec := range t.later {
 		for _, r := range rec.Results {
 			if rec.Kind != rotation.KindRetire || r.Secret != replaced.Secret {
 				continue
 			}
-			v = outcomeVerdict(rec.Outcome)
+			v, invalidated = invalidation(rec, r)
 			for _, step := range r.Steps {
-				if step.Unproven != "" {
-					v = v.worse(unproven)
-				}
 				lines = append(lines, fmt.Sprintf("%s: %s: %s, at %s", of, step.Name, stepText(step), rec.Started.UTC().Format(time.RFC3339)))
 			}
 		}
 	}
 	switch {
 	case v != "":
-		return v, lines
+		return v, append(lines, answer+invalidated)
 	case t.replaced[replaced.Secret] != 0:
-		return overlapping, []string{of + ": valid until the overlap ends; read this record again after that to see whether it is refused"}
+		return overlapping, []string{answer + "not shown yet: " + outlook(now, replaced)}
 	case t.current(replaced.Secret):
-		return undecided + rolledBack, []string{of + ": current again, by the rollback"}
+		return undecided + rolledBack, []string{answer + "not applicable: current again, by the rollback"}
 	}
-	return undecided + overtaken, []string{of + ": another operation ended the overlap early"}
+	return undecided + overtaken, []string{answer + "not shown: another operation ended the overlap early"}
 }
 
 // current reports whether a rollback made the replaced value of that secret current
@@ -135,13 +133,6 @@ func (t *Timeline) current(secret string) bool {
 	return slices.ContainsFunc(t.later, func(rec rotation.Record) bool {
 		return rec.Kind == rotation.KindRollback && rec.Outcome == rotation.OutcomeCompleted && slices.Contains(rec.Secrets, secret)
 	})
-}
-
-func outcomeVerdict(o rotation.Outcome) verdict {
-	if o == rotation.OutcomeCompleted {
-		return passed
-	}
-	return failed
 }
 
 // Latencies reads, from the data of a task, the latencies that a check has measured

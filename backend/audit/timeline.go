@@ -141,7 +141,7 @@ func (t *Timeline) ends(rec rotation.Record) bool {
 			continue
 		}
 		ended = true
-		if rec.Outcome == rotation.OutcomeCompleted {
+		if rec.Outcome == rotation.OutcomeCompleted || rec.Kind == rotation.KindRetire && retired(rec, secret) {
 			delete(t.replaced, secret)
 		}
 	}

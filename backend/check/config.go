@@ -1,6 +1,7 @@
 // Package check probes an application over HTTP, to find out how it gets on with
 // the values that it is given: before a rotation, which a sick application had
-// better not go through, and after it, for as long as somebody would watch.
+// better not go through, and after it, for as long as somebody would watch. When the
+// replaced values are retired, it finds out whether the application refuses them.
 //
 // A Config says what to ask and what to expect, Probe asks once, Measure asks
 // often and tells how long the answers took. A Watch is what has been seen over
@@ -27,6 +28,8 @@ const (
 	Before = "before"
 	// After the cut-over.
 	After = "after"
+	// Retire: after the overlap, before the previous values are destroyed.
+	Retire = "retire"
 )
 
 // What to do when a check fails.
@@ -48,7 +51,8 @@ type Config struct {
 	// role's values, such as {{api_key}}.
 	Headers []string `json:"headers,omitempty"`
 	Body    string   `json:"body,omitempty"`
-	// ExpectedStatus are the codes that count as healthy; none means 200 to 299.
+	// ExpectedStatus are the codes that count as healthy, with phase=retire as a refusal;
+	// none means 200 to 299, and 401 and 403 there.
 	ExpectedStatus []int `json:"expected_status,omitempty"`
 	// ExpectedBody must be part of the answer's first 64 KiB.
 	ExpectedBody string `json:"expected_body,omitempty"`
@@ -58,7 +62,8 @@ type Config struct {
 	Timeout time.Duration `json:"timeout"`
 	// Delay is the time from the cut-over to the first request.
 	Delay time.Duration `json:"delay,omitempty"`
-	// Attempts is how many requests in a row have to fail for the check to fail.
+	// Attempts is how many requests in a row have to fail for the check to fail; with
+	// phase=retire, within how many there has to be a refusal.
 	Attempts int `json:"attempts"`
 	// Interval is the time between two requests.
 	Interval time.Duration `json:"interval"`
@@ -110,9 +115,22 @@ func Default() Config {
 	}
 }
 
+// When says for people when the check is asked.
+func (c Config) When() string {
+	if c.Phase == Retire {
+		return "after the overlap"
+	}
+	return c.Phase + " a rotation"
+}
+
 // Longest is how long after the cut-over the check may still be undecided.
 func (c Config) Longest() time.Duration {
 	return c.Delay + c.WatchPeriod + time.Duration(c.Attempts)*(c.Timeout+c.Interval)
+}
+
+// insists is how long the check may take to ask as often as it does in a row.
+func (c Config) insists() time.Duration {
+	return time.Duration(c.Attempts)*(c.Timeout+c.Interval) - c.Interval
 }
 
 // longestBefore is how long the check may hold up a rotation; zero if it comes after it.
@@ -120,7 +138,7 @@ func (c Config) longestBefore() time.Duration {
 	if c.Phase != Before {
 		return 0
 	}
-	return time.Duration(c.Attempts)*(c.Timeout+c.Interval) - c.Interval
+	return c.insists()
 }
 
 // maxBefore bounds how long a check may hold up the rotation it comes before.
@@ -134,11 +152,12 @@ var headerName = regexp.MustCompile("^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")
 var secondHeader = regexp.MustCompile(`,[ \t]*([A-Za-z][A-Za-z0-9-]*):(?:[^0-9/]|$)`)
 
 // Validate returns an error that wraps rotation.ErrInvalid for what cannot be.
-// Names are what placeholders may name.
-func (c Config) Validate(names []string) error {
+// Names are what placeholders may name, and retired what those of phase=retire may, each
+// with its secret.
+func (c Config) Validate(names []string, retired map[string]string) error {
 	return cmp.Or(
-		c.validateRequest(names),
-		oneOf("phase", c.Phase, Before, After),
+		oneOf("phase", c.Phase, Before, After, Retire),
+		c.validateRequest(names, retired),
 		oneOf("on_failure", c.OnFailure, Rollback, Alert),
 		within("timeout", c.Timeout, time.Second, 30*time.Second),
 		within("interval", c.Interval, time.Second, time.Hour),
@@ -151,6 +170,7 @@ func (c Config) Validate(names []string) error {
 		between("percentile", c.Percentile, 1, 100),
 		between("max_latency_increase", c.MaxLatencyIncrease, 1, 10_000),
 		c.validateBefore(),
+		c.validateRetire(retired),
 	)
 }
 
@@ -164,7 +184,7 @@ func (c Config) validateBefore() error {
 	return nil
 }
 
-func (c Config) validateRequest(names []string) error {
+func (c Config) validateRequest(names []string, retired map[string]string) error {
 	if err := outbound.CheckURL(c.URL); err != nil {
 		return rotation.Invalid("url", "%v", err)
 	}
@@ -188,7 +208,7 @@ func (c Config) validateRequest(names []string) error {
 		if strings.EqualFold(name, "Host") && strings.Contains(value, "{{") {
 			return rotation.Invalid("headers", "Host has a placeholder; write the name of a host")
 		}
-		if err := checkPlaceholders("headers", value, names); err != nil {
+		if err := c.checkPlaceholders("headers", value, names, retired); err != nil {
 			return err
 		}
 	}
@@ -197,7 +217,7 @@ func (c Config) validateRequest(names []string) error {
 			return rotation.Invalid("expected_status", "%d is not an HTTP status", status)
 		}
 	}
-	return checkPlaceholders("body", c.Body, names)
+	return c.checkPlaceholders("body", c.Body, names, retired)
 }
 
 // Admit says why the rule does not let this be stored.
@@ -224,7 +244,8 @@ func oneOf(field, value string, allowed ...string) error {
 			return nil
 		}
 	}
-	return rotation.Invalid(field, "is %q; it must be %s", value, strings.Join(allowed, " or "))
+	last := len(allowed) - 1
+	return rotation.Invalid(field, "is %q; it must be %s or %s", value, strings.Join(allowed[:last], ", "), allowed[last])
 }
 
 func within(field string, d, least, most time.Duration) error {

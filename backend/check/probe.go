@@ -13,7 +13,6 @@ import (
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/outbound"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/placeholder"
-	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
 // maxBody is how much of an answer is looked at.
@@ -57,12 +56,18 @@ func (c Config) Reach(ctx context.Context, rule outbound.Rule) error {
 }
 
 func (c Config) ask(ctx context.Context, client *http.Client, values map[string]string) error {
+	_, err := c.answer(ctx, client, values)
+	return err
+}
+
+// answer is ask, and returns the status too, zero if there was no answer.
+func (c Config) answer(ctx context.Context, client *http.Client, values map[string]string) (status int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()
 	body := placeholder.Fill(c.Body, values)
 	req, err := http.NewRequestWithContext(ctx, c.Method, c.URL, bytes.NewReader([]byte(body)))
 	if err != nil {
-		return errors.New("the request cannot be made")
+		return 0, errors.New("the request cannot be made")
 	}
 	for _, header := range c.Headers {
 		name, value, _ := strings.Cut(header, ":")
@@ -73,40 +78,43 @@ func (c Config) ask(ctx context.Context, client *http.Client, values map[string]
 	}
 	resp, err := client.Do(req)
 	if err != nil {
-		return outbound.Reason(err)
+		return 0, outbound.Reason(err)
 	}
 	defer resp.Body.Close() //nolint:errcheck // read only
 	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxBody))
 	switch {
 	case !c.expects(resp.StatusCode):
-		return fmt.Errorf("status %d, expected %s", resp.StatusCode, c.wanted())
+		return resp.StatusCode, fmt.Errorf("status %d, expected %s", resp.StatusCode, c.wanted())
 	case err != nil:
-		return outbound.Reason(err)
+		return resp.StatusCode, outbound.Reason(err)
 	case !bytes.Contains(answer, []byte(c.ExpectedBody)):
-		return errors.New("the answer does not contain expected_body")
+		return resp.StatusCode, errors.New("the answer does not contain expected_body")
 	}
-	return nil
+	return resp.StatusCode, nil
+}
+
+// expected are the codes that count; none means those of a success.
+func (c Config) expected() []int {
+	if len(c.ExpectedStatus) == 0 && c.Phase == Retire {
+		return []int{http.StatusUnauthorized, http.StatusForbidden}
+	}
+	return c.ExpectedStatus
 }
 
 func (c Config) expects(status int) bool {
-	if len(c.ExpectedStatus) == 0 {
-		return status >= 200 && status <= 299
+	if len(c.expected()) == 0 {
+		return succeeds(status)
 	}
-	return slices.Contains(c.ExpectedStatus, status)
+	return slices.Contains(c.expected(), status)
 }
+
+func succeeds(status int) bool { return status >= 200 && status <= 299 }
 
 func (c Config) wanted() string {
-	if len(c.ExpectedStatus) == 0 {
+	if len(c.expected()) == 0 {
 		return "200 to 299"
 	}
-	return strings.Trim(strings.Join(strings.Fields(fmt.Sprint(c.ExpectedStatus)), " or "), "[]")
-}
-
-func checkPlaceholders(field, text string, names []string) error {
-	if err := placeholder.Check(text, names); err != nil {
-		return rotation.Invalid(field, "%v", err)
-	}
-	return nil
+	return strings.Trim(strings.Join(strings.Fields(fmt.Sprint(c.expected())), " or "), "[]")
 }
 
 // Insist asks until an answer is as expected, at most Attempts times.

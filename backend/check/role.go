@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/outbound"
@@ -21,7 +20,11 @@ type Ports struct {
 	Rule func(ctx context.Context) (outbound.Rule, error)
 	// Values are what the placeholders of a role's checks stand for.
 	Values func(s *rotation.Snapshot) (map[string]string, error)
-	Now    func() time.Time
+	// RetiredNames are the placeholders of previous values, each with its secret, and
+	// Retired are Values, and those of these secrets.
+	RetiredNames func(s *rotation.State) map[string]string
+	Retired      func(s *rotation.Snapshot, secrets []string) (map[string]string, error)
+	Now          func() time.Time
 }
 
 // Checks are those of the roles of a mount.
@@ -59,7 +62,7 @@ func (k *Checks) Plan(ctx context.Context, r *rotation.Role, urgent bool) ([]rot
 		if err != nil {
 			return nil, err
 		}
-		if c.Phase == Before && urgent {
+		if c.Phase == Retire || c.Phase == Before && urgent {
 			continue
 		}
 		task, err := c.plan(ctx, rule, values, urgent)
@@ -96,8 +99,11 @@ func (c Config) plan(ctx context.Context, rule outbound.Rule, values map[string]
 	return task, errors.Join(err, keepWatch(&task, watch))
 }
 
-// Do does the next step of a task.
+// Do does the next step of a task; one that Retirement has made is done then.
 func (k *Checks) Do(ctx context.Context, r *rotation.Role, t rotation.Task) rotation.Task {
+	if len(t.Secrets) > 0 {
+		return k.refusal(ctx, r, t)
+	}
 	if err := k.look(ctx, r, &t); err != nil {
 		t.Done, t.Dropped, t.Detail = true, true, err.Error()
 	}
@@ -108,18 +114,13 @@ func (k *Checks) Do(ctx context.Context, r *rotation.Role, t rotation.Task) rota
 // more that could fail.
 func (k *Checks) look(ctx context.Context, r *rotation.Role, t *rotation.Task) error {
 	snapshot, now := r.Snapshot(), k.ports.Now()
-	raw, ok := snapshot.Checks[strings.TrimPrefix(t.Name, taskPrefix)]
-	if !ok {
-		return errors.New("deleted meanwhile")
+	c, rule, err := k.load(ctx, snapshot, *t)
+	if err != nil {
+		return err
 	}
 	var watch Watch
-	c, err := Decode(raw)
-	if err == nil {
-		err = json.Unmarshal(t.Data, &watch)
-	}
 	values, valuesErr := k.ports.Values(snapshot)
-	rule, ruleErr := k.ports.Rule(ctx)
-	if err := errors.Join(err, valuesErr, ruleErr); err != nil {
+	if err := errors.Join(json.Unmarshal(t.Data, &watch), valuesErr); err != nil {
 		return err
 	}
 	if watch.Until.IsZero() {
@@ -157,7 +158,7 @@ func (k *Checks) Set(ctx context.Context, s *rotation.State, resolved rotation.R
 	}
 	c.Checked = true
 	raw, err := json.Marshal(c)
-	if err := cmp.Or(err, c.Validate(slices.Sorted(maps.Keys(values)))); err != nil {
+	if err := cmp.Or(err, c.Validate(slices.Sorted(maps.Keys(values)), k.ports.RetiredNames(s))); err != nil {
 		return err
 	}
 	if s.Checks == nil {

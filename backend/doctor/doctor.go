@@ -122,7 +122,7 @@ func (d *Doctor) inspectChecks(ctx context.Context, r *rotation.Role, _ []string
 			severity = preflight.Warning
 		}
 		found.Expect(err == nil, "check.reachable", severity, preflight.Fix{},
-			"nothing answers at %s, which check %s asks %s a rotation (%v): start the application, or write the right url to checks/%s/%s", c.URL, name, c.Phase, err, r.Name, name)
+			"nothing answers at %s, which check %s asks %s (%v): start the application, or write the right url to checks/%s/%s", c.URL, name, c.When(), err, r.Name, name)
 	}
 	return found
 }

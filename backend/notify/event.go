@@ -23,18 +23,20 @@ const (
 	RotationFailed      = "rotation_failed"
 	RotationRolledBack  = "rotation_rolled_back"
 	ApplicationDegraded = "application_degraded"
-	RotationDueSoon     = "rotation_due_soon"
-	RotationOverdue     = "rotation_overdue"
-	NeedsAttention      = "needs_attention"
-	ClockAhead          = "clock_ahead"
-	DestinationFailed   = "destination_failed"
-	DestinationDrifted  = "destination_drifted"
-	DestinationRestored = "destination_restored"
-	SecretUnresolved    = "secret_unresolved"
-	SecretResolved      = "secret_resolved"
-	TargetRefuses       = "target_refuses"
-	TargetAccepts       = "target_accepts"
-	Deleted             = "deleted"
+	// RetiredValueAccepted: an application does not refuse what was retired.
+	RetiredValueAccepted = "retired_value_accepted"
+	RotationDueSoon      = "rotation_due_soon"
+	RotationOverdue      = "rotation_overdue"
+	NeedsAttention       = "needs_attention"
+	ClockAhead           = "clock_ahead"
+	DestinationFailed    = "destination_failed"
+	DestinationDrifted   = "destination_drifted"
+	DestinationRestored  = "destination_restored"
+	SecretUnresolved     = "secret_unresolved"
+	SecretResolved       = "secret_resolved"
+	TargetRefuses        = "target_refuses"
+	TargetAccepts        = "target_accepts"
+	Deleted              = "deleted"
 	// Test is sent by hand, to try a sink.
 	Test = "test"
 )
@@ -54,7 +56,7 @@ var severities = map[string]string{
 	RotationStarted: Info, RotationCompleted: Info, RotationFailed: Critical, RotationRolledBack: Warning,
 	ApplicationDegraded: Warning, RotationDueSoon: Info, RotationOverdue: Warning, NeedsAttention: Critical, ClockAhead: Warning,
 	DestinationFailed: Warning, DestinationDrifted: Warning, DestinationRestored: Info,
-	SecretUnresolved: Critical, SecretResolved: Info, TargetRefuses: Critical, TargetAccepts: Info,
+	RetiredValueAccepted: Critical, SecretUnresolved: Critical, SecretResolved: Info, TargetRefuses: Critical, TargetAccepts: Info,
 	Deleted: Warning,
 }
 
@@ -62,7 +64,7 @@ var severities = map[string]string{
 func Names() []string {
 	return []string{
 		RotationDueSoon, RotationStarted, RotationCompleted, RotationFailed, RotationRolledBack,
-		ApplicationDegraded, RotationOverdue, NeedsAttention, ClockAhead, DestinationFailed, DestinationDrifted, DestinationRestored,
+		ApplicationDegraded, RetiredValueAccepted, RotationOverdue, NeedsAttention, ClockAhead, DestinationFailed, DestinationDrifted, DestinationRestored,
 		SecretUnresolved, SecretResolved, TargetRefuses, TargetAccepts, Deleted,
 	}
 }
@@ -115,6 +117,8 @@ func FromRecord(rec rotation.Record, attention bool) []Event {
 		fromRollback(rec, add)
 	case rotation.KindPostCommit:
 		fromFollow(rec, add)
+	case rotation.KindRetire:
+		fromRetire(rec, add)
 	case rotation.KindPublish:
 		fromPublish(rec, add)
 	case rotation.KindRepair:
@@ -234,6 +238,26 @@ func fromFollow(rec rotation.Record, add adder) {
 	}
 	if !degraded && rec.Outcome == rotation.OutcomeCompleted && rec.FollowsKind == rotation.KindRotate {
 		add(RotationCompleted, "Secret rotation completed successfully: version %d, with all steps after the commit", rec.Version)
+	}
+}
+
+// fromRetire tells of applications that accept a retired value, or gave no answer that shows
+// whether they do.
+func fromRetire(rec rotation.Record, add adder) {
+	for _, t := range rec.Tasks {
+		var e *Event
+		secrets := strings.Join(t.Secrets, ", ")
+		switch {
+		case t.Finding == rotation.FoundAccepted && rec.RevokePrevious:
+			e = add(RetiredValueAccepted, "The application accepts the revoked value of %s: %s: %s. It may not have read the new values yet: the engine asked right after the rotation", secrets, t.Name, t.Detail)
+		case t.Finding == rotation.FoundAccepted:
+			e = add(RetiredValueAccepted, "The application accepts the retired value of %s: %s: %s", secrets, t.Name, t.Detail)
+		case t.Failed:
+			e = add(ApplicationDegraded, "Application degraded: it did not show that it refuses the retired value of %s: %s: %s", secrets, t.Name, t.Detail)
+		default:
+			continue
+		}
+		e.ID += "-" + t.Name
 	}
 }
 

@@ -18,11 +18,20 @@ func Fill(text string, values map[string]string) string {
 	})
 }
 
+// Names lists what the placeholders of a text name, in order.
+func Names(text string) []string {
+	var names []string
+	for _, hole := range pattern.FindAllStringSubmatch(text, -1) {
+		names = append(names, strings.TrimSpace(hole[1]))
+	}
+	return names
+}
+
 // Check says which placeholder of a text is not among the names there are.
 func Check(text string, names []string) error {
-	for _, hole := range pattern.FindAllStringSubmatch(text, -1) {
-		if !slices.Contains(names, strings.TrimSpace(hole[1])) {
-			return fmt.Errorf("%s is not known; the role has: %s", hole[0], strings.Join(names, ", "))
+	for _, name := range Names(text) {
+		if !slices.Contains(names, name) {
+			return fmt.Errorf("{{%s}} is not known; the role has: %s", name, strings.Join(names, ", "))
 		}
 	}
 	return nil

@@ -70,9 +70,10 @@ func (s *Secret) bounds(now time.Time) []bound {
 	}
 	if v := s.Previous; v != nil && v.Replaced.After(now.Add(clockSlack)) {
 		ahead := v.Replaced.Sub(now)
-		ends, drains := v.RetireTime.Add(-ahead), v.DrainUntil.Add(-ahead)
+		ends, drains, destroyed := v.RetireTime.Add(-ahead), v.DrainUntil.Add(-ahead), v.DestroyTime.Add(-ahead)
 		all = append(all, bound{s.Name + ": retire_time", &v.RetireTime, ends, ends},
-			bound{s.Name + ": drain_until", &v.DrainUntil, drains, drains}, bound{s.Name + ": replaced", &v.Replaced, now, now})
+			bound{s.Name + ": drain_until", &v.DrainUntil, drains, drains},
+			bound{s.Name + ": destroy_time", &v.DestroyTime, destroyed, destroyed}, bound{s.Name + ": replaced", &v.Replaced, now, now})
 	}
 	if u := s.Unresolved; u != nil {
 		all = append(all, bound{s.Name + ": unresolved since", &u.Since, now, now}, bound{s.Name + ": retry_time", &u.RetryAt, now.Add(maxResolvePause), now})

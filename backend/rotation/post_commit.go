@@ -31,8 +31,10 @@ type Task struct {
 	Dropped bool `json:"dropped,omitempty"`
 	// Detail says how the latest step went. It holds no secret.
 	Detail string `json:"detail,omitempty"`
-	// Finding is what was found, in a KindPublish record; see Found.
+	// Finding is what was found, in a KindPublish or KindRetire record; see Found.
 	Finding Finding `json:"finding,omitempty"`
+	// Secrets are those whose retired values an application is asked to refuse.
+	Secrets []string `json:"secrets,omitempty"`
 	// Data belongs to who does the task. It holds no secret.
 	Data json.RawMessage `json:"data,omitempty"`
 }
@@ -41,10 +43,12 @@ type Task struct {
 type Hooks interface {
 	// Plan does what has to be done before an operation changes anything, and
 	// returns what has to follow its commit. An error keeps the operation from
-	// beginning.
+	// beginning. Of a retirement it returns which applications to ask to refuse the
+	// values, and of which secrets, and an error keeps it from nothing.
 	Plan(ctx context.Context, r *Role, op Operation) ([]Task, error)
-	// Do does the next step of a task, and returns the task as it is then. When
-	// ctx has ended, what it returns is not used.
+	// Do does the next step of a task, and returns the task as it is then; one of a
+	// retirement is done then, with its finding. When ctx has ended, what it returns is
+	// not used.
 	Do(ctx context.Context, r *Role, t Task) Task
 }
 

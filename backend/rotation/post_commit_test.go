@@ -12,8 +12,11 @@ import (
 // fails when the world is sick.
 type around world
 
-func (a *around) Plan(context.Context, *Role, Operation) ([]Task, error) {
+func (a *around) Plan(_ context.Context, _ *Role, op Operation) ([]Task, error) {
 	w := (*world)(a)
+	if op.Kind == KindRetire {
+		return w.refusals(op.Secrets), nil
+	}
 	if len(w.tasks) == 0 {
 		return nil, nil
 	}
@@ -25,6 +28,9 @@ const steps = 2
 
 func (a *around) Do(_ context.Context, r *Role, t Task) Task {
 	w := (*world)(a)
+	if len(t.Secrets) > 0 {
+		return w.refuse(r, t)
+	}
 	err := w.call("around.do", func() error { return nil })
 	for _, other := range r.Snapshot().PostCommit.Tasks {
 		if !other.Done && other.Stage < t.Stage {

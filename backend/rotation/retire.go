@@ -10,7 +10,7 @@ import (
 func (s *State) expired(now time.Time) []string {
 	var names []string
 	for _, name := range s.Names() {
-		if previous := s.Secrets[name].Previous; previous != nil && !now.Before(previous.RetireTime) {
+		if previous := s.Secrets[name].Previous; previous != nil && !now.Before(previous.ends()) {
 			names = append(names, name)
 		}
 	}
@@ -18,10 +18,13 @@ func (s *State) expired(now time.Time) []string {
 }
 
 // retire ends the overlap of the values that are due: it makes each unusable at
-// its target, proves that it is refused, and destroys it in storage. The intent
-// is saved first for the same reason as in transact.
+// its target, proves that it is refused, has applications asked to refuse it, and destroys
+// it in storage. The intent is saved first for the same reason as in transact.
 func (run *Run) retire(ctx context.Context) error {
 	if err := run.drain(ctx); err != nil {
+		return run.refuse(err)
+	}
+	if err := run.hold(ctx); err != nil {
 		return run.refuse(err)
 	}
 	if len(run.op.Secrets) == 0 {
@@ -55,6 +58,7 @@ func (run *Run) retireAgain(ctx context.Context) error {
 		}
 		retired = append(retired, name)
 	}
+	run.ask(ctx, retired)
 	if ctx.Err() != nil {
 		return errInterrupted
 	}
@@ -80,6 +84,7 @@ func (run *Run) forget(s *State, retired []string, cause error) error {
 		s.startAtEnd(s.Secrets[name])
 		s.Secrets[name].Previous = nil
 	}
+	run.answered(s)
 	run.waitNoMore(s)
 	s.InFlight = nil
 	if cause == nil {
@@ -101,7 +106,7 @@ func (run *Run) forget(s *State, retired []string, cause error) error {
 // startAtEnd plans the next automatic rotation for the end of the overlap that it has
 // waited for, from which its lateness counts. A window stays where its schedule has it.
 func (s *State) startAtEnd(retired *Secret) {
-	end := retired.Previous.RetireTime
+	end := retired.Previous.ends()
 	if !retired.ShownOnce && !s.NextRotation.IsZero() && s.NextRotation.Before(end) && s.Policy.Window == 0 {
 		s.NextRotation = end
 	}
@@ -113,6 +118,9 @@ func (run *Run) fate(secret string, version int) string {
 		if step.Unproven != "" {
 			return fmt.Sprintf("secret %s: version %d was made unusable and is destroyed; its refusal is %s", secret, version, step.Unproven)
 		}
+	}
+	if t := run.accepting(secret); t != nil {
+		return fmt.Sprintf("secret %s: version %d is destroyed, but an application accepts it: %s: %s", secret, version, t.Name, t.Detail)
 	}
 	return fmt.Sprintf("secret %s: version %d is refused and destroyed", secret, version)
 }
@@ -137,9 +145,14 @@ func (run *Run) revoke(ctx context.Context) {
 	retirement := run.role.newRun(Request{
 		Kind: KindRetire, Trigger: run.op.Trigger, Actor: run.op.Actor, Reason: run.op.Reason,
 	})
-	retirement.op.Secrets = run.role.Snapshot().expired(run.role.engine.Now())
+	retirement.op.Secrets, retirement.op.RevokePrevious = run.role.Snapshot().expired(run.role.engine.Now()), run.op.RevokePrevious
 	if err := retirement.retire(ctx); err != nil {
 		run.record.Issues = append(run.record.Issues, fmt.Sprintf("previous values are not revoked yet: %v", err))
 	}
 	run.record.Issues = append(run.record.Issues, retirement.left...)
+	for _, name := range retirement.op.Secrets {
+		if t := retirement.accepting(name); t != nil {
+			run.record.Issues = append(run.record.Issues, fmt.Sprintf("secret %s: an application accepts the revoked value: %s: %s", name, t.Name, t.Detail))
+		}
+	}
 }

@@ -128,7 +128,8 @@ func (run *Run) intend(ctx context.Context) error {
 			}
 			s.Secrets[name].Pending = value
 		}
-		s.InFlight = &run.op
+		op := run.op
+		s.InFlight = &op
 		if err := run.complete(s); err != nil {
 			return err
 		}
@@ -293,6 +294,7 @@ func (run *Run) promote(s *State) error {
 	if run.op.Kind == KindRotate {
 		s.Rotated = s.Version
 	}
+	s.unask(run.op.Secrets)
 	run.warnUnwatched(s)
 	s.LastRotation, s.InFlight, s.PostCommit = now, nil, run.after(s)
 	s.Failures, s.RetryAt, s.LastError, s.NeedsAttention, s.Rewound = 0, time.Time{}, "", false, nil
@@ -312,13 +314,13 @@ func (run *Run) retireTime(now time.Time, resolved ResolvedPolicy) time.Time {
 }
 
 // promote moves the values of a secret one stage on, with pending as it was proven. Who
-// uses a value that is revoked is not waited for.
+// uses a value that is revoked is not waited for, nor who has to hear of that.
 func (s *Secret) promote(pending *Value, version int, now, retire time.Time) {
 	if s.Current != nil {
 		previous := *s.Current
 		previous.RetireTime, previous.Replaced = retire, now
 		if !retire.After(now) {
-			previous.DrainUntil = retire
+			previous.DrainUntil, previous.DestroyTime = retire, retire
 		}
 		s.Previous = &previous
 	}

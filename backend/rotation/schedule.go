@@ -202,7 +202,7 @@ func (s *Snapshot) NextAction(now time.Time) Action {
 			next = earlier(next, Action{KindRecover, secret.Unresolved.RetryAt})
 		}
 		if secret.Previous != nil {
-			next = earlier(next, Action{KindRetire, later(secret.Previous.RetireTime, s.RetryAt)})
+			next = earlier(next, Action{KindRetire, later(secret.Previous.ends(), s.RetryAt)})
 		}
 	}
 	if s.PostCommit != nil && !s.NeedsAttention {
@@ -240,13 +240,13 @@ func (s *Snapshot) rotateAt(now time.Time) time.Time {
 	return later(possible, next)
 }
 
-// overlapEnd is when the running overlap ends, for which automatic rotations wait; zero
-// if they wait for none.
+// overlapEnd is when the running overlap ends, and applications were asked to refuse its
+// values, for which automatic rotations wait; zero if they wait for none.
 func (s *Snapshot) overlapEnd() time.Time {
 	end := time.Time{}
 	for _, secret := range s.Secrets {
 		if secret.Previous != nil && !secret.ShownOnce {
-			end = later(end, secret.Previous.RetireTime)
+			end = later(end, secret.Previous.ends())
 		}
 	}
 	return end

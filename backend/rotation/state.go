@@ -41,6 +41,9 @@ type State struct {
 	Destinations []string                   `json:"destinations,omitempty"`
 	// PostCommit is what is left to be done after the latest commit.
 	PostCommit *PostCommit `json:"following,omitempty"`
+	// Asked is what applications answered when they were last asked to refuse retired
+	// values, up to the next rotation of these secrets.
+	Asked []Asked `json:"asked,omitempty"`
 	// InFlight is the operation whose intent was saved and whose end was not.
 	InFlight *Operation `json:"in_flight,omitempty"`
 	// Failures counts the automatic attempts that failed in a row.
@@ -123,6 +126,10 @@ type Value struct {
 	// for because it is in use; RetireTime moves up to it. Zero if there was no wait
 	// yet.
 	DrainUntil time.Time `json:"drain_until,omitzero"`
+	// DestroyTime is when a previous value is destroyed at the earliest, set when its
+	// overlap has ended and applications are to be asked to refuse it, or it is revoked.
+	// Zero if it does not outlive its overlap.
+	DestroyTime time.Time `json:"destroy_time,omitzero"`
 }
 
 // Kind says what an operation does.
@@ -186,7 +193,8 @@ type Operation struct {
 	Secrets []string `json:"secrets"`
 	// RevokePrevious ends the overlap of the replaced values at once.
 	RevokePrevious bool `json:"revoke_previous,omitempty"`
-	// Tasks are what follows the commit.
+	// Tasks are what follows the commit; of a retirement, the checks that ask applications
+	// to refuse the values.
 	Tasks []Task `json:"tasks,omitempty"`
 	// Follows is the id of the operation whose tasks these were, or whose failed
 	// task this rolls back, FollowsKind its kind, and FollowsTrigger what started it;

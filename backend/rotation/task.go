@@ -9,7 +9,8 @@ const DestinationTask = "destination/"
 // Destination returns the name of the destination that a task publishes to.
 func (t Task) Destination() (name string, ok bool) { return strings.CutPrefix(t.Name, DestinationTask) }
 
-// Finding is what a task found or did at a destination apart from any rotation.
+// Finding is what a task found or did at a destination apart from any rotation, or what
+// an application answered that was asked to refuse a retired value.
 type Finding string
 
 // The findings.
@@ -22,6 +23,12 @@ const (
 	FoundDrifted Finding = "drifted"
 	// FoundRestored: it holds again what it should, after it failed or drifted.
 	FoundRestored Finding = "restored"
+	// FoundRefused: the application refused the retired values.
+	FoundRefused Finding = "refused"
+	// FoundAccepted: it accepted them.
+	FoundAccepted Finding = "accepted"
+	// FoundNothing: it gave no answer that shows one or the other.
+	FoundNothing Finding = "not_shown"
 )
 
 // Explain puts a finding before its details, for people and for earlier versions, which

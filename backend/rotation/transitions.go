@@ -93,6 +93,7 @@ func (r *Role) RemoveSecret(ctx context.Context, rec *Record, name string) error
 			return ErrGone
 		}
 		delete(s.Secrets, name)
+		s.unask([]string{name})
 		if op := s.InFlight; op != nil && slices.Equal(op.Secrets, []string{name}) {
 			s.InFlight = nil
 		}

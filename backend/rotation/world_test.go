@@ -38,8 +38,10 @@ type world struct {
 	hooks   map[string]func() // run before the call of that name; set before use
 	broken  []string          // invariants that did not hold, with the call they broke at
 
-	tasks    []Task // what is planned around every operation
-	sick     bool   // the application does not get on with what is current
+	tasks    []Task          // what is planned around every operation
+	sick     bool            // the application does not get on with what is current
+	asks     []string        // the secrets whose retired values it is asked to refuse
+	asked    map[string]bool // "version/secret" of the values that it was asked to refuse
 	settings Settings
 	engine   *Engine
 	role     *Role
@@ -100,7 +102,7 @@ func newWorld() *world {
 		clock: time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC),
 		users: map[string]string{"app": "made-by-hand"}, gone: map[string]bool{}, open: map[string]int{}, known: map[string]bool{},
 		entries: map[int]Entry{}, used: map[string]string{}, adrift: map[string]bool{},
-		always: map[string]fault{}, recorded: map[string]string{},
+		always: map[string]fault{}, recorded: map[string]string{}, asked: map[string]bool{},
 	}
 }
 
@@ -109,7 +111,7 @@ func (w *world) clone() *world {
 	c := newWorld()
 	c.clock, c.made, c.state, c.stored, c.settings = w.clock, w.made, w.state, w.stored, w.settings
 	c.adrift, c.open, c.known = maps.Clone(w.adrift), maps.Clone(w.open), maps.Clone(w.known)
-	c.tasks, c.sick, c.place = w.tasks, w.sick, w.place
+	c.tasks, c.sick, c.place, c.asks, c.asked = w.tasks, w.sick, w.place, w.asks, maps.Clone(w.asked)
 	c.users, c.gone, c.entries, c.used = maps.Clone(w.users), maps.Clone(w.gone), maps.Clone(w.entries), maps.Clone(w.used)
 	return c
 }

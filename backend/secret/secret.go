@@ -80,6 +80,14 @@ type Preflighter interface {
 	Preflight(ctx context.Context, s rotation.Secret, v rotation.Material) (findings []string, err error)
 }
 
+// Presented is a Type whose values clients present to applications as they are, so that an
+// application can be asked to refuse one that is retired.
+type Presented interface {
+	Type
+	// Presents returns the field among PreviousFields that has such a value.
+	Presents() string
+}
+
 // Try tries all that is needed to make v the value of s, without changing anything. The
 // findings are warnings for the operator.
 func Try(ctx context.Context, t Values, s rotation.Secret, v rotation.Material) (findings []string, err error) {

@@ -82,3 +82,66 @@ func TestFields(types map[string]Type, s *rotation.Snapshot, now time.Time) (map
 	}
 	return values, nil
 }
+
+// previousToken is what follows the name of a secret in the name of a token that was
+// signed with its previous key.
+const previousToken = "previous_token"
+
+// RetiredNames are the names of what a check may send of the previous values of a role,
+// each with the secret that it is of.
+func RetiredNames(types map[string]Type, s *rotation.State) map[string]string {
+	names := map[string]string{}
+	for name, stored := range s.Secrets {
+		if field := retiredField(types[stored.Type], stored); field != "" {
+			names[name+"_"+field] = name
+		}
+	}
+	return names
+}
+
+// retiredField is the name of what a check may send of the previous value of a secret, ""
+// if there is nothing: a value that is not kept, or that no application verifies.
+func retiredField(t Type, s *rotation.Secret) string {
+	switch t := t.(type) {
+	case Tokens:
+		return previousToken
+	case Presented:
+		if !s.ShownOnce {
+			return t.Presents()
+		}
+	}
+	return ""
+}
+
+// RetiredFields are TestFields, and what a check may send of the previous values of the
+// named secrets: the value, or a token that it has signed just now.
+func RetiredFields(types map[string]Type, s *rotation.Snapshot, names []string, now time.Time) (map[string]string, error) {
+	values, err := TestFields(types, s, now)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		stored := s.Secrets[name]
+		if stored == nil || stored.Previous == nil {
+			continue
+		}
+		t := types[stored.Type]
+		switch field := retiredField(t, stored); field {
+		case "":
+		case previousToken:
+			if values[name+"_"+field], err = signedBefore(t.(Tokens), s, *stored, now); err != nil {
+				return nil, fmt.Errorf("sign a token with the previous key of secret %s: %w", name, err)
+			}
+		default:
+			values[name+"_"+field] = t.PreviousFields(stored.Previous.Material)[field]
+		}
+	}
+	return values, nil
+}
+
+// signedBefore is a token of now that the previous key of a secret has signed. It takes a
+// snapshot of its own: what is kept with s was made of the current key.
+func signedBefore(t Tokens, s *rotation.Snapshot, before rotation.Secret, now time.Time) (string, error) {
+	before.Current, before.Previous, before.Next = before.Previous, nil, nil
+	return t.TestToken(&rotation.Snapshot{State: s.State, Resolved: s.Resolved}, &before, now)
+}

@@ -16,7 +16,7 @@ import (
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
 )
 
-var _ secret.Type = driver{}
+var _ secret.Presented = driver{}
 
 // Config configures an API key.
 type Config struct {
@@ -142,6 +142,9 @@ func (driver) PreviousFields(previous rotation.Material) map[string]string {
 	}
 	return map[string]string{"previous_key": previous["key"]}
 }
+
+// Presents implements secret.Presented.
+func (driver) Presents() string { return "previous_key" }
 
 // Verify implements secret.Type.
 func (t driver) Verify(ctx context.Context, s rotation.Secret) ([]string, error) {
