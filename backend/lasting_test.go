@@ -160,6 +160,18 @@ func TestConditionsLast(t *testing.T) {
 				},
 			},
 		},
+		"retired value accepted": {
+			[]string{"retired_value_accepted"},
+			func(a *manager, _ func(error)) {
+				a.listed("127.0.0.1")
+				a.write("secrets/default/api", d("type", "api_key"))
+				a.write("checks/default/old-key", d("phase", "retire", "url", newApplication(a.T).URL, "headers", "X-API-Key: {{api_previous_key}}", "attempts", 1))
+				a.write("rotate", d("revoke_previous", true))
+			},
+			map[string]func(a *manager, broken func(error)){
+				"rotated": func(a *manager, _ func(error)) { a.delete("checks/default/old-key"); a.write("rotate", nil) },
+			},
+		},
 	} {
 		for end, finish := range c.finish {
 			t.Run(name+", "+end, func(t *testing.T) {

@@ -47,6 +47,12 @@ func (r *runbook) happenings() map[moment]func() {
 
 		{"The administrator's password is lost", 0}: r.lostPassword,
 
+		{"An application accepts a retired value", 0}: r.hoarding,
+		{"An application accepts a retired value", after}: func() {
+			_, err := r.client.Logical().DeleteWithContext(r.Context(), r.path+"/checks/default/old-key")
+			r.must(err)
+		},
+
 		{"The database refuses a stored password", 0}:     r.forgetful,
 		{"The database refuses a stored password", after}: func() { r.write("config", map[string]any{"on_drift": "report"}) },
 
@@ -115,6 +121,14 @@ func (r *runbook) givenUp() {
 func (r *runbook) lostPassword() {
 	r.sql("ALTER ROLE smvm_admin PASSWORD '" + verifier(r.T, "changed-by-hand-0123456789") + "'")
 	r.refused(unprocessable, "rotate-root/main", nil)
+}
+
+// hoarding revokes a key, and an address that asks for none is to refuse it.
+func (r *runbook) hoarding() {
+	r.write("checks/default/old-key", map[string]any{
+		"phase": "retire", "url": "http://" + r.service.address + "/health", "headers": "X-API-Key: {{api_previous_key}}", "attempts": 1,
+	})
+	r.write("rotate", map[string]any{"secrets": "api", "revoke_previous": true, "wait": 60})
 }
 
 // forgetful restarts the database with another password than the one in use.

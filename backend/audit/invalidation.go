@@ -25,7 +25,7 @@ func invalidation(rec rotation.Record, r rotation.SecretResult) (verdict, string
 			continue
 		}
 		asked = true
-		check := strings.Replace(plain(task.Name), "/", " ", 1) + ", " + plain(task.Detail)
+		check := strings.Replace(task.Name, "/", " ", 1) + ", " + task.Detail
 		switch task.Finding {
 		case rotation.FoundRefused:
 			answers = append(answers, "refused by the application ("+check+")")
@@ -51,7 +51,7 @@ func shownByEngine(r rotation.SecretResult) (verdict, string) {
 			return failed, "not shown: the retirement failed, and the engine tries again"
 		}
 		if step.Unproven != "" {
-			return unproven, "not shown: the refusal is " + plain(step.Unproven)
+			return unproven, "not shown: the refusal is " + step.Unproven
 		}
 	}
 	switch {

@@ -136,3 +136,58 @@ func TestARollbackOfOneSecretLeavesTheOther(t *testing.T) {
 	timeline.take(again)
 	lines(t, timeline.Markdown("Role", &rotation.State{}, nil), "  - db: version 7, old secret invalidated: not shown: another operation ended the overlap early", "  - jwt: version 7, old secret invalidated: not applicable: current again, by the rollback")
 }
+
+// TestInvalidation answers for every type of secret who refuses a retired value, and keeps
+// apart what the engine shows and what an application has shown.
+func TestInvalidation(t *testing.T) {
+	t.Parallel()
+	ok := []rotation.Step{{Name: "retire", OK: true}}
+	for _, c := range []struct {
+		secretType string
+		steps      []rotation.Step
+		found      rotation.Finding
+		v          verdict
+		want       string
+	}{
+		{"database", ok, "", passed, "refused by the database"},
+		{"connection", ok, "", passed, "refused by the database"},
+		{"database", []rotation.Step{{Name: "retire", OK: true, Unproven: "not proven: prove_refusals is false"}}, "", unproven, "not shown: the refusal is not proven: prove_refusals is false"},
+		{"database", []rotation.Step{{Name: "retire", Detail: "no route"}}, "", failed, "not shown: the retirement failed, and the engine tries again"},
+		{"jwt", ok, "", passed, "refused by the engine's verify; not shown for the application: no check with phase=retire asked it"},
+		{"api_key", ok, rotation.FoundRefused, passed, "refused by the engine's verify; refused by the application (check a, as seen)"},
+		{"api_key", ok, rotation.FoundAccepted, failed, "refused by the engine's verify; ACCEPTED by the application (check a, as seen)"},
+		{"api_key", ok, rotation.FoundNothing, unproven, "refused by the engine's verify; not shown for the application (check a, as seen)"},
+		{"random", ok, "", unproven, "not shown: the engine has destroyed the value, but values of type random are verified neither by the engine nor by a check"},
+	} {
+		rec := rotation.Record{Operation: rotation.Operation{Kind: rotation.KindRetire, Tasks: []rotation.Task{
+			{Name: "check/other", Secrets: []string{"other"}, Finding: rotation.FoundAccepted},
+		}}, Outcome: rotation.OutcomeCompleted}
+		if c.found != "" {
+			rec.Tasks = append(rec.Tasks, rotation.Task{Name: "check/a", Secrets: []string{"s"}, Finding: c.found, Detail: "as seen"})
+		}
+		if v, got := invalidation(rec, rotation.SecretResult{Secret: "s", Type: c.secretType, Steps: c.steps}); got != c.want || v != c.v {
+			t.Errorf("of type %s, %q: %s, %q; want %s, %q", c.secretType, c.found, v, got, c.v, c.want)
+		}
+	}
+}
+
+// TestAFailedRetirementIsOfOneSecret has the retirement of one of two secrets fail at
+// first: the other one is retired, and says so.
+func TestAFailedRetirementIsOfOneSecret(t *testing.T) {
+	t.Parallel()
+	rec := records()["completed"]
+	rec.Results[1].From = 7
+	timeline := newTimeline(rec, rotation.Entry{Sequence: 12})
+	gone := rotation.SecretResult{Secret: "jwt", Type: "jwt", Steps: []rotation.Step{{Name: "retire", OK: true}}}
+	retire := func(outcome rotation.Outcome, results ...rotation.SecretResult) {
+		timeline.take(rotation.Record{Operation: rotation.Operation{Kind: rotation.KindRetire, Secrets: []string{"db", "jwt"}}, Outcome: outcome, Results: results})
+	}
+	retire(rotation.OutcomeFailed, rotation.SecretResult{Secret: "db", Type: "database", Steps: []rotation.Step{{Name: "retire", Detail: "no route"}}}, gone)
+	document := timeline.Markdown("Role", &rotation.State{}, nil)
+	lines(t, document, "- Security testing: ❌ failed", "  - jwt: version 7, old secret invalidated: refused by the engine's verify; not shown for the application: no check with phase=retire asked it")
+	retire(rotation.OutcomeCompleted, rotation.SecretResult{Secret: "db", Type: "database", Steps: []rotation.Step{{Name: "retire", OK: true}}})
+	lines(t, timeline.Markdown("Role", &rotation.State{}, nil), "- Security testing: ✅ passed", "  - db: version 7, old secret invalidated: refused by the database")
+	if timeline.open() {
+		t.Error("the timeline goes on")
+	}
+}

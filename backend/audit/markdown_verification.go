@@ -118,7 +118,7 @@ func (t *Timeline) end(replaced rotation.SecretResult, now *rotation.State) (ver
 	}
 	switch {
 	case v != "":
-		return v, append(lines, answer+invalidated)
+		return v, append(lines, answer+plain(invalidated))
 	case t.replaced[replaced.Secret] != 0:
 		return overlapping, []string{answer + "not shown yet: " + outlook(now, replaced)}
 	case t.current(replaced.Secret):

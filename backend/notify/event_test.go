@@ -3,6 +3,7 @@ package notify
 import (
 	"encoding/json"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
@@ -25,6 +26,11 @@ func TestEventsOfRecords(t *testing.T) {
 		"rolled back, v0.1.0":     {rollbackRecord(`"reason":"destination/kv: refused, after rotate 1"`), DestinationFailed, "kv", "A required destination did not accept the new values: destination/kv: refused, after rotate 1"},
 		"sick":                    {rollbackRecord(`"failed_tasks":["check/a"],"reason":"destination/kv: says the application, after rotate 1"`), ApplicationDegraded, "", "Application degraded after rotation: destination/kv: says the application, after rotate 1"},
 		"sick, v0.1.0":            {rollbackRecord(`"reason":"check/a: status 500, after rotate 1"`), ApplicationDegraded, "", "Application degraded after rotation: check/a: status 500, after rotate 1"},
+		"accepted":                {retireRecord(`"failed":true,"finding":"accepted","detail":"status 200"`), RetiredValueAccepted, "", "The application accepts the retired value of api: check/a: status 200"},
+		"accepted, revoked":       {retireRecord(`"failed":true,"finding":"accepted","detail":"status 200"`, `"revoke_previous":true,`), RetiredValueAccepted, "", "The application accepts the revoked value of api: check/a: status 200. It may not have read the new values yet: the engine asked right after the rotation"},
+		"nothing shown":           {retireRecord(`"failed":true,"finding":"not_shown","detail":"timeout"`), ApplicationDegraded, "", "Application degraded: it did not show that it refuses the retired value of api: check/a: timeout"},
+		"not asked":               {retireRecord(`"dropped":true,"finding":"not_shown","detail":"deleted meanwhile"`), "", "", ""},
+		"refused":                 {retireRecord(`"finding":"refused","detail":"status 401"`), "", "", ""},
 		"rolled back by somebody": {`{"id":"2","kind":"rollback","trigger":"manual","outcome":"completed","reason":"destination/kv: no"}`, RotationRolledBack, "", "The role is back on its previous values, version 0"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -93,6 +99,11 @@ func TestAFailureSaysWhatItLeft(t *testing.T) {
 			t.Errorf("%s %s: %s %q, want %q", c.kind, c.outcome, got.Event, got.Message, c.message)
 		}
 	}
+}
+
+// retireRecord is one of a retirement with a check of that outcome.
+func retireRecord(check string, more ...string) string {
+	return `{"id":"2","kind":"retire","outcome":"completed",` + strings.Join(more, "") + `"tasks":[{"name":"check/a","done":true,"secrets":["api"],` + check + `}]}`
 }
 
 // publishRecord is the record of a task at destination kv.

@@ -193,3 +193,36 @@ func TestWords(t *testing.T) {
 		}
 	}
 }
+
+// TestRetiredValues has an application accept the value that was retired last: that is
+// told with its secret, and what to do among what requires action.
+func TestRetiredValues(t *testing.T) {
+	t.Parallel()
+	s := role("orders", 1)
+	s.Status.Advice = "an application accepted a retired value: secret db"
+	retire := func(age float64, found rotation.Finding, detail string) rotation.Record {
+		rec := record("", rotation.KindRetire, rotation.OutcomeCompleted, age)
+		rec.Results = []rotation.SecretResult{{Secret: "db", Type: "api_key", From: 2, To: 2, Steps: []rotation.Step{{Name: "retire", OK: true}}}}
+		rec.Tasks = []rotation.Task{{Name: "check/dead", Done: true, Secrets: []string{"db"}, Finding: found, Detail: detail}}
+		return rec
+	}
+	for _, c := range []struct {
+		records  []rotation.Record
+		accepted bool
+		want     string
+	}{
+		{nil, false, ""},
+		{[]rotation.Record{retire(3, rotation.FoundAccepted, "status 200"), retire(2, rotation.FoundRefused, "status 401")}, false, "retired 21 Nov 2026, 12:00: refused by the engine's verify; refused by the application (check dead, status 401)"},
+		{[]rotation.Record{retire(3, rotation.FoundRefused, "status 401"), retire(2, rotation.FoundAccepted, "status 200")}, true, "retired 21 Nov 2026, 12:00: refused by the engine's verify; ACCEPTED by the application (check dead, status 200)"},
+		{[]rotation.Record{retire(2, rotation.FoundNothing, "connection refused")}, false, "retired 21 Nov 2026, 12:00: refused by the engine's verify; not shown for the application (check dead, connection refused)"},
+	} {
+		s.Records = c.records
+		r := NewReport(&Engine{Mount: "smvm", Since: days(90), Subjects: []*Subject{s}}, now)
+		if got := r.Secrets[0]; got.Invalidated != c.want || got.Accepted != c.accepted {
+			t.Errorf("the secret is %+v, want %q", got, c.want)
+		}
+		if len(r.Troubles) != 1 || r.Troubles[0].Text != s.Status.Advice {
+			t.Errorf("what requires action is %+v", r.Troubles)
+		}
+	}
+}

@@ -2,9 +2,11 @@ package model
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/audit"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
@@ -18,6 +20,10 @@ type Standing struct {
 	// at most 100; negative if the policy sets no limit.
 	Share    float64
 	Previous string
+	// Invalidated says who refuses the value that was retired last, Accepted that an
+	// application does not.
+	Invalidated string
+	Accepted    bool
 	// Note is what to know about the value.
 	Note  string
 	State State
@@ -62,6 +68,7 @@ func (s *Subject) standings(now time.Time) []Standing {
 			st.Age, st.Note = Span(now.Sub(secret.Current.Created)), s.origin(name, secret.Current.Version)
 		}
 		st.Previous = secret.Previous.use(now)
+		st.Invalidated, st.Accepted = s.invalidated(name)
 		st.State, st.Share = s.judge(secret, now)
 		found = append(found, st)
 	}
@@ -126,6 +133,22 @@ func (s *Subject) origin(secret string, version int) string {
 		return "never rotated"
 	}
 	return ""
+}
+
+// invalidated says who refuses the value of a secret that was retired last, and whether an
+// application accepts it; empty if none was since the beginning of the report.
+func (s *Subject) invalidated(secret string) (text string, accepted bool) {
+	for _, rec := range slices.Backward(s.Records) {
+		at := slices.IndexFunc(rec.Results, func(r rotation.SecretResult) bool { return r.Secret == secret })
+		if rec.Kind != rotation.KindRetire || at < 0 {
+			continue
+		}
+		accepted = slices.ContainsFunc(rec.Tasks, func(t rotation.Task) bool {
+			return t.Finding == rotation.FoundAccepted && slices.Contains(t.Secrets, secret)
+		})
+		return fmt.Sprintf("retired %s: %s", Moment(rec.Started), audit.Invalidation(rec, rec.Results[at])), accepted
+	}
+	return "", false
 }
 
 // use tells how long a previous value is valid, and who uses it.

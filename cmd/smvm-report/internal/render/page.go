@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"html/template"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
@@ -21,6 +22,7 @@ var styleText string
 
 // page escapes whatever people may have written.
 var page = template.Must(template.New("page").Funcs(template.FuncMap{
+	"join":     func(names []string) string { return strings.Join(names, ", ") },
 	"moment":   model.Moment,
 	"span":     model.Span,
 	"style":    func() template.CSS { return template.CSS(styleText) }, //nolint:gosec // our own

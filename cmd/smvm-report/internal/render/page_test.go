@@ -68,6 +68,9 @@ func TestARecordIsTold(t *testing.T) {
 			{Name: "check/fine", Done: true, Detail: "as expected"},
 			{Name: "check/sick", Done: true, Failed: true, Detail: "status 503"},
 			{Name: "check/open"},
+			{Name: "check/dead", Done: true, Secrets: []string{"api"}, Finding: rotation.FoundRefused, Detail: "status 401"},
+			{Name: "check/hoards", Done: true, Failed: true, Secrets: []string{"api", "jwt"}, Finding: rotation.FoundAccepted, Detail: "status 200"},
+			{Name: "check/mute", Done: true, Failed: true, Secrets: []string{"jwt"}, Finding: rotation.FoundNothing, Detail: "timeout"},
 		}},
 		Outcome: rotation.OutcomeCompleted,
 		Results: []rotation.SecretResult{
@@ -88,6 +91,8 @@ func TestARecordIsTold(t *testing.T) {
 	}
 	for _, want := range []string{
 		"<dt>check/deleted</dt><dd>no result: removed meanwhile<", "<dt>check/fine</dt><dd>passed: as expected<",
+		"<dt>check/dead</dt><dd>the application refuses the retired value of api: status 401<", "<dt>check/mute</dt><dd>not shown whether the application refuses the retired value of jwt: timeout<",
+		`<dt>check/hoards</dt><dd><span class="bad">the application accepts the retired value of api, jwt</span>: status 200<`,
 		`<dt>check/sick</dt><dd><span class="bad">failed</span>: status 503<`, "<dt>check/open</dt><dd>not finished when this was recorded<",
 		"<dt>none</dt><dd>no value<", "<dt>kept</dt><dd>version 2 kept<", "<dt>first</dt><dd>version 3<", "<dt>next</dt><dd>version 2 → 3; ",
 		"retire 30 ms: done, but the refusal of the old value is not proven: nobody tried<", `<dt>Rolls back</dt><dd><a href="#1">`,
