@@ -136,3 +136,17 @@ func TestAskingHoldsUpARotationBriefly(t *testing.T) {
 	}
 	w.settled(t)
 }
+
+// TestALateRetirementAsksAtOnce has an overlap end while nobody was there, or another
+// version, which kept no time to wait for: readers had the time to hear of it.
+func TestALateRetirementAsksAtOnce(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	asking(rotated(24*time.Hour+time.Minute, "jwt"))(t, w)
+	rec, err := w.do(Request{Kind: KindRetire, Trigger: TriggerSchedule})
+	must(t, err)
+	if w.role.Snapshot().Secrets["jwt"].Previous != nil || len(rec.Tasks) != 1 || rec.Tasks[0].Finding != FoundRefused {
+		t.Errorf("the retirement is recorded as %+v", rec)
+	}
+	w.settled(t)
+}
