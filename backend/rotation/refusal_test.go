@@ -17,17 +17,6 @@ func asking(p func(*testing.T, *world)) func(*testing.T, *world) {
 	}
 }
 
-// told is the same once readers have been told that the overlap is over.
-func told(p func(*testing.T, *world)) func(*testing.T, *world) {
-	return func(t *testing.T, w *world) {
-		t.Helper()
-		p(t, w)
-		_, err := w.do(Request{Kind: KindRetire, Trigger: TriggerSchedule})
-		must(t, err)
-		w.advance(time.Minute)
-	}
-}
-
 // refusals are the tasks of a retirement.
 func (w *world) refusals(secrets []string) []Task {
 	var tasks []Task

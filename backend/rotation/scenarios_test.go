@@ -46,7 +46,6 @@ func scenarios() []scenario {
 		{"revoke and terminate", used(prepare("strict", "app")), revoking},
 		{"revoke without waiting", used(prepare("patient", "app")), revoking},
 		{"retire and ask", asking(rotated(24*time.Hour, "db", "jwt")), retire},
-		{"retire once readers were told", told(asking(rotated(24*time.Hour, "db", "jwt"))), retire},
 		{"revoke and ask", asking(prepare("db", "jwt")), revoking},
 		{"create hidden", prepare("db"), hide(create("api", "hidden"))},
 		{"rotate hidden", prepare("db", "api", "app"), manual(KindRotate)},
