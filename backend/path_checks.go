@@ -31,7 +31,7 @@ func (b *backend) pathChecks() *framework.Path {
 			logical.ReadOperation:   operation(b.pathCheckRead, "Read a check.", checkAnswer()),
 			logical.DeleteOperation: mutation(b.pathCheckDelete, "Delete a check.", nil),
 		},
-		HelpSynopsis:    "Manage the checks of a role: HTTP requests to the application, which can stop a rotation or roll it back.",
+		HelpSynopsis:    "Manage the checks of a role: HTTP requests to the application, which can stop a rotation, roll it back, or show whether retired values are refused.",
 		HelpDescription: oneLine(checkHelp),
 	}
 }
