@@ -270,5 +270,4 @@ engine's own verify refuses them. One refresh_interval later, so that the applic
 read again, the engine sends the request until it is refused, at most attempts times. Then it
 destroys the values, whatever the answer was. If the application answered with a
 success, the engine sends the event retired_value_accepted; if it gave no clear answer,
-application_degraded. The record of the rotation has the answer. With revoke_previous,
-the engine does not wait a refresh_interval.`
+application_degraded. The record of the rotation has the answer.`

@@ -248,8 +248,6 @@ func fromRetire(rec rotation.Record, add adder) {
 		var e *Event
 		secrets := strings.Join(t.Secrets, ", ")
 		switch {
-		case t.Finding == rotation.FoundAccepted && rec.RevokePrevious:
-			e = add(RetiredValueAccepted, "The application accepts the revoked value of %s: %s: %s. It may not have read the new values yet: the engine asked right after the rotation", secrets, t.Name, t.Detail)
 		case t.Finding == rotation.FoundAccepted:
 			e = add(RetiredValueAccepted, "The application accepts the retired value of %s: %s: %s", secrets, t.Name, t.Detail)
 		case t.Failed:

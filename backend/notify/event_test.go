@@ -27,7 +27,6 @@ func TestEventsOfRecords(t *testing.T) {
 		"sick":                    {rollbackRecord(`"failed_tasks":["check/a"],"reason":"destination/kv: says the application, after rotate 1"`), ApplicationDegraded, "", "Application degraded after rotation: destination/kv: says the application, after rotate 1"},
 		"sick, v0.1.0":            {rollbackRecord(`"reason":"check/a: status 500, after rotate 1"`), ApplicationDegraded, "", "Application degraded after rotation: check/a: status 500, after rotate 1"},
 		"accepted":                {retireRecord(`"failed":true,"finding":"accepted","detail":"status 200"`), RetiredValueAccepted, "", "The application accepts the retired value of api: check/a: status 200"},
-		"accepted, revoked":       {retireRecord(`"failed":true,"finding":"accepted","detail":"status 200"`, `"revoke_previous":true,`), RetiredValueAccepted, "", "The application accepts the revoked value of api: check/a: status 200. It may not have read the new values yet: the engine asked right after the rotation"},
 		"nothing shown":           {retireRecord(`"failed":true,"finding":"not_shown","detail":"timeout"`), ApplicationDegraded, "", "Application degraded: it did not show that it refuses the retired value of api: check/a: timeout"},
 		"not asked":               {retireRecord(`"dropped":true,"finding":"not_shown","detail":"deleted meanwhile"`), "", "", ""},
 		"refused":                 {retireRecord(`"finding":"refused","detail":"status 401"`), "", "", ""},

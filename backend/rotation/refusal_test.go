@@ -38,7 +38,7 @@ func (w *world) refuse(r *Role, t Task) Task {
 		switch previous := secret.Previous; {
 		case secret.PreviousAt(w.clock) != nil:
 			w.breakf("the application is asked to refuse %s while readers get it", version)
-		case w.clock.Before(previous.RetireTime.Add(time.Minute)) && !previous.DestroyTime.Equal(previous.Replaced):
+		case w.clock.Before(previous.RetireTime.Add(time.Minute)):
 			w.breakf("the application is asked to refuse %s before readers were told", version)
 		}
 		return nil

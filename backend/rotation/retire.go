@@ -145,14 +145,9 @@ func (run *Run) revoke(ctx context.Context) {
 	retirement := run.role.newRun(Request{
 		Kind: KindRetire, Trigger: run.op.Trigger, Actor: run.op.Actor, Reason: run.op.Reason,
 	})
-	retirement.op.Secrets, retirement.op.RevokePrevious = run.role.Snapshot().expired(run.role.engine.Now()), run.op.RevokePrevious
+	retirement.op.Secrets = run.role.Snapshot().expired(run.role.engine.Now())
 	if err := retirement.retire(ctx); err != nil {
 		run.record.Issues = append(run.record.Issues, fmt.Sprintf("previous values are not revoked yet: %v", err))
 	}
 	run.record.Issues = append(run.record.Issues, retirement.left...)
-	for _, name := range retirement.op.Secrets {
-		if t := retirement.accepting(name); t != nil {
-			run.record.Issues = append(run.record.Issues, fmt.Sprintf("secret %s: an application accepts the revoked value: %s: %s", name, t.Name, t.Detail))
-		}
-	}
 }

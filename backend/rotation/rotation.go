@@ -314,13 +314,13 @@ func (run *Run) retireTime(now time.Time, resolved ResolvedPolicy) time.Time {
 }
 
 // promote moves the values of a secret one stage on, with pending as it was proven. Who
-// uses a value that is revoked is not waited for, nor who has to hear of that.
+// uses a value that is revoked is not waited for.
 func (s *Secret) promote(pending *Value, version int, now, retire time.Time) {
 	if s.Current != nil {
 		previous := *s.Current
 		previous.RetireTime, previous.Replaced = retire, now
 		if !retire.After(now) {
-			previous.DrainUntil, previous.DestroyTime = retire, retire
+			previous.DrainUntil = retire
 		}
 		s.Previous = &previous
 	}

@@ -127,8 +127,8 @@ type Value struct {
 	// yet.
 	DrainUntil time.Time `json:"drain_until,omitzero"`
 	// DestroyTime is when a previous value is destroyed at the earliest, set when its
-	// overlap has ended and applications are to be asked to refuse it, or it is revoked.
-	// Zero if it does not outlive its overlap.
+	// overlap has ended and applications are to be asked to refuse it. Zero if it does not
+	// outlive its overlap.
 	DestroyTime time.Time `json:"destroy_time,omitzero"`
 }
 
