@@ -5,7 +5,8 @@
 for variable in "${!BAO_@}"; do
 	export "VAULT_${variable#BAO_}=${!variable}"
 done
-unset variable
+# The scripts read what the command prints by default.
+unset variable VAULT_FORMAT BAO_FORMAT
 
 client=vault
 if command -v bao >/dev/null && { [ -n "${BAO_ADDR-}" ] || ! command -v vault >/dev/null; }; then

@@ -1,7 +1,6 @@
 package acceptance
 
 import (
-	"bufio"
 	"fmt"
 	"net/http"
 	"os"
@@ -18,14 +17,20 @@ import (
 // enroll runs enroll.sh with a token, and returns what it says.
 func (e *engine) enroll(token string, args ...string) (string, error) {
 	e.Helper()
+	out, err := e.enrolling(token, args...).CombinedOutput()
+	return string(out), err
+}
+
+// enrolling is enroll.sh with a token, not started yet.
+func (e *engine) enrolling(token string, args ...string) *exec.Cmd {
+	e.Helper()
 	root, err := testenv.Root()
 	if err != nil {
 		e.Fatal(err)
 	}
 	cmd := exec.CommandContext(e.Context(), filepath.Join(root, "bootstrap/apps/agent/enroll.sh"), append([]string{"-path", e.path}, args...)...)
 	cmd.Env = append(os.Environ(), "PATH="+filepath.Dir(e.vault.Binary)+":"+os.Getenv("PATH"), "VAULT_ADDR="+e.vault.Address, "VAULT_TOKEN="+token)
-	out, err := cmd.CombinedOutput()
-	return string(out), err
+	return cmd
 }
 
 // tokenFor makes a token for a policy of this test.
@@ -51,22 +56,24 @@ func TestEnrollRefuses(t *testing.T) {
 	e.write("roles/default", nil)
 	e.approle() // which also enables AppRole
 	dir := t.TempDir()
-	token := e.tokenFor(e.path+"-enroller", e.policyOfHelp("default"))
-	if said, err := e.enroll(token, "-name", e.path, "-dir", dir, "default"); err != nil {
+	token := e.tokenFor(e.path+"-enroller", e.policyOfHelp("default", givesLogin, andRotates))
+	if said, err := e.enroll(token, "-name", e.path, "-instance", instance, "-dir", dir, "default"); err != nil {
 		t.Fatalf("with the rights that -help lists: %v: %s", err, said)
 	}
 	before := e.enrolled(dir)
-	misspelt := e.tokenFor(e.path+"-misspeller", e.policyOfHelp("defualt"))
+	misspelt := e.tokenFor(e.path+"-misspeller", e.policyOfHelp("defualt", givesLogin, andRotates))
 	for _, test := range []struct {
 		token string
 		args  []string
 		want  string
 	}{
+		{token, []string{"-dir", t.TempDir(), "default"}, "there is a login of the AppRole " + e.path + "-" + instance + " already, and it is not the one in"},
+		{token, []string{"-rotate", "-dir", t.TempDir(), "default"}, "is not of the AppRole " + e.path + "-" + instance},
 		{misspelt, []string{"defualt"}, "there is no role 'defualt' in " + e.path + "/; this lists all: vault list " + e.path + "/roles. Nothing was changed"},
 		{token, []string{"defualt"}, "can't read the role 'defualt'. Nothing was changed"},
 		{token, []string{"-owner", "no-such-user", "default"}, "there is no user 'no-such-user' on this machine. Make one, such as by: useradd -r no-such-user. Nothing was changed"},
 	} {
-		said, err := e.enroll(test.token, append([]string{"-name", e.path, "-dir", dir}, test.args...)...)
+		said, err := e.enroll(test.token, append([]string{"-name", e.path, "-instance", instance, "-dir", dir}, test.args...)...)
 		if err == nil || !strings.Contains(said, test.want) {
 			t.Errorf("%v: %v, it says %q, want %q", test.args, err, said, test.want)
 		}
@@ -76,18 +83,33 @@ func TestEnrollRefuses(t *testing.T) {
 	}
 }
 
+// instance is what the tests call the instance that is enrolled.
+const instance = "web-1.example"
+
+// The lists of rights in enroll.sh -help, by what is before them.
+const (
+	givesLogin = "VAULT_TOKEN needs, to give a login:"
+	andRotates = "To give a login, and for -rotate:"
+	lists      = "For -list:"
+)
+
 // policyOfHelp allows what enroll.sh -help says that it needs.
-func (e *engine) policyOfHelp(role string) string {
+func (e *engine) policyOfHelp(role string, needs ...string) string {
 	e.Helper()
 	help, err := e.enroll("", "-help")
 	if err != nil {
 		e.Fatal(err)
 	}
-	_, table, _ := strings.Cut(help, "VAULT_TOKEN needs:\n")
+	places := strings.NewReplacer("PATH", e.path, "ROLE", role, "NAME-INSTANCE", e.path+"-"+instance, "NAME", e.path)
 	var policy strings.Builder
-	lines := bufio.NewScanner(strings.NewReader(strings.NewReplacer("PATH", e.path, "ROLE", role, "NAME", e.path).Replace(table)))
-	for lines.Scan() {
-		if path, capabilities, ok := strings.Cut(strings.TrimSpace(lines.Text()), "  "); ok {
+	for _, need := range needs {
+		_, table, found := strings.Cut(help, need+"\n\n")
+		if !found {
+			e.Fatalf("enroll.sh -help does not say: %s", need)
+		}
+		table, _, _ = strings.Cut(table, "\n\n")
+		for line := range strings.Lines(places.Replace(table)) {
+			path, capabilities, _ := strings.Cut(strings.TrimSpace(line), "  ")
 			fmt.Fprintf(&policy, "path %q { capabilities = [\"%s\"] }\n", path, strings.ReplaceAll(strings.TrimSpace(capabilities), ", ", `", "`))
 		}
 	}
@@ -102,11 +124,11 @@ func (e *engine) enrolled(dir string) string {
 	if err != nil {
 		e.Fatal(err)
 	}
-	role, err := e.vault.Client.Logical().ReadWithContext(e.Context(), "auth/approle/role/"+e.path)
+	role, err := e.vault.Client.Logical().ReadWithContext(e.Context(), "auth/approle/role/"+e.path+"-"+instance)
 	if err != nil {
 		e.Fatal(err)
 	}
-	ids, err := e.vault.Client.Logical().ListWithContext(e.Context(), "auth/approle/role/"+e.path+"/secret-id")
+	ids, err := e.vault.Client.Logical().ListWithContext(e.Context(), "auth/approle/role/"+e.path+"-"+instance+"/secret-id")
 	if err != nil {
 		e.Fatal(err)
 	}

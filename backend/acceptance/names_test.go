@@ -53,7 +53,7 @@ func (e *engine) installs(args ...string) (dir string, env []string) {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		e.Fatalf("install.sh: %v: %s", err, out)
 	}
-	if said, err := e.enroll(e.vault.RootToken, "-name", e.path, "-dir", dir, "shop"); err != nil {
+	if said, err := e.enroll(e.vault.RootToken, "-name", e.path, "-instance", filepath.Base(dir), "-dir", dir, "shop"); err != nil {
 		e.Fatalf("enroll.sh: %v: %s", err, said)
 	}
 	replace := strings.NewReplacer("/etc/smvm-api", dir, "/var/lib/smvm-api", dir, "/run/smvm-api", dir)

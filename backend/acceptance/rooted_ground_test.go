@@ -136,7 +136,7 @@ func writers(t *testing.T) map[string]writer {
 	}
 	return map[string]writer{
 		"enroll.sh": {func(g *ground, dir string) ([]byte, error) {
-			return script(g, nil, "apps/agent/enroll.sh", "-path", "rooted", "-name", "rooted", "-owner", "nobody", "-dir", dir, "default")
+			return script(g, nil, "apps/agent/enroll.sh", "-path", "rooted", "-name", "rooted", "-instance", filepath.Base(filepath.Dir(g.dir)), "-owner", "nobody", "-dir", dir, "default")
 		}, []string{"role_id", "secret_id"}},
 		"install.sh": {func(g *ground, dir string) ([]byte, error) {
 			ca := filepath.Join(g.TempDir(), "ca.pem")

@@ -141,7 +141,7 @@ func (e *engine) reaches(s *service, version int64, within time.Duration) {
 func (e *engine) approle() (roleIDFile, secretIDFile string) {
 	e.Helper()
 	dir := e.TempDir()
-	if said, err := e.enroll(e.vault.RootToken, "-name", e.path, "-dir", dir, "default"); err != nil {
+	if said, err := e.enroll(e.vault.RootToken, "-name", e.path, "-instance", filepath.Base(dir), "-dir", dir, "default"); err != nil {
 		e.Fatalf("enroll: %v: %s", err, said)
 	}
 	roleIDFile, secretIDFile = filepath.Join(dir, "role_id"), filepath.Join(dir, "secret_id")

@@ -180,7 +180,7 @@ func (s *site) prepareDatabase(ctx context.Context, sc scenario, users []string)
 
 // enroll makes an AppRole login for the role, in dir.
 func (m *mount) enroll(ctx context.Context, dir string) error {
-	cmd := exec.CommandContext(ctx, filepath.Join(m.root, "bootstrap/apps/agent/enroll.sh"), "-path", m.path, "-name", m.path, "-dir", dir, "default") //nolint:gosec // our own script
+	cmd := exec.CommandContext(ctx, filepath.Join(m.root, "bootstrap/apps/agent/enroll.sh"), "-path", m.path, "-name", m.path, "-instance", filepath.Base(dir), "-dir", dir, "default") //nolint:gosec // our own script
 	binary := m.cluster.Nodes[0].Binary
 	cmd.Env = []string{"PATH=" + filepath.Dir(binary) + ":/usr/bin:/bin", "VAULT_ADDR=" + m.address, "VAULT_TOKEN=" + m.cluster.RootToken, "HOME=" + dir}
 	if out, err := cmd.CombinedOutput(); err != nil {
