@@ -32,6 +32,7 @@ var elsewhere = map[string]string{
 	"useradd --system":                "TestAgentPage",
 	"bootstrap/apps/agent/install.sh": "TestAgentPage",
 	"bootstrap/apps/agent/enroll.sh ": "TestAgentPage",
+	"instance=smvm-application":       "TestAgentPage",
 	"systemctl enable --now":          "TestAgentPage",
 	"install -D bootstrap/apps/agent": "TestAgentPage",
 	"cd bootstrap/apps/compose":       "TestCompose",

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -39,6 +40,7 @@ func TestEnrollInstances(t *testing.T) {
 	e.rotates(first, "first")
 	e.ages(e.path, e.path+"-second", e.path+"-first")
 	e.outOfTurn(first)
+	e.cutOff(first, "first")
 
 	// A machine that had another AppRole gets one with its own name.
 	before := e.logsIn(second)
@@ -153,6 +155,20 @@ func (e *engine) outOfTurn(dir string) {
 	fails("may not read " + e.path + "/creds/default")
 	if err := e.vault.Client.Sys().PutPolicyWithContext(e.Context(), e.path, policy); err != nil {
 		e.Fatal(err)
+	}
+}
+
+// cutOff deletes an instance's AppRole and its entity, which ends its tokens.
+func (e *engine) cutOff(dir, name string) {
+	e.Helper()
+	r := e.raw()
+	r.token = e.logsIn(dir)
+	before := r.do(http.MethodGet, "creds/default", nil)
+	for _, path := range []string{"auth/approle/role/", "identity/entity/name/"} {
+		e.ofVault(e.vault.Client.Logical().DeleteWithContext(e.Context(), path+e.path+"-"+name))
+	}
+	if after := r.do(http.MethodGet, "creds/default", nil); before.status == http.StatusForbidden || after.status != http.StatusForbidden {
+		e.Errorf("its token is answered %d, and was answered %d", after.status, before.status)
 	}
 }
 

@@ -86,6 +86,7 @@ const mayAlso = `
 path "sys/storage/raft/snapshot" { capabilities = ["read", "update"] }
 path "sys/policies/acl/smvm-auditor" { capabilities = ["update"] }
 path "auth/token/create" { capabilities = ["update"] }
+path "auth/approle/role" { capabilities = ["list"] }
 `
 
 // operator is a token with the policies that are shipped, of which that of the

@@ -109,8 +109,7 @@ done
 dir=${dir:-$default}
 [[ $dir == /* ]] || dir=$here/$dir
 [[ $role =~ ^[A-Za-z0-9._-]+$ ]] || die 'name one role of the engine; see -help'
-host=$(uname -n)
-instance=${instance:-$host}
+instance=${instance:-$HOSTNAME}
 [[ $instance =~ ^[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_])?$ ]] ||
 	die "-instance: '$instance' has to begin and end with a letter or a digit, and to have only letters, digits, and ._-"
 name=${name:-smvm-$policy-$role} path=${path%/}
@@ -216,7 +215,7 @@ define() {
 }
 
 # accessor prints the accessor of the auth method.
-accessor() { vault auth list | awk '$1 == "approle/" { print $3 }'; }
+accessor() { vault auth list | sed -n 's|^approle/  *[^ ]*  *\([^ ]*\).*|\1|p'; }
 
 # new is the accessor of a secret id that is in no file yet. If that is as far as it
 # gets, nobody needs it.
@@ -229,7 +228,7 @@ destroy() { vault write "$at/secret-id-accessor/destroy" secret_id_accessor="$1"
 # values: if this did, the engine would take that for a read of the application's.
 secret() {
 	local wrapped made token may
-	wrapped=$(vault write -wrap-ttl=60s -field=wrapping_token "$at/secret-id" metadata="{\"host\":\"${host//[^A-Za-z0-9._-]/}\"}")
+	wrapped=$(vault write -wrap-ttl=60s -field=wrapping_token "$at/secret-id" metadata="{\"host\":\"${HOSTNAME//[^A-Za-z0-9._-]/}\"}")
 	made=$(printf %s "$wrapped" | vault write sys/wrapping/unwrap token=-)
 	new=$(field secret_id_accessor <<<"$made") secret_id=$(field secret_id <<<"$made")
 	token=$(printf '{"role_id":"%s","secret_id":"%s"}' "$role_id" "$secret_id" | vault write -field=token auth/approle/login -) ||

@@ -35,7 +35,8 @@ func (TokenFile) Refused() {}
 
 // AppRole logs in with the two files of Vault's AppRole method. It renews its
 // token after two thirds of the token's life, and logs in again when that is not
-// possible.
+// possible. Give each instance of a service an AppRole of its own: the engine takes those
+// that share one for one reader.
 type AppRole struct {
 	// RoleIDFile and SecretIDFile are read at each login.
 	RoleIDFile, SecretIDFile string
