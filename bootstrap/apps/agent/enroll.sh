@@ -208,7 +208,7 @@ define() {
 		mount=$(accessor)
 	fi
 	vault write "$at" token_policies="$name" "${terms[@]}" secret_id_bound_cidrs="$bound" token_bound_cidrs="$bound" >/dev/null
-	role_id=$(vault read -field=role_id "$at/role-id")
+	[ -n "$role_id" ] || role_id=$(vault read -field=role_id "$at/role-id")
 	answer=$(entity "$mount" 2>&1) ||
 		printf 'enroll.sh: the entity of %s has no name, so the status of the engine shows one that Vault makes up. If there was such an AppRole before, run: %s delete identity/entity/name/%s; then enroll.sh again. %s says: %s\n' \
 			"$approle" "$client" "$approle" "$client" "$answer" >&2
