@@ -45,7 +45,7 @@ func TestEnrollInstances(t *testing.T) {
 	// A machine that had another AppRole gets one with its own name.
 	before := e.logsIn(second)
 	stranger := e.tokenFor(e.path+"-stranger", regexp.MustCompile(`(?m)^path "identity/.*\n`).ReplaceAllString(e.policyOfHelp("default", givesLogin, andRotates), ""))
-	said, err := e.enroll(stranger, "-name", e.path, "-instance", instance, "-dir", second, "default")
+	said, err := e.enroll(stranger, "-name", e.path, "-instance", enrolledAs, "-dir", second, "default")
 	if err != nil || !strings.Contains(said, "has no name") || !strings.Contains(said, "vault delete auth/approle/role/"+e.path+"\n") {
 		t.Errorf("without rights to name it: %v, it says %s", err, said)
 	}
@@ -204,9 +204,9 @@ func TestEnrollRotates(t *testing.T) {
 	e.write("secrets/default/api", map[string]any{"type": "api_key"})
 	dir := t.TempDir()
 	e.install(dir)
-	e.enrolls(dir, instance)
+	e.enrolls(dir, enrolledAs)
 	old, token := e.secretID(dir), e.logsIn(dir)
-	e.writesVault("auth/approle/role/"+e.path+"-"+instance, map[string]any{"token_explicit_max_ttl": "4s"})
+	e.writesVault("auth/approle/role/"+e.path+"-"+enrolledAs, map[string]any{"token_explicit_max_ttl": "4s"})
 	program := launch(t, []string{"VAULT_ADDR=" + e.vault.Address, "SMVM_CREDS=" + e.path + "/creds/default", "SMVM_DB=", "SMVM_JWT=", "SMVM_API=api"},
 		e.vault.Binary, "agent", "-config="+filepath.Join(dir, "agent.hcl"))
 	a := &agent{engine: e, dir: dir, program: program}
@@ -228,7 +228,7 @@ func TestEnrollRotates(t *testing.T) {
 		t.Fatalf("%v: %s", err, said)
 	}
 	e.logsIn(dir)
-	if ids := e.secretIDs(instance); len(ids) != 1 {
+	if ids := e.secretIDs(enrolledAs); len(ids) != 1 {
 		t.Errorf("there are the secret ids %v", ids)
 	}
 	k.shown(old, e.secretID(dir), "hvs.")
@@ -308,7 +308,7 @@ func (k *killer) run(step int) (string, error) {
 	if err := os.WriteFile(filepath.Join(k.programs, "steps"), nil, 0o600); err != nil {
 		k.Fatal(err)
 	}
-	cmd := k.enrolling(k.token, "-rotate", "-name", k.path, "-instance", instance, "-dir", k.dir, "default")
+	cmd := k.enrolling(k.token, "-rotate", "-name", k.path, "-instance", enrolledAs, "-dir", k.dir, "default")
 	cmd.Env = append(cmd.Env, "PATH="+k.programs+":"+os.Getenv("PATH"), fmt.Sprintf("STEP=%d", step))
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	out, err := cmd.CombinedOutput()

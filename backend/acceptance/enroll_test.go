@@ -57,7 +57,7 @@ func TestEnrollRefuses(t *testing.T) {
 	e.approle() // which also enables AppRole
 	dir := t.TempDir()
 	token := e.tokenFor(e.path+"-enroller", e.policyOfHelp("default", givesLogin, andRotates))
-	if said, err := e.enroll(token, "-name", e.path, "-instance", instance, "-dir", dir, "default"); err != nil {
+	if said, err := e.enroll(token, "-name", e.path, "-instance", enrolledAs, "-dir", dir, "default"); err != nil {
 		t.Fatalf("with the rights that -help lists: %v: %s", err, said)
 	}
 	before := e.enrolled(dir)
@@ -67,13 +67,13 @@ func TestEnrollRefuses(t *testing.T) {
 		args  []string
 		want  string
 	}{
-		{token, []string{"-dir", t.TempDir(), "default"}, "there is a login of the AppRole " + e.path + "-" + instance + " already, and it is not the one in"},
-		{token, []string{"-rotate", "-dir", t.TempDir(), "default"}, "is not of the AppRole " + e.path + "-" + instance},
+		{token, []string{"-dir", t.TempDir(), "default"}, "there is a login of the AppRole " + e.path + "-" + enrolledAs + " already, and it is not the one in"},
+		{token, []string{"-rotate", "-dir", t.TempDir(), "default"}, "is not of the AppRole " + e.path + "-" + enrolledAs},
 		{misspelt, []string{"defualt"}, "there is no role 'defualt' in " + e.path + "/; this lists all: vault list " + e.path + "/roles. Nothing was changed"},
 		{token, []string{"defualt"}, "can't read the role 'defualt'. Nothing was changed"},
 		{token, []string{"-owner", "no-such-user", "default"}, "there is no user 'no-such-user' on this machine. Make one, such as by: useradd -r no-such-user. Nothing was changed"},
 	} {
-		said, err := e.enroll(test.token, append([]string{"-name", e.path, "-instance", instance, "-dir", dir}, test.args...)...)
+		said, err := e.enroll(test.token, append([]string{"-name", e.path, "-instance", enrolledAs, "-dir", dir}, test.args...)...)
 		if err == nil || !strings.Contains(said, test.want) {
 			t.Errorf("%v: %v, it says %q, want %q", test.args, err, said, test.want)
 		}
@@ -83,8 +83,8 @@ func TestEnrollRefuses(t *testing.T) {
 	}
 }
 
-// instance is what the tests call the instance that is enrolled.
-const instance = "web-1.example"
+// enrolledAs is what the tests call the instance that is enrolled.
+const enrolledAs = "web-1.example"
 
 // The lists of rights in enroll.sh -help, by what is before them.
 const (
@@ -100,7 +100,7 @@ func (e *engine) policyOfHelp(role string, needs ...string) string {
 	if err != nil {
 		e.Fatal(err)
 	}
-	places := strings.NewReplacer("PATH", e.path, "ROLE", role, "NAME-INSTANCE", e.path+"-"+instance, "NAME", e.path)
+	places := strings.NewReplacer("PATH", e.path, "ROLE", role, "NAME-INSTANCE", e.path+"-"+enrolledAs, "NAME", e.path)
 	var policy strings.Builder
 	for _, need := range needs {
 		_, table, found := strings.Cut(help, need+"\n\n")
@@ -124,11 +124,11 @@ func (e *engine) enrolled(dir string) string {
 	if err != nil {
 		e.Fatal(err)
 	}
-	role, err := e.vault.Client.Logical().ReadWithContext(e.Context(), "auth/approle/role/"+e.path+"-"+instance)
+	role, err := e.vault.Client.Logical().ReadWithContext(e.Context(), "auth/approle/role/"+e.path+"-"+enrolledAs)
 	if err != nil {
 		e.Fatal(err)
 	}
-	ids, err := e.vault.Client.Logical().ListWithContext(e.Context(), "auth/approle/role/"+e.path+"-"+instance+"/secret-id")
+	ids, err := e.vault.Client.Logical().ListWithContext(e.Context(), "auth/approle/role/"+e.path+"-"+enrolledAs+"/secret-id")
 	if err != nil {
 		e.Fatal(err)
 	}
