@@ -75,6 +75,8 @@ type backend struct {
 	// configuring is held while settings are changed.
 	configuring sync.Mutex
 	store       *store
+	// standby says that this node serves reads and may not write: another one is active.
+	standby atomic.Bool
 	// mount is the path the engine is mounted at, as requests last named it.
 	mount atomic.Pointer[string]
 	uuid  string
@@ -215,7 +217,8 @@ func (b *backend) driftPorts() drift.Ports {
 
 func (b *backend) newUsage() *usage.Usage {
 	return usage.New(usage.Ports{
-		Roles: b.registry, Types: b.types, Connection: connections.Of, Sessions: b.postgres.Sessions, Now: b.now,
+		Roles: b.registry, Loaded: b.scheduler.Loaded(), Store: b.store, Types: b.types, Connection: connections.Of,
+		Sessions: b.postgres.Sessions, Visible: audit.Visible, Now: b.now, Log: b.log,
 		Counts: func(typeName string) bool { return typeName == apiKeyType || typeName == jwtType },
 	})
 }
@@ -224,6 +227,7 @@ func (b *backend) newMetrics() *metrics.Metrics {
 	return metrics.New(version, metrics.Ports{
 		Roles: b.registry, Queue: b.scheduler.Load, Undelivered: b.alerts.Undelivered, Now: b.now,
 		Refused:      func(r *rotation.Role) bool { return len(b.drift.Refused(r)) > 0 },
+		Readers:      b.countReaders,
 		Destinations: b.destinations.Count,
 	})
 }
@@ -334,9 +338,15 @@ func (b *backend) initialize(_ context.Context, req *logical.InitializationReque
 	return nil
 }
 
-// startWork starts the background work, once, on a node that may write.
+// startWork starts the background work, once, on a node that may write. Whether this is
+// one is asked for here only: to ask Vault at each read would take longer than the read.
 func (b *backend) startWork() {
-	if b.store.handle.Load() == nil || !b.WriteSafeReplicationState() {
+	if b.store.handle.Load() == nil {
+		return
+	}
+	active := b.WriteSafeReplicationState()
+	b.standby.Store(!active)
+	if !active {
 		return
 	}
 	b.start.Do(func() {

@@ -23,7 +23,7 @@ func (b *backend) pathAPIKeyVerify() *framework.Path {
 			"key":  sensitive("The key to verify."),
 		},
 		Operations: map[logical.Operation]framework.OperationHandler{
-			// It changes nothing, so any node may serve it.
+			// It changes nothing, so any node may serve it; see used.
 			logical.UpdateOperation: operation(b.pathAPIKeyVerifyWrite, "Verify an API key: find out whether it is valid now.", map[string]*framework.FieldSchema{
 				"valid":   field(framework.TypeBool, "Whether the key is the current one, or the previous one during its overlap."),
 				"stage":   field(framework.TypeString, "Stage of the key: current or previous; empty if the key is not valid."),
@@ -52,8 +52,21 @@ func (b *backend) pathAPIKeyVerifyWrite(ctx context.Context, _ *logical.Request,
 		return &logical.Response{Data: map[string]any{"valid": false, "stage": "", "version": 0, "error": err.Error()}}, nil //nolint:nilerr // it is the answer
 	}
 	stage := stageOf(found.secret, value)
-	b.usage.Used(found.role, found.secret, stage)
+	if err := b.used(found, stage); err != nil {
+		return nil, err
+	}
 	return &logical.Response{Data: map[string]any{"valid": true, "stage": stage, "version": value.Version, "error": ""}}, nil
+}
+
+// used counts a use of the value that a secret has in that stage. The active node has to
+// know of each use of a previous value, because it ends the overlap: on another node,
+// ErrReadOnly has Vault forward the request.
+func (b *backend) used(f found, stage string) error {
+	if stage == secret.StagePrevious && b.standby.Load() {
+		return logical.ErrReadOnly
+	}
+	b.usage.Used(f.role, f.secret, stage)
+	return nil
 }
 
 // found is a secret, and the state and the role that it is of.

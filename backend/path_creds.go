@@ -13,6 +13,7 @@ import (
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/usage"
 )
 
 func (b *backend) pathCreds() *framework.Path {
@@ -82,7 +83,8 @@ func (t secretTypes) credsAnswer() map[string]*framework.FieldSchema {
 // reading is one read of a role: one snapshot, one moment.
 type reading struct {
 	b     *backend
-	role  string
+	role  *rotation.Role
+	by    usage.Reader
 	s     *rotation.Snapshot
 	now   time.Time
 	stage string
@@ -90,13 +92,13 @@ type reading struct {
 	unless int
 }
 
-func (b *backend) newReading(ctx context.Context, d *framework.FieldData) (*reading, error) {
+func (b *backend) newReading(ctx context.Context, req *logical.Request, d *framework.FieldData) (*reading, error) {
 	r, err := b.findRole(ctx, roleName(d))
 	if err != nil {
 		return nil, err
 	}
 	rd := &reading{
-		b: b, role: r.Name, s: r.Snapshot(), now: b.now(),
+		b: b, role: r, by: reader(req), s: r.Snapshot(), now: b.now(),
 		stage: d.Get("stage").(string), unless: d.Get("if_version").(int),
 	}
 	if rd.stage != secret.StageCurrent && rd.stage != secret.StagePrevious {
@@ -106,14 +108,14 @@ func (b *backend) newReading(ctx context.Context, d *framework.FieldData) (*read
 }
 
 // pathCredsRead corresponds to READ on creds and creds/:role.
-func (b *backend) pathCredsRead(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	rd, err := b.newReading(ctx, d)
+func (b *backend) pathCredsRead(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	rd, err := b.newReading(ctx, req, d)
 	if err != nil {
 		return nil, err
 	}
 	data := rd.header()
 	if rd.unchanged(data) {
-		return &logical.Response{Data: data}, nil
+		return rd.answer(data)
 	}
 	found := false
 	for _, name := range rd.s.Names() {
@@ -128,24 +130,23 @@ func (b *backend) pathCredsRead(ctx context.Context, _ *logical.Request, d *fram
 	if !found {
 		return nil, rd.nothing()
 	}
-	b.metrics.Read(rd.stage)
-	return &logical.Response{Data: data}, nil
+	return rd.answer(data)
 }
 
 // pathCredsSecretRead corresponds to READ on creds/:role/:secret.
-func (b *backend) pathCredsSecretRead(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	rd, err := b.newReading(ctx, d)
+func (b *backend) pathCredsSecretRead(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	rd, err := b.newReading(ctx, req, d)
 	if err != nil {
 		return nil, err
 	}
 	name := d.Get("name").(string)
 	s := rd.s.Secrets[name]
 	if s == nil {
-		return nil, rotation.Invalid("name", "role %s has no secret %q; it has: %s. Write secrets/%s/%s to create it", rd.role, name, cmp.Or(roles.Sample(rd.s.Names()), "none yet"), rd.role, name)
+		return nil, rotation.Invalid("name", "role %s has no secret %q; it has: %s. Write secrets/%s/%s to create it", rd.role.Name, name, cmp.Or(roles.Sample(rd.s.Names()), "none yet"), rd.role.Name, name)
 	}
 	data := rd.header()
 	if rd.unchanged(data) {
-		return &logical.Response{Data: data}, nil
+		return rd.answer(data)
 	}
 	fields, err := rd.values(s)
 	if err != nil {
@@ -154,11 +155,48 @@ func (b *backend) pathCredsSecretRead(ctx context.Context, _ *logical.Request, d
 	if len(fields) == 0 {
 		return nil, rd.nothing()
 	}
-	b.metrics.Read(rd.stage)
 	for field, value := range fields {
 		data[field] = value
 	}
+	return rd.answer(data)
+}
+
+// answer notes who has read, and answers.
+func (rd *reading) answer(data map[string]any) (*logical.Response, error) {
+	if err := rd.note(); err != nil {
+		return nil, err
+	}
+	if data["changed"] != false {
+		rd.b.metrics.Read(rd.stage)
+	}
 	return &logical.Response{Data: data}, nil
+}
+
+// note has usage remember who has read; a reader that presents the current version has
+// it. On a node that may not write, ErrReadOnly has Vault forward the request to the
+// active node, which notes it: each read of previous values, and of current ones what
+// usage says. This node never sees the answer to that. It remembers the reader at once:
+// if the request is lost, the active node takes the reader for late, which is safe.
+func (rd *reading) note() error {
+	standby, previous := rd.b.standby.Load(), rd.stage == secret.StagePrevious
+	switch {
+	case previous && standby:
+		return logical.ErrReadOnly
+	case previous:
+		rd.b.usage.ReadPrevious(rd.role, rd.by, rd.now)
+	case rd.b.usage.Read(rd.role, rd.by, rd.s.Version, rd.now) && standby:
+		return logical.ErrReadOnly
+	}
+	return nil
+}
+
+// reader is who makes a request.
+func reader(req *logical.Request) usage.Reader {
+	by := usage.Reader{EntityID: req.EntityID, Name: req.DisplayName}
+	if req.Connection != nil {
+		by.Address = req.Connection.RemoteAddr
+	}
+	return by
 }
 
 // header is what every answer has. Nothing in it but ttl may change between two
@@ -234,7 +272,7 @@ type madeFields struct {
 func (rd *reading) fields(t secret.Type, s *rotation.Secret, value, previous *rotation.Value) madeFields {
 	fields, err := t.Fields(*s, value.Material)
 	if err != nil {
-		return madeFields{err: fmt.Errorf("read secret %s of role %s: %w", s.Name, rd.role, err)}
+		return madeFields{err: fmt.Errorf("read secret %s of role %s: %w", s.Name, rd.role.Name, err)}
 	}
 	if rd.stage == secret.StageCurrent && previous != nil {
 		maps.Copy(fields, t.PreviousFields(previous.Material))
@@ -245,9 +283,9 @@ func (rd *reading) fields(t secret.Type, s *rotation.Secret, value, previous *ro
 // nothing says why there is nothing to read, and what gives the role values.
 func (rd *reading) nothing() error {
 	if rd.stage == secret.StagePrevious {
-		return rotation.Invalid("stage", "role %s has no previous value that works: the overlap has ended, nothing was rotated yet, or the old password of a single_user database ended with its rotation", rd.role)
+		return rotation.Invalid("stage", "role %s has no previous value that works: the overlap has ended, nothing was rotated yet, or the old password of a single_user database ended with its rotation", rd.role.Name)
 	}
-	return rotation.Invalid("role", "role %s has no values yet; write secrets/%s/<name> to give it some", rd.role, rd.role)
+	return rotation.Invalid("role", "role %s has no values yet; write secrets/%s/<name> to give it some", rd.role.Name, rd.role.Name)
 }
 
 // timestamp is how times are answered: RFC 3339 in UTC with whole seconds, or

@@ -152,7 +152,7 @@ func (b *backend) pathJWTVerify() *framework.Path {
 		DisplayAttrs: attributes("verify", "token"),
 		Fields:       fields,
 		Operations: map[logical.Operation]framework.OperationHandler{
-			// It changes nothing, so any node may serve it.
+			// It changes nothing, so any node may serve it; see used.
 			logical.UpdateOperation: operation(b.pathJWTVerifyWrite, "Verify a token with the current key, or the previous one during its overlap.", map[string]*framework.FieldSchema{
 				"valid":  field(framework.TypeBool, "Whether the token is valid."),
 				"claims": field(framework.TypeMap, "Claims of the token, if it is valid; null otherwise."),
@@ -182,7 +182,9 @@ func (b *backend) pathJWTVerifyWrite(ctx context.Context, _ *logical.Request, d 
 	}
 	verified := ring.Verify(token, b.now())
 	if verified.Valid() {
-		b.usage.Used(found.role, found.secret, verified.Stage)
+		if err := b.used(found, verified.Stage); err != nil {
+			return nil, err
+		}
 	}
 	return verifiedResponse(verified), nil
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/audit"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
@@ -33,6 +34,9 @@ func (b *backend) pathStatus() *framework.Path {
 
 // pathStatusRead corresponds to READ on status and status/:role.
 func (b *backend) pathStatusRead(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	if b.standby.Load() {
+		return nil, logical.ErrReadOnly // only the active node knows of operations, uses and readers
+	}
 	r, err := b.findRole(ctx, roleName(d))
 	if err != nil {
 		return nil, err
@@ -41,12 +45,14 @@ func (b *backend) pathStatusRead(ctx context.Context, _ *logical.Request, d *fra
 	data["role"] = r.Name
 	data["secrets"] = b.stages(r)
 	data["overlap"] = b.usage.Summary(r)
+	readers := b.usage.Readers(r)
+	data["readers"] = b.describeReaders(readers)
 	data["following"] = following(r.Snapshot())
 	data["refusals"] = refusals(r.Snapshot())
 	if data["destinations"], err = b.copies(ctx, r); err != nil {
 		return nil, err
 	}
-	data["report"] = statusReport(r, r.Snapshot(), data)
+	data["report"] = statusReport(r, r.Snapshot(), readers, data)
 	return &logical.Response{Data: data}, nil
 }
 
@@ -304,6 +310,49 @@ func addSessions(stage map[string]any, seen usage.Sessions) {
 	}
 }
 
+// maxLate is how many readers that are late status names: of each it asks Vault who it is.
+const maxLate = 50
+
+// describeReaders tells how many readers have the current values, and who is late.
+func (b *backend) describeReaders(readers usage.Readers) map[string]any {
+	late := []map[string]any{}
+	for _, one := range readers.Late[:min(len(readers.Late), maxLate)] {
+		entity, aliases := b.identity(one.EntityID)
+		late = append(late, map[string]any{
+			"name": one.Name, "entity_id": one.EntityID, "entity": entity, "aliases": aliases, "address": one.Address,
+			"version": one.Version, "first_read": timestamp(one.FirstRead), "last_read": timestamp(one.LastRead), "late_since": timestamp(one.Since),
+		})
+	}
+	return map[string]any{"known": readers.Known, "current": readers.Current, "late_count": len(readers.Late), "late": late}
+}
+
+// identity returns the name of an entity, and by which names it logs in; nothing if it is
+// gone, or can't be asked for.
+func (b *backend) identity(id string) (name string, aliases []string) {
+	aliases = []string{}
+	if id == "" {
+		return "", aliases
+	}
+	entity, err := b.System().EntityInfo(id)
+	if err != nil || entity == nil {
+		return "", aliases
+	}
+	for _, alias := range entity.Aliases {
+		aliases = append(aliases, audit.Visible(fmt.Sprintf("%s (%s)", alias.Name, alias.MountType)))
+	}
+	return audit.Visible(entity.Name), aliases
+}
+
+// countReaders counts for metrics; ok is false where there is nothing to count, or where
+// only the active node knows.
+func (b *backend) countReaders(r *rotation.Role) (current, late int, ok bool) {
+	if roles.IsConnection(r) || b.standby.Load() {
+		return 0, 0, false
+	}
+	readers := b.usage.Readers(r)
+	return readers.Current, len(readers.Late), true
+}
+
 // rotationStatusFields declares what rotationStatus answers.
 func rotationStatusFields() map[string]*framework.FieldSchema {
 	return map[string]*framework.FieldSchema{
@@ -332,6 +381,11 @@ func statusFields() map[string]*framework.FieldSchema {
 		stage previous: when the engine sends checks with phase=retire and destroys the value, whose overlap has ended.`))
 	fields["report"] = field(framework.TypeString, "The status as text, for people; read it with -field=report.")
 	fields["overlap"] = field(framework.TypeString, "Who still uses previous values, and whether you would cut somebody off if you ended the overlap now; empty if there are no previous values.")
+	fields["readers"] = field(framework.TypeMap, oneLine(`Who reads creds of the role: known (how many readers the engine remembers), current (how many of
+		them have read the newest version of all secrets), late_count, and late: for each reader that has a previous value in its overlap and has not
+		read the current one, at most 50, name (its display name), entity_id, entity (the name of the entity), aliases (by which names it logs in),
+		address, version (the newest that it has read), first_read (when it first read that version), last_read and late_since. A reader is an
+		entity or, for tokens without one, a display name. The engine remembers at most 1000 readers of a role, and 10000 in all.`))
 	fields["destinations"] = field(framework.TypeMap, "For each destination: state (in_sync, pending, drifted or failed), since (when it got this state), version (the version that the engine published last, or tried to) and last_error.")
 	fields["refusals"] = field(framework.TypeMap, "For each check with phase=retire: outcome (refused, accepted, or not_shown), secrets, detail, time, and rotation_id of the record. The next rotation of these secrets removes it. null if there is none.")
 	fields["following"] = field(framework.TypeMap, "The steps after the latest commit that are not finished, such as checks and destinations; null if there are none.")
@@ -345,7 +399,7 @@ never shows a value.`
 
 // statusReport tells the status of a role as text, for people: a table shows nested data
 // as nobody can read it. Data is what status answers beside it.
-func statusReport(r *rotation.Role, s *rotation.Snapshot, data map[string]any) string {
+func statusReport(r *rotation.Role, s *rotation.Snapshot, readers usage.Readers, data map[string]any) string {
 	var b strings.Builder
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
 	next := "no automatic rotation is planned"
@@ -355,6 +409,12 @@ func statusReport(r *rotation.Role, s *rotation.Snapshot, data map[string]any) s
 	line("role %s: version %d; %s", r.Name, s.Version, next)
 	for _, name := range s.Names() {
 		line("secret %s", stagesLine(s.Secrets[name]))
+	}
+	if readers.Known > 0 {
+		line("readers: %d of %d have the current version", readers.Current, readers.Known)
+	}
+	for _, late := range readers.Late[:min(len(readers.Late), maxLate)] {
+		line("late: %s; late since %v", late, timestamp(late.Since))
 	}
 	destinations, _ := data["destinations"].(map[string]any)
 	for _, name := range slices.Sorted(maps.Keys(destinations)) {

@@ -37,6 +37,7 @@ var (
 	descOverdue   = describe("smvm_overdue", "1 if an automatic rotation is more than a minute late.", "subject", "name")
 	descOverlap   = describe("smvm_overlap_end_timestamp_seconds", "When the last previous value expires; no series if there is none.", "subject", "name")
 	descRefuses   = describe("smvm_target_refuses", "1 if the database rejects a login that is stored for the role or connection.", "subject", "name")
+	descReaders   = describe("smvm_readers", "Readers of creds of a role: current have read the newest version of all secrets, late have a previous value in its overlap and have not read the current one.", "subject", "name", "state")
 	descQueue     = describe("smvm_due", "Operations that are due and wait for a worker.")
 	descWorkers   = describe("smvm_workers_busy", "Workers that are running automatic operations.")
 	descAlerts    = describe("smvm_alert_undelivered", "Roles that have undelivered events, by alert.", "alert")
@@ -47,7 +48,7 @@ var (
 func (collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		descInfo, descSubjects, descStates, descOmitted, descLast, descNext, descFailures, descAttention,
-		descLeft, descOverdue, descOverlap, descRefuses, descQueue, descWorkers, descAlerts, descCopies,
+		descLeft, descOverdue, descOverlap, descRefuses, descReaders, descQueue, descWorkers, descAlerts, descCopies,
 	} {
 		ch <- d
 	}
@@ -80,6 +81,10 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	send(descOmitted, float64(max(0, len(stats.roles)-MaxRoleSeries)))
 	for _, r := range stats.roles[:min(len(stats.roles), MaxRoleSeries)] {
 		collectRole(send, r, c.ports.Refused(r), now)
+		if current, late, ok := c.ports.Readers(r); ok {
+			send(descReaders, float64(current), roles.Subject(r), r.Name, "current")
+			send(descReaders, float64(late), roles.Subject(r), r.Name, "late")
+		}
 	}
 }
 

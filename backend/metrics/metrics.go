@@ -20,6 +20,9 @@ type Ports struct {
 	Roles interface{ Loaded() []*rotation.Role }
 	// Refused reports whether a server rejects a login that is stored for r.
 	Refused func(r *rotation.Role) bool
+	// Readers counts the readers of r that have its current values, and those that are
+	// late; ok is false where nothing is known of that.
+	Readers func(r *rotation.Role) (current, late int, ok bool)
 	// Queue counts the operations that are due and wait for a worker, and the busy workers.
 	Queue func() (due, busy int)
 	// Undelivered returns, by alert, how many roles have undelivered events.

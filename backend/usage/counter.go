@@ -64,7 +64,7 @@ func (c *counter) Used(r *rotation.Role, s *rotation.Secret, name string) {
 	counted := c.find(r, s, name)
 	if counted == nil {
 		// Its rotation has only just been committed.
-		c.Follow(r)
+		c.follow(r)
 		counted = c.find(r, s, name)
 	}
 	if counted != nil {
@@ -95,9 +95,9 @@ func (c *counter) find(r *rotation.Role, s *rotation.Secret, name string) *stage
 	return known.(stageUsages).find(stage{s.Name, name, s.Current.Version})
 }
 
-// Follow begins to count for the values that have come into a stage, and forgets
+// follow begins to count for the values that have come into a stage, and forgets
 // those that have left one. It is called after each change of a role.
-func (c *counter) Follow(r *rotation.Role) {
+func (c *counter) follow(r *rotation.Role) {
 	c.following.Lock()
 	defer c.following.Unlock()
 	var before, after stageUsages

@@ -47,8 +47,8 @@ type Sessions struct {
 // answerTimeout bounds how long one server is waited for.
 const answerTimeout = 20 * time.Second
 
-// Run asks the servers whenever Tick says so, until ctx ends.
-func (m *monitor) Run(ctx context.Context) {
+// run asks the servers at each signal, until ctx ends.
+func (m *monitor) run(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
@@ -56,14 +56,6 @@ func (m *monitor) Run(ctx context.Context) {
 		case <-m.signal:
 			m.askAll(ctx)
 		}
-	}
-}
-
-// Tick has the servers asked. It never blocks.
-func (m *monitor) Tick() {
-	select {
-	case m.signal <- struct{}{}:
-	default:
 	}
 }
 

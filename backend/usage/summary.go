@@ -2,6 +2,7 @@ package usage
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -13,12 +14,13 @@ import (
 // whether it would disturb anybody to end their overlap now. It is "" when there
 // are none.
 func (u *Usage) Summary(r *rotation.Role) string {
-	var found summary
-	s := r.Snapshot()
+	s, readers := r.Snapshot(), u.Readers(r)
+	found := summary{readers: readers}
 	for _, name := range s.Names() {
 		one := s.Secrets[name]
 		if one.PreviousAt(u.ports.Now()) != nil && u.ports.Types[one.Type].OffersPrevious(*one) {
 			u.summarize(r, one, &found)
+			found.addLate(one)
 		}
 	}
 	return found.sentence()
@@ -27,7 +29,10 @@ func (u *Usage) Summary(r *rotation.Role) string {
 // summary is what is known of the use of previous values, by secret.
 type summary struct {
 	used, unused, unknown []string
-	// names are those of the secrets in used.
+	// readers are those of the role, and late those of them who have one of the values.
+	readers Readers
+	late    []Late
+	// names are those of the secrets that somebody depends on.
 	names []string
 	// since is from when on those that are unused were watched.
 	since time.Time
@@ -87,6 +92,52 @@ func (d *summary) addUnused(name string, since time.Time) {
 	}
 }
 
+// addLate adds the readers who have the previous value of s, and not the current one.
+func (d *summary) addLate(s *rotation.Secret) {
+	for _, reader := range d.readers.Late {
+		if !lacks(s, reader.Version) {
+			continue
+		}
+		if !slices.Contains(d.late, reader) {
+			d.late = append(d.late, reader)
+		}
+		if !slices.Contains(d.names, s.Name) {
+			d.names = append(d.names, s.Name)
+		}
+	}
+}
+
+// maxNamed is how many readers a sentence names.
+const maxNamed = 10
+
+// inWords says who is late, one by one as long as they are few.
+func inWords(late []Late) (words []string) {
+	for _, one := range late[:min(len(late), maxNamed)] {
+		words = append(words, one.String())
+	}
+	if more := len(late) - maxNamed; more > 0 {
+		words = append(words, fmt.Sprintf("and %d more readers", more))
+	}
+	return words
+}
+
+// Dependents says who still depends on the previous value of s, apart from open sessions:
+// each reader who has it and has not read the current one, and who uses it through this
+// engine, if that was lately. It is nil if nobody is known.
+func (u *Usage) Dependents(r *rotation.Role, s *rotation.Secret) []string {
+	t := u.ports.Types[s.Type]
+	if t == nil || s.Previous == nil || !t.OffersPrevious(*s) {
+		return nil
+	}
+	late := slices.DeleteFunc(u.Readers(r).Late, func(one Late) bool { return !lacks(s, one.Version) })
+	found := inWords(late)
+	lately := max(time.Minute, r.Snapshot().Resolved.RefreshInterval)
+	if uses, _ := u.Uses(r, s, secret.StagePrevious); u.ports.Now().Sub(uses.Last) <= lately {
+		found = append(found, "uses of the previous value: the last at "+clock(uses.Last))
+	}
+	return found
+}
+
 func (d *summary) sentence() string {
 	var parts []string
 	if len(d.used) > 0 {
@@ -98,10 +149,17 @@ func (d *summary) sentence() string {
 	if len(d.unused) > 0 {
 		parts = append(parts, fmt.Sprintf("Nobody has used the previous values of %s since %s", strings.Join(d.unused, ", "), clock(d.since)))
 	}
-	switch {
-	case len(parts) == 0:
+	if len(parts) == 0 {
 		return ""
-	case len(d.used) > 0:
+	}
+	if d.readers.Known > 0 {
+		parts = append(parts, fmt.Sprintf("Readers that have the current version: %d of %d", d.readers.Current, d.readers.Known))
+	}
+	if len(d.late) > 0 {
+		parts = append(parts, "Late: "+strings.Join(inWords(d.late), "; "))
+	}
+	switch {
+	case len(d.names) > 0:
 		parts = append(parts, "Ending the overlap now would cut off those who use the previous values of "+strings.Join(d.names, ", "))
 	case len(d.unknown) == 0:
 		parts = append(parts, "Ending the overlap now would cut off nobody that the engine sees")

@@ -4,13 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
+
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/postgres"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret/apikey"
@@ -22,6 +26,7 @@ type world struct {
 	testing.TB
 	*Usage
 	roles    map[string]*rotation.Role
+	store    *memory
 	sessions func(ctx context.Context, connection string, usernames []string) (map[string]postgres.Sessions, error)
 }
 
@@ -33,10 +38,21 @@ func (w *world) Loaded() (all []*rotation.Role) {
 	return all
 }
 
+// Known implements Ports.Roles.
+func (w *world) Known(key string) *rotation.Role { return w.roles[strings.TrimPrefix(key, roles.Prefix)] }
+
 func newWorld(t testing.TB) *world {
-	w := &world{TB: t, roles: map[string]*rotation.Role{}}
+	w := &world{TB: t, roles: map[string]*rotation.Role{}, store: &memory{entries: map[string]string{}}}
+	w.begin()
+	return w
+}
+
+// begin makes a Usage that knows nothing yet, as in a new process.
+func (w *world) begin() {
+	loaded := make(chan struct{})
+	close(loaded)
 	w.Usage = New(Ports{
-		Roles: w, Types: map[string]secret.Type{"database": database.New(nil, nil), "api_key": apikey.New()}, Now: time.Now,
+		Roles: w, Loaded: loaded, Store: w.store, Visible: strings.TrimSpace, Log: hclog.NewNullLogger, Types: map[string]secret.Type{"database": database.New(nil, nil), "api_key": apikey.New()}, Now: time.Now,
 		Counts: func(typeName string) bool { return typeName == "api_key" },
 		Connection: func(s *rotation.Secret) string {
 			if s.Type == "database" {
@@ -48,7 +64,6 @@ func newWorld(t testing.TB) *world {
 			return w.sessions(ctx, connection, usernames)
 		},
 	})
-	return w
 }
 
 // role has a role changed to have these secrets, and none is a deleted role.
