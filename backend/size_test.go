@@ -10,6 +10,9 @@ import (
 	"github.com/google/uuid"
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/vault/sdk/logical"
+
+	registry "github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/usage"
 )
 
 // sizes are the numbers of roles at which costs are compared.
@@ -65,7 +68,22 @@ func newCrowd(t testing.TB, roles int) *crowd {
 		c.must(logical.ReadOperation, "creds/"+c.role(n), nil)
 		c.must(logical.ReadOperation, "jwks/"+c.role(n)+"/jwt", nil)
 	}
+	c.tick()
+	c.await("the readers of each role to be stored", func() bool {
+		stored, err := c.storage.InmemStorage.List(context.Background(), usage.Prefix+registry.Prefix)
+		return err == nil && len(stored) == roles
+	})
 	return c
+}
+
+// await polls for at most a minute.
+func (c *crowd) await(what string, check func() bool) {
+	c.Helper()
+	for deadline := time.Now().Add(time.Minute); !check(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			c.Fatalf("waited a minute for %s", what)
+		}
+	}
 }
 
 // boot starts a backend over the storage there is, and waits until all is loaded.
@@ -85,11 +103,7 @@ func (c *crowd) boot() {
 		c.Fatal(err)
 	}
 	c.Cleanup(func() { c.b.Cleanup(context.Background()) })
-	for deadline := time.Now().Add(time.Minute); !c.b.registry.Complete(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			c.Fatal("the roles were not loaded in a minute")
-		}
-	}
+	c.await("the roles to be loaded", c.b.registry.Complete)
 }
 
 // role names roles in an order that jumps about.
@@ -99,6 +113,7 @@ func (c *crowd) must(op logical.Operation, path string, data map[string]any) map
 	c.Helper()
 	resp, err := c.b.HandleRequest(context.Background(), &logical.Request{
 		ID: uuid.NewString(), Operation: op, Path: path, Data: data, Storage: c.storage, MountPoint: "smvm/",
+		DisplayName: "approle", EntityID: "entity", Connection: &logical.Connection{RemoteAddr: "192.0.2.1"},
 	})
 	switch {
 	case err != nil:

@@ -39,7 +39,9 @@ func (w *world) Loaded() (all []*rotation.Role) {
 }
 
 // Known implements Ports.Roles.
-func (w *world) Known(key string) *rotation.Role { return w.roles[strings.TrimPrefix(key, roles.Prefix)] }
+func (w *world) Known(key string) *rotation.Role {
+	return w.roles[strings.TrimPrefix(key, roles.Prefix)]
+}
 
 func newWorld(t testing.TB) *world {
 	w := &world{TB: t, roles: map[string]*rotation.Role{}, store: &memory{entries: map[string]string{}}}
