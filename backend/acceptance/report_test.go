@@ -82,6 +82,7 @@ func TestReport(t *testing.T) {
 	for _, want := range []string{
 		"acceptance", "default / <b>db</b>", "byhand / <b>key</b>", "connection main / <b>admin</b>", "every 30 d", "brought back by a rollback", "never rotated",
 		"the quarterly one", "ticket OPS-12: agreed with &lt;payments&gt;", "a release &lt;misbehaves&gt;", "rolled back", "cannot work", "undefined_column", "within policy", "1 rotation, 1 rollback, 1 failure", "deleted role gone", "5 of 5",
+		"1 of 1 reader current",
 	} {
 		if !strings.Contains(string(report), want) {
 			t.Errorf("the report lacks %q", want)

@@ -48,6 +48,26 @@ type Status struct {
 	Advice    string            `json:"advice"`
 	Version   int               `json:"version"`
 	Secrets   map[string]Secret `json:"secrets"`
+	Readers   Readers           `json:"readers"`
+}
+
+// Readers is who reads a role.
+type Readers struct {
+	Known   int `json:"known"`
+	Current int `json:"current"`
+	// LateCount is how many have a previous value and have not read the current one, Late
+	// some of them.
+	LateCount int    `json:"late_count"`
+	Late      []Late `json:"late"`
+}
+
+// Late is a reader that is late.
+type Late struct {
+	Name     string    `json:"name"`
+	Entity   string    `json:"entity"`
+	EntityID string    `json:"entity_id"`
+	Version  int       `json:"version"`
+	LastRead time.Time `json:"last_read"`
 }
 
 // Secret is which values a secret has.

@@ -72,6 +72,30 @@ func TestStandings(t *testing.T) {
 	}
 }
 
+// TestReadersInARow: a secret in its overlap says who has not read its current value.
+func TestReadersInARow(t *testing.T) {
+	t.Parallel()
+	s := role("orders", 1)
+	s.Status.Readers = Readers{Known: 3, Current: 1, LateCount: 5, Late: []Late{
+		{Name: "approle", EntityID: "e-1", Entity: "orders-3", Version: 1, LastRead: days(2)},
+		{Name: "approle", EntityID: "e-2", Version: 1, LastRead: days(2)},
+		{Name: "root", Version: 1, LastRead: days(2)}, {Name: "not named"}, {Name: "nor this one"},
+	}}
+	if got := s.standings(now)[0].Readers; got != "" {
+		t.Errorf("without a previous value it says %q", got)
+	}
+	s.Status.Secrets["db"] = Secret{Type: "database", Current: &Stage{Version: 2, Created: days(1)}, Previous: &Stage{Version: 1, RetireTime: now.Add(time.Hour)}}
+	const read = "has version 1, last read 21 Nov 2026, 12:00"
+	want := "1 of 3 readers current; late: approle (entity orders-3), " + read + "; late: approle (entity e-2), " + read + "; late: root, " + read + "; and 2 more"
+	if got := s.standings(now)[0].Readers; got != want {
+		t.Errorf("it says %q, want %q", got, want)
+	}
+	s.Status.Readers = Readers{}
+	if got := s.standings(now)[0].Readers; got != "" {
+		t.Errorf("without readers it says %q", got)
+	}
+}
+
 // TestFigures counts a rotation that a check took back as one that did not succeed.
 func TestFigures(t *testing.T) {
 	t.Parallel()

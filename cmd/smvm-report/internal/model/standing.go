@@ -1,6 +1,7 @@
 package model
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -24,6 +25,9 @@ type Standing struct {
 	// application does not.
 	Invalidated string
 	Accepted    bool
+	// Readers is how many readers have the current version, and who is late; empty
+	// without a previous value.
+	Readers string
 	// Note is what to know about the value.
 	Note  string
 	State State
@@ -67,7 +71,9 @@ func (s *Subject) standings(now time.Time) []Standing {
 		if secret.Current != nil {
 			st.Age, st.Note = Span(now.Sub(secret.Current.Created)), s.origin(name, secret.Current.Version)
 		}
-		st.Previous = secret.Previous.use(now)
+		if st.Previous = secret.Previous.use(now); st.Previous != "" {
+			st.Readers = s.Status.Readers.String()
+		}
 		st.Invalidated, st.Accepted = s.invalidated(name)
 		st.State, st.Share = s.judge(secret, now)
 		found = append(found, st)
@@ -149,6 +155,32 @@ func (s *Subject) invalidated(secret string) (text string, accepted bool) {
 		return fmt.Sprintf("retired %s: %s", Moment(rec.Started), audit.Invalidation(rec, rec.Results[at])), accepted
 	}
 	return "", false
+}
+
+// String says how many readers have the current version, and who is late.
+func (r Readers) String() string {
+	if r.Known == 0 {
+		return ""
+	}
+	text := fmt.Sprintf("%d of %s current", r.Current, count(r.Known, "reader"))
+	for _, one := range r.Late[:min(len(r.Late), maxLate)] {
+		text += fmt.Sprintf("; late: %s, has version %d, last read %s", one.title(), one.Version, Moment(one.LastRead))
+	}
+	if more := r.LateCount - maxLate; more > 0 {
+		text += fmt.Sprintf("; and %d more", more)
+	}
+	return text
+}
+
+// maxLate is how many readers that are late a row names.
+const maxLate = 3
+
+// title names a reader: many entities have one display name.
+func (l Late) title() string {
+	if l.EntityID == "" {
+		return l.Name
+	}
+	return l.Name + " (entity " + cmp.Or(l.Entity, l.EntityID) + ")"
 }
 
 // use tells how long a previous value is valid, and who uses it.

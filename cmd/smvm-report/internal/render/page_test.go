@@ -30,7 +30,8 @@ func TestThePageIsSelfContained(t *testing.T) {
 	older.ID, older.Kind, older.Note = "3", rotation.KindNote, &rotation.Note{About: hostile, Kind: rotation.NoteTraining, Text: hostile, Ticket: hostile}
 	s := &model.Subject{
 		Kind: "role", Name: "orders", Problem: hostile, Records: []rotation.Record{rec, note, older},
-		Status: model.Status{Attention: true, LastError: hostile, Secrets: map[string]model.Secret{"db": {Type: "database", Current: &model.Stage{Version: 1}}}},
+		Status: model.Status{Attention: true, LastError: hostile, Secrets: map[string]model.Secret{"db": {Type: "database", Current: &model.Stage{Version: 2}, Previous: &model.Stage{Version: 1}}},
+			Readers: model.Readers{Known: 1, Late: []model.Late{{Name: hostile}}}},
 	}
 	path := filepath.Join(t.TempDir(), "report.html")
 	if err := Write(path, model.NewReport(&model.Engine{Mount: hostile, Environment: hostile, Since: now.AddDate(0, 0, -90), Subjects: []*model.Subject{s}}, now)); err != nil {
@@ -48,7 +49,7 @@ func TestThePageIsSelfContained(t *testing.T) {
 	if found := regexp.MustCompile(`(?:src|href)="[^#]`).Find(text); found != nil {
 		t.Errorf("the page refers to something: %s", found)
 	}
-	if strings.Count(string(text), "&lt;script&gt;") < 14 {
+	if strings.Count(string(text), "&lt;script&gt;") < 15 {
 		t.Error("what was written is not all there")
 	}
 	for _, want := range []string{`Content-Security-Policy" content="default-src 'none'`, `<html lang="en">`, `<caption>`, `scope="col"`, `scope="row"`, `role="img" aria-label="`, "<dt>Note: training</dt><dd>by &#34;", "<dt>Note about</dt><dd><code>&#34;"} {
