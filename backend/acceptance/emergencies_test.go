@@ -3,10 +3,13 @@ package acceptance
 import (
 	"context"
 	"errors"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
 	"time"
+
+	"github.com/hashicorp/vault/api"
 )
 
 // moment is before a step of a section.
@@ -55,6 +58,9 @@ func (r *runbook) happenings() map[moment]func() {
 
 		{"The database refuses a stored password", 0}:     r.forgetful,
 		{"The database refuses a stored password", after}: func() { r.write("config", map[string]any{"on_drift": "report"}) },
+
+		{"A reader is late", 0}: r.late,
+		{"A reader is late", 1}: func() { r.paused(); r.creds() },
 
 		{"Restore a snapshot", 0}: r.movedOn,
 
@@ -135,6 +141,23 @@ func (r *runbook) hoarding() {
 func (r *runbook) forgetful() {
 	r.sql("ALTER ROLE " + text(r.creds(), "db_username") + " PASSWORD '" + verifier(r.T, "changed-by-hand-0123456789") + "'")
 	r.must(r.postgres.Restart(r.Context()))
+}
+
+// late rotates while a reader is paused. Root, which reads what was before each section,
+// is late as well.
+func (r *runbook) late() {
+	made, err := r.vault.Client.Auth().Token().CreateWithContext(r.Context(), &api.TokenCreateRequest{DisplayName: "paused"})
+	r.must(err)
+	remember(made.Auth.ClientToken)
+	r.paused = func() {
+		raw := r.raw()
+		raw.token = made.Auth.ClientToken
+		if answer := raw.do(http.MethodGet, "creds", nil); answer.status != http.StatusOK {
+			r.Errorf("the paused reader gets %d: %s", answer.status, answer.cause())
+		}
+	}
+	r.paused()
+	r.write("rotate", map[string]any{"wait": 60})
 }
 
 // movedOn saves a snapshot, as the runbook does every night, and makes it worth

@@ -19,6 +19,8 @@ type runbook struct {
 	service *service
 	// before is what readers got when the section began.
 	before map[string]any
+	// paused has the reader read that stops in between.
+	paused func()
 }
 
 // TestRunbook runs every command of the runbook and then of the procedure, as an
