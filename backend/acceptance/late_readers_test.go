@@ -1,0 +1,143 @@
+package acceptance
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/testenv"
+)
+
+// TestLateReaderIsKnownAfterFailover has three instances of a service, of which one stops
+// reading. The next active node still says who it is.
+func TestLateReaderIsKnownAfterFailover(t *testing.T) {
+	t.Parallel()
+	c := testenv.NewCluster(t, testenv.ClusterOptions{})
+	if err := c.RegisterPlugin(t.Context(), shared.plugin, ""); err != nil {
+		t.Fatal(err)
+	}
+	for _, node := range c.Nodes {
+		inspectAfter(t, node, shared.postgres)
+	}
+	standbys, err := c.Standbys(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := mount(t, standbys[0], shared.postgres)
+	e.write("roles/default", map[string]any{"rotation_period": "24h"})
+	e.write("secrets/default/api", map[string]any{"type": "api_key"})
+	one, two, stopped := e.instance("one"), e.instance("two"), e.instance("stopped")
+	for _, each := range []*instance{one, two, stopped} {
+		each.reads()
+	}
+	e.write("rotate", nil)
+	one.reads()
+	two.reads()
+	e.late(2, stopped)
+	e.eventually("the readers to be stored", time.Minute, func(ctx context.Context) error { return hasKey(ctx, c, "/readers/role/default") })
+	old, err := c.StepDown(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.ActiveOtherThan(t.Context(), old); err != nil {
+		t.Fatal(err)
+	}
+	one.reads()
+	two.reads()
+	e.late(2, stopped)
+	stopped.reads()
+	e.late(3)
+}
+
+// instance is one with an AppRole of its own.
+type instance struct {
+	*raw
+	roleID string
+}
+
+func (e *engine) instance(name string) *instance {
+	e.Helper()
+	dir := e.TempDir()
+	if said, err := e.enroll(e.vault.RootToken, "-name", e.path+"-"+name, "-dir", dir, "default"); err != nil {
+		e.Fatalf("enroll: %v: %s", err, said)
+	}
+	login := map[string]any{}
+	for _, name := range []string{"role_id", "secret_id"} {
+		text, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil {
+			e.Fatal(err)
+		}
+		login[name] = strings.TrimSpace(string(text))
+	}
+	remember(fmt.Sprint(login["secret_id"]))
+	made, err := e.vault.Client.Logical().WriteWithContext(e.Context(), "auth/approle/login", login)
+	if err != nil {
+		e.Fatal(err)
+	}
+	remember(made.Auth.ClientToken)
+	r := e.raw()
+	r.token = made.Auth.ClientToken
+	return &instance{r, fmt.Sprint(login["role_id"])}
+}
+
+func (i *instance) reads() {
+	i.Helper()
+	if answer := i.do(http.MethodGet, "creds", nil); answer.status != http.StatusOK {
+		i.Errorf("a reader gets %d: %s", answer.status, answer.cause())
+	}
+}
+
+// late waits until status counts so many readers that are current, and names these, and
+// no others, as late: a node that has just become active has to load them first.
+func (e *engine) late(current int, want ...*instance) {
+	e.Helper()
+	e.eventually("status to say who is late", time.Minute, func(context.Context) error {
+		readers := e.read("status")["readers"].(map[string]any)
+		late := readers["late"].([]any)
+		if number(e.T, readers, "current") != int64(current) || len(late) != len(want) {
+			return fmt.Errorf("it says %v", readers)
+		}
+		for i, one := range want {
+			got := late[i].(map[string]any)
+			if got["name"] != "approle" || fmt.Sprint(got["aliases"]) != fmt.Sprintf("[%s (approle)]", one.roleID) || text(got, "address") == "" || text(got, "entity_id") == "" {
+				return fmt.Errorf("it says %v of the AppRole %s", got, one.roleID)
+			}
+		}
+		return nil
+	})
+}
+
+// hasKey returns an error unless the storage of a cluster has a key that ends so.
+func hasKey(ctx context.Context, c *testenv.Cluster, end string) error {
+	snapshot, err := c.Snapshot(ctx)
+	if err != nil {
+		return err
+	}
+	packed, err := gzip.NewReader(bytes.NewReader(snapshot))
+	if err != nil {
+		return err
+	}
+	files := tar.NewReader(packed)
+	for {
+		switch file, err := files.Next(); {
+		case errors.Is(err, io.EOF):
+			return fmt.Errorf("no key ends in %s", end)
+		case err != nil:
+			return err
+		case file.Name == "state.bin":
+			if state, err := io.ReadAll(files); err != nil || bytes.Contains(state, []byte(end)) {
+				return err
+			}
+		}
+	}
+}
