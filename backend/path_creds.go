@@ -84,7 +84,7 @@ func (t secretTypes) credsAnswer() map[string]*framework.FieldSchema {
 type reading struct {
 	b     *backend
 	role  *rotation.Role
-	by    usage.Reader
+	req   *logical.Request
 	s     *rotation.Snapshot
 	now   time.Time
 	stage string
@@ -98,7 +98,7 @@ func (b *backend) newReading(ctx context.Context, req *logical.Request, d *frame
 		return nil, err
 	}
 	rd := &reading{
-		b: b, role: r, by: reader(req), s: r.Snapshot(), now: b.now(),
+		b: b, role: r, req: req, s: r.Snapshot(), now: b.now(),
 		stage: d.Get("stage").(string), unless: d.Get("if_version").(int),
 	}
 	if rd.stage != secret.StageCurrent && rd.stage != secret.StagePrevious {
@@ -183,8 +183,8 @@ func (rd *reading) note() error {
 	case previous && standby:
 		return logical.ErrReadOnly
 	case previous:
-		rd.b.usage.ReadPrevious(rd.role, rd.by, rd.now)
-	case rd.b.usage.Read(rd.role, rd.by, rd.s.Version, rd.now) && standby:
+		rd.b.usage.ReadPrevious(rd.role, reader(rd.req), rd.now)
+	case rd.b.usage.Read(rd.role, reader(rd.req), rd.s.Version, rd.now) && standby:
 		return logical.ErrReadOnly
 	}
 	return nil

@@ -109,11 +109,14 @@ func (c *crowd) boot() {
 // role names roles in an order that jumps about.
 func (c *crowd) role(n int) string { return fmt.Sprintf("r%d", n*7919%c.roles) }
 
+// client is where requests come from. It is made once: allocations are counted.
+var client = &logical.Connection{RemoteAddr: "192.0.2.1"}
+
 func (c *crowd) must(op logical.Operation, path string, data map[string]any) map[string]any {
 	c.Helper()
 	resp, err := c.b.HandleRequest(context.Background(), &logical.Request{
 		ID: uuid.NewString(), Operation: op, Path: path, Data: data, Storage: c.storage, MountPoint: "smvm/",
-		DisplayName: "approle", EntityID: "entity", Connection: &logical.Connection{RemoteAddr: "192.0.2.1"},
+		DisplayName: "approle", EntityID: "entity", Connection: client,
 	})
 	switch {
 	case err != nil:

@@ -79,7 +79,9 @@ func TestReadersInARow(t *testing.T) {
 	s.Status.Readers = Readers{Known: 3, Current: 1, LateCount: 5, Late: []Late{
 		{Name: "approle", EntityID: "e-1", Entity: "orders-3", Version: 1, LastRead: days(2)},
 		{Name: "approle", EntityID: "e-2", Version: 1, LastRead: days(2)},
-		{Name: "root", Version: 1, LastRead: days(2)}, {Name: "not named"}, {Name: "nor this one"},
+		{Name: "root", Version: 1, LastRead: days(2)},
+		{Name: "not named"},
+		{Name: "nor this one"},
 	}}
 	if got := s.standings(now)[0].Readers; got != "" {
 		t.Errorf("without a previous value it says %q", got)

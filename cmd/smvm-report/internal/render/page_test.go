@@ -30,8 +30,10 @@ func TestThePageIsSelfContained(t *testing.T) {
 	older.ID, older.Kind, older.Note = "3", rotation.KindNote, &rotation.Note{About: hostile, Kind: rotation.NoteTraining, Text: hostile, Ticket: hostile}
 	s := &model.Subject{
 		Kind: "role", Name: "orders", Problem: hostile, Records: []rotation.Record{rec, note, older},
-		Status: model.Status{Attention: true, LastError: hostile, Secrets: map[string]model.Secret{"db": {Type: "database", Current: &model.Stage{Version: 2}, Previous: &model.Stage{Version: 1}}},
-			Readers: model.Readers{Known: 1, Late: []model.Late{{Name: hostile}}}},
+		Status: model.Status{
+			Attention: true, LastError: hostile, Secrets: map[string]model.Secret{"db": {Type: "database", Current: &model.Stage{Version: 2}, Previous: &model.Stage{Version: 1}}},
+			Readers: model.Readers{Known: 1, Late: []model.Late{{Name: hostile}}},
+		},
 	}
 	path := filepath.Join(t.TempDir(), "report.html")
 	if err := Write(path, model.NewReport(&model.Engine{Mount: hostile, Environment: hostile, Since: now.AddDate(0, 0, -90), Subjects: []*model.Subject{s}}, now)); err != nil {
