@@ -338,7 +338,7 @@ func TestBrokenStore(t *testing.T) {
 		if got := w.Readers(r); got.Known != 2 {
 			t.Errorf("known are %+v", got)
 		}
-		r = w.role("r")
+		w.role("r")
 		w.store.breaks(true)
 		w.stored()
 		w.store.breaks(false)

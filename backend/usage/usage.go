@@ -79,6 +79,6 @@ func (u *Usage) Run(ctx context.Context) {
 
 // Tick has servers asked, and readers stored. It never blocks.
 func (u *Usage) Tick() {
-	wake(u.monitor.signal)
-	wake(u.readers.due)
+	wake(u.signal)
+	wake(u.due)
 }
