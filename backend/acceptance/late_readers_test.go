@@ -59,25 +59,25 @@ func TestLateReaderIsKnownAfterFailover(t *testing.T) {
 	e.late(3)
 }
 
-// instance is one with an AppRole of its own.
+// instance is one with a login of its own.
 type instance struct {
 	*raw
-	roleID string
+	entity, roleID string
 }
 
 func (e *engine) instance(name string) *instance {
 	e.Helper()
 	dir := e.TempDir()
-	if said, err := e.enroll(e.vault.RootToken, "-name", e.path+"-"+name, "-dir", dir, "default"); err != nil {
+	if said, err := e.enroll(e.vault.RootToken, "-name", e.path, "-instance", name, "-dir", dir, "default"); err != nil {
 		e.Fatalf("enroll: %v: %s", err, said)
 	}
 	login := map[string]any{}
-	for _, name := range []string{"role_id", "secret_id"} {
-		text, err := os.ReadFile(filepath.Join(dir, name))
+	for _, file := range []string{"role_id", "secret_id"} {
+		text, err := os.ReadFile(filepath.Join(dir, file))
 		if err != nil {
 			e.Fatal(err)
 		}
-		login[name] = strings.TrimSpace(string(text))
+		login[file] = strings.TrimSpace(string(text))
 	}
 	remember(fmt.Sprint(login["secret_id"]))
 	made, err := e.vault.Client.Logical().WriteWithContext(e.Context(), "auth/approle/login", login)
@@ -87,7 +87,7 @@ func (e *engine) instance(name string) *instance {
 	remember(made.Auth.ClientToken)
 	r := e.raw()
 	r.token = made.Auth.ClientToken
-	return &instance{r, fmt.Sprint(login["role_id"])}
+	return &instance{r, e.path + "-" + name, fmt.Sprint(login["role_id"])}
 }
 
 func (i *instance) reads() {
@@ -109,8 +109,8 @@ func (e *engine) late(current int, want ...*instance) {
 		}
 		for i, one := range want {
 			got := late[i].(map[string]any)
-			if got["name"] != "approle" || fmt.Sprint(got["aliases"]) != fmt.Sprintf("[%s (approle)]", one.roleID) || text(got, "address") == "" || text(got, "entity_id") == "" {
-				return fmt.Errorf("it says %v of the AppRole %s", got, one.roleID)
+			if got["name"] != "approle" || got["entity"] != one.entity || fmt.Sprint(got["aliases"]) != fmt.Sprintf("[%s (approle)]", one.roleID) || text(got, "address") == "" || text(got, "entity_id") == "" {
+				return fmt.Errorf("it says %v of %s, whose role id is %s", got, one.entity, one.roleID)
 			}
 		}
 		return nil
