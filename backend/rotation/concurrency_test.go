@@ -35,6 +35,7 @@ func TestEverythingAtOnce(t *testing.T) {
 		rotate(), rotate("db"), rotate("app", "jwt"),
 		{Kind: KindRollback, Trigger: TriggerManual},
 		{Kind: KindRetire, Trigger: TriggerSchedule},
+		{Kind: KindRetire, Trigger: TriggerManual, Force: true},
 		{Kind: KindRecover, Trigger: TriggerSchedule},
 	}
 	for i := range 24 {

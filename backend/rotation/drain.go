@@ -2,7 +2,9 @@ package rotation
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -34,88 +36,278 @@ type Drainer interface {
 	Terminate(ctx context.Context, s Secret, fence Fence) (int, error)
 }
 
-// drainPause is how long to wait before looking again whether a value is in use.
-const drainPause = 15 * time.Second
+const (
+	// drainPause is for how long an overlap is put off before the engine looks again
+	// whether somebody needs the value.
+	drainPause = 15 * time.Second
+	// lookAhead is how long before the end of an overlap the engine looks whether to put it
+	// off, so that the value is valid throughout.
+	lookAhead = 5 * time.Second
+	// openSessions is who needs a previous login.
+	openSessions = "open sessions of the previous login"
+)
 
-// drain takes out of the operation the secrets whose previous values are in use and
-// are to be waited for. Waiting is to move the end of the overlap, in storage: no
-// worker is kept busy, another node goes on with it, and whatever holds in an
-// overlap holds on.
-func (run *Run) drain(ctx context.Context) error {
-	var due []string
-	waits := map[string]time.Time{}
-	for _, name := range run.op.Secrets {
-		if until := run.waitsUntil(ctx, name); until.IsZero() {
-			due = append(due, name)
-		} else {
-			waits[name] = until
+// patient reports whether overlaps go on while somebody needs them.
+func (t ResolvedPolicy) patient() bool { return t.OverlapLimit > t.Overlap }
+
+// retireAt is when the engine has to see to the end of an overlap.
+func (s *Snapshot) retireAt(previous *Value) time.Time {
+	decided := !previous.DrainUntil.IsZero() && !previous.DrainUntil.After(previous.RetireTime)
+	if decided || !s.Resolved.patient() {
+		return previous.RetireTime
+	}
+	return previous.RetireTime.Add(-min(lookAhead, s.Resolved.Overlap/4))
+}
+
+// ending lists the secrets whose overlap the engine has to see to.
+func (s *Snapshot) ending(now time.Time) []string {
+	var names []string
+	for _, name := range s.Names() {
+		if previous := s.Secrets[name].Previous; previous != nil && !now.Before(s.retireAt(previous)) {
+			names = append(names, name)
 		}
 	}
-	if len(waits) == 0 {
+	return names
+}
+
+// Wait is an overlap that goes on because somebody needs the previous value.
+type Wait struct {
+	Secret string
+	// Version is that of the previous value.
+	Version int
+	For     []string
+	// Until is when the overlap ends at the latest.
+	Until time.Time
+}
+
+// Waits lists the overlaps that go on because somebody needs the previous values.
+func (s *Snapshot) Waits(now time.Time) []Wait {
+	var waits []Wait
+	for _, name := range s.Names() {
+		previous := s.Secrets[name].Previous
+		if previous != nil && len(previous.WaitsFor) > 0 && previous.DrainUntil.After(now) {
+			waits = append(waits, Wait{name, previous.Version, previous.WaitsFor, previous.DrainUntil})
+		}
+	}
+	return waits
+}
+
+// drain takes out of the operation the secrets whose previous values somebody needs, and
+// those whose overlap has not ended yet. Waiting is to move the end of the overlap, in
+// storage: no worker is kept busy, another node goes on with it, and whatever holds in an
+// overlap holds on. Memory is asked first: a server that does not answer holds up no
+// other secret.
+func (run *Run) drain(ctx context.Context) error {
+	if run.role.Snapshot().Resolved.patient() {
+		if err := run.putOff(ctx, run.dependents); err != nil {
+			return err
+		}
+	}
+	if err := run.putOff(ctx, run.inUse); err != nil {
+		return err
+	}
+	return run.waitNoLonger(ctx)
+}
+
+// putOff takes out of the operation the secrets whose overlap may go on, and whose
+// previous value somebody needs.
+func (run *Run) putOff(ctx context.Context, who func(context.Context, Secret) []string) error {
+	return run.leaveOut(ctx, func(secret Secret) (change func(*Value), out bool) {
+		if !run.mayWait(secret) {
+			return nil, false
+		}
+		names := who(ctx, secret)
+		if len(names) == 0 {
+			return nil, false
+		}
+		until := run.waitEnd(secret)
+		return func(previous *Value) {
+			next := run.now().Add(drainPause)
+			previous.DrainUntil, previous.RetireTime, previous.WaitsFor = until, next, few(names)
+			if next.After(until) {
+				previous.RetireTime = until
+			}
+		}, true
+	})
+}
+
+// waitNoLonger has the overlaps end that nobody needs any more, each at its time.
+func (run *Run) waitNoLonger(ctx context.Context) error {
+	now := run.role.engine.Now()
+	return run.leaveOut(ctx, func(secret Secret) (change func(*Value), out bool) {
+		early := secret.Previous.RetireTime.After(now)
+		if !early && (len(secret.Previous.WaitsFor) == 0 || !run.mayWait(secret)) {
+			return nil, false
+		}
+		decided := secret.CutOver()
+		if secret.waited() {
+			decided = secret.Previous.RetireTime
+		}
+		return func(previous *Value) { previous.DrainUntil, previous.WaitsFor = decided, nil }, early
+	})
+}
+
+// leaveOut changes the previous values of the operation's secrets as decide says, and
+// takes those out of the operation that it says.
+func (run *Run) leaveOut(ctx context.Context, decide func(Secret) (change func(*Value), out bool)) error {
+	changes, left := map[string]func(*Value){}, []string{}
+	for _, name := range run.op.Secrets {
+		secret, out := run.secret(name), false
+		if secret.Previous != nil {
+			var change func(*Value)
+			if change, out = decide(secret); change != nil {
+				changes[name] = change
+			}
+		}
+		if !out {
+			left = append(left, name)
+		}
+	}
+	switch {
+	case ctx.Err() != nil:
+		return errInterrupted
+	case len(changes) == 0:
 		return nil
 	}
-	run.op.Secrets = due
+	run.op.Secrets = left
 	run.describe()
-	return run.role.update(ctx, func(s *State) error { return run.extend(s, waits) })
-}
-
-// waitsUntil is when the wait for those who use the previous value of a secret ends
-// at the latest; zero if there is nothing to wait for. A server that can't be asked
-// is not waited for: retiring asks it as well.
-func (run *Run) waitsUntil(ctx context.Context, name string) time.Time {
-	secret, now := run.secret(name), run.role.engine.Now()
-	drainer, ok := run.driver(secret).(Drainer)
-	if !ok || secret.Previous == nil {
-		return time.Time{}
-	}
-	end, timeout := drainer.OverlapEnd(secret)
-	until := run.drainUntil(secret.Previous, timeout)
-	if end != WaitAtEnd || !now.Before(until) {
-		return time.Time{}
-	}
-	sessions := 0
-	err := run.step(ctx, name, "look", func(ctx context.Context) (err error) {
-		sessions, err = drainer.Sessions(ctx, secret)
-		return err
+	return run.role.update(ctx, func(s *State) error {
+		for name, change := range changes {
+			if secret := s.Secrets[name]; secret != nil && secret.Previous != nil {
+				previous := *secret.Previous
+				change(&previous)
+				secret.Previous = &previous
+			}
+		}
+		return nil
 	})
-	if err != nil {
-		run.found(fmt.Sprintf("secret %s: the engine does not wait for sessions of version %d, because it could not look at them: %v", name, secret.Previous.Version, err))
-	}
-	if err != nil || sessions == 0 {
-		return time.Time{}
-	}
-	return until
 }
 
-// drainUntil is the end of the wait: it is set when the wait begins, and so that no
-// scheduled rotation is held up.
-func (run *Run) drainUntil(previous *Value, timeout time.Duration) time.Time {
-	if !previous.DrainUntil.IsZero() {
+// mayWait reports whether the overlap of a secret may be put off any more.
+func (run *Run) mayWait(secret Secret) bool {
+	return run.waitEnd(secret).After(later(secret.Previous.RetireTime, run.role.engine.Now()))
+}
+
+// waitEnd is when the overlap of a secret ends at the latest: at the role's limit, or when
+// its driver has waited for as long as it may, whichever is later, but so that no scheduled
+// rotation is held up. It is fixed when the wait begins.
+func (run *Run) waitEnd(secret Secret) time.Time {
+	previous, s := secret.Previous, run.role.Snapshot()
+	until, patient := previous.RetireTime, s.Resolved.patient()
+	timeout, drains := run.drainTimeout(secret)
+	switch {
+	case !patient && !drains:
+		return until
+	case !previous.DrainUntil.IsZero():
 		return previous.DrainUntil
 	}
-	until, s := previous.RetireTime.Add(timeout), run.role.Snapshot()
+	if patient {
+		until = later(until, secret.CutOver().Add(s.Resolved.OverlapLimit))
+	}
+	if drains {
+		until = later(until, previous.RetireTime.Add(timeout))
+	}
 	if s.Policy.AutoRotate && !s.NextRotation.IsZero() && s.NextRotation.Before(until) {
 		return s.NextRotation
 	}
 	return until
 }
 
-// extend is the change that lets overlaps go on for a while.
-func (run *Run) extend(s *State, waits map[string]time.Time) error {
-	next := run.role.engine.Now().UTC().Add(drainPause).Truncate(time.Second)
-	for name, until := range waits {
-		secret := s.Secrets[name]
-		if secret == nil || secret.Previous == nil {
-			continue
-		}
-		previous := *secret.Previous
-		previous.DrainUntil, previous.RetireTime = until, next
-		if next.After(until) {
-			previous.RetireTime = until
-		}
-		secret.Previous = &previous
+// drainTimeout is how long sessions of a secret are waited for; false if its configuration
+// does not say that they are.
+func (run *Run) drainTimeout(secret Secret) (time.Duration, bool) {
+	drainer, ok := run.driver(secret).(Drainer)
+	if !ok {
+		return 0, false
+	}
+	end, timeout := drainer.OverlapEnd(secret)
+	return timeout, end == WaitAtEnd
+}
+
+// dependents names who is known to need the previous value of a secret. Nobody can need
+// one that died when the current one was set.
+func (run *Run) dependents(_ context.Context, secret Secret) []string {
+	known := run.role.engine.Dependents
+	if known == nil || run.driver(secret).CutsOver(secret) {
+		return nil
+	}
+	return known(run.role, &secret)
+}
+
+// inUse names the open sessions of a secret, if there are any. A server that can't be
+// asked is waited for within the role's limit only: retiring asks it as well.
+func (run *Run) inUse(ctx context.Context, secret Secret) []string {
+	sessions, err := run.sessions(ctx, secret)
+	switch {
+	case err != nil && run.role.Snapshot().Resolved.patient():
+		return []string{uncounted(err)}
+	case err != nil:
+		run.found(fmt.Sprintf("secret %s: the engine does not wait for sessions of version %d, because it could not look at them: %v", secret.Name, secret.Previous.Version, err))
+	case sessions > 0:
+		return []string{openSessions}
 	}
 	return nil
+}
+
+// sessions counts the sessions that use the previous value of a secret.
+func (run *Run) sessions(ctx context.Context, secret Secret) (sessions int, err error) {
+	drainer, ok := run.driver(secret).(Drainer)
+	if !ok {
+		return 0, nil
+	}
+	err = run.step(ctx, secret.Name, "look", func(ctx context.Context) (err error) {
+		sessions, err = drainer.Sessions(ctx, secret)
+		return err
+	})
+	return sessions, err
+}
+
+// uncounted is what stands for sessions that could not be counted.
+func uncounted(err error) string {
+	if failed := (*StepError)(nil); errors.As(err, &failed) {
+		err = failed.Err
+	}
+	return fmt.Sprintf("%s, which the engine could not count (%v)", openSessions, err)
+}
+
+const (
+	// maxNames is how many names of those who need a value are kept, and maxName how many
+	// bytes of each.
+	maxNames = 10
+	maxName  = 200
+)
+
+// few is what is kept of names.
+func few(names []string) []string {
+	var kept []string
+	for _, name := range names[:min(len(names), maxNames)] {
+		if len(name) > maxName {
+			name = strings.ToValidUTF8(name[:maxName], "") + "…"
+		}
+		kept = append(kept, name)
+	}
+	if more := len(names) - maxNames; more > 0 {
+		kept = append(kept, fmt.Sprintf("and %d more", more))
+	}
+	return kept
+}
+
+// tellNeeded notes who still needed a value that was retired, for the record.
+func (run *Run) tellNeeded(results []SecretResult, secret *Secret) {
+	names := secret.Previous.WaitsFor
+	if len(names) == 0 {
+		return
+	}
+	how := "when its wait ended"
+	if run.op.Force {
+		how = "by force"
+	}
+	run.found(fmt.Sprintf("secret %s: version %d was retired %s, although it was still needed by: %s", secret.Name, secret.Previous.Version, how, strings.Join(names, ", ")))
+	for i := range results {
+		if results[i].Secret == secret.Name {
+			results[i].NeededBy = names
+		}
+	}
 }
 
 // leave does what is configured about those who use a value that was just retired,
@@ -144,8 +336,8 @@ func (run *Run) countLeft(ctx context.Context, drainer Drainer, secret Secret) {
 	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
 	defer cancel()
 	waited := ""
-	if previous := secret.Previous; previous.DrainUntil.After(previous.Replaced) {
-		waited = ", after the engine had waited for them until " + previous.RetireTime.Format(time.RFC3339)
+	if secret.waited() {
+		waited = ", after the engine had waited for them until " + secret.Previous.RetireTime.Format(time.RFC3339)
 	}
 	left, err := drainer.Sessions(ctx, secret)
 	switch {
@@ -172,3 +364,6 @@ func (s *Secret) CutOver() time.Time {
 	}
 	return s.Previous.Replaced
 }
+
+// waited reports whether the overlap of s was put off.
+func (s *Secret) waited() bool { return s.Previous.DrainUntil.After(s.CutOver()) }

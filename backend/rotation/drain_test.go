@@ -68,14 +68,21 @@ func drained(p func(*testing.T, *world)) func(*testing.T, *world) {
 	}
 }
 
-// watchDrain checks that an overlap is only ever extended for those who use the
-// value, for as long as is configured, and not once it was revoked; and that a value
-// whose users are to be terminated is not forgotten before they are.
-func (w *world) watchDrain(old, next *Secret) {
+// watchDrain checks that an overlap is only ever extended for those who need the
+// value, for as long as is configured, and not once it was revoked; that only somebody
+// who asks for it makes it shorter; and that a value whose users are to be terminated is
+// not forgotten before they are.
+func (w *world) watchDrain(s *State, old, next *Secret) {
 	if old == nil || old.Previous == nil {
 		return
 	}
 	was, is := old.Previous, next.Previous
+	patient, drains := s.Policy.OverlapLimit > s.Policy.Overlap, old.Type == "patient"
+	needed := w.open[was.Material["password"]] > 0 && (patient || drains) || w.late[identity(was.Material)] && patient
+	latest := was.Replaced.Add(max(s.Policy.Overlap, s.Policy.OverlapLimit))
+	if drains {
+		latest = later(latest, was.Replaced.Add(s.Policy.Overlap+drainTimeout))
+	}
 	switch {
 	case is == nil || is.Version != was.Version:
 		if is == nil && old.Type == "strict" && w.open[was.Material["password"]] > 0 {
@@ -83,11 +90,15 @@ func (w *world) watchDrain(old, next *Secret) {
 		}
 	case is.RetireTime.Equal(was.RetireTime):
 	case !is.Replaced.Equal(was.Replaced): // a clock that was ahead
-	case old.Type != "patient" || w.open[was.Material["password"]] == 0:
-		w.breakf("%s is waited for, and nobody uses it", old.Name)
+	case is.RetireTime.Before(was.RetireTime):
+		if op := s.InFlight; op == nil || op.Kind != KindRetire || op.Trigger != TriggerManual {
+			w.breakf("the overlap of %s ends early, and nobody asked for that", old.Name)
+		}
+	case !needed && !strings.Contains(strings.Join(is.WaitsFor, "; "), "could not count"):
+		w.breakf("%s is waited for, and nobody needs it", old.Name)
 	case !was.RetireTime.After(was.Replaced):
 		w.breakf("%s is revoked, and waited for", old.Name)
-	case is.RetireTime.After(was.Replaced.Add(24*time.Hour + drainTimeout)):
+	case is.RetireTime.After(latest):
 		w.breakf("%s is waited for until %s", old.Name, is.RetireTime)
 	}
 }

@@ -70,7 +70,7 @@ func (w *world) watchSave(old, next *State) {
 	}
 	for _, name := range next.Names() {
 		w.watchValues(next, next.Secrets[name])
-		w.watchDrain(old.Secrets[name], next.Secrets[name])
+		w.watchDrain(next, old.Secrets[name], next.Secrets[name])
 		w.watchAsked(old.Secrets[name], next.Secrets[name])
 	}
 	if next.Version == old.Version+1 {

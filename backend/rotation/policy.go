@@ -26,6 +26,9 @@ type Policy struct {
 	AutoRotate bool `json:"auto_rotate"`
 	// Overlap is how long a previous value stays valid after a cut-over.
 	Overlap time.Duration `json:"overlap"`
+	// OverlapLimit is how long it stays valid at most, while somebody needs it; zero means
+	// the mount's, and if that has none, as long as Overlap.
+	OverlapLimit time.Duration `json:"overlap_limit,omitempty"`
 	// RefreshInterval is how often applications are told to read again.
 	RefreshInterval time.Duration `json:"refresh_interval"`
 	// MaxRetries is how many automatic attempts may fail in a row.
@@ -78,6 +81,12 @@ func (t ResolvedPolicy) Validate() error {
 	}
 	if t.Overlap < 2*t.RefreshInterval {
 		return Invalid("overlap", "is %s; it must be at least twice refresh_interval, which is %s, so that applications read a new value before the old one ends", Span(t.Overlap), Span(t.RefreshInterval))
+	}
+	switch {
+	case t.OverlapLimit < t.Overlap:
+		return Invalid("overlap_limit", "is %s; it must be at least the overlap, which is %s, or 0 for the default", Span(t.OverlapLimit), Span(t.Overlap))
+	case t.OverlapLimit > t.Interval:
+		return Invalid("overlap_limit", "is %s; it must be at most the %s between two rotations, because a secret has only one previous value", Span(t.OverlapLimit), Span(t.Interval))
 	}
 	return nil
 }

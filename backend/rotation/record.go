@@ -88,6 +88,9 @@ type SecretResult struct {
 	// Unresolved says that the operation left the secret unresolved. Records of earlier
 	// versions say it among their issues only.
 	Unresolved bool `json:"unresolved,omitempty"`
+	// NeededBy names who still needed the previous value when it was retired, as the
+	// engine saw it.
+	NeededBy []string `json:"needed_by,omitempty"`
 }
 
 // Versions says for people which value was current before and after the operation.

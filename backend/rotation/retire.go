@@ -81,6 +81,7 @@ func (run *Run) forget(s *State, retired []string, cause error) error {
 	results := run.results(s)
 	for _, name := range retired {
 		run.found(run.fate(name, s.Secrets[name].Previous.Version))
+		run.tellNeeded(results, s.Secrets[name])
 		s.startAtEnd(s.Secrets[name])
 		s.Secrets[name].Previous = nil
 	}

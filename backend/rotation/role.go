@@ -32,6 +32,10 @@ type Engine struct {
 	Recorded func(*Role, Record, Entry)
 	// Hooks are what operations have around them.
 	Hooks Hooks
+	// Dependents names who needs the previous value of a secret still, as far as is known,
+	// such as readers who have not read the current one. s.Previous.WaitsFor has those that
+	// it named last, maybe on another node. It must not block; nil stands for nobody.
+	Dependents func(r *Role, s *Secret) []string
 	// Context ends when the backend is cleaned up; runs stop then and are
 	// recovered by whoever comes next.
 	Context context.Context

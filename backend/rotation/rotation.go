@@ -128,6 +128,7 @@ func (run *Run) intend(ctx context.Context) error {
 			}
 			s.Secrets[name].Pending = value
 		}
+		run.endOverlaps(s)
 		op := run.op
 		s.InFlight = &op
 		if err := run.complete(s); err != nil {

@@ -22,6 +22,8 @@ type Request struct {
 	Secrets []string
 	// RevokePrevious ends the overlap of the replaced values at once.
 	RevokePrevious bool
+	// Force has a retirement by hand cut off who needs the previous values.
+	Force bool
 	// IfVersion makes a rollback undo that version, or do nothing: it has to be the
 	// role's, and made by a rotation. Zero stands for any.
 	IfVersion int
@@ -64,6 +66,8 @@ type Run struct {
 	issues  []string
 	lost    []string // secrets that this run left unresolved
 	left    []string // what became of the sessions of retired values
+	// cutOff are, by secret, those whom a retirement by hand cuts off; nil for any other run.
+	cutOff map[string][]string
 	record  Record
 	err     error
 }
@@ -176,7 +180,7 @@ func (r *Role) ended(rec Record) *Run {
 func (r *Role) newRun(req Request) *Run {
 	op := r.engine.NewOperation(req.Kind, req.Trigger)
 	op.Actor, op.Reason, op.RequestID = req.Actor, req.Reason, req.RequestID
-	op.Secrets, op.RevokePrevious = slices.Clone(req.Secrets), req.RevokePrevious
+	op.Secrets, op.RevokePrevious, op.Force = slices.Clone(req.Secrets), req.RevokePrevious, req.Force
 	return &Run{
 		role: r, op: op, added: req.Added, supplied: req.Supplied, undoes: req.IfVersion,
 		issues: slices.Clone(req.Findings), steps: map[string][]Step{}, done: make(chan struct{}),
@@ -191,7 +195,8 @@ func (run *Run) execute(ctx context.Context) {
 			run.err = fmt.Errorf("internal error in %s %s: %v\n%s", run.op.Kind, run.op.ID, p, debug.Stack())
 		}
 		run.role.mu.Lock()
-		if run.err != nil && run.role.saves == run.since {
+		refused := errors.Is(run.err, ErrInvalid) && run.op.Trigger == TriggerManual
+		if run.err != nil && !refused && run.role.saves == run.since {
 			run.role.stallLocked()
 		}
 		run.role.run.Store(nil)
@@ -241,6 +246,9 @@ func (run *Run) run(ctx context.Context) error {
 	case KindRecover:
 		return nil
 	case KindRetire:
+		if run.op.Trigger == TriggerManual {
+			return run.retireByHand(ctx)
+		}
 		return run.retire(ctx)
 	case KindPostCommit:
 		return run.doPostCommit(ctx)
@@ -296,8 +304,10 @@ func (run *Run) plan(s *State) error {
 		return err
 	case run.op.Kind == KindRollback:
 		return run.planRollback(s)
+	case run.op.Kind == KindRetire && run.op.Trigger == TriggerManual:
+		return run.planRetire(s)
 	case run.op.Kind == KindRetire:
-		run.op.Secrets = s.expired(run.role.engine.Now())
+		run.op.Secrets = run.role.Snapshot().ending(run.role.engine.Now())
 	case run.op.Kind == KindRotate && run.op.Trigger == TriggerSchedule:
 		run.op.Secrets = slices.DeleteFunc(slices.Clone(selected), func(name string) bool { return s.Secrets[name].ShownOnce })
 	default:
@@ -318,16 +328,22 @@ func (run *Run) planRollback(s *State) error {
 			possible = append(possible, name)
 		}
 	}
+	return run.choose(possible, "previous value to go back to")
+}
+
+// choose selects those of the possible secrets that were asked for; all, if none was named.
+// What says what the others lack.
+func (run *Run) choose(possible []string, what string) error {
 	if len(possible) == 0 {
-		return fmt.Errorf("%w: no secret of %s has a previous value to go back to: the overlap has ended, or nothing was rotated yet", ErrInvalid, run.role.Name)
+		return fmt.Errorf("%w: no secret of %s has a %s: the overlap has ended, or nothing was rotated yet", ErrInvalid, run.role.Name, what)
 	}
 	if len(run.op.Secrets) == 0 {
 		run.op.Secrets = possible
 	}
 	for _, name := range run.op.Secrets {
 		if !slices.Contains(possible, name) {
-			return fmt.Errorf("%w: secrets: %q has no previous value to go back to; these have: %s",
-				ErrInvalid, name, strings.Join(possible, ", "))
+			return fmt.Errorf("%w: secrets: %q has no %s; these have: %s",
+				ErrInvalid, name, what, strings.Join(possible, ", "))
 		}
 	}
 	return nil

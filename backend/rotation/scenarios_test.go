@@ -26,6 +26,8 @@ func scenarios() []scenario {
 	revoking := manual(KindRotate)
 	revoking.RevokePrevious = true
 	retire := Request{Kind: KindRetire, Trigger: TriggerSchedule}
+	forced := manual(KindRetire)
+	forced.Force = true
 	return []scenario{
 		{"create first", prepare(), create("db", "alternating")},
 		{"create key", prepare("db"), create("jwt", "jwt")},
@@ -43,6 +45,10 @@ func scenarios() []scenario {
 		{"retire and wait", used(rotated(24*time.Hour, "patient", "jwt")), retire},
 		{"retire after a wait", drained(used(rotated(24*time.Hour, "patient", "jwt"))), retire},
 		{"retire and terminate", used(rotated(25*time.Hour, "strict", "jwt")), retire},
+		{"retire before a reader has read", unread(rotated(24*time.Hour-lookAhead, "db", "jwt")), retire},
+		{"retire after a reader has read", caughtUp(unread(rotated(24*time.Hour-lookAhead, "jwt", "patient"))), retire},
+		{"retire by hand", rotated(time.Hour, "db", "jwt"), manual(KindRetire)},
+		{"retire by hand what is needed", used(unread(rotated(time.Hour, "strict", "jwt"))), forced},
 		{"revoke and terminate", used(prepare("strict", "app")), revoking},
 		{"revoke without waiting", used(prepare("patient", "app")), revoking},
 		{"retire and ask", asking(rotated(24*time.Hour, "db", "jwt")), retire},
@@ -65,7 +71,7 @@ func scenarios() []scenario {
 	}
 }
 
-var typeOf = map[string]string{"db": "alternating", "jwt": "jwt", "app": "single", "patient": "patient", "strict": "strict", "api": "hidden"}
+var typeOf = map[string]string{"db": "alternating", "jwt": "jwt", "app": "single", "patient": "patient", "strict": "strict", "api": "hidden", "cookie": "jwt"}
 
 // prepare makes a role with these secrets, out of overlap.
 func prepare(secrets ...string) func(*testing.T, *world) {
@@ -227,6 +233,7 @@ func (c cell) answered(t testing.TB, w *world, start int, err error) {
 func (c cell) afterwards(t testing.TB, w *world) {
 	t.Helper()
 	w.sick = false
+	clear(w.late)
 	before := w.role.Snapshot().Version
 	next := Request{Kind: KindRotate, Trigger: TriggerManual, RequestID: "next", Reason: "another"}
 	if len(w.role.Snapshot().Secrets) == 0 {

@@ -50,8 +50,8 @@ func NewSchedule(cron Cron) Schedule { return Schedule{cron, shortestInterval(cr
 
 // Defaults are the mount's values for what a role's policy leaves open.
 type Defaults struct {
-	Period, Overlap, RefreshInterval, RetryInterval time.Duration
-	MaxRetries                                      int
+	Period, Overlap, OverlapLimit, RefreshInterval, RetryInterval time.Duration
+	MaxRetries                                                    int
 }
 
 // ResolvedPolicy are a policy with every default filled in and its schedule parsed.
@@ -61,8 +61,10 @@ type ResolvedPolicy struct {
 	// Period is zero for roles that rotate by schedule.
 	Period time.Duration
 	// Interval is the shortest time between two automatic rotations.
-	Interval        time.Duration
-	Overlap         time.Duration
+	Interval time.Duration
+	Overlap  time.Duration
+	// OverlapLimit is more than Overlap if overlaps go on while somebody needs them.
+	OverlapLimit    time.Duration
 	RefreshInterval time.Duration
 	MaxRetries      int
 	RetryInterval   time.Duration
@@ -70,8 +72,9 @@ type ResolvedPolicy struct {
 }
 
 // Resolve fills in what p leaves open. A default overlap is at most half the
-// interval, a default refresh interval at most half the overlap. The key makes
-// the spread: the same role always gets the same.
+// interval, a default refresh interval at most half the overlap; a default limit of the
+// overlap is at least the overlap, and at most the interval. The key makes the spread: the
+// same role always gets the same.
 func (p Policy) Resolve(d Defaults, parse func(string) (Schedule, error), key string) (ResolvedPolicy, error) {
 	t := ResolvedPolicy{Period: p.Period, Overlap: p.Overlap, RefreshInterval: p.RefreshInterval}
 	if p.Schedule != "" {
@@ -87,6 +90,7 @@ func (p Policy) Resolve(d Defaults, parse func(string) (Schedule, error), key st
 	if t.Overlap == 0 {
 		t.Overlap = min(cmp.Or(d.Overlap, DefaultOverlap), t.Interval/2)
 	}
+	t.OverlapLimit = cmp.Or(p.OverlapLimit, max(t.Overlap, min(d.OverlapLimit, t.Interval)))
 	if t.RefreshInterval == 0 {
 		t.RefreshInterval = min(cmp.Or(d.RefreshInterval, DefaultRefreshInterval), t.Overlap/2)
 	}
@@ -202,7 +206,7 @@ func (s *Snapshot) NextAction(now time.Time) Action {
 			next = earlier(next, Action{KindRecover, secret.Unresolved.RetryAt})
 		}
 		if secret.Previous != nil {
-			next = earlier(next, Action{KindRetire, later(secret.Previous.ends(), s.RetryAt)})
+			next = earlier(next, Action{KindRetire, later(s.retireAt(secret.Previous), s.RetryAt)})
 		}
 	}
 	if s.PostCommit != nil && !s.NeedsAttention {

@@ -52,22 +52,28 @@ func TestResolveFillsInWhatIsOpen(t *testing.T) {
 		want     ResolvedPolicy
 	}{
 		"nothing set": {Policy{}, Defaults{}, ResolvedPolicy{
-			Period: 90 * day, Interval: 90 * day, Overlap: day, RefreshInterval: 5 * time.Minute, MaxRetries: 8, RetryInterval: 10 * time.Second,
+			Period: 90 * day, Interval: 90 * day, Overlap: day, OverlapLimit: day, RefreshInterval: 5 * time.Minute, MaxRetries: 8, RetryInterval: 10 * time.Second,
 		}},
 		"overlap at most half the period, refresh at most half the overlap": {Policy{Period: time.Minute}, Defaults{}, ResolvedPolicy{
-			Period: time.Minute, Interval: time.Minute, Overlap: 30 * time.Second, RefreshInterval: 15 * time.Second, MaxRetries: 8, RetryInterval: 10 * time.Second,
+			Period: time.Minute, Interval: time.Minute, Overlap: 30 * time.Second, OverlapLimit: 30 * time.Second, RefreshInterval: 15 * time.Second, MaxRetries: 8, RetryInterval: 10 * time.Second,
 		}},
-		"the mount's defaults": {Policy{}, Defaults{30 * day, 2 * day, time.Hour, time.Minute, 3}, ResolvedPolicy{
-			Period: 30 * day, Interval: 30 * day, Overlap: 2 * day, RefreshInterval: time.Hour, MaxRetries: 3, RetryInterval: time.Minute,
+		"the mount's defaults": {Policy{}, Defaults{30 * day, 2 * day, 3 * day, time.Hour, time.Minute, 3}, ResolvedPolicy{
+			Period: 30 * day, Interval: 30 * day, Overlap: 2 * day, OverlapLimit: 3 * day, RefreshInterval: time.Hour, MaxRetries: 3, RetryInterval: time.Minute,
 		}},
-		"the role's own": {Policy{Period: day, Overlap: day, RefreshInterval: time.Second, MaxRetries: 1, RetryInterval: time.Hour}, Defaults{30 * day, 2 * day, time.Hour, time.Minute, 3}, ResolvedPolicy{
-			Period: day, Interval: day, Overlap: day, RefreshInterval: time.Second, MaxRetries: 1, RetryInterval: time.Hour,
+		"the role's own": {Policy{Period: day, Overlap: day, RefreshInterval: time.Second, MaxRetries: 1, RetryInterval: time.Hour}, Defaults{30 * day, 2 * day, 3 * day, time.Hour, time.Minute, 3}, ResolvedPolicy{
+			Period: day, Interval: day, Overlap: day, OverlapLimit: day, RefreshInterval: time.Second, MaxRetries: 1, RetryInterval: time.Hour,
+		}},
+		"the role's own limit": {Policy{OverlapLimit: 5 * day}, Defaults{30 * day, 2 * day, 3 * day, time.Hour, time.Minute, 3}, ResolvedPolicy{
+			Period: 30 * day, Interval: 30 * day, Overlap: 2 * day, OverlapLimit: 5 * day, RefreshInterval: time.Hour, MaxRetries: 3, RetryInterval: time.Minute,
+		}},
+		"a limit of the mount that is shorter than the role's overlap": {Policy{Overlap: 4 * day}, Defaults{30 * day, 2 * day, 3 * day, time.Hour, time.Minute, 3}, ResolvedPolicy{
+			Period: 30 * day, Interval: 30 * day, Overlap: 4 * day, OverlapLimit: 4 * day, RefreshInterval: time.Hour, MaxRetries: 3, RetryInterval: time.Minute,
 		}},
 		"a schedule": {Policy{Schedule: "@every 1h"}, Defaults{Period: 30 * day}, ResolvedPolicy{
-			Cron: every(time.Hour), Interval: time.Hour, Overlap: 30 * time.Minute, RefreshInterval: 5 * time.Minute, MaxRetries: 8, RetryInterval: 10 * time.Second,
+			Cron: every(time.Hour), Interval: time.Hour, Overlap: 30 * time.Minute, OverlapLimit: 30 * time.Minute, RefreshInterval: 5 * time.Minute, MaxRetries: 8, RetryInterval: 10 * time.Second,
 		}},
 		"a schedule that never fires": {Policy{Schedule: "@every 0s"}, Defaults{}, ResolvedPolicy{
-			Cron: every(0), Interval: 90 * day, Overlap: day, RefreshInterval: 5 * time.Minute, MaxRetries: 8, RetryInterval: 10 * time.Second,
+			Cron: every(0), Interval: 90 * day, Overlap: day, OverlapLimit: day, RefreshInterval: 5 * time.Minute, MaxRetries: 8, RetryInterval: 10 * time.Second,
 		}},
 	} {
 		got, err := c.policy.Resolve(c.defaults, parseEvery, "")

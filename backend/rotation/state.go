@@ -122,14 +122,17 @@ type Value struct {
 	// Replaced is when another value took the place of this one; set on previous
 	// values only, and not on those that were stored in format 1.
 	Replaced time.Time `json:"replaced,omitzero"`
-	// DrainUntil is the latest end of the overlap of a previous value that is waited
-	// for because it is in use; RetireTime moves up to it. Zero if there was no wait
-	// yet.
+	// DrainUntil is the latest end of the overlap of a previous value that somebody
+	// needs; RetireTime moves up to it. Zero if the engine has not looked yet. Once it is
+	// not after RetireTime, nobody is waited for any more.
 	DrainUntil time.Time `json:"drain_until,omitzero"`
 	// DestroyTime is when a previous value is destroyed at the earliest, set when its
 	// overlap has ended and applications are to be asked to refuse it. Zero if it does not
 	// outlive its overlap.
 	DestroyTime time.Time `json:"destroy_time,omitzero"`
+	// WaitsFor names who needs a previous value beyond its overlap, as the engine saw it
+	// when it last looked; at the end, who still needed it.
+	WaitsFor []string `json:"waits_for,omitempty"`
 }
 
 // Kind says what an operation does.
@@ -193,6 +196,8 @@ type Operation struct {
 	Secrets []string `json:"secrets"`
 	// RevokePrevious ends the overlap of the replaced values at once.
 	RevokePrevious bool `json:"revoke_previous,omitempty"`
+	// Force ends overlaps although somebody needs the previous values.
+	Force bool `json:"force,omitempty"`
 	// Tasks are what follows the commit; of a retirement, the checks that ask applications
 	// to refuse the values.
 	Tasks []Task `json:"tasks,omitempty"`

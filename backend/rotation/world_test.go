@@ -21,6 +21,7 @@ type world struct {
 	place   string            // where the database is reached; "" at first
 	gone    map[string]bool   // keys that were destroyed
 	open    map[string]int    // sessions by the password that opened them
+	late    map[string]bool   // what readers still have who have not read what replaced it
 	state   []byte            // what storage holds under the role's key
 	stored  *State            // the same, decoded
 	entries map[int]Entry     // the history in storage
@@ -100,7 +101,7 @@ func (w *world) fail(name string, pass int, f fault) {
 func newWorld() *world {
 	return &world{
 		clock: time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC),
-		users: map[string]string{"app": "made-by-hand"}, gone: map[string]bool{}, open: map[string]int{}, known: map[string]bool{},
+		users: map[string]string{"app": "made-by-hand"}, gone: map[string]bool{}, open: map[string]int{}, late: map[string]bool{}, known: map[string]bool{},
 		entries: map[int]Entry{}, used: map[string]string{}, adrift: map[string]bool{},
 		always: map[string]fault{}, recorded: map[string]string{}, asked: map[string]bool{},
 	}
@@ -110,7 +111,7 @@ func newWorld() *world {
 func (w *world) clone() *world {
 	c := newWorld()
 	c.clock, c.made, c.state, c.stored, c.settings = w.clock, w.made, w.state, w.stored, w.settings
-	c.adrift, c.open, c.known = maps.Clone(w.adrift), maps.Clone(w.open), maps.Clone(w.known)
+	c.adrift, c.open, c.late, c.known = maps.Clone(w.adrift), maps.Clone(w.open), maps.Clone(w.late), maps.Clone(w.known)
 	c.tasks, c.sick, c.place, c.asks, c.asked = w.tasks, w.sick, w.place, w.asks, maps.Clone(w.asked)
 	c.users, c.gone, c.entries, c.used = maps.Clone(w.users), maps.Clone(w.gone), maps.Clone(w.entries), maps.Clone(w.used)
 	return c
@@ -226,7 +227,7 @@ func (w *world) boot(t testing.TB) {
 		Settings: func() Settings { return w.settings },
 		Changed:  func(*Role) {},
 		Recorded: w.record,
-		Context:  ctx, Hooks: (*around)(w),
+		Context:  ctx, Hooks: (*around)(w), Dependents: w.dependents,
 	}
 	var s *State
 	if state != nil {
