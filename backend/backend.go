@@ -318,6 +318,7 @@ func (b *backend) paths() []*framework.Path {
 		b.pathDestinations(),
 		b.pathRotate(),
 		b.pathRollback(),
+		b.pathRetire(),
 		b.pathVerify(),
 		b.pathJWTSign(),
 		b.pathJWKSDiscovery(),

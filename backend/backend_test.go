@@ -49,6 +49,9 @@ type mount struct {
 	clock   *clock
 	system  *logical.StaticSystemView
 	said    *transcript
+	// dependents is who needs previous values, in every process; nil for what the engine
+	// knows itself.
+	dependents func(*rotation.Role, *rotation.Secret) []string
 	// types are those that secrets can have.
 	types func(*postgres.Client, secret.Passwords) map[string]secret.Type
 }
@@ -94,6 +97,9 @@ func (m *mount) boot() {
 func (m *mount) made() *backend {
 	m.Helper()
 	b := newBackend(m.clock.now, m.types)
+	if m.dependents != nil {
+		b.engine.Dependents = m.dependents
+	}
 	conf := &logical.BackendConfig{
 		Logger: hclog.New(&hclog.LoggerOptions{Level: hclog.Trace, Output: m.said}),
 		System: m.system, StorageView: m.storage, BackendUUID: "test",

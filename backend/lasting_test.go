@@ -9,10 +9,12 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/testenv"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
 // manager is an Alertmanager, which forgets what it was told when it restarts.
@@ -20,6 +22,7 @@ type manager struct {
 	*mount
 	address string
 	program *testenv.Program
+	late    *atomic.Bool // whether somebody needs previous values
 }
 
 // alertmanager starts one, and has it told everything.
@@ -134,6 +137,18 @@ func TestConditionsLast(t *testing.T) {
 				"deleted": func(a *manager, _ func(error)) { a.deleteRole("default") },
 			},
 		},
+		"overlap waiting": {
+			[]string{"overlap_waiting"},
+			func(a *manager, _ func(error)) {
+				a.write("roles/default", d("overlap", "1h", "overlap_limit", "20h"))
+				a.write("rotate", nil)
+				a.tick(time.Hour)
+			},
+			map[string]func(a *manager, broken func(error)){
+				"read":    func(a *manager, _ func(error)) { a.late.Store(false) },
+				"by hand": func(a *manager, _ func(error)) { a.write("retire", d("force", true)) },
+			},
+		},
 		"due soon": {
 			[]string{"rotation_due_soon"},
 			func(a *manager, _ func(error)) {
@@ -175,12 +190,22 @@ func TestConditionsLast(t *testing.T) {
 	} {
 		for end, finish := range c.finish {
 			t.Run(name+", "+end, func(t *testing.T) {
-				m := newMount(t)
+				m := unbooted(t)
+				late := &atomic.Bool{}
+				late.Store(true)
+				m.dependents = func(*rotation.Role, *rotation.Secret) []string {
+					if late.Load() {
+						return []string{"instance-1"}
+					}
+					return nil
+				}
+				m.boot()
 				broken := m.breakable("fragile")
 				m.write("roles/default", d("rotation_period", "24h", "max_retries", 1))
 				m.write("secrets/default/pin", d("type", "random", "password_policy", "fragile"))
 				m.clock.advance(time.Second)
 				a := m.alertmanager()
+				a.late = late
 				c.begin(a, broken)
 				a.shows(c.shown...)
 				a.restart()

@@ -193,18 +193,22 @@ func takeReason(d *framework.FieldData) (string, error) {
 	return takeLine(d, "reason", maxReason)
 }
 
-// operationFields declares the fields that rotate and rollback share.
+// revokePreviousField declares the field by which rotate and rollback leave out the overlap.
+func revokePreviousField() *framework.FieldSchema {
+	return field(framework.TypeBool, "For emergencies: the engine retires the replaced values at once, without an overlap.")
+}
+
+// operationFields declares the fields that rotate, rollback and retire share.
 func operationFields() map[string]*framework.FieldSchema {
 	return map[string]*framework.FieldSchema{
-		"role":            field(framework.TypeString, "Name of the role; default if you leave it out of the path."),
-		"secrets":         field(framework.TypeCommaStringSlice, "Names of the secrets to work on; all if left out."),
-		"reason":          field(framework.TypeString, "Why you make this request, in one line, for the history. Do not put secrets into it."),
-		"revoke_previous": field(framework.TypeBool, "For emergencies: the engine retires the replaced values at once, without an overlap."),
-		"wait":            {Type: framework.TypeDurationSecond, Default: 5, Description: "How long the request waits for the operation to end, at most 60 s. If the operation takes longer, the response has status=in_progress, and the operation goes on. If left out, a rotation also waits for its checks with phase=before, up to 55 s in all, so that the response says if they refuse it."},
+		"role":    field(framework.TypeString, "Name of the role; default if you leave it out of the path."),
+		"secrets": field(framework.TypeCommaStringSlice, "Names of the secrets to work on; all if left out."),
+		"reason":  field(framework.TypeString, "Why you make this request, in one line, for the history. Do not put secrets into it."),
+		"wait":    {Type: framework.TypeDurationSecond, Default: 5, Description: "How long the request waits for the operation to end, at most 60 s. If the operation takes longer, the response has status=in_progress, and the operation goes on. If left out, a rotation also waits for its checks with phase=before, up to 55 s in all, so that the response says if they refuse it."},
 	}
 }
 
-// takeOperation reads the fields that rotate and rollback share.
+// takeOperation reads the fields that rotate, rollback and retire share.
 func (b *backend) takeOperation(req *logical.Request, d *framework.FieldData, kind rotation.Kind) (*rotation.Request, time.Duration, error) {
 	wait, err := takeWait(d)
 	if err != nil {
@@ -215,7 +219,6 @@ func (b *backend) takeOperation(req *logical.Request, d *framework.FieldData, ki
 		return nil, 0, err
 	}
 	request.Secrets = d.Get("secrets").([]string)
-	request.RevokePrevious = d.Get("revoke_previous").(bool)
 	return request, wait, nil
 }
 
@@ -238,7 +241,7 @@ func show(run *rotation.Run, resp *logical.Response) *logical.Response {
 
 // notShown warns of values that an earlier delivery of the request was given.
 func notShown(r *rotation.Role, run *rotation.Run, rec rotation.Record, resp *logical.Response) *logical.Response {
-	if rec.Kind == rotation.KindImport || rec.Kind == rotation.KindRollback || run.Shown() != nil {
+	if rec.Kind != rotation.KindCreate && rec.Kind != rotation.KindRotate || run.Shown() != nil {
 		return resp
 	}
 	for _, name := range shownOnce(r.Snapshot(), rec.Secrets) {

@@ -31,6 +31,7 @@ func configFields() map[string]*framework.FieldSchema {
 		"environment":       field(framework.TypeString, "Label of the environment, such as production. The engine puts it into every history record and event."),
 		"rotation_period":   field(framework.TypeDurationSecond, "For roles that set neither rotation_period nor rotation_schedule: time between two automatic rotations; 90 days by default, at least 60 s."),
 		"overlap":           field(framework.TypeDurationSecond, "For roles that set no overlap: how long previous values stay valid after a rotation; 24 h by default. For a role whose rotations are less than twice that time apart, it is half the time between two rotations."),
+		"overlap_limit":     field(framework.TypeDurationSecond, "For roles that set no overlap_limit: how long previous values stay valid at most, while somebody still needs them; at most the time between two rotations. 0, the default: no longer than the overlap."),
 		"refresh_interval":  field(framework.TypeDurationSecond, "For roles that set no refresh_interval: how often applications read creds again; 5 min by default. The refresh_interval of a role is at most half its overlap."),
 		"retry_interval":    field(framework.TypeDurationSecond, "For roles that set no retry_interval: pause after the first failed automatic rotation; 10 s by default. It doubles with each failure, up to an hour."),
 		"max_retries":       field(framework.TypeInt, "For roles that set no max_retries: how many automatic rotations may fail in a row; 8 by default. After one more, automatic rotation of the role stops until somebody rotates it manually."),
@@ -103,6 +104,7 @@ func takeSettings(d *framework.FieldData, s *settings.Settings) error {
 		s.OutboundHosts = append([]string{}, v.([]string)...)
 	}
 	takeSeconds(d, "history_max_age", &s.MaxAge)
+	takeSeconds(d, "overlap_limit", &s.OverlapLimit)
 	return cmp.Or(
 		takeDuration(d, "rotation_period", &s.RotationPeriod),
 		takeDuration(d, "overlap", &s.Overlap),

@@ -41,6 +41,7 @@ func roleFields() map[string]*framework.FieldSchema {
 		"role":             nameField("Name of the role."),
 		"auto_rotate":      {Type: framework.TypeBool, Default: true, Description: "Whether the role rotates automatically, by rotation_period or rotation_schedule."},
 		"overlap":          field(framework.TypeDurationSecond, "How long previous values stay valid after a rotation. By default, the overlap of config (24 h), but at most half the time between two rotations."),
+		"overlap_limit":    field(framework.TypeDurationSecond, "How long previous values stay valid at most, while somebody still needs them: a reader that has not read the current values, somebody who has used a previous key or token lately, or an open session of the previous login. Counted like the overlap from the rotation; at most the time between two rotations. The next scheduled rotation ends the overlap in any case. 0: the overlap_limit of config, which by default is the overlap: nobody is waited for."),
 		"refresh_interval": field(framework.TypeDurationSecond, "How often applications read creds again. They learn of a change when they read next, so a shorter interval takes effect after the old one at the latest. By default, the refresh_interval of config (5 min), but at most half the overlap."),
 		"max_retries":      field(framework.TypeInt, "How many automatic rotations may fail in a row. After one more, automatic rotation stops until somebody rotates the role manually. By default, the max_retries of config (8)."),
 		"destinations":     field(framework.TypeCommaStringSlice, "Names of the destinations that get copies of the role's values."),
@@ -157,6 +158,10 @@ func (b *backend) pathRoleRead(ctx context.Context, _ *logical.Request, d *frame
 	data := scheduleData(s.Policy, s.Resolved)
 	data["auto_rotate"] = s.Policy.AutoRotate
 	data["overlap"] = rotation.Seconds(s.Resolved.Overlap)
+	data["overlap_limit"] = rotation.Seconds(s.Policy.OverlapLimit)
+	if limit := s.Resolved.OverlapLimit; limit > s.Resolved.Overlap {
+		data["overlap_limit"] = rotation.Seconds(limit)
+	}
 	data["refresh_interval"] = rotation.Seconds(s.Resolved.RefreshInterval)
 	data["max_retries"] = s.Resolved.MaxRetries
 	data["retry_interval"] = rotation.Seconds(s.Resolved.RetryInterval)
@@ -251,6 +256,7 @@ func takeSchedule(d *framework.FieldData, p *rotation.Policy) error {
 // with each other and with the defaults of the mount.
 func (b *backend) takePolicy(d *framework.FieldData, p *rotation.Policy, key string) error {
 	takeBool(d, "auto_rotate", &p.AutoRotate)
+	takeSeconds(d, "overlap_limit", &p.OverlapLimit)
 	if err := cmp.Or(
 		takeSchedule(d, p),
 		takeDuration(d, "overlap", &p.Overlap),

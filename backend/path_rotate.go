@@ -19,6 +19,7 @@ import (
 
 func (b *backend) pathRotate() *framework.Path {
 	fields := operationFields()
+	fields["revoke_previous"] = revokePreviousField()
 	fields["dry_run"] = field(framework.TypeBool, "Whether to try the rotation without changing anything, and report. Like verify, this tests everything that a rotation depends on.")
 	return &framework.Path{
 		Pattern:      optionalRole("rotate"),
@@ -47,6 +48,7 @@ func (b *backend) pathRotateWrite(ctx context.Context, req *logical.Request, d *
 	if err != nil {
 		return nil, err
 	}
+	request.RevokePrevious = d.Get("revoke_previous").(bool)
 	r, err := b.findRole(ctx, roleName(d))
 	if err != nil {
 		return nil, err
@@ -136,6 +138,7 @@ response-wrapped; with wait=0, such a rotation does not begin.`
 
 func (b *backend) pathRollback() *framework.Path {
 	fields := operationFields()
+	fields["revoke_previous"] = revokePreviousField()
 	fields["if_version"] = field(framework.TypeInt, "Version to undo, for programs that test new values. Only the secrets that got new values with it are rolled back. If the role has another version by now, or if no rotation made this one, the response is 400 and nothing changes.")
 	return &framework.Path{
 		Pattern:      optionalRole("rollback"),
@@ -155,6 +158,7 @@ func (b *backend) pathRollbackWrite(ctx context.Context, req *logical.Request, d
 	if err != nil {
 		return nil, err
 	}
+	request.RevokePrevious = d.Get("revoke_previous").(bool)
 	if version, ok := d.GetOk("if_version"); ok {
 		if request.IfVersion = version.(int); request.IfVersion < 1 {
 			return nil, rotation.Invalid("if_version", "is %d; it must be a version of the role, such as 7", request.IfVersion)
@@ -175,9 +179,50 @@ values become the previous ones and stay valid for the overlap; with
 revoke_previous=true the engine retires them at once. There are previous values only
 until their overlap ends.`
 
+func (b *backend) pathRetire() *framework.Path {
+	fields := operationFields()
+	fields["secrets"] = field(framework.TypeCommaStringSlice, "Names of the secrets whose previous values to retire; all that have one if left out.")
+	fields["force"] = field(framework.TypeBool, "Whether to retire previous values that somebody still needs. Whoever does is cut off, and the record names them.")
+	return &framework.Path{
+		Pattern:      optionalRole("retire"),
+		DisplayAttrs: attributes("retire", "default-role|role"),
+		Fields:       fields,
+		Operations: map[logical.Operation]framework.OperationHandler{
+			logical.UpdateOperation: mutation(b.pathRetireWrite, "End the overlap of a role: retire its previous values now.", operationAnswer("role")),
+		},
+		HelpSynopsis:    "End the overlap of a role now.",
+		HelpDescription: oneLine(retireHelp),
+	}
+}
+
+// pathRetireWrite corresponds to UPDATE on retire and retire/:role.
+func (b *backend) pathRetireWrite(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	request, wait, err := b.takeOperation(req, d, rotation.KindRetire)
+	if err != nil {
+		return nil, err
+	}
+	request.Force = d.Get("force").(bool)
+	r, err := b.findRole(ctx, roleName(d))
+	if err != nil {
+		return nil, err
+	}
+	return b.startAndWait(ctx, r, *request, wait)
+}
+
+const retireHelp = `
+Retires the previous values of the role's secrets, or of those named in secrets, before
+their overlap ends: the engine makes each unusable at its target, tests that the target
+refuses it, and destroys it. First the engine looks who still needs these values: readers
+that have not read the current ones, those who have used a previous key or token lately,
+open sessions of a previous login, and checks after the rotation whose failure would roll
+it back. If there is anybody, or if a server does not say how many sessions are open, the
+response is 400, names them, and nothing changes; with force=true, the engine retires the
+values all the same. A secret without a previous value has nothing to retire, which is a
+400 too.`
+
 func (b *backend) pathRotateRoot() *framework.Path {
 	fields := operationFields()
-	for _, name := range []string{"role", "secrets", "revoke_previous"} {
+	for _, name := range []string{"role", "secrets"} {
 		delete(fields, name)
 	}
 	fields["name"] = nameField("Name of the connection.")

@@ -92,7 +92,7 @@ func (b *backend) rotationStatus(r *rotation.Role) map[string]any {
 		data["advice"] = acceptedAdvice(s)
 	}
 	if data["advice"] == "" {
-		data["advice"] = waits(r, now)
+		data["advice"] = cmp.Or(needed(r, now), waits(r, now))
 	}
 	if s.RotatesItself() {
 		data["next_vault_rotation"] = timestamp(s.Planned())
@@ -126,6 +126,15 @@ func clockAdvice(s *rotation.Snapshot) string {
 		return ""
 	}
 	return s.Rewound.String() + ". Make sure that the clocks of all Vault nodes are right (NTP), and that applications have read again. The next rotation ends this advice"
+}
+
+// needed tells for whom the overlaps of a role go on, and how to end that; "" if none does.
+func needed(r *rotation.Role, now time.Time) string {
+	going := r.Snapshot().Waits(now)
+	if len(going) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("the overlap goes on, because somebody still needs previous values: %s. Have applications read creds/%s again, or restart those that do not; to end the overlap now, write retire/%s with force=true, which cuts them off", rotation.WaitsText(going), r.Name, r.Name)
 }
 
 // waits tells until when the next automatic rotation of a role waits for the running
@@ -275,8 +284,8 @@ func (b *backend) previousStage(r *rotation.Role, s *rotation.Secret) map[string
 		"version": v.Version, "created": timestamp(v.Created), "retire_time": timestamp(v.RetireTime),
 		"valid": s.PreviousAt(b.now()) != nil && b.types[s.Type].OffersPrevious(*s),
 	}
-	if v.DrainUntil.After(v.Replaced) {
-		stage["drain_until"] = timestamp(v.DrainUntil)
+	if v.DrainUntil.After(s.CutOver()) {
+		stage["drain_until"], stage["waits_for"] = timestamp(v.DrainUntil), v.WaitsFor
 	}
 	if v.DestroyTime.After(v.RetireTime) {
 		stage["destroy_time"] = timestamp(v.DestroyTime)
@@ -376,8 +385,9 @@ func statusFields() map[string]*framework.FieldSchema {
 	fields["secrets"] = field(framework.TypeMap, oneLine(`For each secret: its type and its stages. retire_time of the stage previous is the end of its overlap.
 		by_request_only is true if only a manual rotation rotates the secret (hash_only). For keys that are verified through the engine, a stage has uses and last_used.
 		The engine counts them in memory from counted_since on: when the value got this stage or, if that was later, when this Vault
-		server became the active one. For a previous database login, the stage has sessions (how many were open at looked_at), last_used
-		(when the engine last saw one) and drain_until (until when the end of the overlap waits for open sessions). destroy_time of the
+		server became the active one. For a previous database login, the stage has sessions (how many were open at looked_at) and last_used
+		(when the engine last saw one). If the overlap of a previous value goes on because somebody needs it, the stage has waits_for (who does)
+		and drain_until (when the overlap ends at the latest); retire_time then moves up to that. destroy_time of the
 		stage previous: when the engine sends checks with phase=retire and destroys the value, whose overlap has ended.`))
 	fields["report"] = field(framework.TypeString, "The status as text, for people; read it with -field=report.")
 	fields["overlap"] = field(framework.TypeString, "Who still uses previous values, and whether you would cut somebody off if you ended the overlap now; empty if there are no previous values.")
@@ -451,6 +461,8 @@ func stagesLine(s *rotation.Secret) string {
 		text += fmt.Sprintf(", previous is version %d until %v", s.Previous.Version, timestamp(s.Previous.RetireTime))
 		if s.Previous.DestroyTime.After(s.Previous.RetireTime) {
 			text += fmt.Sprintf(", and checks with phase=retire follow at %v", timestamp(s.Previous.DestroyTime))
+		} else if names := s.Previous.WaitsFor; len(names) > 0 {
+			text += fmt.Sprintf(", at the latest %v, for: %s", timestamp(s.Previous.DrainUntil), strings.Join(names, ", "))
 		}
 	}
 	return text

@@ -36,11 +36,9 @@ func (b *backend) pathVerify() *framework.Path {
 	}
 }
 
-// repairFields are those of operations, but for what makes no sense where no value
-// changes.
+// repairFields are those of operations, and the one that asks for a repair.
 func repairFields() map[string]*framework.FieldSchema {
 	fields := operationFields()
-	delete(fields, "revoke_previous")
 	fields["secrets"].Query = true // reading takes them too
 	fields["repair"] = field(framework.TypeBool, "Must be true in a write. The engine then sets the stored values again at targets that refuse them.")
 	return fields

@@ -51,7 +51,7 @@ func (b *backend) HandleRequest(ctx context.Context, req *logical.Request) (*log
 
 // shortest are durations below which a number without a unit most likely lacks the unit.
 var shortest = map[string]time.Duration{
-	"rotation_period": time.Hour, "overlap": time.Minute, "notice": time.Hour, "max_ttl": 10 * time.Second, "drain_timeout": 10 * time.Second,
+	"rotation_period": time.Hour, "overlap": time.Minute, "overlap_limit": time.Minute, "notice": time.Hour, "max_ttl": 10 * time.Second, "drain_timeout": 10 * time.Second,
 }
 
 // withoutUnit warns of numbers that were most likely meant as days or hours, and are taken

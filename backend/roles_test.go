@@ -13,7 +13,7 @@ func TestPartialUpdates(t *testing.T) {
 	want := m.read("roles/r", nil)
 	for name, value := range map[string]any{
 		"overlap": int64(7200), "refresh_interval": int64(120), "max_retries": 5, "retry_interval": int64(30),
-		"rotation_window": int64(3600), "auto_rotate": false, "rotation_schedule": "0 4 * * *",
+		"overlap_limit": int64(28800), "rotation_window": int64(3600), "auto_rotate": false, "rotation_schedule": "0 4 * * *",
 	} {
 		m.write("roles/r", d(name, value))
 		want[name] = value

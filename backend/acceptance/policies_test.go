@@ -93,6 +93,8 @@ var accesses = []access{
 	{http.MethodPost, "rotate/orders", []string{operator}},
 	{http.MethodPost, "rollback", []string{operator}},
 	{http.MethodPost, "rollback/orders", []string{operator}},
+	{http.MethodPost, "retire", []string{operator}},
+	{http.MethodPost, "retire/orders", []string{operator}},
 	{http.MethodPost, "api-key/default/api/verify", []string{verifying}},
 	{http.MethodPost, "api-key/orders/api/verify", nil},
 	{http.MethodPost, "api-key/default/api/verify/x", nil},

@@ -33,7 +33,7 @@ func policyOf(s *rotation.State) map[string]any {
 	return map[string]any{
 		"exists": !s.Deleted, "destinations": slices.Clone(s.Destinations), "auto_rotate": p.AutoRotate && !s.Deleted,
 		"rotation_period": rotation.Seconds(p.Period), "rotation_schedule": p.Schedule, "rotation_window": rotation.Seconds(p.Window),
-		"overlap": rotation.Seconds(p.Overlap), "refresh_interval": rotation.Seconds(p.RefreshInterval),
+		"overlap": rotation.Seconds(p.Overlap), "overlap_limit": rotation.Seconds(p.OverlapLimit), "refresh_interval": rotation.Seconds(p.RefreshInterval),
 		"max_retries": p.MaxRetries, "retry_interval": rotation.Seconds(p.RetryInterval),
 	}
 }

@@ -20,7 +20,11 @@ func (d *Doctor) Plan(ctx context.Context, r *rotation.Role, names []string, use
 	steps = append(steps, fmt.Sprintf("commit all of it as version %d, by one write", s.Version+1))
 	steps = append(steps, d.ports.Destinations.DryRun(ctx, r)...)
 	steps = append(steps, d.checkSteps(s, check.After, "after the commit")...)
-	steps = append(steps, fmt.Sprintf("retire the previous values after the overlap of %s, and prove that they are refused", rotation.Span(s.Resolved.Overlap)))
+	overlap := "the overlap of " + rotation.Span(s.Resolved.Overlap)
+	if limit := s.Resolved.OverlapLimit; limit > s.Resolved.Overlap {
+		overlap += fmt.Sprintf(", or up to %s while somebody needs them", rotation.Span(limit))
+	}
+	steps = append(steps, fmt.Sprintf("retire the previous values after %s, and prove that they are refused", overlap))
 	return append(steps, d.checkSteps(s, check.Retire, fmt.Sprintf("%s later, whether it refuses previous values", rotation.Span(s.Resolved.RefreshInterval)))...)
 }
 

@@ -19,8 +19,11 @@ func (d *Doctor) inspectPolicy(_ context.Context, r *rotation.Role, names []stri
 	half := resolved.Interval / 2
 	overlap := min(resolved.Overlap, half)
 	err := resolved.Validate()
-	found.Expect(err == nil, "role.overlap", preflight.Error,
-		about.Write("roles", fmt.Sprintf("overlap=%d", rotation.Seconds(overlap)), fmt.Sprintf("refresh_interval=%d", rotation.Seconds(min(resolved.RefreshInterval, overlap/2)))), "%s", plainReason(err))
+	fields := []string{fmt.Sprintf("overlap=%d", rotation.Seconds(overlap)), fmt.Sprintf("refresh_interval=%d", rotation.Seconds(min(resolved.RefreshInterval, overlap/2)))}
+	if resolved.OverlapLimit < overlap || resolved.OverlapLimit > resolved.Interval {
+		fields = append(fields, "overlap_limit=0")
+	}
+	found.Expect(err == nil, "role.overlap", preflight.Error, about.Write("roles", fields...), "%s", plainReason(err))
 	found.Expect(err != nil || resolved.Overlap <= half, "role.overlap", preflight.Warning, about.Write("roles", fmt.Sprintf("overlap=%d", rotation.Seconds(half))),
 		"the overlap of %s is more than half of the %s between two rotations: after a late rotation or a rollback, the next one waits for the overlap to end", rotation.Span(resolved.Overlap), rotation.Span(resolved.Interval))
 	for _, name := range names {

@@ -27,7 +27,7 @@ func describe(name, help string, labels ...string) *prometheus.Desc {
 var (
 	descInfo      = describe("smvm_build_info", "Always 1; the label is the version of the engine.", "version")
 	descSubjects  = describe("smvm_subjects", "Number of roles and connections.", "subject")
-	descStates    = describe("smvm_subjects_in_state", "Number of roles and connections in a state: overdue, needs_attention (automatic rotation has stopped), unresolved (the target of a secret may hold a value other than the current one), failing, in_flight (an operation is under way), following (post-commit work is outstanding), overlap (previous values are still valid) or target_refuses (the database rejects a stored login).", "subject", "state")
+	descStates    = describe("smvm_subjects_in_state", "Number of roles and connections in a state: overdue, needs_attention (automatic rotation has stopped), unresolved (the target of a secret may hold a value other than the current one), failing, in_flight (an operation is under way), following (post-commit work is outstanding), overlap (previous values are still valid), overlap_waiting (an overlap goes on because somebody still needs previous values) or target_refuses (the database rejects a stored login).", "subject", "state")
 	descOmitted   = describe("smvm_subjects_without_series", "Number of roles and connections that have no series of their own, because the limit is reached.")
 	descLast      = describe("smvm_last_rotation_timestamp_seconds", "When the current version was committed.", "subject", "name")
 	descNext      = describe("smvm_next_rotation_timestamp_seconds", "When the next automatic rotation is planned; no series if none is.", "subject", "name")
@@ -36,6 +36,7 @@ var (
 	descLeft      = describe("smvm_unresolved_secrets", "Secrets whose target may hold a value other than the current one, and could not be restored.", "subject", "name")
 	descOverdue   = describe("smvm_overdue", "1 if an automatic rotation is more than a minute late.", "subject", "name")
 	descOverlap   = describe("smvm_overlap_end_timestamp_seconds", "When the last previous value expires; no series if there is none.", "subject", "name")
+	descWaiting   = describe("smvm_overlap_waiting", "1 if an overlap goes on because somebody still needs previous values.", "subject", "name")
 	descRefuses   = describe("smvm_target_refuses", "1 if the database rejects a login that is stored for the role or connection.", "subject", "name")
 	descReaders   = describe("smvm_readers", "Readers of creds of a role: current have read the newest version of all secrets, late have a previous value in its overlap and have not read the current one.", "subject", "name", "state")
 	descQueue     = describe("smvm_due", "Operations that are due and wait for a worker.")
@@ -48,7 +49,7 @@ var (
 func (collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		descInfo, descSubjects, descStates, descOmitted, descLast, descNext, descFailures, descAttention,
-		descLeft, descOverdue, descOverlap, descRefuses, descReaders, descQueue, descWorkers, descAlerts, descCopies,
+		descLeft, descOverdue, descOverlap, descWaiting, descRefuses, descReaders, descQueue, descWorkers, descAlerts, descCopies,
 	} {
 		ch <- d
 	}
@@ -105,6 +106,7 @@ func collectRole(send gauge, r *rotation.Role, refused bool, now time.Time) {
 	send(descAttention, truth(s.NeedsAttention), of...)
 	send(descLeft, float64(len(s.Unresolved())), of...)
 	send(descOverdue, truth(s.Overdue(now)), of...)
+	send(descWaiting, truth(len(s.Waits(now)) > 0), of...)
 	send(descRefuses, truth(refused), of...)
 }
 

@@ -18,7 +18,7 @@ type roleStats struct {
 }
 
 // The states that are counted.
-var states = []string{"overdue", "needs_attention", "unresolved", "failing", "in_flight", "following", "overlap", "target_refuses"}
+var states = []string{"overdue", "needs_attention", "unresolved", "failing", "in_flight", "following", "overlap", "overlap_waiting", "target_refuses"}
 
 func newRoleStats(p Ports, now time.Time) *roleStats {
 	c := &roleStats{subjects: map[string]int{"role": 0, "connection": 0}, states: map[[2]string]int{}}
@@ -36,7 +36,7 @@ func newRoleStats(p Ports, now time.Time) *roleStats {
 		is := map[string]bool{
 			"overdue": s.Overdue(now), "needs_attention": s.NeedsAttention, "unresolved": len(s.Unresolved()) > 0, "failing": s.Failures > 0,
 			"in_flight": s.InFlight != nil, "following": s.PostCommit != nil, "overlap": !overlapEnd(s, now).IsZero(),
-			"target_refuses": p.Refused(r),
+			"overlap_waiting": len(s.Waits(now)) > 0, "target_refuses": p.Refused(r),
 		}
 		c.subjects[roles.Subject(r)]++
 		for _, state := range states {
@@ -44,7 +44,7 @@ func newRoleStats(p Ports, now time.Time) *roleStats {
 				c.states[[2]string{roles.Subject(r), state}]++
 			}
 		}
-		urgent[r] = is["overdue"] || is["needs_attention"] || is["unresolved"] || is["failing"] || is["target_refuses"]
+		urgent[r] = is["overdue"] || is["needs_attention"] || is["unresolved"] || is["failing"] || is["overlap_waiting"] || is["target_refuses"]
 		c.roles = append(c.roles, r)
 	}
 	slices.SortFunc(c.roles, func(x, y *rotation.Role) int {

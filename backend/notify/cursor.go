@@ -21,6 +21,8 @@ type cursor struct {
 	Refused string `json:"refused,omitempty"`
 	// Unresolved are the secrets of which was sent that they are unresolved.
 	Unresolved string `json:"unresolved,omitempty"`
+	// Waiting are those, as waitID, of whom was sent that overlaps go on for them.
+	Waiting []string `json:"waiting,omitempty"`
 	// Lasting is what an Alertmanager was sent and shows, so that whoever is active
 	// next sends it again, or resolves it.
 	Lasting []Lasting `json:"lasting,omitempty"`
@@ -29,7 +31,8 @@ type cursor struct {
 // equal reports whether both are as far.
 func (at cursor) equal(other cursor) bool {
 	return at.Sequence == other.Sequence && at.Started == other.Started && at.DueSoon.Equal(other.DueSoon) &&
-		at.Overdue.Equal(other.Overdue) && at.Refused == other.Refused && at.Unresolved == other.Unresolved && slices.Equal(at.Lasting, other.Lasting)
+		at.Overdue.Equal(other.Overdue) && at.Refused == other.Refused && at.Unresolved == other.Unresolved && slices.Equal(at.Waiting, other.Waiting) &&
+		slices.Equal(at.Lasting, other.Lasting)
 }
 
 // saveCursor stores how far the dispatcher is, after the sink has taken what comes

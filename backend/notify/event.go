@@ -23,6 +23,8 @@ const (
 	RotationFailed      = "rotation_failed"
 	RotationRolledBack  = "rotation_rolled_back"
 	ApplicationDegraded = "application_degraded"
+	OverlapWaiting      = "overlap_waiting"
+	OverlapLimitReached = "overlap_limit_reached"
 	// RetiredValueAccepted: an application does not refuse what was retired.
 	RetiredValueAccepted = "retired_value_accepted"
 	RotationDueSoon      = "rotation_due_soon"
@@ -54,7 +56,7 @@ const (
 // severities has every event that can be subscribed to.
 var severities = map[string]string{
 	RotationStarted: Info, RotationCompleted: Info, RotationFailed: Critical, RotationRolledBack: Warning,
-	ApplicationDegraded: Warning, RotationDueSoon: Info, RotationOverdue: Warning, NeedsAttention: Critical, ClockAhead: Warning,
+	ApplicationDegraded: Warning, OverlapWaiting: Warning, OverlapLimitReached: Warning, RotationDueSoon: Info, RotationOverdue: Warning, NeedsAttention: Critical, ClockAhead: Warning,
 	DestinationFailed: Warning, DestinationDrifted: Warning, DestinationRestored: Info,
 	RetiredValueAccepted: Critical, SecretUnresolved: Critical, SecretResolved: Info, TargetRefuses: Critical, TargetAccepts: Info,
 	Deleted: Warning,
@@ -64,7 +66,7 @@ var severities = map[string]string{
 func Names() []string {
 	return []string{
 		RotationDueSoon, RotationStarted, RotationCompleted, RotationFailed, RotationRolledBack,
-		ApplicationDegraded, RetiredValueAccepted, RotationOverdue, NeedsAttention, ClockAhead, DestinationFailed, DestinationDrifted, DestinationRestored,
+		ApplicationDegraded, OverlapWaiting, OverlapLimitReached, RetiredValueAccepted, RotationOverdue, NeedsAttention, ClockAhead, DestinationFailed, DestinationDrifted, DestinationRestored,
 		SecretUnresolved, SecretResolved, TargetRefuses, TargetAccepts, Deleted,
 	}
 }
@@ -241,9 +243,19 @@ func fromFollow(rec rotation.Record, add adder) {
 	}
 }
 
-// fromRetire tells of applications that accept a retired value, or gave no answer that shows
-// whether they do.
+// fromRetire tells of values that were retired at the end of the longest overlap, of
+// applications that accept a retired value, and of those that gave no answer that shows
+// whether they do. Who cuts somebody off by hand knows it.
 func fromRetire(rec rotation.Record, add adder) {
+	var needed []string
+	for _, r := range rec.Results {
+		if len(r.NeededBy) > 0 && !rec.Force {
+			needed = append(needed, fmt.Sprintf("secret %s, by: %s", r.Secret, strings.Join(r.NeededBy, ", ")))
+		}
+	}
+	if len(needed) > 0 {
+		add(OverlapLimitReached, "The longest overlap has ended, and the engine retired previous values that were still needed: %s", strings.Join(needed, "; "))
+	}
 	for _, t := range rec.Tasks {
 		var e *Event
 		secrets := strings.Join(t.Secrets, ", ")

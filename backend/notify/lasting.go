@@ -19,7 +19,7 @@ type Lasting struct {
 }
 
 // conditions are the events of what is the case, and is over when it is not.
-var conditions = []string{NeedsAttention, RotationOverdue, RotationDueSoon, DestinationFailed, DestinationDrifted, TargetRefuses, SecretUnresolved, RetiredValueAccepted}
+var conditions = []string{NeedsAttention, RotationOverdue, RotationDueSoon, DestinationFailed, DestinationDrifted, TargetRefuses, SecretUnresolved, OverlapWaiting, RetiredValueAccepted}
 
 // Lasts returns an event as one that lasts; false if it does not.
 func (e Event) Lasts(now time.Time) (Lasting, bool) {

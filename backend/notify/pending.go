@@ -2,7 +2,9 @@ package notify
 
 import (
 	"fmt"
+	"hash/fnv"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -48,7 +50,7 @@ func (d *dispatcher) stateEvents(r *rotation.Role, s *rotation.Snapshot, at *cur
 		return []Event{Started(*op)}
 	}
 	due := unsent(d.timeEvents(r, s, d.ports.Now()), s.NextRotation, at)
-	return slices.Concat(due, d.refusalEvents(r, s, at), d.unresolvedEvents(r, s, at))
+	return slices.Concat(due, d.refusalEvents(r, s, at), d.unresolvedEvents(r, s, at), d.waitEvents(r, s, at))
 }
 
 // timeEvents returns the events that only time brings about.
@@ -100,4 +102,38 @@ func (d *dispatcher) unresolvedEvents(r *rotation.Role, s *rotation.Snapshot, at
 	}
 	e.Time = d.ports.Now()
 	return []Event{e}
+}
+
+// maxTold is after how many names a wait is not told again for further ones.
+const maxTold = 100
+
+// waitEvents returns the event that overlaps go on, if it was not sent yet for everybody
+// who needs the previous values. Who comes and goes meanwhile is told of once.
+func (d *dispatcher) waitEvents(r *rotation.Role, s *rotation.Snapshot, at *cursor) []Event {
+	now := d.ports.Now()
+	waits, told := s.Waits(now), at.Waiting
+	if len(waits) == 0 {
+		at.Waiting = nil
+		return nil
+	}
+	for _, w := range waits {
+		for _, name := range w.For {
+			if id := waitID(w, name); !slices.Contains(at.Waiting, id) && len(at.Waiting) < maxTold {
+				at.Waiting = append(slices.Clip(at.Waiting), id)
+			}
+		}
+	}
+	if len(at.Waiting) == len(told) {
+		return nil
+	}
+	e := NewEvent(OverlapWaiting, r.Key+"-"+at.Waiting[len(at.Waiting)-1], "The overlap goes on, because somebody still needs previous values: "+rotation.WaitsText(waits))
+	e.Time = now
+	return []Event{e}
+}
+
+// waitID is what a cursor keeps of somebody who needs a previous value.
+func waitID(w rotation.Wait, name string) string {
+	h := fnv.New64a()
+	_, _ = fmt.Fprintf(h, "%s/%d/%s", w.Secret, w.Version, name)
+	return strconv.FormatUint(h.Sum64(), 36)
 }

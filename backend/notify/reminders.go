@@ -97,6 +97,8 @@ func (d *dispatcher) over(r *rotation.Role, s *rotation.Snapshot, l Lasting, at 
 		return at.Unresolved == ""
 	case RetiredValueAccepted:
 		return !slices.ContainsFunc(s.Asked, func(a rotation.Asked) bool { return a.Finding == rotation.FoundAccepted })
+	case OverlapWaiting:
+		return len(at.Waiting) == 0
 	case NeedsAttention, RotationOverdue, RotationDueSoon:
 		return !slices.ContainsFunc(d.conditionEvents(r, s, now), func(e Event) bool { return e.Event == l.Event.Event })
 	}

@@ -80,6 +80,20 @@ type Wait struct {
 	Until time.Time
 }
 
+// String tells it to a person.
+func (w Wait) String() string {
+	return fmt.Sprintf("secret %s, version %d, until %s at the latest, by: %s", w.Secret, w.Version, w.Until.Format(time.RFC3339), strings.Join(w.For, ", "))
+}
+
+// WaitsText tells several to a person.
+func WaitsText(waits []Wait) string {
+	var texts []string
+	for _, w := range waits {
+		texts = append(texts, w.String())
+	}
+	return strings.Join(texts, "; ")
+}
+
 // Waits lists the overlaps that go on because somebody needs the previous values.
 func (s *Snapshot) Waits(now time.Time) []Wait {
 	var waits []Wait

@@ -68,8 +68,8 @@ type Run struct {
 	left    []string // what became of the sessions of retired values
 	// cutOff are, by secret, those whom a retirement by hand cuts off; nil for any other run.
 	cutOff map[string][]string
-	record  Record
-	err     error
+	record Record
+	err    error
 }
 
 // Progress is where a run stands.

@@ -38,6 +38,7 @@ type Settings struct {
 	Environment     string        `json:"environment,omitempty"`
 	RotationPeriod  time.Duration `json:"rotation_period,omitempty"`
 	Overlap         time.Duration `json:"overlap,omitempty"`
+	OverlapLimit    time.Duration `json:"overlap_limit,omitempty"`
 	RefreshInterval time.Duration `json:"refresh_interval,omitempty"`
 	RetryInterval   time.Duration `json:"retry_interval,omitempty"`
 	MaxRetries      int           `json:"max_retries,omitempty"`
@@ -57,12 +58,14 @@ func (s *Settings) Reset() { *s = Settings{OutboundHosts: s.OutboundHosts[:0]} }
 
 // Validate refuses, in the names of the fields of config, what can't be.
 func (s *Settings) Validate() error {
-	probe := s.Probes()
+	probe, overlap := s.Probes(), s.ForRotations().Defaults.Overlap
 	switch {
 	case len(s.Environment) > maxEnvironment:
 		return rotation.Invalid("environment", "is %d bytes long; the limit is %d", len(s.Environment), maxEnvironment)
 	case s.RotationPeriod != 0 && s.RotationPeriod < rotation.MinPeriod:
 		return rotation.Invalid("rotation_period", "is %s; it must be %s or more", rotation.Span(s.RotationPeriod), rotation.Span(rotation.MinPeriod))
+	case s.OverlapLimit != 0 && s.OverlapLimit < overlap:
+		return rotation.Invalid("overlap_limit", "is %s; it must be at least the overlap, which is %s, or 0 for no longer than that", rotation.Span(s.OverlapLimit), rotation.Span(overlap))
 	case s.MaxAge != 0 && (s.MaxAge < minMaxAge || s.MaxAge > rotation.MaxPeriod):
 		return rotation.Invalid("history_max_age", "is %s; it must be a day or more, at most a hundred years, or 0 to keep history for ever", rotation.Span(s.MaxAge))
 	case s.OnDrift != "" && s.OnDrift != Report && s.OnDrift != Repair:
@@ -97,6 +100,7 @@ func (s *Settings) Fields() map[string]any {
 		"environment":       s.Environment,
 		"rotation_period":   rotation.Seconds(d.Defaults.Period),
 		"overlap":           rotation.Seconds(d.Defaults.Overlap),
+		"overlap_limit":     rotation.Seconds(s.OverlapLimit),
 		"refresh_interval":  rotation.Seconds(d.Defaults.RefreshInterval),
 		"retry_interval":    rotation.Seconds(d.Defaults.RetryInterval),
 		"max_retries":       d.Defaults.MaxRetries,
@@ -119,6 +123,7 @@ func (s *Settings) ForRotations() rotation.Settings {
 		Defaults: rotation.Defaults{
 			Period:          cmp.Or(s.RotationPeriod, rotation.DefaultPeriod),
 			Overlap:         cmp.Or(s.Overlap, rotation.DefaultOverlap),
+			OverlapLimit:    s.OverlapLimit,
 			RefreshInterval: cmp.Or(s.RefreshInterval, rotation.DefaultRefreshInterval),
 			RetryInterval:   cmp.Or(s.RetryInterval, rotation.DefaultRetryInterval),
 			MaxRetries:      cmp.Or(s.MaxRetries, rotation.DefaultMaxRetries),

@@ -64,6 +64,14 @@ path "smvm/rollback/+" {
   capabilities = ["update"]
 }
 
+path "smvm/retire" {
+  capabilities = ["update"]
+}
+
+path "smvm/retire/+" {
+  capabilities = ["update"]
+}
+
 path "smvm/verify" {
   capabilities = ["read", "update"]
 }

@@ -86,6 +86,10 @@ type Stage struct {
 	Uses       int       `json:"uses"`
 	Sessions   *int      `json:"sessions"`
 	LastUsed   time.Time `json:"last_used"`
+	// WaitsFor names who needs the value beyond its overlap, which ends at DrainUntil at
+	// the latest.
+	WaitsFor   []string  `json:"waits_for"`
+	DrainUntil time.Time `json:"drain_until"`
 }
 
 // Add keeps of a record what the report needs.

@@ -198,5 +198,8 @@ func (previous *Stage) use(now time.Time) string {
 	if previous.Uses > 0 {
 		parts = append(parts, fmt.Sprintf("used %s, last %s", count(previous.Uses, "time"), Moment(previous.LastUsed)))
 	}
+	if len(previous.WaitsFor) > 0 {
+		parts = append(parts, fmt.Sprintf("until %s at the latest, because it is needed by %s", Moment(previous.DrainUntil), strings.Join(previous.WaitsFor, ", ")))
+	}
 	return strings.Join(parts, "; ")
 }
