@@ -7,9 +7,11 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/vault/api"
+	"github.com/jackc/pgx/v5"
 )
 
 // moment is before a step of a section.
@@ -59,8 +61,9 @@ func (r *runbook) happenings() map[moment]func() {
 		{"The database refuses a stored password", 0}:     r.forgetful,
 		{"The database refuses a stored password", after}: func() { r.write("config", map[string]any{"on_drift": "report"}) },
 
-		{"A reader is late", 0}: r.late,
-		{"A reader is late", 1}: func() { r.paused(); r.creds() },
+		{"A reader is late", 0}:   r.late,
+		{"A reader is late", 1}:   func() { r.paused(); r.creds() },
+		{"An overlap goes on", 0}: r.hangingJob,
 
 		{"Restore a snapshot", 0}: r.movedOn,
 
@@ -158,6 +161,26 @@ func (r *runbook) late() {
 	}
 	r.paused()
 	r.write("rotate", map[string]any{"wait": 60})
+}
+
+// hangingJob keeps a session of a login of role batch beyond its overlap.
+func (r *runbook) hangingJob() {
+	r.inOrders("CREATE ROLE batch_a LOGIN; CREATE ROLE batch_b LOGIN; GRANT batch_a, batch_b TO smvm_admin WITH ADMIN OPTION")
+	r.write("connections/main", map[string]any{"allowed_roles": "default,legacy,reports,batch"})
+	r.write("roles/batch", map[string]any{"overlap": "5s", "refresh_interval": "1s", "overlap_limit": "1h"})
+	r.write("secrets/batch/db", map[string]any{
+		"type": "database", "connection": "main", "rotation_strategy": "alternating_users", "usernames": "batch_a,batch_b",
+	})
+	job, err := pgx.Connect(r.Context(), text(r.read("creds/batch"), "db_connection_string"))
+	r.must(err)
+	r.Cleanup(func() { _ = job.Close(context.Background()) })
+	r.write("rotate/batch", map[string]any{"wait": 60})
+	r.eventually("the overlap to go on", 2*time.Minute, func(context.Context) error {
+		if advice := text(r.read("status/batch"), "advice"); !strings.Contains(advice, "the overlap goes on") {
+			return errors.New("status advises: " + advice)
+		}
+		return nil
+	})
 }
 
 // movedOn saves a snapshot, as the runbook does every night, and makes it worth

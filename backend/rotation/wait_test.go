@@ -127,6 +127,9 @@ func TestOverlapGoesOnForReaders(t *testing.T) {
 				if age >= c.read {
 					clear(w.late)
 				}
+				if age < c.earliest && w.role.Snapshot().Secrets["jwt"].PreviousAt(w.now()) == nil {
+					t.Fatalf("after %s the value is not valid until the engine looks", age)
+				}
 				waits := w.role.Snapshot().Waits(w.now())
 				if should := age > overlap && age < c.earliest; should && (len(waits) != 1 || !slices.Equal(waits[0].For, []string{reader}) || waits[0].Secret != "jwt" || waits[0].Version != 1) {
 					t.Fatalf("after %s it waits for %v", age, waits)

@@ -98,6 +98,18 @@ func TestReadersInARow(t *testing.T) {
 	}
 }
 
+// TestOverlapThatGoesOn says who needs a previous value.
+func TestOverlapThatGoesOn(t *testing.T) {
+	t.Parallel()
+	waiting := role("a", 2)
+	waiting.Status.Secrets["db"] = Secret{Current: &Stage{Version: 2, Created: days(2)}, Previous: &Stage{
+		Version: 1, RetireTime: now.Add(10 * time.Second), WaitsFor: []string{"instance-1", "open sessions"}, DrainUntil: now.Add(2 * time.Hour),
+	}}
+	if got := waiting.standings(now)[0].Previous; !strings.HasSuffix(got, "; until 23 Nov 2026, 14:00 at the latest, because it is needed by instance-1, open sessions") {
+		t.Errorf("of the previous value the page says %q", got)
+	}
+}
+
 // TestFigures counts a rotation that a check took back as one that did not succeed.
 func TestFigures(t *testing.T) {
 	t.Parallel()
