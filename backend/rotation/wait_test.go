@@ -366,3 +366,23 @@ func TestFew(t *testing.T) {
 		t.Errorf("of two names it keeps %q", got)
 	}
 }
+
+// TestALookThatAShutdownInterruptsDecidesNothing ends the process while the server of a
+// login is asked.
+func TestALookThatAShutdownInterruptsDecidesNothing(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	limited(rotated(24*time.Hour-lookAhead, "strict"))(t, w)
+	before := w.stored
+	w.hooks = map[string]func(){"strict.look": w.stop}
+	w.fail("strict.look", 0, fault{how: once})
+	if _, err := w.do(Request{Kind: KindRetire, Trigger: TriggerSchedule}); !errors.Is(err, errInterrupted) || w.stored != before {
+		t.Errorf("%v, and it stored %+v", err, w.stored.Secrets["strict"].Previous)
+	}
+	w.hooks = nil
+	w.boot(t)
+	defer w.stop()
+	if _, err := w.do(retire(false)); err != nil {
+		t.Errorf("the next process: %v", err)
+	}
+}
