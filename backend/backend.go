@@ -188,16 +188,17 @@ func (b *backend) newEngine(ctx context.Context) *rotation.Engine {
 		drivers[name] = t
 	}
 	return withFailpoints(&rotation.Engine{
-		Store:    b.store,
-		Drivers:  drivers,
-		Now:      b.now,
-		NewID:    newID,
-		Cron:     schedule.ParseCron,
-		Settings: b.rotationSettings,
-		Compare:  audit.Changes,
-		Changed:  b.changed,
-		Recorded: b.recorded,
-		Context:  ctx,
+		Store:      b.store,
+		Drivers:    drivers,
+		Now:        b.now,
+		NewID:      newID,
+		Cron:       schedule.ParseCron,
+		Settings:   b.rotationSettings,
+		Compare:    audit.Changes,
+		Changed:    b.changed,
+		Recorded:   b.recorded,
+		Context:    ctx,
+		Dependents: func(r *rotation.Role, s *rotation.Secret) []string { return b.usage.Dependents(r, s) },
 	})
 }
 

@@ -19,7 +19,7 @@ import (
 )
 
 // TestLateReaderIsKnownAfterFailover has three instances of a service, of which one stops
-// reading. The next active node still says who it is.
+// reading. The next active node still says who it is, and goes on to wait for it.
 func TestLateReaderIsKnownAfterFailover(t *testing.T) {
 	t.Parallel()
 	c := testenv.NewCluster(t, testenv.ClusterOptions{})
@@ -34,7 +34,7 @@ func TestLateReaderIsKnownAfterFailover(t *testing.T) {
 		t.Fatal(err)
 	}
 	e := mount(t, standbys[0], shared.postgres)
-	e.write("roles/default", map[string]any{"rotation_period": "24h"})
+	e.write("roles/default", map[string]any{"rotation_period": "24h", "overlap": "20s", "refresh_interval": "5s", "overlap_limit": "1h"})
 	e.write("secrets/default/api", map[string]any{"type": "api_key"})
 	one, two, stopped := e.instance("one"), e.instance("two"), e.instance("stopped")
 	for _, each := range []*instance{one, two, stopped} {
@@ -55,8 +55,27 @@ func TestLateReaderIsKnownAfterFailover(t *testing.T) {
 	one.reads()
 	two.reads()
 	e.late(2, stopped)
+	previous := func() map[string]any {
+		stage, _ := e.read("status")["secrets"].(map[string]any)["api"].(map[string]any)["previous"].(map[string]any)
+		return stage
+	}
+	e.eventually("the overlap to go on", time.Minute, func(context.Context) error {
+		if stage := previous(); !strings.Contains(fmt.Sprint(stage["waits_for"]), "approle, entity") || stage["valid"] != true {
+			return fmt.Errorf("the previous key is %v", stage)
+		}
+		return nil
+	})
+	if refused := e.refused(badRequest, "retire", nil); !strings.Contains(refused, "cut off: secret api: approle, entity") {
+		e.Errorf("to retire the key is refused: %s", refused)
+	}
 	stopped.reads()
 	e.late(3)
+	e.eventually("the overlap to end", time.Minute, func(context.Context) error {
+		if stage := previous(); stage != nil {
+			return fmt.Errorf("the previous key is %v", stage)
+		}
+		return nil
+	})
 }
 
 // instance is one with a login of its own.

@@ -62,6 +62,9 @@ func (by Reader) String() string {
 type readers struct {
 	ports  Ports
 	byRole sync.Map // key of the role to *roleReaders
+	// unread are the keys of the roles whose stored readers have not been taken over yet;
+	// nil as long as these are not known. The map is never changed in place.
+	unread atomic.Pointer[map[string]bool]
 	// news and due have the worker store what is not stored yet: news soon, due now.
 	news, due chan struct{}
 

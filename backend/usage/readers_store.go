@@ -47,7 +47,10 @@ func (g *readers) run(ctx context.Context) {
 	}
 	var unread map[string]bool
 	for ctx.Err() == nil {
-		unread = g.load(ctx, unread)
+		if unread = g.load(ctx, unread); unread != nil {
+			left := maps.Clone(unread)
+			g.unread.Store(&left)
+		}
 		g.save(ctx, unread)
 		select {
 		case <-ctx.Done():
@@ -60,6 +63,12 @@ func (g *readers) run(ctx context.Context) {
 			}
 		}
 	}
+}
+
+// taken reports whether what is stored of the readers of a role was taken over.
+func (g *readers) taken(key string) bool {
+	unread := g.unread.Load()
+	return unread != nil && !(*unread)[key]
 }
 
 // load takes over what is stored of the roles that are in memory by now. It returns the

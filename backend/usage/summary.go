@@ -123,17 +123,25 @@ func inWords(late []Late) (words []string) {
 
 // Dependents says who still depends on the previous value of s, apart from open sessions:
 // each reader who has it and has not read the current one, and who uses it through this
-// engine, if that was lately. It is nil if nobody is known.
+// engine, if that was lately. It says the same of the same readers, so that whoever was told
+// of them is not told again. It is nil if nobody is known.
 func (u *Usage) Dependents(r *rotation.Role, s *rotation.Secret) []string {
 	t := u.ports.Types[s.Type]
 	if t == nil || s.Previous == nil || !t.OffersPrevious(*s) {
 		return nil
 	}
-	late := slices.DeleteFunc(u.Readers(r).Late, func(one Late) bool { return !lacks(s, one.Version) })
-	found := inWords(late)
+	var found []string
+	if !u.taken(r.Key) {
+		found = append(found, "readers whom the engine has not loaded yet")
+	}
+	for _, one := range u.Readers(r).Late {
+		if lacks(s, one.Version) {
+			found = append(found, fmt.Sprintf("%s, has version %d", one.Reader, one.Version))
+		}
+	}
 	lately := max(time.Minute, r.Snapshot().Resolved.RefreshInterval)
 	if uses, _ := u.Uses(r, s, secret.StagePrevious); u.ports.Now().Sub(uses.Last) <= lately {
-		found = append(found, "uses of the previous value: the last at "+clock(uses.Last))
+		found = append(found, "somebody who has used the previous value lately")
 	}
 	return found
 }
