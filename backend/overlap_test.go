@@ -200,7 +200,8 @@ func TestRetire(t *testing.T) {
 
 // TestRetireNamesSessions asks the server of a login, and one that does not answer.
 func TestRetireNamesSessions(t *testing.T) {
-	m := newMount(t)
+	m := newNeedy(t).mount
+	m.deleteRole("r")
 	s := m.connect()
 	s.draining(s.pair(), "")
 	old := s.sessionAs(m.read("creds/r", nil), "db")
@@ -226,7 +227,8 @@ func TestRetireNamesSessions(t *testing.T) {
 // TestOverlapWaitsForSessions waits for a login that is in use, whatever its
 // on_overlap_end is, and terminates what is left at the limit.
 func TestOverlapWaitsForSessions(t *testing.T) {
-	m := newMount(t)
+	m := newNeedy(t).mount
+	m.deleteRole("r")
 	s := m.connect()
 	s.sql("GRANT pg_signal_backend TO %s", s.admin)
 	s.draining(s.pair(), "terminate")

@@ -249,7 +249,7 @@ func fromFollow(rec rotation.Record, add adder) {
 func fromRetire(rec rotation.Record, add adder) {
 	var needed []string
 	for _, r := range rec.Results {
-		if len(r.NeededBy) > 0 && !rec.Force {
+		if len(r.NeededBy) > 0 && !r.Forced {
 			needed = append(needed, fmt.Sprintf("secret %s, by: %s", r.Secret, strings.Join(r.NeededBy, ", ")))
 		}
 	}

@@ -53,8 +53,8 @@ func (t ResolvedPolicy) patient() bool { return t.OverlapLimit > t.Overlap }
 // retireAt is when the engine has to see to the end of an overlap.
 func (s *Snapshot) retireAt(previous *Value) time.Time {
 	decided := !previous.DrainUntil.IsZero() && !previous.DrainUntil.After(previous.RetireTime)
-	if decided || !s.Resolved.patient() {
-		return previous.RetireTime
+	if decided || !previous.DestroyTime.IsZero() || !s.Resolved.patient() {
+		return previous.ends()
 	}
 	return previous.RetireTime.Add(-min(lookAhead, s.Resolved.Overlap/4))
 }
@@ -199,6 +199,9 @@ func (run *Run) leaveOut(ctx context.Context, decide func(Secret) (change func(*
 
 // mayWait reports whether the overlap of a secret may be put off any more.
 func (run *Run) mayWait(secret Secret) bool {
+	if !secret.Previous.DestroyTime.IsZero() {
+		return false // readers were told that it has ended
+	}
 	return run.waitEnd(secret).After(later(secret.Previous.RetireTime, run.role.engine.Now()))
 }
 
@@ -312,14 +315,14 @@ func (run *Run) tellNeeded(results []SecretResult, secret *Secret) {
 	if len(names) == 0 {
 		return
 	}
-	how := "when its wait ended"
-	if run.op.Force {
+	how, forced := "when its wait ended", !secret.waited()
+	if forced {
 		how = "by force"
 	}
 	run.found(fmt.Sprintf("secret %s: version %d was retired %s, although it was still needed by: %s", secret.Name, secret.Previous.Version, how, strings.Join(names, ", ")))
 	for i := range results {
 		if results[i].Secret == secret.Name {
-			results[i].NeededBy = names
+			results[i].NeededBy, results[i].Forced = names, forced
 		}
 	}
 }

@@ -91,7 +91,7 @@ func (w *world) watchDrain(s *State, old, next *Secret) {
 	case is.RetireTime.Equal(was.RetireTime):
 	case !is.Replaced.Equal(was.Replaced): // a clock that was ahead
 	case is.RetireTime.Before(was.RetireTime):
-		if op := s.InFlight; op == nil || op.Kind != KindRetire || op.Trigger != TriggerManual {
+		if !is.DrainUntil.Equal(is.Replaced) {
 			w.breakf("the overlap of %s ends early, and nobody asked for that", old.Name)
 		}
 	case !needed && !strings.Contains(strings.Join(is.WaitsFor, "; "), "could not count"):

@@ -91,6 +91,8 @@ type SecretResult struct {
 	// NeededBy names who still needed the previous value when it was retired, as the
 	// engine saw it.
 	NeededBy []string `json:"needed_by,omitempty"`
+	// Forced says that a person had them cut off.
+	Forced bool `json:"forced,omitempty"`
 }
 
 // Versions says for people which value was current before and after the operation.

@@ -48,6 +48,7 @@ func scenarios() []scenario {
 		{"retire before a reader has read", unread(rotated(24*time.Hour-lookAhead, "db", "jwt")), retire},
 		{"retire after a reader has read", caughtUp(unread(rotated(24*time.Hour-lookAhead, "jwt", "patient"))), retire},
 		{"retire by hand", rotated(time.Hour, "db", "jwt"), manual(KindRetire)},
+		{"retire by hand what is asked about", asking(rotated(time.Hour, "jwt", "db")), manual(KindRetire)},
 		{"retire by hand what is needed", used(unread(rotated(time.Hour, "strict", "jwt"))), forced},
 		{"revoke and terminate", used(prepare("strict", "app")), revoking},
 		{"revoke without waiting", used(prepare("patient", "app")), revoking},

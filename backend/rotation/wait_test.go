@@ -334,6 +334,39 @@ func TestRetireByHandDuringAWait(t *testing.T) {
 	w.settled(t)
 }
 
+// TestRetireByHandWhatIsAskedAbout gives a key to nobody from then on, and retires it once
+// readers have heard of that and an application was asked.
+func TestRetireByHandWhatIsAskedAbout(t *testing.T) {
+	t.Parallel()
+	for _, secrets := range [][]string{{"jwt"}, {"jwt", "cookie"}} {
+		w := newWorld()
+		asking(unread(rotated(time.Hour, secrets...)))(t, w)
+		rec, err := w.do(retire(true))
+		must(t, err)
+		if len(rec.Results) != len(secrets)-1 || rec.Outcome != OutcomeCompleted || slices.Contains(rec.Secrets, "jwt") || !strings.Contains(fmt.Sprint(rec.Issues), "secret jwt: readers no longer get the previous value") {
+			t.Errorf("the record is %+v", rec)
+		}
+		s := w.role.Snapshot()
+		if jwt := s.Secrets["jwt"]; jwt.Previous == nil || jwt.PreviousAt(w.now()) != nil || len(s.Waits(w.now())) > 0 || w.asked["1/jwt"] {
+			t.Errorf("after the request: %+v", jwt.Previous)
+		}
+		again := retire(false)
+		again.RequestID = "again"
+		if rec, err := w.do(again); err != nil || rec.Outcome != OutcomeCompleted {
+			t.Errorf("asked for again: %+v, %v", rec, err)
+		}
+		w.stop()
+		w.boot(t)
+		w.idle(t, s.Resolved.RefreshInterval, 5)
+		last := w.retirements(t)
+		if rec := last[len(last)-1]; !w.asked["1/jwt"] || w.role.Snapshot().Secrets["jwt"].Previous != nil || !rec.Results[0].Forced || !slices.Equal(rec.Results[0].NeededBy, []string{reader}) {
+			t.Errorf("the retirement is %+v", rec)
+		}
+		w.settled(t)
+		w.stop()
+	}
+}
+
 // TestRetireByHandBeforeARollback names the check that may need the values.
 func TestRetireByHandBeforeARollback(t *testing.T) {
 	t.Parallel()
