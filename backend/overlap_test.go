@@ -213,7 +213,7 @@ func TestRetireNamesSessions(t *testing.T) {
 	m.refused(logical.UpdateOperation, "retire/r", d("secrets", "db"), "secret db: open sessions of the previous login, which the engine could not count (")
 	m.write("connections/main", s.described())
 	m.write("retire/r", d("force", true))
-	m.lastIssues("secret db: version 1 was retired by force, although it was still needed by: open sessions of the previous login: 1")
+	m.lastIssues("was retired by force, although it was still needed by: open sessions of the previous login: 1")
 	if _, err := old.Exec(t.Context(), "SELECT 1"); err != nil {
 		t.Errorf("the session: %v", err)
 	}
