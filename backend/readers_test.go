@@ -155,7 +155,7 @@ func TestRotationForReaders(t *testing.T) {
 	}
 }
 
-// TestSharedReader: a token without identity is nobody.
+// TestNobodyReads: a request without identity is nobody.
 func TestNobodyReads(t *testing.T) {
 	m := rotating(t)
 	req := m.request(logical.ReadOperation, "creds/r", nil)
