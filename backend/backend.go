@@ -40,6 +40,7 @@ import (
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret/jwt"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret/random"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/settings"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/tripwire"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/usage"
 )
 
@@ -57,6 +58,7 @@ type backend struct {
 	registry  *roles.Registry
 	scheduler *schedule.Scheduler
 	usage     *usage.Usage
+	tripwire  *tripwire.Tripwire
 	drift     *drift.Detector
 	alerts    *notify.Alerts
 	metrics   *metrics.Metrics
@@ -130,6 +132,7 @@ func newBackend(now func() time.Time, types func(*postgres.Client, secret.Passwo
 	b.settings = settings.New(b.store, rotation.Engine{Now: now, NewID: newID, Cron: schedule.ParseCron, Recorded: b.recorded, Context: ctx})
 	b.engine = b.newEngine(ctx)
 	b.registry = roles.New(b.engine, b.store.List)
+	b.tripwire = b.newTripwire()
 	b.connections = connections.New(connections.Ports{
 		Roles: b.registry, Store: b.store, Postgres: b.postgres, Admin: b.admin, Mount: b.mountPath,
 		Moved: func(name string) { b.drift.ConnectionMoved(name) },
@@ -152,7 +155,7 @@ func newBackend(now func() time.Time, types func(*postgres.Client, secret.Passwo
 		BackendType:    logical.TypeLogical,
 		RunningVersion: version,
 		Paths:          append(busiest, b.paths()...),
-		PathsSpecial:   &logical.Paths{SealWrapStorage: []string{roles.Prefix, roles.ConnectionPrefix, notify.Prefix, publish.Prefix}, Unauthenticated: publicPaths},
+		PathsSpecial:   &logical.Paths{SealWrapStorage: []string{roles.Prefix, roles.ConnectionPrefix, notify.Prefix, publish.Prefix, tripwire.Prefix}, Unauthenticated: publicPaths},
 		InitializeFunc: b.initialize,
 		PeriodicFunc:   b.periodic,
 		Clean:          b.clean,
@@ -169,7 +172,7 @@ func (b *backend) alertPorts() notify.Ports {
 		Environment: func() string { return b.rotationSettings().Environment },
 		Rule:        b.ruleFor(outbound.ForAlerts),
 		Refused:     b.drift.Refused, RefusedAdvice: b.drift.Advice, Accepted: b.drift.Accepted,
-		UnresolvedAdvice: unresolvedAdvice, InSync: b.destinations.InSync,
+		UnresolvedAdvice: unresolvedAdvice, InSync: b.destinations.InSync, RetiredUses: b.retiredUses,
 	}
 }
 
@@ -188,13 +191,16 @@ func (b *backend) newEngine(ctx context.Context) *rotation.Engine {
 		drivers[name] = t
 	}
 	return withFailpoints(&rotation.Engine{
-		Store:      b.store,
-		Drivers:    drivers,
-		Now:        b.now,
-		NewID:      newID,
-		Cron:       schedule.ParseCron,
-		Settings:   b.rotationSettings,
-		Compare:    audit.Changes,
+		Store:    b.store,
+		Drivers:  drivers,
+		Now:      b.now,
+		NewID:    newID,
+		Cron:     schedule.ParseCron,
+		Settings: b.rotationSettings,
+		Compare:  audit.Changes,
+		Leave: func(ctx context.Context, r *rotation.Role, before, after *rotation.State) error {
+			return b.tripwire.Leave(ctx, r, before, after)
+		},
 		Changed:    b.changed,
 		Recorded:   b.recorded,
 		Context:    ctx,
@@ -221,6 +227,29 @@ func (b *backend) newUsage() *usage.Usage {
 		Roles: b.registry, Loaded: b.scheduler.Loaded(), Store: b.store, Types: b.types, Connection: connections.Of,
 		Sessions: b.postgres.Sessions, Visible: audit.Visible, Now: b.now, Log: b.log,
 		Counts: func(typeName string) bool { return typeName == apiKeyType || typeName == jwtType },
+	})
+}
+
+func (b *backend) newTripwire() *tripwire.Tripwire {
+	types := map[string]secret.Values{connectionType: b.admin}
+	for name, t := range b.types {
+		types[name] = t
+	}
+	return tripwire.New(tripwire.Ports{
+		Store: b.store, Roles: b.registry, Types: types, Now: b.now, Log: b.log,
+		Retention: func(ctx context.Context) (time.Duration, error) {
+			s, err := b.settings.Load(ctx)
+			if err != nil {
+				return 0, err
+			}
+			return s.Tripwire(), nil
+		},
+		Writable: func() bool { return b.WriteSafeReplicationState() },
+		Noted: func(key string) {
+			if r := b.registry.Known(key); r != nil {
+				b.alerts.Enqueue(r)
+			}
+		},
 	})
 }
 
@@ -321,6 +350,7 @@ func (b *backend) paths() []*framework.Path {
 		b.pathRollback(),
 		b.pathRetire(),
 		b.pathVerify(),
+		b.pathLeaked(),
 		b.pathJWTSign(),
 		b.pathJWKSDiscovery(),
 		b.pathStatus(),
@@ -354,6 +384,7 @@ func (b *backend) startWork() {
 	b.start.Do(func() {
 		go b.scheduler.Run(b.engine.Context)
 		go b.usage.Run(b.engine.Context)
+		go b.tripwire.Run(b.engine.Context)
 		go b.drift.Run(b.engine.Context)
 		go b.drift.Watch(b.engine.Context)
 		go b.alerts.Load()
@@ -391,6 +422,7 @@ func (b *backend) invalidate(_ context.Context, key string) {
 		b.settings.Forget()
 	}
 	b.connections.Managed.Forget(key)
+	b.tripwire.Invalidate(key)
 	b.registry.Drop(key)
 }
 
@@ -414,6 +446,18 @@ func (b *backend) mountPath() string {
 		return *known
 	}
 	return ""
+}
+
+// retiredUses are the uses of retired values that events tell of.
+func (b *backend) retiredUses(ctx context.Context, r *rotation.Role, after int) ([]notify.RetiredUse, error) {
+	noted, err := b.tripwire.Uses(ctx, r, after)
+	uses := make([]notify.RetiredUse, 0, len(noted))
+	for _, n := range noted {
+		uses = append(uses, notify.RetiredUse{
+			Number: n.Number, At: n.At, Secret: n.Secret, Version: n.Version, Token: n.Token, Actor: n.Actor, Address: n.Address,
+		})
+	}
+	return uses, err
 }
 
 // recorded writes the one log line of each change. The hash ties the line to the

@@ -150,6 +150,14 @@ func (tokenFile) PreviousFields(previous rotation.Material) map[string]string {
 	return map[string]string{"previous_token": previous["token"]}
 }
 
+func (tokenFile) Digests(v rotation.Material) ([]secret.Digest, error) {
+	return []secret.Digest{secret.DigestOf(v["token"])}, nil
+}
+
+func (tokenFile) Guesses(text string) []secret.Digest {
+	return []secret.Digest{secret.DigestOf(text)}
+}
+
 func (tokenFile) CutsOver(rotation.Secret) bool       { return false }
 func (tokenFile) OffersPrevious(rotation.Secret) bool { return true }
 

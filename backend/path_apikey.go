@@ -3,6 +3,7 @@ package backend
 import (
 	"cmp"
 	"context"
+	"errors"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
@@ -11,6 +12,7 @@ import (
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret/apikey"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/tripwire"
 )
 
 func (b *backend) pathAPIKeyVerify() *framework.Path {
@@ -29,6 +31,7 @@ func (b *backend) pathAPIKeyVerify() *framework.Path {
 				"stage":   field(framework.TypeString, "Stage of the key: current or previous; empty if the key is not valid."),
 				"version": field(framework.TypeInt, "Version of the role at which this key became current; 0 if the key is not valid."),
 				"error":   field(framework.TypeString, "Why the key is not valid; empty if it is."),
+				"reason":  retiredField("the key is a retired one of this secret"),
 			}),
 		},
 		HelpSynopsis:    "Find out whether an API key is valid.",
@@ -38,7 +41,7 @@ func (b *backend) pathAPIKeyVerify() *framework.Path {
 
 // pathAPIKeyVerifyWrite corresponds to UPDATE on api-key/:role/:secret/verify. A
 // key that is not valid is an answer, not an error.
-func (b *backend) pathAPIKeyVerifyWrite(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+func (b *backend) pathAPIKeyVerifyWrite(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 	key := d.Get("key").(string)
 	if key == "" {
 		return nil, rotation.Invalid("key", "is missing; give the key to verify")
@@ -49,13 +52,40 @@ func (b *backend) pathAPIKeyVerifyWrite(ctx context.Context, _ *logical.Request,
 	}
 	value, err := apikey.Match(*found.secret, key, b.now())
 	if err != nil {
-		return &logical.Response{Data: map[string]any{"valid": false, "stage": "", "version": 0, "error": err.Error()}}, nil //nolint:nilerr // it is the answer
+		reason, readOnly := b.reason(ctx, req, found, tripwire.Presented{Text: key})
+		return &logical.Response{Data: map[string]any{"valid": false, "stage": "", "version": 0, "error": err.Error(), "reason": reason}}, readOnly
 	}
 	stage := stageOf(found.secret, value)
 	if err := b.used(found, stage); err != nil {
 		return nil, err
 	}
-	return &logical.Response{Data: map[string]any{"valid": true, "stage": stage, "version": value.Version, "error": ""}}, nil
+	return &logical.Response{Data: map[string]any{"valid": true, "stage": stage, "version": value.Version, "error": "", "reason": ""}}, nil
+}
+
+// reasonRetired is the reason why a value is not valid that was retired.
+const reasonRetired = "retired"
+
+// retiredField declares the reason of an answer about a value that is not valid.
+func retiredField(when string) *framework.FieldSchema {
+	return field(framework.TypeString, reasonRetired+" if "+when+". Empty otherwise, and once tripwire_retention of config has passed since the retirement.")
+}
+
+// reason is reasonRetired for a value that is not valid if it is a retired one, whose use is
+// then noted. The error has Vault repeat the request on the node that can note it.
+func (b *backend) reason(ctx context.Context, req *logical.Request, of found, p tripwire.Presented) (string, error) {
+	p.Secret, p.Actor = of.secret.Name, actor(req)
+	if req.Connection != nil {
+		p.Address = req.Connection.RemoteAddr
+	}
+	retired, err := b.tripwire.Recognize(ctx, of.role, p)
+	switch {
+	case errors.Is(err, tripwire.ErrReadOnly):
+		return "", logical.ErrReadOnly
+	case !retired:
+		return "", nil
+	}
+	b.metrics.RetiredPresented()
+	return reasonRetired, nil
 }
 
 // used counts a use of the value that a secret has in that stage. The active node has to
@@ -106,6 +136,7 @@ const apiKeyVerifyHelp = `
 Returns whether a key is valid. Valid are the secret's current key and, during the
 overlap, its previous key. For any other key, valid is false and error has the reason; the
 response is not an error. If a key begins with the secret's prefix and has a wrong
-checksum, error says that it was mistyped. The engine answers from memory. The time that
+checksum, error says that it was mistyped. For a retired key, reason is retired, and the
+engine sends the event retired_value_used, at most once an hour for each key. The engine answers from memory. The time that
 it takes reveals nothing about the valid keys. Keys that the engine makes have 256
 random bits, unless you change length. Read status to see when each stage was last used.`

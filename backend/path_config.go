@@ -3,6 +3,7 @@ package backend
 import (
 	"cmp"
 	"context"
+	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
@@ -28,20 +29,21 @@ func (b *backend) pathConfig() *framework.Path {
 
 func configFields() map[string]*framework.FieldSchema {
 	return map[string]*framework.FieldSchema{
-		"environment":       field(framework.TypeString, "Label of the environment, such as production. The engine puts it into every history record and event."),
-		"rotation_period":   field(framework.TypeDurationSecond, "For roles that set neither rotation_period nor rotation_schedule: time between two automatic rotations; 90 days by default, at least 60 s."),
-		"overlap":           field(framework.TypeDurationSecond, "For roles that set no overlap: how long previous values stay valid after a rotation; 24 h by default. For a role whose rotations are less than twice that time apart, it is half the time between two rotations."),
-		"overlap_limit":     field(framework.TypeDurationSecond, "For roles that set no overlap_limit: how long previous values stay valid at most, while somebody still needs them; at most the time between two rotations. 0, the default: no longer than the overlap."),
-		"refresh_interval":  field(framework.TypeDurationSecond, "For roles that set no refresh_interval: how often applications read creds again; 5 min by default. The refresh_interval of a role is at most half its overlap."),
-		"retry_interval":    field(framework.TypeDurationSecond, "For roles that set no retry_interval: pause after the first failed automatic rotation; 10 s by default. It doubles with each failure, up to an hour."),
-		"max_retries":       field(framework.TypeInt, "For roles that set no max_retries: how many automatic rotations may fail in a row; 8 by default. After one more, automatic rotation of the role stops until somebody rotates it manually."),
-		"max_workers":       field(framework.TypeInt, "How many automatic rotations may run at the same time among roles that use the same connections; 8 by default, at most 64. Roles that use other connections have a queue of their own, so they do not wait for a server that hangs."),
-		"history_retention": field(framework.TypeInt, "How many history entries the engine keeps for each role and connection; 1000 by default, at least 10. When there are over a tenth more (and at least six more), it drops the oldest ones, at most 1000 at a time, and records that in an entry of kind prune."),
-		"history_max_age":   field(framework.TypeDurationSecond, "How long the engine keeps history entries of each role and connection; at least a day. 0, the default, means for ever. The newest ten always stay."),
-		"probe_interval":    field(framework.TypeDurationSecond, "How often the engine tries every stored login, to notice servers that refuse it; an hour by default, from a minute to 30 days. It tries at most one login a second, so with more than 3600 logins a round takes longer than an hour. After a start, or when the server behind a connection is another one, it tries the logins at once, up to ten roles a second."),
-		"on_drift":          {Type: framework.TypeString, AllowedValues: []any{settings.Report, settings.Repair}, Description: "What the engine does when a PostgreSQL server refuses a stored login of a role. report, the default: it sends the event target_refuses, and status says what to do. repair: it also sets the stored value again, even over a password that somebody changed on purpose."},
-		"outbound_hosts":    field(framework.TypeCommaStringSlice, "Hosts to which checks, alerts and destinations may send values and credentials; none by default. An entry is a host name, a pattern like *.example.com (all its subdomains) or an IP address, each with or without :port, or a network like 10.0.0.0/8. To allow an entry for one use only, write checks=, alerts= or destinations= before it: checks=orders.example.com. Other hosts get only requests without values and credentials. Link-local and metadata addresses get no requests at all. A write replaces the list."),
-		"outbound_proxy":    field(framework.TypeString, "Address of an HTTP proxy for checks, alerts and destinations, like http://proxy.example.com:3128; none by default. Requests to localhost and to loopback addresses do not use it. The proxy resolves the host names, so a network in outbound_hosts then matches only URLs that contain an IP address. The engine resolves them too, but only to refuse addresses that it never sends to."),
+		"environment":        field(framework.TypeString, "Label of the environment, such as production. The engine puts it into every history record and event."),
+		"rotation_period":    field(framework.TypeDurationSecond, "For roles that set neither rotation_period nor rotation_schedule: time between two automatic rotations; 90 days by default, at least 60 s."),
+		"overlap":            field(framework.TypeDurationSecond, "For roles that set no overlap: how long previous values stay valid after a rotation; 24 h by default. For a role whose rotations are less than twice that time apart, it is half the time between two rotations."),
+		"overlap_limit":      field(framework.TypeDurationSecond, "For roles that set no overlap_limit: how long previous values stay valid at most, while somebody still needs them; at most the time between two rotations. 0, the default: no longer than the overlap."),
+		"refresh_interval":   field(framework.TypeDurationSecond, "For roles that set no refresh_interval: how often applications read creds again; 5 min by default. The refresh_interval of a role is at most half its overlap."),
+		"retry_interval":     field(framework.TypeDurationSecond, "For roles that set no retry_interval: pause after the first failed automatic rotation; 10 s by default. It doubles with each failure, up to an hour."),
+		"max_retries":        field(framework.TypeInt, "For roles that set no max_retries: how many automatic rotations may fail in a row; 8 by default. After one more, automatic rotation of the role stops until somebody rotates it manually."),
+		"max_workers":        field(framework.TypeInt, "How many automatic rotations may run at the same time among roles that use the same connections; 8 by default, at most 64. Roles that use other connections have a queue of their own, so they do not wait for a server that hangs."),
+		"history_retention":  field(framework.TypeInt, "How many history entries the engine keeps for each role and connection; 1000 by default, at least 10. When there are over a tenth more (and at least six more), it drops the oldest ones, at most 1000 at a time, and records that in an entry of kind prune."),
+		"history_max_age":    field(framework.TypeDurationSecond, "How long the engine keeps history entries of each role and connection; at least a day. 0, the default, means for ever. The newest ten always stay."),
+		"probe_interval":     field(framework.TypeDurationSecond, "How often the engine tries every stored login, to notice servers that refuse it; an hour by default, from a minute to 30 days. It tries at most one login a second, so with more than 3600 logins a round takes longer than an hour. After a start, or when the server behind a connection is another one, it tries the logins at once, up to ten roles a second."),
+		"on_drift":           {Type: framework.TypeString, AllowedValues: []any{settings.Report, settings.Repair}, Description: "What the engine does when a PostgreSQL server refuses a stored login of a role. report, the default: it sends the event target_refuses, and status says what to do. repair: it also sets the stored value again, even over a password that somebody changed on purpose."},
+		"tripwire_retention": field(framework.TypeDurationSecond, "How long the engine recognizes retired values; 90 days by default, at least an hour. It keeps their SHA-256, and the ids of keys that sign tokens: at most 1000 values of each role and connection, the newest. A retired API key or token that somebody verifies is then an event, and leaked finds retired values. 0 keeps nothing."),
+		"outbound_hosts":     field(framework.TypeCommaStringSlice, "Hosts to which checks, alerts and destinations may send values and credentials; none by default. An entry is a host name, a pattern like *.example.com (all its subdomains) or an IP address, each with or without :port, or a network like 10.0.0.0/8. To allow an entry for one use only, write checks=, alerts= or destinations= before it: checks=orders.example.com. Other hosts get only requests without values and credentials. Link-local and metadata addresses get no requests at all. A write replaces the list."),
+		"outbound_proxy":     field(framework.TypeString, "Address of an HTTP proxy for checks, alerts and destinations, like http://proxy.example.com:3128; none by default. Requests to localhost and to loopback addresses do not use it. The proxy resolves the host names, so a network in outbound_hosts then matches only URLs that contain an IP address. The engine resolves them too, but only to refuse addresses that it never sends to."),
 	}
 }
 
@@ -82,6 +84,7 @@ func (b *backend) configure(ctx context.Context, req *logical.Request, change fu
 	}
 	b.destinations.Recheck("")
 	b.drift.Wake()
+	b.tripwire.RetentionChanged()
 	return nil
 }
 
@@ -104,7 +107,10 @@ func takeSettings(d *framework.FieldData, s *settings.Settings) error {
 		s.OutboundHosts = append([]string{}, v.([]string)...)
 	}
 	takeSeconds(d, "history_max_age", &s.MaxAge)
-	takeSeconds(d, "overlap_limit", &s.OverlapLimit)
+	if v, ok := d.GetOk("tripwire_retention"); ok {
+		kept := time.Duration(v.(int)) * time.Second
+		s.TripwireRetention = &kept
+	}
 	return cmp.Or(
 		takeDuration(d, "rotation_period", &s.RotationPeriod),
 		takeDuration(d, "overlap", &s.Overlap),

@@ -12,6 +12,7 @@ import (
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret/jwt"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/tripwire"
 )
 
 // keyPath is the pattern of what is done with the keys of one secret.
@@ -159,6 +160,7 @@ func (b *backend) pathJWTVerify() *framework.Path {
 				"stage":  field(framework.TypeString, "Which key signed the token: current or previous; empty if neither of the two did."),
 				"kid":    field(framework.TypeString, "Id of the key that signed the token; empty if neither the current nor the previous key did."),
 				"error":  field(framework.TypeString, "Why the token is not valid; empty if it is."),
+				"reason": retiredField("the kid of the token is that of a retired key of this secret, which does not prove that this key signed it"),
 			}),
 		},
 		HelpSynopsis:    "Verify a JSON Web Token.",
@@ -167,7 +169,7 @@ func (b *backend) pathJWTVerify() *framework.Path {
 }
 
 // pathJWTVerifyWrite corresponds to UPDATE on jwt/:role/:secret/verify.
-func (b *backend) pathJWTVerifyWrite(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+func (b *backend) pathJWTVerifyWrite(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 	found, err := b.findSecret(ctx, d, jwtType)
 	if err != nil {
 		return nil, err
@@ -186,7 +188,12 @@ func (b *backend) pathJWTVerifyWrite(ctx context.Context, _ *logical.Request, d 
 			return nil, err
 		}
 	}
-	return verifiedResponse(verified), nil
+	resp := verifiedResponse(verified)
+	if verified.Named == "" {
+		return resp, nil
+	}
+	resp.Data["reason"], err = b.reason(ctx, req, found, tripwire.Presented{KeyID: verified.Named})
+	return resp, err
 }
 
 // verifiedResponse is the answer about a token. What is wrong with one is no error
@@ -197,7 +204,7 @@ func verifiedResponse(v jwt.Verified) *logical.Response {
 		claims = v.Claims
 	}
 	return &logical.Response{Data: map[string]any{
-		"valid": v.Valid(), "claims": claims, "stage": v.Stage, "kid": v.KID, "error": v.Refusal,
+		"valid": v.Valid(), "claims": claims, "stage": v.Stage, "kid": v.KID, "error": v.Refusal, "reason": "",
 	}}
 }
 
@@ -208,4 +215,7 @@ have expired, and must not begin in the future; clocks may differ by 60 seconds.
 secret has issuer or audience, iss or aud must match. The token must not contain the
 same claim twice, or two claims whose names some libraries treat as equal, such as Sub
 and sub. For a token that is not valid, valid is false and error has the reason, without
-any part of the token; the response is not an error.`
+any part of the token; the response is not an error. If the token names a retired key,
+reason is retired, and the engine sends the event retired_value_used, at most once an
+hour for each key. The signature can't be verified then, because the engine has destroyed
+the key.`

@@ -2,6 +2,7 @@ package backend
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -11,10 +12,13 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/connections"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/drift"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/preflight"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret/database"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/tripwire"
 )
 
 // verifyTimeout bounds how long a request asks targets.
@@ -207,3 +211,181 @@ path with -field=report before you go live. Reading changes nothing. Writing rep
 sets the stored values again at servers that refuse them, for example after somebody
 changed a password there, or after Vault was restored from an older snapshot. The
 version, and the values that applications read, stay the same.`
+
+func (b *backend) pathLeaked() *framework.Path {
+	fields := operationFields()
+	for _, name := range []string{"role", "secrets", "revoke_previous"} {
+		delete(fields, name)
+	}
+	fields["value"] = sensitive("The text that somebody found: a password, a connection string, a key, a token or any other value. Write value=- and pass it on standard input.")
+	fields["respond"] = field(framework.TypeBool, "Whether to rotate each secret that has the value as a current, previous, pending or next one, with revoke_previous=true.")
+	fields["wait"].Description = "With respond: how long the request waits for the operations to end, at most 60 s."
+	return &framework.Path{
+		Pattern:      "leaked",
+		DisplayAttrs: attributes("look-up", "leaked-value"),
+		Fields:       fields,
+		Operations: map[logical.Operation]framework.OperationHandler{
+			logical.UpdateOperation: mutation(b.pathLeakedWrite, "Find out which secret a value that leaked is or was of, and replace it.", map[string]*framework.FieldSchema{
+				"found":      field(framework.TypeBool, "Whether the text is or was a value of this mount."),
+				"values":     field(framework.TypeSlice, "What the text is or was, one entry for each: role or connection, secret, type, stage (current, previous, pending, next or retired) and version (0 if it never was current)."),
+				"operations": field(framework.TypeSlice, "With respond: one entry for each role or connection with values that are not retired: role or connection, secrets, rotation_id, status, version, warnings, error if it did not complete, and summary, a sentence for people."),
+				"report":     field(framework.TypeString, "All of that as text, for people; read it with -field=report."),
+			}),
+		},
+		HelpSynopsis:    "Find out which secret a value that leaked is or was of.",
+		HelpDescription: oneLine(leakedHelp),
+	}
+}
+
+// pathLeakedWrite corresponds to UPDATE on leaked.
+func (b *backend) pathLeakedWrite(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	text := strings.TrimSpace(d.Get("value").(string))
+	if text == "" {
+		return nil, rotation.Invalid("value", "is missing; pass the text that leaked on standard input, with value=-")
+	}
+	wait, err := takeWait(d)
+	if err != nil {
+		return nil, err
+	}
+	reason, err := takeReason(d)
+	if err != nil {
+		return nil, err
+	}
+	found, unread, err := b.tripwire.Find(ctx, text)
+	if err != nil {
+		return nil, err
+	}
+	values, operations := []map[string]any{}, []map[string]any{}
+	for _, m := range found {
+		values = append(values, describeMatch(m))
+	}
+	if d.Get("respond").(bool) {
+		operations = b.respond(ctx, req, found, reason, wait)
+	}
+	resp := &logical.Response{Data: map[string]any{
+		"found": len(found) > 0, "values": values, "operations": operations, "report": leakedReport(found, operations),
+	}}
+	if unread != nil {
+		resp.AddWarning(fmt.Sprintf("what the engine can't read was not searched: %v", unread))
+	}
+	return resp, nil
+}
+
+// respond replaces what is known to others, of all roles at the same time, and returns an
+// answer about each. What fails for one holds up no other.
+func (b *backend) respond(ctx context.Context, req *logical.Request, found []tripwire.Match, reason string, wait time.Duration) []map[string]any {
+	exposed := tripwire.ExposedBy(found)
+	answers := make([]map[string]any, len(exposed))
+	var asked sync.WaitGroup
+	for i, e := range exposed {
+		asked.Go(func() {
+			resp, err := b.replace(ctx, req, e, reason, wait)
+			answers[i] = replaced(e, resp, err)
+		})
+	}
+	asked.Wait()
+	return answers
+}
+
+// replaced is the answer about the values of one role or connection.
+func replaced(e tripwire.Exposed, resp *logical.Response, err error) map[string]any {
+	answer := map[string]any{
+		roles.Subject(e.Role): e.Role.Name, "secrets": e.Secrets, "rotation_id": "", "status": string(rotation.OutcomeFailed),
+		"version": e.Role.Snapshot().Version, "warnings": []string{}, "error": "",
+	}
+	var failure *rotation.Failure
+	if errors.As(err, &failure) {
+		answer["rotation_id"], answer["status"] = failure.Record.ID, string(failure.Record.Outcome)
+	}
+	if err != nil {
+		answer["error"] = strings.ReplaceAll(err.Error(), rotation.ErrInvalid.Error()+": ", "")
+	} else {
+		for _, name := range []string{"rotation_id", "status", "version"} {
+			answer[name] = resp.Data[name]
+		}
+		answer["warnings"] = append([]string{}, resp.Warnings...)
+	}
+	said := append([]string{fmt.Sprint(answer["status"])}, answer["warnings"].([]string)...)
+	if err != nil {
+		said = append(said, answer["error"].(string))
+	}
+	answer["summary"] = fmt.Sprintf("%s %s, rotation of %s: %s", roles.Subject(e.Role), e.Role.Name, strings.Join(e.Secrets, ", "), strings.Join(said, "; "))
+	return answer
+}
+
+// replace rotates what is known to others of one role or connection. A key that only the
+// request is given that makes it is not made here: whoever reports a leak is given no value.
+func (b *backend) replace(ctx context.Context, req *logical.Request, e tripwire.Exposed, reason string, wait time.Duration) (*logical.Response, error) {
+	request := b.newRequest(req, rotation.KindRotate)
+	request.Reason = "a value of stage " + strings.Join(e.Stages, " and ") + " was reported as leaked"
+	if reason != "" {
+		request.Reason += ": " + reason
+	}
+	request.RevokePrevious = true
+	request.DiscardNext = slices.Contains(e.Stages, tripwire.StageNext)
+	if roles.IsConnection(e.Role) {
+		if err := b.connections.CheckAdmin(ctx, *e.Role.Snapshot().Secrets[connections.Admin]); err != nil {
+			return nil, fmt.Errorf("%w; then run: vault write -f %srotate-root/%s", err, b.mountPath(), e.Role.Name)
+		}
+	}
+	hidden := shownOnce(e.Role.Snapshot(), e.Secrets)
+	request.Secrets = slices.DeleteFunc(slices.Clone(e.Secrets), func(name string) bool { return slices.Contains(hidden, name) })
+	left := fmt.Sprintf("the new key of %s (hash_only) is returned only to whoever rotates, so rotate yourself: vault write %srotate/%s secrets=%s revoke_previous=true",
+		roles.Sample(hidden), b.mountPath(), e.Role.Name, strings.Join(hidden, ","))
+	if len(request.Secrets) == 0 {
+		return nil, errors.New(left)
+	}
+	resp, err := b.startAndWait(ctx, e.Role, *request, wait)
+	if err == nil && len(hidden) > 0 {
+		resp.AddWarning(left)
+	}
+	return resp, err
+}
+
+// leakedReport says for people what was found, what was done about it, and what is to do.
+func leakedReport(found []tripwire.Match, operations []map[string]any) string {
+	if len(found) == 0 {
+		return "The text is no value of this mount, and was none that was retired within tripwire_retention.\n"
+	}
+	var report strings.Builder
+	for _, m := range found {
+		fmt.Fprintf(&report, "%s %s, secret %s (%s): %s", subjectOfKey(m), m.Name(), m.Secret, m.Type, m.Stage)
+		if m.Version > 0 {
+			fmt.Fprintf(&report, ", version %d", m.Version)
+		}
+		fmt.Fprintln(&report)
+	}
+	for _, o := range operations {
+		fmt.Fprintln(&report, o["summary"])
+	}
+	switch exposed := tripwire.ExposedBy(found); {
+	case len(exposed) == 0:
+		fmt.Fprintln(&report, "The value is retired: the engine refuses it, and there is nothing to rotate.")
+	case len(operations) == 0:
+		fmt.Fprintln(&report, "Nothing was changed. To replace the value now, run the same command with respond=true.")
+	}
+	return report.String()
+}
+
+func describeMatch(m tripwire.Match) map[string]any {
+	return map[string]any{subjectOfKey(m): m.Name(), "secret": m.Secret, "type": m.Type, "stage": m.Stage, "version": m.Version}
+}
+
+// subjectOfKey is the field that names the role or connection of a match.
+func subjectOfKey(m tripwire.Match) string {
+	if m.IsConnection() {
+		return "connection"
+	}
+	return "role"
+}
+
+const leakedHelp = `
+Takes a text that somebody found where it should not be, and says which secret it is or
+was a value of: role, secret, type, stage and version, and nothing else. The engine
+recognizes what creds returns, and also administrators' passwords, private keys in any
+form that can be imported, passwords in connection strings, SCRAM verifiers, and tokens,
+by the key that signed them. It recognizes retired values for tripwire_retention of
+config; a token of a retired key by its kid only, which anybody can write into a token.
+With respond=true, it also gives new values to each secret that has the value as a
+current, previous, pending or next one, with revoke_previous=true. Whoever may write this
+path can guess values, so it needs a policy of its own.`

@@ -133,6 +133,7 @@ func TestEveryPath(t *testing.T) {
 		{logical.HeaderOperation, "jwks/default/pair", nil},
 		{logical.HeaderOperation, "jwks/default/pair/.well-known/openid-configuration", nil},
 		{update, "api-key/default/key/verify", d("key", "smvm_not-this-one")},
+		{update, "leaked", d("value", "never-a-value", "respond", true)},
 		{update, "retire/default", d("secrets", "pin", "reason", "everybody has read", "wait", "10s")},
 		{update, "rollback", d("secrets", "db,jwt")},
 		{update, "rollback/default", d("secrets", "db", "revoke_previous", true)},

@@ -119,6 +119,15 @@ func (s *store) get(ctx context.Context, key string) (*logical.StorageEntry, err
 	return storage.Get(ctx, key)
 }
 
+// ReadRaw returns what is under a key, nil if that is nothing.
+func (s *store) ReadRaw(ctx context.Context, key string) ([]byte, error) {
+	entry, err := s.get(ctx, key)
+	if err != nil || entry == nil {
+		return nil, err
+	}
+	return entry.Value, nil
+}
+
 // Read decodes what is under a key, and reports whether there is anything.
 func (s *store) Read(ctx context.Context, key string, into any) (found bool, err error) {
 	entry, err := s.get(ctx, key)

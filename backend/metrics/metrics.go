@@ -39,6 +39,7 @@ type Metrics struct {
 	operations *prometheus.CounterVec
 	steps      *prometheus.HistogramVec
 	reads      *prometheus.CounterVec
+	retired    prometheus.Counter
 }
 
 // New returns the metrics of an engine of that version.
@@ -55,8 +56,11 @@ func New(version string, p Ports) *Metrics {
 		reads: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "smvm_creds_reads_total", Help: "Answered reads of creds, by stage.",
 		}, []string{"stage"}),
+		retired: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "smvm_retired_values_presented_total", Help: "Requests to verify a retired API key, or a token that names a retired key. The answer to each is that it is not valid.",
+		}),
 	}
-	m.registry.MustRegister(m.operations, m.steps, m.reads, collector{version, p})
+	m.registry.MustRegister(m.operations, m.steps, m.reads, m.retired, collector{version, p})
 	m.begin()
 	return m
 }
@@ -86,6 +90,9 @@ func (m *Metrics) Recorded(rec rotation.Record) {
 
 // Read counts an answered read of creds.
 func (m *Metrics) Read(stage string) { m.reads.WithLabelValues(stage).Inc() }
+
+// RetiredPresented counts a retired value that somebody asked to verify.
+func (m *Metrics) RetiredPresented() { m.retired.Inc() }
 
 // Text returns all metrics as text for Prometheus, and the media type of that.
 func (m *Metrics) Text() (text []byte, contentType string, err error) {

@@ -23,6 +23,8 @@ type cursor struct {
 	Unresolved string `json:"unresolved,omitempty"`
 	// Waiting are those, as waitID, of whom was sent that overlaps go on for them.
 	Waiting []string `json:"waiting,omitempty"`
+	// RetiredUse is the number of the latest use of a retired value that was sent.
+	RetiredUse int `json:"retired_use,omitempty"`
 	// Lasting is what an Alertmanager was sent and shows, so that whoever is active
 	// next sends it again, or resolves it.
 	Lasting []Lasting `json:"lasting,omitempty"`
@@ -31,8 +33,8 @@ type cursor struct {
 // equal reports whether both are as far.
 func (at cursor) equal(other cursor) bool {
 	return at.Sequence == other.Sequence && at.Started == other.Started && at.DueSoon.Equal(other.DueSoon) &&
-		at.Overdue.Equal(other.Overdue) && at.Refused == other.Refused && at.Unresolved == other.Unresolved && slices.Equal(at.Waiting, other.Waiting) &&
-		slices.Equal(at.Lasting, other.Lasting)
+		at.Overdue.Equal(other.Overdue) && at.Refused == other.Refused && at.Unresolved == other.Unresolved && at.RetiredUse == other.RetiredUse &&
+		slices.Equal(at.Waiting, other.Waiting) && slices.Equal(at.Lasting, other.Lasting)
 }
 
 // saveCursor stores how far the dispatcher is, after the sink has taken what comes

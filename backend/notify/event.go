@@ -38,6 +38,7 @@ const (
 	SecretResolved       = "secret_resolved"
 	TargetRefuses        = "target_refuses"
 	TargetAccepts        = "target_accepts"
+	RetiredValueUsed     = "retired_value_used"
 	Deleted              = "deleted"
 	// Test is sent by hand, to try a sink.
 	Test = "test"
@@ -59,7 +60,7 @@ var severities = map[string]string{
 	ApplicationDegraded: Warning, OverlapWaiting: Warning, OverlapLimitReached: Warning, RotationDueSoon: Info, RotationOverdue: Warning, NeedsAttention: Critical, ClockAhead: Warning,
 	DestinationFailed: Warning, DestinationDrifted: Warning, DestinationRestored: Info,
 	RetiredValueAccepted: Critical, SecretUnresolved: Critical, SecretResolved: Info, TargetRefuses: Critical, TargetAccepts: Info,
-	Deleted: Warning,
+	RetiredValueUsed: Warning, Deleted: Warning,
 }
 
 // Names lists the events that can be subscribed to, in the order of a rotation.
@@ -67,7 +68,7 @@ func Names() []string {
 	return []string{
 		RotationDueSoon, RotationStarted, RotationCompleted, RotationFailed, RotationRolledBack,
 		ApplicationDegraded, OverlapWaiting, OverlapLimitReached, RetiredValueAccepted, RotationOverdue, NeedsAttention, ClockAhead, DestinationFailed, DestinationDrifted, DestinationRestored,
-		SecretUnresolved, SecretResolved, TargetRefuses, TargetAccepts, Deleted,
+		SecretUnresolved, SecretResolved, TargetRefuses, TargetAccepts, RetiredValueUsed, Deleted,
 	}
 }
 

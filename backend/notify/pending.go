@@ -21,7 +21,8 @@ func (d *dispatcher) pending(r *rotation.Role, at cursor) ([]Event, cursor, erro
 	}
 	if len(entries) == 0 {
 		events := d.stateEvents(r, s, &at)
-		return d.wanted(r, events), at, nil
+		retired, err := d.retiredEvents(r, &at)
+		return d.wanted(r, append(events, retired...)), at, err
 	}
 	rec, err := entries[0].Decode()
 	if err != nil {

@@ -33,6 +33,9 @@ type Ports struct {
 	Accepted func(r *rotation.Role, secret string, version int) bool
 	// UnresolvedAdvice says what to do about the unresolved secrets of a role.
 	UnresolvedAdvice func(*rotation.Role, *rotation.Snapshot) string
+	// RetiredUses returns the noted uses of a role's retired values after that number, in
+	// order.
+	RetiredUses func(ctx context.Context, r *rotation.Role, after int) ([]RetiredUse, error)
 	// InSync reports whether a destination is known to hold what a role has.
 	InSync func(ctx context.Context, destination string, r *rotation.Role) bool
 	// Failpoint calls do; by that name, a test may stop it or make it fail.

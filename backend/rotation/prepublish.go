@@ -16,7 +16,7 @@ import (
 // there is none.
 func (run *Run) published(secret Secret) *Value {
 	next := secret.Next
-	if run.op.Kind != KindRotate || next == nil || !fits(run.driver(secret), secret, next.Material) {
+	if run.op.Kind != KindRotate || run.discards || next == nil || !fits(run.driver(secret), secret, next.Material) {
 		return nil
 	}
 	return &Value{Material: next.Material, Created: next.Created, Published: next.Published}

@@ -25,6 +25,9 @@ type Engine struct {
 	// Compare lists what people have written otherwise, for the record of it. Nil is for
 	// states of which nobody writes anything.
 	Compare func(before, after *State) []Difference
+	// Leave is called before a state takes the place of another one. An error keeps it from
+	// being saved. Nil is for states whose values nobody has to recognize later.
+	Leave func(ctx context.Context, r *Role, before, after *State) error
 	// Changed is called after a role's state or run changed, so that the
 	// scheduler can plan again. It must not block.
 	Changed func(*Role)
@@ -185,6 +188,9 @@ func (r *Role) updateLocked(ctx context.Context, change func(*State) error) erro
 	if err != nil {
 		return err
 	}
+	if err := r.leave(ctx, next); err != nil {
+		return err
+	}
 	if err := r.engine.Store.Save(ctx, r.Key, next); err != nil {
 		r.amend(func(s *Snapshot) { s.Unsure = true })
 		r.engine.Changed(r)
@@ -196,6 +202,17 @@ func (r *Role) updateLocked(ctx context.Context, change func(*State) error) erro
 	r.moved = make(chan struct{})
 	r.announce(next, known)
 	r.engine.Changed(r)
+	return nil
+}
+
+// leave lets Leave know of the values that next does not have any more.
+func (r *Role) leave(ctx context.Context, next *State) error {
+	if r.engine.Leave == nil {
+		return nil
+	}
+	if err := r.engine.Leave(ctx, r, r.Snapshot().State, next); err != nil {
+		return fmt.Errorf("%w: note the values that %s gives up: %w", ErrStorage, r.Key, err)
+	}
 	return nil
 }
 

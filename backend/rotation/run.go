@@ -27,6 +27,9 @@ type Request struct {
 	// IfVersion makes a rollback undo that version, or do nothing: it has to be the
 	// role's, and made by a rotation. Zero stands for any.
 	IfVersion int
+	// DiscardNext makes new values also where the next one was made and published ahead:
+	// that one is known to somebody who should not have it.
+	DiscardNext bool
 	// Added is the secret to create or import.
 	Added *Secret
 	// Supplied is the material to import.
@@ -45,7 +48,9 @@ type Run struct {
 	added    *Secret
 	supplied Material
 	// undoes is the version that a rollback is to undo, zero for any.
-	undoes   int
+	undoes int
+	// discards says that no value that was made ahead is used.
+	discards bool
 	progress atomic.Pointer[Progress]
 	// described is op for whoever asks while the run plans.
 	described atomic.Pointer[Operation]
@@ -182,7 +187,7 @@ func (r *Role) newRun(req Request) *Run {
 	op.Actor, op.Reason, op.RequestID = req.Actor, req.Reason, req.RequestID
 	op.Secrets, op.RevokePrevious, op.Force = slices.Clone(req.Secrets), req.RevokePrevious, req.Force
 	return &Run{
-		role: r, op: op, added: req.Added, supplied: req.Supplied, undoes: req.IfVersion,
+		role: r, op: op, added: req.Added, supplied: req.Supplied, undoes: req.IfVersion, discards: req.DiscardNext,
 		issues: slices.Clone(req.Findings), steps: map[string][]Step{}, done: make(chan struct{}),
 		handover: handover{committed: make(chan struct{})},
 	}

@@ -65,6 +65,12 @@ type Values interface {
 	// OffersPrevious says whether the previous value still works during the
 	// overlap, so that readers may be given it.
 	OffersPrevious(s rotation.Secret) bool
+	// Digests are those of the texts by which somebody can hold v, the one of the value
+	// itself first.
+	Digests(v rotation.Material) ([]Digest, error)
+	// Guesses are the digests that a value has which the text is, or contains in a form
+	// of the type, such as a password in a connection string.
+	Guesses(text string) []Digest
 	// Verify uses the current value of s for real and proves that what must be
 	// refused is refused. The proofs are sentences for a person; the error names
 	// what is not as it should be, and the proofs up to there stand.

@@ -17,6 +17,13 @@ type Tokens interface {
 	// TestToken is a token as an application would have it signed. It is valid for a
 	// minute at most.
 	TestToken(snapshot *rotation.Snapshot, s *rotation.Secret, now time.Time) (string, error)
+	// KeyID is the id by which tokens name the key v.
+	KeyID(v rotation.Material) string
+	// NamedKey is the id of the key that a token names, unverified; empty if the text is
+	// no token, or names none.
+	NamedKey(token string) string
+	// Signed reports whether the key v has signed a token, whatever its claims say.
+	Signed(v rotation.Material, token string) bool
 }
 
 // CheckLife refuses a configuration whose tokens could outlive their key, which ends with

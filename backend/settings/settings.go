@@ -20,6 +20,9 @@ const (
 	minMaxAge        = 24 * time.Hour
 	maxEnvironment   = 128
 
+	defaultTripwire = 90 * 24 * time.Hour
+	minTripwire     = time.Hour
+
 	defaultProbeInterval = time.Hour
 	minProbeInterval     = time.Minute
 	maxProbeInterval     = 30 * 24 * time.Hour
@@ -50,6 +53,8 @@ type Settings struct {
 	MaxAge        time.Duration `json:"history_max_age,omitempty"`
 	ProbeInterval time.Duration `json:"probe_interval,omitempty"`
 	OnDrift       string        `json:"on_drift,omitempty"`
+	// TripwireRetention is nil for the default, because zero keeps nothing.
+	TripwireRetention *time.Duration `json:"tripwire_retention,omitempty"`
 }
 
 // Reset puts the defaults back. Where somebody has said which hosts requests may reach,
@@ -70,6 +75,8 @@ func (s *Settings) Validate() error {
 		return rotation.Invalid("history_max_age", "is %s; it must be a day or more, at most a hundred years, or 0 to keep history for ever", rotation.Span(s.MaxAge))
 	case s.OnDrift != "" && s.OnDrift != Report && s.OnDrift != Repair:
 		return rotation.Invalid("on_drift", "is %q; it must be %s or %s", s.OnDrift, Report, Repair)
+	case s.Tripwire() != 0 && (s.Tripwire() < minTripwire || s.Tripwire() > rotation.MaxPeriod):
+		return rotation.Invalid("tripwire_retention", "is %s; it must be an hour or more, at most a hundred years, or 0 to keep nothing of retired values", rotation.Span(s.Tripwire()))
 	case probe < minProbeInterval || probe > maxProbeInterval:
 		return rotation.Invalid("probe_interval", "is %s; it must be from %s to %s", rotation.Span(probe), rotation.Span(minProbeInterval), rotation.Span(maxProbeInterval))
 	}
@@ -111,6 +118,8 @@ func (s *Settings) Fields() map[string]any {
 		"history_max_age":   rotation.Seconds(d.MaxAge),
 		"probe_interval":    rotation.Seconds(s.Probes()),
 		"on_drift":          cmp.Or(s.OnDrift, Report),
+
+		"tripwire_retention": rotation.Seconds(s.Tripwire()),
 	}
 }
 
@@ -136,6 +145,14 @@ func (s *Settings) Workers() int { return cmp.Or(s.MaxWorkers, defaultWorkers) }
 
 // Probes is in what time every stored login is tried once.
 func (s *Settings) Probes() time.Duration { return cmp.Or(s.ProbeInterval, defaultProbeInterval) }
+
+// Tripwire is how long retired values are recognized; zero means not at all.
+func (s *Settings) Tripwire() time.Duration {
+	if s.TripwireRetention == nil {
+		return defaultTripwire
+	}
+	return *s.TripwireRetention
+}
 
 // Rule is where requests of a use, like outbound.ForChecks, may go.
 func (s *Settings) Rule(use, mount string) (outbound.Rule, error) {

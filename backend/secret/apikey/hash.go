@@ -7,6 +7,7 @@ import (
 	"errors"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
 )
 
 var _ rotation.Concealer = driver{}
@@ -34,6 +35,19 @@ func digestOf(v rotation.Material) (digest [sha256.Size]byte, err error) {
 	}
 	return [sha256.Size]byte(kept), nil
 }
+
+// Digests implements secret.Values. Of a key that is not kept, creds answers the hash,
+// which is a text by which somebody can hold it.
+func (driver) Digests(v rotation.Material) ([]secret.Digest, error) {
+	digest, err := digestOf(v)
+	if v["sha256"] == "" {
+		return []secret.Digest{digest}, err
+	}
+	return []secret.Digest{digest, secret.DigestOf(v["sha256"])}, err
+}
+
+// Guesses implements secret.Values.
+func (driver) Guesses(text string) []secret.Digest { return []secret.Digest{secret.DigestOf(text)} }
 
 // ValidateUpdate refuses to change what is kept: the keys that there are would stay
 // as they are, and nobody could tell which.

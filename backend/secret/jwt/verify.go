@@ -24,6 +24,9 @@ type Verified struct {
 	// Stage and KID tell which key has signed the token, also if it is refused for
 	// another reason; empty if none has.
 	Stage, KID string
+	// Named is the id of the key that the token names, if that is none whose tokens are
+	// accepted. Nothing proves that this key has signed it.
+	Named string
 	// Refusal says why the token is not valid, without showing anything of it;
 	// empty for a valid one.
 	Refusal string
@@ -81,6 +84,9 @@ func (k *Keyring) Verify(token string, now time.Time) Verified {
 			found.Claims = claims
 		}
 		return found
+	}
+	if kid != nil && refusal == refusedKID {
+		return Verified{Refusal: refusal, Named: *kid}
 	}
 	return Verified{Refusal: refusal}
 }

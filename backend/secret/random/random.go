@@ -121,6 +121,15 @@ func (driver) Fields(_ rotation.Secret, v rotation.Material) (map[string]string,
 // PreviousFields is empty: readers get the previous value with stage=previous.
 func (driver) PreviousFields(rotation.Material) map[string]string { return nil }
 
+// Digests implements secret.Values.
+func (driver) Digests(v rotation.Material) ([]secret.Digest, error) {
+	value, err := v.Content("value")
+	return []secret.Digest{secret.DigestOf(value)}, err
+}
+
+// Guesses implements secret.Values.
+func (driver) Guesses(text string) []secret.Digest { return []secret.Digest{secret.DigestOf(text)} }
+
 // Verify implements secret.Type.
 func (t driver) Verify(ctx context.Context, s rotation.Secret) ([]string, error) {
 	if s.Current == nil {

@@ -1,0 +1,258 @@
+package tripwire
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
+)
+
+const (
+	// noteAgain is for how long after a use of a value no other one of it is noted.
+	noteAgain = time.Hour
+	// storeAgain is after how long uses are stored again that could not be.
+	storeAgain = 10 * time.Second
+	// sweepEvery is how often what is kept for long enough is dropped.
+	sweepEvery = 24 * time.Hour
+	// maxActor bounds the name of who asked, in bytes, of which an entry has many.
+	maxActor = 128
+)
+
+// ErrReadOnly says that a use is to be noted on a node that may not write.
+var ErrReadOnly = errors.New("the use of a retired value is noted on the active node")
+
+// Presented is a value that somebody had verified, and that is not valid.
+type Presented struct {
+	Secret string
+	// Text is the value; of a token that names a key, KeyID is that.
+	Text, KeyID string
+	// Actor and Address are of who asked.
+	Actor   rotation.Actor
+	Address string
+}
+
+// mark is by what the value is recognized.
+func (p Presented) mark() mark {
+	if p.KeyID != "" {
+		return mark{secret: p.Secret, keyID: p.KeyID}
+	}
+	return mark{secret: p.Secret, digest: secret.DigestOf(p.Text)}
+}
+
+// Recognize reports whether a value that is not valid is a retired one of that role, and
+// has its use noted, at most once an hour for each value. It waits for storage only where
+// the role's entry was not read yet: nobody can make it read or write by presenting what
+// was never a value. ErrReadOnly has the request be repeated where the use can be noted.
+func (t *Tripwire) Recognize(ctx context.Context, r *rotation.Role, p Presented) (bool, error) {
+	k, now := t.of(r.Key), t.ports.Now()
+	if k.unreadable(now) {
+		return false, nil
+	}
+	retention, err := t.ports.Retention(ctx)
+	if err == nil {
+		_, err = t.load(ctx, k)
+	}
+	if err != nil {
+		t.ports.Log().Warn("retired values are not recognized now", "subject", r.Key, "error", err)
+		return false, nil
+	}
+	v, found, due := k.find(p.mark(), now)
+	switch {
+	case !found || v.expired(now, retention):
+		return false, nil
+	case !due:
+		return true, nil
+	case !t.ports.Writable():
+		return true, ErrReadOnly
+	}
+	k.note(v, Use{At: now.UTC().Truncate(time.Second), Actor: bounded(p.Actor), Address: p.Address})
+	wake(t.signal)
+	return true, nil
+}
+
+// bounded is an actor whose name is not longer than an entry has room for.
+func bounded(a rotation.Actor) rotation.Actor {
+	if len(a.DisplayName) > maxActor {
+		a.DisplayName = strings.ToValidUTF8(a.DisplayName[:maxActor], "") + "…"
+	}
+	return a
+}
+
+// unreadable reports whether the entry could not be read a short while ago.
+func (k *kept) unreadable(now time.Time) bool {
+	if k.read() != nil {
+		return false
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return !k.failed.IsZero() && now.Before(k.failed.Add(readAgain))
+}
+
+// find returns the value with that mark, and whether a use of it now is to be noted.
+func (k *kept) find(m mark, now time.Time) (v value, found, due bool) {
+	k.known.RLock()
+	defer k.known.RUnlock()
+	i, found := k.places[m]
+	if !found {
+		return value{}, false, false
+	}
+	v = k.entry.Values[i]
+	_, noted := k.noted[v.identity()]
+	return v, true, !noted && (v.Use == nil || !now.Before(v.Use.At.Add(noteAgain)))
+}
+
+// note has a use stored soon, unless another one of that value is to be.
+func (k *kept) note(v value, u Use) {
+	k.known.Lock()
+	defer k.known.Unlock()
+	if k.noted == nil {
+		k.noted = map[mark]Use{}
+	}
+	if _, noted := k.noted[v.identity()]; !noted {
+		k.noted[v.identity()] = u
+	}
+}
+
+// wake sends a signal, unless one is pending already.
+func wake(signal chan struct{}) {
+	select {
+	case signal <- struct{}{}:
+	default:
+	}
+}
+
+// Run stores the uses that are noted, and drops what was kept for long enough, until ctx
+// ends.
+func (t *Tripwire) Run(ctx context.Context) {
+	again, sweep := time.NewTimer(time.Hour), time.NewTicker(sweepEvery)
+	defer again.Stop()
+	defer sweep.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-again.C:
+		case <-t.signal:
+		case <-sweep.C:
+			t.dropExpired(ctx)
+		case <-t.sweep:
+			t.dropExpired(ctx)
+		}
+		if !t.storeUses(ctx) {
+			again.Reset(storeAgain)
+		}
+	}
+}
+
+// RetentionChanged has what is kept too long be dropped soon. It never blocks.
+func (t *Tripwire) RetentionChanged() { wake(t.sweep) }
+
+// storeUses stores all uses that are noted, and reports whether it could.
+func (t *Tripwire) storeUses(ctx context.Context) bool {
+	stored := true
+	t.roles.Range(func(key, known any) bool {
+		k := known.(*kept)
+		waiting := k.waiting()
+		if len(waiting) == 0 {
+			return true
+		}
+		var noted []value
+		err := t.change(ctx, k, func(e *entry) { noted = e.use(waiting) })
+		if err != nil {
+			t.ports.Log().Warn("uses of retired values are not stored, and are tried again", "subject", key, "error", err)
+			stored = false
+			return true
+		}
+		k.drop(waiting)
+		for _, v := range noted {
+			t.ports.Log().Warn("retired value used", "subject", key, "secret", v.Secret, "type", v.Type, "version", v.Version,
+				"entity_id", v.Use.Actor.EntityID, "display_name", v.Use.Actor.DisplayName, "remote_address", v.Use.Address)
+		}
+		t.ports.Noted(key.(string))
+		return true
+	})
+	return stored
+}
+
+// use adds uses to the values, in the order of the values, and returns those.
+func (e *entry) use(uses map[mark]Use) []value {
+	var used []value
+	for i, v := range e.Values {
+		if use, ok := uses[v.identity()]; ok {
+			e.Uses++
+			use.Number = e.Uses
+			e.Values[i].Use = &use
+			used = append(used, e.Values[i])
+		}
+	}
+	return used
+}
+
+// drop forgets uses that are stored, or whose value is not kept any more.
+func (k *kept) drop(uses map[mark]Use) {
+	k.known.Lock()
+	defer k.known.Unlock()
+	for m := range uses {
+		delete(k.noted, m)
+	}
+}
+
+// dropExpired goes through all entries that are stored.
+func (t *Tripwire) dropExpired(ctx context.Context) {
+	keys, err := t.stored(ctx)
+	for _, key := range keys {
+		if err == nil {
+			err = t.change(ctx, t.of(key), func(*entry) {})
+		}
+	}
+	if err != nil && ctx.Err() == nil {
+		t.ports.Log().Warn("what is kept of retired values is not dropped in time, and is tried again within a day", "error", err)
+	}
+}
+
+// stored lists the keys of the roles and connections that have an entry, also of those
+// that were deleted.
+func (t *Tripwire) stored(ctx context.Context) ([]string, error) {
+	var keys []string
+	for _, prefix := range []string{roles.Prefix, roles.ConnectionPrefix} {
+		names, err := t.ports.Store.List(ctx, Prefix+prefix)
+		if err != nil {
+			return nil, err
+		}
+		for _, name := range names {
+			keys = append(keys, prefix+name)
+		}
+	}
+	return keys, nil
+}
+
+// Noted is a use that is stored, and the value that it is of.
+type Noted struct {
+	Use
+	Secret, Type string
+	Version      int
+	// Token says that a token named the key, which nobody can tell from one that was
+	// made up.
+	Token bool
+}
+
+// Uses returns the uses of a role's retired values after that number, in order.
+func (t *Tripwire) Uses(ctx context.Context, r *rotation.Role, after int) ([]Noted, error) {
+	e, err := t.load(ctx, t.of(r.Key))
+	if err != nil {
+		return nil, err
+	}
+	var uses []Noted
+	for _, v := range e.Values {
+		if v.Use != nil && v.Use.Number > after {
+			uses = append(uses, Noted{Use: *v.Use, Secret: v.Secret, Type: v.Type, Version: v.Version, Token: v.KeyID != ""})
+		}
+	}
+	slices.SortFunc(uses, func(x, y Noted) int { return x.Number - y.Number })
+	return uses, nil
+}
