@@ -287,6 +287,7 @@ func (s *Subject) conformRead() {
 		_, err := s.Import(s.Secret, bad)
 		expect.Invalid(s.T, err)
 	}
+	s.recognized(imported, s.Supplied)
 	if !s.External {
 		s.Accepted(imported)
 		return
@@ -294,6 +295,27 @@ func (s *Subject) conformRead() {
 	s.Refused(imported)
 	s.Apply(imported)
 	s.Accepted(imported)
+}
+
+// recognized checks that a value is recognized by the text of it, and by no other.
+func (s *Subject) recognized(v rotation.Material, text string) {
+	s.T.Helper()
+	digests, err := s.Digests(v)
+	expect.OK(s.T, err)
+	is := func(text string) bool {
+		return slices.ContainsFunc(s.Guesses(text), func(d secret.Digest) bool { return slices.Contains(digests, d) })
+	}
+	if !is(text) || !is(text+"\n") || is(text+"x") || is("") {
+		s.T.Error("a value is not recognized by its text, or by another one")
+	}
+	other, err := s.Digests(s.Make())
+	expect.OK(s.T, err)
+	if slices.ContainsFunc(other, func(d secret.Digest) bool { return slices.Contains(digests, d) }) {
+		s.T.Error("two values have a digest in common")
+	}
+	if _, err := s.Digests(rotation.Material{}); err == nil {
+		s.T.Error("a value without content has a digest")
+	}
 }
 
 func (s *Subject) conformCancelled() {

@@ -39,10 +39,11 @@ func digestOf(v rotation.Material) (digest [sha256.Size]byte, err error) {
 // Digests implements secret.Values. Of a key that is not kept, creds answers the hash,
 // which is a text by which somebody can hold it.
 func (driver) Digests(v rotation.Material) ([]secret.Digest, error) {
-	digest, err := digestOf(v)
 	if v["sha256"] == "" {
-		return []secret.Digest{digest}, err
+		key, err := v.Content("key")
+		return []secret.Digest{secret.DigestOf(key)}, err
 	}
+	digest, err := digestOf(v)
 	return []secret.Digest{digest, secret.DigestOf(v["sha256"])}, err
 }
 

@@ -1,0 +1,244 @@
+package tripwire
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret/apikey"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret/random"
+)
+
+// world is what the ports show: a storage in memory, and roles.
+type world struct {
+	*testing.T
+	*Tripwire
+	mu        sync.Mutex
+	stored    map[string][]byte
+	reads     int
+	broken    bool
+	now       time.Time
+	retention time.Duration
+	all       []*rotation.Role
+	compared  int
+	noted     chan string
+}
+
+func newWorld(t *testing.T) *world {
+	w := &world{T: t, stored: map[string][]byte{}, now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), retention: 90 * 24 * time.Hour, noted: make(chan string, 16)}
+	w.Tripwire = New(Ports{
+		Store: w, Roles: w, Types: map[string]secret.Values{"api_key": apikey.New(), "random": random.New(nil)},
+		Retention: func(context.Context) (time.Duration, error) { return w.retention, nil },
+		Writable:  func() bool { return true },
+		Noted:     func(key string) { w.noted <- key },
+		Now:       func() time.Time { return w.now },
+		Log:       hclog.NewNullLogger,
+	})
+	w.equal = func(x, y secret.Digest) int {
+		w.compared++
+		return equal(x, y)
+	}
+	return w
+}
+
+var errBroken = errors.New("storage is broken")
+
+func (w *world) ReadRaw(_ context.Context, key string) ([]byte, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.reads++
+	if w.broken {
+		return nil, errBroken
+	}
+	return w.stored[key], nil
+}
+
+func (w *world) Write(_ context.Context, key string, value any) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.broken {
+		return errBroken
+	}
+	raw, err := json.Marshal(value)
+	w.stored[key] = raw
+	return err
+}
+
+func (w *world) Delete(_ context.Context, key string) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.stored, key)
+	return nil
+}
+
+func (w *world) List(_ context.Context, prefix string) (names []string, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for key := range w.stored {
+		if name, ok := strings.CutPrefix(key, prefix); ok {
+			names = append(names, name)
+		}
+	}
+	return names, nil
+}
+
+// Readable implements Ports.Roles.
+func (w *world) Readable(_ context.Context, prefix string) (all []*rotation.Role, damaged, err error) {
+	if prefix == roles.Prefix {
+		all = w.all
+	}
+	return all, nil, nil
+}
+
+func pin(v int) *rotation.Value {
+	return &rotation.Value{Material: rotation.Material{"value": fmt.Sprintf("the-value-%d", v)}, Version: v}
+}
+
+// state has the secret pin, with that current value.
+func state(current *rotation.Value) *rotation.State {
+	return &rotation.State{Schema: rotation.Schema, Secrets: map[string]*rotation.Secret{"pin": {Name: "pin", Type: "random", Config: []byte("{}"), Current: current}}}
+}
+
+func (w *world) role(name string, s *rotation.State) *rotation.Role {
+	w.Helper()
+	engine := &rotation.Engine{Settings: func() rotation.Settings { return rotation.Settings{} }}
+	r, err := engine.NewRole("role/"+name, name, s)
+	if err != nil {
+		w.Fatal(err)
+	}
+	return r
+}
+
+// leaves has a role give up the first of two values.
+func (w *world) leaves(r *rotation.Role, v, next int) {
+	w.Helper()
+	if err := w.Leave(w.Context(), r, state(pin(v)), state(pin(next))); err != nil {
+		w.Fatal(err)
+	}
+}
+
+func (w *world) finds(text string) []Match {
+	w.Helper()
+	found, _, err := w.Find(w.Context(), text)
+	if err != nil {
+		w.Fatal(err)
+	}
+	return found
+}
+
+// TestFindComparesAll counts comparisons: as many for a value that is found first, last,
+// often or never, so that the time a request takes tells nothing.
+func TestFindComparesAll(t *testing.T) {
+	w := newWorld(t)
+	for i, value := range []int{1, 2, 1} {
+		r := w.role(fmt.Sprint(i), state(pin(value)))
+		w.all = append(w.all, r)
+		w.leaves(r, 10+i, value)
+	}
+	for text, want := range map[string]int{"the-value-1": 2, "the-value-2": 1, "the-value-12": 1, "the-value-": 0, "x": 0, strings.Repeat("the-value-1", 1000): 0} {
+		w.compared = 0
+		if found := w.finds(text); len(found) != want {
+			t.Errorf("of a text of %d bytes it finds %v", len(text), found)
+		}
+		if w.compared != 6 {
+			t.Errorf("for a text of %d bytes it compares %d times, and there are 6 values", len(text), w.compared)
+		}
+	}
+}
+
+// TestOldestGoFirst keeps no more of a role than an entry of storage has room for.
+func TestOldestGoFirst(t *testing.T) {
+	w := newWorld(t)
+	r := w.role("r", state(pin(0)))
+	for v := range MaxValues + 2 {
+		w.leaves(r, v, v+1)
+	}
+	for v, want := range map[int]int{0: 0, 1: 0, 2: 1, MaxValues + 1: 1} {
+		if found := w.finds(fmt.Sprintf("the-value-%d", v)); len(found) != want {
+			t.Errorf("of value %d it finds %v", v, found)
+		}
+	}
+	if size := len(w.stored["retired/role/r"]); size > 256<<10 {
+		t.Errorf("the entry has %d bytes", size)
+	}
+}
+
+// TestFloodReadsNothing presents what was never a value, with storage that works and one
+// that does not.
+func TestFloodReadsNothing(t *testing.T) {
+	for _, broken := range []bool{false, true} {
+		w := newWorld(t)
+		r := w.role("r", state(pin(1)))
+		w.broken = broken
+		for i := range 100 {
+			if retired, err := w.Recognize(t.Context(), r, Presented{Secret: "pin", Text: fmt.Sprint("made-up-", i)}); retired || err != nil {
+				t.Errorf("it is %t, %v", retired, err)
+			}
+		}
+		if w.reads != 1 {
+			t.Errorf("broken=%t: 100 requests read storage %d times", broken, w.reads)
+		}
+		w.broken, w.now = false, w.now.Add(readAgain)
+		w.leaves(r, 1, 2)
+		if retired, err := w.Recognize(t.Context(), r, Presented{Secret: "pin", Text: "the-value-1"}); !retired || err != nil {
+			t.Errorf("broken=%t: a retired value is %t, %v", broken, retired, err)
+		}
+	}
+}
+
+// TestUseOutlivesFaults stores a use when storage works again, once, and keeps it when the
+// same value is given up again after a crash.
+func TestUseOutlivesFaults(t *testing.T) {
+	w := newWorld(t)
+	r := w.role("r", state(pin(1)))
+	w.leaves(r, 1, 2)
+	p := Presented{Secret: "pin", Text: "the-value-1", Actor: rotation.Actor{DisplayName: strings.Repeat("é", 1000)}, Address: "192.0.2.7"}
+	w.broken = true
+	for range 3 {
+		if retired, err := w.Recognize(t.Context(), r, p); !retired || err != nil {
+			t.Errorf("it is %t, %v", retired, err)
+		}
+	}
+	if w.storeUses(t.Context()) {
+		t.Error("a use is stored in broken storage")
+	}
+	w.broken = false
+	if !w.storeUses(t.Context()) || <-w.noted != "role/r" {
+		t.Error("the use is not stored when storage works again")
+	}
+	w.now = w.now.Add(noteAgain - time.Second)
+	if retired, err := w.Recognize(t.Context(), r, p); !retired || err != nil || len(w.of("role/r").waiting()) != 0 {
+		t.Errorf("within an hour it is %t, %v, and noted again", retired, err)
+	}
+	w.leaves(r, 1, 2)
+	uses, err := w.Uses(t.Context(), r, 0)
+	if err != nil || len(uses) != 1 || uses[0].Number != 1 || uses[0].Address != "192.0.2.7" || len(uses[0].Actor.DisplayName) > maxActor+3 {
+		t.Errorf("the uses are %v, %v", uses, err)
+	}
+	if later, err := w.Uses(t.Context(), r, 1); err != nil || len(later) != 0 {
+		t.Errorf("the uses after that are %v, %v", later, err)
+	}
+}
+
+// TestWriteFailsGivesUpNothing has the state not saved whose value would be forgotten.
+func TestWriteFailsGivesUpNothing(t *testing.T) {
+	w := newWorld(t)
+	r := w.role("r", state(pin(1)))
+	w.broken = true
+	if err := w.Leave(t.Context(), r, state(pin(1)), state(pin(2))); !errors.Is(err, errBroken) {
+		t.Errorf("it ends with %v", err)
+	}
+	if err := w.Leave(t.Context(), r, state(pin(1)), state(pin(1))); err != nil {
+		t.Errorf("where nothing is given up it ends with %v", err)
+	}
+}
