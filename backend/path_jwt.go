@@ -160,7 +160,7 @@ func (b *backend) pathJWTVerify() *framework.Path {
 				"stage":  field(framework.TypeString, "Which key signed the token: current or previous; empty if neither of the two did."),
 				"kid":    field(framework.TypeString, "Id of the key that signed the token; empty if neither the current nor the previous key did."),
 				"error":  field(framework.TypeString, "Why the token is not valid; empty if it is."),
-				"reason": retiredField("the kid of the token is that of a retired key of this secret, which does not prove that this key signed it"),
+				"reason": retiredField("the token names a retired key of this secret, which does not prove that this key signed it"),
 			}),
 		},
 		HelpSynopsis:    "Verify a JSON Web Token.",

@@ -28,6 +28,7 @@ const after = -1
 func (r *runbook) happenings() map[moment]func() {
 	rotate := func() { r.write("rotate", map[string]any{"wait": 60}) }
 	return map[moment]func(){
+		{"A secret has leaked", 0}:     func() { r.shell.found = text(r.before, "db_password") },
 		{"A secret has leaked", after}: func() { r.dead(r.before) },
 
 		{"A rotation failed", 0}: r.badRelease,

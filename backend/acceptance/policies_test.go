@@ -28,10 +28,11 @@ const (
 	installer   = "installer"
 	verifying   = "verifier"
 	monitoring  = "monitoring"
+	responder   = "responder"
 )
 
 // everybody is who may read what takes no token at all.
-var everybody = []string{application, orders, personal, admin, operator, auditor, installer, verifying, monitoring}
+var everybody = []string{application, orders, personal, admin, operator, auditor, installer, verifying, monitoring, responder}
 
 // access is what may be done by whom; nobody else may.
 type access struct {
@@ -98,6 +99,7 @@ var accesses = []access{
 	{http.MethodPost, "api-key/default/api/verify", []string{verifying}},
 	{http.MethodPost, "api-key/orders/api/verify", nil},
 	{http.MethodPost, "api-key/default/api/verify/x", nil},
+	{http.MethodPost, "leaked", []string{responder}},
 	{http.MethodGet, "verify", []string{operator}},
 	{http.MethodPost, "verify", []string{operator}},
 	{http.MethodGet, "verify/orders", []string{operator}},
@@ -191,7 +193,7 @@ func (e *engine) covers(table []access) {
 func (e *engine) tokens() map[string]string {
 	e.Helper()
 	policies := map[string]string{}
-	for _, name := range []string{application, admin, operator, auditor, installer, verifying, monitoring} {
+	for _, name := range []string{application, admin, operator, auditor, installer, verifying, monitoring, responder} {
 		policies[name] = e.policy(name)
 	}
 	policies[orders] = e.sed(policies[application], `/^path "smvm\/creds" {/,/^}/d`, "s/default/orders/")

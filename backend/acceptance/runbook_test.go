@@ -95,7 +95,7 @@ path "auth/approle/role" { capabilities = ["list"] }
 // auditor denies every value.
 func (r *runbook) operator() string {
 	r.Helper()
-	names := []string{"operator", "administrator", "auditor", "installer"}
+	names := []string{"operator", "administrator", "auditor", "installer", "responder"}
 	for i, name := range names {
 		names[i] = "smvm-" + name
 		r.putPolicy(names[i], r.policy(name))

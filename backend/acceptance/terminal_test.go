@@ -30,7 +30,7 @@ func newOperated(t *testing.T) (*engine, *terminal) {
 	rememberServers(e.vault, e.postgres)
 	remember(typedPassword)
 	inspectAfter(t, e.vault, e.postgres)
-	return e, &terminal{T: t, dir: root, unsealKey: e.vault.UnsealKey, env: append(os.Environ(),
+	return e, &terminal{T: t, dir: root, unsealKey: e.vault.UnsealKey, found: "is-no-value-0123456789", env: append(os.Environ(),
 		"PATH="+filepath.Dir(e.vault.Binary)+":"+e.postgres.BinDir+":"+os.Getenv("PATH"),
 		"VAULT_ADDR="+e.vault.Address, "VAULT_TOKEN="+e.vault.RootToken,
 		"PGHOST="+e.postgres.Host, "PGPORT="+strconv.Itoa(e.postgres.Port), "PGUSER="+testenv.Superuser, "PGPASSWORD="+e.postgres.Password)}
@@ -44,8 +44,8 @@ type terminal struct {
 	*testing.T
 	dir string
 	env []string
-	// unsealKey is what is typed when Vault asks for one.
-	unsealKey string
+	// unsealKey is what is typed when Vault asks for one, and found the value that leaked.
+	unsealKey, found string
 }
 
 // run runs a script, answers every question for a password with the same one,
@@ -107,6 +107,8 @@ func (s *terminal) answer(line string) string {
 		return ""
 	case strings.HasPrefix(line, "unseal key"):
 		return s.unsealKey
+	case strings.HasPrefix(line, "value that was found"):
+		return s.found
 	case strings.Contains(line, "password"), strings.HasPrefix(line, "enter it again"):
 		return typedPassword
 	}
