@@ -121,7 +121,11 @@ func TestLeakedResponds(t *testing.T) {
 	broken.Store(true)
 	other := m.read("creds/a", nil)["other_value"]
 	answer := m.write("leaked", d("value", shared, "respond", true, "reason", "seen in a log", "wait", "20s"))
-	done, failed := answer["operations"].([]map[string]any)[0], answer["operations"].([]map[string]any)[1]
+	operations := answer["operations"].([]map[string]any)
+	if len(operations) != 2 {
+		t.Fatalf("it answers %v", answer)
+	}
+	done, failed := operations[0], operations[1]
 	if done["role"] != "a" || done["status"] != "completed" || done["version"] != 3 || done["error"] != "" || fmt.Sprint(done["secrets"]) != "[pin]" {
 		t.Errorf("of role a it answers %v", done)
 	}

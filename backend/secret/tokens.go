@@ -19,9 +19,9 @@ type Tokens interface {
 	TestToken(snapshot *rotation.Snapshot, s *rotation.Secret, now time.Time) (string, error)
 	// KeyID is the id by which tokens name the key v.
 	KeyID(v rotation.Material) string
-	// NamedKey is the id of the key that a token names, unverified; empty if the text is
-	// no token, or names none.
-	NamedKey(token string) string
+	// NamedKey is the id of the key that a token names, unverified; empty if it names
+	// none. It reports whether the text is a token at all.
+	NamedKey(text string) (id string, isToken bool)
 	// Signed reports whether the key v has signed a token, whatever its claims say.
 	Signed(v rotation.Material, token string) bool
 }

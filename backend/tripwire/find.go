@@ -82,9 +82,10 @@ func (t *Tripwire) Find(ctx context.Context, text string) (found []Match, unread
 // guess is what a text can be a value by.
 type guess struct {
 	text string
-	// digests are by the type of a secret, keyIDs too: the keys that a token names.
+	// digests are by the type of a secret. So are tokens, which are the ids of the keys
+	// that the text names, for the types for which it is a token.
 	digests map[string][]secret.Digest
-	keyIDs  map[string]string
+	tokens  map[string]string
 }
 
 func (t *Tripwire) guessOf(text string) guess {
@@ -92,7 +93,9 @@ func (t *Tripwire) guessOf(text string) guess {
 	for name, of := range t.ports.Types {
 		g.digests[name] = of.Guesses(text)
 		if signs, ok := of.(secret.Tokens); ok {
-			g.keyIDs[name] = signs.NamedKey(text)
+			if id, isToken := signs.NamedKey(text); isToken {
+				g.tokens[name] = id
+			}
 		}
 	}
 	return g
@@ -121,8 +124,10 @@ func (t *Tripwire) findLive(r *rotation.Role, g guess) []Match {
 	var found []Match
 	for _, v := range t.valuesOf(r) {
 		same := t.is(g, v.Type, v.digests)
-		signs, ok := t.ports.Types[v.Type].(secret.Tokens)
-		if same || ok && signs.Signed(v.material, g.text) {
+		if _, isToken := g.tokens[v.Type]; isToken {
+			same = same || t.ports.Types[v.Type].(secret.Tokens).Signed(v.material, g.text)
+		}
+		if same {
 			found = append(found, v.Match)
 		}
 	}
@@ -176,7 +181,7 @@ func (t *Tripwire) findRetired(ctx context.Context, g guess, live map[string]*ro
 		}
 		for _, v := range e.Values {
 			same := t.is(g, v.Type, v.Digests)
-			named := v.KeyID != "" && v.KeyID == g.keyIDs[v.Type]
+			named := v.KeyID != "" && v.KeyID == g.tokens[v.Type]
 			if (same || named) && !v.expired(t.ports.Now(), retention) {
 				found = append(found, Match{Key: key, Role: live[key], Secret: v.Secret, Type: v.Type, Stage: StageRetired, Version: v.Version})
 			}

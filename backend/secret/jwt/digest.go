@@ -65,12 +65,12 @@ func asKept(text string) string {
 func (driver) KeyID(v rotation.Material) string { return v["kid"] }
 
 // NamedKey implements secret.Tokens.
-func (driver) NamedKey(token string) string {
-	_, kid, refusal := readHeader(strings.TrimSpace(token))
-	if refusal != "" || kid == nil {
-		return ""
+func (driver) NamedKey(text string) (id string, isToken bool) {
+	_, kid, refusal := readHeader(strings.TrimSpace(text))
+	if kid != nil {
+		id = *kid
 	}
-	return *kid
+	return id, refusal == ""
 }
 
 // Signed implements secret.Tokens.
