@@ -48,7 +48,7 @@ func TestLeakedForms(t *testing.T) {
 	for what, text := range map[string]string{
 		"a part": forms["pin"][0][:20], "more": forms["pin"][0] + "x", "a made-up password": "correct horse battery staple",
 		"a token of another key": strings.Join([]string{strings.Split(forms["hmac"][1], ".")[0], strings.Split(forms["hmac"][1], ".")[1], "AAAA"}, ".") + ".x",
-		"a user name": m.read("creds/r/db", nil)["username"].(string), "a public key": m.read("creds/r/pair", nil)["public_key"].(string),
+		"a user name":            m.read("creds/r/db", nil)["username"].(string), "a public key": m.read("creds/r/pair", nil)["public_key"].(string),
 		"a key id": m.read("creds/r/pair", nil)["kid"].(string), "an address": "postgres://host/orders",
 	} {
 		answer := m.write("leaked", d("value", text, "respond", true))
@@ -142,6 +142,7 @@ func TestLeakedResponds(t *testing.T) {
 		t.Errorf("after that the value is %q", got)
 	}
 	m.delete("secrets/b/pin")
+	m.keepsNone()
 	answer = m.write("leaked", d("value", shared, "respond", true))
 	if len(answer["operations"].([]map[string]any)) != 0 || !strings.Contains(answer["report"].(string), "there is nothing to rotate") {
 		t.Errorf("for a retired value it answers %v", answer)

@@ -101,7 +101,7 @@ func (m *mount) keepsNone(values ...string) {
 				m.Errorf("%s holds a retired value", entry)
 			}
 		}
-		if strings.HasPrefix(entry, tripwire.Prefix) {
+		if strings.HasPrefix(entry, tripwire.Prefix) || strings.HasPrefix(entry, historyPrefix) {
 			m.storage.findIn(m.T, content)
 		}
 	}

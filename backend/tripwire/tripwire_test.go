@@ -156,13 +156,46 @@ func TestFindComparesAll(t *testing.T) {
 	}
 }
 
+// TestStagesOfValues names every stage that a value can be in, and groups what has to be
+// rotated by role.
+func TestStagesOfValues(t *testing.T) {
+	w := newWorld(t)
+	s := state(pin(1))
+	s.Secrets["pin"].Previous, s.Secrets["pin"].Pending, s.Secrets["pin"].Next = pin(2), pin(3), pin(4)
+	left := state(pin(1))
+	left.Secrets["pin"].Unresolved = &rotation.Unresolved{Value: pin(5)}
+	w.all = []*rotation.Role{w.role("a", s), w.role("b", left)}
+	w.leaves(w.all[0], 6, 1)
+	for v, want := range map[int]string{1: "a current, b current", 2: "a previous", 3: "a pending", 4: "a next", 5: "b pending", 6: "a retired"} {
+		var stages []string
+		found := w.finds(fmt.Sprintf("the-value-%d", v))
+		for _, m := range found {
+			stages = append(stages, m.Name()+" "+m.Stage)
+		}
+		if got := strings.Join(stages, ", "); got != want {
+			t.Errorf("value %d is %q, want %q", v, got, want)
+		}
+		if exposed := ExposedBy(found); len(exposed) != len(found) && v != 6 || v == 6 && len(exposed) != 0 {
+			t.Errorf("of value %d these have to be rotated: %v", v, exposed)
+		}
+	}
+}
+
 // TestOldestGoFirst keeps no more of a role than an entry of storage has room for.
 func TestOldestGoFirst(t *testing.T) {
 	w := newWorld(t)
 	r := w.role("r", state(pin(0)))
-	for v := range MaxValues + 2 {
-		w.leaves(r, v, v+1)
+	err := w.change(t.Context(), w.of(r.Key), func(e *entry) {
+		for v := range MaxValues {
+			left, _ := w.retired(*state(nil).Secrets["pin"], pin(v))
+			e.add(left)
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
+	w.leaves(r, MaxValues, 0)
+	w.leaves(r, MaxValues+1, 0)
 	for v, want := range map[int]int{0: 0, 1: 0, 2: 1, MaxValues + 1: 1} {
 		if found := w.finds(fmt.Sprintf("the-value-%d", v)); len(found) != want {
 			t.Errorf("of value %d it finds %v", v, found)
