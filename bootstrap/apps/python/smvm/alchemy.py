@@ -11,8 +11,8 @@ import psycopg2
 from sqlalchemy import event, exc, text
 from sqlalchemy.engine import Connection, Engine
 
-from .connect import CommitUnknown, alive, connect, lost, once_more, read_only, ready
-from .credentials import Credentials
+from .connect import CommitUnknown, alive, connect, lost, once_more, plain, read_only, ready
+from .credentials import Credentials, demand
 from .place import Login, PlaceError, check_options, login
 from .source import Source, renew_after_fork
 
@@ -32,6 +32,7 @@ def follow(engine: Engine, source: Source, secret: str = "db", *, timeout: float
     logins are closed when new ones were read, those in use when they come back. A connection that
     the server has ended is not handed out. After a fork the child has an empty pool.
     """
+    demand(source, "on_change", "source has to be a Source(...)")
     check_options(options)
 
     def current(credentials: Credentials) -> Login:
@@ -100,7 +101,7 @@ def _once(engine: Engine, work: Callable[[Connection], T]) -> T:
         driver.commit_sent = False
         try:
             with connection.begin():
-                result = work(connection)
+                result = plain(work(connection))
                 if not alive(driver):
                     # Before COMMIT is sent, which leaves no doubt.
                     connection.execute(text("SELECT 1"))

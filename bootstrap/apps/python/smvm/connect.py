@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import re
 import select
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg2
 from psycopg2 import extensions
@@ -17,6 +18,8 @@ from .place import Login
 from .source import Source
 
 log = logging.getLogger("smvm")
+
+T = TypeVar("T")
 
 # How often one caller offers logins that the server refuses.
 _MAX_REFUSALS = 10
@@ -84,7 +87,8 @@ def connect(
         if refusals > _MAX_REFUSALS or time.monotonic() >= deadline:
             raise failure
         if failures == 1:
-            log.warning("connect to PostgreSQL: reading the credentials again: %s", str(failure).strip())
+            told = str(failure).strip()
+            log.warning("connect to PostgreSQL: reading the credentials again (%s): %s", source.origin, told)
         # Read in any case: what a refusal says may not be recognised.
         source.refresh(max(0.0, min(3.0, deadline - time.monotonic())))
         if login(source.current) == chosen:
@@ -166,6 +170,17 @@ def read_only(error: psycopg2.Error) -> bool:
 def once_more(before: psycopg2.Error | None, now: psycopg2.Error) -> bool:
     """Whether to repeat work that lost its connection: once, and once again if a standby was all that there was."""
     return before is None or (read_only(now) and not read_only(before))
+
+
+def plain(result: T) -> T:
+    """What work returned; that of an `async def` has done nothing yet, and raises TypeError."""
+    if inspect.iscoroutine(result):
+        result.close()
+        raise TypeError(
+            "work is an `async def` function, of which nothing was run: make it by `def`, and call with_retry in a "
+            "thread, such as by asyncio.to_thread"
+        )
+    return result
 
 
 def give_up(connection: Any) -> None:

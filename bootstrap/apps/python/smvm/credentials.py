@@ -40,7 +40,17 @@ class Credentials:
         self._values = dict(values)
 
     def value(self, secret: str, field: str) -> str:
-        """Return a field of a secret, such as "password" of "db"; empty if there is none."""
+        """Return a field of a secret, such as "password" of "db". One that there is not raises ValueError.
+
+        A field previous_... is empty outside the overlap.
+        """
+        if f"{secret}_{field}" not in self._values and not field.startswith("previous_"):
+            there = sorted(name for name in self._values if name.startswith(f"{secret}_")) or sorted(self._values)
+            raise ValueError(f"the credentials have no {secret}_{field}; there is {', '.join(there) or 'nothing'}")
+        return self.get(secret, field)
+
+    def get(self, secret: str, field: str) -> str:
+        """Return a field of a secret; empty if there is none."""
         return self._values.get(f"{secret}_{field}", "")
 
     def offers_previous(self) -> bool:
@@ -56,6 +66,13 @@ class Credentials:
 
     def __reduce__(self) -> str | tuple[object, ...]:
         raise TypeError("credentials are not to be copied out of the process")
+
+
+def demand(value: object, method: str, told: str) -> None:
+    """Raise TypeError, which says what was to be given, if a value has no such method. It does not quote the value."""
+    if isinstance(value, type) or not callable(getattr(value, method, None)):
+        was = f"the class {value.__name__} itself" if isinstance(value, type) else type(value).__name__
+        raise TypeError(f"{told}, not {was}")
 
 
 class Reader(Protocol):

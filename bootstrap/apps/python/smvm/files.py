@@ -11,6 +11,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
+from datetime import datetime, timezone
 from pathlib import Path
 
 from .credentials import MAX_TTL, Credentials, ReadError
@@ -47,7 +48,10 @@ class Environment:
 
     def read(self, have: Credentials | None) -> Credentials:
         """Implement Reader."""
-        return _credentials(os.environ, MAX_TTL)
+        return _credentials(os.environ, MAX_TTL, "the environment has no SMVM_VERSION: the Agent that sets it has to start this process")
+
+    def __str__(self) -> str:
+        return "the environment of the process, which changes with a restart only"
 
 
 class AgentFiles:
@@ -62,7 +66,12 @@ class AgentFiles:
         settings = parse_env(_text(self._directory / ".env"))
         secrets = parse_yaml(_text(self._directory / "config" / "secrets.yaml"))
         settings.update({name.upper(): value for name, value in secrets.items()})
-        return _credentials(settings, self._interval)
+        missing = f"{self._directory / '.env'} has no SMVM_VERSION: it is not what a Vault Agent renders with the template of the kit"
+        return _credentials(settings, self._interval, missing)
+
+    def __str__(self) -> str:
+        unchanged = _unchanged(self._directory, ".env", "config/secrets.yaml")
+        return f"{unchanged}; does the Vault Agent that writes them run (systemctl status smvm-agent)?"
 
 
 class MountedSecret:
@@ -85,8 +94,12 @@ class MountedSecret:
             values = {each.name: _text(each) for each in directory.iterdir() if each.is_file()}
         except OSError as error:
             raise ReadError(f"read {self._directory}: {error.strerror}") from None
-        version = _version(values.pop("version", ""))
+        missing = f"{self._directory} has no file version: it has to be the mount of a Secret with the fields of creds"
+        version = _version(values.pop("version", None), f"{missing}. For the files of a Vault Agent, use AgentFiles")
         return Credentials(version, values, self._interval)
+
+    def __str__(self) -> str:
+        return f"{_unchanged(self._directory, 'version')}; does the operator that writes the Secret run?"
 
 
 def parse_env(text: str) -> dict[str, str]:
@@ -129,13 +142,13 @@ def parse_yaml(text: str) -> dict[str, str]:
     return values
 
 
-def _credentials(settings: Mapping[str, str], ttl: float) -> Credentials:
+def _credentials(settings: Mapping[str, str], ttl: float, missing: str) -> Credentials:
     values = {field: settings[name] for name, field in _FIELDS.items() if settings.get(name)}
     # As they are without rotations.
     values.setdefault("jwt_algorithm", "HS256")
     values.setdefault("jwt_kid", "1")
     values["db_ssl_root_certificate"] = _authorities(settings)
-    return Credentials(_version(settings.get("SMVM_VERSION") or "1"), values, ttl)
+    return Credentials(_version(settings.get("SMVM_VERSION"), missing), values, ttl)
 
 
 def _authorities(settings: Mapping[str, str]) -> str:
@@ -154,10 +167,22 @@ def _authorities(settings: Mapping[str, str]) -> str:
     return text
 
 
-def _version(text: str) -> int:
+def _version(text: str | None, missing: str) -> int:
+    if text is None:
+        raise ReadError(missing)
     if not re.fullmatch(r"[0-9]{1,18}", text.strip()):
         raise ReadError("read the version: it is no number")
     return int(text)
+
+
+def _unchanged(directory: Path, *names: str) -> str:
+    """Since when files are as they are. Who writes them may have stopped since, or have had nothing to write."""
+    try:
+        newest = max((directory / name).stat().st_mtime for name in names)
+        since = datetime.fromtimestamp(newest, timezone.utc).isoformat(" ", "seconds")
+    except OSError:
+        since = "an unknown time"
+    return f"the files in {directory}, unchanged since {since}"
 
 
 def _text(path: Path) -> str:

@@ -18,7 +18,7 @@ def accepts(source: Source, offered: str | None, secret: str = "api") -> bool:
     has no such secret, this raises ValueError: nobody could get in.
     """
     current = source.current
-    if not current.value(secret, "key") and not current.value(secret, "key_sha256"):
+    if not current.get(secret, "key") and not current.get(secret, "key_sha256"):
         raise ValueError(f"compare API key: the credentials have no {secret} with keys")
     if not offered:
         return False
@@ -30,8 +30,8 @@ def _accepts(credentials: Credentials, digest: bytes, secret: str) -> bool:
     """Compare digests, which have the same length whatever was offered, and always all of them."""
     accepted = False
     for stage in ("", "previous_"):
-        key = credentials.value(secret, stage + "key")
-        kept = credentials.value(secret, stage + "key_sha256")
+        key = credentials.get(secret, stage + "key")
+        kept = credentials.get(secret, stage + "key_sha256")
         expected = hashlib.sha256(key.encode()).digest() if key else _unhex(kept)
         accepted |= hmac.compare_digest(digest, expected)
     return accepted

@@ -24,6 +24,7 @@ from fastapi.responses import JSONResponse
 
 from smvm import AgentFiles, AppRole, Environment, MountedSecret, Reader, Source, Token, Vault, reload_on_hangup
 from smvm import keys, tokens
+from smvm.place import PlaceError
 from smvm.pool import CommitUnknown, Connection, Pool, PoolTimeout
 
 ISSUER = "smvm-api"
@@ -72,6 +73,7 @@ def create_app(source: Source, pool: Pool, engine: Vault | None = None) -> FastA
             raise HTTPException(401, "send a token that is valid") from None
 
     @app.exception_handler(psycopg2.Error)
+    @app.exception_handler(PlaceError)
     @app.exception_handler(PoolTimeout)
     @app.exception_handler(CommitUnknown)
     def database_failed(_request: object, error: Exception) -> JSONResponse:
@@ -86,12 +88,13 @@ def create_app(source: Source, pool: Pool, engine: Vault | None = None) -> FastA
         answer = {
             "status": "ok",
             "version": current.version,
-            "database_user": current.value("db", "username"),
+            "database_user": current.get("db", "username"),
             "failed_reads": source.failing,
+            "last_read": f"{source.age:.0f} s ago",
         }
         try:
             pool.with_retry(lambda connection: execute(connection, "SELECT 1"), idempotent=True)  # rotation
-        except (psycopg2.Error, PoolTimeout):
+        except (psycopg2.Error, PlaceError, PoolTimeout):
             answer["status"] = "the database does not answer"
         if not source.running:
             answer["status"] = "new credentials are no longer read"

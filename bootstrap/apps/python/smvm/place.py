@@ -57,10 +57,14 @@ class PlaceError(Exception):
 
 
 def check_options(options: dict[str, str]) -> None:
-    """Raise ValueError if options of an application set what is the credentials'."""
+    """Raise ValueError if options of an application set what is the credentials', or are none of libpq."""
     wrong = [name for name in _RESERVED if name in options]
     if wrong:
         raise ValueError(f"the credentials decide {', '.join(wrong)}, not the application")
+    try:
+        extensions.make_dsn(**options)
+    except psycopg2.Error as error:  # which names the option, and not its value
+        raise ValueError(f"{str(error).strip()}: neither an argument nor a parameter of libpq") from None
 
 
 def login(credentials: Credentials, secret: str, at: str = "", options: dict[str, str] | None = None) -> Login:
@@ -70,8 +74,8 @@ def login(credentials: Credentials, secret: str, at: str = "", options: dict[str
     connection string without a login; it has to name sslmode. options are more parameters of
     libpq, such as application_name. Raises PlaceError.
     """
-    user = credentials.value(secret, "username")
-    if not user or not credentials.value(secret, "password"):  # for either, libpq would look elsewhere
+    user = credentials.get(secret, "username")
+    if not user or not credentials.get(secret, "password"):  # for either, libpq would look elsewhere
         raise PlaceError(f"connect to PostgreSQL: the credentials have no {secret}_username and {secret}_password")
     parameters = _DEFAULTS | (_elsewhere(at) if at else _place(credentials, secret))
     # Any other way of asking for the password shows it, or what it can be guessed from, to whoever poses as the
@@ -81,22 +85,22 @@ def login(credentials: Credentials, secret: str, at: str = "", options: dict[str
     parameters |= options or {}
     parameters |= {"user": user, "hostaddr": "", "gssencmode": "disable"}
     # Last, so that no error has a frame with the password in it.
-    return Login(user, parameters | {"password": credentials.value(secret, "password")})
+    return Login(user, parameters | {"password": credentials.get(secret, "password")})
 
 
 def _place(credentials: Credentials, secret: str) -> dict[str, str]:
-    text = re.sub(r"^(\w+://)[^/?]*@", r"\1", credentials.value(secret, "connection_string"))  # without the login
+    text = re.sub(r"^(\w+://)[^/?]*@", r"\1", credentials.get(secret, "connection_string"))  # without the login
     parameters = _parsed(text, secret)
     for name, field in (("host", "host"), ("port", "port"), ("dbname", "database")):
-        parameters.setdefault(name, credentials.value(secret, field))
+        parameters.setdefault(name, credentials.get(secret, field))
     if not parameters["host"]:
         raise PlaceError(f"connect to PostgreSQL: the credentials have no {secret}_host")
     # Answers from before sslmode was a field have it in connection_string.
-    mode = credentials.value(secret, "sslmode") or parameters.get("sslmode") or "verify-full"
+    mode = credentials.get(secret, "sslmode") or parameters.get("sslmode") or "verify-full"
     if mode not in _MODES:
         raise PlaceError(f"{secret}_sslmode of the credentials is none of {', '.join(_MODES)}")
     parameters["sslmode"] = mode
-    parameters["sslrootcert"] = _root_file(mode, credentials.value(secret, "ssl_root_certificate"))
+    parameters["sslrootcert"] = _root_file(mode, credentials.get(secret, "ssl_root_certificate"))
     return parameters
 
 

@@ -10,10 +10,10 @@ from typing import TypeVar
 
 import psycopg2
 
-from .connect import CommitUnknown, Connection, alive, connect, give_up, lost, once_more, read_only, ready
-from .credentials import Credentials
+from .connect import CommitUnknown, Connection, alive, connect, give_up, lost, once_more, plain, read_only, ready
+from .credentials import Credentials, demand
 from .place import Login, PlaceError, check_options, login
-from .source import Source, renew_after_fork
+from .source import OncePerProcess, Source, renew_after_fork
 
 __all__ = ["CommitUnknown", "Connection", "Pool", "PoolTimeout"]
 
@@ -24,8 +24,10 @@ class PoolTimeout(Exception):
     """All connections were in use for as long as the pool waits."""
 
 
-class Pool:
+class Pool(OncePerProcess):
     """Connections for the threads of one process, made with the current login of a secret.
+
+    Make one when the process starts.
 
     New connections use a new login as soon as it was read. Connections of other logins are closed:
     idle ones at once, those in use when they come back. No query is interrupted. A connection that
@@ -47,7 +49,11 @@ class Pool:
         than the credentials name, such as a PgBouncer, without a login and with its sslmode. options
         are more parameters of libpq, such as application_name="orders".
         """
+        demand(source, "on_change", "source has to be a Source(...)")
+        if maximum < 1:
+            raise ValueError(f"maximum has to be 1 or more connections, not {maximum}")
         check_options(options)
+        super().__init__()
         self._source, self._secret, self._at, self._options = source, secret, at, options
         self._maximum, self._timeout = maximum, timeout
         self._closed = False
@@ -97,7 +103,7 @@ class Pool:
     def _once(self, work: Callable[[Connection], T], before: psycopg2.Error | None) -> T:
         with self._held(before) as held:
             try:
-                result = work(held)
+                result = plain(work(held))
                 self._commit(held)
                 return result
             except psycopg2.Error as error:
@@ -114,7 +120,9 @@ class Pool:
         """Commit. A session that has ended already is noticed before COMMIT is sent, which leaves no doubt."""
         if not alive(held):
             give_up(held)
-            raise psycopg2.OperationalError("the server ended the session before COMMIT was sent")
+            raise psycopg2.OperationalError(
+                "the session ended before COMMIT was sent: the server ended it, or the application closed the connection"
+            )
         try:
             held.commit()
         except psycopg2.Error as error:
@@ -129,7 +137,9 @@ class Pool:
         slots = self._slots  # a child of a fork has others
         deadline = time.monotonic() + self._timeout
         if not slots.acquire(timeout=self._timeout):
-            raise PoolTimeout(f"all {self._maximum} connections were in use for {self._timeout:g} s")
+            raise PoolTimeout(
+                f"all {self._maximum} connections (maximum) were in use for {self._timeout:g} s; is one kept, or another taken inside of it?"
+            )
         try:
             held = self._take(deadline, before)
             try:

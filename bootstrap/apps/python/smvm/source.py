@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import logging
 import os
 import queue
@@ -10,10 +12,10 @@ import signal
 import threading
 import time
 import weakref
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar, NoReturn, TypeVar
 
-from .credentials import Credentials, Reader, ReadError
+from .credentials import Credentials, Reader, ReadError, demand
 
 log = logging.getLogger("smvm")
 
@@ -26,6 +28,8 @@ _MAX_BACKOFF = 15.0
 # wrong keys does not take all threads of a service.
 _DOUBT = 3.0
 _MAX_DOUBTS = 16
+# How long a watcher may still be busy with other credentials when new ones are to be told, in seconds.
+_BUSY = 10.0
 
 
 class _Round:
@@ -40,10 +44,30 @@ class _Round:
         self.done.set()
 
 
-class Source:
+class OncePerProcess:
+    """What a process makes once, and keeps: its log tells when it is made again and again, and no other process gets it."""
+
+    _made: ClassVar[Iterator[int]]
+
+    def __init_subclass__(cls) -> None:
+        cls._made = itertools.count(1)
+
+    def __init__(self) -> None:
+        number = next(self._made)
+        if number in (10, 100, 1000, 10_000):
+            log.warning(
+                "this is %s number %d of this process: make one when the process starts, and not one for each request or "
+                "task: each has connections and threads of its own", type(self).__name__, number,
+            )  # fmt: skip
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(f"a {type(self).__name__} is for one process and cannot be copied: make one in each process that is spawned")
+
+
+class Source(OncePerProcess):
     """Holds the current credentials of a role and keeps them current, in one thread of its own.
 
-    It reads when it is made, again whenever ttl has passed, and at once when it is asked to.
+    Make one when the process starts. It reads when it is made, again whenever ttl has passed, and at once when it is asked to.
     While a read does not succeed it keeps the last values and tries again, with pauses of
     up to 15 seconds. All methods may be called from all threads. After a fork, the child
     reads by itself, in a thread of its own.
@@ -59,16 +83,21 @@ class Source:
 
         min_interval is the least time between two reads, in seconds, however many are asked for.
         """
+        demand(reader, "read", "reader has to be a Vault(...), an AgentFiles(...) or another Reader")
+        super().__init__()
         self._reader = reader
         self._min_interval = min_interval
-        self._watchers: list[Callable[[Credentials], None]] = []
+        self._watchers: list[_Watcher] = []
         self._failing = 0
+        self._blocks_loop = False
         self._closed = False
         self._fresh()
         deadline = time.monotonic() + patience
         while True:
+            began = time.monotonic()
             try:
                 self._current = self._confirmed = reader.read(None)
+                self._read_at = began
                 break
             except ReadError as error:
                 pause = self._pause()
@@ -100,17 +129,33 @@ class Source:
         return self._failing
 
     @property
+    def age(self) -> float:
+        """How long ago the last read that succeeded began, in seconds.
+
+        With a Vault, the values are those that Vault had then. With files it says nothing about who
+        writes them: an Agent that has stopped leaves files that can be read.
+        """
+        return time.monotonic() - self._read_at
+
+    @property
+    def origin(self) -> str:
+        """Where the credentials are from and how old they are, for a log."""
+        return f"version {self._current.version}, read {self.age:.0f} s ago from {self._reader}"
+
+    @property
     def running(self) -> bool:
         """Whether the thread that reads is alive. A health check should look."""
         return self._thread.is_alive()
 
     def on_change(self, watcher: Callable[[Credentials], None]) -> None:
-        """Have watcher called, in the thread that reads, when other values have come into use.
+        """Have watcher called, in a thread for it, when other values have come into use.
 
-        It must not block. What it raises is logged, and changes nothing else.
+        What it raises is logged, and changes nothing else. While it has not returned it is not called
+        again, which the log tells; then it is given the newest.
         """
+        demand(watcher, "__call__", "watcher has to be a function that takes the new credentials")
         with self._lock:
-            self._watchers.append(watcher)
+            self._watchers.append(_Watcher(watcher))
 
     def refresh(self, timeout: float = 10.0) -> bool:
         """Read now, or as soon as min_interval allows, and say whether that worked within timeout seconds.
@@ -119,6 +164,7 @@ class Source:
         """
         if self._closed:
             return False
+        self._mind_loop()
         with self._lock:
             waiting = self._round = self._round or _Round()
         self.nudge()
@@ -156,6 +202,20 @@ class Source:
         self._round = None
         self._wake = queue.SimpleQueue()
         self._doubts = threading.BoundedSemaphore(_MAX_DOUBTS)
+        self._watchers = [_Watcher(each.call) for each in self._watchers]
+
+    def _mind_loop(self) -> None:
+        """Log it, once, if this thread runs an event loop, which a wait here stops."""
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return
+        if not self._blocks_loop:
+            self._blocks_loop = True
+            log.warning(
+                "read credentials: a call of smvm waits in an `async def` function, and stops all others of its event "
+                "loop for up to 3 s: make the function by `def` (FastAPI runs it in a thread), or use asyncio.to_thread"
+            )
 
     def _in_child(self) -> None:
         self._fresh()
@@ -209,7 +269,7 @@ class Source:
             log.warning("read credentials: keeping the last ones (%d failures): %s", self._failing, _told(error))
             waiting.end(False)
             return pause
-        self._failing, self._current = 0, fresh
+        self._failing, self._current, self._read_at = 0, fresh, began
         if changed:
             self._due = began + pause
         if began >= self._due:
@@ -230,10 +290,31 @@ class Source:
         with self._lock:
             watchers = list(self._watchers)
         for watcher in watchers:
-            try:
-                watcher(fresh)
-            except Exception as error:
-                log.error("take over new credentials: %s", _told(error))
+            # Not in this thread, which has to read on if a watcher blocks.
+            threading.Thread(target=self._tell, args=(watcher,), name="smvm-watcher", daemon=True).start()
+
+    def _tell(self, watcher: _Watcher) -> None:
+        if not watcher.busy.acquire(timeout=_BUSY):
+            name = getattr(watcher.call, "__qualname__", type(watcher.call).__name__)
+            log.error("take over new credentials: %s, given to on_change, has not returned from the call before: it hangs?", name)
+            watcher.busy.acquire()
+        try:
+            fresh = self._current
+            if watcher.told is None or not fresh.same_values(watcher.told):
+                watcher.told = fresh
+                watcher.call(fresh)
+        except Exception as error:
+            log.error("take over new credentials: %s", _told(error))
+        finally:
+            watcher.busy.release()
+
+
+class _Watcher:
+    """A function of on_change, whether it is being called, and what it was called with last."""
+
+    def __init__(self, call: Callable[[Credentials], None]) -> None:
+        self.call, self.busy = call, threading.Lock()
+        self.told: Credentials | None = None
 
 
 def _told(error: Exception) -> str:

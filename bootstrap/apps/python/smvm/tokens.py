@@ -25,10 +25,10 @@ def sign(source: Source, claims: Mapping[str, Any], secret: str = "jwt", *, engi
     this raises ValueError. Give the claims exp: decode refuses tokens without it.
     """
     credentials = _signing(source, secret)
-    key = credentials.value(secret, "secret") or credentials.value(secret, "private_key")
+    key = credentials.get(secret, "secret") or credentials.get(secret, "private_key")
     if not key and engine is not None:
         return engine.sign(secret, claims)
-    algorithm, kid = credentials.value(secret, "algorithm"), credentials.value(secret, "kid")
+    algorithm, kid = credentials.get(secret, "algorithm"), credentials.get(secret, "kid")
     if not key or not algorithm or not kid:
         raise ValueError(f"sign token: the credentials have no {secret} that signs")
     return jwt.encode(dict(claims), key, algorithm=algorithm, headers={"kid": kid})
@@ -40,8 +40,8 @@ def _signing(source: Source, secret: str) -> Credentials:
     After a rollback that is not so: the confirmed ones know the current key, as their previous one.
     """
     current, confirmed = source.current, source.confirmed
-    accepted = confirmed.value(secret, "kid") == current.value(secret, "previous_kid")
-    known = confirmed.value(secret, "previous_kid") == current.value(secret, "kid")
+    accepted = confirmed.get(secret, "kid") == current.get(secret, "previous_kid")
+    known = confirmed.get(secret, "previous_kid") == current.get(secret, "kid")
     return confirmed if accepted and not known else current
 
 
@@ -80,9 +80,9 @@ def decode(
 def _key(credentials: Credentials, secret: str, kid: str) -> tuple[str, str] | None:
     """The key of that id that verifies, and its algorithm."""
     for stage in ("", "previous_"):
-        if kid == credentials.value(secret, stage + "kid"):
-            key = credentials.value(secret, stage + "secret") or credentials.value(secret, stage + "public_key")
+        if kid == credentials.get(secret, stage + "kid"):
+            key = credentials.get(secret, stage + "secret") or credentials.get(secret, stage + "public_key")
             # Where the previous algorithm is not told, it is the current one.
-            algorithm = credentials.value(secret, stage + "algorithm") or credentials.value(secret, "algorithm")
+            algorithm = credentials.get(secret, stage + "algorithm") or credentials.get(secret, "algorithm")
             return (key, algorithm) if key and algorithm else None
     return None

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from .credentials import Credentials, OtherRotation, ReadError, parse
+from .credentials import Credentials, OtherRotation, ReadError, demand, parse
 from .source import renew_after_fork
 
 # Bounds what is read of one answer, in bytes.
@@ -23,15 +23,22 @@ _MAX_ANSWER = 1 << 20
 _MIN_TOKEN_LIFE = 5.0
 # Stands for ever, in seconds.
 _MAX_TOKEN_LIFE = 100 * 365 * 24 * 60 * 60
+# The pause after a refused login, in seconds. Vault counts those of a role_id, for all who use it: 5, none of them 15
+# minutes after the one before, lock it out for 15 minutes. While it is locked out (403), logins are not counted.
+_REFUSED_PAUSE, _LOCKED_PAUSE = 16 * 60.0, 60.0
+# What a failure of TLS means.
+_TLS_CAUSES = {
+    "WRONG_VERSION_NUMBER": "; the address begins with https, and what listens there speaks no TLS: is it http?",
+    "CERTIFICATE_VERIFY_FAILED": "; for a Vault with a private CA, pass ca_file",
+}
 
 
 class StatusError(ReadError):
     """An answer of Vault other than success; code is the HTTP status. Vault's errors hold no value of the engine."""
 
-    def __init__(self, code: int, errors: list[str], path: str) -> None:
-        hint = "; the path may be wrong, or the token's policy does not allow it" if code == 403 else ""
-        super().__init__(f"Vault answers {code} to {path}: {'; '.join(errors)}{hint}")
-        self.code = code
+    def __init__(self, code: int, errors: list[str], path: str, hint: str = "") -> None:
+        super().__init__(f"Vault answers {code} to {path}: {'; '.join([*errors, *filter(None, [hint])])}")
+        self.code, self.errors = code, errors
 
 
 class Auth(Protocol):
@@ -71,6 +78,10 @@ class Vault:
         parts = urllib.parse.urlsplit(address)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
             raise ValueError("the address of Vault has to be like https://vault.example.com:8200")
+        if parts.path.strip("/") or parts.query or parts.fragment:
+            raise ValueError("the address of Vault ends with its host and port, without a path such as /v1 or /ui")
+        if auth is not None:
+            demand(auth, "token", "auth has to be an AppRole(...), a TokenFile(...) or a Token(...)")
         if "/" in path.strip("/").partition("/creds/")[2]:
             raise ValueError("the path has to be that of a role, smvm/creds/<role>: all its secrets are read at once")
         self._address, self._path, self._auth = address.rstrip("/"), path.strip("/"), auth
@@ -78,7 +89,7 @@ class Vault:
         self._opener = urllib.request.OpenerDirector()  # without handlers for redirects, files and ftp
         if parts.scheme == "https":
             self._opener.add_handler(urllib.request.ProxyHandler())
-            self._opener.add_handler(urllib.request.HTTPSHandler(context=ssl.create_default_context(cafile=ca_file)))
+            self._opener.add_handler(urllib.request.HTTPSHandler(context=_trusting(ca_file)))
         else:
             self._opener.add_handler(urllib.request.HTTPHandler())
 
@@ -95,6 +106,9 @@ class Vault:
             return parse(self._ask("GET", self._path + query).get("data"), have)
         except OtherRotation:
             return self.read(None)
+
+    def __str__(self) -> str:
+        return f"{self._path} of {self._address}"
 
     def sign(self, secret: str, claims: Mapping[str, Any]) -> str:
         """Have the engine sign claims with the current key of a secret of type jwt; return the token.
@@ -147,12 +161,21 @@ class Vault:
         deadline = time.monotonic() + self._timeout
         try:
             with self._opener.open(request, timeout=self._timeout) as response:
-                return _decode(response.status, response.headers, _read_all(response, deadline), path)
+                text = _read_all(response, deadline)
+                return _decode(response.status, response.headers, text, path, bool(token))
         except (OSError, http.client.HTTPException, ValueError) as error:
             # What these say may quote the answer or a header.
             reason = getattr(error, "reason", error)
             told = str(reason) if isinstance(reason, (ssl.SSLError, OSError)) else type(error).__name__
-            raise ReadError(f"ask Vault: {told}") from None
+            raise ReadError(f"ask Vault: {told}{_TLS_CAUSES.get(getattr(reason, 'reason', ''), '')}") from None
+
+
+def _trusting(ca_file: str | None) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except OSError as error:  # which does not name the file
+        reason = "it has no certificate in PEM" if isinstance(error, ssl.SSLError) else error.strerror
+        raise ValueError(f"ca_file {ca_file}: {reason}") from None
 
 
 def _read_all(response: http.client.HTTPResponse, deadline: float) -> bytes:
@@ -167,7 +190,7 @@ def _read_all(response: http.client.HTTPResponse, deadline: float) -> bytes:
     return text
 
 
-def _decode(status: int, headers: Mapping[str, str], text: bytes, path: str) -> dict[str, Any]:
+def _decode(status: int, headers: Mapping[str, str], text: bytes, path: str, with_token: bool) -> dict[str, Any]:
     if 300 <= status < 400:
         raise ReadError(
             f"ask Vault: it answers {status} and points at {_target(headers)}, which is not followed, because the "
@@ -180,7 +203,14 @@ def _decode(status: int, headers: Mapping[str, str], text: bytes, path: str) -> 
         answer = None
     if status >= 400:
         errors = answer.get("errors") if isinstance(answer, dict) else None
-        raise StatusError(status, [str(each) for each in errors] if isinstance(errors, list) else [], path.partition("?")[0])
+        told, hint = [str(each) for each in errors] if isinstance(errors, list) else [], ""
+        if not isinstance(errors, list):
+            hint = "that is no answer of Vault's: is it the address of a Vault, with https where it speaks TLS?"
+        elif status == 403 and with_token:
+            hint = "the path may be wrong, or the token's policy does not allow it"
+        elif status == 403 and not path.startswith("auth/"):
+            hint = "no token was sent: pass auth, such as AppRole(...), or use an Agent or Proxy that adds its own"
+        raise StatusError(status, told, path.partition("?")[0], hint)
     if not isinstance(answer, dict):
         raise ReadError("decode answer of Vault: it is not the JSON it should be")
     return answer
@@ -201,6 +231,9 @@ class Token:
     """A token that somebody else keeps valid."""
 
     def __init__(self, token: str) -> None:
+        demand(token, "encode", "token has to be a str")
+        if not token:
+            raise ValueError("token is empty: is VAULT_TOKEN set?")
         self._token = _checked(token)
 
     def token(self, vault: Vault) -> str:
@@ -229,12 +262,14 @@ class AppRole:
     """Logs in with the two files of Vault's AppRole method, which are read at each login.
 
     It renews its token after two thirds of the token's life, and logs in again when that is
-    not possible.
+    not possible. When Vault refuses the files, they are offered again after 16 minutes only, or as
+    soon as they have changed: some more refused logins would lock the role_id out for all who use it.
     """
 
     def __init__(self, role_id_file: str | Path, secret_id_file: str | Path, mount: str = "approle") -> None:
         self._role_id_file, self._secret_id_file, self._mount = role_id_file, secret_id_file, mount
         self._token = ""
+        self._refusal: tuple[dict[str, str], float, str] | None = None  # what was refused, until when, and why
         self._renew = self._ends = 0.0  # by time.monotonic(): to be renewed from then on, not valid from then on
         self._lock = threading.Lock()
         renew_after_fork(self, AppRole._in_child)
@@ -268,10 +303,29 @@ class AppRole:
     def _login(self, vault: Vault) -> None:
         self._token = ""
         body = {"role_id": _read_file(self._role_id_file), "secret_id": _read_file(self._secret_id_file)}
+        if self._refusal and self._refusal[0] == body and time.monotonic() < self._refusal[1]:
+            raise ReadError(self._refusal[2])
         try:
             self._keep(vault.call("POST", f"auth/{self._mount}/login", "", body))
         except ReadError as error:
-            raise ReadError(f"log in to Vault: {error}") from None
+            told = f"log in to Vault: {error}"
+            if isinstance(error, StatusError) and error.code in (400, 403) and error.errors:
+                pause, cause = self._why(error.code)
+                told += cause
+                self._refusal = body, time.monotonic() + pause, told
+            raise ReadError(told) from None
+
+    def _why(self, code: int) -> tuple[float, str]:
+        """For how long not to log in again after such an answer, and what it means."""
+        if code == 403:
+            return _LOCKED_PAUSE, (
+                f"; too many wrong logins have locked the role_id of {self._role_id_file} out for all who use it (`vault read "
+                "sys/locked-users` tells), or the namespace or the mount of the login is wrong. Next try in a minute"
+            )
+        return _REFUSED_PAUSE, (
+            f"; the secret_id in {self._secret_id_file} is wrong or has ended, or the role_id in {self._role_id_file} is. Next try "
+            "when a file has changed, or in 16 minutes: after 5 wrong logins Vault locks the role_id out for all who use it"
+        )
 
     def _keep(self, answer: Mapping[str, Any]) -> None:
         """Take over a token; one without an end is never renewed.
@@ -291,7 +345,10 @@ class AppRole:
 
 def _read_file(path: str | Path) -> str:
     try:
-        return _checked(Path(path).read_text(encoding="utf-8").strip())
+        text = _checked(Path(path).read_text(encoding="utf-8").strip())
+        if not text:
+            raise ReadError(f"read token or login: {path} is empty")
+        return text
     except (OSError, UnicodeError) as error:
         # A token or login itself in the place of its file's path is not to be told.
         told = str(path) if "/" in str(path) else "what was given as the path of its file"

@@ -46,7 +46,7 @@ def test_reads_what_the_agent_writes(directory: Path) -> None:
         "jwt secret": "<secret>", "jwt algorithm": "HS256", "jwt kid": "1", "api key": "plain/key+=", "api previous_key": "",
     }  # fmt: skip
     for name, value in wanted.items():
-        assert read.value(*name.split()) == value, name
+        assert read.get(*name.split()) == value, name
 
 
 def test_env_as_a_shell_reads_it(directory: Path) -> None:
@@ -129,12 +129,41 @@ def test_mounted_without_links(tmp_path: Path) -> None:
         MountedSecret(tmp_path / "missing").read(None)
 
 
+def test_files_of_something_else(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is made of an environment or of files that no Agent wrote."""
+    monkeypatch.delenv("SMVM_VERSION", raising=False)
+    write(directory / "other" / ".env", "DATABASE_URL=postgresql://hunter2@db\n")
+    write(directory / "other" / "config" / "secrets.yaml", YAML)
+    wanted = {
+        Environment(): "the environment has no SMVM_VERSION: the Agent that sets it",
+        AgentFiles(directory / "other"): r"other/\.env has no SMVM_VERSION: it is not what a Vault Agent renders",
+        MountedSecret(directory): "has no file version: .* For the files of a Vault Agent, use AgentFiles",
+    }
+    for reader, told in wanted.items():
+        with pytest.raises(ReadError, match=told):
+            reader.read(None)
+
+
+def test_tells_since_when_files_are_unchanged(directory: Path, opened: Callable[..., Source]) -> None:
+    """A dead Agent leaves files that can be read; who logs a refused login gets to know how old they are."""
+    files = [directory / ".env", directory / "config" / "secrets.yaml"]
+    for file in files:
+        os.utime(file, (0, 0))
+    source = opened(AgentFiles(directory))
+    assert f"from the files in {directory}, unchanged since 1970-01-01 00:00:00+00:00; does the Vault Agent" in source.origin
+    for file in files:  # one that is newer is enough
+        os.utime(file)
+        assert "1970" not in source.origin
+        os.utime(file, (0, 0))
+
+
 def test_authorities(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that is missing or empty must not stand for the authorities of the system."""
     full, empty = tmp_path / "full.pem", tmp_path / "empty.pem"
     full.write_text("a certificate")
     empty.write_text("")
     monkeypatch.setenv("DB_SSL_ROOT_CERTIFICATE", "another")
+    monkeypatch.setenv("SMVM_VERSION", "1")
     for name, text in {str(full): "a certificate", "system": "", "": "another"}.items():
         monkeypatch.setenv("DB_SSLROOTCERT", name)
         assert Environment().read(None).value("db", "ssl_root_certificate") == text

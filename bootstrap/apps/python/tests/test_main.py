@@ -12,6 +12,7 @@ from fastapi.testclient import TestClient
 
 from smvm import Source
 from smvm.main import create_app
+from smvm.place import PlaceError
 from smvm.pool import CommitUnknown
 
 
@@ -39,7 +40,7 @@ def client(opened: Callable[..., Source], pool: FakePool) -> Iterator[TestClient
 def test_health(client: TestClient, pool: FakePool) -> None:
     answer = client.get("/health")
     assert answer.status_code == 200
-    assert answer.json() == {"status": "ok", "version": 1, "database_user": "", "failed_reads": 0}
+    assert answer.json() == {"status": "ok", "version": 1, "database_user": "", "failed_reads": 0, "last_read": "0 s ago"}
     pool.failure = psycopg2.OperationalError("hunter2")
     answer = client.get("/health")
     assert answer.status_code == 503 and "hunter2" not in answer.text
@@ -56,7 +57,7 @@ def test_keys_and_tokens(client: TestClient) -> None:
 
 
 def test_database_away(client: TestClient, pool: FakePool, caplog: pytest.LogCaptureFixture) -> None:
-    for pool.failure in (psycopg2.OperationalError("hunter2"), CommitUnknown()):
+    for pool.failure in (psycopg2.OperationalError("hunter2"), CommitUnknown(), PlaceError("hunter2")):
         answer = client.get("/api/test", headers={"X-API-Key": "key-1"})
         assert answer.status_code == 503 and answer.json() == {"error": "the database did not answer"}
     assert "hunter2" not in caplog.text

@@ -11,7 +11,7 @@ from typing import Any
 
 import psycopg2
 import pytest
-from conftest import Settable
+from conftest import Settable, eventually
 
 import smvm.connect
 import smvm.pool
@@ -117,7 +117,8 @@ def test_old_logins_drain(opened: Open, made: list[Fake]) -> None:
             assert other is made[2] and other.login.user == "orders_b"
     assert [each.closed for each in made] == [1, 1, 0]
     reader.set(**values("orders_b", "another password"))
-    assert source.refresh() and made[2].closed
+    assert source.refresh()
+    eventually("the end of the last one", lambda: bool(made[2].closed))
 
 
 def test_credentials_of_no_use(opened: Open, made: list[Fake]) -> None:
@@ -430,3 +431,38 @@ def test_connect_is_bounded(opened: Open, monkeypatch: pytest.MonkeyPatch, caplo
         trace = trace.tb_next
     shown = [repr(f.f_locals) for f in frames if "smvm" in f.f_code.co_filename and "tests" not in f.f_code.co_filename]
     assert shown and "hunter2" not in "".join(shown) and "hunter2" not in caplog.text
+
+
+@pytest.mark.parametrize(("options", "told"), [
+    ({"minconn": 1}, 'invalid connection option "minconn": neither an argument'), ({"sslmode": "hunter2"}, "the credentials decide sslmode"),
+    ({"maximum": 0}, "maximum has to be 1 or more"),
+])  # fmt: skip
+def test_options_that_there_are_not(opened: Open, options: dict[str, Any], told: str) -> None:
+    """They are refused when the pool is made, not at the first request."""
+    with pytest.raises(ValueError, match=told) as failure:
+        Pool(opened(Settable(**values("orders_a"))), **options)
+    assert "hunter2" not in str(failure.value)
+
+
+def test_what_is_no_source() -> None:
+    with pytest.raises(TypeError, match="source has to be a Source.*, not str"):
+        Pool("host=db password=hunter2")  # type: ignore[arg-type]
+
+
+def test_asynchronous_work(opened: Open, made: list[Fake]) -> None:
+    """Nothing is committed for a function that has not run."""
+
+    async def work(_: Any) -> int:
+        return 1
+
+    pool = Pool(opened(Settable(**values("orders_a"))))
+    for each in (work, lambda connection: work(connection)):
+        with pytest.raises(TypeError, match="work is an `async def` function"):
+            pool.with_retry(each)
+    assert sum(each.commits for each in made) == 0
+
+
+def test_work_that_closes_its_connection(opened: Open, made: list[Fake]) -> None:
+    pool = Pool(opened(Settable(**values("orders_a"))))
+    with pytest.raises(psycopg2.OperationalError, match="or the application closed the connection"):
+        pool.with_retry(lambda connection: connection.close())

@@ -1,16 +1,21 @@
 from __future__ import annotations
 
 
+import asyncio
+import copy
+import itertools
 import os
 import pickle
 import signal
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from conftest import Script, Settable, eventually
 
-from smvm import Credentials, ReadError, Source, reload_on_hangup
+import smvm.source
+from smvm import AppRole, Credentials, ReadError, Source, Vault, reload_on_hangup
 
 Open = Callable[..., Source]
 
@@ -126,4 +131,87 @@ def test_redacted(opened: Open) -> None:
     assert not hasattr(current, "__dict__")
     with pytest.raises(TypeError):
         pickle.dumps(current)
+
+
+def test_a_watcher_that_hangs(opened: Open, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading goes on, others are told, the log names it, and in the end it gets the newest values."""
+    monkeypatch.setattr(smvm.source, "_BUSY", 0.05)
+    source = opened(Settable(api_key="a"))
+    go, got, others = threading.Event(), [0], [0]
+
+    def hangs(credentials: Credentials) -> None:
+        go.wait(60)
+        got.append(credentials.version)
+
+    source.on_change(hangs)
+    source.on_change(lambda credentials: others.append(credentials.version))
+    reader = source._reader
+    assert isinstance(reader, Settable)
+    for version in (2, 3):
+        reader.set(api_key=str(version))
+        assert source.refresh() and source.current.version == version
+        eventually("the other watcher", lambda: others[-1] == version)
+    eventually("the log", lambda: "hangs, given to on_change, has not returned" in caplog.text)
+    go.set()
+    eventually("the newest", lambda: got[-1] == 3)
+
+
+def test_an_event_loop_that_waits_is_told_of(opened: Open, caplog: pytest.LogCaptureFixture) -> None:
+    source = opened(Script())
+
+    async def route() -> None:
+        for _ in range(2):
+            source.settle(lambda _: None)
+
+    source.settle(lambda _: None)
+    assert "async def" not in caplog.text
+    asyncio.run(route())
+    assert caplog.text.count("waits in an `async def` function") == 1
+
+
+def test_one_for_each_request_is_told_of(opened: Open, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Source, "_made", itertools.count(1))
+    for _ in range(9):
+        opened(Script())
+    assert "of this process" not in caplog.text
+    for _ in range(5):
+        opened(Script())
+    assert caplog.text.count("this is Source number 10 of this process: make one when the process starts") == 1
+
+
+def test_a_source_is_for_one_process(opened: Open) -> None:
+    source = opened(Script())
+    for copy_it in (pickle.dumps, copy.deepcopy, copy.copy):
+        with pytest.raises(TypeError, match="a Source is for one process .* make one in each process"):
+            copy_it(source)
+
+
+@pytest.mark.parametrize("reader", ["smvm/creds/orders", None, Vault, AppRole("role_id", "secret_id")])
+def test_what_is_no_reader(reader: Any) -> None:
+    with pytest.raises(TypeError, match=r"reader has to be a Vault\(...\), .*, not ") as failure:
+        Source(reader)
+    assert "smvm/creds" not in str(failure.value)
+
+
+def test_fields(opened: Open) -> None:
+    """A field that is misspelt is an error, one that comes and goes is not."""
+    current = opened(Settable(db_username="orders_a", db_host="", api_key="hunter2")).current
+    assert current.value("db", "host") == current.value("api", "previous_key") == current.get("db", "user") == ""
+    for secret, field, told in (("db", "user", "no db_user; there is db_host, db_username$"), ("database", "host", "api_key, db_host")):
+        with pytest.raises(ValueError, match=told) as failure:
+            current.value(secret, field)
+        assert "hunter2" not in str(failure.value)
+
+
+def test_age(opened: Open) -> None:
+    """While Vault is away, the values get older."""
+    reader = Script()
+    source = opened(reader)
+    reader.away = True
+    assert not source.refresh()
+    before = source.age
+    eventually("it gets older", lambda: source.age > before and not source.refresh())
+    reader.away = False
+    assert source.refresh()
+    assert source.origin.startswith("version ") and "read 0 s ago from " in source.origin
 

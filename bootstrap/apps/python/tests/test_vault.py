@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -157,6 +158,61 @@ def test_errors_hold_no_secret(vault: FakeVault, tmp_path: Path) -> None:
         assert "hunter2" not in str(wrong.value)
 
 
+def refusing(fake: FakeVault, code: int, text: str) -> list[str]:
+    """Have every login refused; the list gets an item for each."""
+    logins: list[str] = []
+
+    def respond(request: Any) -> tuple[int, dict[str, str], str]:
+        logins.append(json.loads(request.body)["secret_id"])
+        return code, {}, text
+
+    fake.respond = respond
+    return logins
+
+
+@pytest.mark.parametrize(("code", "error", "pause", "told"), [
+    (400, "invalid role or secret ID", 960, r"the secret_id in .*/secret_id is wrong or has ended, or the role_id in .*/role_id is"),
+    (403, "permission denied", 60, "too many wrong logins have locked the role_id of .*/role_id out .*vault read sys/locked-users"),
+])  # fmt: skip
+def test_refused_logins_are_rare(
+    vault: FakeVault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, error: str, pause: float, told: str
+) -> None:
+    """Five of them lock a role_id out, for the instances with the right secret_id as well."""
+    logins = refusing(vault, code, json.dumps({"errors": [error]}))
+    asked = Vault(vault.url, "smvm/creds/orders", files(tmp_path))
+
+    def read() -> None:
+        with pytest.raises(ReadError, match=f"log in to Vault: Vault answers {code} to auth/approle/login: {error}; {told}") as failure:
+            asked.read(None)
+        assert "hunter2" not in str(failure.value) and "hunter3" not in str(failure.value)
+
+    for _ in range(20):
+        read()
+    assert logins == ["hunter2"]
+    (tmp_path / "secret_id").write_text("hunter3")
+    read(), read()
+    assert logins == ["hunter2", "hunter3"]
+    now = time.monotonic()
+    for passed, number in ((pause - 5, 2), (pause + 5, 3)):
+        monkeypatch.setattr(time, "monotonic", lambda: now + passed)
+        read()
+        assert len(logins) == number
+
+
+def test_logins_that_were_not_refused_are_repeated(vault: FakeVault, tmp_path: Path) -> None:
+    for code, text in ((503, '{"errors":["Vault is sealed"]}'), (400, "Client sent an HTTP request to an HTTPS server.")):
+        logins = refusing(vault, code, text)
+        asked = Vault(vault.url, "smvm/creds/orders", files(tmp_path))
+        for _ in range(3):
+            with pytest.raises(ReadError):
+                asked.read(None)
+        assert len(logins) == 3
+    (tmp_path / "secret_id").write_text("\n")
+    with pytest.raises(ReadError, match="secret_id is empty"):
+        asked.read(None)
+    assert len(logins) == 3
+
+
 def test_sign(vault: FakeVault) -> None:
     vault.respond = lambda _: (200, {}, '{"data":{"token":"signed"}}')
     far = 1 << 40
@@ -169,11 +225,33 @@ def test_sign(vault: FakeVault) -> None:
         Vault(vault.url, "smvm/creds").sign("jwt", {"exp": 1})
 
 
-def test_mistakes_are_told(vault: FakeVault) -> None:
+def test_mistakes_are_told(vault: FakeVault, tmp_path: Path) -> None:
     """What is wrong is named, and a secret in the place of its file's path is not."""
     vault.respond = lambda _: (403, {}, '{"errors":["permission denied"]}')
     with pytest.raises(StatusError, match="403 to smvm/creds/orders: permission denied; the path may be wrong"):
         Vault(vault.url, "smvm/creds/orders", Token("hvs.x")).read(HAVE)
+    with pytest.raises(StatusError, match="403 to smvm/creds/orders: permission denied; no token was sent: pass auth"):
+        Vault(vault.url, "smvm/creds/orders").read(None)
+    vault.respond = lambda _: (400, {}, "Client sent an HTTP request to an HTTPS server.")
+    with pytest.raises(StatusError, match="400 to smvm/creds/orders: that is no answer of Vault's: .* with https where it speaks TLS"):
+        Vault(vault.url, "smvm/creds/orders").read(None)
+    with pytest.raises(ReadError, match="speaks no TLS: is it http"):
+        Vault(vault.url.replace("http", "https"), "smvm/creds/orders").read(None)
+    for wrong in ("/v1", "/ui/", "?x=hunter2", "#x"):
+        with pytest.raises(ValueError, match="ends with its host and port, without a path such as /v1") as address:
+            Vault(vault.url + wrong, "smvm/creds/orders")
+        assert "hunter2" not in str(address.value)
+    for no_token in ("hvs.hunter2", Token):
+        with pytest.raises(TypeError, match="auth has to be an AppRole.*, not (str|the class Token itself)"):
+            Vault(vault.url, "smvm/creds/orders", no_token)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="token has to be a str, not NoneType"):
+        Token(None)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="token is empty: is VAULT_TOKEN set"):
+        Token("")
+    (tmp_path / "ca.pem").write_text("none")
+    for name, why in {"missing.pem": "No such file or directory", "ca.pem": "it has no certificate in PEM"}.items():
+        with pytest.raises(ValueError, match=f"ca_file .*{name}: {why}"):
+            Vault("https://vault:8200", "smvm/creds/orders", ca_file=str(tmp_path / name))
     with pytest.raises(ValueError, match="smvm/creds/<role>"):
         Vault(vault.url, "smvm/creds/orders/db")
     for auth in (AppRole("hunter2", "hunter2"), TokenFile("hvs.hunter2")):
