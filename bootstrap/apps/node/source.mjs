@@ -25,6 +25,10 @@ const MAX_TTL = 24 * 60 * 60 // seconds
 const MIN_INTERVAL = 500 // between two reads, in milliseconds
 const MAX_BACKOFF = 15_000 // after reads that failed, in milliseconds
 const TIMEOUT = 10_000 // of one request to Vault, in milliseconds
+// After a refused login, in milliseconds. Vault counts those of a role_id, for all who use
+// it: 5, none of them 15 minutes after the one before, lock it out for 15 minutes. While it
+// is locked out (403), logins are not counted.
+const REFUSED_PAUSE = { 400: 960_000, 403: 60_000 }
 
 /** The credentials could not be read or used. Its message holds no secret; status is Vault's, if it answered. */
 export class CredentialsError extends Error {
@@ -252,17 +256,23 @@ export class Vault {
       if (!response) throw new CredentialsError(`ask Vault: ${error.cause?.code ?? error.name}`)
     }
     if (!response.ok || !answer) {
-      throw new CredentialsError(`Vault answers ${response.status} to ${path}: ${[answer?.errors ?? []].flat().join('; ')}`, response.status)
+      throw new CredentialsError(
+        `Vault answers ${response.status} to ${path}: ${answer ? [answer.errors ?? []].flat().join('; ') : 'with no JSON'}`, answer && response.status)
     }
     return answer
   }
 }
 
-/** Logs in with the two files of Vault's AppRole method. It reads them at each login. */
+/**
+ * Logs in with the two files of Vault's AppRole method. It reads them at each login. When
+ * Vault refuses them, they are offered again after 16 minutes only, or as soon as they have
+ * changed: some more refused logins would lock the role_id out for all who use it.
+ */
 export class AppRole {
   #files
   #mount
   #entering
+  #refusal // the login that Vault refused, until when, and the error
   #token
   #until = 0
 
@@ -293,9 +303,28 @@ export class AppRole {
         throw new CredentialsError(`read the login to Vault: ${error.code}`)
       }
     }))
-    const { auth } = await vault.call('POST', `auth/${this.#mount}/login`, { role_id, secret_id })
+    const login = JSON.stringify([role_id, secret_id])
+    if (this.#refusal?.login === login && performance.now() < this.#refusal.until) throw this.#refusal.error
+    const { auth } = await vault.call('POST', `auth/${this.#mount}/login`, { role_id, secret_id }).catch((error) => {
+      throw this.#refused(login, error)
+    })
     if (!auth?.client_token) throw new CredentialsError('log in to Vault: the answer has no token')
     this.#token = auth.client_token
     this.#until = auth.lease_duration ? performance.now() + (auth.lease_duration * 2000) / 3 : Infinity
+  }
+
+  /** What a login that failed means. One that Vault refused is kept, so that it is not offered again soon. */
+  #refused(login, error) {
+    const pause = REFUSED_PAUSE[error.status]
+    if (!pause) return error
+    const [roleId, secretId] = this.#files
+    const cause = error.status === 400
+      ? `the secret_id in ${secretId} is wrong or has ended, or the role_id in ${roleId} is. Next try when a file has changed, or in ` +
+        '16 minutes: after 5 wrong logins Vault locks the role_id out for all who use it'
+      : `too many wrong logins have locked the role_id of ${roleId} out for all who use it (\`vault read sys/locked-users\` tells), or ` +
+        'the namespace or the mount of the login is wrong. Next try in a minute'
+    const told = new CredentialsError(`log in to Vault: ${error.message}; ${cause}`, error.status)
+    this.#refusal = { login, until: performance.now() + pause, error: told }
+    return told
   }
 }

@@ -36,17 +36,28 @@ func (TokenFile) Refused() {}
 // AppRole logs in with the two files of Vault's AppRole method. It renews its
 // token after two thirds of the token's life, and logs in again when that is not
 // possible. Give each instance of a service an AppRole of its own: the engine takes those
-// that share one for one reader.
+// that share one for one reader. When Vault refuses the files, they are offered again
+// after 16 minutes only, or as soon as they have changed: some more refused logins would
+// lock the role_id out for all who use it.
 type AppRole struct {
 	// RoleIDFile and SecretIDFile are read at each login.
 	RoleIDFile, SecretIDFile string
 	// Mount is where the method is enabled; approle by default.
 	Mount string
 
-	mu    sync.Mutex
-	token string
-	renew time.Time // from then on the token is to be renewed
-	ends  time.Time // from then on it is not valid
+	mu      sync.Mutex
+	token   string
+	renew   time.Time // from then on the token is to be renewed
+	ends    time.Time // from then on it is not valid
+	refusal refusal
+}
+
+// refusal is a login that Vault refused, until when it is not to be offered again, and
+// the error.
+type refusal struct {
+	body  []byte
+	until time.Time
+	err   error
 }
 
 // login is what Vault answers to a login and to a renewal.
@@ -98,6 +109,10 @@ const (
 	minTokenLife = 5 * time.Second
 	// maxTokenLife stands for ever, in seconds.
 	maxTokenLife = 100 * 365 * 24 * 60 * 60
+	// refusedPause is the pause after a refused login. Vault counts those of a role_id,
+	// for all who use it: 5, none of them 15 minutes after the one before, lock it out
+	// for 15 minutes. While it is locked out, logins are not counted: lockedPause.
+	refusedPause, lockedPause = 16 * time.Minute, time.Minute
 )
 
 func (a *AppRole) loginLocked(ctx context.Context, v *Vault) error {
@@ -114,12 +129,39 @@ func (a *AppRole) loginLocked(ctx context.Context, v *Vault) error {
 	if err != nil {
 		return fmt.Errorf("encode login: %w", err)
 	}
+	if bytes.Equal(a.refusal.body, body) && time.Now().Before(a.refusal.until) {
+		return a.refusal.err
+	}
 	var answer login
 	path := "auth/" + cmp.Or(a.Mount, "approle") + "/login"
 	if err := v.call(ctx, http.MethodPost, path, "", bytes.NewReader(body), &answer); err != nil {
-		return err
+		return a.refusedLocked(body, err)
 	}
 	return a.keepLocked(answer)
+}
+
+// refusedLocked returns what a login that failed means. One that Vault refused is kept,
+// so that it is not offered again soon.
+func (a *AppRole) refusedLocked(body []byte, err error) error {
+	var status *StatusError
+	if !errors.As(err, &status) || len(status.Errors) == 0 {
+		return err
+	}
+	var pause time.Duration
+	switch status.Code {
+	case http.StatusBadRequest:
+		pause = refusedPause
+		err = fmt.Errorf("%w; the secret_id in %s is wrong or has ended, or the role_id in %s is. Next try when a file has changed, or in 16 minutes: "+
+			"after 5 wrong logins Vault locks the role_id out for all who use it", err, a.SecretIDFile, a.RoleIDFile)
+	case http.StatusForbidden:
+		pause = lockedPause
+		err = fmt.Errorf("%w; too many wrong logins have locked the role_id of %s out for all who use it (`vault read sys/locked-users` tells), "+
+			"or the namespace or the mount of the login is wrong. Next try in a minute", err, a.RoleIDFile)
+	default:
+		return err
+	}
+	a.refusal = refusal{body: body, until: time.Now().Add(pause), err: err}
+	return err
 }
 
 // keepLocked takes over a token; one without an end is never renewed. An answer

@@ -91,7 +91,7 @@ public final class Vault implements Reader {
         try {
             answer = JsonParser.parseString(response.body()).getAsJsonObject();
         } catch (JsonParseException | IllegalStateException e) { // what Gson says quotes the answer
-            throw new StatusException(response.statusCode(), path, "no JSON object");
+            throw new IOException("Vault answers " + response.statusCode() + " to " + path + ": no JSON object");
         }
         if (response.statusCode() != 200) {
             throw new StatusException(response.statusCode(), path, String.valueOf(answer.get("errors")));
