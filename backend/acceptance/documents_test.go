@@ -34,6 +34,7 @@ var elsewhere = map[string]string{
 	"bootstrap/apps/agent/enroll.sh ": "TestAgentPage",
 	"instance=smvm-application":       "TestAgentPage",
 	"systemctl enable --now":          "TestAgentPage",
+	"vault auth tune":                 "TestAgentPage",
 	"install -D bootstrap/apps/agent": "TestAgentPage",
 	"cd bootstrap/apps/compose":       "TestCompose",
 	"docker-compose":                  "TestCompose",
