@@ -90,7 +90,7 @@ def create_app(source: Source, pool: Pool, engine: Vault | None = None) -> FastA
             "version": current.version,
             "database_user": current.get("db", "username"),
             "failed_reads": source.failing,
-            "last_read": f"{source.age:.0f} s ago",
+            "credentials": source.origin,
         }
         try:
             pool.with_retry(lambda connection: execute(connection, "SELECT 1"), idempotent=True)  # rotation
