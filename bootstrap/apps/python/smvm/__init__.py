@@ -6,6 +6,7 @@ A Source holds the credentials of a role and keeps them current:
     source = Source(AgentFiles("/var/lib/smvm-api"))         # or: what a Vault Agent renders
     reload_on_hangup(source)                                 # systemctl reload
 
+Make it, and a Pool, once for each process, when it starts.
 What was read is used through it, never copied out of it. "db", "jwt" and "api" are the names of
 secrets of the role; each module imports only the driver that it serves:
 

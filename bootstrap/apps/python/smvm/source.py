@@ -67,8 +67,8 @@ class OncePerProcess:
 class Source(OncePerProcess):
     """Holds the current credentials of a role and keeps them current, in one thread of its own.
 
-    Make one when the process starts. It reads when it is made, again whenever ttl has passed, and at once when it is asked to.
-    While a read does not succeed it keeps the last values and tries again, with pauses of
+    Make one when the process starts. It reads at once, again whenever ttl has passed, and when it
+    is asked to. While a read does not succeed it keeps the last values and tries again, with pauses of
     up to 15 seconds. All methods may be called from all threads. After a fork, the child
     reads by itself, in a thread of its own.
     """
@@ -291,7 +291,11 @@ class Source(OncePerProcess):
             watchers = list(self._watchers)
         for watcher in watchers:
             # Not in this thread, which has to read on if a watcher blocks.
-            threading.Thread(target=self._tell, args=(watcher,), name="smvm-watcher", daemon=True).start()
+            telling = threading.Thread(target=self._tell, args=(watcher,), name="smvm-watcher", daemon=True)
+            try:
+                telling.start()
+            except RuntimeError as error:  # the system has no more threads, or Python ends
+                log.error("take over new credentials: no watcher was called: %s", error)
 
     def _tell(self, watcher: _Watcher) -> None:
         if not watcher.busy.acquire(timeout=_BUSY):
