@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/testenv"
@@ -175,4 +176,35 @@ func TestPromotionThatForgotTheAdministrator(t *testing.T) {
 	p.do(p.replica.Exec(t.Context(), "ALTER ROLE smvm_admin PASSWORD 'second'"))
 	p.write("connections/main", d("username", "smvm_admin", "password", "second"))
 	p.soon("that it is repaired", func() bool { return p.logsIn("one") == nil && p.logsIn("two") == nil })
+}
+
+// TestAStandby has nobody told to use a server on which nothing can be changed: it is
+// refused where it is written, or if it did not answer then, status says so until it is a
+// primary.
+func TestAStandby(t *testing.T) {
+	p := newPairOfServers(t)
+	p.write("connections/main", d("host", p.primary.Host, "port", p.primary.Port, "target_session_attrs", ""))
+	told := func(port int) func() bool {
+		return func() bool { return p.ways() == fmt.Sprint(port, " ", port) }
+	}
+	p.soon("the address of the primary alone", told(p.primary.Port))
+	p.do(p.replica.CatchUp(t.Context(), p.primary))
+	for _, verified := range []bool{true, false} {
+		p.refused(logical.UpdateOperation, "connections/main", d("port", p.replica.Port, "verify_connection", verified), "host:", "is a standby", "give the address of the primary", "Nothing was stored")
+	}
+	url := fmt.Sprintf("postgresql://{{username}}:{{password}}@%s/postgres?sslmode=disable", p.replica.Address())
+	p.refused(logical.CreateOperation, "connections/other", d("connection_url", url, "username", "smvm_admin", "password", "first"), "connection_url:", "is a standby")
+	door, err := testenv.StartProxy(t.Context(), p.replica.Address())
+	p.do(err)
+	t.Cleanup(func() { _ = door.Stop() })
+	door.Stall()
+	p.write("connections/main", d("port", door.Port, "verify_connection", false, "connect_timeout", 1))
+	p.do(door.Heal())
+	p.soon("that it is found to be a standby", func() bool { return strings.Contains(p.advice(), "is a standby") })
+	if !told(p.primary.Port)() || !strings.Contains(p.advice(), "connections/main") {
+		t.Errorf("readers are told %s, and the advice is %s", p.ways(), p.advice())
+	}
+	p.do(p.replica.Promote(t.Context()))
+	p.soon("the address of the new primary", told(door.Port))
+	p.soon("that there is nothing to do", func() bool { return p.advice() == "" })
 }

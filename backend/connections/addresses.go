@@ -94,7 +94,7 @@ func (c *Set) by(d *draft) *postgres.Client {
 }
 
 // checkMoved refuses a connection that is changed to lead to another address, where the
-// users of its secrets have another owner. A server that does not answer can't tell, and
+// users of its secrets have another owner, or to a standby. A server that does not answer can't tell, and
 // must not keep anybody from leaving it: whether that is stored is for verify_connection
 // to say, and rotations ask for other mounts again.
 func (c *Set) checkMoved(ctx context.Context, r *rotation.Role, d *draft) error {
@@ -113,6 +113,9 @@ func (c *Set) checkMoved(ctx context.Context, r *rotation.Role, d *draft) error 
 	defer at.Close()
 	if _, err := at.Started(ctx, r.Name); err != nil {
 		return nil //nolint:nilerr // it does not answer
+	}
+	if err := c.ports.Admin.Test(ctx, d.admin, d.value().Material); errors.Is(err, postgres.ErrStandby) {
+		return d.standsBy(err)
 	}
 	for _, user := range users {
 		if err := c.checkMovedUser(ctx, user, to, at); err != nil {

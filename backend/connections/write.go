@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/postgres"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
@@ -68,6 +69,11 @@ func (c *Set) admit(ctx context.Context, r *rotation.Role, d *draft, w Write) er
 	if err := c.checkMoved(ctx, r, d); err != nil {
 		return err
 	}
+	shared, err := c.sameAdministrator(ctx, r.Name, d)
+	if err != nil {
+		return err
+	}
+	d.issues = append(d.issues, shared...)
 	if _, err := c.mountID(ctx); err != nil { // made with the first connection, by which users are managed
 		return err
 	}
@@ -93,8 +99,44 @@ func (c *Set) tooMighty(ctx context.Context, name string, d *draft) []string {
 	return []string{fmt.Sprintf("%q is a superuser. The engine needs far less, and whoever gets hold of this login controls the whole server: use a user with the rights that bootstrap/install/sql/postgresql.sql grants", d.value().Material["username"])}
 }
 
+// standsBy refuses a draft that leads to a standby.
+func (d *draft) standsBy(err error) error {
+	field := "host"
+	if d.settings.ConnectionURL != "" {
+		field = "connection_url"
+	}
+	return rotation.Invalid(field, "%v, on which nobody can change anything: give the address of the primary. With several hosts, the engine and applications find the primary themselves. Nothing was stored", err)
+}
+
+// sameAdministrator warns of a new login that another connection has too: whichever
+// rotates the password locks out the other.
+func (c *Set) sameAdministrator(ctx context.Context, name string, d *draft) ([]string, error) {
+	if d.admin.Pending == nil && !d.moves {
+		return nil, nil
+	}
+	endpoint, err := d.settings.Endpoint()
+	if err != nil {
+		return nil, err
+	}
+	all, err := c.ports.Roles.All(ctx, roles.ConnectionPrefix)
+	if err != nil {
+		return nil, fmt.Errorf("find out who the administrators are: %w", err)
+	}
+	username := d.value().Material["username"]
+	for _, other := range all {
+		there, admin, err := c.Server(ctx, other.Name)
+		if err == nil && other.Name != name && admin == username && slices.Equal(there.Addresses, endpoint.Addresses) {
+			return []string{fmt.Sprintf("connection %s logs in to the same server as %q too. When the password is rotated by one of the two connections, PostgreSQL refuses the other: give each connection a user of its own, or rotate this user's password by hand only, and write it to both", other.Name, username)}, nil
+		}
+	}
+	return nil, nil
+}
+
 // notLoggedIn says which fields to look at when the login of a draft did not work.
 func (d *draft) notLoggedIn(err error) error {
+	if errors.Is(err, postgres.ErrStandby) {
+		return d.standsBy(err)
+	}
 	if !postgres.PasswordRefused(err) {
 		way := "host, port, database, sslmode"
 		if d.settings.ConnectionURL != "" {

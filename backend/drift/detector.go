@@ -273,7 +273,7 @@ func (c *Detector) Advice(r *rotation.Role) string {
 		refused = append(refused, fmt.Sprintf("secret %s, %s", name, strings.Join(found[name].refused, ", ")))
 	}
 	if len(refused) == 0 {
-		return ""
+		return c.notMoved(r)
 	}
 	if lost := c.lost(r); len(lost) > 0 {
 		return adviceFor(r, refused, fmt.Sprintf("The server refuses the administrator too, and without it the engine can set no value there. So first read %s, and do what its advice says. Then write", strings.Join(lost, ", ")))
@@ -306,7 +306,7 @@ func AdviceFor(r *rotation.Role, refused []string) string { return adviceFor(r, 
 func adviceFor(r *rotation.Role, refused []string, begin string) string {
 	what := fmt.Sprintf("the server refuses stored values (%s): somebody changed them by hand, a standby that did not have them yet was promoted, or Vault or the server was restored from an older state. ", strings.Join(refused, "; "))
 	if roles.IsConnection(r) {
-		return what + fmt.Sprintf("As a superuser of PostgreSQL, give the administrator a new password, and write it to connections/%s", r.Name)
+		return what + fmt.Sprintf("Or another connection or mount has the same administrator, and rotated its password: then give each of them a user of its own. As a superuser of PostgreSQL, give the administrator a new password, and write it to connections/%s", r.Name)
 	}
 	return what + fmt.Sprintf("%s verify/%s with repair=true to set the stored values again. When applications have read them, write rotate/%s, because a value that is set again may have been revoked before", begin, r.Name, r.Name)
 }

@@ -32,6 +32,23 @@ func (c *Detector) misplaced(one Login) []string {
 	})
 }
 
+// notMoved says which readers of a role still get an earlier address, because the server
+// at the new one could not be asked; "" if there are none.
+func (c *Detector) notMoved(r *rotation.Role) string {
+	for _, one := range Logins(r, "") {
+		c.mu.Lock()
+		var cause error
+		if s := c.sweeps[one.Connection]; s != nil {
+			cause = s.cause
+		}
+		c.mu.Unlock()
+		if cause != nil && len(c.misplaced(one)) > 0 {
+			return fmt.Sprintf("readers of secret %s still get the earlier address, because the engine could not prove their logins at the new one: %v. It goes on to try. If the address is wrong, write the right one to connections/%s", one.Secret, cause, one.Connection)
+		}
+	}
+	return ""
+}
+
 // later is nil unless an operation is in the way of trying a login, or its readers are
 // to be told another way.
 func (c *Detector) later(one Login, s *rotation.Snapshot) error {

@@ -37,6 +37,8 @@ type sweep struct {
 	again, left []*rotation.Role
 	// pause is how long to wait for those that are left.
 	pause time.Duration
+	// cause is why the server could not be asked.
+	cause error
 }
 
 // Run tries what is to be tried until ctx ends.
@@ -154,9 +156,12 @@ func (c *Detector) step(ctx context.Context, name string) {
 	rotated := r.Snapshot().LastRotation
 	asked, err := c.look(ctx, r, name)
 	if !asked {
-		c.putOff(name, s)
+		c.putOff(name, s, err)
 		return
 	}
+	c.mu.Lock()
+	s.cause = nil
+	c.mu.Unlock()
 	if err != nil {
 		s.leave(r, err)
 	}
@@ -182,10 +187,10 @@ func (s *sweep) leave(r *rotation.Role, cause error) {
 }
 
 // putOff has a sweep go on, with the role that it is at, when the server answers again.
-func (c *Detector) putOff(name string, s *sweep) {
+func (c *Detector) putOff(name string, s *sweep, cause error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	s.at = time.Now().Add(checkAgain)
+	s.at, s.cause = time.Now().Add(checkAgain), cause
 	if w := c.watched[name]; w != nil {
 		w.failing, w.at = true, time.Now().Add(watchEvery)
 	}

@@ -152,14 +152,14 @@ func (s Server) loginAt(ctx context.Context, l Login, at Address) (*pgx.Conn, er
 	return conn, err
 }
 
-// Try logs in as l, lets the server answer one query, and hangs up.
+// Try logs in as l, has the server answer that it is no standby, and hangs up.
 func (s Server) Try(ctx context.Context, l Login) error {
 	conn, err := s.Login(ctx, l)
 	if err != nil {
 		return err
 	}
 	defer HangUp(ctx, conn)
-	if err := Execute(ctx, conn, "SELECT 1"); err != nil {
+	if err := CheckPrimary(ctx, conn); err != nil {
 		return s.loginError(l, err)
 	}
 	return nil

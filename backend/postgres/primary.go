@@ -66,29 +66,48 @@ func (s Server) byHope() []Address {
 	return hosts
 }
 
-// loginAsPrimary is loginAt for a host that may turn out to be a standby. SHOW resolves
-// no name, and does not depend on settings, as transaction_read_only does.
+// loginAsPrimary is loginAt for a host that may turn out to be a standby.
 func (s Server) loginAsPrimary(ctx context.Context, l Login, at Address) (*pgx.Conn, error) {
 	conn, err := s.loginAt(ctx, l, at)
 	if err != nil {
 		return nil, err
 	}
+	if err := standsBy(ctx, conn); err != nil {
+		HangUp(ctx, conn)
+		return nil, err
+	}
+	return conn, nil
+}
+
+// standsBy is an error if the server is a standby. SHOW resolves no name, and does not
+// depend on settings, as transaction_read_only does.
+func standsBy(ctx context.Context, conn *pgx.Conn) error {
 	answer, err := conn.PgConn().Exec(ctx, "SHOW in_hot_standby").ReadAll()
 	switch {
 	case err != nil:
+		return err
 	case len(answer) != 1 || len(answer[0].Rows) != 1:
-		err = &serverError{text: "the server does not say whether it is a standby"}
+		return &serverError{text: "the server does not say whether it is a standby"}
 	case string(answer[0].Rows[0][0]) == "on":
-		err = errStandby
-	default:
-		return conn, nil
+		return ErrStandby
 	}
-	HangUp(ctx, conn)
-	return nil, err
+	return nil
 }
 
-// errStandby is why a host will not do.
-var errStandby = &serverError{text: "is a standby"}
+// CheckPrimary has the server of a session answer a query, and is ErrStandby if it is a
+// standby: nothing can be changed there.
+func CheckPrimary(ctx context.Context, conn *pgx.Conn) error {
+	ctx, cancel := context.WithTimeout(ctx, CallTimeout)
+	defer cancel()
+	err := standsBy(ctx, conn)
+	if already := (*serverError)(nil); errors.As(err, &already) {
+		return err
+	}
+	return reduce(err)
+}
+
+// ErrStandby is why a host will not do.
+var ErrStandby error = &serverError{text: "the server is a standby"}
 
 // nowhere is the error when no host is a primary that lets somebody in. That the login
 // is refused is certain only if each of the hosts answered: one that did not may be the
@@ -102,7 +121,7 @@ func nowhere(hosts []Address, failed []error) error {
 		switch {
 		case LoginRefused(err):
 			refused = err
-		case !errors.Is(err, errStandby):
+		case !errors.Is(err, ErrStandby):
 			certain = false
 		}
 	}

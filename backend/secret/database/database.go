@@ -108,7 +108,8 @@ func (d *driver) Place(s rotation.Secret, v rotation.Material) (rotation.Materia
 	return postgres.OnWay(v, connection.Settings.WayNumber), nil
 }
 
-// Probe is Test without the verification statements.
+// Probe is Test without the verification statements. Both fail on a standby, so that
+// readers are not moved to one.
 func (d *driver) Probe(ctx context.Context, s rotation.Secret, v rotation.Material) error {
 	c, l, err := d.parts(s, v)
 	if err != nil {
@@ -145,7 +146,7 @@ func (c settings) hangUp(ctx context.Context, conn *pgx.Conn) {
 
 // verifyStatements runs the statements in one transaction that is rolled back.
 func verifyStatements(ctx context.Context, conn *pgx.Conn, statements []string, l postgres.Login) error {
-	if err := postgres.Execute(ctx, conn, "SELECT 1"); err != nil {
+	if err := postgres.CheckPrimary(ctx, conn); err != nil {
 		return fmt.Errorf("query as %q: %w", l.Username, err)
 	}
 	if len(statements) == 0 {
