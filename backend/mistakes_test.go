@@ -242,3 +242,33 @@ func TestARefusalBeforeIsAnswered(t *testing.T) {
 		t.Errorf("a request that does not wait is answered %v", answer)
 	}
 }
+
+// TestHardlyMeant has what is allowed, and is most likely a mistake, answered by a warning,
+// and what is meant by none.
+func TestHardlyMeant(t *testing.T) {
+	m := newMount(t)
+	s := m.connect()
+	user := s.user()
+	const update = logical.UpdateOperation
+	m.warns(update, "roles/r", d("rotation_period", 2592000000), "rotation_period is 30000d", "rotation_period=90d")
+	m.warns(update, "roles/r", d("rotation_schedule", "*/5 * * * *"), "overlap is 2m30s and refresh_interval 1m15s")
+	silent := func(op logical.Operation, path string, data map[string]any) {
+		t.Helper()
+		if resp, err := m.try(op, path, data); err != nil || resp != nil && (resp.IsError() || len(resp.Warnings) > 0) {
+			t.Errorf("%s answers %v, %v", path, resp, err)
+		}
+	}
+	silent(update, "roles/r", d("rotation_period", "90d"))
+	m.write("secrets/r/api", d("type", "api_key"))
+	m.listed("orders.example.com")
+	key := d("url", "https://orders.example.com/", "headers", "X-API-Key: {{api_key}}", "interval", 2)
+	m.warns(update, "checks/r/key", key, "4s after the commit", "up to 5m later", "Set delay=5m")
+	m.warns(update, "checks/r/key", d("delay", "5m", "watch_period", 10, "interval", 30), "watch_period is 10s", "interval, which is 30s")
+	silent(update, "checks/r/key", d("watch_period", "1m"))
+	silent(update, "checks/r/health", d("url", "https://orders.example.com/"))
+	m.warns(logical.CreateOperation, "connections/second", s.described(), "connection main logs in to the same server", "PostgreSQL refuses the other")
+	s.sql("ALTER ROLE %s PASSWORD 'earlier-0123456789'", user)
+	end := s.loggedIn(user, "earlier-0123456789")
+	defer end()
+	m.warns(logical.CreateOperation, "secrets/r/db", d("type", "database", "connection", "main", "usernames", user), "1 open sessions", "skip_import_rotation=true")
+}

@@ -103,13 +103,17 @@ func (b *backend) pathCheckWrite(ctx context.Context, req *logical.Request, d *f
 		return nil, err
 	}
 	name := d.Get("name").(string)
-	return nil, r.SetCheck(ctx, b.configureRecord(req), name, func(s *rotation.State) error {
-		c, err := draftCheck(s.Checks[name], d)
+	var stored check.Config
+	if err := r.SetCheck(ctx, b.configureRecord(req), name, func(s *rotation.State) (err error) {
+		stored, err = draftCheck(s.Checks[name], d)
 		if err := cmp.Or(err, checkAlike("name", name, check.Names(s))); err != nil {
 			return err
 		}
-		return b.checks.Set(ctx, s, r.Snapshot().Resolved, name, c, publish.Deadlines(known))
-	})
+		return b.checks.Set(ctx, s, r.Snapshot().Resolved, name, stored, publish.Deadlines(known))
+	}); err != nil {
+		return nil, err
+	}
+	return warned(stored.Doubts(r.Snapshot().Resolved.RefreshInterval), nil)
 }
 
 // draftCheck is what the request makes of a check, which is nil if it is new.

@@ -107,7 +107,20 @@ func (b *backend) pathRoleWrite(ctx context.Context, req *logical.Request, d *fr
 	if s, named := r.Snapshot(), d.Raw["refresh_interval"] != nil; named && s.Resolved.RefreshInterval < refreshed && len(s.Secrets) > 0 {
 		warnings = append(warnings, fmt.Sprintf("refresh_interval is %s now. Applications that have read before this read again after up to %s, as they were told then", rotation.Span(s.Resolved.RefreshInterval), rotation.Span(refreshed)))
 	}
+	if d.Raw["rotation_period"] != nil || d.Raw["rotation_schedule"] != nil || d.Raw["overlap"] != nil {
+		warnings = append(warnings, b.shortened(r.Snapshot())...)
+	}
 	return warned(warnings, b.destinations.Leave(ctx, r.Name, gone))
+}
+
+// shortened warns of a refresh_interval that is shorter than what is configured, because
+// the rotations of the role follow each other so soon.
+func (b *backend) shortened(s *rotation.Snapshot) []string {
+	wanted := cmp.Or(s.Policy.RefreshInterval, b.rotationSettings().Defaults.RefreshInterval)
+	if s.Resolved.RefreshInterval >= wanted {
+		return nil
+	}
+	return []string{fmt.Sprintf("with this, overlap is %s and refresh_interval %s: applications read that often, and one that does not fails when the overlap has ended", rotation.Span(s.Resolved.Overlap), rotation.Span(s.Resolved.RefreshInterval))}
 }
 
 // checkNew is checkAlike for a role or connection that the request makes; of one that

@@ -54,8 +54,11 @@ var shortest = map[string]time.Duration{
 	"rotation_period": time.Hour, "overlap": time.Minute, "overlap_limit": time.Minute, "notice": time.Hour, "max_ttl": 10 * time.Second, "drain_timeout": 10 * time.Second,
 }
 
-// withoutUnit warns of numbers that were most likely meant as days or hours, and are taken
-// as seconds.
+// longest is above what a number without a unit was most likely meant to be.
+const longest = 2 * 365 * 24 * time.Hour
+
+// withoutUnit warns of numbers that were most likely meant as days, hours or milliseconds,
+// and are taken as seconds.
 func withoutUnit(req *logical.Request, resp *logical.Response) *logical.Response {
 	if resp.IsError() {
 		return resp
@@ -66,7 +69,12 @@ func withoutUnit(req *logical.Request, resp *logical.Response) *logical.Response
 		if !ok {
 			continue
 		}
-		if n, err := strconv.Atoi(fmt.Sprint(value)); err == nil && n > 0 && time.Duration(n)*time.Second < least {
+		n, err := strconv.Atoi(fmt.Sprint(value))
+		switch span := time.Duration(n) * time.Second; {
+		case err != nil || n <= 0:
+		case span > longest:
+			warnings = append(warnings, fmt.Sprintf("%s is %s, because a number without a unit is in seconds. Write for example %s=90d", name, rotation.Span(span.Truncate(24*time.Hour)), name))
+		case span < least:
 			warnings = append(warnings, fmt.Sprintf("%s is %d seconds, because a number without a unit is in seconds. For days or hours, write %s=%dd or %s=%dh", name, n, name, n, name, n))
 		}
 	}

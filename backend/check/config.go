@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/outbound"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/placeholder"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
@@ -131,6 +132,19 @@ func (c Config) Longest() time.Duration {
 // insists is how long the check may take to ask as often as it does in a row.
 func (c Config) insists() time.Duration {
 	return time.Duration(c.Attempts)*(c.Timeout+c.Interval) - c.Interval
+}
+
+// Doubts are what is allowed of a check, and hardly meant. Applications read a new value
+// up to refreshed after a rotation by hand.
+func (c Config) Doubts(refreshed time.Duration) (doubts []string) {
+	gives := c.Delay + time.Duration(c.Attempts-1)*c.Interval
+	if c.Phase == After && c.OnFailure == Rollback && len(placeholder.Names(c.sent())) > 0 && gives < refreshed {
+		doubts = append(doubts, fmt.Sprintf("the check fails if the application does not have the new values %s after the commit, but after a manual rotation applications read them up to %s later (refresh_interval). Set delay=%s", rotation.Span(gives), rotation.Span(refreshed), rotation.Span(refreshed)))
+	}
+	if c.WatchPeriod > 0 && c.WatchPeriod < c.Interval {
+		doubts = append(doubts, fmt.Sprintf("watch_period is %s, and shorter than interval, which is %s: the engine sends no second request within it", rotation.Span(c.WatchPeriod), rotation.Span(c.Interval)))
+	}
+	return doubts
 }
 
 // longestBefore is how long the check may hold up a rotation; zero if it comes after it.

@@ -51,7 +51,7 @@ const week = 7 * 24 * time.Hour
 // tried as the current login. What the operator has to fix wraps
 // rotation.ErrInvalid and says the statement to run.
 func (d *driver) Preflight(ctx context.Context, s rotation.Secret, v rotation.Material) ([]string, error) {
-	c, _, err := d.parts(s, v)
+	c, l, err := d.parts(s, v)
 	if err != nil {
 		return nil, err
 	}
@@ -66,6 +66,9 @@ func (d *driver) Preflight(ctx context.Context, s rotation.Secret, v rotation.Ma
 		if err := found.err("usernames"); err != nil {
 			return err
 		}
+		if err := found.checkInUse(ctx, conn, s, v, l.Username); err != nil {
+			return err
+		}
 		return mayDrain(ctx, conn, c)
 	})
 	if err == nil {
@@ -75,6 +78,17 @@ func (d *driver) Preflight(ctx context.Context, s rotation.Secret, v rotation.Ma
 		err = d.tryCurrent(ctx, c, s, &found)
 	}
 	return lines(found.With(preflight.Warning)), err
+}
+
+// checkInUse warns of a new secret that replaces the password of a user with whom somebody
+// is logged in. A value that was supplied has no verifier, and replaces nothing.
+func (r *report) checkInUse(ctx context.Context, conn *pgx.Conn, s rotation.Secret, v rotation.Material, username string) error {
+	if s.Current != nil || v["verifier"] == "" {
+		return nil
+	}
+	count, err := countSessions(ctx, conn, username, nil)
+	r.Expect(count == 0, "database.in_use", preflight.Warning, preflight.Fix{}, "%q has %d open sessions, and its password is another one now: whoever logs in with the earlier one is refused until they read creds. To keep the password of a user that is in use, create the secret with password and skip_import_rotation=true", username, count)
+	return err
 }
 
 // tryCurrent runs the verification statements as the current login: what that
