@@ -69,3 +69,17 @@ func TestBootstrapWithoutAPassword(t *testing.T) {
 		t.Errorf("with a password: %v: %s", err, out)
 	}
 }
+
+// TestBootstrapWithEqualNames gives the administrator the rights of an application's user.
+func TestBootstrapWithEqualNames(t *testing.T) {
+	admin := pgtest.Unique("equal")
+	out, err := exec.CommandContext(t.Context(), filepath.Join(pgtest.Shared.BinDir, "psql"), "-X", "-q", pgtest.Shared.SuperuserDSN(),
+		"-v", "admin="+admin, "-v", "user_a="+admin, "-f", filepath.Join("..", "..", "bootstrap", "install", "sql", "postgresql.sql")).CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "two of the names are equal") {
+		t.Errorf("%v: %s", err, out)
+	}
+	var made int
+	if err := pgtest.Shared.Ask(t.Context(), "SELECT count(*)::int FROM pg_roles WHERE rolname = '"+admin+"'", &made); err != nil || made != 0 {
+		t.Errorf("%d roles were made: %v", made, err)
+	}
+}

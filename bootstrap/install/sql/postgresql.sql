@@ -33,6 +33,12 @@ SET client_min_messages = warning;
 -- Also where the server's default is md5, \password has to make SCRAM.
 SET password_encryption = 'scram-sha-256';
 
+SELECT count(DISTINCT name) < 4 AS names_are_equal FROM (VALUES (:'admin'), (:'owner'), (:'user_a'), (:'user_b')) AS given (name) \gset
+\if :names_are_equal
+DO $$ BEGIN
+	RAISE EXCEPTION 'admin, owner, user_a and user_b are four different roles: two of the names are equal. Nothing was changed';
+END $$;
+\endif
 SELECT count(*) = 0 AS admin_is_new FROM pg_catalog.pg_roles WHERE rolname = :'admin' \gset
 SELECT current_setting('server_version_num')::int >= 160000 AS needs_admin_option \gset
 
