@@ -114,7 +114,7 @@ type writer struct {
 func writers(t *testing.T) map[string]writer {
 	t.Helper()
 	plugin := filepath.Join(t.TempDir(), "plugin")
-	if err := os.WriteFile(plugin, []byte("#!/bin/sh\n"), 0o755); err != nil {
+	if err := os.WriteFile(plugin, []byte("#!/bin/sh\necho This binary is a plugin\n"), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	elsewhere := t.TempDir() // has directories of the same names

@@ -96,7 +96,8 @@ ask() {
 # ask_field FIELD PATH is ask for one field of what Vault has at a path.
 ask_field() { ask vault read -field="$1" "$2"; }
 
-readonly needs='The token needs the policy bootstrap/install/policies/installer.hcl:
+readonly needs='The token needs the policy bootstrap/install/policies/installer.hcl, in which smvm is the
+    path of the engine:
     vault policy write smvm-installer bootstrap/install/policies/installer.hcl'
 
 # attempt WHAT COMMAND… runs a command that changes Vault, or dies saying why
@@ -129,6 +130,9 @@ check_binary() {
 	[[ $version =~ ^v[0-9]+\.[0-9]+\.[0-9]+ ]] || die "-version $version: Vault wants a leading v and three numbers, such as v0.1.0"
 	sha256=$(sha256sum <"$binary" | cut -d ' ' -f 1)
 	[ -z "$checksums" ] || check_listed
+	# What every plugin of Vault says to those who run it by hand.
+	grep -q 'This binary is a plugin' <<<"$(timeout 30 "$(realpath "$binary")" </dev/null 2>&1)" ||
+		die "$binary is no plugin of Vault, or not for this machine. Nothing was changed. The plugin is called $name"
 }
 
 # check_listed refuses a binary that the list of checksums does not have.
@@ -239,7 +243,13 @@ runs() {
 }
 
 verify() {
-	ask vault read "$path/config" || die "the engine at $path/ does not answer: $answer" "$needs"
+	if ! ask vault read "$path/config"; then
+		[[ $answer != *"permission denied"* ]] || die "the engine at $path/ does not answer: $answer" "$needs"
+		# Vault does not start an engine that has no entry in the catalog at the unseal.
+		attempt "reload the engine" vault write sys/plugins/reload/backend "mounts=$path/"
+		did "reloaded $path/"
+		ask vault read "$path/config" || die "the engine at $path/ does not answer: $answer"
+	fi
 	runs || die "$path/ runs another version or binary ($answer) than $version; see:" \
 		"vault read sys/mounts/$path" "vault plugin info -version=$version secret $name"
 	printf '%s/ runs %s %s' "$path" "$name" "$version"
