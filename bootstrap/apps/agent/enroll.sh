@@ -160,13 +160,16 @@ fi
 # Before anything is made or replaced, in Vault and here.
 [[ $owner =~ ^[0-9:]*$ ]] || id -- "${owner%%:*}" >/dev/null 2>&1 ||
 	die "-owner: there is no user '${owner%%:*}' on this machine. Make one, such as by: useradd -r ${owner%%:*}. Nothing was changed"
+[[ ${bound// /} =~ ^([0-9A-Fa-f.:]+/[0-9]+(,|$))*$ ]] ||
+	die "-bound: '$bound' has to be networks, separated by commas. A single address is one with /32, such as 10.0.0.7/32. Nothing was changed"
 rooted "$dir"
-if [ "$mode" = enroll ] && ! answer=$(vault read "$path/roles/$role" 2>&1 >/dev/null); then
+if [ "$mode" = enroll ] && ! answer=$(vault read "$path/roles/$role" 2>&1); then
 	case $answer in
 	*'No value found'*) die "there is no role '$role' in $path/; this lists all: $client list $path/roles. Nothing was changed" ;;
 	*) die "can't read the role '$role'. Nothing was changed. $client says: $answer" ;;
 	esac
 fi
+secrets=$(field secrets <<<"${answer-}")
 # Whatever else lies there, such as a FIFO, is not read.
 before=''
 [ ! -f "$dir/role_id" ] || [ -L "$dir/role_id" ] || before=$(<"$dir/role_id")
@@ -265,6 +268,10 @@ if [ "$mode" = rotate ]; then
 	exit
 fi
 printf '%s is for the role %s of %s/; its login is in %s.\n' "$approle" "$role" "$path" "$dir"
+for each in db jwt api; do
+	[[ $policy != application || "${secrets//[][]/ } " == *" $each "* ]] ||
+		printf 'The role has no secret %s. For the Agent kit, run install.sh -%s NAME, or -%s '"''"' if it has none of that kind. Its secrets: %s\n' "$each" "$each" "$each" "$secrets"
+done
 if [ "$before" = "$role_id" ]; then
 	printf 'Its secret ids from before still work. To destroy them: enroll.sh -rotate\n'
 elif [ -n "$before" ]; then
