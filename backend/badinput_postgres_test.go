@@ -122,7 +122,7 @@ func TestBadDatabase(t *testing.T) {
 		{"managed in another role", "", "secrets/other/x", but(base, "usernames", users[1]), []string{"usernames", users[1], managed}},
 		{"managed by another connection", "", "secrets/other/x", but(base, "connection", "same", "usernames", users[1]), []string{"usernames", users[1], managed}},
 		{"does not exist", "", "secrets/r/x", but(base, "usernames", "ghost"), []string{"usernames", `CREATE ROLE "ghost" LOGIN;`, "nothing was changed"}},
-		{"may not log in", "", "secrets/r/x", but(base, "usernames", nologin), []string{"usernames", fmt.Sprintf(`ALTER ROLE %q LOGIN;`, nologin)}},
+		{"may not log in", "", "secrets/r/x", but(base, "usernames", nologin), []string{"usernames", "name one of its members", fmt.Sprintf(`ALTER ROLE %q LOGIN;`, nologin)}},
 		{"superuser", "", "secrets/r/x", but(base, "usernames", foreign), []string{"usernames", "is a superuser", "use another user"}},
 		{"apart", "", "secrets/r/x", but(base, "usernames", []any{single, s.member()}, "rotation_strategy", two), []string{"usernames", "GRANT"}},
 		{"statement takes over", "", "secrets/r/x", but(base, "verification_statements", []any{"COMMIT"}), []string{"verification_statements", "leave it out"}},

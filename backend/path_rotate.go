@@ -177,7 +177,8 @@ again, as one transaction. The engine first sets them at their targets and tests
 them by using it. The result is a new version, so applications notice it. The replaced
 values become the previous ones and stay valid for the overlap; with
 revoke_previous=true the engine retires them at once. There are previous values only
-until their overlap ends.`
+until their overlap ends. A second rollback makes the values current again that the first
+one replaced.`
 
 func (b *backend) pathRetire() *framework.Path {
 	fields := operationFields()

@@ -116,7 +116,7 @@ func TestRestoreLosesAdministrator(t *testing.T) {
 		e.write("rotate", map[string]any{"revoke_previous": true})
 	}
 	e.restore(snapshot)
-	const what = "another connection or mount with the same administrator rotated the password, somebody changed it by hand, or Vault was restored from an older snapshot. " +
+	const what = "somebody changed the administrator's password by hand, another connection or mount with the same administrator rotated it, or Vault was restored from an older snapshot. " +
 		"As a superuser of PostgreSQL, give the administrator a new password (in psql: \\password \"restoreadmin_admin\"), and write it to this connection as its password"
 	for path, data := range map[string]map[string]any{"verify": {"repair": true}, "rotate-root/main": nil} {
 		if cause := e.refused(unprocessable, path, data); !strings.Contains(cause, what) {

@@ -37,6 +37,8 @@ const (
 const (
 	overtaken  = " (ended by another operation)"
 	rolledBack = " (ended by the rollback)"
+	// unsuccessful is for what was to follow an operation that has failed.
+	unsuccessful = " (the operation failed before)"
 )
 
 // worse returns the more serious of two verdicts.
@@ -208,6 +210,8 @@ func (t *Timeline) judge(task rotation.Task) verdict {
 		return undecided
 	case task.Done:
 		return passed
+	case t.Outcome == rotation.OutcomeFailed:
+		return undecided + unsuccessful
 	case len(t.awaited) == 0:
 		return undecided + overtaken
 	}

@@ -219,12 +219,12 @@ func fromRollback(rec rotation.Record, add adder) {
 		add(RotationFailed, "A rollback failed and %s - manual intervention required: %s", left(rec), last(rec.Issues))
 	case ok:
 		add.about(DestinationFailed, destination, "A required destination did not accept the new values: %s", rec.Reason)
-		add(RotationRolledBack, "The role is back on its previous values, version %d", rec.Version)
+		add(RotationRolledBack, "The role is back on its previous values, as the new version %d", rec.Version)
 	case rec.Trigger == rotation.TriggerCheck:
 		add(ApplicationDegraded, "Application degraded after rotation: %s", rec.Reason)
 		fallthrough
 	default:
-		add(RotationRolledBack, "The role is back on its previous values, version %d", rec.Version)
+		add(RotationRolledBack, "The role is back on its previous values, as the new version %d", rec.Version)
 	}
 }
 

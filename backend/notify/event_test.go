@@ -33,7 +33,7 @@ func TestEventsOfRecords(t *testing.T) {
 		"needed at the limit":     {`{"id":"3","kind":"retire","trigger":"schedule","outcome":"completed","results":[{"secret":"a","needed_by":["x"]},{"secret":"b"},{"secret":"c","needed_by":["y","z"]}]}`, OverlapLimitReached, "", "The longest overlap has ended, and the engine retired previous values that were still needed: secret a, by: x; secret c, by: y, z"},
 		"cut off by somebody":     {`{"id":"3","kind":"retire","trigger":"manual","force":true,"outcome":"completed","results":[{"secret":"a","needed_by":["x"],"forced":true}]}`, "", "", ""},
 		"retired":                 {`{"id":"3","kind":"retire","trigger":"schedule","outcome":"completed","results":[{"secret":"a"}]}`, "", "", ""},
-		"rolled back by somebody": {`{"id":"2","kind":"rollback","trigger":"manual","outcome":"completed","reason":"destination/kv: no"}`, RotationRolledBack, "", "The role is back on its previous values, version 0"},
+		"rolled back by somebody": {`{"id":"2","kind":"rollback","trigger":"manual","outcome":"completed","reason":"destination/kv: no"}`, RotationRolledBack, "", "The role is back on its previous values, as the new version 0"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var rec rotation.Record

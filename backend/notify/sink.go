@@ -113,6 +113,9 @@ func (c Config) post(ctx context.Context, rule outbound.Rule, id string, body an
 	m := c.message()
 	m.ID, m.Body, m.Time = id, body, now
 	status, err := outbound.Post(ctx, rule.For(c.Checked), m)
+	if err == nil && status >= 300 && status < 400 {
+		return fmt.Errorf("answered with status %d, and the engine follows no redirects: give the address to which it redirects", status)
+	}
 	if err == nil && (status < 200 || status > 299) {
 		return fmt.Errorf("answered with status %d", status)
 	}

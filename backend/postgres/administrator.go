@@ -16,7 +16,7 @@ func AdministratorRefused(l Login, err error) error {
 	if !PasswordRefused(err) {
 		return err
 	}
-	return fmt.Errorf("%w: another connection or mount with the same administrator rotated the password, somebody changed it by hand, or Vault was restored from an older snapshot. As a superuser of PostgreSQL, give the administrator a new password%s, and write it to this connection as its password", err, InPsql(l.Username))
+	return fmt.Errorf("%w: somebody changed the administrator's password by hand, another connection or mount with the same administrator rotated it, or Vault was restored from an older snapshot. As a superuser of PostgreSQL, give the administrator a new password%s, and write it to this connection as its password", err, InPsql(l.Username))
 }
 
 // InPsql is, in brackets, the command of psql that sets the password of a user; "" for a

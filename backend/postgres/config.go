@@ -227,6 +227,10 @@ func checkHost(field, host string) (string, error) {
 	if address, err := netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")); err == nil && address.Zone() == "" {
 		return address.String(), nil
 	}
+	name, port, _ := strings.Cut(host, ":")
+	if _, err := strconv.ParseUint(port, 10, 16); err == nil && hostName.MatchString(name) {
+		return "", rotation.Invalid(field, "contains a port: give it in the field of its own, port (or application_port)")
+	}
 	if !hostName.MatchString(host) {
 		return "", rotation.Invalid(field, "contains no valid host name or address: give only that, such as db.example.com, without a scheme, a path or a password")
 	}

@@ -80,6 +80,7 @@ func TestConnectionRefused(t *testing.T) {
 		"port of a host":      {with(func(c *postgres.Config) { c.Host = "a:1,b:65536" }), []string{"host", "65535"}},
 		"hosts with password": {with(func(c *postgres.Config) { c.Host = "u:hunter2@db,b" }), []string{"host", "65535"}},
 		"hosts with more":     {with(func(c *postgres.Config) { c.Host = "a,b hunter2" }), []string{"host", "valid"}},
+		"port in host":        {with(func(c *postgres.Config) { c.Host = "db.example.com:5433" }), []string{"host", "contains a port"}},
 		"a standby":           {with(func(c *postgres.Config) { c.TargetSessionAttrs = "standby" }), []string{"target_session_attrs", "primary"}},
 		"socket":              {with(func(c *postgres.Config) { c.Host = "/run/postgresql" }), []string{"host"}},
 		"host with password":  {with(func(c *postgres.Config) { c.Host = "u:hunter2@db" }), []string{"host"}},

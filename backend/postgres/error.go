@@ -183,7 +183,7 @@ func certificateReason(err error) string {
 	)
 	switch {
 	case errors.As(err, &authority):
-		return "TLS: the server's certificate is signed by an unknown authority: give its CA certificate in tls_ca"
+		return "TLS: the server's certificate is signed by an unknown authority: tls_ca has to contain the certificate of the CA that issued it, and contains none or another one"
 	case errors.As(err, &name):
 		return "TLS: the server's certificate is for another name: use that name as host, or give it in tls_server_name"
 	case errors.As(err, &expired):

@@ -200,6 +200,9 @@ func answerTo(l Login, err error) *serverError {
 	if channelBroken(err) {
 		answer.text += ": something between the engine and the server terminates TLS, so the two see different certificates. Let it pass TLS through; or, if it is a proxy of your own, set channel_binding=disable on the connection"
 	}
+	if answer.code == codeProtocolViolation && strings.Contains(answer.text, "SASL authentication failed") {
+		answer.text += ": a pooler such as PgBouncer refuses the password. If it has passwords in a userlist.txt, it refuses what the engine sets: let it use auth_query (docs/postgresql.md)"
+	}
 	return answer
 }
 

@@ -4,10 +4,14 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"regexp"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 	"github.com/smvm/vault-plugin-secrets-smvm/cmd/smvm-report/internal/model"
 )
+
+// hash is what a head_hash looks like.
+var hash = regexp.MustCompile(`^[0-9a-f]{64}$`)
 
 // verifyFile verifies an exported history, and says from where to where it is whole. It
 // begins with entry 1, or behind what an entry of kind prune in it says was dropped.
@@ -38,6 +42,8 @@ func verifyFile(path, head string, out io.Writer) error {
 		return fmt.Errorf("verify %s: there is no entry in it", path)
 	case c.Begins() != nil:
 		return fmt.Errorf("verify %s: %w. Export the history again from its first entry, without after; if this file is a later part of an export, append it to the part before and verify both as one file", path, c.Begins())
+	case head != "" && !hash.MatchString(head):
+		return fmt.Errorf("-head: %q is no hash, which has 64 hexadecimal digits: give the head_hash itself, not the name of a file", head)
 	case head != "" && c.With(head) == 0:
 		return fmt.Errorf("verify %s: it ends with entry %d, and no entry in it has the hash %s: newer entries are missing, or the history was replaced. Export the history again, and read until a response is empty", path, c.Last.Sequence, head)
 	}

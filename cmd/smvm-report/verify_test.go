@@ -119,6 +119,9 @@ func TestACutExportIsFound(t *testing.T) {
 	if out, err := verified(t, lines, hashOf(lines[2])); err != nil || !strings.Contains(out, "orders: entries 1 to 3 are intact") || !strings.Contains(out, "It proves the entries up to that.\nIt does not prove the newer entries, up to entry 5: ") {
 		t.Errorf("grown: %s, %v", out, err)
 	}
+	if out, err := verified(t, lines, "default.head"); err == nil || !strings.Contains(err.Error(), "is no hash") {
+		t.Errorf("the name of a file: %s, %v", out, err)
+	}
 	if err := new(settings).takeHead(""); err == nil {
 		t.Error("an empty -head is taken for none")
 	}

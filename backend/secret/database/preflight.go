@@ -170,7 +170,7 @@ func (r *report) checkUser(admin administrator, user role, custom bool, until ho
 	if !custom {
 		r.checkAdmin(admin, user)
 	}
-	r.Expect(user.login, "database.login", preflight.Error, alter(preflight.Words("LOGIN")), "%q may not log in", user.name)
+	r.Expect(user.login, "database.login", preflight.Error, alter(preflight.Words("LOGIN")), "%q may not log in: if it only owns objects, name one of its members that logs in instead; otherwise let it", user.name)
 	r.Expect(user.connects, "database.connect", preflight.Error, preflight.SQL(preflight.Say("GRANT CONNECT ON DATABASE %s TO %s", preflight.Name(admin.database), name)),
 		"%q may not connect to database %q", user.name, admin.database)
 	r.Expect(user.limit != 0, "database.connection_limit", preflight.Error, alter(preflight.Words("CONNECTION LIMIT -1")), "%q has a connection limit of 0", user.name)

@@ -2,8 +2,8 @@
 # servers the engine logs in to and for which roles and users (connections/), where
 # values and credentials may be sent (outbound_hosts in config, destinations/), and
 # how much history is kept. Whoever has this can send any value anywhere: give it to
-# few, and rotate-root's passwords to nobody. Somebody who is operator as well has
-# both policies.
+# few. Nobody is shown the passwords that rotate-root makes. Somebody who is operator
+# as well has both policies.
 
 path "smvm/config" {
   capabilities = ["read", "update", "delete"]
