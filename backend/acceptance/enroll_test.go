@@ -57,7 +57,7 @@ func TestEnrollRefuses(t *testing.T) {
 	e.approle() // which also enables AppRole
 	dir := t.TempDir()
 	token := e.tokenFor(e.path+"-enroller", e.policyOfHelp("default", givesLogin, andRotates))
-	if said, err := e.enroll(token, "-name", e.path, "-instance", enrolledAs, "-dir", dir, "default"); err != nil {
+	if said, err := e.enroll(token, "-name", e.path, "-instance", enrolledAs, "-dir", dir, "default"); err != nil || !strings.Contains(said, "has no secret jwt. For the Agent kit, run install.sh -jwt NAME, or -jwt '' if") {
 		t.Fatalf("with the rights that -help lists: %v: %s", err, said)
 	}
 	before := e.enrolled(dir)
@@ -72,6 +72,7 @@ func TestEnrollRefuses(t *testing.T) {
 		{misspelt, []string{"defualt"}, "there is no role 'defualt' in " + e.path + "/; this lists all: vault list " + e.path + "/roles. Nothing was changed"},
 		{token, []string{"defualt"}, "can't read the role 'defualt'. Nothing was changed"},
 		{token, []string{"-owner", "no-such-user", "default"}, "there is no user 'no-such-user' on this machine. Make one, such as by: useradd -r no-such-user. Nothing was changed"},
+		{token, []string{"-bound", "127.0.0.0/8,10.0.0.7", "default"}, "has to be networks, separated by commas. A single address is one with /32, such as 10.0.0.7/32. Nothing was changed"},
 	} {
 		said, err := e.enroll(test.token, append([]string{"-name", e.path, "-instance", enrolledAs, "-dir", dir}, test.args...)...)
 		if err == nil || !strings.Contains(said, test.want) {

@@ -220,3 +220,21 @@ func (e *engine) meanwhile(hung []string) {
 		e.Errorf("the role of another server rotated %s late", late)
 	}
 }
+
+// TestConfigureAfterDeregistration takes the plugin out of the catalog while a mount needs
+// it, as the end of another mount may: after an unseal that mount is dead, and configure.sh
+// has it run again.
+func TestConfigureAfterDeregistration(t *testing.T) {
+	t.Parallel()
+	e, shell := newOperated(t)
+	configure := "bootstrap/install/configure.sh -version v0.1.0 -path other " + shared.plugin
+	shell.run(configure)
+	shell.run("vault plugin deregister -version=v0.1.0 secret vault-plugin-secrets-smvm")
+	e.check(errors.Join(e.vault.Seal(t.Context()), e.vault.Unseal(t.Context())))
+	out := shell.run(configure)
+	for _, words := range []string{"registered vault-plugin-secrets-smvm v0.1.0", "reloaded other/", "other/ runs"} {
+		if !strings.Contains(out, words) {
+			t.Errorf("configure.sh does not say %q:\n%s", words, out)
+		}
+	}
+}
