@@ -225,7 +225,7 @@ func (b *backend) driftPorts() drift.Ports {
 func (b *backend) newUsage() *usage.Usage {
 	return usage.New(usage.Ports{
 		Roles: b.registry, Loaded: b.scheduler.Loaded(), Store: b.store, Types: b.types, Connection: connections.Of,
-		Sessions: b.postgres.Sessions, Visible: audit.Visible, Now: b.now, Log: b.log,
+		Sessions: b.postgres.Sessions, EntityName: b.entityName, Visible: audit.Visible, Now: b.now, Log: b.log,
 		Counts: func(typeName string) bool { return typeName == apiKeyType || typeName == jwtType },
 	})
 }

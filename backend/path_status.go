@@ -352,6 +352,12 @@ func (b *backend) identity(id string) (name string, aliases []string) {
 	return audit.Visible(entity.Name), aliases
 }
 
+// entityName returns the name of an entity, "" if it is gone, or can't be asked for.
+func (b *backend) entityName(id string) string {
+	name, _ := b.identity(id)
+	return name
+}
+
 // countReaders counts for metrics; ok is false where there is nothing to count, or where
 // only the active node knows.
 func (b *backend) countReaders(r *rotation.Role) (current, late int, ok bool) {

@@ -90,7 +90,7 @@ func TestReaders(t *testing.T) {
 			t.Errorf("%s of a late reader is %v, want %v", field, late[field], want)
 		}
 	}
-	words := fmt.Sprintf("approle, entity three, has version %v, last read at %v", before["version"], timestamp(cutOver))
+	words := fmt.Sprintf("orders-3, entity three, has version %v, last read at %v", before["version"], timestamp(cutOver))
 	m.overlaps("Readers that have the current version: 3 of 4. Late: "+words+".", "would cut off those who use the previous values of jwt, key")
 	for _, line := range []string{"readers: 3 of 4 have the current version\n", fmt.Sprintf("late: %s; late since %v\n", words, timestamp(cutOver))} {
 		if !strings.Contains(status["report"].(string), line) {

@@ -60,12 +60,12 @@ func TestLateReaderIsKnownAfterFailover(t *testing.T) {
 		return stage
 	}
 	e.eventually("the overlap to go on", time.Minute, func(context.Context) error {
-		if stage := previous(); !strings.Contains(fmt.Sprint(stage["waits_for"]), "approle, entity") || stage["valid"] != true {
+		if stage := previous(); !strings.Contains(fmt.Sprint(stage["waits_for"]), stopped.entity+", entity") || stage["valid"] != true {
 			return fmt.Errorf("the previous key is %v", stage)
 		}
 		return nil
 	})
-	if refused := e.refused(badRequest, "retire", nil); !strings.Contains(refused, "cut off: secret api: approle, entity") {
+	if refused := e.refused(badRequest, "retire", nil); !strings.Contains(refused, "cut off: secret api: "+stopped.entity+", entity") {
 		e.Errorf("to retire the key is refused: %s", refused)
 	}
 	stopped.reads()

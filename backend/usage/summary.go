@@ -1,6 +1,7 @@
 package usage
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -23,7 +24,7 @@ func (u *Usage) Summary(r *rotation.Role) string {
 			found.addLate(one)
 		}
 	}
-	return found.sentence()
+	return found.sentence(u.inWords(found.late))
 }
 
 // summary is what is known of the use of previous values, by secret.
@@ -111,14 +112,24 @@ func (d *summary) addLate(s *rotation.Secret) {
 const maxNamed = 10
 
 // inWords says who is late, one by one as long as they are few.
-func inWords(late []Late) (words []string) {
-	for _, one := range late[:min(len(late), maxNamed)] {
+func (u *Usage) inWords(late []Late) (words []string) {
+	for i, one := range late[:min(len(late), maxNamed)] {
+		one.Reader = u.named(i, one.Reader)
 		words = append(words, one.String())
 	}
 	if more := len(late) - maxNamed; more > 0 {
 		words = append(words, fmt.Sprintf("and %d more readers", more))
 	}
 	return words
+}
+
+// named gives the i-th reader of a list the name of its entity, which tells more than the
+// one by which it has logged in. Vault is asked for those only who are to be named.
+func (u *Usage) named(i int, by Reader) Reader {
+	if i < maxNamed {
+		by.Name = cmp.Or(u.ports.EntityName(by.EntityID), by.Name)
+	}
+	return by
 }
 
 // Dependents says who still depends on the previous value of s, apart from open sessions:
@@ -136,7 +147,7 @@ func (u *Usage) Dependents(r *rotation.Role, s *rotation.Secret) []string {
 	}
 	for _, one := range u.Readers(r).Late {
 		if lacks(s, one.Version) {
-			found = append(found, fmt.Sprintf("%s, has version %d", one.Reader, one.Version))
+			found = append(found, fmt.Sprintf("%s, has version %d", u.named(len(found), one.Reader), one.Version))
 		}
 	}
 	lately := max(time.Minute, r.Snapshot().Resolved.RefreshInterval)
@@ -146,7 +157,7 @@ func (u *Usage) Dependents(r *rotation.Role, s *rotation.Secret) []string {
 	return found
 }
 
-func (d *summary) sentence() string {
+func (d *summary) sentence(late []string) string {
 	var parts []string
 	if len(d.used) > 0 {
 		parts = append(parts, "Previous values are in use: "+strings.Join(d.used, ", "))
@@ -164,7 +175,7 @@ func (d *summary) sentence() string {
 		parts = append(parts, fmt.Sprintf("Readers that have the current version: %d of %d", d.readers.Current, d.readers.Known))
 	}
 	if len(d.late) > 0 {
-		parts = append(parts, "Late: "+strings.Join(inWords(d.late), "; "))
+		parts = append(parts, "Late: "+strings.Join(late, "; "))
 	}
 	switch {
 	case len(d.names) > 0:

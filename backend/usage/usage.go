@@ -32,6 +32,8 @@ type Ports struct {
 	Connection func(*rotation.Secret) string
 	// Sessions returns the open sessions of users on the server of a connection.
 	Sessions func(ctx context.Context, connection string, usernames []string) (map[string]postgres.Sessions, error)
+	// EntityName asks Vault for the name of an entity; "" if there is none.
+	EntityName func(id string) string
 	// Visible makes a name safe to show.
 	Visible func(string) string
 	// Now returns the time.

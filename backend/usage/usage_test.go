@@ -54,7 +54,7 @@ func (w *world) begin() {
 	loaded := make(chan struct{})
 	close(loaded)
 	w.Usage = New(Ports{
-		Roles: w, Loaded: loaded, Store: w.store, Visible: strings.TrimSpace, Log: hclog.NewNullLogger, Types: map[string]secret.Type{"database": database.New(nil, nil), "api_key": apikey.New()}, Now: time.Now,
+		Roles: w, Loaded: loaded, Store: w.store, EntityName: func(string) string { return "" }, Visible: strings.TrimSpace, Log: hclog.NewNullLogger, Types: map[string]secret.Type{"database": database.New(nil, nil), "api_key": apikey.New()}, Now: time.Now,
 		Counts: func(typeName string) bool { return typeName == "api_key" },
 		Connection: func(s *rotation.Secret) string {
 			if s.Type == "database" {
