@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -70,11 +71,24 @@ func TestLateReaderIsKnownAfterFailover(t *testing.T) {
 	}
 	stopped.reads()
 	e.late(3)
-	e.eventually("the overlap to end", time.Minute, func(context.Context) error {
+	ended := func(context.Context) error {
 		if stage := previous(); stage != nil {
 			return fmt.Errorf("the previous key is %v", stage)
 		}
 		return nil
+	}
+	e.eventually("the overlap to end", time.Minute, ended)
+
+	// Now it is gone for good.
+	told := newHook(t)
+	e.write("alerts/hook", map[string]any{"type": "webhook", "url": told.URL, "events": "overlap_waiting,overlap_limit_reached"})
+	e.write("roles/default", map[string]any{"overlap": "10s", "overlap_limit": "25s"})
+	e.write("rotate", nil)
+	one.reads()
+	two.reads()
+	e.eventually("the overlap to end at its limit", time.Minute, ended)
+	e.eventually("the events of it", time.Minute, func(context.Context) error {
+		return told.saidOf(stopped.entity, "overlap_waiting", "overlap_limit_reached")
 	})
 }
 
@@ -159,4 +173,21 @@ func hasKey(ctx context.Context, c *testenv.Cluster, end string) error {
 			}
 		}
 	}
+}
+
+// saidOf reports what is missing of these events in this order, each with that name in its
+// message.
+func (h *hook) saidOf(who string, names ...string) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var have []string
+	for _, e := range h.events {
+		if strings.Contains(e.Message, who) {
+			have = append(have, e.Event)
+		}
+	}
+	if !slices.Equal(have, names) {
+		return fmt.Errorf("of %s they are %v, of %d in all", who, have, len(h.events))
+	}
+	return nil
 }
