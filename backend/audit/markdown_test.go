@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"encoding/json"
 	"flag"
 	"os"
 	"path/filepath"
@@ -121,6 +122,15 @@ func TestPerformers(t *testing.T) {
 		document := newTimeline(rec, rotation.Entry{Sequence: 12}).Markdown("Connection", &rotation.State{}, nil)
 		lines(t, document, "- Connection: orders", "- Trigger: "+string(c.trigger), "- Performed by: "+c.want)
 	}
+}
+
+// TestAFailureEndsWhatWasToFollow says so, and blames no other operation.
+func TestAFailureEndsWhatWasToFollow(t *testing.T) {
+	t.Parallel()
+	rec := records()["failed"]
+	rec.Tasks = []rotation.Task{{Name: "check/key"}}
+	timeline := newTimeline(rec, rotation.Entry{Sequence: 12})
+	lines(t, timeline.Markdown("Role", &rotation.State{}, func(json.RawMessage) (before, after time.Duration) { return 0, 0 }), "  - check/key: ➖ no result (the operation failed before): not begun")
 }
 
 // TestARollbackOfOneSecretLeavesTheOther rolls one of two secrets back, and then has a

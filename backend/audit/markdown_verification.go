@@ -210,7 +210,7 @@ func (t *Timeline) judge(task rotation.Task) verdict {
 		return undecided
 	case task.Done:
 		return passed
-	case t.Outcome == rotation.OutcomeFailed:
+	case t.Outcome != rotation.OutcomeCompleted:
 		return undecided + unsuccessful
 	case len(t.awaited) == 0:
 		return undecided + overtaken

@@ -108,6 +108,13 @@ func TestRotatingInOverlapSaysThatItEndedEarly(t *testing.T) {
 	if len(rec.Issues) != 1 || !strings.Contains(rec.Issues[0], "previous value, version 1, was valid until 2026-03-02T12:00:00Z; this rotation ended that early") {
 		t.Errorf("issues: %v", rec.Issues)
 	}
+	for range 3 {
+		rec, err = w.do(rotate())
+		must(t, err)
+	}
+	if len(rec.Issues) == 0 || !strings.Contains(rec.Issues[0], "secret db, jwt: the previous value, version 5, was valid until") {
+		t.Errorf("issues about overlaps that are one: %v", rec.Issues)
+	}
 }
 
 func TestRollingBackIsANewVersionOfTheOldValue(t *testing.T) {

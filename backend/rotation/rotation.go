@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -160,16 +162,18 @@ func (run *Run) intend(ctx context.Context) error {
 
 // warnDisplaced notes the overlaps that this rotation ends before their time.
 func (run *Run) warnDisplaced() {
-	now := run.role.engine.Now()
+	now, ended := run.role.engine.Now(), map[string][]string{}
 	for _, name := range run.targets {
 		secret := run.secret(name)
 		previous := secret.PreviousAt(now)
 		if previous == nil || run.op.RevokePrevious || run.op.Kind == KindRollback || run.driver(secret).CutsOver(secret) {
 			continue
 		}
-		run.issues = append(run.issues, fmt.Sprintf(
-			"secret %s: the previous value, version %d, was valid until %s; this rotation ended that early",
-			name, previous.Version, previous.RetireTime.Format(time.RFC3339)))
+		overlap := fmt.Sprintf("version %d, was valid until %s", previous.Version, previous.RetireTime.Format(time.RFC3339))
+		ended[overlap] = append(ended[overlap], name)
+	}
+	for _, overlap := range slices.Sorted(maps.Keys(ended)) {
+		run.issues = append(run.issues, fmt.Sprintf("secret %s: the previous value, %s; this rotation ended that early", strings.Join(ended[overlap], ", "), overlap))
 	}
 }
 
