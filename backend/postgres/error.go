@@ -146,7 +146,7 @@ func networkReason(err error) string {
 	case strings.Contains(err.Error(), "require_auth"):
 		return methodReason(err)
 	case errors.As(err, &timeout) && timeout.Timeout():
-		return "no answer in time"
+		return "no answer in time, or from something that is no PostgreSQL"
 	case errors.As(err, &op):
 		return op.Op + ": " + op.Err.Error()
 	}
