@@ -167,7 +167,7 @@ func (m *mount) provoke(c carrier) {
 	m.Helper()
 	switch {
 	case strings.HasPrefix(c.path, "alerts/"):
-		m.refused(logical.UpdateOperation, c.path+"/test", nil, "did not accept the test event", "status 30")
+		m.refused(logical.UpdateOperation, c.path+"/test", nil, "did not accept the test event", "status 30", "follows no redirects")
 	case strings.HasPrefix(c.path, "checks/"):
 		m.write("rotate", nil)
 	default: // it publishes again after each change
