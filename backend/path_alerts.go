@@ -68,7 +68,7 @@ func alertFields() map[string]*framework.FieldSchema {
 		"authorization": sensitive("Value of the Authorization header that the engine sends."),
 		"key":           sensitive("webhook: key with which the engine signs each message, 16 characters or more, without a line break at its end; openssl rand -hex 32 makes a good one. The signature is in the header " + outbound.SignatureHeader + "."),
 		"tls_ca":        field(framework.TypeString, "CA certificates in PEM; the system's if left out."),
-		"notice":        {Type: framework.TypeDurationSecond, Default: rotation.Seconds(notify.DefaultNotice), Description: "How long before a scheduled rotation the engine sends the event rotation_due_soon. It does not send the event for roles that rotate more often than that."},
+		"notice":        {Type: framework.TypeDurationSecond, Default: rotation.Seconds(notify.DefaultNotice), Description: "How long before an automatic rotation the engine sends the event rotation_due_soon. It does not send the event for roles that rotate more often than that."},
 	}
 }
 
