@@ -125,6 +125,8 @@ func TestEverySettingIsRecorded(t *testing.T) {
 			value.Set(reflect.MakeSlice(field.Type, 1, 1))
 		case reflect.Bool:
 			value.SetBool(true)
+		case reflect.Pointer:
+			value.Set(reflect.New(field.Type.Elem()))
 		default:
 			t.Fatalf("%s is of a kind that this test does not know", field.Name)
 		}

@@ -34,6 +34,11 @@ func TestLeakedForms(t *testing.T) {
 		token := m.write("jwt/r/"+name+"/sign", d("claims", d("sub", "a")))["token"].(string)
 		forms[name] = append(forms[name], token, token+"\n")
 	}
+	version := m.stored("r").Version
+	answer := m.write("leaked", d("value", forms["hmac"][1], "respond", true))
+	if report := answer["report"].(string); len(answer["operations"].([]map[string]any)) != 0 || m.stored("r").Version != version || !strings.Contains(report, "by a token of this key") || !strings.Contains(report, "there is nothing to rotate") {
+		t.Errorf("a token that was found makes the engine rotate: %v", answer)
+	}
 	m.clock.advance(2 * time.Hour) // which a token need not outlive
 	m.are(forms, "current", 0)
 	if got := m.stagesOf(s.password); got != "connections/main/admin current" {

@@ -107,6 +107,7 @@ func takeSettings(d *framework.FieldData, s *settings.Settings) error {
 		s.OutboundHosts = append([]string{}, v.([]string)...)
 	}
 	takeSeconds(d, "history_max_age", &s.MaxAge)
+	takeSeconds(d, "overlap_limit", &s.OverlapLimit)
 	if v, ok := d.GetOk("tripwire_retention"); ok {
 		kept := time.Duration(v.(int)) * time.Second
 		s.TripwireRetention = &kept

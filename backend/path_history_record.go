@@ -190,15 +190,24 @@ func (b *backend) noteWrite(find historian) framework.OperationFunc {
 		if err != nil {
 			return nil, err
 		}
-		for name, text := range map[string]string{"text": note.Text, "ticket": note.Ticket} {
-			if quoted := secret.Quoted(b.types, r.Snapshot().State, text); quoted != "" {
-				return nil, rotation.Invalid(name, "contains a value of secret %s: leave it out. If others have seen it here, rotate the secret", quoted)
-			}
-		}
 		rec := b.writtenRecord(req, rotation.KindNote)
 		rec.Note = note
-		return nil, r.Annotate(ctx, rec)
+		return nil, r.Annotate(ctx, rec, func() error { return b.quotesNothing(r, rec) })
 	}
+}
+
+// quotesNothing refuses a note with a value of the role in it. Whoever may write notes could
+// guess values by that: so a wrong guess stays in the history as a note, of which a record
+// has few, and a right one in the log.
+func (b *backend) quotesNothing(r *rotation.Role, rec *rotation.Record) error {
+	for name, text := range map[string]string{"text": rec.Note.Text, "ticket": rec.Note.Ticket} {
+		if quoted := secret.Quoted(b.types, r.Snapshot().State, text); quoted != "" {
+			b.log().Warn("a note was refused, because a value of a secret was in it", "subject", r.Key, "secret", quoted,
+				"entity_id", rec.Actor.EntityID, "display_name", rec.Actor.DisplayName)
+			return rotation.Invalid(name, "contains a value of secret %s: leave it out. If others have seen it here, rotate the secret", quoted)
+		}
+	}
+	return nil
 }
 
 // takeNote reads what a person has written about a record.

@@ -429,7 +429,10 @@ func statusReport(r *rotation.Role, s *rotation.Snapshot, readers usage.Readers,
 	if readers.Known > 0 {
 		line("readers: %d of %d have the current version", readers.Current, readers.Known)
 	}
-	for _, late := range readers.Late[:min(len(readers.Late), maxLate)] {
+	described, _ := data["readers"].(map[string]any)
+	named, _ := described["late"].([]map[string]any)
+	for i, late := range readers.Late[:min(len(readers.Late), maxLate)] {
+		late.Name = cmp.Or(named[i]["entity"].(string), late.Name)
 		line("late: %s; late since %v", late, timestamp(late.Since))
 	}
 	destinations, _ := data["destinations"].(map[string]any)

@@ -227,7 +227,7 @@ func (b *backend) pathLeaked() *framework.Path {
 		Operations: map[logical.Operation]framework.OperationHandler{
 			logical.UpdateOperation: mutation(b.pathLeakedWrite, "Find out which secret a value that leaked is or was of, and replace it.", map[string]*framework.FieldSchema{
 				"found":      field(framework.TypeBool, "Whether the text is or was a value of this mount."),
-				"values":     field(framework.TypeSlice, "What the text is or was, one entry for each: role or connection, secret, type, stage (current, previous, pending, next or retired) and version (0 if it never was current)."),
+				"values":     field(framework.TypeSlice, "What the text is or was, one entry for each: role or connection, secret, type, stage (current, previous, pending, next or retired), version (0 if it never was current), and token (whether the text is a token that this key has signed, or names)."),
 				"operations": field(framework.TypeSlice, "With respond: one entry for each role or connection with values that are not retired: role or connection, secrets, rotation_id, status, version, warnings, error if it did not complete, and summary, a sentence for people."),
 				"report":     field(framework.TypeString, "All of that as text, for people; read it with -field=report."),
 			}),
@@ -353,12 +353,17 @@ func leakedReport(found []tripwire.Match, operations []map[string]any) string {
 		if m.Version > 0 {
 			fmt.Fprintf(&report, ", version %d", m.Version)
 		}
+		if m.Token {
+			fmt.Fprint(&report, ", by a token of this key")
+		}
 		fmt.Fprintln(&report)
 	}
 	for _, o := range operations {
 		fmt.Fprintln(&report, o["summary"])
 	}
 	switch exposed := tripwire.ExposedBy(found); {
+	case len(exposed) == 0 && slices.ContainsFunc(found, func(m tripwire.Match) bool { return m.Token && m.Stage != tripwire.StageRetired }):
+		fmt.Fprintln(&report, "A token tells nobody the key that signed it, so there is nothing to rotate. To end it before its exp, rotate the key with revoke_previous=true: that ends all tokens of the key.")
 	case len(exposed) == 0:
 		fmt.Fprintln(&report, "The value is retired: the engine refuses it, and there is nothing to rotate.")
 	case len(operations) == 0:
@@ -368,7 +373,7 @@ func leakedReport(found []tripwire.Match, operations []map[string]any) string {
 }
 
 func describeMatch(m tripwire.Match) map[string]any {
-	return map[string]any{subjectOfKey(m): m.Name(), "secret": m.Secret, "type": m.Type, "stage": m.Stage, "version": m.Version}
+	return map[string]any{subjectOfKey(m): m.Name(), "secret": m.Secret, "type": m.Type, "stage": m.Stage, "version": m.Version, "token": m.Token}
 }
 
 // subjectOfKey is the field that names the role or connection of a match.
@@ -387,5 +392,6 @@ form that can be imported, passwords in connection strings, SCRAM verifiers, and
 by the key that signed them. It recognizes retired values for tripwire_retention of
 config; a token of a retired key by its kid only, which anybody can write into a token.
 With respond=true, it also gives new values to each secret that has the value as a
-current, previous, pending or next one, with revoke_previous=true. Whoever may write this
+current, previous, pending or next one, with revoke_previous=true. It leaves the key of a
+token as it is, because a token tells nobody the key. Whoever may write this
 path can guess values, so it needs a policy of its own.`

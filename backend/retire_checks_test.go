@@ -202,13 +202,34 @@ func TestRefusalWithinAttempts(t *testing.T) {
 	}
 	m.write("checks/default/key", d("attempts", 10, "interval", 1, "timeout", 1))
 	m.refused(logical.UpdateOperation, "checks/default/key", d("attempts", 40), "attempts", "may take 1m19s", "the limit is 30s")
+	m.refused(logical.UpdateOperation, "checks/default/key", d("expected_status", "401,204"), "expected_status", "says that the application accepts the value")
 	id := overlapEnds(m, v)
 	m.tick(5 * time.Minute)
 	m.eventually("an answer that accepts", func() bool { return len(v.answers()) > 0 })
 	v.reads(m.read("creds", nil))
 	m.eventually("the retirement", func() bool { return m.stored("default").Secrets["api"].Previous == nil })
-	m.tells(m.told("default", id), "refused by the application (check key, status 401)")
+	m.tells(m.told("default", id), "refused by the application (check key, status 401, after status 200)")
 	if answers := v.answers(); answers[0] != http.StatusOK || answers[len(answers)-1] != http.StatusUnauthorized {
+		t.Errorf("the application answered %v", answers)
+	}
+}
+
+// TestOneRefusalAfterAnAcceptance has two instances behind one address, of which one goes on
+// to accept the value: that the other refuses it last does not show that it is dead.
+func TestOneRefusalAfterAnAcceptance(t *testing.T) {
+	m, v := newMount(t), newVerifier(t)
+	refusing(m, v)
+	for _, other := range []string{"token", "both"} {
+		m.delete("checks/default/" + other)
+	}
+	m.write("checks/default/key", d("attempts", 2, "interval", 1, "timeout", 1))
+	id := overlapEnds(m, v)
+	m.tick(5 * time.Minute)
+	m.eventually("an answer that accepts", func() bool { return len(v.answers()) > 0 })
+	v.reads(m.read("creds", nil))
+	m.eventually("the retirement", func() bool { return m.stored("default").Secrets["api"].Previous == nil })
+	m.tells(m.told("default", id), "ACCEPTED by the application (check key, status 200)")
+	if answers := v.answers(); !slices.Equal(answers, []int{http.StatusOK, http.StatusUnauthorized}) {
 		t.Errorf("the application answered %v", answers)
 	}
 }

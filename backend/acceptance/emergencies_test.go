@@ -139,6 +139,12 @@ func (r *runbook) hoarding() {
 		"phase": "retire", "url": "http://" + r.service.address + "/health", "headers": "X-API-Key: {{api_previous_key}}", "attempts": 1,
 	})
 	r.write("rotate", map[string]any{"secrets": "api", "revoke_previous": true, "wait": 60})
+	r.eventually("the application to be asked", 2*time.Minute, func(context.Context) error {
+		if status := r.read("status"); status["refusals"] == nil {
+			return errors.New("it was not: " + text(status, "report"))
+		}
+		return nil
+	})
 }
 
 // forgetful restarts the database with another password than the one in use.

@@ -41,6 +41,8 @@ func (c Config) validateRetire(retired map[string]string) error {
 		}
 	}
 	switch {
+	case slices.ContainsFunc(c.ExpectedStatus, succeeds) && c.ExpectedBody == "":
+		return rotation.Invalid("expected_status", "has a code from 200 to 299, which says that the application accepts the value: leave it out for 401 and 403, or set expected_body to the text by which it refuses")
 	case c.OnFailure != Alert:
 		return rotation.Invalid("on_failure", "is %s; with phase=retire it must be alert, because the overlap has ended by then and there is nothing to roll back to", c.OnFailure)
 	case c.insists() > maxRetire:
@@ -158,9 +160,13 @@ func (k *Checks) load(ctx context.Context, s *rotation.Snapshot, t rotation.Task
 	return c, rule, errors.Join(err, ruleErr)
 }
 
+// convincing is how many refusals in a row show that an application refuses what it has
+// accepted before: behind its address there may be instances that do, and one that does not.
+const convincing = 2
+
 // Refusal asks until the answer is as expected, at most Attempts times, and says what was
 // found and which answer shows it. A success that is not expected means that the values
-// are accepted; any other answer shows nothing.
+// are accepted; then the last answers have to be refusals. Any other answer shows nothing.
 func (c Config) Refusal(ctx context.Context, rule outbound.Rule, values map[string]string) (found rotation.Finding, detail string) {
 	client, err := c.client(rule)
 	if err != nil {
@@ -168,19 +174,27 @@ func (c Config) Refusal(ctx context.Context, rule outbound.Rule, values map[stri
 	}
 	defer client.CloseIdleConnections()
 	found = rotation.FoundNothing
+	refusals, refused := 0, 0 // how many since the application accepted, and the status of the last
 	for i := range c.Attempts {
 		if i > 0 && !wait(ctx, c.Interval) {
 			break
 		}
 		status, err := c.answer(ctx, client, values)
 		switch {
-		case err == nil:
+		case err == nil && found == rotation.FoundNothing:
 			return rotation.FoundRefused, fmt.Sprintf("status %d", status)
+		case err == nil:
+			refusals, refused = refusals+1, status
 		case succeeds(status):
-			found, detail = rotation.FoundAccepted, fmt.Sprintf("status %d", status)
+			found, detail, refusals = rotation.FoundAccepted, fmt.Sprintf("status %d", status), 0
 		case found == rotation.FoundNothing:
 			detail = err.Error()
+		default:
+			refusals = 0
 		}
+	}
+	if refusals >= convincing {
+		return rotation.FoundRefused, fmt.Sprintf("status %d, after %s", refused, detail)
 	}
 	return found, detail
 }

@@ -62,7 +62,7 @@ func TestEverythingAtOnce(t *testing.T) {
 	for i := range 4 {
 		writers.Go(func() {
 			for n := range 20 {
-				if err := w.role.Annotate(t.Context(), w.noted(first, fmt.Sprint(i, n))); err != nil {
+				if err := w.role.Annotate(t.Context(), w.noted(first, fmt.Sprint(i, n)), func() error { return nil }); err != nil {
 					t.Error(err)
 				}
 				if err := w.role.change(t.Context(), nil, func(s *State) error { s.Policy.MaxRetries = i*20 + n + 1; return nil }); err != nil {

@@ -39,8 +39,9 @@ func (r Record) About() string {
 
 // Annotate adds rec, which is a note, to the history that has the record that it is about.
 // The same note by the same person is added once: a request may be delivered again. An
-// error that wraps ErrInvalid says that there is no such record, or none for notes.
-func (r *Role) Annotate(ctx context.Context, rec *Record) error {
+// error that wraps ErrInvalid says that there is no such record, or none for notes. Admit is
+// asked last whether the note may be added.
+func (r *Role) Annotate(ctx context.Context, rec *Record, admit func() error) error {
 	found, err := r.Find(ctx, rec.Note.About)
 	switch {
 	case err != nil:
@@ -53,6 +54,9 @@ func (r *Role) Annotate(ctx context.Context, rec *Record) error {
 	again := func(old Record) bool { return *old.Note == *rec.Note && old.Actor == rec.Actor }
 	if slices.ContainsFunc(found.Notes, again) {
 		return nil
+	}
+	if err := admit(); err != nil {
+		return err
 	}
 	return r.Note(ctx, rec)
 }

@@ -28,12 +28,12 @@ func CurrentFields(types map[string]Type, s *rotation.State) (map[string]string,
 	return values, nil
 }
 
-// shortestQuoted is below how many bytes a value is not looked for in texts: words would
-// be taken for it, and who may not read it could guess it.
-const shortestQuoted = 8
+// shortestQuoted is below how many bytes a value is not looked for in texts: whoever may
+// not read it could guess it.
+const shortestQuoted = 16
 
-// Quoted returns the name of a secret of which a stored value is in the text, "" if there
-// is none. A value that is not kept is not found.
+// Quoted returns the name of a secret of which a stored value is a word of the text, "" if
+// there is none. A value that is not kept is not found.
 func Quoted(types map[string]Type, s *rotation.State, text string) string {
 	for _, name := range s.Names() {
 		stored := s.Secrets[name]
@@ -61,9 +61,14 @@ func hiddenFields(t Type) []string {
 
 func quotes(text string, v rotation.Material, fields []string) bool {
 	return slices.ContainsFunc(fields, func(field string) bool {
-		return len(v[field]) >= shortestQuoted && strings.Contains(text, v[field])
+		return len(v[field]) >= shortestQuoted && slices.ContainsFunc(strings.Fields(text), func(word string) bool {
+			return word == v[field] || strings.Trim(word, around) == v[field]
+		})
 	})
 }
+
+// around are the marks that people write around a value.
+const around = "\"'`.,:;()[]<>"
 
 // TestFields are CurrentFields, and for each key that signs tokens one of those.
 func TestFields(types map[string]Type, s *rotation.Snapshot, now time.Time) (map[string]string, error) {

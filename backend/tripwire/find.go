@@ -33,6 +33,9 @@ type Match struct {
 	Secret, Type, Stage string
 	// Version is the one at which the value became current; zero if it never did.
 	Version int
+	// Token says that the text is a token, which tells others nothing of the key that has
+	// signed it.
+	Token bool
 }
 
 // Name is that of the role or connection.
@@ -123,11 +126,10 @@ type staged struct {
 func (t *Tripwire) findLive(r *rotation.Role, g guess) []Match {
 	var found []Match
 	for _, v := range t.valuesOf(r) {
-		same := t.is(g, v.Type, v.digests)
-		if _, isToken := g.tokens[v.Type]; isToken {
-			same = same || t.ports.Types[v.Type].(secret.Tokens).Signed(v.material, g.text)
+		if _, isToken := g.tokens[v.Type]; isToken && t.ports.Types[v.Type].(secret.Tokens).Signed(v.material, g.text) {
+			v.Token = true
 		}
-		if same {
+		if t.is(g, v.Type, v.digests) || v.Token {
 			found = append(found, v.Match)
 		}
 	}
@@ -183,7 +185,7 @@ func (t *Tripwire) findRetired(ctx context.Context, g guess, live map[string]*ro
 			same := t.is(g, v.Type, v.Digests)
 			named := v.KeyID != "" && v.KeyID == g.tokens[v.Type]
 			if (same || named) && !v.expired(t.ports.Now(), retention) {
-				found = append(found, Match{Key: key, Role: live[key], Secret: v.Secret, Type: v.Type, Stage: StageRetired, Version: v.Version})
+				found = append(found, Match{Key: key, Role: live[key], Secret: v.Secret, Type: v.Type, Stage: StageRetired, Version: v.Version, Token: named})
 			}
 		}
 	}
@@ -199,11 +201,11 @@ type Exposed struct {
 }
 
 // ExposedBy lists, for each role, the secrets of which something that is not retired was
-// found.
+// found. A token exposes no key: whoever has one could otherwise have all tokens refused.
 func ExposedBy(found []Match) []Exposed {
 	var all []Exposed
 	for _, m := range found {
-		if m.Stage == StageRetired {
+		if m.Stage == StageRetired || m.Token {
 			continue
 		}
 		if len(all) == 0 || all[len(all)-1].Role != m.Role {

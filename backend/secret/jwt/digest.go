@@ -34,9 +34,16 @@ func (driver) Guesses(text string) []secret.Digest {
 	return all
 }
 
+// maxGuess is the length in bytes above which a text is no key that can be imported: one of
+// 4096 bits is shorter in every form. To parse a longer one could take hours.
+const maxGuess = 4 << 10
+
 // asKept writes a private key as keyMaterial does; empty if the text is none. A PEM may
 // have its line breaks as \n, as in files of environment variables.
 func asKept(text string) string {
+	if len(text) > maxGuess {
+		return ""
+	}
 	var key any
 	if text = strings.TrimSpace(text); strings.HasPrefix(text, "{") {
 		var jwk jose.JSONWebKey
