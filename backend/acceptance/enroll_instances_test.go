@@ -1,6 +1,7 @@
 package acceptance
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -37,7 +38,16 @@ func TestEnrollInstances(t *testing.T) {
 			t.Errorf("the entity of the %s is %q", name, entity)
 		}
 	}
+	// The application owns role_id: no more of it is read than a role id is long.
+	roleID, err := os.ReadFile(filepath.Join(first, "role_id"))
+	grown := slices.Concat(roleID, bytes.Repeat([]byte("\n"), 300), []byte("more"))
+	if err := errors.Join(err, os.WriteFile(filepath.Join(first, "role_id"), grown, 0o600)); err != nil {
+		t.Fatal(err)
+	}
 	e.rotates(first, "first")
+	if err := os.WriteFile(filepath.Join(first, "role_id"), roleID, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	e.ages(e.path, e.path+"-second", e.path+"-first")
 	e.outOfTurn(first)
 	e.cutOff(first, "first")
@@ -128,31 +138,36 @@ func (e *engine) ages(want ...string) {
 	}
 }
 
-// outOfTurn has secret ids replaced while another enroll.sh works, and while the policy
-// does not allow to read the values: neither changes anything.
+// outOfTurn has secret ids replaced, and another login given, while another enroll.sh
+// works, and replaced while the policy does not allow to read the values: nothing changes,
+// in Vault and here.
 func (e *engine) outOfTurn(dir string) {
 	e.Helper()
-	fails := func(want string) {
+	fails := func(want string, args ...string) {
 		e.Helper()
-		ids, file := e.secretIDs("first"), e.secretID(dir)
-		said, err := e.enroll(e.vault.RootToken, "-name", e.path, "-instance", "first", "-dir", dir, "-rotate", "default")
+		ids, file, role := e.secretIDs("first"), e.secretID(dir), fmt.Sprint(e.readsVault("auth/approle/role/"+e.path+"-first"))
+		said, err := e.enroll(e.vault.RootToken, append([]string{"-name", e.path, "-instance", "first", "-dir", dir, "default"}, args...)...)
 		if err == nil || !strings.Contains(said, want) {
 			e.Errorf("%v, it says %q, want %q", err, said, want)
 		}
 		if after := e.secretIDs("first"); !slices.Equal(after, ids) || e.secretID(dir) != file {
 			e.Errorf("there were %v, and now are %v", ids, after)
 		}
+		if after := fmt.Sprint(e.readsVault("auth/approle/role/" + e.path + "-first")); after != role {
+			e.Errorf("the AppRole was %s, and now is %s", role, after)
+		}
 	}
-	held, err := os.Open(dir)
+	held, err := os.OpenFile(filepath.Join(dir, ".enroll.lock"), os.O_WRONLY, 0)
 	if err := errors.Join(err, syscall.Flock(int(held.Fd()), syscall.LOCK_EX)); err != nil {
 		e.Fatal(err)
 	}
-	fails("another enroll.sh is writing to " + dir)
+	fails("another enroll.sh is writing to "+dir, "-rotate")
+	fails("another enroll.sh is writing to "+dir, "-bound", "10.0.0.0/8")
 	policy, err := e.vault.Client.Sys().GetPolicyWithContext(e.Context(), e.path)
 	if err := errors.Join(err, held.Close(), e.vault.Client.Sys().PutPolicyWithContext(e.Context(), e.path, `path "other" { capabilities = ["read"] }`)); err != nil {
 		e.Fatal(err)
 	}
-	fails("may not read " + e.path + "/creds/default")
+	fails("may not read "+e.path+"/creds/default", "-rotate")
 	if err := e.vault.Client.Sys().PutPolicyWithContext(e.Context(), e.path, policy); err != nil {
 		e.Fatal(err)
 	}

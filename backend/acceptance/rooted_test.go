@@ -103,6 +103,42 @@ func TestRootedRefuses(t *testing.T) {
 	}
 }
 
+// TestRootedLock has the lock of enroll.sh made by root, so that no other user can hold it.
+// Whatever else lies in its place is neither opened nor changed.
+func TestRootedLock(t *testing.T) {
+	rootedRole(t)
+	enroll := writers(t)["enroll.sh"]
+	for what, put := range plants {
+		g := newGround(t)
+		lock := filepath.Join(g.dir, ".enroll.lock")
+		g.must(put(g, lock))
+		held, err := os.Open(g.dir) // as anybody can
+		g.must(err, syscall.Flock(int(held.Fd()), syscall.LOCK_EX))
+		if what == "a file" {
+			g.must(os.Chown(lock, nobody, nobody))
+		}
+		g.before = g.listing()
+		out, err := enroll.run(g, g.dir)
+		g.must(held.Close())
+		g.unharmed()
+		if what == "a hard link" {
+			continue // which is root's own file
+		}
+		if what != "nothing" {
+			if err == nil || !strings.Contains(string(out), lock+" is no file of root's. Delete it") {
+				t.Errorf("%s in place of the lock: %v: %s", what, err, out)
+			}
+			continue
+		}
+		if err != nil {
+			t.Errorf("%v: %s", err, out)
+		}
+		if out, err := g.asNobody("true 9<.enroll.lock || true 9>>.enroll.lock"); err == nil || !strings.Contains(string(out), "Permission denied") {
+			t.Errorf("the application can open the lock: %v: %s", err, out)
+		}
+	}
+}
+
 // TestRootedRace has the application's user swap its directory for a link and back,
 // as fast as it can, while root is told to write there.
 func TestRootedRace(t *testing.T) {

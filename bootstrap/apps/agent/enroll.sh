@@ -25,7 +25,8 @@ OpenBao). ROLE is the engine's role, such as default; it has to exist.
                  name of this instance; the machine's host name by default. Each
                  instance of a role needs a name of its own
   -dir DIR       directory for the files role_id and secret_id; /etc/smvm-api by
-                 default. If root runs enroll.sh, the directory must be root's
+                 default. If root runs enroll.sh, the directory must be root's.
+                 enroll.sh locks the file .enroll.lock in it
   -owner USER    owner of the two files; by default the user who runs enroll.sh,
                  and with -rotate the owner that secret_id has
   -name NAME     name of the policy; smvm-application-ROLE by default. The AppRole
@@ -170,9 +171,27 @@ if [ "$mode" = enroll ] && ! answer=$(vault read "$path/roles/$role" 2>&1); then
 	esac
 fi
 secrets=$(field secrets <<<"${answer-}")
+if [ "$mode" = enroll ]; then
+	# The files are nobody's but the owner's, who has to reach them.
+	(umask 022 && mkdir -p -- "$dir")
+	rooted "$dir"
+fi
+[ -d "$dir" ] || die "there is no directory $dir, so there is no login to replace. Run enroll.sh without -rotate. Nothing was changed"
+
+# One enroll.sh at a time works on the login. The lock is a file that nobody else can
+# open: whoever can open a file, or a directory, can hold a lock on it.
+lock=$dir/.enroll.lock
+if [ -L "$lock" ] || { [ -e "$lock" ] && { [ ! -f "$lock" ] || [ ! -O "$lock" ]; }; }; then
+	die "$lock is no file of $(id -un)'s. Delete it when no enroll.sh runs. Nothing was changed"
+fi
+(umask 077 && : >>"$lock") || die "$(id -un) can't write in $dir. Nothing was changed"
+exec 9>>"$lock"
+flock -n 9 || die "another enroll.sh is writing to $dir. Nothing was changed"
+
+# The application can write to this file, and so it is read only as far as a role id goes.
 # Whatever else lies there, such as a FIFO, is not read.
 before=''
-[ ! -f "$dir/role_id" ] || [ -L "$dir/role_id" ] || before=$(<"$dir/role_id")
+[ ! -f "$dir/role_id" ] || [ -L "$dir/role_id" ] || before=$(head -c 256 -- "$dir/role_id" | tr -d '\0')
 if ! role_id=$(vault read -field=role_id "$at/role-id" 2>&1); then
 	[[ $role_id == *'No value found'* || $role_id == *'no handler for route'* ]] ||
 		die "can't read $at/role-id. Nothing was changed. $client says: $role_id"
@@ -244,16 +263,11 @@ secret() {
 
 if [ "$mode" = enroll ]; then
 	define
-	# The files are nobody's but the owner's, who has to reach them.
-	(umask 022 && mkdir -p -- "$dir")
-	rooted "$dir"
 elif [ -z "$role_id" ] || [ "$before" != "$role_id" ]; then
 	die "the login in $dir is not of the AppRole $approle. Run enroll.sh without -rotate, or with the -instance that the login is of. Nothing was changed"
 elif [ -z "$owner" ]; then
 	owner=$(stat -c %u:%g -- "$dir/secret_id")
 fi
-exec 9<"$dir"
-flock -n 9 || die "another enroll.sh is writing to $dir"
 secret
 kept=$new new=''
 [ "$before" = "$role_id" ] || put "$dir/role_id" 0600 "$owner" <<<"$role_id"
