@@ -181,7 +181,7 @@ func orText(text, fallback string) string {
 
 // performer names who asked for the operation, or says that the engine began it.
 func performer(rec rotation.Record) string {
-	who := plain(rec.Actor.DisplayName)
+	who := plain(rotation.SetApart(Visible(rec.Actor.DisplayName)))
 	switch {
 	case who != "":
 	case rec.Trigger == rotation.TriggerManual:

@@ -65,6 +65,7 @@ func notes() map[string][]rotation.Record {
 			add(rotation.Actor{}, rotation.NoteNextStep, "rotate again", "OPS-13"),
 		},
 		"hostile": {
+			add(rotation.Actor{DisplayName: "ops, at 2026-01-01T00:00:00Z: approved; note by lead"}, rotation.NoteResolution, "agreed", ""),
 			add(rotation.Actor{DisplayName: hostile}, rotation.NoteResolution, hostile, hostile),
 			add(rotation.Actor{DisplayName: hostile}, rotation.NoteTraining, hostile, hostile),
 		},
@@ -113,6 +114,11 @@ func TestPerformers(t *testing.T) {
 	}{
 		{rotation.Actor{DisplayName: "token-ops", EntityID: "e1"}, rotation.TriggerManual, "token-ops, entity e1"},
 		{rotation.Actor{DisplayName: "token-ops"}, rotation.TriggerManual, "token-ops"},
+		{rotation.Actor{DisplayName: "oidc-ana@shop.example"}, rotation.TriggerManual, "oidc-ana@shop.example"},
+		{rotation.Actor{DisplayName: "ops, at 2026-01-01T00:00:00Z: approved; note by lead", EntityID: "e1"}, rotation.TriggerManual, `"ops, at 2026-01-01T00:00:00Z: approved; note by lead", entity e1`},
+		{rotation.Actor{DisplayName: "the engine"}, rotation.TriggerManual, `"the engine"`},
+		{rotation.Actor{DisplayName: `ops", at`}, rotation.TriggerManual, `"ops\\", at"`},
+		{rotation.Actor{DisplayName: "\u202e"}, rotation.TriggerManual, "unknown (token without display name)"},
 		{rotation.Actor{}, rotation.TriggerManual, "unknown (token without display name)"},
 		{rotation.Actor{EntityID: "e1"}, rotation.TriggerManual, "unknown (token without display name), entity e1"},
 		{rotation.Actor{}, rotation.TriggerRecovery, "the engine"},

@@ -50,7 +50,7 @@ func (u RetiredUse) message() string {
 	if u.Token {
 		what = fmt.Sprintf("Somebody used a token that names the retired key of secret %s, version %d; whether this key signed it can't be verified any more", u.Secret, u.Version)
 	}
-	asked := cmp.Or(u.Actor.DisplayName, "a token without a name")
+	asked := cmp.Or(rotation.SetApart(u.Actor.DisplayName), "a token without a name")
 	if u.Actor.EntityID != "" {
 		asked += " (entity " + u.Actor.EntityID + ")"
 	}

@@ -4,7 +4,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
+	"strconv"
 	"time"
 )
 
@@ -180,6 +182,18 @@ const (
 type Actor struct {
 	DisplayName string `json:"display_name,omitempty"`
 	EntityID    string `json:"entity_id,omitempty"`
+}
+
+// plainName is a name that can't be taken for more than a name.
+var plainName = regexp.MustCompile(`^[A-Za-z0-9_.@/-]*$`)
+
+// SetApart returns a name for use in a sentence. People can choose their display names: what
+// reads like a part of the sentence, or like another name, is quoted.
+func SetApart(name string) string {
+	if plainName.MatchString(name) {
+		return name
+	}
+	return strconv.Quote(name)
 }
 
 // Operation is one run of the transaction, as saved with its intent.

@@ -52,9 +52,9 @@ func (by Reader) id() readerID {
 // String names the reader.
 func (by Reader) String() string {
 	if by.EntityID == "" {
-		return by.Name
+		return rotation.SetApart(by.Name)
 	}
-	return by.Name + ", entity " + by.EntityID
+	return rotation.SetApart(by.Name) + ", entity " + by.EntityID
 }
 
 // readers remembers who has read which version of which role. A read by a known reader,

@@ -101,6 +101,26 @@ func (w *world) late(r *rotation.Role) (ids []string) {
 	return ids
 }
 
+// TestReadersAreSetApart has names that read like a part of what is said of a reader.
+func TestReadersAreSetApart(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		by   Reader
+		want string
+	}{
+		{Reader{Name: "oidc-ana.b@shop.example", EntityID: "e1"}, "oidc-ana.b@shop.example, entity e1"},
+		{Reader{Name: "kubernetes-shop/api_1"}, "kubernetes-shop/api_1"},
+		{Reader{EntityID: "e1"}, ", entity e1"},
+		{Reader{Name: "ops, entity e9, has version 7", EntityID: "e1"}, `"ops, entity e9, has version 7", entity e1`},
+		{Reader{Name: `ops"; lead`}, `"ops\"; lead"`},
+		{Reader{Name: "ops\n"}, `"ops\n"`},
+	} {
+		if got := c.by.String(); got != c.want {
+			t.Errorf("%#v is %s, want %s", c.by, got, c.want)
+		}
+	}
+}
+
 // TestReaders follows three readers through a rotation, and to the end of its overlap.
 func TestReaders(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -67,7 +67,7 @@ func (op Operation) Class() string {
 func (op Operation) By() string {
 	switch {
 	case op.Actor.DisplayName != "":
-		return op.Actor.DisplayName
+		return rotation.SetApart(op.Actor.DisplayName)
 	case op.Trigger == rotation.TriggerManual:
 		return "unknown (token without display name)"
 	}
