@@ -285,7 +285,7 @@ func TestNotesLeaveOperationsAlone(t *testing.T) {
 	req := m.request(logical.UpdateOperation, "rotate", nil)
 	first := m.must(m.send(req))
 	about := "history/default/" + first["rotation_id"].(string) + "/note"
-	for i := range 50 {
+	for i := range 49 {
 		m.write(about, d("text", fmt.Sprint("note ", i)))
 	}
 	if again := m.must(m.b.HandleRequest(t.Context(), req)); again["rotation_id"] != first["rotation_id"] {
@@ -305,9 +305,12 @@ func TestNotesLeaveOperationsAlone(t *testing.T) {
 	r.set(http.StatusOK)
 	m.eventually("what was not delivered", func() bool { m.tick(time.Minute); return len(r.names()) > 2 })
 	m.receives(r, "rotation_failed", "rotation_failed", "needs_attention")
+	m.refused(logical.UpdateOperation, about, d("text", "one more"), "id", "50 notes", "later record")
+	m.write(about, d("text", "after the failure")) // a request that is delivered again
 }
 
-// TestNotesArePruned as all entries are, the oldest first, and the chain stays valid.
+// TestNotesArePruned with what is before them, the oldest first, and push nothing out. The
+// chain stays valid.
 func TestNotesArePruned(t *testing.T) {
 	m := newMount(t)
 	m.write("config", d("history_retention", 10))
@@ -317,11 +320,12 @@ func TestNotesArePruned(t *testing.T) {
 	}
 	m.clock.advance(25 * time.Hour)
 	m.tick(0)
-	m.eventually("what is due", func() bool {
-		m.tick(0)
-		return m.newest("r", "retire") != "" && m.read("status/r", nil)["in_flight"] == nil
-	})
-	for range 3 {
+	m.eventually("the end of the overlap", func() bool { return m.newest("r", "retire") != "" })
+	m.write("rotate/r", d("revoke_previous", true))
+	if h := m.read("history/r", nil); h["chain_valid"] != true || h["kept"] != h["count"] || len(m.notes("history/r/"+id)) != 20 {
+		t.Errorf("notes pushed entries out: %v", h)
+	}
+	for range 20 {
 		m.write("rotate/r", d("revoke_previous", true))
 	}
 	h, lines := m.read("history/r", nil), m.lines("history/r")

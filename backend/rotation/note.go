@@ -29,6 +29,9 @@ const (
 	NoteTraining    NoteKind = "training"    // what the team has to learn
 )
 
+// maxNotes bounds the notes about one record.
+const maxNotes = 50
+
 // About is the id of the record that a note is about, "" of what is no note.
 func (r Record) About() string {
 	if r.Note == nil {
@@ -39,9 +42,11 @@ func (r Record) About() string {
 
 // Annotate adds rec, which is a note, to the history that has the record that it is about.
 // The same note by the same person is added once: a request may be delivered again. An
-// error that wraps ErrInvalid says that there is no such record, or none for notes. Admit is
+// error that wraps ErrInvalid says that there is no such record, or none for more notes. Admit is
 // asked last whether the note may be added.
 func (r *Role) Annotate(ctx context.Context, rec *Record, admit func() error) error {
+	r.noting.Lock()
+	defer r.noting.Unlock()
 	found, err := r.Find(ctx, rec.Note.About)
 	switch {
 	case err != nil:
@@ -54,6 +59,9 @@ func (r *Role) Annotate(ctx context.Context, rec *Record, admit func() error) er
 	again := func(old Record) bool { return *old.Note == *rec.Note && old.Actor == rec.Actor }
 	if slices.ContainsFunc(found.Notes, again) {
 		return nil
+	}
+	if len(found.Notes) >= maxNotes {
+		return Invalid("id", "%q has %d notes, and can't have more; add the note to a later record, or write it into the ticket that a note names", rec.Note.About, len(found.Notes))
 	}
 	if err := admit(); err != nil {
 		return err

@@ -20,14 +20,16 @@ type Pruned struct {
 	// Oldest and Newest are when the first and the last of what they told had started.
 	Oldest time.Time `json:"oldest"`
 	Newest time.Time `json:"newest"`
+
+	notes int // how many of the entries were notes
 }
 
 const (
-	// leastSurplus is by how many entries a history exceeds its limit at least before
+	// leastSurplus is by how many operations a history exceeds its limit at least before
 	// it is pruned; a tenth of the limit if that is more. So entries about pruning
 	// stay few.
 	leastSurplus = 5
-	// leastKept is how many of the newest entries are kept, however old they are.
+	// leastKept is how many of the newest operations are kept, however old they are.
 	leastKept = 10
 	// maxPruned bounds what is pruned at a time, and maxOpen how many times the limit
 	// a history may have because a previous value has not ended.
@@ -38,7 +40,8 @@ const (
 // prunable returns what the limits of the mount let go of the history, nil if that
 // is not enough yet. Only the oldest entries go, each a link of the chain as it
 // should be: what was tampered with stays, and shows. Neither goes what tells of the
-// values that are current beside a previous one, or of what still follows.
+// values that are current beside a previous one, or of what still follows. Notes of
+// people don't count, so they push no operation out; they go with what is before them.
 func (r *Role) prunable(ctx context.Context) (*Pruned, error) {
 	s, limits := r.Snapshot().State, r.engine.Settings()
 	before := time.Time{}
@@ -49,14 +52,18 @@ func (r *Role) prunable(ctx context.Context) (*Pruned, error) {
 	if err != nil || !enough {
 		return nil, err
 	}
+	newer := s.History.operations()
 	base, pruned := History{Base: s.History.Base, BaseHash: s.History.BaseHash}, &Pruned{First: s.History.Base + 1}
 	for base.Base < s.History.Count && pruned.Entries < maxPruned {
 		e, rec, err := r.link(ctx, s, base)
 		if err != nil {
 			return nil, err
 		}
-		surplus := limits.Retention > 0 && base.Base < s.History.Count-limits.Retention
-		aged := rec.Started.Before(before) && base.Base < s.History.Count-leastKept
+		if rec.Kind != KindNote {
+			newer--
+		}
+		surplus := limits.Retention > 0 && newer >= limits.Retention
+		aged := rec.Started.Before(before) && newer >= leastKept
 		if e == nil || !surplus && !aged || s.opens(rec, limits.Retention) {
 			break
 		}
@@ -65,6 +72,9 @@ func (r *Role) prunable(ctx context.Context) (*Pruned, error) {
 		}
 		pruned.Last, pruned.HeadHash, pruned.Newest = e.Sequence, e.Hash, rec.Started
 		base.Base, base.BaseHash = e.Sequence, e.Hash
+		if rec.Kind == KindNote {
+			pruned.notes++
+		}
 	}
 	if pruned.Entries == 0 {
 		return nil, nil
@@ -75,11 +85,11 @@ func (r *Role) prunable(ctx context.Context) (*Pruned, error) {
 // overdue reports whether the history exceeds a limit by so much that pruning it is
 // worth an entry: by a tenth of the number, or of the age.
 func (r *Role) overdue(ctx context.Context, s *State, limits Settings) (bool, error) {
-	surplus := s.History.Count - s.History.Base - limits.Retention
+	surplus := s.History.operations() - limits.Retention
 	if limits.Retention > 0 && surplus > max(limits.Retention/10, leastSurplus) {
 		return true, nil
 	}
-	if limits.MaxAge == 0 || s.History.Count-s.History.Base <= leastKept {
+	if limits.MaxAge == 0 || s.History.operations() <= leastKept {
 		return false, nil
 	}
 	e, oldest, err := r.link(ctx, s, s.History)
@@ -105,7 +115,7 @@ func (r *Role) link(ctx context.Context, s *State, base History) (*Entry, Record
 // is a previous value, or which something follows, and all after it. Versions only
 // grow, so that is a part at the end of the history.
 func (s *State) opens(rec Record, retention int) bool {
-	if retention > 0 && s.History.Count-s.History.Base > maxOpen*retention {
+	if retention > 0 && s.History.operations() > maxOpen*retention {
 		return false
 	}
 	if s.PostCommit != nil && rec.Version >= s.PostCommit.Version {
@@ -131,6 +141,7 @@ func (r *Role) cut(s *State, pruned *Pruned) error {
 	}
 	rec.Issues = []string{pruned.String()}
 	s.History.Base, s.History.BaseHash = pruned.Last, pruned.HeadHash
+	s.History.Notes = max(0, s.History.Notes-pruned.notes)
 	return s.append(rec)
 }
 

@@ -82,7 +82,7 @@ func TestPruningLeavesAnEntry(t *testing.T) {
 	}
 	p, rec := prunes[0].Pruned, prunes[0]
 	last, _ := all[h.Base-1].Decode()
-	want := Pruned{h.Base, 1, h.Base, all[h.Base-1].Hash, startOf(all), last.Started}
+	want := Pruned{Entries: h.Base, First: 1, Last: h.Base, HeadHash: all[h.Base-1].Hash, Oldest: startOf(all), Newest: last.Started}
 	if *p != want || p.Entries != len(all)-10 || rec.Role != w.role.Name {
 		t.Errorf("it says %+v, want %+v", *p, want)
 	}
@@ -126,6 +126,59 @@ func TestOldEntriesAreDropped(t *testing.T) {
 	w.rotateAt(t, 300*24*time.Hour)
 	if _, entries, prunes := w.prunes(t); len(entries) < leastKept || len(entries) > leastKept+2 || len(prunes) == 0 {
 		t.Errorf("after a year %d entries are left, with %d prunes", len(entries), len(prunes))
+	}
+}
+
+// TestNotesPushNothingOut: histories with a note for each operation, or with many for one,
+// keep as many operations as those without, and the ten newest whatever their age.
+func TestNotesPushNothingOut(t *testing.T) {
+	t.Parallel()
+	for name, settings := range map[string]Settings{
+		"number": {Retention: 10},
+		"age":    {MaxAge: 24 * time.Hour},
+	} {
+		w := long(t, 20)
+		operations := func() (n, notes int) {
+			h, entries, _ := w.prunes(t)
+			must(t, h.VerifyChain(entries))
+			for _, e := range entries {
+				if rec, _ := e.Decode(); rec.Kind == KindNote {
+					notes++
+				}
+			}
+			if h.Notes != notes {
+				t.Errorf("%s: %d notes are kept, and %d counted", name, notes, h.Notes)
+			}
+			return len(entries) - notes, notes
+		}
+		first := w.role.Snapshot().Latest().ID
+		for i := range maxNotes {
+			must(t, w.role.Annotate(t.Context(), w.noted(first, fmt.Sprint(i))))
+		}
+		before, _ := operations()
+		w.settings.Retention, w.settings.MaxAge = settings.Retention, settings.MaxAge
+		if settings.MaxAge > 0 {
+			w.advance(300 * 24 * time.Hour)
+		}
+		w.rotateAt(t, time.Hour)
+		n, notes := operations()
+		if n < 10 || n > before || n > 14 || notes != maxNotes {
+			t.Errorf("%s: of %d operations %d are kept, with %d notes", name, before, n, notes)
+		}
+		for range 30 {
+			must(t, w.role.Annotate(t.Context(), w.noted(w.role.Snapshot().Latest().ID, "seen")))
+			w.rotateAt(t, time.Hour)
+			if n, _ := operations(); n < 10 {
+				t.Errorf("%s: %d operations are kept", name, n)
+			}
+		}
+		if found, err := w.role.Find(t.Context(), first); settings.Retention > 0 && (found != nil || err != nil) {
+			t.Errorf("%s: the first is still there, %v", name, err)
+		}
+		if _, notes := operations(); settings.Retention > 0 && notes > 2*10 {
+			t.Errorf("%s: %d notes outlive what they are about", name, notes)
+		}
+		w.stop()
 	}
 }
 

@@ -150,7 +150,13 @@ type History struct {
 	// Base is the sequence number of the newest dropped entry, BaseHash its hash.
 	Base     int    `json:"base,omitempty"`
 	BaseHash string `json:"base_hash,omitempty"`
+	// Notes is how many of the entries that are kept are notes of people. It leaves out
+	// those that were written before notes were counted.
+	Notes int `json:"notes,omitempty"`
 }
+
+// operations is how many of the entries that are kept are no notes.
+func (h History) operations() int { return h.Count - h.Base - h.Notes }
 
 // append adds a record to the chain and to the outbox.
 func (s *State) append(r Record) error {
@@ -161,6 +167,9 @@ func (s *State) append(r Record) error {
 	e := Entry{Sequence: s.History.Count + 1, PreviousHash: s.History.Head, Record: raw}
 	e.Hash = e.sum()
 	s.History.Count, s.History.Head = e.Sequence, e.Hash
+	if r.Kind == KindNote {
+		s.History.Notes++
+	}
 	s.Outbox = append(s.Outbox, e)
 	return nil
 }

@@ -77,6 +77,8 @@ type Role struct {
 	appended int
 	// turn is held by whoever makes or removes a secret by request.
 	turn chan struct{}
+	// noting is held while a note is added.
+	noting sync.Mutex
 }
 
 // Snapshot is a state together with what its policy works out to.
