@@ -217,5 +217,5 @@ same claim twice, or two claims whose names some libraries treat as equal, such 
 and sub. For a token that is not valid, valid is false and error has the reason, without
 any part of the token; the response is not an error. If the token names a retired key,
 reason is retired, and the engine sends the event retired_value_used, at most once an
-hour for each key. The signature can't be verified then, because the engine has destroyed
+hour for each role. The signature can't be verified then, because the engine has destroyed
 the key.`

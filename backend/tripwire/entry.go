@@ -69,10 +69,16 @@ type kept struct {
 	places map[mark]int
 	// noted are the uses that are not stored yet, by the digest of the value itself.
 	noted map[mark]Use
+	// unproven is when the latest use was noted of a key that a token only names.
+	unproven time.Time
 }
 
 // identity is the mark that no other value of the role has.
 func (v value) identity() mark { return mark{secret: v.Secret, digest: v.Digests[0]} }
+
+// unproven reports whether the value is a key of which only tokens are presented: that one
+// names the key does not prove that the key signed it.
+func (v value) unproven() bool { return v.KeyID != "" }
 
 // add adds a value, as the one that was retired last. One that is there already was about
 // to be given up before, which was not stored.
@@ -91,6 +97,49 @@ func (e *entry) add(v value) {
 func (e *entry) expire(now time.Time, retention time.Duration) {
 	e.Values = slices.DeleteFunc(e.Values, func(v value) bool { return v.expired(now, retention) })
 	e.Values = slices.Delete(e.Values, 0, max(0, len(e.Values)-MaxValues))
+	e.bound()
+}
+
+const (
+	// maxBytes bounds an entry. The smallest limit of a storage backend of Vault is
+	// 512 KiB, and without room for its entry a role could give up no value any more.
+	maxBytes = 256 << 10
+	// fullUses is how many uses, the latest, keep who asked as long as there are values
+	// to drop: events still have to tell of them.
+	fullUses = 10
+)
+
+// bound drops what is too long for storage: first who had values verified, and from where,
+// the longest ago first; then values, the longest retired first.
+func (e *entry) bound() {
+	excess := length(e) - maxBytes
+	if excess <= 0 {
+		return
+	}
+	var used []*value
+	for i := range e.Values {
+		if e.Values[i].Use != nil {
+			used = append(used, &e.Values[i])
+		}
+	}
+	slices.SortFunc(used, func(x, y *value) int { return x.Use.Number - y.Use.Number })
+	for _, v := range used[:max(0, len(used)-fullUses)] {
+		short := &Use{Number: v.Use.Number, At: v.Use.At}
+		if saved := length(v.Use) - length(short); excess > 0 && saved > 0 {
+			v.Use, excess = short, excess-saved
+		}
+	}
+	first := 0
+	for ; first < len(e.Values) && excess > 0; first++ {
+		excess -= length(e.Values[first]) + len(",")
+	}
+	e.Values = slices.Delete(e.Values, 0, first)
+}
+
+// length is how many bytes v has in storage.
+func length(v any) int {
+	raw, _ := json.Marshal(v) // what can't be encoded, the write refuses
+	return len(raw)
 }
 
 func (v value) expired(now time.Time, retention time.Duration) bool {
@@ -151,6 +200,11 @@ func (k *kept) take(e *entry) {
 	k.known.Lock()
 	defer k.known.Unlock()
 	k.entry, k.places = e, places
+	for _, v := range e.Values {
+		if v.unproven() && v.Use != nil && v.Use.At.After(k.unproven) {
+			k.unproven = v.Use.At
+		}
+	}
 }
 
 // change stores the entry of a role as edit has changed it.

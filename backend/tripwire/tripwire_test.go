@@ -275,3 +275,95 @@ func TestWriteFailsGivesUpNothing(t *testing.T) {
 		t.Errorf("where nothing is given up it ends with %v", err)
 	}
 }
+
+// TestMadeUpTokens names retired keys in tokens: for all of them one use an hour is noted,
+// also after a restart. The use of a retired API key is noted meanwhile.
+func TestMadeUpTokens(t *testing.T) {
+	w := newWorld(t)
+	r := w.role("r", state(pin(1)))
+	w.leaves(r, 1, 2)
+	err := w.change(t.Context(), w.of(r.Key), func(e *entry) {
+		for i := range 100 {
+			e.add(value{Secret: "jwt", Type: "jwt", Version: i, Retired: w.now, Digests: []secret.Digest{secret.DigestOf(fmt.Sprint(i))}, KeyID: fmt.Sprint("kid-", i)})
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	made := func() {
+		for i := range 100 {
+			if retired, err := w.Recognize(t.Context(), r, Presented{Secret: "jwt", KeyID: fmt.Sprint("kid-", i)}); !retired || err != nil {
+				t.Errorf("key %d is %t, %v", i, retired, err)
+			}
+			w.storeUses(t.Context())
+		}
+	}
+	uses := func(want int) {
+		t.Helper()
+		if noted, err := w.Uses(t.Context(), r, 0); err != nil || len(noted) != want {
+			t.Errorf("%d uses are noted, want %d: %v", len(noted), want, err)
+		}
+	}
+	made()
+	uses(1)
+	if _, err := w.Recognize(t.Context(), r, Presented{Secret: "pin", Text: "the-value-1"}); err != nil || !w.storeUses(t.Context()) {
+		t.Error(err)
+	}
+	uses(2)
+	w.Invalidate(Prefix + r.Key) // as after a restart
+	w.now = w.now.Add(noteAgain - time.Second)
+	made()
+	uses(2)
+	w.now = w.now.Add(time.Second)
+	made()
+	if noted, err := w.Uses(t.Context(), r, 2); err != nil || len(noted) != 1 || !noted[0].Token {
+		t.Errorf("after an hour %v, %v", noted, err)
+	}
+}
+
+// TestEntriesFitStorage has a role with as many values as can be, all used by who has the
+// longest name: it still gives up values, the latest uses are told, and none is noted
+// twice. Where values alone are too many, the oldest go.
+func TestEntriesFitStorage(t *testing.T) {
+	for secretName, all := range map[string]bool{"pin": true, strings.Repeat("n", 300): false} {
+		w := newWorld(t)
+		r := w.role("r", state(pin(1)))
+		actor := bounded(rotation.Actor{DisplayName: strings.Repeat("<", 1000), EntityID: strings.Repeat("e", 36)})
+		err := w.change(t.Context(), w.of(r.Key), func(e *entry) {
+			for v := range MaxValues {
+				e.add(value{Secret: secretName, Type: "random", Version: v, Retired: w.now, Digests: []secret.Digest{secret.DigestOf(fmt.Sprint(v))}})
+			}
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		kept := len(w.of(r.Key).read().Values)
+		for i := range kept {
+			v := kept - 1 - i // the oldest is used last
+			w.of(r.Key).note(w.of(r.Key).read().Values[v], Use{At: w.now, Actor: actor, Address: "2001:db8:ffff:ffff:ffff:ffff:ffff:ffff"})
+		}
+		if !w.storeUses(t.Context()) {
+			t.Fatal("the uses are not stored")
+		}
+		w.leaves(r, 1, 2)
+		if size := len(w.stored["retired/role/r"]); size > maxBytes || size < maxBytes/2 {
+			t.Errorf("the entry has %d bytes", size)
+		}
+		if found := w.finds("the-value-1"); len(found) != 1 {
+			t.Errorf("of the newest value it finds %v", found)
+		}
+		left := w.of(r.Key).read().Values
+		if all != (len(left) == MaxValues) || len(left) < 100 {
+			t.Errorf("%d values are left of %d", len(left), kept)
+		}
+		uses, err := w.Uses(t.Context(), r, 0)
+		if err != nil || len(uses) < 100 || uses[len(uses)-1].Actor != actor || uses[0].Actor != (rotation.Actor{}) {
+			t.Errorf("%d uses are left, %v", len(uses), err)
+		}
+		for _, v := range left {
+			if _, _, due := w.of(r.Key).find(v.identity(), w.now); due && v.Use != nil {
+				t.Fatalf("the use of version %d is noted again", v.Version)
+			}
+		}
+	}
+}

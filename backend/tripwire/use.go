@@ -13,7 +13,8 @@ import (
 )
 
 const (
-	// noteAgain is for how long after a use of a value no other one of it is noted.
+	// noteAgain is for how long after a use of a value no other one of it is noted, and
+	// after a token that only names a key none that names any key of the role.
 	noteAgain = time.Hour
 	// storeAgain is after how long uses are stored again that could not be.
 	storeAgain = 10 * time.Second
@@ -45,7 +46,8 @@ func (p Presented) mark() mark {
 }
 
 // Recognize reports whether a value that is not valid is a retired one of that role, and
-// has its use noted, at most once an hour for each value. It waits for storage only where
+// has its use noted, at most once an hour for each value, and for all keys together that
+// tokens only name: anybody can make up such tokens. It waits for storage only where
 // the role's entry was not read yet: nobody can make it read or write by presenting what
 // was never a value. ErrReadOnly has the request be repeated where the use can be noted.
 func (t *Tripwire) Recognize(ctx context.Context, r *rotation.Role, p Presented) (bool, error) {
@@ -103,18 +105,28 @@ func (k *kept) find(m mark, now time.Time) (v value, found, due bool) {
 	}
 	v = k.entry.Values[i]
 	_, noted := k.noted[v.identity()]
-	return v, true, !noted && (v.Use == nil || !now.Before(v.Use.At.Add(noteAgain)))
+	return v, true, !noted && (v.Use == nil || !now.Before(v.Use.At.Add(noteAgain))) && !k.limited(v, now)
 }
 
-// note has a use stored soon, unless another one of that value is to be.
+// limited reports whether v is a key that a token only names, and a use of such a one was
+// noted a short while ago.
+func (k *kept) limited(v value, now time.Time) bool {
+	return v.unproven() && now.Before(k.unproven.Add(noteAgain))
+}
+
+// note has a use stored soon, unless another one was noted since.
 func (k *kept) note(v value, u Use) {
 	k.known.Lock()
 	defer k.known.Unlock()
 	if k.noted == nil {
 		k.noted = map[mark]Use{}
 	}
-	if _, noted := k.noted[v.identity()]; !noted {
-		k.noted[v.identity()] = u
+	if _, noted := k.noted[v.identity()]; noted || k.limited(v, u.At) {
+		return
+	}
+	k.noted[v.identity()] = u
+	if v.unproven() {
+		k.unproven = u.At
 	}
 }
 
@@ -250,7 +262,7 @@ func (t *Tripwire) Uses(ctx context.Context, r *rotation.Role, after int) ([]Not
 	var uses []Noted
 	for _, v := range e.Values {
 		if v.Use != nil && v.Use.Number > after {
-			uses = append(uses, Noted{Use: *v.Use, Secret: v.Secret, Type: v.Type, Version: v.Version, Token: v.KeyID != ""})
+			uses = append(uses, Noted{Use: *v.Use, Secret: v.Secret, Type: v.Type, Version: v.Version, Token: v.unproven()})
 		}
 	}
 	slices.SortFunc(uses, func(x, y Noted) int { return x.Number - y.Number })
