@@ -280,6 +280,7 @@ func TestWriteFailsGivesUpNothing(t *testing.T) {
 // also after a restart. The use of a retired API key is noted meanwhile.
 func TestMadeUpTokens(t *testing.T) {
 	w := newWorld(t)
+	w.ports.Noted = func(string) {} // nobody waits for it
 	r := w.role("r", state(pin(1)))
 	w.leaves(r, 1, 2)
 	err := w.change(t.Context(), w.of(r.Key), func(e *entry) {
