@@ -88,6 +88,8 @@ type reading struct {
 	s     *rotation.Snapshot
 	now   time.Time
 	stage string
+	// secret is the only one that is read; "" if all are.
+	secret string
 	// unless is the version the reader has already; zero if none.
 	unless int
 }
@@ -144,6 +146,7 @@ func (b *backend) pathCredsSecretRead(ctx context.Context, req *logical.Request,
 	if s == nil {
 		return nil, rotation.Invalid("name", "role %s has no secret %q; it has: %s. Write secrets/%s/%s to create it", rd.role.Name, name, cmp.Or(roles.Sample(rd.s.Names()), "none yet"), rd.role.Name, name)
 	}
+	rd.secret = name
 	data := rd.header()
 	if rd.unchanged(data) {
 		return rd.answer(data)
@@ -183,8 +186,8 @@ func (rd *reading) note() error {
 	case previous && standby:
 		return logical.ErrReadOnly
 	case previous:
-		rd.b.usage.ReadPrevious(rd.role, reader(rd.req), rd.now)
-	case rd.b.usage.Read(rd.role, reader(rd.req), rd.s.Version, rd.now) && standby:
+		rd.b.usage.ReadPrevious(rd.role, reader(rd.req), rd.secret, rd.now)
+	case rd.b.usage.Read(rd.role, reader(rd.req), rd.secret, rd.s.Version, rd.now) && standby:
 		return logical.ErrReadOnly
 	}
 	return nil

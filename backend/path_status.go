@@ -398,9 +398,9 @@ func statusFields() map[string]*framework.FieldSchema {
 	fields["report"] = field(framework.TypeString, "The status as text, for people; read it with -field=report.")
 	fields["overlap"] = field(framework.TypeString, "Who still uses previous values, and whether you would cut somebody off if you ended the overlap now; empty if there are no previous values.")
 	fields["readers"] = field(framework.TypeMap, oneLine(`Who reads creds of the role: known (how many readers the engine remembers), current (how many of
-		them have read the newest version of all secrets), late_count, and late: for each reader that has a previous value in its overlap and has not
+		them have the current value of each secret that they have read), late_count, and late: for each reader that has a previous value in its overlap and has not
 		read the current one, at most 50, name (its display name), entity_id, entity (the name of the entity), aliases (by which names it logs in),
-		address, version (the newest that it has read), first_read (when it first read that version), last_read and late_since. A reader is an
+		address, version (the newest that it has; if it lacks several values, the oldest of these), first_read (when it first read that version), last_read and late_since. A reader is an
 		entity or, for tokens without one, a display name. The engine remembers at most 1000 readers of a role, and 10000 in all.`))
 	fields["destinations"] = field(framework.TypeMap, "For each destination: state (in_sync, pending, drifted or failed), since (when it got this state), version (the version that the engine published last, or tried to) and last_error.")
 	fields["refusals"] = field(framework.TypeMap, "For each check with phase=retire: outcome (refused, accepted, or not_shown), secrets, detail, time, and rotation_id of the record. The next rotation of these secrets removes it. null if there is none.")

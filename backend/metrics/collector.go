@@ -38,7 +38,7 @@ var (
 	descOverlap   = describe("smvm_overlap_end_timestamp_seconds", "When the last previous value expires; no series if there is none.", "subject", "name")
 	descWaiting   = describe("smvm_overlap_waiting", "1 if an overlap goes on because somebody still needs previous values.", "subject", "name")
 	descRefuses   = describe("smvm_target_refuses", "1 if the database rejects a login that is stored for the role or connection.", "subject", "name")
-	descReaders   = describe("smvm_readers", "Readers of creds of a role: current have read the newest version of all secrets, late have a previous value in its overlap and have not read the current one.", "subject", "name", "state")
+	descReaders   = describe("smvm_readers", "Readers of creds of a role: current have the current value of each secret that they have read, late have a previous value in its overlap and have not read the current one.", "subject", "name", "state")
 	descQueue     = describe("smvm_due", "Operations that are due and wait for a worker.")
 	descWorkers   = describe("smvm_workers_busy", "Workers that are running automatic operations.")
 	descAlerts    = describe("smvm_alert_undelivered", "Roles that have undelivered events, by alert.", "alert")

@@ -14,8 +14,8 @@ import (
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
-// The bounds of how many readers are remembered. Beyond them, the one that has not
-// read for longest is forgotten.
+// The bounds of how many readers are remembered. Beyond them, one is forgotten: of those
+// that are not late, if there are any, the one that has not read for longest.
 const (
 	MaxReaders    = 1000   // of one role
 	MaxAllReaders = 10_000 // of the mount
@@ -81,26 +81,30 @@ type roleReaders struct {
 
 	// Guarded by readers.mu: the state of the role that was followed last, and whether
 	// something is not stored yet that should be.
-	followed followed
+	followed *rotation.Snapshot
 	unsaved  bool
+	// forgotten is zero, or a late reader had to be forgotten, which may have values of
+	// versions before that.
+	forgotten int
 }
-
-// followed is what of a role's state decides about its readers.
-type followed struct{ version, oldest int }
 
 // reader is what is known of one reader of one role. Version and since change together.
 type reader struct {
-	version       atomic.Int64
+	version atomic.Int64 // of the role; zero if it has only read secrets by themselves
+	// apart has the secrets of which it has the value of a newer version. It is never
+	// changed in place, and nil if there are none.
+	apart         atomic.Pointer[map[string]int]
 	since         atomic.Int64 // when it first read version; like the others in nanoseconds since 1970
 	last          atomic.Int64 // when it last read
 	told          atomic.Int64 // when the active node was last told
 	name, address atomic.Pointer[string]
 }
 
-// Read remembers that by has read that version of r at that time. It reports whether the active node
-// has to be told, if this is another one: at the first read of a version by each reader,
-// and once in tellAgain. It waits for nobody who does I/O.
-func (g *readers) Read(r *rotation.Role, by Reader, version int, at time.Time) bool {
+// Read remembers that by has read that version of a secret of r at that time; of all, if
+// none is named. It reports whether the active node has to be told, if this is another one:
+// at the first read of a version by each reader, and once in tellAgain. It waits for nobody
+// who does I/O.
+func (g *readers) Read(r *rotation.Role, by Reader, secret string, version int, at time.Time) bool {
 	if by.EntityID == "" && by.Name == "" {
 		return false // a request without a token
 	}
@@ -108,26 +112,23 @@ func (g *readers) Read(r *rotation.Role, by Reader, version int, at time.Time) b
 		by.Name = strings.ToValidUTF8(by.Name[:maxName], "")
 	}
 	now := at.UnixNano()
-	if one := g.of(r.Key).readers()[by.id()]; one != nil && one.version.Load() >= int64(version) {
+	if one := g.of(r.Key).readers()[by.id()]; one != nil && one.has(secret) >= version {
 		one.saw(by, now)
 		told := one.told.Load()
 		return now-told >= int64(tellAgain) && one.told.CompareAndSwap(told, now)
 	}
-	g.learn(r, by, version, now)
+	g.learn(r, by, secret, version, now)
 	return true
 }
 
-// ReadPrevious remembers that by has read the previous values of r: those are the newest
-// that it has, unless it has read newer ones as well, as those do who need both.
-func (g *readers) ReadPrevious(r *rotation.Role, by Reader, at time.Time) {
-	version := 0
-	for _, s := range r.Snapshot().Secrets {
-		if s.Previous != nil && !s.ShownOnce {
-			version = max(version, s.Previous.Version)
+// ReadPrevious remembers that by has read the previous value of a secret of r, or of all:
+// that is the newest that it has, unless it has read a newer one as well, as those do who
+// need both.
+func (g *readers) ReadPrevious(r *rotation.Role, by Reader, secret string, at time.Time) {
+	for name, s := range r.Snapshot().Secrets {
+		if s.Previous != nil && !s.ShownOnce && (secret == "" || secret == name) {
+			g.Read(r, by, name, s.Previous.Version, at)
 		}
-	}
-	if version > 0 {
-		g.Read(r, by, version, at)
 	}
 }
 
@@ -162,24 +163,65 @@ func note(where *atomic.Pointer[string], text string) {
 	}
 }
 
+// has is the newest version of a secret that the reader has; of all, if none is named.
+func (d *reader) has(secret string) int {
+	version := int(d.version.Load())
+	if apart := d.apart.Load(); apart != nil {
+		version = max(version, (*apart)[secret])
+	}
+	return version
+}
+
+// raise notes a version that the reader has of a secret, or of all, and reports whether it
+// is news.
+func (d *reader) raise(secret string, version int, now int64) bool {
+	switch {
+	case d.has(secret) >= version:
+		return false
+	case d.version.Load() == 0 || secret == "":
+		d.since.Store(now)
+	}
+	if secret == "" {
+		d.version.Store(int64(version))
+		d.apart.Store(nil)
+		return true
+	}
+	apart := map[string]int{}
+	if before := d.apart.Load(); before != nil {
+		maps.Copy(apart, *before)
+	}
+	apart[secret] = version
+	d.apart.Store(&apart)
+	return true
+}
+
+// keeps reports whether the reader has a value that is not retired.
+func (d *reader) keeps(s *rotation.Snapshot) bool {
+	for name, one := range s.Secrets {
+		if one.Current != nil && d.has(name) >= oldest(one) {
+			return true
+		}
+	}
+	return false
+}
+
 // learn notes a read of a version by a reader that had an older one, or none.
-func (g *readers) learn(r *rotation.Role, by Reader, version int, now int64) {
+func (g *readers) learn(r *rotation.Role, by Reader, secret string, version int, now int64) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	state := followedOf(r.Snapshot())
-	if version < state.oldest {
+	s, read := r.Snapshot(), &reader{}
+	if read.raise(secret, version, now); !read.keeps(s) {
 		return // its values were retired meanwhile
 	}
-	role := g.roleLocked(r.Key, state)
+	role := g.roleLocked(r.Key, s)
 	one, known := role.readers()[by.id()]
 	if !known {
-		one = &reader{}
+		one = read
+		role.unsaved = true
 	}
 	one.saw(by, now)
 	one.told.Store(now)
-	if int64(version) > one.version.Load() {
-		one.version.Store(int64(version))
-		one.since.Store(now)
+	if one.raise(secret, version, now) {
 		role.unsaved = true
 	}
 	if !known {
@@ -188,27 +230,18 @@ func (g *readers) learn(r *rotation.Role, by Reader, version int, now int64) {
 	}
 }
 
-func followedOf(s *rotation.Snapshot) followed { return followed{s.Version, oldest(s)} }
-
-// oldest is the oldest version whose readers may have a value that is not retired. Of a
-// role without values there is none.
-func oldest(s *rotation.Snapshot) int {
-	found := math.MaxInt
-	for _, one := range s.Secrets {
-		if one.Current != nil {
-			found = min(found, one.Current.Version)
-		}
-		if one.Previous != nil {
-			found = min(found, one.Previous.Version)
-		}
+// oldest is the version of the oldest value of a secret that is not retired.
+func oldest(s *rotation.Secret) int {
+	if s.Previous != nil {
+		return min(s.Previous.Version, s.Current.Version)
 	}
-	return found
+	return s.Current.Version
 }
 
-func (g *readers) roleLocked(key string, state followed) *roleReaders {
+func (g *readers) roleLocked(key string, s *rotation.Snapshot) *roleReaders {
 	role := g.of(key)
 	if role == nil {
-		role = &roleReaders{key: key, followed: state}
+		role = &roleReaders{key: key, followed: s}
 		role.known.Store(&map[readerID]*reader{})
 		g.byRole.Store(key, role)
 	}
@@ -229,19 +262,32 @@ func (g *readers) addLocked(role *roleReaders, id readerID, one *reader) {
 	g.count++
 }
 
-// evictLocked forgets the reader of those roles that has not read for longest.
+// evictLocked forgets a reader of those roles: the one that has not read for longest, and
+// a late one only if all are.
 func (g *readers) evictLocked(among ...*roleReaders) {
 	var from *roleReaders
 	var who readerID
-	longest := int64(math.MaxInt64)
+	needed, longest := true, int64(math.MaxInt64)
 	for _, role := range among {
 		for id, one := range role.readers() {
-			if last := one.last.Load(); last < longest {
-				from, who, longest = role, id, last
+			last, late := one.last.Load(), one.late(role.followed)
+			if late == needed && last < longest || needed && !late {
+				from, who, needed, longest = role, id, late, last
 			}
 		}
 	}
+	if needed {
+		from.forgotten = newestOf(from.followed)
+	}
 	g.forgetLocked(from, func(id readerID, _ *reader) bool { return id == who })
+}
+
+// forgot reports whether a reader had to be forgotten that may have the previous value of s.
+func (g *readers) forgot(r *rotation.Role, s *rotation.Secret) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	role := g.of(r.Key)
+	return role != nil && s.Previous != nil && s.Previous.Version < role.forgotten
 }
 
 // forgetLocked forgets some readers of a role.
@@ -252,6 +298,17 @@ func (g *readers) forgetLocked(role *roleReaders, gone func(readerID, *reader) b
 		role.known.Store(&left)
 		role.unsaved = true
 		g.count -= forgotten
+	}
+}
+
+// remember notes up to which version late readers were forgotten, until all values before
+// that are retired.
+func (role *roleReaders) remember(forgotten int) {
+	role.forgotten = 0
+	for _, s := range role.followed.Secrets {
+		if s.Current != nil && oldest(s) < forgotten {
+			role.forgotten = forgotten
+		}
 	}
 }
 
@@ -273,13 +330,68 @@ func (g *readers) follow(r *rotation.Role) {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	state := followedOf(r.Snapshot())
-	if role.followed == state {
+	before, after := role.followed, r.Snapshot()
+	role.followed = after
+	if maps.Equal(versions(before), versions(after)) {
 		return
 	}
-	g.forgetLocked(role, func(_ readerID, one *reader) bool { return one.version.Load() < int64(state.oldest) })
-	role.followed, role.unsaved = state, true
+	forgotten := role.forgotten
+	for name, s := range after.Secrets {
+		if was := before.Secrets[name]; restores(was, s) && was.Previous.Version < forgotten {
+			forgotten = s.Current.Version + 1
+		}
+	}
+	role.remember(forgotten)
+	for _, one := range role.readers() {
+		one.follow(before, after)
+	}
+	g.forgetLocked(role, func(_ readerID, one *reader) bool { return !one.keeps(after) })
+	role.unsaved = true
 	wake(g.news)
+}
+
+// versions are those of the current and of the previous value of each secret: they decide
+// about the readers of a role.
+func versions(s *rotation.Snapshot) map[string][2]int {
+	found := map[string][2]int{}
+	for name, one := range s.Secrets {
+		var of [2]int
+		if one.Current != nil {
+			of[0] = one.Current.Version
+		}
+		if one.Previous != nil {
+			of[1] = one.Previous.Version
+		}
+		found[name] = of
+	}
+	return found
+}
+
+// restores reports whether the previous value of before is the current one of after: a
+// rollback gives it a new version.
+func restores(before, after *rotation.Secret) bool {
+	return before != nil && before.Current != nil && before.Previous != nil &&
+		after.Current != nil && after.Current.Version > before.Current.Version &&
+		after.Current.Material.Equal(before.Previous.Material)
+}
+
+// follow gives the reader the new versions of the values that it has.
+func (d *reader) follow(before, after *rotation.Snapshot) {
+	apart := map[string]int{}
+	for name, s := range after.Secrets {
+		has := d.has(name)
+		if was := before.Secrets[name]; restores(was, s) && lacks(was, has) {
+			has = s.Current.Version
+		}
+		if has > int(d.version.Load()) {
+			apart[name] = has
+		}
+	}
+	if len(apart) == 0 {
+		d.apart.Store(nil)
+		return
+	}
+	d.apart.Store(&apart)
 }
 
 // wake has the worker look. It never blocks.
@@ -292,8 +404,8 @@ func wake(signal chan struct{}) {
 
 // Readers is what is known of who reads a role.
 type Readers struct {
-	// Known is how many readers are remembered, and Current how many of them have read
-	// all current values.
+	// Known is how many readers are remembered, and Current how many of them have the
+	// current value of each secret that they have read.
 	Known, Current int
 	// Late are those that have the previous value of a secret in its overlap, and have
 	// not read the current one. Who has not read for longest comes first.
@@ -303,7 +415,9 @@ type Readers struct {
 // Late is a reader that has not read the value that took the place of one it has.
 type Late struct {
 	Reader
-	// Version is the newest that it has read.
+	// Secrets are those of which it lacks the current value, and Version is the oldest that
+	// it has of them.
+	Secrets []string
 	Version int
 	// FirstRead is when it read that version first, LastRead when it read last, as far
 	// as this node knows, and Since when the first value that it lacks became current.
@@ -321,20 +435,21 @@ func (g *readers) Readers(r *rotation.Role) Readers {
 	defer g.mu.Unlock()
 	known, s := g.of(r.Key).readers(), r.Snapshot()
 	found := Readers{Known: len(known)}
-	newest := newestOf(s)
 	for id, one := range known {
-		version := int(one.version.Load())
-		if version >= newest {
+		if one.current(s) {
 			found.Current++
 		}
-		if since, late := lateSince(s, version); late {
-			by := one.reader(id)
-			by.Name = g.ports.Visible(by.Name)
-			found.Late = append(found.Late, Late{
-				Reader: by, Version: version,
-				FirstRead: moment(&one.since), LastRead: moment(&one.last), Since: since,
-			})
+		if !one.late(s) {
+			continue
 		}
+		late := Late{Reader: one.reader(id), FirstRead: moment(&one.since), LastRead: moment(&one.last)}
+		late.Name = g.ports.Visible(late.Name)
+		for _, name := range s.Names() {
+			if lacks(s.Secrets[name], one.has(name)) {
+				late.add(s.Secrets[name], one.has(name))
+			}
+		}
+		found.Late = append(found.Late, late)
 	}
 	slices.SortFunc(found.Late, func(x, y Late) int {
 		return cmp.Or(x.LastRead.Compare(y.LastRead), cmp.Compare(x.EntityID, y.EntityID), cmp.Compare(x.Name, y.Name))
@@ -357,18 +472,37 @@ func newestOf(s *rotation.Snapshot) (newest int) {
 	return newest
 }
 
-// lateSince reports whether a reader of no newer version than that lacks a value, and
-// since when.
-func lateSince(s *rotation.Snapshot, version int) (since time.Time, late bool) {
-	for _, one := range s.Secrets {
-		if !lacks(one, version) {
-			continue
-		}
-		if cutOver := one.CutOver(); !late || cutOver.Before(since) {
-			since, late = cutOver, true
+// add adds a secret of whose values the reader has that version, and lacks the current one.
+func (l *Late) add(s *rotation.Secret, version int) {
+	cutOver, first := s.CutOver(), len(l.Secrets) == 0
+	l.Secrets = append(l.Secrets, s.Name)
+	if first || cutOver.Before(l.Since) {
+		l.Since = cutOver
+	}
+	if first || version < l.Version {
+		l.Version = version
+	}
+}
+
+// current reports whether the reader has the current value of each secret that it has read.
+func (d *reader) current(s *rotation.Snapshot) bool {
+	for name, one := range s.Secrets {
+		has := d.has(name)
+		if one.Current != nil && !one.ShownOnce && has > 0 && has < one.Current.Version {
+			return false
 		}
 	}
-	return since, late
+	return true
+}
+
+// late reports whether the reader lacks the current value of a secret in its overlap.
+func (d *reader) late(s *rotation.Snapshot) bool {
+	for name, one := range s.Secrets {
+		if lacks(one, d.has(name)) {
+			return true
+		}
+	}
+	return false
 }
 
 // lacks reports whether a reader of no newer version than that has the previous value of

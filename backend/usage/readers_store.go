@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
 // Prefix is where the readers of each role that has any are stored, under its key.
@@ -25,6 +26,8 @@ type Store interface {
 // storedReaders are the readers of a role as they are stored. There is no value in them.
 type storedReaders struct {
 	Readers []storedReader `json:"readers"`
+	// Forgotten is roleReaders.forgotten.
+	Forgotten int `json:"forgotten,omitempty"`
 }
 
 type storedReader struct {
@@ -32,6 +35,8 @@ type storedReader struct {
 	Name     string `json:"name,omitempty"`
 	Address  string `json:"address,omitempty"`
 	Version  int    `json:"version"`
+	// Secrets are the versions of secrets of which it has a newer value.
+	Secrets map[string]int `json:"secrets,omitempty"`
 	// FirstRead is of that version, LastRead of any, when this was stored.
 	FirstRead time.Time `json:"first_read"`
 	LastRead  time.Time `json:"last_read"`
@@ -95,7 +100,7 @@ func (g *readers) load(ctx context.Context, unread map[string]bool) map[string]b
 			g.complain(ctx, "readers cannot be read", err)
 			continue
 		}
-		g.merge(r.Key, followedOf(r.Snapshot()), stored)
+		g.merge(r.Key, r.Snapshot(), stored)
 		delete(unread, key)
 	}
 	return unread
@@ -103,15 +108,12 @@ func (g *readers) load(ctx context.Context, unread map[string]bool) map[string]b
 
 // merge adds stored readers to those that have read meanwhile, but for those that have
 // no value any more that works. A role that is left without any is not stored any more.
-func (g *readers) merge(key string, state followed, stored storedReaders) {
+func (g *readers) merge(key string, state *rotation.Snapshot, stored storedReaders) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	role := g.roleLocked(key, state)
+	role.remember(max(role.forgotten, stored.Forgotten))
 	for _, s := range stored.Readers {
-		if s.Version < state.oldest {
-			role.unsaved = true
-			continue
-		}
 		id := Reader{EntityID: s.EntityID, Name: s.Name}.id()
 		if one := role.readers()[id]; one != nil {
 			one.merge(s)
@@ -120,16 +122,26 @@ func (g *readers) merge(key string, state followed, stored storedReaders) {
 		one := &reader{}
 		one.saw(Reader{Name: s.Name, Address: s.Address}, s.LastRead.UnixNano())
 		one.merge(s)
+		if !one.keeps(state) {
+			role.unsaved = true
+			continue
+		}
 		g.addLocked(role, id, one)
 	}
-	role.unsaved = role.unsaved || len(role.readers()) == 0
+	role.unsaved = role.unsaved || role.nothing()
 }
+
+// nothing reports whether nothing is remembered of a role.
+func (role *roleReaders) nothing() bool { return len(role.readers()) == 0 && role.forgotten == 0 }
 
 // merge takes over what was stored of a reader, as far as it is news.
 func (d *reader) merge(s storedReader) {
 	if version := int64(s.Version); version >= d.version.Load() {
 		d.version.Store(version)
 		d.since.Store(s.FirstRead.UnixNano())
+	}
+	for name, version := range s.Secrets {
+		d.raise(name, version, s.FirstRead.UnixNano())
 	}
 	if last := s.LastRead.UnixNano(); last > d.last.Load() {
 		d.last.Store(last)
@@ -164,21 +176,26 @@ func (g *readers) saving(role *roleReaders) (stored storedReaders, unsaved bool)
 	if !unsaved {
 		return stored, false
 	}
-	if len(role.readers()) == 0 {
+	if role.nothing() {
 		g.byRole.Delete(role.key)
 	}
+	stored.Forgotten = role.forgotten
 	for id, one := range role.readers() {
 		by := one.reader(id)
-		stored.Readers = append(stored.Readers, storedReader{
+		kept := storedReader{
 			EntityID: by.EntityID, Name: by.Name, Address: by.Address, Version: int(one.version.Load()),
 			FirstRead: moment(&one.since).UTC(), LastRead: moment(&one.last).UTC(),
-		})
+		}
+		if apart := one.apart.Load(); apart != nil {
+			kept.Secrets = *apart
+		}
+		stored.Readers = append(stored.Readers, kept)
 	}
 	return stored, true
 }
 
 func (g *readers) write(ctx context.Context, key string, stored storedReaders) error {
-	if len(stored.Readers) == 0 {
+	if len(stored.Readers) == 0 && stored.Forgotten == 0 {
 		return g.ports.Store.Delete(ctx, Prefix+key)
 	}
 	return g.ports.Store.Write(ctx, Prefix+key, stored)

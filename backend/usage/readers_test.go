@@ -89,7 +89,7 @@ func entity(n int) Reader {
 
 // read is a read now.
 func (w *world) read(r *rotation.Role, by Reader, version int) bool {
-	return w.Read(r, by, version, time.Now())
+	return w.Read(r, by, "", version, time.Now())
 }
 
 // late lists the ids of those who are late.
@@ -141,11 +141,11 @@ func TestReaders(t *testing.T) {
 		r = w.role("r", replaced(5))
 		cutOver := time.Now()
 		w.read(r, root, 5)
-		w.ReadPrevious(r, root, time.Now())
-		w.ReadPrevious(r, entity(2), time.Now())
+		w.ReadPrevious(r, root, "", time.Now())
+		w.ReadPrevious(r, entity(2), "", time.Now())
 		want := []Late{
-			{Reader: entity(1), Version: 4, FirstRead: firstRead, LastRead: lastRead, Since: cutOver},
-			{Reader: entity(2), Version: 4, FirstRead: firstRead, LastRead: cutOver, Since: cutOver},
+			{Reader: entity(1), Secrets: []string{"key"}, Version: 4, FirstRead: firstRead, LastRead: lastRead, Since: cutOver},
+			{Reader: entity(2), Secrets: []string{"key"}, Version: 4, FirstRead: firstRead, LastRead: cutOver, Since: cutOver},
 		}
 		got := w.Readers(r)
 		if got.Known != 3 || got.Current != 1 || !slices.EqualFunc(got.Late, want, sameLate) {
@@ -177,7 +177,7 @@ func TestReaders(t *testing.T) {
 }
 
 func sameLate(x, y Late) bool {
-	return x.Reader == y.Reader && x.Version == y.Version && x.FirstRead.Equal(y.FirstRead) && x.LastRead.Equal(y.LastRead) && x.Since.Equal(y.Since)
+	return x.Reader == y.Reader && slices.Equal(x.Secrets, y.Secrets) && x.Version == y.Version && x.FirstRead.Equal(y.FirstRead) && x.LastRead.Equal(y.LastRead) && x.Since.Equal(y.Since)
 }
 
 // replaced is key with a previous value that has just been replaced.
@@ -257,6 +257,166 @@ func TestReadersAreBounded(t *testing.T) {
 		if w.of(r.Key).readers()[readerID{name: strings.Repeat("ä", maxName/2)}] == nil {
 			t.Error("a long name is not cut")
 		}
+	})
+}
+
+// TestLateReadersStay: a reader that is late is forgotten only if all are, and then the
+// engine says so until all that it may have is retired.
+func TestLateReadersStay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		stop := w.work()
+		flood := func(r *rotation.Role, from, version int) {
+			for n := range MaxReaders {
+				w.read(r, entity(from+n), version)
+			}
+		}
+		r := w.role("r", key(2))
+		w.read(r, entity(0), 2)
+		time.Sleep(time.Second)
+		s := key(3)
+		r = w.role("r", s)
+		flood(r, 1, 3)
+		w.depends(r, s, "approle, entity entity-0, has version 2")
+		for n := range MaxAllReaders/MaxReaders - 1 {
+			flood(w.role(fmt.Sprint("other", n), key(2)), 0, 2)
+		}
+		for n := range 20 {
+			w.read(w.role("last", key(2)), entity(n), 2)
+		}
+		w.depends(r, s, "approle, entity entity-0, has version 2")
+		flood(r, 1, 2) // by a node that lags
+		flood(r, MaxReaders+1, 2)
+		const forgotten = "readers whom the engine has forgotten, because there are too many"
+		says := func(want bool) {
+			t.Helper()
+			if got := slices.Contains(w.Dependents(r, s), forgotten); got != want || strings.Contains(w.Summary(r), "has forgotten") != want {
+				t.Errorf("it says that readers were forgotten: %v", got)
+			}
+		}
+		says(true)
+		w.stored()
+		stop()
+		w.begin()
+		defer w.work()()
+		says(true)
+		s = key(4)
+		r = w.role("r", s)
+		says(false)
+	})
+}
+
+// back is s after a rollback.
+func back(s *rotation.Secret, version int) *rotation.Secret {
+	after, current, previous := *s, *s.Previous, *s.Current
+	current.Version, current.RetireTime = version, time.Time{}
+	previous.RetireTime = time.Now().Add(time.Hour)
+	after.Current, after.Previous = &current, &previous
+	return &after
+}
+
+// next is s after a rotation.
+func next(s *rotation.Secret, version int) *rotation.Secret {
+	after, previous := *s, *s.Current
+	previous.RetireTime = time.Now().Add(time.Hour)
+	after.Current, after.Previous = &rotation.Value{Version: version, Material: rotation.Material{"username": fmt.Sprint("user", version)}}, &previous
+	return &after
+}
+
+// TestRollbackKeepsReaders: who has the values that a rollback brings back has them in
+// their new version, whether all secrets are rolled back or one is.
+func TestRollbackKeepsReaders(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, all := range []bool{true, false} {
+			w := newWorld(t)
+			stop := w.work()
+			one, db := key(2), login("db", 2)
+			w.read(w.role("r", key(1), login("db", 1)), entity(1), 1)
+			r := w.role("r", one, db)
+			w.read(r, entity(2), 2)
+			one = back(one, 3)
+			if all {
+				db = back(db, 3)
+			}
+			r = w.role("r", one, db)
+			w.depends(r, one, "approle, entity entity-2, has version 2")
+			if got := w.Readers(r); got.Known != 2 || (got.Current == 1) != all {
+				t.Errorf("after a rollback of all secrets (%v): %+v", all, got)
+			}
+			w.stored()
+			stop()
+			w.begin()
+			stop = w.work()
+			one, db = next(one, 4), next(db, 4)
+			r = w.role("r", one, db)
+			w.depends(r, one, "approle, entity entity-1, has version 3")
+			w.depends(r, db, map[bool]string{true: "approle, entity entity-1, has version 3", false: "approle, entity entity-2, has version 2"}[all])
+			w.read(r, entity(1), 4)
+			w.depends(r, one)
+			stop()
+		}
+	})
+}
+
+// TestOneSecret: a read of one secret says nothing about the others.
+func TestOneSecret(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		stop := w.work()
+		one, db := key(2), login("db", 2)
+		r := w.role("r", one, db)
+		w.read(r, entity(1), 2)
+		w.Read(r, entity(2), "key", 2, time.Now())
+		one, db = key(3), login("db", 3)
+		r = w.role("r", one, db)
+		w.depends(r, db, "approle, entity entity-1, has version 2")
+		w.depends(r, one, "approle, entity entity-1, has version 2", "approle, entity entity-2, has version 2")
+		w.ReadPrevious(r, entity(2), "key", time.Now())
+		for range 2 {
+			w.Read(r, entity(1), "key", 3, time.Now())
+		}
+		known := func() {
+			t.Helper()
+			w.depends(r, db, "approle, entity entity-1, has version 2")
+			w.depends(r, one, "approle, entity entity-2, has version 2")
+			if got := w.Readers(r); got.Known != 2 || got.Current != 0 {
+				t.Errorf("known are %+v", got)
+			}
+		}
+		known()
+		w.stored()
+		stop()
+		w.begin()
+		defer w.work()()
+		known()
+		w.Read(r, entity(1), "db", 3, time.Now())
+		w.depends(r, db)
+		single := *one
+		single.Previous = nil
+		r = w.role("r", &single, db)
+		if got := w.Readers(r); got.Known != 1 || got.Current != 1 {
+			t.Errorf("after the end of the only overlap of a reader: %+v", got)
+		}
+	})
+}
+
+// TestUsesOutliveTheNode: a node that has not counted for long goes by what another one has
+// seen.
+func TestUsesOutliveTheNode(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		s := key(2)
+		r := w.role("r", s)
+		w.begin()
+		left := map[string]bool{}
+		w.unread.Store(&left)
+		w.depends(r, s)
+		s.Previous.WaitsFor = []string{usedLately}
+		w.depends(r, s, usedLately)
+		w.Follow(r)
+		w.depends(r, s, usedLately)
+		time.Sleep(r.Snapshot().Resolved.RefreshInterval + time.Second)
+		w.depends(r, s)
 	})
 }
 
@@ -423,7 +583,7 @@ func TestDependents(t *testing.T) {
 			t.Errorf("the summary is %s", text)
 		}
 		w.Used(r, s, secret.StagePrevious)
-		w.depends(r, s, append(want, "somebody who has used the previous value lately")...)
+		w.depends(r, s, append([]string{usedLately}, want...)...)
 		time.Sleep(r.Snapshot().Resolved.RefreshInterval + time.Second)
 		w.depends(r, s, want...)
 		w.read(r, entity(1), 5)
@@ -453,8 +613,14 @@ func (w *world) depends(r *rotation.Role, s *rotation.Secret, want ...string) {
 func TestReadAllocatesNothing(t *testing.T) {
 	w := newWorld(t)
 	r, by := w.role("r", key(2)), entity(1)
+	one := entity(2)
 	w.read(r, by, 2)
-	if n := testing.AllocsPerRun(1000, func() { w.read(r, by, 2) }); n != 0 {
+	w.Read(r, one, "key", 2, time.Now())
+	if n := testing.AllocsPerRun(1000, func() {
+		w.read(r, by, 2)
+		w.Read(r, by, "key", 2, time.Now())
+		w.Read(r, one, "key", 2, time.Now())
+	}); n != 0 {
 		t.Errorf("a read by a known reader allocates %v times", n)
 	}
 }
@@ -472,7 +638,7 @@ func BenchmarkRead(b *testing.B) {
 			now := time.Now()
 			b.RunParallel(func(pb *testing.PB) {
 				for n := 0; pb.Next(); n++ {
-					w.Read(r, some[n%len(some)], 2, now)
+					w.Read(r, some[n%len(some)], "", 2, now)
 				}
 			})
 		})

@@ -22,6 +22,9 @@ func (u *Usage) Summary(r *rotation.Role) string {
 		if one.PreviousAt(u.ports.Now()) != nil && u.ports.Types[one.Type].OffersPrevious(*one) {
 			u.summarize(r, one, &found)
 			found.addLate(one)
+			if u.forgot(r, one) {
+				found.unknown = append(found.unknown, name+" (the engine has forgotten readers, because there are too many)")
+			}
 		}
 	}
 	return found.sentence(u.inWords(found.late))
@@ -96,10 +99,10 @@ func (d *summary) addUnused(name string, since time.Time) {
 // addLate adds the readers who have the previous value of s, and not the current one.
 func (d *summary) addLate(s *rotation.Secret) {
 	for _, reader := range d.readers.Late {
-		if !lacks(s, reader.Version) {
+		if !slices.Contains(reader.Secrets, s.Name) {
 			continue
 		}
-		if !slices.Contains(d.late, reader) {
+		if !slices.ContainsFunc(d.late, func(other Late) bool { return other.Reader == reader.Reader }) {
 			d.late = append(d.late, reader)
 		}
 		if !slices.Contains(d.names, s.Name) {
@@ -132,6 +135,9 @@ func (u *Usage) named(i int, by Reader) Reader {
 	return by
 }
 
+// usedLately is who depends on a value that is used through this engine.
+const usedLately = "somebody who has used the previous value lately"
+
 // Dependents says who still depends on the previous value of s, apart from open sessions:
 // each reader who has it and has not read the current one, and who uses it through this
 // engine, if that was lately. It says the same of the same readers, so that whoever was told
@@ -145,16 +151,29 @@ func (u *Usage) Dependents(r *rotation.Role, s *rotation.Secret) []string {
 	if !u.taken(r.Key) {
 		found = append(found, "readers whom the engine has not loaded yet")
 	}
+	if u.forgot(r, s) {
+		found = append(found, "readers whom the engine has forgotten, because there are too many")
+	}
+	if u.usedLately(r, s) {
+		found = append(found, usedLately)
+	}
 	for _, one := range u.Readers(r).Late {
-		if lacks(s, one.Version) {
+		if slices.Contains(one.Secrets, s.Name) {
 			found = append(found, fmt.Sprintf("%s, has version %d", u.named(len(found), one.Reader), one.Version))
 		}
 	}
-	lately := max(time.Minute, r.Snapshot().Resolved.RefreshInterval)
-	if uses, _ := u.Uses(r, s, secret.StagePrevious); u.ports.Now().Sub(uses.Last) <= lately {
-		found = append(found, "somebody who has used the previous value lately")
-	}
 	return found
+}
+
+// usedLately reports whether the previous value of s was used lately. A node that has not
+// counted for that long goes by what was seen before it.
+func (u *Usage) usedLately(r *rotation.Role, s *rotation.Secret) bool {
+	uses, counted := u.Uses(r, s, secret.StagePrevious)
+	now, lately := u.ports.Now(), max(time.Minute, r.Snapshot().Resolved.RefreshInterval)
+	if now.Sub(uses.Last) <= lately {
+		return true
+	}
+	return (!counted || now.Sub(uses.Since) < lately) && slices.Contains(s.Previous.WaitsFor, usedLately)
 }
 
 func (d *summary) sentence(late []string) string {
