@@ -230,10 +230,13 @@ func TestActiveNodeIsTold(t *testing.T) {
 }
 
 // TestReadersAreBounded has too many of one role, and then too many in all: those stay
-// that have read last.
+// that have read last, and one that is late although it has not read for longest.
 func TestReadersAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
+		w.read(w.role("late", key(1)), entity(0), 1)
+		slow := w.role("late", key(2))
+		time.Sleep(time.Millisecond)
 		r := w.role("first", key(2))
 		for n := range MaxReaders + 3 {
 			w.read(r, entity(n), 2)
@@ -246,11 +249,14 @@ func TestReadersAreBounded(t *testing.T) {
 				t.Errorf("reader %d is remembered: %v", n, !want)
 			}
 		}
-		for n := range MaxAllReaders - len(known) + 2 {
+		for n := range MaxAllReaders - len(known) + 1 {
 			w.read(w.role(fmt.Sprint("r", n%20), key(2)), entity(n), 2)
 		}
 		if left := w.of(r.Key).readers(); len(left) != len(known)-2 || w.count != MaxAllReaders {
 			t.Errorf("the first role has %d readers, the mount %d", len(left), w.count)
+		}
+		if late := w.late(slow); len(late) != 1 {
+			t.Error("a late reader is forgotten before those that are current")
 		}
 		long := Reader{Name: strings.Repeat("ä", maxName)}
 		w.read(r, long, 2)
@@ -266,27 +272,17 @@ func TestLateReadersStay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		stop := w.work()
-		flood := func(r *rotation.Role, from, version int) {
-			for n := range MaxReaders {
-				w.read(r, entity(from+n), version)
-			}
-		}
 		r := w.role("r", key(2))
 		w.read(r, entity(0), 2)
 		time.Sleep(time.Second)
 		s := key(3)
 		r = w.role("r", s)
-		flood(r, 1, 3)
-		w.depends(r, s, "approle, entity entity-0, has version 2")
-		for n := range MaxAllReaders/MaxReaders - 1 {
-			flood(w.role(fmt.Sprint("other", n), key(2)), 0, 2)
-		}
-		for n := range 20 {
-			w.read(w.role("last", key(2)), entity(n), 2)
+		for n := range MaxReaders + 5 {
+			w.read(r, entity(1+n), 3)
 		}
 		w.depends(r, s, "approle, entity entity-0, has version 2")
-		flood(r, 1, 2) // by a node that lags
-		flood(r, MaxReaders+1, 2)
+		s = key(4)
+		r = w.role("r", s)
 		const forgotten = "readers whom the engine has forgotten, because there are too many"
 		says := func(want bool) {
 			t.Helper()
@@ -294,13 +290,17 @@ func TestLateReadersStay(t *testing.T) {
 				t.Errorf("it says that readers were forgotten: %v", got)
 			}
 		}
+		for n := range 2 {
+			says(false)
+			w.read(r, entity(-1-n), 3) // by a node that lags
+		}
 		says(true)
 		w.stored()
 		stop()
 		w.begin()
 		defer w.work()()
 		says(true)
-		s = key(4)
+		s = key(5)
 		r = w.role("r", s)
 		says(false)
 	})
