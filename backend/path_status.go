@@ -393,7 +393,7 @@ func statusFields() map[string]*framework.FieldSchema {
 		The engine counts them in memory from counted_since on: when the value got this stage or, if that was later, when this Vault
 		server became the active one. For a previous database login, the stage has sessions (how many were open at looked_at) and last_used
 		(when the engine last saw one). If the overlap of a previous value goes on because somebody needs it, the stage has waits_for (who does)
-		and drain_until (when the overlap ends at the latest); retire_time then moves up to that. destroy_time of the
+		and drain_until (when the overlap ends at the latest, which retire_time is then too). destroy_time of the
 		stage previous: when the engine sends checks with phase=retire and destroys the value, whose overlap has ended.`))
 	fields["report"] = field(framework.TypeString, "The status as text, for people; read it with -field=report.")
 	fields["overlap"] = field(framework.TypeString, "Who still uses previous values, and whether you would cut somebody off if you ended the overlap now; empty if there are no previous values.")
@@ -471,7 +471,7 @@ func stagesLine(s *rotation.Secret) string {
 		if s.Previous.DestroyTime.After(s.Previous.RetireTime) {
 			text += fmt.Sprintf(", and checks with phase=retire follow at %v", timestamp(s.Previous.DestroyTime))
 		} else if names := s.Previous.WaitsFor; len(names) > 0 {
-			text += fmt.Sprintf(", at the latest %v, for: %s", timestamp(s.Previous.DrainUntil), strings.Join(names, ", "))
+			text += " at the latest, for: " + strings.Join(names, ", ")
 		}
 	}
 	return text

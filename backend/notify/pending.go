@@ -118,7 +118,7 @@ func (d *dispatcher) waitEvents(r *rotation.Role, s *rotation.Snapshot, at *curs
 		return nil
 	}
 	for _, w := range waits {
-		for _, name := range w.For {
+		for _, name := range w.Who() {
 			if id := waitID(w, name); !slices.Contains(at.Waiting, id) && len(at.Waiting) < maxTold {
 				at.Waiting = append(slices.Clip(at.Waiting), id)
 			}

@@ -85,17 +85,13 @@ func (run *Run) heldUntil(previous *Value) time.Time {
 	if !previous.DestroyTime.IsZero() {
 		return previous.DestroyTime
 	}
-	end := run.now()
-	if previous.RetireTime.Before(end) {
-		end = previous.RetireTime
-	}
-	return end.Add(run.role.Snapshot().Resolved.RefreshInterval)
+	return sooner(previous.RetireTime, run.now()).Add(run.role.Snapshot().Resolved.RefreshInterval)
 }
 
 // needs names everybody who needs the previous value of a secret at this moment: also a
 // rollback that may follow.
 func (run *Run) needs(ctx context.Context, secret Secret) []string {
-	names := run.dependents(ctx, secret)
+	names := run.dependents(secret)
 	switch sessions, err := run.sessions(ctx, secret); {
 	case err != nil:
 		names = append(names, uncounted(err))
@@ -118,13 +114,9 @@ func (run *Run) endOverlaps(s *State) {
 	for name, names := range run.cutOff {
 		secret := s.Secrets[name]
 		previous := *secret.Previous
-		if now := run.now(); previous.RetireTime.After(now) {
-			previous.RetireTime = now
-		}
-		previous.DrainUntil, previous.WaitsFor = secret.CutOver(), names
-		if previous.DrainUntil.After(previous.RetireTime) { // by a clock that was ahead
-			previous.DrainUntil = previous.RetireTime
-		}
+		previous.RetireTime = sooner(previous.RetireTime, run.now())
+		previous.LookTime, previous.WaitsFor = time.Time{}, names
+		previous.DrainUntil = sooner(secret.CutOver(), previous.RetireTime) // also by a clock that was ahead
 		secret.Previous = &previous
 	}
 }

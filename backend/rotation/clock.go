@@ -68,6 +68,10 @@ func (s *Secret) bounds(now time.Time) []bound {
 			all = append(all, bound{s.Name + ": created", &v.Created, now, now}, bound{s.Name + ": published", &v.Published, now, now})
 		}
 	}
+	if v := s.Previous; v != nil {
+		look := now.Add(drainPause)
+		all = append(all, bound{s.Name + ": look_time", &v.LookTime, look, look})
+	}
 	if v := s.Previous; v != nil && v.Replaced.After(now.Add(clockSlack)) {
 		ahead := v.Replaced.Sub(now)
 		ends, drains, destroyed := v.RetireTime.Add(-ahead), v.DrainUntil.Add(-ahead), v.DestroyTime.Add(-ahead)

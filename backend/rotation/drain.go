@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -37,12 +38,15 @@ type Drainer interface {
 }
 
 const (
-	// drainPause is for how long an overlap is put off before the engine looks again
-	// whether somebody needs the value.
+	// drainPause is how long after a look the engine looks again whether somebody needs the
+	// value.
 	drainPause = 15 * time.Second
 	// lookAhead is how long before the end of an overlap the engine looks whether to put it
 	// off, so that the value is valid throughout.
 	lookAhead = 5 * time.Second
+	// lookBehind is how long after the end of an overlap a wait may begin: a value that
+	// readers have not got for longer does not become valid again.
+	lookBehind = time.Minute
 	// openSessions is who needs a previous login.
 	openSessions = "open sessions of the previous login"
 )
@@ -50,20 +54,49 @@ const (
 // patient reports whether overlaps go on while somebody needs them.
 func (t ResolvedPolicy) patient() bool { return t.OverlapLimit > t.Overlap }
 
+// waits reports whether the overlap of a previous value goes on beyond its time. Earlier
+// versions had no LookTime: they moved RetireTime up to DrainUntil.
+func (v *Value) waits() bool { return !v.LookTime.IsZero() || v.DrainUntil.After(v.RetireTime) }
+
+// undecided reports whether the engine has yet to look, or to look again, whether somebody
+// needs a previous value.
+func (v *Value) undecided() bool {
+	return v.DestroyTime.IsZero() && (v.DrainUntil.IsZero() || v.waits())
+}
+
+// beforeNext cuts the end of a wait at the next automatic rotation, which no wait holds up.
+func (s *Snapshot) beforeNext(end time.Time) time.Time {
+	if next := s.NextRotation; s.Policy.AutoRotate && !next.IsZero() && next.Before(end) {
+		return next
+	}
+	return end
+}
+
 // retireAt is when the engine has to see to the end of an overlap.
 func (s *Snapshot) retireAt(previous *Value) time.Time {
-	decided := !previous.DrainUntil.IsZero() && !previous.DrainUntil.After(previous.RetireTime)
-	if decided || !previous.DestroyTime.IsZero() || !s.Resolved.patient() {
+	if end := s.beforeNext(previous.RetireTime); !previous.LookTime.IsZero() {
+		return sooner(previous.LookTime, end)
+	}
+	if !previous.undecided() || !s.Resolved.patient() {
 		return previous.ends()
 	}
 	return previous.RetireTime.Add(-min(lookAhead, s.Resolved.Overlap/4))
+}
+
+// retireAction is the same, but a value that could not be retired is tried again after a
+// pause. No look is held up by that.
+func (s *Snapshot) retireAction(previous *Value) time.Time {
+	if previous.undecided() {
+		return s.retireAt(previous)
+	}
+	return later(s.retireAt(previous), s.RetryAt)
 }
 
 // ending lists the secrets whose overlap the engine has to see to.
 func (s *Snapshot) ending(now time.Time) []string {
 	var names []string
 	for _, name := range s.Names() {
-		if previous := s.Secrets[name].Previous; previous != nil && !now.Before(s.retireAt(previous)) {
+		if previous := s.Secrets[name].Previous; previous != nil && !now.Before(s.retireAction(previous)) {
 			names = append(names, name)
 		}
 	}
@@ -78,6 +111,18 @@ type Wait struct {
 	For     []string
 	// Until is when the overlap ends at the latest.
 	Until time.Time
+}
+
+// Who lists for whom it is without what changes from look to look although nobody comes or
+// goes: how many more there are, and why sessions could not be counted.
+func (w Wait) Who() []string {
+	names := slices.Clone(w.For[:min(len(w.For), maxNames)])
+	for i, name := range names {
+		if strings.HasPrefix(name, openSessions) {
+			names[i] = openSessions
+		}
+	}
+	return names
 }
 
 // String tells it to a person.
@@ -100,65 +145,99 @@ func (s *Snapshot) Waits(now time.Time) []Wait {
 	for _, name := range s.Names() {
 		previous := s.Secrets[name].Previous
 		if previous != nil && len(previous.WaitsFor) > 0 && previous.DrainUntil.After(now) {
-			waits = append(waits, Wait{name, previous.Version, previous.WaitsFor, previous.DrainUntil})
+			waits = append(waits, Wait{name, previous.Version, previous.WaitsFor, s.beforeNext(previous.DrainUntil)})
 		}
 	}
 	return waits
 }
 
 // drain takes out of the operation the secrets whose previous values somebody needs, and
-// those whose overlap has not ended yet. Waiting is to move the end of the overlap, in
-// storage: no worker is kept busy, another node goes on with it, and whatever holds in an
-// overlap holds on. Memory is asked first: a server that does not answer holds up no
-// other secret.
+// those whose overlap has not ended yet. Waiting is two times in storage, the latest end of
+// the overlap and when to look again: no worker is kept busy, another node goes on with it,
+// and however late a look comes, whatever holds in an overlap holds on. Memory is asked
+// first, and what is asked of servers is put off meanwhile: a server that does not answer
+// takes no value from readers.
 func (run *Run) drain(ctx context.Context) error {
-	if run.role.Snapshot().Resolved.patient() {
-		if err := run.putOff(ctx, run.dependents); err != nil {
-			return err
+	ends, unneeded := map[string]time.Time{}, map[string]bool{}
+	for _, name := range run.op.Secrets {
+		if previous := run.secret(name).Previous; previous != nil && !previous.waits() {
+			ends[name] = previous.RetireTime
 		}
 	}
-	if err := run.putOff(ctx, run.inUse); err != nil {
-		return err
-	}
-	return run.waitNoLonger(ctx)
-}
-
-// putOff takes out of the operation the secrets whose overlap may go on, and whose
-// previous value somebody needs.
-func (run *Run) putOff(ctx context.Context, who func(context.Context, Secret) []string) error {
-	return run.leaveOut(ctx, func(secret Secret) (change func(*Value), out bool) {
+	err := run.leaveOut(ctx, func(secret Secret) (change func(*Value), out bool) {
 		if !run.mayWait(secret) {
 			return nil, false
 		}
-		names := who(ctx, secret)
-		if len(names) == 0 {
+		var names []string
+		if run.role.Snapshot().Resolved.patient() {
+			names = run.dependents(secret)
+		}
+		if len(names) == 0 && (!run.looks(secret) || !secret.Previous.LookTime.IsZero()) {
 			return nil, false
 		}
-		until := run.waitEnd(secret)
+		return run.wait(secret, names), len(names) > 0
+	})
+	if err != nil {
+		return err
+	}
+	err = run.leaveOut(ctx, func(secret Secret) (change func(*Value), out bool) {
+		if !run.mayWait(secret) {
+			return nil, false
+		}
+		names := run.inUse(ctx, secret)
+		if len(names) == 0 {
+			unneeded[secret.Name] = true
+			return nil, false
+		}
+		return run.wait(secret, names), true
+	})
+	if err != nil {
+		return err
+	}
+	return run.waitNoLonger(ctx, ends, unneeded)
+}
+
+// wait has an overlap go on for those names, as far as they are known yet.
+func (run *Run) wait(secret Secret, names []string) func(*Value) {
+	until := run.waitEnd(secret)
+	return func(previous *Value) {
+		previous.RetireTime, previous.LookTime = until, sooner(run.now().Add(drainPause), until)
+		if len(names) > 0 {
+			previous.DrainUntil, previous.WaitsFor = until, few(names)
+		}
+	}
+}
+
+// waitNoLonger has the overlaps end that nobody needs any more: those that were waited for
+// now, and those that were not at their ends.
+func (run *Run) waitNoLonger(ctx context.Context, ends map[string]time.Time, unneeded map[string]bool) error {
+	return run.leaveOut(ctx, func(secret Secret) (change func(*Value), out bool) {
+		end, first := ends[secret.Name]
+		early := first && end.After(run.role.engine.Now())
+		if !early && !secret.Previous.waits() {
+			return nil, false
+		}
 		return func(previous *Value) {
-			next := run.now().Add(drainPause)
-			previous.DrainUntil, previous.RetireTime, previous.WaitsFor = until, next, few(names)
-			if next.After(until) {
-				previous.RetireTime = until
+			at := run.now()
+			if early {
+				at = end
 			}
-		}, true
+			previous.RetireTime = sooner(at, previous.RetireTime)
+			if unneeded[secret.Name] {
+				previous.WaitsFor = nil
+			}
+			secret.decide(previous)
+		}, early
 	})
 }
 
-// waitNoLonger has the overlaps end that nobody needs any more, each at its time.
-func (run *Run) waitNoLonger(ctx context.Context) error {
-	now := run.role.engine.Now()
-	return run.leaveOut(ctx, func(secret Secret) (change func(*Value), out bool) {
-		early := secret.Previous.RetireTime.After(now)
-		if !early && (len(secret.Previous.WaitsFor) == 0 || !run.mayWait(secret)) {
-			return nil, false
-		}
-		decided := secret.CutOver()
-		if secret.waited() {
-			decided = secret.Previous.RetireTime
-		}
-		return func(previous *Value) { previous.DrainUntil, previous.WaitsFor = decided, nil }, early
-	})
+// decide notes on the previous value of s that nobody is waited for any more.
+func (s *Secret) decide(previous *Value) {
+	decided := s.CutOver()
+	if s.waited() {
+		decided = previous.RetireTime
+	}
+	previous.LookTime, previous.DrainUntil = time.Time{}, sooner(decided, previous.RetireTime)
 }
 
 // leaveOut changes the previous values of the operation's secrets as decide says, and
@@ -197,37 +276,46 @@ func (run *Run) leaveOut(ctx context.Context, decide func(Secret) (change func(*
 	})
 }
 
-// mayWait reports whether the overlap of a secret may be put off any more.
+// mayWait reports whether the overlap of a secret may go on.
 func (run *Run) mayWait(secret Secret) bool {
-	if !secret.Previous.DestroyTime.IsZero() {
-		return false // readers were told that it has ended
+	previous, now := secret.Previous, run.role.engine.Now()
+	switch {
+	case !previous.undecided():
+		return false // readers were told that it ends, or has ended
+	case previous.waits():
+		return run.waitEnd(secret).After(now)
+	case now.Sub(previous.RetireTime) > lookBehind:
+		return false
 	}
-	return run.waitEnd(secret).After(later(secret.Previous.RetireTime, run.role.engine.Now()))
+	return run.waitEnd(secret).After(later(previous.RetireTime, now))
 }
 
 // waitEnd is when the overlap of a secret ends at the latest: at the role's limit, or when
 // its driver has waited for as long as it may, whichever is later, but so that no scheduled
-// rotation is held up. It is fixed when the wait begins.
+// rotation is held up. It is fixed when the wait begins, and moves only with the schedule.
+// Zero if nobody is waited for.
 func (run *Run) waitEnd(secret Secret) time.Time {
 	previous, s := secret.Previous, run.role.Snapshot()
-	until, patient := previous.RetireTime, s.Resolved.patient()
 	timeout, drains := run.drainTimeout(secret)
-	switch {
-	case !patient && !drains:
-		return until
-	case !previous.DrainUntil.IsZero():
-		return previous.DrainUntil
+	if !drains && !s.Resolved.patient() {
+		return time.Time{}
 	}
-	if patient {
-		until = later(until, secret.CutOver().Add(s.Resolved.OverlapLimit))
+	until := later(previous.RetireTime, previous.DrainUntil)
+	if !previous.waits() {
+		if s.Resolved.patient() {
+			until = later(until, secret.CutOver().Add(s.Resolved.OverlapLimit))
+		}
+		if drains {
+			until = later(until, previous.RetireTime.Add(timeout))
+		}
 	}
-	if drains {
-		until = later(until, previous.RetireTime.Add(timeout))
-	}
-	if s.Policy.AutoRotate && !s.NextRotation.IsZero() && s.NextRotation.Before(until) {
-		return s.NextRotation
-	}
-	return until
+	return s.beforeNext(until)
+}
+
+// looks reports whether the server of a secret is to be asked.
+func (run *Run) looks(secret Secret) bool {
+	_, ok := run.driver(secret).(Drainer)
+	return ok
 }
 
 // drainTimeout is how long sessions of a secret are waited for; false if its configuration
@@ -243,7 +331,7 @@ func (run *Run) drainTimeout(secret Secret) (time.Duration, bool) {
 
 // dependents names who is known to need the previous value of a secret. Nobody can need
 // one that died when the current one was set.
-func (run *Run) dependents(_ context.Context, secret Secret) []string {
+func (run *Run) dependents(secret Secret) []string {
 	known := run.role.engine.Dependents
 	if known == nil || run.driver(secret).CutsOver(secret) {
 		return nil

@@ -2,6 +2,7 @@ package rotation
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -83,6 +84,13 @@ func (w *world) watchDrain(s *State, old, next *Secret) {
 	if drains {
 		latest = later(latest, was.Replaced.Add(s.Policy.Overlap+drainTimeout))
 	}
+	if is != nil && is.Version == was.Version && !was.RetireTime.After(w.clock) && is.RetireTime.After(w.clock) &&
+		(w.clock.Sub(was.RetireTime) > lookBehind || !was.LookTime.IsZero()) {
+		w.breakf("%s was invalid from %s on, and is valid again", old.Name, was.RetireTime)
+	}
+	if is != nil && is.Version == was.Version && !is.LookTime.IsZero() && !slices.Equal(is.WaitsFor, was.WaitsFor) && !needed && !strings.Contains(strings.Join(is.WaitsFor, "; "), "could not count") {
+		w.breakf("%s is waited for by %q, and nobody needs it", old.Name, is.WaitsFor)
+	}
 	switch {
 	case is == nil || is.Version != was.Version:
 		if is == nil && old.Type == "strict" && w.open[was.Material["password"]] > 0 {
@@ -91,9 +99,12 @@ func (w *world) watchDrain(s *State, old, next *Secret) {
 	case is.RetireTime.Equal(was.RetireTime):
 	case !is.Replaced.Equal(was.Replaced): // a clock that was ahead
 	case is.RetireTime.Before(was.RetireTime):
-		if !is.DrainUntil.Equal(is.Replaced) {
+		byHand := is.DrainUntil.Equal(is.Replaced)
+		goesOn := w.late[identity(was.Material)] && patient && (s.NextRotation.IsZero() || s.NextRotation.After(w.clock))
+		if !byHand && (!was.waits() || goesOn && is.LookTime.IsZero()) {
 			w.breakf("the overlap of %s ends early, and nobody asked for that", old.Name)
 		}
+	case slices.Equal(is.WaitsFor, was.WaitsFor) && !is.LookTime.IsZero() && (old.Type == "patient" || old.Type == "strict"): // its server is asked
 	case !needed && !strings.Contains(strings.Join(is.WaitsFor, "; "), "could not count"):
 		w.breakf("%s is waited for, and nobody needs it", old.Name)
 	case !was.RetireTime.After(was.Replaced):

@@ -111,8 +111,12 @@ func (w *world) watchValues(s *State, secret *Secret) {
 	if next := secret.Next; next != nil && secret.Current != nil && next.Material.Equal(secret.Current.Material) {
 		w.breakf("%s is published as next, and in use", secret.Name)
 	}
-	if secret.Previous != nil && secret.Previous.RetireTime.IsZero() {
+	previous := secret.Previous
+	if previous != nil && previous.RetireTime.IsZero() {
 		w.breakf("previous %s has no end", secret.Name)
+	}
+	if previous != nil && !previous.LookTime.IsZero() && (previous.LookTime.After(previous.RetireTime) || !previous.DestroyTime.IsZero()) {
+		w.breakf("%s is waited for until %s, and looked at %s", secret.Name, previous.RetireTime, previous.LookTime)
 	}
 }
 

@@ -21,6 +21,7 @@ func (s *State) expired(now time.Time) []string {
 // its target, proves that it is refused, has applications asked to refuse it, and destroys
 // it in storage. The intent is saved first for the same reason as in transact.
 func (run *Run) retire(ctx context.Context) error {
+	run.paused = run.role.Snapshot().RetryAt.After(run.role.engine.Now())
 	if err := run.drain(ctx); err != nil {
 		return run.refuse(err)
 	}
@@ -89,8 +90,10 @@ func (run *Run) forget(s *State, retired []string, cause error) error {
 	run.waitNoMore(s)
 	s.InFlight = nil
 	if cause == nil {
-		s.Failures, s.RetryAt = 0, time.Time{}
-		if !s.NeedsAttention {
+		if !run.paused {
+			s.Failures, s.RetryAt = 0, time.Time{}
+		}
+		if !run.paused && !s.NeedsAttention {
 			s.LastError = ""
 		}
 		return run.conclude(s, OutcomeCompleted, results)
@@ -135,7 +138,9 @@ func (run *Run) waitNoMore(s *State) {
 			continue
 		}
 		previous := *secret.Previous
-		previous.DrainUntil = previous.RetireTime
+		if previous.undecided() {
+			secret.decide(&previous)
+		}
 		secret.Previous = &previous
 	}
 }

@@ -60,6 +60,8 @@ type Run struct {
 	since int
 	// resolving says that the run is about what is unresolved of its only secret.
 	resolving bool
+	// paused says that the retirement came while something else that failed has its pause.
+	paused bool
 
 	// The following belong to the goroutine of the run until done is closed.
 	targets []string          // the secrets, in the order in which they are set

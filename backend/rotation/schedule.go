@@ -206,7 +206,7 @@ func (s *Snapshot) NextAction(now time.Time) Action {
 			next = earlier(next, Action{KindRecover, secret.Unresolved.RetryAt})
 		}
 		if secret.Previous != nil {
-			next = earlier(next, Action{KindRetire, later(s.retireAt(secret.Previous), s.RetryAt)})
+			next = earlier(next, Action{KindRetire, s.retireAction(secret.Previous)})
 		}
 	}
 	if s.PostCommit != nil && !s.NeedsAttention {
@@ -245,12 +245,17 @@ func (s *Snapshot) rotateAt(now time.Time) time.Time {
 }
 
 // overlapEnd is when the running overlap ends, and applications were asked to refuse its
-// values, for which automatic rotations wait; zero if they wait for none.
+// values, for which automatic rotations wait; zero if they wait for none. They do not wait
+// because somebody needs a value.
 func (s *Snapshot) overlapEnd() time.Time {
 	end := time.Time{}
 	for _, secret := range s.Secrets {
-		if secret.Previous != nil && !secret.ShownOnce {
-			end = later(end, secret.Previous.ends())
+		switch previous := secret.Previous; {
+		case previous == nil || secret.ShownOnce:
+		case previous.waits():
+			end = later(end, s.beforeNext(previous.RetireTime))
+		default:
+			end = later(end, previous.ends())
 		}
 	}
 	return end
@@ -287,12 +292,16 @@ func (s *Snapshot) TTL(now time.Time) time.Duration {
 
 // Fresh is how long what verifiers are shown of a secret may be kept, in whole
 // seconds: as long as readers may keep its values, and never beyond the end of the
-// previous one, which has to be forgotten by then. While a rotation is late that is
+// previous one, which has to be forgotten by then; of one that is waited for, little beyond
+// the next look, which may end it. While a rotation is late that is
 // little, but not nothing: what it will make current is among what they are shown.
 func (s *Snapshot) Fresh(secret *Secret, now time.Time) time.Duration {
 	fresh := max(s.TTL(now), min(inFlightTTL, s.Resolved.RefreshInterval))
 	if previous := secret.PreviousAt(now); previous != nil {
 		fresh = min(fresh, previous.RetireTime.Sub(now))
+		if look := previous.LookTime; !look.IsZero() {
+			fresh = min(fresh, max(look.Sub(now), inFlightTTL))
+		}
 	}
 	return max(fresh, 0).Truncate(time.Second)
 }
@@ -316,6 +325,14 @@ func later(a, b time.Time) time.Time {
 		return a
 	}
 	return b
+}
+
+// sooner returns the sooner of two times.
+func sooner(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
 }
 
 // earlier returns the action that comes first; a zero Action never does.

@@ -116,7 +116,8 @@ type Value struct {
 	// Version of the role at which this became current; zero while pending.
 	Version int       `json:"version,omitempty"`
 	Created time.Time `json:"created"`
-	// RetireTime is the end of the overlap; set on previous values only.
+	// RetireTime is the end of the overlap: until then readers are given the value. Set on
+	// previous values only.
 	RetireTime time.Time `json:"retire_time,omitzero"`
 	// Published is since when others have been shown the value, ahead of its use;
 	// zero if there was never a time when they were shown the secret without it.
@@ -124,9 +125,14 @@ type Value struct {
 	// Replaced is when another value took the place of this one; set on previous
 	// values only, and not on those that were stored in format 1.
 	Replaced time.Time `json:"replaced,omitzero"`
-	// DrainUntil is the latest end of the overlap of a previous value that somebody
-	// needs; RetireTime moves up to it. Zero if the engine has not looked yet. Once it is
-	// not after RetireTime, nobody is waited for any more.
+	// LookTime is when the engine looks again whether somebody needs a previous value.
+	// Meanwhile the overlap goes on, and RetireTime is its latest end. Zero if nobody is
+	// waited for.
+	LookTime time.Time `json:"look_time,omitzero"`
+	// DrainUntil is the latest end of the overlap of a previous value that somebody has
+	// needed; when nobody is waited for any more, its end, and if nobody was, Replaced.
+	// Zero if the engine has not looked yet. Earlier versions had no LookTime: where this
+	// is later than RetireTime, the value is waited for.
 	DrainUntil time.Time `json:"drain_until,omitzero"`
 	// DestroyTime is when a previous value is destroyed at the earliest, set when its
 	// overlap has ended and applications are to be asked to refuse it. Zero if it does not
