@@ -63,6 +63,7 @@ func TestPartOfARetirementIsRecordedThoughTheRestFailsAgain(t *testing.T) {
 		t.Fatalf("%v: %+v", err, w.role.Snapshot().State)
 	}
 	delete(w.always, "jwt.retire")
+	w.advance(w.role.Snapshot().RetryAt.Sub(w.now()))
 	if _, err = w.do(Request{Kind: KindRetire, Trigger: TriggerSchedule}); err == nil {
 		t.Fatal("no error")
 	}
@@ -70,6 +71,7 @@ func TestPartOfARetirementIsRecordedThoughTheRestFailsAgain(t *testing.T) {
 		t.Errorf("the end of a value is in no record: %+v", rec)
 	}
 	count := w.role.Snapshot().History.Count
+	w.advance(w.role.Snapshot().RetryAt.Sub(w.now()))
 	_, _ = w.do(Request{Kind: KindRetire, Trigger: TriggerSchedule})
 	if got := w.role.Snapshot().History.Count; got != count {
 		t.Errorf("a repeated failure that achieved nothing added %d entries", got-count)
