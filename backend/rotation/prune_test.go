@@ -153,7 +153,7 @@ func TestNotesPushNothingOut(t *testing.T) {
 		}
 		first := w.role.Snapshot().Latest().ID
 		for i := range maxNotes {
-			must(t, w.role.Annotate(t.Context(), w.noted(first, fmt.Sprint(i))))
+			must(t, w.role.Annotate(t.Context(), w.noted(first, fmt.Sprint(i)), func() error { return nil }))
 		}
 		before, _ := operations()
 		w.settings.Retention, w.settings.MaxAge = settings.Retention, settings.MaxAge
@@ -166,7 +166,7 @@ func TestNotesPushNothingOut(t *testing.T) {
 			t.Errorf("%s: of %d operations %d are kept, with %d notes", name, before, n, notes)
 		}
 		for range 30 {
-			must(t, w.role.Annotate(t.Context(), w.noted(w.role.Snapshot().Latest().ID, "seen")))
+			must(t, w.role.Annotate(t.Context(), w.noted(w.role.Snapshot().Latest().ID, "seen"), func() error { return nil }))
 			w.rotateAt(t, time.Hour)
 			if n, _ := operations(); n < 10 {
 				t.Errorf("%s: %d operations are kept", name, n)
