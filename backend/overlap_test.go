@@ -163,6 +163,32 @@ func TestOverlapEndsByItself(t *testing.T) {
 	}
 }
 
+// TestOverlapWaitsForMany tells once that it goes on for more than it names.
+func TestOverlapWaitsForMany(t *testing.T) {
+	n, r := newNeedy(t), newReceiver(t)
+	n.write("rotate/r", nil)
+	n.clock.advance(time.Second)
+	n.write("alerts/hook", d("type", "webhook", "url", r.URL+"/hook"))
+	var names []string
+	for i := range 13 {
+		names = append(names, fmt.Sprintf("instance-%02d", i))
+	}
+	n.needs("key", names[:11]...)
+	n.lives(13, 5*time.Minute)
+	n.receives(r, "overlap_waiting")
+	n.needs("key", names...)
+	n.lives(3, 5*time.Second)
+	if is := fmt.Sprint(n.stage("key", "previous")["waits_for"]); !strings.HasSuffix(is, "instance-09 and 3 more]") {
+		t.Errorf("it waits for %s", is)
+	}
+	n.needs("key")
+	n.lives(4, 5*time.Second)
+	if n.stage("key", "previous") != nil {
+		t.Errorf("20 s after everybody has read: %v", n.stage("key", "previous"))
+	}
+	n.receives(r, "overlap_waiting")
+}
+
 // TestRetire ends overlaps by hand.
 func TestRetire(t *testing.T) {
 	n := newNeedy(t)
