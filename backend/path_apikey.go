@@ -73,7 +73,7 @@ func retiredField(when string) *framework.FieldSchema {
 // reason is reasonRetired for a value that is not valid if it is a retired one, whose use is
 // then noted. The error has Vault repeat the request on the node that can note it.
 func (b *backend) reason(ctx context.Context, req *logical.Request, of found, p tripwire.Presented) (string, error) {
-	p.Secret, p.Actor = of.secret.Name, actor(req)
+	p.Secret, p.Type, p.Actor = of.secret.Name, of.secret.Type, actor(req)
 	if req.Connection != nil {
 		p.Address = req.Connection.RemoteAddr
 	}

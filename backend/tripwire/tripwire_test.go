@@ -214,7 +214,7 @@ func TestFloodReadsNothing(t *testing.T) {
 		r := w.role("r", state(pin(1)))
 		w.broken = broken
 		for i := range 100 {
-			if retired, err := w.Recognize(t.Context(), r, Presented{Secret: "pin", Text: fmt.Sprint("made-up-", i)}); retired || err != nil {
+			if retired, err := w.Recognize(t.Context(), r, Presented{Secret: "pin", Type: "random", Text: fmt.Sprint("made-up-", i)}); retired || err != nil {
 				t.Errorf("it is %t, %v", retired, err)
 			}
 		}
@@ -223,8 +223,11 @@ func TestFloodReadsNothing(t *testing.T) {
 		}
 		w.broken, w.now = false, w.now.Add(readAgain)
 		w.leaves(r, 1, 2)
-		if retired, err := w.Recognize(t.Context(), r, Presented{Secret: "pin", Text: "the-value-1"}); !retired || err != nil {
+		if retired, err := w.Recognize(t.Context(), r, Presented{Secret: "pin", Type: "random", Text: "the-value-1"}); !retired || err != nil {
 			t.Errorf("broken=%t: a retired value is %t, %v", broken, retired, err)
+		}
+		if retired, err := w.Recognize(t.Context(), r, Presented{Secret: "pin", Type: "api_key", Text: "the-value-1"}); retired || err != nil {
+			t.Errorf("broken=%t: a value that another type had is %t, %v", broken, retired, err)
 		}
 	}
 }
@@ -235,7 +238,7 @@ func TestUseOutlivesFaults(t *testing.T) {
 	w := newWorld(t)
 	r := w.role("r", state(pin(1)))
 	w.leaves(r, 1, 2)
-	p := Presented{Secret: "pin", Text: "the-value-1", Actor: rotation.Actor{DisplayName: strings.Repeat("é", 1000)}, Address: "192.0.2.7"}
+	p := Presented{Secret: "pin", Type: "random", Text: "the-value-1", Actor: rotation.Actor{DisplayName: strings.Repeat("é", 1000)}, Address: "192.0.2.7"}
 	w.broken = true
 	for range 3 {
 		if retired, err := w.Recognize(t.Context(), r, p); !retired || err != nil {
@@ -293,7 +296,7 @@ func TestMadeUpTokens(t *testing.T) {
 	}
 	made := func() {
 		for i := range 100 {
-			if retired, err := w.Recognize(t.Context(), r, Presented{Secret: "jwt", KeyID: fmt.Sprint("kid-", i)}); !retired || err != nil {
+			if retired, err := w.Recognize(t.Context(), r, Presented{Secret: "jwt", Type: "jwt", KeyID: fmt.Sprint("kid-", i)}); !retired || err != nil {
 				t.Errorf("key %d is %t, %v", i, retired, err)
 			}
 			w.storeUses(t.Context())
@@ -307,7 +310,7 @@ func TestMadeUpTokens(t *testing.T) {
 	}
 	made()
 	uses(1)
-	if _, err := w.Recognize(t.Context(), r, Presented{Secret: "pin", Text: "the-value-1"}); err != nil || !w.storeUses(t.Context()) {
+	if _, err := w.Recognize(t.Context(), r, Presented{Secret: "pin", Type: "random", Text: "the-value-1"}); err != nil || !w.storeUses(t.Context()) {
 		t.Error(err)
 	}
 	uses(2)

@@ -29,7 +29,9 @@ var ErrReadOnly = errors.New("the use of a retired value is noted on the active 
 
 // Presented is a value that somebody had verified, and that is not valid.
 type Presented struct {
-	Secret string
+	// Secret is the name, Type the type of the secret that it is presented as. The secret
+	// may have had another type before: a guess at a value of that is not answered.
+	Secret, Type string
 	// Text is the value; of a token that names a key, KeyID is that.
 	Text, KeyID string
 	// Actor and Address are of who asked.
@@ -65,7 +67,7 @@ func (t *Tripwire) Recognize(ctx context.Context, r *rotation.Role, p Presented)
 	}
 	v, found, due := k.find(p.mark(), now)
 	switch {
-	case !found || v.expired(now, retention):
+	case !found || v.Type != p.Type || v.expired(now, retention):
 		return false, nil
 	case !due:
 		return true, nil
