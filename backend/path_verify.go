@@ -35,7 +35,7 @@ func (b *backend) pathVerify() *framework.Path {
 			logical.ReadOperation:   operation(b.pathVerifyRead, "Test every value by using it, test everything that a rotation depends on, and report.", verifyFields()),
 			logical.UpdateOperation: repair,
 		},
-		HelpSynopsis:    "Test that the values of a role work, that retired ones do not, and that the role is ready to rotate.",
+		HelpSynopsis:    "Test that the values of a role work, that wrong ones do not, and that the role is ready to rotate.",
 		HelpDescription: oneLine(verifyHelp),
 	}
 }
@@ -52,7 +52,7 @@ func verifyFields() map[string]*framework.FieldSchema {
 	fields := inspectionFields()
 	fields["role"] = field(framework.TypeString, "Name of the role.")
 	fields["version"] = field(framework.TypeInt, "Version that was verified.")
-	fields["valid"] = field(framework.TypeBool, "true if every value works, and the targets refuse every retired one.")
+	fields["valid"] = field(framework.TypeBool, "true if every value works, and the targets refuse wrong ones.")
 	fields["secrets"] = field(framework.TypeMap, "For each secret: valid, proven (what the engine has proved) and error.")
 	fields["advice"] = field(framework.TypeString, "What to do if a target refuses a stored value; empty otherwise.")
 	return fields
@@ -204,7 +204,8 @@ func inspectionFields() map[string]*framework.FieldSchema {
 
 const verifyHelp = `
 Logs in with every current database password, signs and verifies with every key, and
-tests that the targets refuse the values that they must refuse. It also tests what
+tests that the targets refuse wrong ones (retired values are destroyed, so the record of
+their retirement shows that they were refused). It also tests what
 rotations depend on: privileges, whether two alternating users own the same
 objects and have the same privileges, limits, clocks, checks and destinations. For each finding it says what to run. Read this
 path with -field=report before you go live. Reading changes nothing. Writing repair=true
