@@ -72,7 +72,7 @@ func checkSchema() map[string]*framework.FieldSchema {
 		"concurrency":          {Type: framework.TypeInt, Default: def.Concurrency, Description: "With samples: how many of the requests run at the same time."},
 		"percentile":           {Type: framework.TypeInt, Default: def.Percentile, Description: "With samples: the percentile of the latencies that the engine compares, before and after the rotation."},
 		"max_latency_increase": {Type: framework.TypeInt, Default: def.MaxLatencyIncrease, Description: "With samples: the check fails if the latency at percentile grows by more than this many percent."},
-		"on_failure":           {Type: framework.TypeString, Default: def.OnFailure, AllowedValues: []any{check.Rollback, check.Alert}, Description: "What a failed check does. rollback: with phase=before, the rotation does not begin; with phase=after, the engine rolls it back. alert: the rotation begins or stays, and the engine sends the event application_degraded. With phase=retire, it is always alert, which is then the default."},
+		"on_failure":           {Type: framework.TypeString, Default: def.OnFailure, AllowedValues: []any{check.Rollback, check.Alert}, Description: "What a failed check does. rollback: with phase=before, the rotation does not begin; with phase=after, the engine rolls it back. alert: the rotation begins or stays, and the engine sends the event application_degraded. With phase=retire, only alert is possible, and is the default."},
 	}
 }
 
@@ -254,11 +254,11 @@ func (b *backend) pathCheckListRead(ctx context.Context, _ *logical.Request, d *
 const checkHelp = `
 A check is an HTTP request that tells whether the application works. With phase=before,
 the engine sends it before a rotation changes anything; if the check fails, the rotation
-does not begin. With phase=after, the engine sends it after the commit, and repeats it
-every interval until watch_period is over. The check fails as soon as several requests
-in a row fail (3 by default; see attempts), or at the end of watch_period if too few
-succeeded (by default, all must succeed; see success_threshold). With
-on_failure=rollback, the default, the engine then makes the previous values current
+does not begin, unless on_failure=alert. With phase=after, the engine sends it after the
+commit, and repeats it every interval until watch_period is over. The check fails as
+soon as several requests in a row fail (3 by default; see attempts), or at the end of
+watch_period if too few succeeded (by default, all must succeed; see success_threshold).
+With on_failure=rollback, the default, the engine then makes the previous values current
 again, as a new version. With samples, the engine also measures latencies before the
 rotation and at the end of watch_period; the check fails if they grow by more than
 max_latency_increase percent. Use placeholders such as {{api_key}} for the role's values
@@ -270,8 +270,8 @@ for a rotation with revoke_previous, the engine runs no checks with phase=before
 runs those with phase=after, but if they fail, it only sends the event
 application_degraded. With phase=retire, the engine asks the application to refuse the
 previous values. When their overlap has ended, creds no longer returns them, and the
-engine's own verify refuses them. One refresh_interval later, so that the application has
-read again, the engine sends the request until it is refused, at most attempts times. Then it
-destroys the values, whatever the answer was. If the application answered with a
-success, the engine sends the event retired_value_accepted; if it gave no clear answer,
-application_degraded. The record of the rotation has the answer.`
+engine's own verify refuses them. One refresh_interval later, so that the application
+has read again, the engine sends the request until it is refused, at most attempts
+times. Then it destroys the values, whatever the answer was. If the application answered
+with a success, the engine sends the event retired_value_accepted; if it gave no clear
+answer, application_degraded. The record of the rotation has the answer.`

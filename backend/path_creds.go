@@ -59,7 +59,7 @@ func credsHeader() map[string]*framework.FieldSchema {
 		"version":             field(framework.TypeInt, "Version of the role."),
 		"last_vault_rotation": field(framework.TypeString, "When the version was committed."),
 		"next_vault_rotation": field(framework.TypeString, "When the next automatic rotation starts; null if none is planned."),
-		"rotation_period":     field(framework.TypeInt, "Seconds between two automatic rotations."),
+		"rotation_period":     field(framework.TypeInt, "Seconds between two automatic rotations; with rotation_schedule, between two successive times of it."),
 		"ttl":                 field(framework.TypeInt, "Seconds after which to read again."),
 		"changed":             field(framework.TypeBool, "Only with if_version: whether the role now has another version."),
 	}

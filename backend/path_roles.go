@@ -41,8 +41,8 @@ func roleFields() map[string]*framework.FieldSchema {
 		"role":             nameField("Name of the role."),
 		"auto_rotate":      {Type: framework.TypeBool, Default: true, Description: "Whether the role rotates automatically, by rotation_period or rotation_schedule."},
 		"overlap":          field(framework.TypeDurationSecond, "How long previous values stay valid after a rotation. By default, the overlap of config (24 h), but at most half the time between two rotations."),
-		"overlap_limit":    field(framework.TypeDurationSecond, "How long previous values stay valid at most, while somebody still needs them: a reader that has not read the current values, somebody who has used a previous key or token lately, or an open session of the previous login. Counted like the overlap from the rotation; at most the time between two rotations. The next automatic rotation ends the overlap in any case. 0: the overlap_limit of config, which by default is the overlap: nobody is waited for."),
-		"refresh_interval": field(framework.TypeDurationSecond, "How often applications read creds again. They learn of a change when they read next, so a shorter interval takes effect after the old one at the latest. By default, the refresh_interval of config (5 min), but at most half the overlap."),
+		"overlap_limit":    field(framework.TypeDurationSecond, "How long previous values stay valid at most, while somebody still needs them: a reader that has not read the current values, somebody who has used a previous key or token lately, or an open session of the previous login. It is counted from the rotation, as the overlap is, and is at most the time between two rotations. The next automatic rotation ends the overlap in any case. With 0, the overlap_limit of config applies. By default that is as long as the overlap, so that nobody is waited for."),
+		"refresh_interval": field(framework.TypeDurationSecond, "How often applications read creds again. Applications learn of a new interval when they read next, so it can take as long as the old interval until it applies. By default, the refresh_interval of config (5 min), but at most half the overlap."),
 		"max_retries":      field(framework.TypeInt, "How many automatic rotations may fail in a row. After one more, automatic rotation stops until somebody rotates the role manually. By default, the max_retries of config (8)."),
 		"destinations":     field(framework.TypeCommaStringSlice, "Names of the destinations that get copies of the role's values."),
 		"retry_interval":   field(framework.TypeDurationSecond, "Pause after the first failed automatic rotation; it doubles with each failure, up to an hour. By default, the retry_interval of config (10 s)."),
@@ -295,7 +295,7 @@ func scheduleFields() map[string]*framework.FieldSchema {
 		"rotation_schedule": field(framework.TypeString, oneLine(`When to rotate, as the five fields of cron, in UTC.
 			Rotations start up to 30 s late. How much depends on the name, so that roles with the same schedule do not rotate together.`)),
 		"rotation_window": field(framework.TypeDurationSecond, oneLine(`With rotation_schedule: how long after a scheduled time a rotation may still start,
-			at least an hour. After that, it waits for the next scheduled time.`)),
+			at least an hour. After that, it waits for the next scheduled time. If left out, a late rotation starts as soon as it can.`)),
 	}
 }
 
@@ -356,6 +356,6 @@ A role is one application's set of secrets, which rotate together, as one transa
 It rotates every rotation_period or at the times of rotation_schedule. Without either,
 it rotates every rotation_period of config, which is 90 days by default. Paths without
 the name of a role, such as smvm/rotate, act on the role default. Before you delete a
-role, delete its secrets; you can still read its history. Only if an operation of the role
-was interrupted, so that its secrets cannot be deleted, does deleting the role delete them
-too.`
+role, delete its secrets; you can still read its history. One exception: if an operation
+of the role was interrupted, so that its secrets cannot be deleted, deleting the role
+deletes them too.`

@@ -129,12 +129,12 @@ const rotateHelp = `
 Gives new values to all secrets of the role, or to those named in secrets, as one
 transaction. The engine inspects the targets, makes the new values, sets them at the
 targets, tests each of them by using it (for example, it logs in), and commits them
-together. If anything fails, it sets the current values again and commits nothing. Applications read the old values
-until the commit and the new ones after it. The old values stay valid for the overlap.
-If another operation of the role is under way, the response is 409. If the rotation
-began and failed, the response is 422 and says what is true now. For api_key secrets
-with hash_only, the response contains the new key as <secret>_key, and is
-response-wrapped; with wait=0, such a rotation does not begin.`
+together. If anything fails, it sets the current values again and commits nothing.
+Applications read the old values until the commit and the new ones after it. The old
+values stay valid for the overlap. If another operation of the role is under way, the
+response is 409. If the rotation began and failed, the response is 422 and says what is
+true now. For api_key secrets with hash_only, the response contains the new key as
+<secret>_key, and is response-wrapped; with wait=0, such a rotation does not begin.`
 
 func (b *backend) pathRollback() *framework.Path {
 	fields := operationFields()
@@ -213,13 +213,15 @@ func (b *backend) pathRetireWrite(ctx context.Context, req *logical.Request, d *
 const retireHelp = `
 Retires the previous values of the role's secrets, or of those named in secrets, before
 their overlap ends: the engine makes each unusable at its target, tests that the target
-refuses it, and destroys it. First the engine looks who still needs these values: readers
-that have not read the current ones, those who have used a previous key or token lately,
-open sessions of a previous login, and checks after the rotation whose failure would roll
-it back. If there is anybody, or if a server does not say how many sessions are open, the
-response is 400, names them, and nothing changes; with force=true, the engine retires the
-values all the same. A secret without a previous value has nothing to retire, which is a
-400 too.`
+refuses it, and destroys it. For values that a check with phase=retire sends, it does
+this one refresh_interval later; creds no longer returns them in the meantime. First the
+engine looks who still needs these values: readers that have not read the current ones,
+those who have used a previous key or token lately, open sessions of a previous login,
+and checks after the rotation whose failure would roll it back. If there is anybody, or
+if a server does not say how many sessions are open, the response is 400, names them,
+and nothing changes; with force=true, the engine retires the values all the same. The
+response is also 400 if a secret named in secrets, or every secret of the role, has no
+previous value.`
 
 func (b *backend) pathRotateRoot() *framework.Path {
 	fields := operationFields()
@@ -262,7 +264,7 @@ func (b *backend) pathRotateRootWrite(ctx context.Context, req *logical.Request,
 
 const rotateRootHelp = `
 Gives the administrator of a connection a new password that only the engine knows. The
-engine stores the new password, sets it at the server, and tests it by a login. Only then
-does it use the new password for its work. After a crash, it finds out which of the two passwords the server
-accepts. At the end it tests that the server refuses the old password. Then nobody but
-the engine can log in as the administrator.`
+engine stores the new password, sets it at the server, and tests it by a login. Only
+then does it use the new password for its work. After a crash, it finds out which of the
+two passwords the server accepts. At the end it tests that the server refuses the old
+password. Then nobody but the engine can log in as the administrator.`

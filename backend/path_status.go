@@ -380,7 +380,7 @@ func rotationStatusFields() map[string]*framework.FieldSchema {
 		"retry_time":          field(framework.TypeString, "After a failure: when the engine tries again; null otherwise. If needs_attention is true, the engine at that time only finishes operations and retires values; it does not rotate."),
 		"needs_attention":     field(framework.TypeBool, "Whether automatic rotation has stopped until somebody rotates manually."),
 		"advice":              field(framework.TypeString, "What you should do, with the command; empty if there is nothing to do."),
-		"in_flight":           field(framework.TypeMap, "The operation under way; null if there is none."),
+		"in_flight":           field(framework.TypeMap, "The operation under way: rotation_id, kind, trigger, started, secrets, interrupted (true if no node works on it now), and, while a step runs, secret and step; null if there is none."),
 		"unresolved":          field(framework.TypeMap, "For each unresolved secret: since, cause, attempts, and retry_time (when the engine tries again). A secret is unresolved if its target may hold a value other than the current one, because the engine could not put it back yet. Other secrets are not affected. null if no secret is unresolved."),
 	}
 }
@@ -404,7 +404,7 @@ func statusFields() map[string]*framework.FieldSchema {
 		entity or, for tokens without one, a display name. The engine remembers at most 1000 readers of a role, and 10000 in all.`))
 	fields["destinations"] = field(framework.TypeMap, "For each destination: state (in_sync, pending, drifted or failed), since (when it got this state), version (the version that the engine published last, or tried to) and last_error.")
 	fields["refusals"] = field(framework.TypeMap, "For each check with phase=retire: outcome (refused, accepted, or not_shown), secrets, detail, time, and rotation_id of the record. The next rotation of these secrets removes it. null if there is none.")
-	fields["following"] = field(framework.TypeMap, "The steps after the latest commit that are not finished, such as checks and destinations; null if there are none.")
+	fields["following"] = field(framework.TypeMap, "What is left to do after the latest commit: rotation_id, and tasks, which has for each check or destination done, failed, dropped, required, detail and next (when the engine tries next); null if nothing is left.")
 	return fields
 }
 

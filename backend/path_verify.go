@@ -226,14 +226,14 @@ func (b *backend) pathLeaked() *framework.Path {
 		DisplayAttrs: attributes("look-up", "leaked-value"),
 		Fields:       fields,
 		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.UpdateOperation: mutation(b.pathLeakedWrite, "Find out which secret a value that leaked is or was of, and replace it.", map[string]*framework.FieldSchema{
+			logical.UpdateOperation: mutation(b.pathLeakedWrite, "Find out to which secret a leaked value belongs or belonged, and replace it.", map[string]*framework.FieldSchema{
 				"found":      field(framework.TypeBool, "Whether the text is or was a value of this mount."),
 				"values":     field(framework.TypeSlice, "What the text is or was, one entry for each: role or connection, secret, type, stage (current, previous, pending, next or retired), version (0 if it never was current), and token (whether the text is a token that this key has signed, or names)."),
 				"operations": field(framework.TypeSlice, "With respond: one entry for each role or connection with values that are not retired: role or connection, secrets, rotation_id, status, version, warnings, error if it did not complete, and summary, a sentence for people."),
 				"report":     field(framework.TypeString, "All of that as text, for people; read it with -field=report."),
 			}),
 		},
-		HelpSynopsis:    "Find out which secret a value that leaked is or was of.",
+		HelpSynopsis:    "Find out to which secret a leaked value belongs or belonged.",
 		HelpDescription: oneLine(leakedHelp),
 	}
 }
