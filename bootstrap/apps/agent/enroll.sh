@@ -191,7 +191,7 @@ flock -n 9 || die "another enroll.sh is writing to $dir. Nothing was changed"
 # The application can write to this file, and so it is read only as far as a role id goes.
 # Whatever else lies there, such as a FIFO, is not read.
 before=''
-[ ! -f "$dir/role_id" ] || [ -L "$dir/role_id" ] || before=$(head -c 256 -- "$dir/role_id" | tr -d '\0')
+[ ! -f "$dir/role_id" ] || [ -L "$dir/role_id" ] || IFS= read -r -n 256 before <"$dir/role_id" || true
 if ! role_id=$(vault read -field=role_id "$at/role-id" 2>&1); then
 	[[ $role_id == *'No value found'* || $role_id == *'no handler for route'* ]] ||
 		die "can't read $at/role-id. Nothing was changed. $client says: $role_id"
