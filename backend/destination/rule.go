@@ -32,18 +32,3 @@ func (c *Config) Standing(rule outbound.Rule) string {
 	}
 	return said
 }
-
-// Preflight is the target's, by the rule for this destination.
-func (c *Config) Preflight(ctx context.Context, rule outbound.Rule, names Copy) error {
-	return c.Target.Preflight(ctx, rule.For(c.Checked), names)
-}
-
-// Publish is the target's, by the rule for this destination.
-func (c *Config) Publish(ctx context.Context, rule outbound.Rule, wanted Copy) error {
-	return c.Target.Publish(ctx, rule.For(c.Checked), wanted)
-}
-
-// Compare is the target's, by the rule for this destination.
-func (c *Config) Compare(ctx context.Context, rule outbound.Rule, wanted Copy) (differences []string, err error) {
-	return c.Target.Compare(ctx, rule.For(c.Checked), wanted)
-}

@@ -1,6 +1,7 @@
 package publish
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -52,12 +53,11 @@ type attempted struct {
 // of returns what is known about a copy: from storage the first time.
 func (d *Destinations) of(ctx context.Context, p key) (attempted, error) {
 	d.mu.Lock()
-	known := d.known[p]
+	t, ok := d.known[p]
 	d.mu.Unlock()
-	if known != nil {
-		return *known, nil
+	if ok {
+		return t, nil
 	}
-	t := attempted{Status: Status{State: Pending}}
 	found, err := d.ports.Store.Read(ctx, p.path(), &t.Status)
 	if found {
 		t.next = d.ports.Now().Add(spreadOver(p, compareEvery))
@@ -67,10 +67,10 @@ func (d *Destinations) of(ctx context.Context, p key) (attempted, error) {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.known[p] == nil {
-		d.known[p] = &t
+	if _, ok := d.known[p]; !ok {
+		d.known[p] = t
 	}
-	return *d.known[p], nil
+	return d.known[p], nil
 }
 
 // save notes how a copy is. Only what is new is written.
@@ -96,17 +96,15 @@ func (d *Destinations) save(ctx context.Context, p key, next Status) error {
 func (d *Destinations) change(p key, change func(*attempted)) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	t := attempted{Status: Status{State: Pending}}
-	if known := d.known[p]; known != nil {
-		t = *known
-	}
+	t := d.known[p]
 	change(&t)
-	d.known[p] = &t
+	d.known[p] = t
 }
 
 // forget drops what is known about a copy that nobody looks after any more.
 func (d *Destinations) forget(ctx context.Context, p key) error {
 	err := d.ports.Store.Delete(ctx, p.path())
+	d.turns.Delete(p)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	delete(d.known, p)
@@ -119,9 +117,8 @@ func (d *Destinations) Recheck(name string) {
 	d.mu.Lock()
 	for p, t := range d.known {
 		if name == "" || p.destination == name {
-			again := *t
-			again.next, again.failures = time.Time{}, 0
-			d.known[p] = &again
+			t.next, t.failures = time.Time{}, 0
+			d.known[p] = t
 		}
 	}
 	d.mu.Unlock()
@@ -147,7 +144,7 @@ func (t Status) stateFor(s *rotation.Snapshot) string {
 	if t.State == InSync && t.Version != s.Version {
 		return Pending
 	}
-	return t.State
+	return cmp.Or(t.State, Pending)
 }
 
 // InSync reports whether a destination is known to hold what a role has.
@@ -168,11 +165,7 @@ func (d *Destinations) Count(give func(destination, state string, roles int)) {
 			d.mu.Lock()
 			known := d.known[key{name, r.Name}]
 			d.mu.Unlock()
-			state := Pending
-			if known != nil {
-				state = known.stateFor(s)
-			}
-			counts[[2]string{name, state}]++
+			counts[[2]string{name, known.stateFor(s)}]++
 		}
 	}
 	for of, count := range counts {

@@ -19,22 +19,24 @@ import (
 const Prefix = "destination/"
 
 // Destinations sees to it that destinations hold what the roles that name them have.
-// A rotation publishes by itself, as the first task after its commit. Reconciling does
-// the rest: what a rotation could not publish, roles and destinations that were
-// changed, and targets that somebody else has changed. There is one worker for each
-// destination at most, so that one that hangs keeps nobody else waiting.
+// Only reconcile publishes. A rotation asks it for each copy after its commit, and waits.
+// Workers ask it for the rest: what a rotation could not publish, roles and destinations
+// that were changed, and targets that somebody else has changed. There is one worker for
+// each destination at most, so that one that hangs keeps nobody else waiting.
 type Destinations struct {
 	ports  Ports
 	signal chan struct{}
+	// turns has a *sync.Mutex for each key, which reconcile holds.
+	turns sync.Map
 
 	mu      sync.Mutex
 	working map[string]bool // destinations that a worker is busy with
-	known   map[key]*attempted
+	known   map[key]attempted
 }
 
 // New returns the destinations of a mount. Nothing is reconciled before Run.
 func New(ports Ports) *Destinations {
-	return &Destinations{ports: ports, signal: make(chan struct{}, 1), working: map[string]bool{}, known: map[key]*attempted{}}
+	return &Destinations{ports: ports, signal: make(chan struct{}, 1), working: map[string]bool{}, known: map[key]attempted{}}
 }
 
 // Get reads a stored destination, nil if there is none.

@@ -163,7 +163,7 @@ func (d *Destinations) verify(ctx context.Context, c *destination.Config, using 
 		if err != nil {
 			return err
 		}
-		if err := c.Preflight(ctx, rule, probe); err != nil {
+		if err := c.Target.Preflight(ctx, rule.For(c.Checked), probe); err != nil {
 			return rotation.Invalid(asked(c.Target), "the engine asked the target whether it may publish there, and it may not: %v. Nothing was stored; verify=false stores without asking", err)
 		}
 	}

@@ -12,9 +12,6 @@ const (
 	// compareEvery is how often targets are asked whether they still hold what they
 	// were given.
 	compareEvery = time.Hour
-	// firstRetry and lastRetry are the pauses after an attempt that failed.
-	firstRetry = time.Minute
-	lastRetry  = time.Hour
 	// lookPause and longestWait are the least and the most time between two looks at
 	// all roles.
 	lookPause   = 200 * time.Millisecond
@@ -140,8 +137,7 @@ func (d *Destinations) work(ctx context.Context, name string, using []*rotation.
 	for _, r := range using {
 		config, err := d.Get(ctx, name)
 		if err == nil && config != nil && d.due(ctx, name, r) {
-			err = d.reconcile(ctx, key{name, r.Name}, r, config)
-			d.noteFailure(key{name, r.Name}, err)
+			err = d.reconcile(ctx, key{name, r.Name}, r, config, true)
 		}
 		if ctx.Err() != nil {
 			return
@@ -155,14 +151,21 @@ func (d *Destinations) work(ctx context.Context, name string, using []*rotation.
 	}
 }
 
-// noteFailure plans the next attempt after one that failed.
-func (d *Destinations) noteFailure(p key, err error) {
-	if err == nil {
-		return
-	}
+// plan notes how an attempt ended, and when the next one is.
+func (d *Destinations) plan(p key, err error) {
 	now := d.ports.Now()
 	d.change(p, func(t *attempted) {
-		t.next = now.Add(min(firstRetry<<min(t.failures, 10), lastRetry))
+		if err == nil {
+			t.next, t.failures = now.Add(compareEvery), 0
+			return
+		}
+		t.next = now.Add(pause(t.failures, time.Minute, time.Hour))
 		t.failures++
 	})
+}
+
+// pause is the time between a failed attempt and the next one: twice as long after each
+// failure before.
+func pause(failures int, first, last time.Duration) time.Duration {
+	return min(first<<min(failures, 10), last)
 }
