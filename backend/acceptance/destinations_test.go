@@ -49,7 +49,7 @@ func (e *engine) library(fields map[string]any) *library {
 	}))
 	e.Cleanup(l.way.Close)
 	data := map[string]any{
-		"type": "vault_kv", "allowed_roles": "default", "address": l.way.URL, "mount": l.mount, "timeout": 2, "deadline": 6,
+		"type": "vault_kv", "allowed_roles": "default", "address": l.way.URL, "mount": l.mount, "timeout": 5, "deadline": 6,
 		"values": []string{"smvm/database-password={{db_password}}", "smvm/api-key={{api_key}}"},
 	}
 	for name, value := range l.login() {
@@ -189,7 +189,7 @@ func TestSickDestinations(t *testing.T) {
 	l := e.library(nil)
 	for name, sick := range sickness {
 		for _, required := range []bool{true, false} {
-			e.write("destinations/kv", map[string]any{"required": required})
+			e.write("destinations/kv", map[string]any{"required": required, "verify": false})
 			before := e.creds()
 			l.fault.Store(sick)
 			answer, err := e.try("rotate", map[string]any{"wait": 30})
