@@ -5,22 +5,23 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/testenv"
 )
 
-// TestLateReaderIsKnownAfterFailover has three instances of a service, of which one stops
-// reading. The next active node still says who it is, and goes on to wait for it.
+// TestLateReaderIsKnownAfterFailover pauses one of three instances of a service, with its
+// sessions in the database open. The overlap waits for it, also on the next active node,
+// and ends when it has gone on. Later it is killed, and the overlap ends at its limit.
 func TestLateReaderIsKnownAfterFailover(t *testing.T) {
 	t.Parallel()
 	c := testenv.NewCluster(t, testenv.ClusterOptions{})
@@ -35,17 +36,22 @@ func TestLateReaderIsKnownAfterFailover(t *testing.T) {
 		t.Fatal(err)
 	}
 	e := mount(t, standbys[0], shared.postgres)
-	e.write("roles/default", map[string]any{"rotation_period": "24h", "overlap": "20s", "refresh_interval": "5s", "overlap_limit": "1h"})
-	e.write("secrets/default/api", map[string]any{"type": "api_key"})
-	one, two, stopped := e.instance("one"), e.instance("two"), e.instance("stopped")
-	for _, each := range []*instance{one, two, stopped} {
-		each.reads()
+	e.served("alternating_users", map[string]any{"rotation_period": "24h", "overlap": "20s", "refresh_interval": "5s", "overlap_limit": "1h"})
+	e.instance("one")
+	e.instance("two")
+	paused := e.instance("paused")
+	if err := paused.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
 	}
+	before := storedUnder(t, c, "/readers/role/default")
 	e.write("rotate", nil)
-	one.reads()
-	two.reads()
-	e.late(2, stopped)
-	e.eventually("the readers to be stored", time.Minute, func(ctx context.Context) error { return hasKey(ctx, c, "/readers/role/default") })
+	e.late(2, paused)
+	e.eventually("the readers to be stored", time.Minute, func(context.Context) error {
+		if now := storedUnder(t, c, "/readers/role/default"); now == before {
+			return errors.New("what is stored is as it was before the rotation")
+		}
+		return nil
+	})
 	old, err := c.StepDown(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -53,81 +59,67 @@ func TestLateReaderIsKnownAfterFailover(t *testing.T) {
 	if _, err := c.ActiveOtherThan(t.Context(), old); err != nil {
 		t.Fatal(err)
 	}
-	one.reads()
-	two.reads()
-	e.late(2, stopped)
+	e.late(2, paused)
 	previous := func() map[string]any {
-		stage, _ := e.read("status")["secrets"].(map[string]any)["api"].(map[string]any)["previous"].(map[string]any)
+		stage, _ := e.read("status")["secrets"].(map[string]any)["db"].(map[string]any)["previous"].(map[string]any)
 		return stage
 	}
 	e.eventually("the overlap to go on", time.Minute, func(context.Context) error {
-		if stage := previous(); !strings.Contains(fmt.Sprint(stage["waits_for"]), stopped.entity+", entity") || stage["valid"] != true {
-			return fmt.Errorf("the previous key is %v", stage)
+		stage := previous()
+		sessions, _ := stage["sessions"].(json.Number) // nil until the engine has looked
+		if !strings.Contains(fmt.Sprint(stage["waits_for"]), paused.entity+", entity") || stage["valid"] != true || sessions == "" || sessions == "0" {
+			return fmt.Errorf("the previous login is %v", stage)
 		}
 		return nil
 	})
-	if refused := e.refused(badRequest, "retire", nil); !strings.Contains(refused, "cut off: secret api: "+stopped.entity+", entity") {
-		e.Errorf("to retire the key is refused: %s", refused)
+	if refused := e.refused(badRequest, "retire", nil); !strings.Contains(refused, "secret db: "+paused.entity+", entity") {
+		e.Errorf("to retire the login is refused: %s", refused)
 	}
-	stopped.reads()
+	if err := paused.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
 	e.late(3)
 	ended := func(context.Context) error {
 		if stage := previous(); stage != nil {
-			return fmt.Errorf("the previous key is %v", stage)
+			return fmt.Errorf("the previous login is %v", stage)
 		}
 		return nil
 	}
 	e.eventually("the overlap to end", time.Minute, ended)
+	for _, record := range e.history() {
+		if issues := fmt.Sprint(record["issues"]); strings.Contains(issues, "open sessions that the engine terminated") {
+			e.Errorf("the instance was cut off: %s", issues)
+		}
+	}
 
 	// Now it is gone for good.
 	told := newHook(t)
 	e.write("alerts/hook", map[string]any{"type": "webhook", "url": told.URL, "events": "overlap_waiting,overlap_limit_reached"})
 	e.write("roles/default", map[string]any{"overlap": "10s", "overlap_limit": "25s"})
+	if err := paused.Signal(syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
 	e.write("rotate", nil)
-	one.reads()
-	two.reads()
 	e.eventually("the overlap to end at its limit", time.Minute, ended)
 	e.eventually("the events of it", time.Minute, func(context.Context) error {
-		return told.saidOf(stopped.entity, "overlap_waiting", "overlap_limit_reached")
+		return told.saidOf(paused.entity, "overlap_waiting", "overlap_limit_reached")
 	})
 }
 
-// instance is one with a login of its own.
+// instance is a running smvm-api with a login of its own.
 type instance struct {
-	*raw
+	*service
 	entity, roleID string
 }
 
 func (e *engine) instance(name string) *instance {
 	e.Helper()
-	dir := e.TempDir()
-	if said, err := e.enroll(e.vault.RootToken, "-name", e.path, "-instance", name, "-dir", dir, "default"); err != nil {
-		e.Fatalf("enroll: %v: %s", err, said)
-	}
-	login := map[string]any{}
-	for _, file := range []string{"role_id", "secret_id"} {
-		text, err := os.ReadFile(filepath.Join(dir, file))
-		if err != nil {
-			e.Fatal(err)
-		}
-		login[file] = strings.TrimSpace(string(text))
-	}
-	remember(fmt.Sprint(login["secret_id"]))
-	made, err := e.vault.Client.Logical().WriteWithContext(e.Context(), "auth/approle/login", login)
+	roleIDFile, secretIDFile := e.loginOf(name)
+	roleID, err := os.ReadFile(roleIDFile)
 	if err != nil {
 		e.Fatal(err)
 	}
-	remember(made.Auth.ClientToken)
-	r := e.raw()
-	r.token = made.Auth.ClientToken
-	return &instance{r, e.path + "-" + name, fmt.Sprint(login["role_id"])}
-}
-
-func (i *instance) reads() {
-	i.Helper()
-	if answer := i.do(http.MethodGet, "creds", nil); answer.status != http.StatusOK {
-		i.Errorf("a reader gets %d: %s", answer.status, answer.cause())
-	}
+	return &instance{e.serviceOf(roleIDFile, secretIDFile), e.path + "-" + name, strings.TrimSpace(string(roleID))}
 }
 
 // late waits until status counts so many readers that are current, and names these, and
@@ -150,28 +142,32 @@ func (e *engine) late(current int, want ...*instance) {
 	})
 }
 
-// hasKey returns an error unless the storage of a cluster has a key that ends so.
-func hasKey(ctx context.Context, c *testenv.Cluster, end string) error {
-	snapshot, err := c.Snapshot(ctx)
+// storedUnder returns the beginning of what the storage of a cluster has under the key that
+// ends so, encrypted by Vault with a nonce: it is another one when it was stored again.
+func storedUnder(t *testing.T, c *testenv.Cluster, end string) string {
+	t.Helper()
+	snapshot, err := c.Snapshot(t.Context())
 	if err != nil {
-		return err
+		t.Fatal(err)
 	}
 	packed, err := gzip.NewReader(bytes.NewReader(snapshot))
 	if err != nil {
-		return err
+		t.Fatal(err)
 	}
-	files := tar.NewReader(packed)
-	for {
-		switch file, err := files.Next(); {
-		case errors.Is(err, io.EOF):
-			return fmt.Errorf("no key ends in %s", end)
-		case err != nil:
-			return err
-		case file.Name == "state.bin":
-			if state, err := io.ReadAll(files); err != nil || bytes.Contains(state, []byte(end)) {
-				return err
-			}
+	for files := tar.NewReader(packed); ; {
+		file, err := files.Next()
+		if err != nil {
+			t.Fatalf("look for the state in a snapshot: %v", err)
 		}
+		if file.Name != "state.bin" {
+			continue
+		}
+		state, err := io.ReadAll(files)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, value, _ := bytes.Cut(state, []byte(end))
+		return string(value[:min(len(value), 64)])
 	}
 }
 

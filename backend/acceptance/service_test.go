@@ -136,12 +136,18 @@ func (e *engine) reaches(s *service, version int64, within time.Duration) {
 	})
 }
 
-// approle makes an AppRole login for the default role, with the shipped policy,
-// and returns what the service needs to use it.
+// approle is loginOf an instance whose name does not matter.
 func (e *engine) approle() (roleIDFile, secretIDFile string) {
 	e.Helper()
+	return e.loginOf(filepath.Base(e.TempDir()))
+}
+
+// loginOf gives an instance its AppRole login for the default role, with the shipped
+// policy, and returns what the service needs to use it.
+func (e *engine) loginOf(instance string) (roleIDFile, secretIDFile string) {
+	e.Helper()
 	dir := e.TempDir()
-	if said, err := e.enroll(e.vault.RootToken, "-name", e.path, "-instance", filepath.Base(dir), "-dir", dir, "default"); err != nil {
+	if said, err := e.enroll(e.vault.RootToken, "-name", e.path, "-instance", instance, "-dir", dir, "default"); err != nil {
 		e.Fatalf("enroll: %v: %s", err, said)
 	}
 	roleIDFile, secretIDFile = filepath.Join(dir, "role_id"), filepath.Join(dir, "secret_id")
@@ -159,7 +165,12 @@ func (e *engine) approle() (roleIDFile, secretIDFile string) {
 func (e *engine) approleService(args ...string) *service {
 	e.Helper()
 	roleID, secretID := e.approle()
-	return e.startService([]string{"SMVM_ROLE_ID_FILE=" + roleID, "SMVM_SECRET_ID_FILE=" + secretID}, args...)
+	return e.serviceOf(roleID, secretID, args...)
+}
+
+func (e *engine) serviceOf(roleIDFile, secretIDFile string, args ...string) *service {
+	e.Helper()
+	return e.startService([]string{"SMVM_ROLE_ID_FILE=" + roleIDFile, "SMVM_SECRET_ID_FILE=" + secretIDFile}, args...)
 }
 
 // traffic sends requests of every kind until stopped, and keeps what became of each.
