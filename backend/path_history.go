@@ -127,7 +127,7 @@ func historyPath(pattern, suffix string, c chronicle, find historian) *framework
 		DisplayAttrs: attributes("", suffix),
 		Fields:       historyQuery(c),
 		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.ListOperation: operation(historyList(find), "List the operations in the history of "+c.of+", oldest first. `vault list -detailed` sorts them by id, which is by when they began; sequence has the order in which they were recorded.", listFields()),
+			logical.ListOperation: operation(historyList(find), "List the operations in the history of "+c.of+", oldest first. `vault list -detailed` sorts them by id, and so by their start; sequence has the order in which they were recorded.", listFields()),
 			logical.ReadOperation: operation(historyRead(find), "Read how long the history of "+c.of+" is and whether it is intact; with format=jsonl, read its entries.", historyFields()),
 		},
 		HelpSynopsis:    "Read the history of " + c.of + ": who did what, when and why.",

@@ -75,7 +75,7 @@ func recordFields() map[string]*framework.FieldSchema {
 		"results":          field(framework.TypeSlice, "For each secret: its versions before and after, and each step with its duration and result. In a record of kind retire, needed_by names who still needed the value that was retired."),
 		"issues":           field(framework.TypeStringSlice, "What a person should know, in sentences: what went wrong, what stays after a deletion, which replaced values are refused."),
 		"changes":          field(framework.TypeSlice, "In a record of kind configure: each changed field, with its values from and to."),
-		"pruned":           field(framework.TypeMap, "In a record of kind prune: how many entries were dropped, their first_sequence and last_sequence, when the operations in the oldest and the newest of them started, and head_hash, the hash of the last."),
+		"pruned":           field(framework.TypeMap, "In a record of kind prune: entries (how many were dropped), first_sequence and last_sequence, oldest and newest (when the operations of the first and the last of them started), and head_hash, the hash of the last."),
 		"note":             field(framework.TypeMap, "In a record of kind note: about, the rotation_id of the record that it is about; its kind, text and ticket."),
 		"notes":            field(framework.TypeSlice, "What people have added to this record since, oldest first: rotation_id, display_name, entity_id and started of each note, its kind, text and ticket. Not there if there is none. Each note has an entry of its own in the history, so an export has it there."),
 		"next_rotation":    field(framework.TypeString, "When the next automatic rotation was to start, as planned at the time of this record."),
@@ -161,7 +161,7 @@ func (b *backend) pathConfigHistoryNote() *framework.Path {
 func (b *backend) notePath(record *framework.Path, suffix string, c chronicle, find historian) *framework.Path {
 	fields := map[string]*framework.FieldSchema{
 		"id":     nameField("The rotation_id of the record that the note is about."),
-		"text":   field(framework.TypeString, "What you want to add, in one line of at most 2048 bytes. Do not put secrets into it: the response is 400 if it contains a stored value of a secret."),
+		"text":   field(framework.TypeString, "What you want to add, in one line of at most 2048 bytes. Do not put secrets into it: the response is 400 only if a word of it is a stored value of at least 16 characters."),
 		"ticket": field(framework.TypeString, "Where there is more about it, such as a number or an address in your ticket system; at most 256 bytes."),
 		"kind": {Type: framework.TypeString, Default: noteKinds[0], AllowedValues: noteKinds, Description: oneLine(`Where the record in Markdown shows the note. resolution: in Issues and Resolutions.
 			next_step: in Next Steps. responsible, procedures and training: in the lines Responsible, Update rotation procedures, and Team training of Next Steps.`)},

@@ -148,16 +148,16 @@ const jwksHelp = `
 Returns the public keys that verify the tokens of a secret of type jwt, to everybody and
 without a Vault token: the current key, the previous one during its overlap, and the
 next one. The engine publishes the next key one rotation before it signs with it, so
-that every verifier has the key by then. It never publishes HMAC keys. Cache-Control
-says how long a verifier may keep the response: at most the role's refresh_interval, and
+that every application has the key by then. It never publishes HMAC keys. Cache-Control
+says how long an application may keep the response: at most the role's refresh_interval, and
 not past the next planned rotation or end of an overlap. If the secret's issuer is a URL,
 the engine also serves an OpenID Connect discovery document below this path.`
 
 const discoveryHelp = `
 Returns the OpenID Connect discovery document of a secret of type jwt, to everybody and
-without a Vault token. It tells a verifier that knows only the issuer of a token where the
+without a Vault token. It tells a client that knows only the issuer of a token where the
 public keys are. There is a document only if the secret's issuer is a URL. Set issuer to
-the URL of jwks/<role>/<secret>: verifiers look for the document below the issuer, and
+the URL of jwks/<role>/<secret>: clients look for the document below the issuer, and
 jwks_uri in the document is the issuer.`
 
 // public tells whether a path is for those without a token. They come with what

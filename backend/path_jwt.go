@@ -142,8 +142,8 @@ jwt. The engine sets exp (from ttl), iat, nbf and jti, and also iss and aud if t
 secret has issuer and audience. It refuses claims that the secret does not allow. Names
 that some libraries treat as equal, such as Sub and sub, count as one. A token is valid
 for at most max_ttl, and never longer than the role's overlap. So its key verifies it
-until it expires, even after a rotation. There are two exceptions: a second manual
-rotation within the overlap, whose response has a warning, and revoke_previous.`
+until it expires, even after a rotation. There are three exceptions: a second manual
+rotation within the overlap, whose response has a warning; revoke_previous; and retire.`
 
 func (b *backend) pathJWTVerify() *framework.Path {
 	fields := keyNames()

@@ -36,7 +36,10 @@ func (b *backend) pathRotate() *framework.Path {
 // rotateAnswer declares what a rotation answers, and a dry run beyond that.
 func rotateAnswer() map[string]*framework.FieldSchema {
 	fields := operationAnswer("role")
-	maps.Copy(fields, inspectionFields())
+	for name, f := range inspectionFields() {
+		f.Description = "Only with dry_run. " + f.Description
+		fields[name] = f
+	}
 	fields["status"] = field(framework.TypeString, "completed; in_progress, if the operation took longer than wait; or dry_run.")
 	fields["plan"] = field(framework.TypeStringSlice, "With dry_run: the steps of a rotation, in order.")
 	return fields
@@ -215,7 +218,7 @@ Retires the previous values of the role's secrets, or of those named in secrets,
 their overlap ends: the engine makes each unusable at its target, tests that the target
 refuses it, and destroys it. For values that a check with phase=retire sends, it does
 this one refresh_interval later; creds no longer returns them in the meantime. First the
-engine looks who still needs these values: readers that have not read the current ones,
+engine finds out who still needs these values: readers that have not read the current ones,
 those who have used a previous key or token lately, open sessions of a previous login,
 and checks after the rotation whose failure would roll it back. If there is anybody, or
 if a server does not say how many sessions are open, the response is 400, names them,

@@ -373,7 +373,7 @@ func rotationStatusFields() map[string]*framework.FieldSchema {
 	return map[string]*framework.FieldSchema{
 		"version":             field(framework.TypeInt, "Current version. Every commit increases it."),
 		"last_vault_rotation": field(framework.TypeString, "When the current version was committed."),
-		"next_vault_rotation": field(framework.TypeString, "When the next automatic rotation starts; null if none is planned. It is up to 30 s before the end of rotation_period, or up to 30 s after the time of rotation_schedule: how much depends on the name of the role, so that roles do not all rotate together."),
+		"next_vault_rotation": field(framework.TypeString, "When the next automatic rotation starts; null if none is planned. It is up to 30 s before the end of rotation_period, or up to 30 s after the time of rotation_schedule: how much depends on the name, so that not all rotate together."),
 		"overdue":             field(framework.TypeBool, "Whether the next automatic rotation is more than a minute late. A rotation that waits for an overlap to end is not late."),
 		"failures":            field(framework.TypeInt, "How many automatic attempts (rotations and retirements) failed in a row."),
 		"last_error":          field(framework.TypeString, "Why the last attempt failed; empty after a success."),
@@ -393,13 +393,13 @@ func statusFields() map[string]*framework.FieldSchema {
 		The engine counts them in memory from counted_since on: when the value got this stage or, if that was later, when this Vault
 		server became the active one. For a previous database login, the stage has sessions (how many were open at looked_at) and last_used
 		(when the engine last saw one). If the overlap of a previous value goes on because somebody needs it, the stage has waits_for (who does)
-		and drain_until (when the overlap ends at the latest, which retire_time is then too). destroy_time of the
+		and drain_until (when the overlap ends at the latest; retire_time is then the same). destroy_time of the
 		stage previous: when the engine sends checks with phase=retire and destroys the value, whose overlap has ended.`))
 	fields["report"] = field(framework.TypeString, "The status as text, for people; read it with -field=report.")
 	fields["overlap"] = field(framework.TypeString, "Who still uses previous values, and whether you would cut somebody off if you ended the overlap now; empty if there are no previous values.")
 	fields["readers"] = field(framework.TypeMap, oneLine(`Who reads creds of the role: known (how many readers the engine remembers), current (how many of
-		them have the current value of each secret that they have read), late_count, and late: for each reader that has a previous value in its overlap and has not
-		read the current one, at most 50, name (its display name), entity_id, entity (the name of the entity), aliases (by which names it logs in),
+		them have the current value of each secret that they have read), late_count, and late. A reader is late if it has a previous value in its overlap and has not
+		read the current one. For each of the first 50, late has name (its display name), entity_id, entity (the name of the entity), aliases (by which names it logs in),
 		address, version (the newest that it has; if it lacks several values, the oldest of these), first_read (when it first read that version), last_read and late_since. A reader is an
 		entity or, for tokens without one, a display name. The engine remembers at most 1000 readers of a role, and 10000 in all.`))
 	fields["destinations"] = field(framework.TypeMap, "For each destination: state (in_sync, pending, drifted or failed), since (when it got this state), version (the version that the engine published last, or tried to) and last_error.")

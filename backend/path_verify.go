@@ -204,8 +204,8 @@ func inspectionFields() map[string]*framework.FieldSchema {
 
 const verifyHelp = `
 Logs in with every current database password, signs and verifies with every key, and
-tests that the targets refuse wrong ones (retired values are destroyed, so the record of
-their retirement shows that they were refused). It also tests what
+tests that the targets refuse wrong ones. It does not try retired values, which are
+destroyed; the record of their retirement shows who refused them. It also tests what
 rotations depend on: privileges, whether two alternating users own the same
 objects and have the same privileges, limits, clocks, checks and destinations. For each finding it says what to run. Read this
 path with -field=report before you go live. Reading changes nothing. Writing repair=true
@@ -228,7 +228,7 @@ func (b *backend) pathLeaked() *framework.Path {
 		Operations: map[logical.Operation]framework.OperationHandler{
 			logical.UpdateOperation: mutation(b.pathLeakedWrite, "Find out to which secret a leaked value belongs or belonged, and replace it.", map[string]*framework.FieldSchema{
 				"found":      field(framework.TypeBool, "Whether the text is or was a value of this mount."),
-				"values":     field(framework.TypeSlice, "What the text is or was, one entry for each: role or connection, secret, type, stage (current, previous, pending, next or retired), version (0 if it never was current), and token (whether the text is a token that this key has signed, or names)."),
+				"values":     field(framework.TypeSlice, "What the text is or was, one entry for each: role or connection, secret, type, stage (current, previous, pending, next or retired), version (0 if it never was current), and token (whether the text is a token: one that this key has signed or, if the key is retired, one with its kid)."),
 				"operations": field(framework.TypeSlice, "With respond: one entry for each role or connection with values that are not retired: role or connection, secrets, rotation_id, status, version, warnings, error if it did not complete, and summary, a sentence for people."),
 				"report":     field(framework.TypeString, "All of that as text, for people; read it with -field=report."),
 			}),
@@ -394,5 +394,6 @@ by the key that signed them. It recognizes retired values for tripwire_retention
 config; a token of a retired key by its kid only, which anybody can write into a token.
 With respond=true, it also gives new values to each secret that has the value as a
 current, previous, pending or next one, with revoke_previous=true. It leaves the key of a
-token as it is, because a token tells nobody the key. Whoever may write this
+token as it is, because a token tells nobody the key. It leaves a hash_only key to you:
+the new key is only for whoever rotates. Whoever may write this
 path can guess values, so it needs a policy of its own.`

@@ -45,7 +45,7 @@ func (driver) Schema() secret.Schema {
 			{Name: "algorithm", Help: "algorithm of the keys: HS256 (the default), HS384, HS512, RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512, or EdDSA (or Ed25519, its other name)."},
 			{Name: "key_bits", Kind: secret.Number, Help: "size of RSA keys: 2048 (the default), 3072 or 4096; 0 for the default."},
 			{Name: "exportable", Kind: secret.Switch, Help: "whether creds returns the private key, for applications that sign tokens themselves instead of with jwt/<role>/<secret>/sign."},
-			{Name: "issuer", Help: "the claim iss of every token. If issuer is a URL, the engine serves an OpenID Connect discovery document. Use the URL of jwks/<role>/<secret>, because verifiers look for the document below the issuer."},
+			{Name: "issuer", Help: "the claim iss of every token. If issuer is a URL, the engine serves an OpenID Connect discovery document. Use the URL of jwks/<role>/<secret>, because clients look for the document below the issuer."},
 			{Name: "audience", Kind: secret.Names, Help: "the claim aud of every token. A request to sign may choose some of these names."},
 			{Name: "max_ttl", Kind: secret.Seconds, Help: "longest ttl of a token, and the ttl if the request to sign sets none; 1 h by default, never longer than the overlap."},
 			{Name: "allowed_claims", Kind: secret.Names, Help: "the claims that a request to sign may contain, exactly as written here; all by default."},
