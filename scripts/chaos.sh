@@ -4,6 +4,7 @@
 #   DURATION  of the random part, 30m by default; 0 leaves it out
 #   SEED      of the random part, to replay it; one that is printed by default
 #   COLUMN    runs one column of the matrix only, by its name; none leaves it out
+#   SMVM_CHAOS_PASSED  notes the cells that pass in a file, and leaves out those it has
 set -euo pipefail
 # shellcheck source=scripts/prelude.sh
 . "$(dirname "${BASH_SOURCE[0]}")/prelude.sh"

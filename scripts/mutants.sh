@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# mutants.sh [-only REGEXP] [-jobs N] [-v] breaks the engine on purpose, in many
-# ways, and fails unless some test notices each; see backend/internal/mutants.
+# mutants.sh [-only REGEXP] [-jobs N] [-results FILE] [-v] breaks the engine on purpose,
+# in many ways, and fails unless some test notices each; see backend/internal/mutants.
 set -euo pipefail
 # shellcheck source=scripts/prelude.sh
 . "$(dirname "${BASH_SOURCE[0]}")/prelude.sh"

@@ -3,6 +3,7 @@ package chaos
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -45,7 +46,11 @@ func newLab(t *testing.T) *lab {
 	l.postgres = testenv.NewPostgres(t, testenv.PostgresOptions{Settings: map[string]string{"max_connections": "400"}})
 	t.Cleanup(func() { must(t, errors.Join(l.library.stop(), l.replica.Stop(), l.postgres.Stop())) })
 	l.cluster = testenv.NewCluster(t, testenv.ClusterOptions{})
-	t.Cleanup(func() { l.checkLogs(t) })
+	t.Cleanup(func() {
+		if err := l.logged(); err != nil {
+			t.Error(err)
+		}
+	})
 	must(t, l.cluster.RegisterPluginWithEnv(ctx, binary, "SMVM_BREAKPOINTS="+l.points.dir))
 	for _, path := range []string{mountPath, siblingPath} {
 		must(t, l.cluster.Enable(ctx, path, ""))
@@ -82,19 +87,19 @@ func (l *lab) configure(ctx context.Context, field string, value any) error {
 	return err
 }
 
-// checkLogs looks for what must never be in a log.
-func (l *lab) checkLogs(t *testing.T) {
+// logged returns an error if a log has what must never be in one.
+func (l *lab) logged() error {
+	var errs []error
 	for _, node := range l.cluster.Nodes {
 		log, err := os.ReadFile(node.LogPath)
-		if err != nil {
-			t.Error(err)
-		}
+		errs = append(errs, err)
 		for _, words := range []string{"DATA RACE", "panic:", "internal error in"} {
 			if at := strings.Index(string(log), words); at >= 0 {
-				t.Errorf("%s logged %q: %s", node.ID, words, log[at:min(len(log), at+3000)])
+				errs = append(errs, fmt.Errorf("%s logged %q: %s", node.ID, words, log[at:min(len(log), at+3000)]))
 			}
 		}
 	}
+	return errors.Join(errs...)
 }
 
 // points is the control directory of the plugin's failpoints.

@@ -2,19 +2,24 @@ package chaos
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/verification"
 )
 
 // What "make chaos" sets: that every cell of the matrix is to be run, or those of
-// one column, by its name.
+// one column, by its name. Cells that have passed are noted in a file, which is for one
+// commit, and those that it has are not run again.
 const (
 	allVariable    = "SMVM_CHAOS_ALL"
 	columnVariable = "SMVM_CHAOS_COLUMN"
+	passedVariable = "SMVM_CHAOS_PASSED"
 )
 
 // atOnce is how many cells one fault strikes at most.
@@ -23,18 +28,22 @@ const atOnce = 24
 // TestMatrix strikes every operation at every point with every fault. Without
 // SMVM_CHAOS_ALL it runs a cut: each point, with one strategy, in one column.
 func TestMatrix(t *testing.T) {
-	l := newLab(t)
-	m := &matrix{lab: l, rows: rows(), cells: map[string]*cell{}}
+	passed, err := verification.Open(os.Getenv(passedVariable))
+	must(t, err)
+	m := &matrix{lab: newLab(t), rows: rows(), cells: map[string]*cell{}, passed: passed}
 	all, only := os.Getenv(allVariable) != "", os.Getenv(columnVariable)
 	cols := slices.DeleteFunc(columns(), func(col column) bool {
 		return only != "" && col.name != only || only == "" && col.slow && !all
 	})
-	for i, chosen := range m.choose(cols, all || only != "") {
+	left := m.left(cols, m.choose(cols, all || only != ""))
+	t.Logf("%d cells are left, %d have passed before", len(slices.Concat(left...)), m.before)
+	for i, chosen := range left {
 		for part := range slices.Chunk(chosen, atOnce) {
 			m.strike(t, cols[i], part)
 		}
 	}
 	m.print(t)
+	must(t, passed.Close())
 }
 
 // matrix is what has been run.
@@ -42,8 +51,11 @@ type matrix struct {
 	*lab
 	rows  []row
 	cells map[string]*cell // by row and column
-	pool  []*app
-	made  int
+	// passed are the cells that have passed, before of them in earlier runs.
+	passed *verification.Passed
+	before int
+	pool   []*app
+	made   int
 }
 
 // choose returns the rows that are run in each column: all that apply, or every
@@ -66,6 +78,23 @@ func (m *matrix) choose(cols []column, all bool) [][]row {
 		if fewest >= 0 {
 			chosen[fewest] = append(chosen[fewest], r)
 		}
+	}
+	return chosen
+}
+
+// left returns the chosen rows that have not passed before in their column.
+func (m *matrix) left(cols []column, chosen [][]row) [][]row {
+	for i, col := range cols {
+		chosen[i] = slices.DeleteFunc(chosen[i], func(r row) bool {
+			note, ok := m.passed.Before(key(r, col))
+			took, err := time.ParseDuration(note)
+			if !ok || err != nil {
+				return false
+			}
+			m.cells[key(r, col)] = &cell{took: took}
+			m.before++
+			return true
+		})
 	}
 	return chosen
 }
@@ -119,7 +148,8 @@ func (m *matrix) strike(t *testing.T, col column, chosen []row) {
 		m.cells[key(r, col)] = c
 	}
 	began := time.Now()
-	if err := g.run(t.Context()); err != nil {
+	err := errors.Join(g.run(t.Context()), m.logged())
+	if err != nil {
 		t.Error(err)
 	}
 	for _, c := range g.cells {
@@ -132,6 +162,9 @@ func (m *matrix) strike(t *testing.T, col column, chosen []row) {
 			t.Errorf("%s × %s, %s, %s: STUCK for %s; the request: %s", c.row.name(), col.name, c.row.strategy, c.app.id, c.took, c.describe())
 		default:
 			m.pool = append(m.pool, c.app)
+			if err == nil {
+				must(t, m.passed.Add(key(c.row, col), c.took.Round(time.Millisecond).String()))
+			}
 		}
 	}
 	t.Logf("%s: %d cells in %s", col.name, len(g.cells), time.Since(began).Round(time.Millisecond))
@@ -236,6 +269,6 @@ func (m *matrix) summary() string {
 		return "\nno cell recovered\n"
 	}
 	round := func(d time.Duration) time.Duration { return d.Round(time.Millisecond) }
-	return fmt.Sprintf("\ncells run: %d, recovered: %d, lost: %d, stuck: %d, recovery time: median %s, max %s\n",
-		len(m.cells), len(times), lost, stuck, round(times[len(times)/2]), round(times[len(times)-1]))
+	return fmt.Sprintf("\ncells run: %d (%d of them in earlier runs), recovered: %d, lost: %d, stuck: %d, recovery time: median %s, max %s\n",
+		len(m.cells), m.before, len(times), lost, stuck, round(times[len(times)/2]), round(times[len(times)-1]))
 }

@@ -37,6 +37,41 @@ func TestList(t *testing.T) {
 	if len(all) < 250 {
 		t.Errorf("there are only %d mutations", len(all))
 	}
+	for i, m := range all {
+		if i > 0 && m.turn() < all[i-1].turn() {
+			t.Errorf("%s comes after %s", m.name, all[i-1].name)
+		}
+	}
+	if turn := all[0].turn(); turn != 0 {
+		t.Errorf("no mutation is of %s: the first is %s", foremost[0], all[0].name)
+	}
+}
+
+// TestGoesOn has mutations that were caught in an earlier run not played again.
+func TestGoesOn(t *testing.T) {
+	root, err := testenv.Root()
+	if err != nil {
+		t.Fatal(err)
+	}
+	only := regexp.MustCompile("^tripwire/")
+	caught, err := list(root, only)
+	if err != nil {
+		t.Fatal(err)
+	}
+	results := filepath.Join(t.TempDir(), "results.tsv")
+	text := ""
+	for _, m := range caught {
+		text += m.name + "\tTestIt\t1s\n"
+	}
+	if err := os.WriteFile(results, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := run(t.Context(), only, 1, results, false); err != nil {
+		t.Error(err)
+	}
+	if after, err := os.ReadFile(results); err != nil || string(after) != text {
+		t.Errorf("%q is noted, %v, want %q", after, err, text)
+	}
 }
 
 var (
@@ -97,7 +132,10 @@ func TestMoves(t *testing.T) {
 				}
 				return
 			}
-			if err := errors.Join(err, apply(t.Context(), dir, patch)); err != nil {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := change(t.Context(), dir, patch); err != nil {
 				t.Fatal(err)
 			}
 			got, err := os.ReadFile(filepath.Join(dir, c.want))
@@ -105,6 +143,34 @@ func TestMoves(t *testing.T) {
 				t.Errorf("%q, %v", got, err)
 			}
 		})
+	}
+}
+
+// TestMends takes out a line that stands further down by now, and puts it back there.
+func TestMends(t *testing.T) {
+	m := mutation{"group/name", "p", "It breaks.\ntest p\n--- a/here.go\n+++ b/here.go\n@@ -4,1 +3,0 @@\n-\treturn\n"}
+	dir := t.TempDir()
+	file := filepath.Join(dir, "here.go")
+	const code = "package p\n\n// Comments\n// of lines.\nfunc one() {\n\treturn\n}\n"
+	if err := os.WriteFile(file, []byte(code), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	patch, err := m.located(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mend, err := change(t.Context(), dir, patch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{strings.Replace(code, "\treturn\n", "", 1), code} {
+		got, err := os.ReadFile(file)
+		if err != nil || string(got) != want {
+			t.Errorf("it is %q, %v, want %q", got, err, want)
+		}
+		if err := mend(); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

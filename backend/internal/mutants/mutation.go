@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -24,7 +26,20 @@ type mutation struct {
 // header is what a patch begins with.
 var header = regexp.MustCompile(`\A\S.*\ntest (\S.*)\n--- a/`)
 
-// list returns the mutations whose names match.
+// foremost are the packages whose tests' mutations are played first: the state machine,
+// and the sessions at PostgreSQL.
+var foremost = []string{"backend/rotation", "backend/secret/database", "backend/postgres"}
+
+// turn is smaller for mutations that are played earlier.
+func (m mutation) turn() int {
+	tested, _, _ := strings.Cut(m.tests, " ")
+	if at := slices.Index(foremost, tested); at >= 0 {
+		return at
+	}
+	return len(foremost)
+}
+
+// list returns the mutations whose names match, in the order in which they are played.
 func list(root string, only *regexp.Regexp) ([]mutation, error) {
 	dir := filepath.Join(root, "backend/internal/mutants/patches")
 	files, err := filepath.Glob(filepath.Join(dir, "*", "*.patch"))
@@ -50,6 +65,7 @@ func list(root string, only *regexp.Regexp) ([]mutation, error) {
 	if len(found) == 0 {
 		return nil, errors.New("no mutation has such a name")
 	}
+	slices.SortStableFunc(found, func(a, b mutation) int { return cmp.Compare(a.turn(), b.turn()) })
 	return found, nil
 }
 
@@ -111,6 +127,30 @@ func has(path string, texts []string) bool {
 		}
 	}
 	return err == nil
+}
+
+// change applies a patch to the files below dir, and returns what makes them as they were.
+// git can't do that: without context, it finds where a line was taken out by the line's
+// number only, and that is of the time when the patch was made.
+func change(ctx context.Context, dir, patch string) (mend func() error, _ error) {
+	before := map[string][]byte{}
+	for _, part := range strings.Split(patch, "\n--- a/")[1:] {
+		file, _, _ := strings.Cut(part, "\n")
+		file = filepath.Join(dir, file)
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return nil, fmt.Errorf("change: %w", err)
+		}
+		before[file] = text
+	}
+	mend = func() error {
+		var errs []error
+		for file, text := range before {
+			errs = append(errs, os.WriteFile(file, text, 0o600)) // which keeps its mode
+		}
+		return errors.Join(errs...)
+	}
+	return mend, apply(ctx, dir, patch)
 }
 
 // apply applies a patch to the files below dir.

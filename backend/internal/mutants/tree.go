@@ -11,11 +11,14 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/verification"
 )
 
 // tree is a copy of the module, which nobody edits meanwhile.
 type tree struct {
 	dir     string
+	passed  *verification.Passed
 	verbose bool
 }
 
@@ -28,26 +31,47 @@ func newTree(ctx context.Context, root, dir string) (tree, error) {
 	return tree{dir: dir}, nil
 }
 
-// play breaks the copy, runs the tests that have to notice, and mends it again. The
-// error is why nothing is known, or that no test noticed.
-func (t tree) play(ctx context.Context, m mutation, timeout time.Duration) error {
+// baseline runs tests on what is not broken, and returns how long they take. Tests that
+// fail then prove nothing.
+func (t tree) baseline(ctx context.Context, tests string) (time.Duration, error) {
+	began := time.Now()
+	caughtBy, err := t.test(ctx, tests, 5*time.Minute)
+	if err == nil && caughtBy != "" {
+		err = fmt.Errorf("%s fails", caughtBy)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("with nothing broken, go test %s: %w", tests, err)
+	}
+	took := time.Since(began)
+	say(took, "go test "+tests, "nothing is broken")
+	return took, nil
+}
+
+// play breaks the copy, runs the tests that have to notice, mends it again, and notes
+// who noticed, and how long the tests usually take. The error is why nothing is known, or
+// that no test noticed.
+func (t tree) play(ctx context.Context, m mutation, usual time.Duration) error {
 	began := time.Now()
 	patch, err := m.located(t.dir)
-	if err == nil {
-		err = apply(ctx, t.dir, patch)
-	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", m.name, err)
 	}
-	caughtBy, err := t.test(ctx, m.tests, timeout)
-	if err == nil && caughtBy == "" {
+	mend, err := change(ctx, t.dir, patch)
+	if err != nil {
+		return fmt.Errorf("%s: %w", m.name, err)
+	}
+	caughtBy, err := t.test(ctx, m.tests, patience+5*usual)
+	switch {
+	case ctx.Err() != nil: // what failed may have been ended
+		caughtBy, err = "", context.Cause(ctx)
+	case err == nil && caughtBy == "":
 		err = errors.New("it SURVIVED")
 	}
 	say(time.Since(began), m.name, cmp.Or(caughtBy, fmt.Sprint(err)))
-	if err = errors.Join(err, apply(context.WithoutCancel(ctx), t.dir, patch, "--reverse")); err != nil {
+	if err = errors.Join(err, mend()); err != nil {
 		return fmt.Errorf("%s: %w", m.name, err)
 	}
-	return nil
+	return t.passed.Add(m.name, caughtBy+"\t"+usual.Round(time.Millisecond).String())
 }
 
 // test runs tests, and returns the one that fails first, empty if all pass.
