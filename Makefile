@@ -4,10 +4,10 @@ PLUGIN  := vault-plugin-secrets-smvm
 LDFLAGS := $(if $(VERSION),-X github.com/smvm/$(PLUGIN)/backend.version=$(VERSION))
 
 .DEFAULT_GOAL := help
-.PHONY: help build report test check lint fmt demo dev cluster compose systemd load kits kubernetes tofu chaos mutants bench bench-report reference release clean
+.PHONY: help build report test check lint fmt demo dev cluster compose systemd load kits kubernetes tofu chaos mutants bench bench-report verify-release reference release clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## Tell the whole story on a real Vault and a real PostgreSQL
 	@scripts/devenv.sh -- scripts/demo.sh
@@ -63,6 +63,9 @@ bench: ## Measure the engine beside Vault's own engines (ONLY=reads, rotation, w
 
 bench-report: ## Measure all of it, and write the tables and the picture of docs/performance.md
 	@scripts/bench.sh -report docs/performance.md -picture .github/bench.svg
+
+verify-release: ## Run or resume all that verifies a release, and write docs/verification.md (ONLY=regexp)
+	@scripts/verify-release.sh "$(ONLY)"
 
 reference: ## Write docs/reference.md, from what the engine says of its paths
 	@go run ./backend/internal/reference -update docs/reference.md
