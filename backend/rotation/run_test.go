@@ -122,6 +122,23 @@ func TestAnOverlapDoesNotEndWithThatOfAnotherSecret(t *testing.T) {
 	w.settled(t)
 }
 
+func TestRevokingOneSecretLeavesTheOverlapOfAnother(t *testing.T) {
+	t.Parallel()
+	w := made(t, "db", "jwt")
+	_, err := w.do(rotate("jwt"))
+	must(t, err)
+	w.advance(time.Hour)
+	revoking := rotate("db")
+	revoking.RevokePrevious = true
+	_, err = w.do(revoking)
+	must(t, err)
+	s := w.role.Snapshot().Secrets
+	if s["db"].Previous != nil || s["jwt"].PreviousAt(w.now()) == nil {
+		t.Errorf("after db was rotated and revoked, %v and %v are kept", s["db"].Previous, s["jwt"].Previous)
+	}
+	w.settled(t)
+}
+
 func TestTheScheduleCountsFromTheFirstValue(t *testing.T) {
 	t.Parallel()
 	w := made(t)
