@@ -272,6 +272,7 @@ application_degraded. With phase=retire, the engine asks the application to refu
 previous values. When their overlap has ended, creds no longer returns them, and the
 engine's own verify refuses them. One refresh_interval later, so that the application
 has read again, the engine sends the request until it is refused, at most attempts
-times; after an acceptance, it sends all of them. Then it destroys the values, whatever
-the answer was. If the application answered with a success, the engine sends the event
+times. After an acceptance, it sends as many requests as attempts allows; if the last two
+or more are refused, that counts as a refusal. Then it destroys the values, whatever the
+answer was. If the application accepted them, the engine sends the event
 retired_value_accepted; if it gave no clear answer, application_degraded. The record of the rotation has the answer.`

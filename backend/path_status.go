@@ -400,7 +400,7 @@ func statusFields() map[string]*framework.FieldSchema {
 	fields["readers"] = field(framework.TypeMap, oneLine(`Who reads creds of the role: known (how many readers the engine remembers), current (how many of
 		them have the current value of each secret that they have read), late_count, and late. A reader is late if it has a previous value in its overlap and has not
 		read the current one. For each of the first 50, late has name (its display name), entity_id, entity (the name of the entity), aliases (by which names it logs in),
-		address, version (the newest that it has; if it lacks several values, the oldest of these), first_read (when it first read that version), last_read and late_since. A reader is an
+		address, version (the newest that it has of the secret whose current value it lacks; with several such secrets, the oldest of these versions), first_read (when it first read that version), last_read and late_since. A reader is an
 		entity or, for tokens without one, a display name. The engine remembers at most 1000 readers of a role, and 10000 in all.`))
 	fields["destinations"] = field(framework.TypeMap, "For each destination: state (in_sync, pending, drifted or failed), since (when it got this state), version (the version that the engine published last, or tried to) and last_error.")
 	fields["refusals"] = field(framework.TypeMap, "For each check with phase=retire: outcome (refused, accepted, or not_shown), secrets, detail, time, and rotation_id of the record. The next rotation of these secrets removes it. null if there is none.")

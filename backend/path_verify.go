@@ -219,7 +219,7 @@ func (b *backend) pathLeaked() *framework.Path {
 		delete(fields, name)
 	}
 	fields["value"] = sensitive("The text that somebody found: a password, a connection string, a key, a token or any other value. Write value=- and pass it on standard input.")
-	fields["respond"] = field(framework.TypeBool, "Whether to rotate each secret that has the value as a current, previous, pending or next one, with revoke_previous=true.")
+	fields["respond"] = field(framework.TypeBool, "Whether to rotate, with revoke_previous=true, each secret that has the value as a current, previous, pending or next one.")
 	fields["wait"].Description = "With respond: how long the request waits for the operations to end, at most 60 s."
 	return &framework.Path{
 		Pattern:      "leaked",
@@ -391,9 +391,9 @@ was a value of: role, secret, type, stage and version, and nothing else. The eng
 recognizes what creds returns, and also administrators' passwords, private keys in any
 form that can be imported, passwords in connection strings, SCRAM verifiers, and tokens,
 by the key that signed them. It recognizes retired values for tripwire_retention of
-config; a token of a retired key by its kid only, which anybody can write into a token.
-With respond=true, it also gives new values to each secret that has the value as a
-current, previous, pending or next one, with revoke_previous=true. It leaves the key of a
+config. It recognizes a token of a retired key only by its kid, which anybody can write into a token.
+With respond=true, it also rotates, with revoke_previous=true, each secret that has the value
+as a current, previous, pending or next one. It leaves the key of a
 token as it is, because a token tells nobody the key. It leaves a hash_only key to you:
 the new key is only for whoever rotates. Whoever may write this
 path can guess values, so it needs a policy of its own.`
