@@ -111,11 +111,11 @@ func (s *soak) refuseWrites(ctx context.Context, a *soaked, during time.Duration
 	return errors.Join(err, s.points.clear(point))
 }
 
-// note adds a fault to the list by which a failure can be understood.
+// note adds a fault to the list by which a failure or an outage can be understood.
 func (s *soak) note(format string, args ...any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.faults = append(s.faults, fmt.Sprintf("%9.3f s  ", time.Since(s.began).Seconds())+fmt.Sprintf(format, args...))
+	s.faults = append(s.faults, struck{time.Since(s.began), fmt.Sprintf(format, args...)})
 }
 
 func upTo(r *rand.Rand, d time.Duration) time.Duration {

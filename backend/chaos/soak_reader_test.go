@@ -84,7 +84,7 @@ func (s *soak) outage(kind int, since time.Time) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if ms := time.Since(since).Milliseconds(); ms > s.longest[kind].Load() {
-		s.longest[kind].Store(ms)
+	if o, longest := (outage{since.Sub(s.began), time.Since(s.began)}), s.longest[kind]; o.until-o.from > longest.until-longest.from {
+		s.longest[kind] = o
 	}
 }

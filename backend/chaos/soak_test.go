@@ -61,11 +61,41 @@ type soak struct {
 	began time.Time
 	apps  []*soaked
 
-	mu     sync.Mutex
-	faults []string
+	mu      sync.Mutex
+	faults  []struck
+	longest [2]outage // by strategy
 
 	refused, reads, used, superseded, unusable, unread, lost atomic.Int64
-	longest                                                  [2]atomic.Int64 // ms without a value that works, by strategy
+}
+
+// struck is a fault, and when it began or was mended after the soak began.
+type struck struct {
+	at   time.Duration
+	what string
+}
+
+func (f struck) String() string { return fmt.Sprintf("%9.3f s  %s", f.at.Seconds(), f.what) }
+
+// outage is a time in which a reader had no value that works.
+type outage struct{ from, until time.Duration }
+
+// faultsBefore is how long before an outage a fault may have begun that explains it: no
+// fault of a target lasts longer.
+const faultsBefore = 20 * time.Second
+
+// explain tells how long it was, when, and which faults there were.
+func (s *soak) explain(o outage) string {
+	text := fmt.Sprintf("%d ms", (o.until - o.from).Milliseconds())
+	if o.until == 0 {
+		return text
+	}
+	text += fmt.Sprintf(", from %.3f s to %.3f s:", o.from.Seconds(), o.until.Seconds())
+	for _, f := range s.faults {
+		if f.at > o.from-faultsBefore && f.at < o.until {
+			text += "\n" + f.String()
+		}
+	}
+	return text
 }
 
 // soaked is an app, and what its operator was told is done: the version of each
@@ -220,15 +250,19 @@ func (s *soak) report() {
 	}
 	s.t.Logf("soak, seed %d, %s:\nfaults injected: %d, operations completed: %d, refused: %d, "+
 		"values read: %d, used: %d, superseded before use: %d, reads without an answer: %d, unusable: %d, lost: %d\n"+
-		"longest time without a value that works: single_user %d ms, alternating_users %d ms; nodes whose raft hung while it was sealed: %d",
+		"nodes whose raft hung while it was sealed: %d\n"+
+		"longest time without a value that works: single_user %s\nlongest time without a value that works: alternating_users %s",
 		s.seed, time.Since(s.began).Round(time.Second), len(s.faults), completed, s.refused.Load(),
 		s.reads.Load(), s.used.Load(), s.superseded.Load(), s.unread.Load(), s.unusable.Load(), s.lost.Load(),
-		s.longest[0].Load(), s.longest[1].Load(), s.hung)
+		s.hung, s.explain(s.longest[0]), s.explain(s.longest[1]))
 	if s.used.Load() == 0 || completed == 0 || len(s.faults) == 0 {
 		s.t.Error("nothing was tried")
 	}
 	if s.t.Failed() {
-		s.t.Logf("replay: make chaos COLUMN=none SEED=%d\nthe faults were:\n%s", s.seed, strings.Join(s.faults, "\n"))
+		s.t.Logf("replay: make chaos COLUMN=none SEED=%d\nthe faults were:", s.seed)
+		for _, f := range s.faults {
+			s.t.Log(f)
+		}
 	}
 }
 
