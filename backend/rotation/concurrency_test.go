@@ -90,6 +90,32 @@ func TestEverythingAtOnce(t *testing.T) {
 	must(t, h.VerifyChain(entries))
 }
 
+// TestNoteInDoubt adds a note again for which storage did not answer, whether it has landed.
+func TestNoteInDoubt(t *testing.T) {
+	t.Parallel()
+	for _, landed := range []bool{false, true} {
+		w := made(t, "jwt")
+		about := w.role.Snapshot().Latest().ID
+		add := func() error {
+			return w.role.Annotate(t.Context(), w.noted(about, "seen"), func() error { return nil })
+		}
+		w.fail("save", 0, fault{how: once, landed: landed})
+		if err := add(); !errors.Is(err, ErrStorage) {
+			t.Errorf("landed %t: the note in doubt is answered with %v", landed, err)
+		}
+		must(t, add())
+		found, err := w.role.Find(t.Context(), about)
+		must(t, err)
+		if len(found.Notes) != 1 {
+			t.Errorf("landed %t: there are %d notes, want one", landed, len(found.Notes))
+		}
+		h, entries, err := w.role.Entries(t.Context())
+		must(t, err)
+		must(t, h.VerifyChain(entries))
+		w.settled(t)
+	}
+}
+
 // noted is a note about the record with that id.
 func (w *world) noted(about, text string) *Record {
 	op := w.engine.NewOperation(KindNote, TriggerManual)

@@ -41,12 +41,16 @@ func (r Record) About() string {
 }
 
 // Annotate adds rec, which is a note, to the history that has the record that it is about.
-// The same note by the same person is added once: a request may be delivered again. An
+// The same note by the same person is added once: a request may be delivered again, also
+// after storage did not answer for the note. An
 // error that wraps ErrInvalid says that there is no such record, or none for more notes. Admit is
 // asked last whether the note may be added.
 func (r *Role) Annotate(ctx context.Context, rec *Record, admit func() error) error {
 	r.noting.Lock()
 	defer r.noting.Unlock()
+	if err := r.reload(ctx); err != nil {
+		return err
+	}
 	found, err := r.Find(ctx, rec.Note.About)
 	switch {
 	case err != nil:
