@@ -23,14 +23,18 @@ const failpointsVariable = "SMVM_BREAKPOINTS"
 // in the control directory name. A point is <scope>.<what>.<before|after>:
 //
 //	role-<role>.<kind>-intent, -commit, -end, -other   a write of the state
+//	role-<role>.<wait|wait-end|hold>                   one that moves the end of an overlap
+//	role-<role>.other                                  any other one
 //	role-<role>.append                                 a write to the history
+//	<key>.write                                        any write to storage under that key
 //	<secret>.<create|set|test|probe|undo|retire|look|terminate>  a step of a driver
 //	<secret>.<step>-fence                              the fence within it
 //	copy-<role>.publish                                what a destination is given
+//	check-<role>.ask                                   what an application is asked
 //	alert-<name>.cursor                                the note that events were taken
 //
 // For a connection, the scope is connection-<name>, and the secret is the user
-// name of the administrator. A file named as the point stops whoever comes there
+// name of the administrator. For a "/" in a key there is a "-". A file named as the point stops whoever comes there
 // first: it is renamed to <point>.reached, and the process goes on when there is
 // a <point>.go, or when what it does is cancelled. While there is a <point>.fail,
 // each that comes there fails: "before" without having done it, "after" although
@@ -43,7 +47,7 @@ func withFailpoints(e *rotation.Engine) *rotation.Engine {
 	b := failpoints{dir}
 	e.Store = &breakingStore{Store: e.Store, b: b, known: map[string]*rotation.State{}}
 	for name, driver := range e.Drivers {
-		e.Drivers[name] = breakingDriver{driver, b}
+		e.Drivers[name] = withPoints(driver, b)
 	}
 	return e
 }
@@ -155,7 +159,29 @@ func write(from, to *rotation.State) string {
 	case before != nil:
 		return string(before.Kind) + "-other"
 	}
-	return "other"
+	return overlapWrite(from, to)
+}
+
+// overlapWrite names the write that leads from one state to another beside operations:
+// "hold" if a value is kept until applications were asked to refuse it, "wait" if an
+// overlap goes on because somebody needs its value, "wait-end" if one no longer does.
+func overlapWrite(from, to *rotation.State) string {
+	what := "other"
+	for name, secret := range to.Secrets {
+		if from == nil || from.Secrets[name] == nil || from.Secrets[name].Previous == nil || secret.Previous == nil {
+			continue
+		}
+		switch was, is := from.Secrets[name].Previous, secret.Previous; {
+		case !is.DestroyTime.Equal(was.DestroyTime):
+			return "hold"
+		case is.LookTime.Equal(was.LookTime):
+		case !is.LookTime.IsZero():
+			what = "wait"
+		case what == "other":
+			what = "wait-end"
+		}
+	}
+	return what
 }
 
 // breakingDriver is a Driver with points around its steps.

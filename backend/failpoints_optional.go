@@ -9,36 +9,40 @@ import (
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
-// OverlapEnd implements rotation.Drainer, also for drivers that do not.
-func (d breakingDriver) OverlapEnd(s rotation.Secret) (rotation.OverlapEnd, time.Duration) {
-	if drainer, ok := d.Driver.(rotation.Drainer); ok {
-		return drainer.OverlapEnd(s)
+// withPoints returns the driver with points around its steps. Only a Drainer is one with
+// them: what is in use for no longer than a moment ends otherwise.
+func withPoints(d rotation.Driver, b failpoints) rotation.Driver {
+	if drainer, ok := d.(rotation.Drainer); ok {
+		return breakingDrainer{breakingDriver{d, b}, drainer}
 	}
-	return rotation.RetireAtEnd, 0
+	return breakingDriver{d, b}
+}
+
+// breakingDrainer is a breakingDriver whose values are in use for longer.
+type breakingDrainer struct {
+	breakingDriver
+	drainer rotation.Drainer
+}
+
+// OverlapEnd implements rotation.Drainer.
+func (d breakingDrainer) OverlapEnd(s rotation.Secret) (rotation.OverlapEnd, time.Duration) {
+	return d.drainer.OverlapEnd(s)
 }
 
 // Sessions implements rotation.Drainer.
-func (d breakingDriver) Sessions(ctx context.Context, s rotation.Secret) (n int, err error) {
-	drainer, ok := d.Driver.(rotation.Drainer)
-	if !ok {
-		return 0, nil
-	}
+func (d breakingDrainer) Sessions(ctx context.Context, s rotation.Secret) (n int, err error) {
 	err = d.b.around(ctx, subjectOf(s)+".look", func() error {
-		n, err = drainer.Sessions(ctx, s)
+		n, err = d.drainer.Sessions(ctx, s)
 		return err
 	})
 	return n, err
 }
 
 // Terminate implements rotation.Drainer.
-func (d breakingDriver) Terminate(ctx context.Context, s rotation.Secret, fence rotation.Fence) (n int, err error) {
-	drainer, ok := d.Driver.(rotation.Drainer)
-	if !ok {
-		return 0, nil
-	}
+func (d breakingDrainer) Terminate(ctx context.Context, s rotation.Secret, fence rotation.Fence) (n int, err error) {
 	name := subjectOf(s) + ".terminate"
 	err = d.b.around(ctx, name, func() error {
-		n, err = drainer.Terminate(ctx, s, d.fence(name, fence))
+		n, err = d.drainer.Terminate(ctx, s, d.fence(name, fence))
 		return err
 	})
 	return n, err

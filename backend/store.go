@@ -150,7 +150,7 @@ func (s *store) Write(ctx context.Context, key string, value any) error {
 	if err != nil {
 		return fmt.Errorf("encode %s: %w", key, err)
 	}
-	return storage.Put(ctx, entry)
+	return failpoint(ctx, key+".write", func() error { return storage.Put(ctx, entry) })
 }
 
 // List returns the names under a prefix.
