@@ -53,7 +53,7 @@ check: ## Lint, and run the tests that start no server: what a change is tried w
 	@scripts/check.sh
 
 chaos: ## Run every fault at every point, and then random ones (SEED= DURATION=30m)
-	@DURATION="$(DURATION)" SEED="$(SEED)" COLUMN="$(COLUMN)" scripts/chaos.sh
+	@DURATION="$(DURATION)" SEED="$(SEED)" COLUMN="$(COLUMN)" OPERATION="$(OPERATION)" scripts/chaos.sh
 
 mutants: ## Break the engine in many ways, and fail unless tests notice each (ONLY=regexp)
 	@scripts/mutants.sh -only "$(ONLY)"

@@ -4,6 +4,7 @@
 #   DURATION  of the random part, 30m by default; 0 leaves it out
 #   SEED      of the random part, to replay it; one that is printed by default
 #   COLUMN    runs one column of the matrix only, by its name; none leaves it out
+#   OPERATION runs some operations of the matrix only, such as reader,limit
 #   SMVM_CHAOS_PASSED  notes the cells that pass in a file, and leaves out those it has
 set -euo pipefail
 # shellcheck source=scripts/prelude.sh
@@ -17,7 +18,7 @@ export SMVM_VAULT
 
 # chaos TEST VARIABLE=VALUE… runs one test of the package, however long it takes.
 chaos() {
-	env CGO_ENABLED=1 "${@:2}" go test -race -count=1 -timeout 0 -v -run "^$1\$" ./backend/chaos
+	env CGO_ENABLED=1 SMVM_CHAOS_OPERATIONS="${OPERATION:-}" "${@:2}" go test -race -count=1 -timeout 0 -v -run "^$1\$" ./backend/chaos
 }
 
 cd "$root"

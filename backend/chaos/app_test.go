@@ -28,6 +28,11 @@ type app struct {
 	*lab
 	id, strategy string
 	proxy        *testenv.Proxy
+	// rotation is the id of the latest one that was asked for beside the cells' operations.
+	rotation string
+	// readers counts those that were made for it, and presented its retired keys that
+	// were presented.
+	readers, presented int
 }
 
 // newApp makes one, rotated once, so that there is something to go back to.
@@ -125,6 +130,7 @@ type values struct {
 	version                                  int64
 	login                                    login
 	jwtKey, jwtPrevious, apiKey, apiPrevious string
+	jwtKID, jwtPreviousKID                   string
 }
 
 type login struct{ username, password string }
@@ -147,6 +153,7 @@ func (a *app) parse(data map[string]any) values {
 		version: number(data["version"]), login: login{text("db_username"), text("db_password")},
 		jwtKey: text("jwt_secret"), jwtPrevious: text("jwt_previous_secret"),
 		apiKey: text("api_key"), apiPrevious: text("api_previous_key"),
+		jwtKID: text("jwt_kid"), jwtPreviousKID: text("jwt_previous_kid"),
 	}
 }
 
@@ -172,7 +179,9 @@ func (a *app) use(ctx context.Context, l login) error {
 // token is one that an application would have signed with these values.
 func (v values) token() (string, error) {
 	claims := jwt.MapClaims{"sub": "chaos", "exp": time.Now().Add(time.Hour).Unix()}
-	return jwt.NewWithClaims(jwt.SigningMethodHS256, claims).SignedString([]byte(v.jwtKey))
+	token := jwt.NewWithClaims(jwt.SigningMethodHS256, claims)
+	token.Header["kid"] = v.jwtKID
+	return token.SignedString([]byte(v.jwtKey))
 }
 
 // accepts verifies a token as an application with these values would.

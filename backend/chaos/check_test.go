@@ -28,9 +28,21 @@ func (c *cell) check(ctx context.Context, col column) error {
 		c.checkAcknowledged(ctx),
 		c.app.checkHistory(ctx),
 		c.app.checkVerify(ctx),
-		c.app.checkStages(ctx, after.version, c.row.op != opRoot && !col.alone),
+		c.app.checkStages(ctx, after.version, c.row.op != opRoot && c.row.op != opLeaked && !col.alone),
+		c.checkRetired(ctx, after),
+		c.checkOperation(ctx, after),
 	)
 	return errors.Join(problems, c.app.checkNext(ctx, c.row.op == opRoot))
+}
+
+// checkOperation checks what holds for the operation only, and takes back what was
+// configured for it.
+func (c *cell) checkOperation(ctx context.Context, after values) (err error) {
+	op := c.row.operation()
+	if op.check != nil {
+		err = op.check(ctx, c, after)
+	}
+	return errors.Join(err, c.do(ctx, op.mend))
 }
 
 // checkAnswer makes sure that the request was told what the fault asks for.
@@ -56,7 +68,7 @@ func (c *cell) checkVersion(role, root int64, col column) error {
 	}
 	must := int64(-1)
 	switch {
-	case c.row.op == opUndo && col.completes, c.unchanged():
+	case c.row.op == opUndo && col.completes, c.unchanged(), !c.row.changes():
 		must = before
 	case c.acknowledged(), col.completes:
 		must = before + 1
@@ -84,6 +96,9 @@ func (c *cell) reversed() bool {
 // committed tells whether the values are new.
 func (c *cell) committed(after values) bool { return after.version != c.before.version }
 
+// ends reports whether the operation has replaced all values without an overlap.
+func (c *cell) ends(after values) bool { return c.row.op == opRevoke && c.committed(after) }
+
 // checkLogins logs in with what is current, and with what is in its overlap.
 func (c *cell) checkLogins(ctx context.Context, after values) error {
 	if err := c.app.use(ctx, after.login); err != nil {
@@ -92,14 +107,14 @@ func (c *cell) checkLogins(ctx context.Context, after values) error {
 	if c.app.strategy != alternating {
 		return nil
 	}
-	if c.row.op != opRevoke || !c.committed(after) {
+	if !c.ends(after) {
 		if err := c.app.use(ctx, c.before.login); err != nil {
 			return fmt.Errorf("the login of before, version %d of now %d: %w", c.before.version, after.version, err)
 		}
 	}
 	previous, err := c.app.read(ctx, "creds/"+c.app.id, "stage", "previous")
 	if err != nil {
-		if c.row.op == opRevoke {
+		if c.row.mayRetire() {
 			return nil // there is none
 		}
 		return fmt.Errorf("read the previous values: %w", err)
@@ -116,11 +131,14 @@ func (c *cell) checkKeys(after values) error {
 	if err == nil {
 		err = after.accepts(token)
 	}
-	if err != nil || c.row.op == opRevoke && c.committed(after) {
+	if err != nil || c.ends(after) {
 		return err
 	}
 	if err := after.accepts(c.token); err != nil {
 		return fmt.Errorf("signed with version %d: %w", c.before.version, err)
+	}
+	if c.row.op == opLeaked && c.committed(after) {
+		return nil
 	}
 	if after.apiKey == "" || c.before.apiKey != after.apiKey && c.before.apiKey != after.apiPrevious {
 		return errors.New("the API key of before is neither current nor previous")
@@ -224,5 +242,6 @@ func (a *app) rotateOnce(ctx context.Context) error {
 	if answer["status"] != "completed" || after.version != before.version+1 {
 		return fmt.Errorf("of version %d, answered %v and made version %d", before.version, answer, after.version)
 	}
+	a.rotation = fmt.Sprint(answer["rotation_id"])
 	return a.use(ctx, after.login)
 }

@@ -14,7 +14,7 @@ import (
 
 // isLookedAt tells the points before the look at a user.
 func isLookedAt(r row) bool {
-	return r.op != opRoot && (strings.HasSuffix(r.point, ".look.before") || strings.HasSuffix(r.point, ".create.before"))
+	return changesAll(r) && (strings.HasSuffix(r.point, ".look.before") || strings.HasSuffix(r.point, ".create.before"))
 }
 
 // alterUsers changes the users of all cells, and lets the operations go on.

@@ -23,6 +23,9 @@ func fallBehind(ctx context.Context, g *group) error {
 	if err := stream(ctx, g); err != nil {
 		return err
 	}
+	for _, c := range g.cells {
+		c.behind = true
+	}
 	return errors.Join(g.replica.Disconnect(ctx), g.configure(ctx, "on_drift", "repair"))
 }
 

@@ -44,6 +44,8 @@ type column struct {
 	alone bool
 	// slow keeps the column out of the cut that "make test" runs.
 	slow bool
+	// postgres says that the fault is one of PostgreSQL.
+	postgres bool
 }
 
 // columns lists all of them. Those that cost the cluster most come first.
@@ -59,31 +61,34 @@ func columns() []column {
 		{name: "seal", wait: 2, strike: seal, mend: unseal},
 		{name: "mount reloaded", wait: 2, strike: reload(mountPath)},
 		{name: "sibling reloaded", wait: 2, strike: reload(siblingPath)},
-		{name: "client gone", wait: 30, strike: clientGone, completes: true, applies: unanswered},
+		{name: "client gone", wait: 30, strike: clientGone, completes: true, applies: isAskedFor},
 		{name: "write refused", wait: 30, strike: refuseWrite, applies: isWrite},
-		{name: "PostgreSQL killed", wait: 30, strike: killPostgres},
-		{name: "PostgreSQL stalled", wait: 1, strike: stallPostgres},
-		{name: "stalled for long", wait: 15, strike: stallForLong, slow: true},
-		{name: "answer cut", wait: 30, strike: cutAnswer, applies: sendsSQL},
-		{name: "refused", wait: 30, strike: refuseChanges, applies: isRefusable, alone: true},
-		{name: "read-only", wait: 30, strike: readOnly, mend: readWrite, completes: true, applies: unanswered},
-		{name: "terminated", wait: 30, strike: terminate},
-		{name: "promoted replica", wait: 30, prepare: stream, strike: promote, alone: true},
-		{name: "replica behind", wait: 30, prepare: fallBehind, strike: promote, whole: remembered, mend: reportDrift, alone: true, slow: true},
+		{name: "PostgreSQL killed", wait: 30, postgres: true, strike: killPostgres},
+		{name: "PostgreSQL stalled", wait: 1, postgres: true, strike: stallPostgres},
+		{name: "stalled for long", wait: 15, postgres: true, strike: stallForLong, slow: true},
+		{name: "answer cut", wait: 30, postgres: true, prepare: forgetLogins, strike: cutAnswer, applies: sendsSQL},
+		{name: "refused", wait: 30, postgres: true, strike: refuseChanges, applies: isRefusable, alone: true},
+		{name: "read-only", wait: 30, postgres: true, strike: readOnly, mend: readWrite, completes: true, applies: unanswered},
+		{name: "terminated", wait: 30, postgres: true, strike: terminate},
+		{name: "promoted replica", wait: 30, postgres: true, prepare: stream, strike: promote, alone: true},
+		{name: "replica behind", wait: 30, postgres: true, prepare: fallBehind, strike: promote, whole: remembered, mend: reportDrift, alone: true, slow: true},
 		{name: "user shut out", wait: 30, strike: alterUsers("NOLOGIN"), mend: alterUsers("LOGIN"), applies: isLookedAt, answers: refusedBefore},
 		{name: "user limited to 0", wait: 30, strike: alterUsers("CONNECTION LIMIT 0"), mend: alterUsers("CONNECTION LIMIT -1"), applies: isLookedAt, answers: refusedBefore},
 		{name: "look waits", wait: 30, strike: lockUsers, completes: true, applies: isLookedAt},
-		{name: "destination down", wait: 3, prepare: publish, strike: cutLibrary, whole: published, mend: unpublish, applies: isRefusable, answers: held, destined: true},
-		{name: "destination denies", wait: 30, prepare: publish, strike: denyLibrary, whole: published, mend: unpublish, applies: isRefusable, answers: denied, most: 2, pauses: 2 * time.Minute, destined: true, slow: true},
+		{name: "destination down", wait: 3, prepare: publish, strike: cutLibrary, whole: published, mend: unpublish, applies: changesAll, answers: held, destined: true},
+		{name: "destination denies", wait: 30, prepare: publish, strike: denyLibrary, whole: published, mend: unpublish, applies: changesAll, answers: denied, most: 2, pauses: 2 * time.Minute, destined: true, slow: true},
 	}
 }
 
 // takes tells whether the fault can happen in a row.
 func (col column) takes(r row) bool {
-	return (r.op != opPublish || col.destined) && (col.applies == nil || col.applies(r))
+	return (r.op != opPublish || col.destined) && (!r.operation().local || !col.postgres) && (col.applies == nil || col.applies(r))
 }
 
 func unanswered(r row) bool { return r.point != "" }
+
+// isAskedFor tells the points at which somebody waits for an answer.
+func isAskedFor(r row) bool { return unanswered(r) && r.operation().attend == nil }
 
 // isRefusable leaves out the administrator's own password, which it may always change.
 func isRefusable(r row) bool { return r.op != opRoot }
@@ -92,7 +97,7 @@ func sendsSQL(r row) bool { return r.next != "" }
 
 // isWrite tells the points at which the engine writes to storage.
 func isWrite(r row) bool {
-	for _, write := range []string{"-intent.", "-fence.", "-commit.", "-end.", ".append."} {
+	for _, write := range []string{"role-$.", "connection-$.", "-fence.", ".write."} {
 		if strings.Contains(r.point, write) {
 			return true
 		}
@@ -197,10 +202,18 @@ func unseal(ctx context.Context, g *group) error {
 // reload reloads one of the mounts, while the operations stand at their points.
 func reload(path string) func(context.Context, *group) error {
 	return func(ctx context.Context, g *group) error {
-		_, err := g.active.Client.Sys().ReloadPluginWithContext(ctx, &api.ReloadPluginInput{Mounts: []string{path}})
-		return errors.Join(err, g.release())
+		return errors.Join(g.reload(ctx, path), g.release())
 	}
 }
+
+func (g *group) reload(ctx context.Context, path string) error {
+	_, err := g.active.Client.Sys().ReloadPluginWithContext(ctx, &api.ReloadPluginInput{Mounts: []string{path}})
+	return err
+}
+
+// forgetLogins reloads the mount, which counts the logins that have failed on purpose, and
+// after some leaves them out: then there is no answer to one that could be cut.
+func forgetLogins(ctx context.Context, g *group) error { return g.reload(ctx, mountPath) }
 
 // clientGone cancels the requests, and lets the operations go on when Vault's
 // answers, if any, would reach nobody.

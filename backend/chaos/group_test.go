@@ -4,17 +4,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
-	"github.com/hashicorp/vault/api"
+	"github.com/jackc/pgx/v5"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/testenv"
 )
 
 // How long things may take: to come to a point, and to recover from a fault.
 const (
-	reachTimeout   = 25 * time.Second
+	reachTimeout   = 90 * time.Second
 	recoverTimeout = 90 * time.Second
 	// stuckTimeout is how long an operation may be in flight when its fault is over.
 	stuckTimeout = 60 * time.Second
@@ -25,6 +26,15 @@ type cell struct {
 	app    *app
 	row    row
 	before values
+	// previous is what was current before the operation's own rotation, if it has one, and
+	// rotated when that was.
+	previous values
+	rotated  time.Time
+	// reader is the token of a reader, and session one of the previous login, if the
+	// operation has one; came says that it does not need the previous values any more.
+	reader  string
+	session *pgx.Conn
+	came    bool
 	// beforeRoot is the version of the connection.
 	beforeRoot int64
 	token      string
@@ -35,6 +45,7 @@ type cell struct {
 	refusal error
 
 	required  bool          // the role's destination is
+	behind    bool          // the server is going to lack what the operation commits
 	forgotten string        // what the server has of the administrator's password, if not the latest
 	given     int64         // versions of the connection that somebody wrote
 	took      time.Duration // from the fault until nothing was in flight
@@ -69,7 +80,12 @@ func (g *group) run(ctx context.Context) error {
 			return fmt.Errorf("prepare %s: %w", g.column.name, err)
 		}
 	}
-	g.each(func(c *cell) { c.harness = g.begin(ctx, c) })
+	parallel(atOnce, g.cells, func(c *cell) { c.harness = c.do(ctx, c.row.operation().prepare) })
+	parallel(atOnce, g.cells, func(c *cell) {
+		if c.harness == nil {
+			c.harness = g.begin(ctx, c)
+		}
+	})
 	g.await(ctx)
 	struck := time.Now()
 	err = g.column.strike(ctx, g)
@@ -78,7 +94,7 @@ func (g *group) run(ctx context.Context) error {
 	if g.column.mend != nil {
 		err = errors.Join(err, g.column.mend(ctx, g))
 	}
-	g.answered()
+	g.done()
 	err = errors.Join(err, g.clear())
 	g.each(func(c *cell) {
 		if c.lost == nil && c.harness == nil {
@@ -92,11 +108,15 @@ func (g *group) run(ctx context.Context) error {
 }
 
 // each does something for all cells, a few at a time.
-func (g *group) each(do func(*cell)) { parallel(g.cells, do) }
+func (g *group) each(do func(*cell)) { parallel(aFew, g.cells, do) }
 
-func parallel[T any](all []T, do func(T)) {
+// aFew is how many of what costs the processor are done at the same time.
+const aFew = 6
+
+// parallel does something for all, for most of them at the same time.
+func parallel[T any](most int, all []T, do func(T)) {
 	var running sync.WaitGroup
-	slots := make(chan struct{}, 6)
+	slots := make(chan struct{}, most)
 	for _, one := range all {
 		slots <- struct{}{}
 		running.Go(func() {
@@ -107,9 +127,20 @@ func parallel[T any](all []T, do func(T)) {
 	running.Wait()
 }
 
+// do does what an operation has, if it has it.
+func (c *cell) do(ctx context.Context, what func(context.Context, *cell) error) error {
+	if what == nil {
+		return nil
+	}
+	return what(ctx, c)
+}
+
 // begin notes what readers get, and sends the operation.
 func (g *group) begin(ctx context.Context, c *cell) error {
 	var err error
+	if err := c.do(ctx, c.row.operation().start); err != nil {
+		return err
+	}
 	if c.before, err = c.app.values(ctx); err != nil {
 		return err
 	}
@@ -136,24 +167,6 @@ func (g *group) begin(ctx context.Context, c *cell) error {
 	c.done = make(chan struct{})
 	go c.operate(ctx, client, g.column.wait)
 	return nil
-}
-
-// operate sends the operation's request and keeps the answer.
-func (c *cell) operate(ctx context.Context, client *api.Client, wait int) {
-	defer close(c.done)
-	path, data := "rotate/"+c.app.id, map[string]any{"wait": wait}
-	switch c.row.op {
-	case opRollback:
-		path = "rollback/" + c.app.id
-	case opRevoke:
-		data["revoke_previous"] = true
-	case opRoot:
-		path = "rotate-root/" + c.app.id
-	}
-	if c.row.point == "" {
-		data["wait"] = 60
-	}
-	c.answer, c.refusal = answer(client.Logical().WriteWithContext(ctx, mountPath+"/"+path, data))
 }
 
 // await returns when every operation stands at its point.
@@ -220,8 +233,20 @@ func (c *cell) cancelled() {
 	}
 }
 
-// answered waits until every request has an answer, or nobody waits for one.
+// answered waits until every request has an answer, or nobody waits for one. What nobody
+// has asked for has some time instead.
 func (g *group) answered() {
+	g.done()
+	if slices.ContainsFunc(g.cells, func(c *cell) bool { return c.row.operation().attend != nil }) {
+		time.Sleep(unasked) // not to synchronise: faults last as long
+	}
+}
+
+// unasked is how long faults last at least for what nobody has asked for.
+const unasked = 3 * time.Second
+
+// done waits until nobody waits for an answer.
+func (g *group) done() {
 	for _, c := range g.cells {
 		if c.done != nil {
 			<-c.done

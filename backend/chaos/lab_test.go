@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/vault/api"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/testenv"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/notify"
 )
 
 // The mounts: the one whose roles are tested, and one that shares its process.
@@ -29,6 +30,8 @@ type lab struct {
 	replica *testenv.Postgres
 	// library is what takes copies of values, once something does.
 	library *library
+	// outside is what else the engine sends to.
+	outside *outside
 	points  points
 	// hung counts the nodes that did not end while they were sealed, though their
 	// plugin had.
@@ -41,7 +44,7 @@ func newLab(t *testing.T) *lab {
 	ctx := t.Context()
 	binary, err := testenv.BuildPlugin(ctx, testenv.BuildOptions{Race: true, Tags: "failpoints"})
 	must(t, err)
-	l := &lab{points: points{t.TempDir()}}
+	l := &lab{points: points{t.TempDir()}, outside: newOutside(t)}
 	// Each role has a pool of its own there.
 	l.postgres = testenv.NewPostgres(t, testenv.PostgresOptions{Settings: map[string]string{"max_connections": "400"}})
 	t.Cleanup(func() { must(t, errors.Join(l.library.stop(), l.replica.Stop(), l.postgres.Stop())) })
@@ -56,9 +59,17 @@ func newLab(t *testing.T) *lab {
 		must(t, l.cluster.Enable(ctx, path, ""))
 		client, err := l.client(ctx)
 		must(t, err)
-		_, err = client.Logical().WriteWithContext(ctx, path+"/config", map[string]any{"retry_interval": 1, "max_workers": 64})
+		_, err = client.Logical().WriteWithContext(ctx, path+"/config", map[string]any{
+			"retry_interval": 1, "max_workers": 64, "outbound_hosts": "127.0.0.1",
+		})
 		must(t, err)
 	}
+	client, err := l.client(ctx)
+	must(t, err)
+	_, err = client.Logical().WriteWithContext(ctx, mountPath+"/alerts/told", map[string]any{
+		"type": "webhook", "url": l.outside.URL + told, "events": notify.RetiredValueUsed,
+	})
+	must(t, err)
 	return l
 }
 

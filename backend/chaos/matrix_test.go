@@ -14,12 +14,14 @@ import (
 )
 
 // What "make chaos" sets: that every cell of the matrix is to be run, or those of
-// one column, by its name. Cells that have passed are noted in a file, which is for one
-// commit, and those that it has are not run again.
+// one column, by its name, or of some operations, by theirs, with commas between them.
+// Cells that have passed are noted in a file, which is for one commit, and those that it
+// has are not run again.
 const (
-	allVariable    = "SMVM_CHAOS_ALL"
-	columnVariable = "SMVM_CHAOS_COLUMN"
-	passedVariable = "SMVM_CHAOS_PASSED"
+	allVariable        = "SMVM_CHAOS_ALL"
+	columnVariable     = "SMVM_CHAOS_COLUMN"
+	operationsVariable = "SMVM_CHAOS_OPERATIONS"
+	passedVariable     = "SMVM_CHAOS_PASSED"
 )
 
 // atOnce is how many cells one fault strikes at most.
@@ -32,14 +34,19 @@ func TestMatrix(t *testing.T) {
 	must(t, err)
 	m := &matrix{lab: newLab(t), rows: rows(), cells: map[string]*cell{}, passed: passed}
 	all, only := os.Getenv(allVariable) != "", os.Getenv(columnVariable)
+	if some := os.Getenv(operationsVariable); some != "" {
+		m.rows = slices.DeleteFunc(m.rows, func(r row) bool { return !slices.Contains(strings.Split(some, ","), r.op) })
+	}
 	cols := slices.DeleteFunc(columns(), func(col column) bool {
 		return only != "" && col.name != only || only == "" && col.slow && !all
 	})
 	left := m.left(cols, m.choose(cols, all || only != ""))
 	t.Logf("%d cells are left, %d have passed before", len(slices.Concat(left...)), m.before)
 	for i, chosen := range left {
-		for part := range slices.Chunk(chosen, atOnce) {
-			m.strike(t, cols[i], part)
+		for _, alike := range apart(chosen) {
+			for part := range slices.Chunk(alike, atOnce) {
+				m.strike(t, cols[i], part)
+			}
 		}
 	}
 	m.print(t)
@@ -99,6 +106,20 @@ func (m *matrix) left(cols []column, chosen [][]row) [][]row {
 	return chosen
 }
 
+// apart tells the rows whose operations come to their points at once, where some of them
+// can't stay for long, from those to which the engine comes by itself.
+func apart(rows []row) [2][]row {
+	var parts [2][]row
+	for _, r := range rows {
+		at := 0
+		if r.operation().attend != nil {
+			at = 1
+		}
+		parts[at] = append(parts[at], r)
+	}
+	return parts
+}
+
 // choice is how many rows a column takes.
 func (m *matrix) choice(col column) (n int) {
 	for _, r := range m.rows {
@@ -118,7 +139,7 @@ func (m *matrix) cut(all bool) []row {
 	var some []row
 	seen, turn := map[string]bool{}, false
 	for _, r := range m.rows {
-		if seen[r.name()] {
+		if seen[r.name()] || !r.isShort() {
 			continue
 		}
 		turn = !turn
@@ -193,7 +214,7 @@ func (m *matrix) take(t *testing.T, chosen []row) []*app {
 	for n, i := range missing {
 		numbers[i] = first + n
 	}
-	parallel(missing, func(i int) { apps[i] = m.newAppFor(t, chosen[i], numbers[i]) })
+	parallel(aFew, missing, func(i int) { apps[i] = m.newAppFor(t, chosen[i], numbers[i]) })
 	if slices.Contains(apps, nil) {
 		t.FailNow()
 	}

@@ -36,14 +36,15 @@ func (g *group) deposed(ctx context.Context) error {
 // took.
 func (g *group) recover(ctx context.Context, struck time.Time) {
 	over := time.Now()
-	ctx, cancel := context.WithTimeout(ctx, recoverTimeout+g.column.pauses)
-	defer cancel()
-	open := map[*cell]error{}
+	open, pauses := map[*cell]error{}, g.column.pauses
 	for _, c := range g.cells {
 		if c.harness == nil {
 			open[c] = errors.New("never asked")
 		}
+		pauses = max(pauses, g.column.pauses+c.row.operation().pauses)
 	}
+	ctx, cancel := context.WithTimeout(ctx, recoverTimeout+pauses)
+	defer cancel()
 	_ = testenv.Eventually(ctx, "recovery", func(ctx context.Context) error {
 		client, err := g.client(ctx)
 		if err != nil {
@@ -51,8 +52,12 @@ func (g *group) recover(ctx context.Context, struck time.Time) {
 		}
 		client.SetClientTimeout(5 * time.Second)
 		for c := range open {
-			if open[c] = g.well(ctx, client, c); open[c] == nil {
-				c.took, c.stuck = time.Since(struck), time.Since(over) > stuckTimeout+g.column.pauses
+			err := g.well(ctx, client, c)
+			if ctx.Err() == nil { // what is said after that says nothing
+				open[c] = err
+			}
+			if err == nil {
+				c.took, c.stuck = time.Since(struck), time.Since(over) > stuckTimeout+pauses
 				delete(open, c)
 			}
 		}
@@ -63,7 +68,7 @@ func (g *group) recover(ctx context.Context, struck time.Time) {
 	})
 	for c, err := range open {
 		c.stuck = true
-		c.lost = fmt.Errorf("not recovered after %s: %w", recoverTimeout+g.column.pauses, err)
+		c.lost = fmt.Errorf("not recovered after %s: %w", recoverTimeout+pauses, err)
 	}
 }
 
@@ -74,7 +79,10 @@ func (g *group) well(ctx context.Context, client *api.Client, c *cell) error {
 			return err
 		}
 	}
-	return c.app.idle(ctx, client, c.row.op)
+	if err := c.app.idle(ctx, client, c.row.op); err != nil {
+		return err
+	}
+	return c.do(ctx, c.row.operation().over)
 }
 
 // untilEach polls until check holds for each cell, once.
@@ -124,7 +132,7 @@ func (a *app) tried(ctx context.Context, client *api.Client, op string) error {
 	return nil
 }
 
-// idle returns an error while something is in flight or unresolved.
+// idle returns an error while something is in flight or unresolved, or has to be retired.
 func (a *app) idle(ctx context.Context, client *api.Client, op string) error {
 	for _, path := range a.places(op) {
 		status, err := readWith(ctx, client, path)
@@ -136,6 +144,11 @@ func (a *app) idle(ctx context.Context, client *api.Client, op string) error {
 		}
 		if status["unresolved"] != nil {
 			return fmt.Errorf("%s: unresolved: %v", path, status["unresolved"])
+		}
+		for name, stage := range previousOf(status) {
+			if at, err := time.Parse(time.RFC3339, fmt.Sprint(stage["retire_time"])); err != nil || !at.After(time.Now()) {
+				return fmt.Errorf("%s: the overlap of %s has ended, and its previous value is there: %v, last error %v", path, name, stage, status["last_error"])
+			}
 		}
 	}
 	return nil

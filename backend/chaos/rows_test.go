@@ -1,6 +1,9 @@
 package chaos
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // The operations.
 const (
@@ -10,6 +13,16 @@ const (
 	opRevoke   = "retire"  // a rotation without overlap
 	opPublish  = "publish" // a rotation whose values have a destination
 	opRoot     = "rotate-root"
+	opReader   = "reader"    // an overlap that waits for a reader
+	opSession  = "session"   // one that waits for a session of the previous login
+	opLimit    = "limit"     // one that waits for a reader who never comes
+	opRetire   = "by hand"   // an overlap that is ended by hand
+	opForce    = "forced"    // one whose values a reader needs
+	opUnforced = "unforced"  // the same without force
+	opAsk      = "asked"     // one of a key that an application is asked to refuse
+	opPresent  = "presented" // a retired key is presented
+	opLeaked   = "leaked"    // a key has leaked, and is replaced
+	opNote     = "note"      // a note is added to a record
 )
 
 // row is one point of one operation. In its names, $ stands for the app's id.
@@ -32,14 +45,29 @@ const (
 // name is how the row is printed.
 func (r row) name() string {
 	point := r.point
-	for _, prefix := range []string{"role-$.", "connection-$.", "copy-$.", "$_db.", "$_admin.", "$_"} {
+	for _, prefix := range []string{"role-$.", "connection-$.", "copy-$.", "check-$.", "$_db.", "$_admin.", "$_"} {
 		point = strings.TrimPrefix(point, prefix)
 	}
 	if point == "" {
 		point = "answered"
 	}
-	return r.op + " " + strings.ReplaceAll(point, ".", " ")
+	return r.op + " " + strings.NewReplacer("-role-$", "", ".", " ").Replace(point)
 }
+
+// changesAll tells the operations that give a role a new version of all values.
+func changesAll(r row) bool {
+	switch r.op {
+	case opRotate, opRollback, opUndo, opRevoke, opPublish:
+		return true
+	}
+	return false
+}
+
+// changes reports whether the operation makes a new version, of the role or its connection.
+func (r row) changes() bool { return changesAll(r) || r.op == opRoot || r.op == opLeaked }
+
+// mayRetire reports whether the previous values may be gone after the operation.
+func (r row) mayRetire() bool { return !r.changes() || r.op == opRevoke || r.op == opLeaked }
 
 // rows lists all of them.
 func rows() []row {
@@ -51,7 +79,7 @@ func rows() []row {
 		all = append(all, retireRows(strategy)...)
 		all = append(all, publishRows(strategy)...)
 	}
-	return append(all, rootRows()...)
+	return slices.Concat(all, rootRows(), waitRows(), endRows(), leakedRows(), noteRows())
 }
 
 func rotateRows(strategy string) []row {
@@ -151,5 +179,82 @@ func rootRows() []row {
 		{single, opRoot, "connection-$.retire-end.after", ""},
 		{alternating, opRoot, "connection-$.append.before", ""},
 		{single, opRoot, "", ""},
+	}
+}
+
+// waitRows are points of overlaps that go on because somebody needs the previous values.
+// One worker stores the readers of all roles, and one the uses of retired values, so of what
+// they write there is only one row each.
+func waitRows() []row {
+	return []row{
+		{alternating, opReader, "readers-role-$.write.before", ""},
+		{alternating, opReader, "role-$.wait.before", ""},
+		{single, opReader, "role-$.wait.before", ""},
+		{alternating, opReader, "role-$.wait.after", ""},
+		{alternating, opReader, "role-$.wait-end.before", ""},
+		{alternating, opReader, "role-$.wait-end.after", ""},
+		{single, opReader, "retired-role-$.write.before", ""},
+		{alternating, opReader, "retired-role-$.write.after", ""},
+		{alternating, opReader, "$_db.retire.before", sqlLogin},
+		{single, opReader, "role-$.retire-end.after", ""},
+		{alternating, opSession, "$_db.look.before", ""},
+		{alternating, opSession, "$_db.look.after", ""},
+		{alternating, opSession, "role-$.wait-end.before", ""},
+		{alternating, opSession, "role-$.wait-end.after", ""},
+		{single, opLimit, "role-$.wait.after", ""},
+		{alternating, opLimit, "role-$.wait-end.before", ""},
+		{alternating, opLimit, "role-$.wait-end.after", ""},
+		{alternating, opLimit, "role-$.retire-intent.after", ""},
+	}
+}
+
+// endRows are points of overlaps that somebody ends, and of what comes after an end.
+func endRows() []row {
+	return []row{
+		{alternating, opRetire, "$_db.look.after", ""},
+		{alternating, opRetire, "role-$.retire-intent.before", ""},
+		{single, opRetire, "role-$.retire-intent.after", ""},
+		{alternating, opRetire, "$_db.retire.after", ""},
+		{single, opRetire, "retired-role-$.write.after", ""},
+		{alternating, opRetire, "role-$.retire-end.after", ""},
+		{single, opRetire, "role-$.append.before", ""},
+		{single, opRetire, "", ""},
+		{single, opForce, "role-$.retire-intent.after", ""},
+		{alternating, opForce, "retired-role-$.write.before", ""},
+		{single, opForce, "role-$.retire-end.before", ""},
+		{alternating, opUnforced, "$_db.look.before", ""},
+		{alternating, opUnforced, "$_db.look.after", ""},
+		{single, opAsk, "role-$.hold.before", ""},
+		{alternating, opAsk, "role-$.hold.after", ""},
+		{single, opAsk, "role-$.retire-intent.after", ""},
+		{alternating, opAsk, "check-$.ask.before", ""},
+		{single, opAsk, "check-$.ask.after", ""},
+		{single, opPresent, "retired-role-$.write.before", ""},
+		{alternating, opPresent, "", ""},
+	}
+}
+
+// leakedRows are points of the replacement of a key, which asks no target.
+func leakedRows() []row {
+	return []row{
+		{single, opLeaked, "$_api.create.before", ""},
+		{alternating, opLeaked, "role-$.rotate-intent.after", ""},
+		{single, opLeaked, "$_api.test.after", ""},
+		{alternating, opLeaked, "retired-role-$.write.before", ""},
+		{single, opLeaked, "role-$.rotate-commit.before", ""},
+		{alternating, opLeaked, "role-$.rotate-commit.after", ""},
+		{single, opLeaked, "role-$.retire-intent.before", ""},
+		{alternating, opLeaked, "role-$.retire-end.before", ""},
+		{single, opLeaked, "", ""},
+	}
+}
+
+func noteRows() []row {
+	return []row{
+		{single, opNote, "role-$.other.before", ""},
+		{alternating, opNote, "role-$.other.after", ""},
+		{single, opNote, "role-$.append.before", ""},
+		{alternating, opNote, "role-$.append.after", ""},
+		{single, opNote, "", ""},
 	}
 }

@@ -127,7 +127,7 @@ func (s *soak) run(duration time.Duration) {
 	ctx, cancel := context.WithTimeout(s.t.Context(), 5*time.Minute)
 	defer cancel()
 	must(s.t, s.cluster.Settle(ctx))
-	parallel(s.apps, func(a *soaked) {
+	parallel(aFew, s.apps, func(a *soaked) {
 		if err := s.finish(ctx, a); err != nil {
 			s.lost.Add(1)
 			s.t.Errorf("%s, %s: LOST: %v", a.id, a.strategy, err)
