@@ -26,7 +26,7 @@ func TestADeletionTellsWhatStays(t *testing.T) {
 	m.clock.advance(time.Second)
 	m.write("alerts/hook", d("type", "webhook", "url", r.URL+"/hook", "events", "deleted"))
 	const keeps = "secret db: PostgreSQL keeps the users "
-	m.warns(logical.DeleteOperation, "secrets/hr/db", nil, keeps)
+	m.warns(logical.DeleteOperation, "secrets/hr/db", nil, keeps, ", if they still exist, with the passwords they have")
 	record := m.read(m.record("history/hr/ID"), d("format", "markdown"))["markdown"].(string)
 	for _, line := range []string{"- Secrets deleted: db", "- " + keeps} {
 		if !strings.Contains(record, "\n"+line) {

@@ -242,7 +242,7 @@ func leftBehind(s *rotation.Secret) []string {
 	if err != nil {
 		return nil
 	}
-	return []string{"secret " + s.Name + ": PostgreSQL keeps the users " + roles.Sample(config.Usernames) + " with the passwords they have; if nobody should use them, drop them or set other passwords"}
+	return []string{"secret " + s.Name + ": PostgreSQL keeps the users " + roles.Sample(config.Usernames) + ", if they still exist, with the passwords they have; if nobody should use them, drop them or set other passwords"}
 }
 
 // takeSchedule takes over the fields that say when to rotate.
