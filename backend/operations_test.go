@@ -34,6 +34,34 @@ func TestSubset(t *testing.T) {
 	m.refused(logical.UpdateOperation, "rollback/r", d("secrets", "c"), "secrets", `"c" has no previous value`, "these have: a, b")
 }
 
+// TestRollbackOfARollback makes sure of a rollback by a second one, which goes the other
+// way: that is told, and what undoes it.
+func TestRollbackOfARollback(t *testing.T) {
+	m := newMount(t)
+	m.write("roles/r", nil)
+	for _, name := range []string{"a", "b", "c"} {
+		m.write("secrets/r/"+name, d("type", "random"))
+	}
+	m.clock.advance(time.Minute)
+	m.write("rotate/r", d("secrets", []any{"a", "b"}))
+	bad := m.read("creds/r", nil)
+	silent := func() {
+		t.Helper()
+		if resp, err := m.try(logical.UpdateOperation, "rollback/r", nil); m.must(resp, err) == nil || len(resp.Warnings) > 0 {
+			t.Errorf("a rollback to the older values is answered %v", resp)
+		}
+	}
+	silent()
+	m.warns(logical.UpdateOperation, "rollback/r", nil, "this rollback undid an earlier one", "with version 6", "current again (a has that of version 4, b has that of version 4)", "write rollback/r with secrets=a,b")
+	if now := m.read("creds/r", nil); now["a_value"] != bad["a_value"] {
+		t.Error("the second rollback does not undo the first")
+	}
+	silent()
+	if now := m.read("creds/r", nil); now["a_value"] == bad["a_value"] {
+		t.Error("the third rollback does not undo the second")
+	}
+}
+
 // TestRollbackOfAVersion undoes what a version has changed, and neither another one nor
 // a rollback: who tests new values and rolls back what fails does not do so for ever.
 func TestRollbackOfAVersion(t *testing.T) {

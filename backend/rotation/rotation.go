@@ -177,6 +177,28 @@ func (run *Run) warnDisplaced() {
 	}
 }
 
+// warnNewer notes that this rollback undoes an earlier one: of the two values that a secret
+// has, it makes the newer one current.
+func (run *Run) warnNewer(s *State) {
+	if run.op.Kind != KindRollback {
+		return
+	}
+	var newer, of []string
+	for _, name := range run.op.Secrets {
+		if secret := s.Secrets[name]; secret.Previous != nil && secret.Previous.Created.After(secret.Current.Created) {
+			newer, of = append(newer, name), append(of, fmt.Sprintf("%s has that of version %d", name, secret.Previous.Version))
+		}
+	}
+	if len(newer) == 0 {
+		return
+	}
+	again := ""
+	if len(newer) < len(s.Secrets) {
+		again = " with secrets=" + strings.Join(newer, ",")
+	}
+	run.found(fmt.Sprintf("this rollback undid an earlier one: with version %d, the values that the earlier one had replaced are current again (%s). To undo this rollback, write rollback/%s%s", s.Version+1, strings.Join(of, ", "), run.role.Name, again))
+}
+
 // warnUnwatched notes that what follows an earlier commit ends with this one.
 func (run *Run) warnUnwatched(s *State) {
 	if f := s.PostCommit; f != nil && run.op.Follows != f.ID {
@@ -291,6 +313,7 @@ func (run *Run) promote(s *State) error {
 	resolved := run.role.Snapshot().Resolved
 	results := run.results(s)
 	whole := run.op.Kind != KindRollback && s.covers(run.op.Secrets)
+	run.warnNewer(s)
 	s.Version++
 	for _, name := range run.op.Secrets {
 		run.publish(s.Secrets[name], now)
