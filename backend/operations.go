@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -96,6 +97,25 @@ func (b *backend) startAndWaitLonger(ctx context.Context, r *rotation.Role, requ
 		resp.AddWarning(fmt.Sprintf("version %d is committed and in use; the steps after the commit are not finished: %s. Read status/%s", rec.Version, describeTasks(f.Tasks), r.Name))
 	}
 	return show(run, notShown(r, run, rec, resp)), nil
+}
+
+// namesNoRole adds to the answer to an operation on the default role which role that was,
+// if the request named none and there are others.
+func (b *backend) namesNoRole(req *logical.Request, d *framework.FieldData, resp *logical.Response, err error) (*logical.Response, error) {
+	if resp == nil || d.Get("role").(string) != "" {
+		return resp, err
+	}
+	var others []string
+	for _, r := range b.registry.Loaded() {
+		if !roles.IsConnection(r) && r.Name != defaultRole && !r.Snapshot().Deleted {
+			others = append(others, r.Name)
+		}
+	}
+	if len(others) > 0 {
+		slices.Sort(others)
+		resp.AddWarning(fmt.Sprintf("the request named no role, so this was about role %s. There are others: %s. To name one, write its name at the end of the path, such as %s/%s", defaultRole, roles.Sample(others), strings.Trim(req.Path, "/"), others[0]))
+	}
+	return resp, err
 }
 
 // describeTasks puts what follows a commit into a line.

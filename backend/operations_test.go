@@ -62,6 +62,30 @@ func TestRollbackOfARollback(t *testing.T) {
 	}
 }
 
+// TestWithoutNamingTheRole forgets the role in the path: with several roles, the answer says
+// which one that was.
+func TestWithoutNamingTheRole(t *testing.T) {
+	m := newMount(t)
+	m.write("roles/default", nil)
+	m.write("secrets/default/pin", d("type", "random"))
+	silent := func(path string, data map[string]any) {
+		t.Helper()
+		if resp, err := m.try(logical.UpdateOperation, path, data); m.must(resp, err) == nil || len(resp.Warnings) > 0 {
+			t.Errorf("%s is answered %v", path, resp)
+		}
+	}
+	silent("rotate", nil)
+	m.write("roles/shop", nil)
+	m.write("roles/gone", nil)
+	m.deleteRole("gone")
+	m.warns(logical.UpdateOperation, "rotate", d("dry_run", true), "so this was about role default. There are others: shop. To name one", "rotate/shop")
+	for _, path := range []string{"rotate", "rollback", "retire"} {
+		m.warns(logical.UpdateOperation, path, nil, "the request named no role, so this was about role default", path+"/shop")
+	}
+	m.clock.advance(48 * time.Hour)
+	silent("rotate/default", nil)
+}
+
 // TestRollbackOfAVersion undoes what a version has changed, and neither another one nor
 // a rollback: who tests new values and rolls back what fails does not do so for ever.
 func TestRollbackOfAVersion(t *testing.T) {

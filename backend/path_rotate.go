@@ -60,12 +60,14 @@ func (b *backend) pathRotateWrite(ctx context.Context, req *logical.Request, d *
 		if err := r.Free(); err != nil {
 			return nil, err
 		}
-		return b.dryRun(ctx, r, request.Secrets)
+		resp, err := b.dryRun(ctx, r, request.Secrets)
+		return b.namesNoRole(req, d, resp, err)
 	}
 	if err := checkReceiver(r, request.Secrets, wait); err != nil {
 		return nil, err
 	}
-	return b.startAndWaitLonger(ctx, r, *request, wait, waitLonger(r, d, wait))
+	resp, err := b.startAndWaitLonger(ctx, r, *request, wait, waitLonger(r, d, wait))
+	return b.namesNoRole(req, d, resp, err)
 }
 
 // waitLonger is for how long a rotation whose request does not say how long to wait waits
@@ -171,7 +173,8 @@ func (b *backend) pathRollbackWrite(ctx context.Context, req *logical.Request, d
 	if err != nil {
 		return nil, err
 	}
-	return b.startAndWait(ctx, r, *request, wait)
+	resp, err := b.startAndWait(ctx, r, *request, wait)
+	return b.namesNoRole(req, d, resp, err)
 }
 
 const rollbackHelp = `
@@ -210,7 +213,8 @@ func (b *backend) pathRetireWrite(ctx context.Context, req *logical.Request, d *
 	if err != nil {
 		return nil, err
 	}
-	return b.startAndWait(ctx, r, *request, wait)
+	resp, err := b.startAndWait(ctx, r, *request, wait)
+	return b.namesNoRole(req, d, resp, err)
 }
 
 const retireHelp = `
