@@ -181,6 +181,36 @@ func TestInspectChecks(t *testing.T) {
 	m.found("verify", "check.reachable", "warning", a.URL)
 }
 
+// TestInspectChecksThatFail has an application refuse what a rotation would ask it first: that
+// is told before there is a rotation, where the request has no value in it. Who may get no
+// value is not said to be down.
+func TestInspectChecksThatFail(t *testing.T) {
+	m, a := newMount(t), newApplication(t)
+	watchedRole(m, a, "phase", "before")
+	m.gone("verify", "check.answer")
+	a.status.Store(http.StatusForbidden)
+	m.found("verify", "check.answer", "error", "check health fails before a rotation", a.URL+"/health answers GET with status 403, expected 200 to 299")
+	m.gone("verify", "check.reachable")
+	resp, err := m.try(logical.UpdateOperation, "rotate", d("dry_run", true))
+	if answer := m.must(resp, err); answer["ready"] != false || !strings.Contains(answer["report"].(string), "status 403") {
+		t.Errorf("a dry run answers %v", answer)
+	}
+	m.write("checks/default/health", d("on_failure", "alert"))
+	m.found("verify", "check.answer", "warning")
+	m.write("checks/default/health", d("expected_status", "403"))
+	m.gone("verify", "check.answer")
+	m.write("checks/default/health", d("headers", "X-API-Key: {{api_key}}", "expected_status", "200"))
+	m.gone("verify", "check.outbound")
+	if all := fmt.Sprint(m.read("verify", nil)); strings.Contains(all, "check.answer") {
+		t.Errorf("what values make of the answer is not known before they are sent: %s", all)
+	}
+	m.write("config", d("outbound_hosts", "other.example.com"))
+	m.found("verify", "check.outbound", "warning", "the engine does not send check health", "outbound_hosts does not name it", "vault write smvm/config outbound_hosts=other.example.com,checks=127.0.0.1:")
+	if all := fmt.Sprint(m.read("verify", nil)); strings.Contains(all, "nothing answers") {
+		t.Errorf("verify says that nothing answers: %s", all)
+	}
+}
+
 // TestInspectState is about a role that has given up, and one that is nearly full.
 func TestInspectState(t *testing.T) {
 	m := newMount(t)
@@ -218,7 +248,7 @@ func TestDryRunTells(t *testing.T) {
 	if s.catalog() != catalog {
 		t.Error("a dry run has changed PostgreSQL's catalog")
 	}
-	if a.asked.Load() != 2 {
+	if a.asked.Load() != 3 { // once for each check, and that before the rotation as it is
 		t.Errorf("the application was asked %d times", a.asked.Load())
 	}
 	if answer["ready"] != true || len(findings(answer, "database.attributes")) != 1 || answer["a_steps"] != "would pass" {

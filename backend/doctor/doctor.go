@@ -108,21 +108,32 @@ func (d *Doctor) inspectTargets(ctx context.Context, r *rotation.Role, names []s
 	return all
 }
 
-// inspectChecks asks, once, whether anything answers where checks ask.
+// inspectChecks asks, once, whether anything answers where checks ask. A check before a
+// rotation that sends no value is sent as it is: what it finds, a rotation would find.
 func (d *Doctor) inspectChecks(ctx context.Context, r *rotation.Role, _ []string, _ preflight.Subject) preflight.Report {
 	s, found := r.Snapshot(), preflight.Report{}
 	rule, ruleErr := d.ports.Rule(ctx)
 	for _, name := range check.Names(s.State) {
 		c, err := check.Decode(s.Checks[name])
-		if err = errors.Join(err, ruleErr); err == nil {
-			err = c.Reach(ctx, rule)
-		}
 		severity := preflight.Error
 		if c.OnFailure == check.Alert {
 			severity = preflight.Warning
 		}
+		if err = errors.Join(err, ruleErr); err == nil {
+			err = c.Reach(ctx, rule)
+		}
+		var refused *outbound.Refusal
+		found.Expect(!errors.As(err, &refused), "check.outbound", severity, preflight.Fix{}, "the engine does not send check %s: %v", name, refused)
+		if refused != nil {
+			continue
+		}
 		found.Expect(err == nil, "check.reachable", severity, preflight.Fix{},
 			"nothing answers at %s, which check %s asks %s (%v): start the application, or write the right url to checks/%s/%s", c.URL, name, c.When(), err, r.Name, name)
+		if err == nil && c.Phase == check.Before && !c.Carries() {
+			err = c.Probe(ctx, rule, nil)
+			found.Expect(err == nil, "check.answer", severity, preflight.Fix{},
+				"check %s fails before a rotation: %s answers %s with %v. Mend the application, or write the right url, headers or expected_status to checks/%s/%s", name, c.URL, c.Method, err, r.Name, name)
+		}
 	}
 	return found
 }
