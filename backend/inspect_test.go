@@ -211,6 +211,23 @@ func TestInspectChecksThatFail(t *testing.T) {
 	}
 }
 
+// TestWritesThatStopRequests shortens outbound_hosts: the answer names what is not sent any
+// more, and what puts the list back.
+func TestWritesThatStopRequests(t *testing.T) {
+	m, a := newMount(t), newApplication(t)
+	watchedRole(m, a, "headers", "X-API-Key: {{api_key}}")
+	m.write("alerts/hook", d("type", "webhook", "url", "http://127.0.0.1:1/", "key", strings.Repeat("k", 16)))
+	m.write("alerts/free", d("type", "webhook", "url", "http://127.0.0.1:1/"))
+	m.write("destinations/copy", d("type", "webhook", "url", "http://127.0.0.1:1/", "key", strings.Repeat("k", 16), "values", "x={{api_key}}", "verify", false))
+	m.write("config", d("outbound_hosts", "127.0.0.1,*.example.com"))
+	m.warns(logical.UpdateOperation, "config", d("outbound_hosts", "checks=127.0.0.1"), "sends nothing for alerts/hook, destinations/copy, because")
+	m.write("config", d("outbound_hosts", "127.0.0.1,*.example.com"))
+	m.warns(logical.DeleteOperation, "config", nil, "sends nothing for alerts/hook, checks/default/health, destinations/copy, because outbound_hosts does not name their hosts now", "vault write smvm/config 'outbound_hosts=127.0.0.1,*.example.com'")
+	if resp, err := m.try(logical.UpdateOperation, "config", d("environment", "test")); m.must(resp, err) != nil || resp != nil {
+		t.Errorf("another field is answered %v", resp)
+	}
+}
+
 // TestInspectState is about a role that has given up, and one that is nearly full.
 func TestInspectState(t *testing.T) {
 	m := newMount(t)

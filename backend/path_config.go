@@ -3,11 +3,18 @@ package backend
 import (
 	"cmp"
 	"context"
+	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/check"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/outbound"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/preflight"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/settings"
 )
@@ -58,15 +65,89 @@ func (b *backend) pathConfigRead(ctx context.Context, _ *logical.Request, _ *fra
 
 // pathConfigWrite corresponds to UPDATE on config.
 func (b *backend) pathConfigWrite(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	return nil, b.configure(ctx, req, func(s *settings.Settings) error { return takeSettings(d, s) })
+	var before []string
+	if err := b.configure(ctx, req, func(s *settings.Settings) error {
+		before = s.OutboundHosts
+		return takeSettings(d, s)
+	}); err != nil {
+		return nil, err
+	}
+	if _, given := d.GetOk("outbound_hosts"); !given {
+		return nil, nil
+	}
+	return warned(b.unsent(ctx, before))
 }
 
 // pathConfigDelete corresponds to DELETE on config.
 func (b *backend) pathConfigDelete(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
-	return nil, b.configure(ctx, req, func(s *settings.Settings) error {
+	var before []string
+	if err := b.configure(ctx, req, func(s *settings.Settings) error {
+		before = s.OutboundHosts
 		s.Reset()
 		return nil
-	})
+	}); err != nil {
+		return nil, err
+	}
+	return warned(b.unsent(ctx, before))
+}
+
+// unsent warns of checks, alerts and destinations that outbound_hosts keeps from being
+// sent. Before is the list that it had before.
+func (b *backend) unsent(ctx context.Context, before []string) ([]string, error) {
+	s, err := b.settings.Load(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var refused []string
+	note := func(use, path string, standing func(outbound.Rule) string) error {
+		rule, err := s.Rule(use, b.mountPath())
+		if err == nil && standing(rule) == outbound.Refused {
+			refused = append(refused, path)
+		}
+		return err
+	}
+	for _, r := range b.registry.Loaded() {
+		for name, stored := range r.Snapshot().Checks {
+			if c, err := check.Decode(stored); err == nil { // what is damaged, verify tells
+				if err := note(outbound.ForChecks, "checks/"+r.Name+"/"+name, c.Standing); err != nil {
+					return nil, err
+				}
+			}
+		}
+	}
+	alerts, err := b.alerts.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, a := range alerts {
+		if a.Config != nil {
+			if err := note(outbound.ForAlerts, "alerts/"+a.Name, a.Config.Standing); err != nil {
+				return nil, err
+			}
+		}
+	}
+	names, err := b.destinations.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	known, err := b.destinations.Named(ctx, names)
+	if err != nil {
+		return nil, err
+	}
+	for name, c := range known {
+		if err := note(outbound.ForDestinations, "destinations/"+name, c.Standing); err != nil {
+			return nil, err
+		}
+	}
+	if len(refused) == 0 {
+		return nil, nil
+	}
+	slices.Sort(refused)
+	warning := fmt.Sprintf("the engine sends nothing for %s, because outbound_hosts does not name their hosts now. A role does not rotate if its check cannot be sent, unless the check has on_failure=alert", roles.Sample(refused))
+	if len(before) > 0 {
+		warning += ". To put the list from before back: " + preflight.Command("vault", "write", b.mountPath()+"config", "outbound_hosts="+strings.Join(before, ",")).String()
+	}
+	return []string{warning}, nil
 }
 
 // configure changes the configuration of the mount, and has everybody go by it.
