@@ -62,6 +62,8 @@ func TestEnrollRefuses(t *testing.T) {
 	}
 	before := e.enrolled(dir)
 	misspelt := e.tokenFor(e.path+"-misspeller", e.policyOfHelp("defualt", givesLogin, andRotates))
+	operates := e.tokenFor(e.path+"-operator", strings.ReplaceAll(e.policy(operator), "smvm/", e.path+"/"))
+	withoutPolicies := e.tokenFor(e.path+"-no-policies", strings.ReplaceAll(e.policyOfHelp("default", givesLogin, andRotates), "sys/policies", "sys/others"))
 	for _, test := range []struct {
 		token string
 		args  []string
@@ -71,11 +73,15 @@ func TestEnrollRefuses(t *testing.T) {
 		{token, []string{"-rotate", "-dir", t.TempDir(), "default"}, "is not of the AppRole " + e.path + "-" + enrolledAs},
 		{misspelt, []string{"defualt"}, "there is no role 'defualt' in " + e.path + "/; this lists all: vault list " + e.path + "/roles. Nothing was changed"},
 		{token, []string{"defualt"}, "can't read the role 'defualt'. Nothing was changed"},
+		{operates, []string{"default"}, "VAULT_TOKEN may not read auth/approle/role/" + e.path + "-" + enrolledAs + "/role-id, or there is no such path (403, permission denied). enroll.sh -help lists what the token needs\n"},
+		{withoutPolicies, []string{"default"}, "VAULT_TOKEN may not write sys/policies/acl/" + e.path + ", or there is no such path"},
+		{operates, []string{"-list", "default"}, "VAULT_TOKEN may not list auth/approle/role, or there is no such path"},
+		{"hvs.of-another-vault", []string{"default"}, "VAULT_TOKEN has expired, or is of another Vault"},
 		{token, []string{"-owner", "no-such-user", "default"}, "there is no user 'no-such-user' on this machine. Make one, such as by: useradd -r no-such-user. Nothing was changed"},
 		{token, []string{"-bound", "127.0.0.0/8,10.0.0.7", "default"}, "has to be networks, separated by commas. A single address is one with /32, such as 10.0.0.7/32. Nothing was changed"},
 	} {
 		said, err := e.enroll(test.token, append([]string{"-name", e.path, "-instance", enrolledAs, "-dir", dir}, test.args...)...)
-		if err == nil || !strings.Contains(said, test.want) {
+		if err == nil || !strings.Contains(said, test.want) || strings.Contains(said, "URL:") {
 			t.Errorf("%v: %v, it says %q, want %q", test.args, err, said, test.want)
 		}
 		if after := e.enrolled(dir); after != before {

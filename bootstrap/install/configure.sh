@@ -96,9 +96,22 @@ ask() {
 # ask_field FIELD PATH is ask for one field of what Vault has at a path.
 ask_field() { ask vault read -field="$1" "$2"; }
 
-readonly needs='The token needs the policy bootstrap/install/policies/installer.hcl, in which smvm is the
-    path of the engine:
-    vault policy write smvm-installer bootstrap/install/policies/installer.hcl'
+# needs says which policy the token needs. The one of the project is for smvm/.
+needs() {
+	local policy=bootstrap/install/policies/installer.hcl
+	if [ "$path" = smvm ]; then
+		printf 'The token needs the policy %s:\n    %s policy write smvm-installer %s' "$policy" "$client" "$policy"
+	else
+		printf "The policy %s is for smvm/. For %s/, the token needs this one:\n    sed -E '%s' %s | %s policy write %s-installer -" \
+			"$policy" "$path" "s#\"(sys/mounts/)?smvm([\"/])#\"\\1$path\\2#" "$policy" "$client" "${path//\//-}"
+	fi
+}
+
+# failed WHAT dies, saying why Vault did not do what it was asked.
+failed() {
+	[[ $answer != *"permission denied"* ]] || die "Vault does not let this token $1." "$(needs)"
+	die "could not $1: $answer"
+}
 
 # attempt WHAT COMMAND… runs a command that changes Vault, or dies saying why
 # it did not.
@@ -106,16 +119,13 @@ attempt() {
 	local what=$1 reported
 	shift
 	ask "$@" && return
-	case $answer in
-	*"permission denied"*) die "Vault does not let this token $what." "$needs" ;;
-	*"version mismatch"*)
+	if [[ $answer == *"version mismatch"* ]]; then
 		reported=${answer##*reported version (}
 		reported=${reported%%)*}
 		[ "$installed" = no ] || rm -f "$target"
 		die "$binary is $reported and not $version. Run again with: -version $reported"
-		;;
-	esac
-	die "could not $what: $answer"
+	fi
+	failed "$what"
 }
 
 check_binary() {
@@ -163,7 +173,7 @@ check_vault() {
 	2) die "Vault at ${VAULT_ADDR:-https://127.0.0.1:8200} is sealed; run: $client operator unseal" ;;
 	*) die "$(vault status 2>&1 | head -n 3)" "no answer from Vault; set its address, for example: export VAULT_ADDR=http://127.0.0.1:8200" ;;
 	esac
-	vault token lookup >/dev/null 2>&1 || die "Vault does not know this token; run: $client login, or export VAULT_TOKEN"
+	vault token lookup >/dev/null 2>&1 || die "Vault does not know this token, or the token does not have Vault's policy default; run: $client login, or export VAULT_TOKEN"
 }
 
 # check_directory finds out where Vault looks for plugins.
@@ -173,7 +183,7 @@ check_directory() {
 		if ask_field plugin_directory sys/config/state/sanitized; then
 			configured=$answer
 		elif [ -z "$dir" ] && [[ $answer == *"permission denied"* ]]; then
-			die "Vault does not let this token ask where plugins are." "$needs" \
+			die "Vault does not let this token ask where plugins are." "$(needs)" \
 				"With another policy that lets it install plugins, run again with: -plugin-dir DIRECTORY"
 		fi
 	fi
@@ -213,7 +223,7 @@ register() {
 			return
 		fi
 	elif [[ $answer != *"Code: 404"* ]]; then
-		die "could not read Vault's catalog of plugins: $answer" "$needs"
+		failed "read Vault's catalog of plugins"
 	fi
 	attempt "register the plugin" vault plugin register -sha256="$sha256" -command="${target##*/}" -version="$version" secret "$name"
 	did "registered $name $version, sha256 ${sha256:0:16}…"
@@ -221,7 +231,7 @@ register() {
 
 mount() {
 	if ! ask_field type "sys/mounts/$path"; then
-		[[ $answer == *"No secret engine mount"* ]] || die "could not read what is mounted at $path/: $answer" "$needs"
+		[[ $answer == *"No secret engine mount"* ]] || failed "read what is mounted at $path/"
 		# The headers are those with which verifiers ask for public keys.
 		attempt "enable the engine" vault secrets enable -path="$path" -plugin-version="$version" \
 			-passthrough-request-headers=Accept -passthrough-request-headers=If-None-Match \
@@ -255,7 +265,7 @@ runs() {
 
 verify() {
 	if ! ask vault read "$path/config"; then
-		[[ $answer != *"permission denied"* ]] || die "the engine at $path/ does not answer: $answer" "$needs"
+		[[ $answer != *"permission denied"* ]] || failed "read $path/config"
 		# Vault does not start an engine that has no entry in the catalog at the unseal.
 		attempt "reload the engine" vault write sys/plugins/reload/backend "mounts=$path/"
 		did "reloaded $path/"

@@ -79,6 +79,21 @@ die() {
 	exit 1
 }
 
+# vault is Vault's client. In place of a denial, it says what VAULT_TOKEN may not do.
+vault() {
+	local status=0 messages what
+	{ messages=$(command "$client" "$@" 2>&1 >&3) || status=$?; } 3>&1
+	what=$(sed -n 's|^URL: GET .*/v1/\(.*\)?list=true|list \1|p; t; s|^URL: GET .*/v1/|read |p; s|^URL: P[A-Z]* .*/v1/|write |p' <<<"$messages")
+	case $messages in
+	*'invalid token'*) messages='VAULT_TOKEN has expired, or is of another Vault (403, invalid token)' ;;
+	*'permission denied'*)
+		messages="VAULT_TOKEN may not $what, or there is no such path (403, permission denied). enroll.sh -help lists what the token needs"
+		;;
+	esac
+	[ -z "$messages" ] || printf '%s\n' "$messages" >&2
+	return $status
+}
+
 dir='' owner='' name='' path=smvm bound='' role='' instance='' mode=enroll
 policy=application default=/etc/smvm-api capability=read endpoint=creds
 # Agents renew their token; tested.sh uses one for a moment, and only for that.
@@ -253,7 +268,8 @@ secret() {
 	wrapped=$(vault write -wrap-ttl=60s -field=wrapping_token "$at/secret-id" metadata="{\"host\":\"${HOSTNAME//[^A-Za-z0-9._-]/}\"}")
 	made=$(printf %s "$wrapped" | vault write sys/wrapping/unwrap token=-)
 	new=$(field secret_id_accessor <<<"$made") secret_id=$(field secret_id <<<"$made")
-	token=$(printf '{"role_id":"%s","secret_id":"%s"}' "$role_id" "$secret_id" | vault write -field=token auth/approle/login -) ||
+	# A denial of the login says nothing about VAULT_TOKEN.
+	token=$(printf '{"role_id":"%s","secret_id":"%s"}' "$role_id" "$secret_id" | command "$client" write -field=token auth/approle/login -) ||
 		die "this machine can't log in with a new secret id of $approle. The files in $dir are as they were"
 	may=$(printf '{"token":"%s","paths":["%s"]}' "$token" "$path/$endpoint/$role" | vault write -field=capabilities sys/capabilities -)
 	printf %s "$token" | vault write auth/token/revoke token=- >/dev/null

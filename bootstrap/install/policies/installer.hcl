@@ -1,6 +1,7 @@
 # What bootstrap/install/configure.sh needs to install or upgrade the engine at smvm/.
 # Whoever can register plugins can run programs on the Vault server: give this
-# to nobody permanently.
+# to nobody permanently. For another mount, put its path in place of smvm in the three
+# paths that begin with sys/mounts/smvm or smvm/.
 
 path "sys/plugins/catalog/secret/vault-plugin-secrets-smvm" {
   capabilities = ["create", "read", "update", "sudo"]
