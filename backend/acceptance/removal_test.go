@@ -115,8 +115,8 @@ func (e *engine) disable() {
 		e.Fatal(err)
 	}
 	var marked bool
-	const comment = `SELECT shobj_description('orders_a'::regrole, 'pg_authid') LIKE '%Managed by smvm:%'`
-	if err := e.query(e.postgres.SuperuserDSN(), comment, &marked); err != nil || !marked {
+	const comment = `SELECT shobj_description('%s_a'::regrole, 'pg_authid') LIKE '%%Managed by smvm:%%'`
+	if err := e.query(e.postgres.SuperuserDSN(), fmt.Sprintf(comment, e.prefix), &marked); err != nil || !marked {
 		e.Errorf("the line in the comment on a user stays: %t, %v", marked, err)
 	}
 	e.path, e.prefix = "smvm-next", "next"
