@@ -394,6 +394,6 @@ by the key that signed them. It recognizes retired values for tripwire_retention
 config. It recognizes a token of a retired key only by its kid, which anybody can write into a token.
 With respond=true, it also rotates, with revoke_previous=true, each secret that has the value
 as a current, previous, pending or next one. It leaves the key of a
-token as it is, because a token tells nobody the key. It leaves a hash_only key to you:
-the new key is only for whoever rotates. Whoever may write this
+token as it is, because a token tells nobody the key. It does not rotate a hash_only key,
+because the response would have to contain the new key. Whoever may write this
 path can guess values, so it needs a policy of its own.`

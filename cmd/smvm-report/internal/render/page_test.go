@@ -94,7 +94,7 @@ func TestARecordIsTold(t *testing.T) {
 	}
 	for _, want := range []string{
 		"<dt>check/deleted</dt><dd>no result: removed meanwhile<", "<dt>check/fine</dt><dd>passed: as expected<",
-		"<dt>check/dead</dt><dd>the application refuses the retired value of api: status 401<", "<dt>check/mute</dt><dd>not shown whether the application refuses the retired value of jwt: timeout<",
+		"<dt>check/dead</dt><dd>the application refuses the retired value of api: status 401<", "<dt>check/mute</dt><dd>nothing shows whether the application refuses the retired value of jwt: timeout<",
 		`<dt>check/hoards</dt><dd><span class="bad">the application accepts the retired value of api, jwt</span>: status 200<`,
 		`<dt>check/sick</dt><dd><span class="bad">failed</span>: status 503<`, "<dt>check/open</dt><dd>not finished when this was recorded<",
 		"<dt>none</dt><dd>no value<", "<dt>kept</dt><dd>version 2 kept<", "<dt>first</dt><dd>version 3<", "<dt>next</dt><dd>version 2 → 3; ",
