@@ -29,7 +29,7 @@ func (c *cell) check(ctx context.Context, col column) error {
 		c.app.checkHistory(ctx),
 		c.app.checkVerify(ctx),
 		c.app.checkStages(ctx, after.version, c.row.op != opRoot && c.row.op != opLeaked && !col.alone),
-		c.checkRetired(ctx, after),
+		c.checkRetired(ctx),
 		c.checkOperation(ctx, after),
 	)
 	return errors.Join(problems, c.app.checkNext(ctx, c.row.op == opRoot))

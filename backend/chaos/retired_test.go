@@ -76,11 +76,30 @@ func (o *outside) uses(id string) (uses []notify.Event) {
 
 // checkRetired presents what readers were given before and after the fault: what is current
 // or previous is valid, and everything else is recognized as retired. Each retired key is
-// one event, which names who has presented it.
-func (c *cell) checkRetired(ctx context.Context, after values) error {
-	stages := map[string]string{after.apiKey: "current", after.apiPrevious: "previous"}
+// one event, which names who has presented it. What changes meanwhile is presented again:
+// an operation whose intent was stored with an error is recovered when somebody looks.
+func (c *cell) checkRetired(ctx context.Context) error {
+	counted := map[string]bool{}
+	for {
+		now, err := c.app.values(ctx)
+		if err != nil {
+			return err
+		}
+		wrong := c.presentAll(ctx, now, counted)
+		if wrong == nil {
+			return c.app.checkTold(ctx)
+		}
+		if later, err := c.app.values(ctx); err != nil || later == now {
+			return errors.Join(wrong, err)
+		}
+	}
+}
+
+// presentAll presents everything once, and counts the retired keys that were not counted.
+func (c *cell) presentAll(ctx context.Context, now values, counted map[string]bool) error {
+	stages := map[string]string{now.apiKey: "current", now.apiPrevious: "previous"}
 	presented := map[string]bool{"": true}
-	for _, key := range []string{after.apiKey, after.apiPrevious, c.before.apiKey, c.before.apiPrevious, c.previous.apiPrevious} {
+	for _, key := range []string{now.apiKey, now.apiPrevious, c.before.apiKey, c.before.apiPrevious, c.previous.apiPrevious} {
 		if presented[key] {
 			continue
 		}
@@ -88,12 +107,13 @@ func (c *cell) checkRetired(ctx context.Context, after values) error {
 		if err := c.app.present(ctx, "api-key/$/$_api/verify", "key", key, stages[key]); err != nil {
 			return err
 		}
-		if stages[key] == "" {
+		if stages[key] == "" && !counted[key] {
+			counted[key] = true
 			c.app.presented++
 		}
 	}
-	stages = map[string]string{after.jwtKey: "current", after.jwtPrevious: "previous"}
-	for _, v := range []values{after, c.before, c.before.previousKey(), c.previous} {
+	stages = map[string]string{now.jwtKey: "current", now.jwtPrevious: "previous"}
+	for _, v := range []values{now, c.before, c.before.previousKey(), c.previous} {
 		if v.jwtKey == "" {
 			continue
 		}
@@ -105,7 +125,7 @@ func (c *cell) checkRetired(ctx context.Context, after values) error {
 			return err
 		}
 	}
-	return c.app.checkTold(ctx)
+	return nil
 }
 
 // present presents a value, which has that stage; none if it is retired.
