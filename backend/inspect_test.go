@@ -226,6 +226,12 @@ func TestWritesThatStopRequests(t *testing.T) {
 	if resp, err := m.try(logical.UpdateOperation, "config", d("environment", "test")); m.must(resp, err) != nil || resp != nil {
 		t.Errorf("another field is answered %v", resp)
 	}
+	m.storage.FailList(true)
+	m.warns(logical.UpdateOperation, "config", d("outbound_hosts", "checks=127.0.0.1"), "config is stored", "could not look")
+	m.storage.FailList(false)
+	if hosts := fmt.Sprint(m.read("config", nil)["outbound_hosts"]); hosts != "[checks=127.0.0.1]" {
+		t.Errorf("outbound_hosts is %s", hosts)
+	}
 }
 
 // TestInspectState is about a role that has given up, and one that is nearly full.

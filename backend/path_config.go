@@ -75,7 +75,7 @@ func (b *backend) pathConfigWrite(ctx context.Context, req *logical.Request, d *
 	if _, given := d.GetOk("outbound_hosts"); !given {
 		return nil, nil
 	}
-	return warned(b.unsent(ctx, before))
+	return warned(b.warnUnsent(ctx, before), nil)
 }
 
 // pathConfigDelete corresponds to DELETE on config.
@@ -88,17 +88,33 @@ func (b *backend) pathConfigDelete(ctx context.Context, req *logical.Request, _ 
 	}); err != nil {
 		return nil, err
 	}
-	return warned(b.unsent(ctx, before))
+	return warned(b.warnUnsent(ctx, before), nil)
 }
 
-// unsent warns of checks, alerts and destinations that outbound_hosts keeps from being
-// sent. Before is the list that it had before.
-func (b *backend) unsent(ctx context.Context, before []string) ([]string, error) {
+// warnUnsent warns of checks, alerts and destinations that outbound_hosts, which is stored
+// by now, keeps from being sent. Before is the list that it had before.
+func (b *backend) warnUnsent(ctx context.Context, before []string) []string {
+	refused, err := b.unsent(ctx)
+	switch {
+	case err != nil:
+		return []string{fmt.Sprintf("config is stored. The engine could not look which checks, alerts and destinations outbound_hosts keeps from being sent (%v); verify says it for a role", err)}
+	case len(refused) == 0:
+		return nil
+	}
+	slices.Sort(refused)
+	warning := fmt.Sprintf("the engine sends nothing for %s, because outbound_hosts does not name their hosts now. A role does not rotate if its check cannot be sent, unless the check has on_failure=alert", roles.Sample(refused))
+	if len(before) > 0 {
+		warning += ". To put the list from before back: " + preflight.Command("vault", "write", b.mountPath()+"config", "outbound_hosts="+strings.Join(before, ",")).String()
+	}
+	return []string{warning}
+}
+
+// unsent lists the checks, alerts and destinations that outbound_hosts keeps from being sent.
+func (b *backend) unsent(ctx context.Context) (refused []string, err error) {
 	s, err := b.settings.Load(ctx)
 	if err != nil {
 		return nil, err
 	}
-	var refused []string
 	note := func(use, path string, standing func(outbound.Rule) string) error {
 		rule, err := s.Rule(use, b.mountPath())
 		if err == nil && standing(rule) == outbound.Refused {
@@ -139,15 +155,7 @@ func (b *backend) unsent(ctx context.Context, before []string) ([]string, error)
 			return nil, err
 		}
 	}
-	if len(refused) == 0 {
-		return nil, nil
-	}
-	slices.Sort(refused)
-	warning := fmt.Sprintf("the engine sends nothing for %s, because outbound_hosts does not name their hosts now. A role does not rotate if its check cannot be sent, unless the check has on_failure=alert", roles.Sample(refused))
-	if len(before) > 0 {
-		warning += ". To put the list from before back: " + preflight.Command("vault", "write", b.mountPath()+"config", "outbound_hosts="+strings.Join(before, ",")).String()
-	}
-	return []string{warning}, nil
+	return refused, nil
 }
 
 // configure changes the configuration of the mount, and has everybody go by it.
