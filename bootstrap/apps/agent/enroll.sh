@@ -87,7 +87,7 @@ vault() {
 	case $messages in
 	*'invalid token'*) messages='VAULT_TOKEN has expired, or is of another Vault (403, invalid token)' ;;
 	*'permission denied'*)
-		messages="VAULT_TOKEN may not $what, or there is no such path (403, permission denied). enroll.sh -help lists what the token needs"
+		[ -z "$what" ] || messages="VAULT_TOKEN may not $what, or there is no such path (403, permission denied). enroll.sh -help lists what the token needs"
 		;;
 	esac
 	[ -z "$messages" ] || printf '%s\n' "$messages" >&2
