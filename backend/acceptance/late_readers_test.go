@@ -64,7 +64,8 @@ func TestLateReaderIsKnownAfterFailover(t *testing.T) {
 		stage, _ := e.read("status")["secrets"].(map[string]any)["db"].(map[string]any)["previous"].(map[string]any)
 		return stage
 	}
-	e.eventually("the overlap to go on", time.Minute, func(context.Context) error {
+	// The next active node looks for sessions when Vault's timer ticks, once a minute.
+	e.eventually("the overlap to go on", 3*time.Minute, func(context.Context) error {
 		stage := previous()
 		sessions, _ := stage["sessions"].(json.Number) // nil until the engine has looked
 		if !strings.Contains(fmt.Sprint(stage["waits_for"]), paused.entity+", entity") || stage["valid"] != true || sessions == "" || sessions == "0" {
