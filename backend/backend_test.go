@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -16,7 +17,6 @@ import (
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/testenv"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/postgres"
-
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
@@ -264,6 +264,16 @@ func (m *mount) eventually(what string, check func() bool) {
 	}); err != nil {
 		m.Fatalf("%v; the log:\n%s", err, m.said.text())
 	}
+}
+
+// overlapOver waits until secrets of role r have no previous value any more, and the
+// operation that retired it has ended.
+func (m *mount) overlapOver(secrets ...string) {
+	m.Helper()
+	m.eventually("the end of the overlap", func() bool {
+		kept := slices.ContainsFunc(secrets, func(name string) bool { return m.stage(name, "previous") != nil })
+		return !kept && m.read("status/r", nil)["in_flight"] == nil
+	})
 }
 
 // restate changes what is stored of a role while no process serves it, and returns the

@@ -91,7 +91,7 @@ func TestChangesKeepWhatAnswers(t *testing.T) {
 	}
 	m.clock.advance(25 * time.Hour) // the end of the overlap, which adds an entry of no request
 	m.tick(0)
-	m.eventually("the retirement", func() bool { return m.stage("pin", "previous") == nil })
+	m.overlapOver("pin")
 	again := m.must(m.b.HandleRequest(t.Context(), req))
 	if again["rotation_id"] != first["rotation_id"] || m.read("status/r", nil)["version"] != 2 {
 		t.Errorf("delivered again it is %v, want %v", again, first)

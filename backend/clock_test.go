@@ -57,7 +57,7 @@ func TestClockThatWasAhead(t *testing.T) {
 				}
 				m.receives(receiver, "clock_ahead")
 				m.tick(11 * time.Minute)
-				m.eventually("the overlap to end", func() bool { return m.stages("r", "pin")["previous"] == nil })
+				m.overlapOver("pin")
 				version = m.version("r")
 				m.tick(50 * time.Minute)
 				m.becomes("r", version+1)
@@ -106,7 +106,7 @@ func TestTimesThatPostpone(t *testing.T) {
 			m.eventually("the time to be brought back", func() bool { return r.Snapshot().Rewound != nil && len(r.Snapshot().Ahead(m.clock.now())) == 0 })
 			version := m.version("r")
 			m.tick(11 * time.Minute)
-			m.eventually("the overlap to end", func() bool { return m.stages("r", "jwt")["previous"] == nil })
+			m.overlapOver("jwt")
 			m.tick(61 * time.Minute)
 			m.becomes("r", version+1)
 		})

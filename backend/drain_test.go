@@ -42,7 +42,7 @@ func TestTerminate(t *testing.T) {
 	m.write("rotate/r", nil)
 	m.clock.advance(time.Hour)
 	m.tick(0)
-	m.eventually("the retirement", func() bool { return m.stage("db", "previous") == nil })
+	m.overlapOver("db")
 	m.lastIssues("secret db: version 1 is retired; open sessions that the engine terminated: 1")
 	if _, err := old.Exec(t.Context(), "SELECT 1"); err == nil {
 		t.Error("the session goes on")
@@ -130,7 +130,7 @@ func TestSessionsGoOn(t *testing.T) {
 	old := s.sessionAs(m.read("creds/r", d("stage", "previous")), "two")
 	m.clock.advance(45 * time.Minute) // after the overlap, before the next rotation
 	m.tick(0)
-	m.eventually("the retirement", func() bool { return m.stage("two", "previous") == nil })
+	m.overlapOver("two")
 	m.eventually("its record", func() bool { return m.lastRecord()["kind"] == "retire" })
 	m.lastIssues("sessions that go on until they end by themselves: 1")
 	if _, err := old.Exec(t.Context(), "SELECT 1"); err != nil {

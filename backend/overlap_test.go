@@ -126,7 +126,7 @@ func TestOverlapWaits(t *testing.T) {
 		t.Error("the previous value is another one")
 	}
 	n.lives(1, time.Hour)
-	n.eventually("the retirement", func() bool { return n.stage("jwt", "previous") == nil })
+	n.overlapOver("jwt")
 	n.receives(r, "overlap_waiting", "overlap_waiting", "overlap_limit_reached")
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -270,7 +270,7 @@ func TestOverlapWaitsForSessions(t *testing.T) {
 		t.Errorf("the login that is waited for: %v", err)
 	}
 	m.tick(time.Hour)
-	m.eventually("the retirement", func() bool { return m.stage("db", "previous") == nil })
+	m.overlapOver("db")
 	m.eventually("its record", func() bool { return m.lastRecord()["kind"] == "retire" })
 	m.lastIssues("open sessions that the engine terminated: ")
 	if _, err := old.Exec(t.Context(), "SELECT 1"); err == nil {

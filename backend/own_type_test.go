@@ -215,7 +215,7 @@ func TestOwnType(t *testing.T) {
 	}
 	m.write("rotate/r", nil)
 	m.tick(11 * 60e9)
-	m.eventually("the overlap to end", func() bool { return m.stages("r", "door")["previous"] == nil })
+	m.overlapOver("door")
 
 	if found := findings(m.read("verify/r", nil), "token_file.backup"); len(found) != 2 {
 		t.Errorf("preflight has found %v, want what each of the two files lacks", found)

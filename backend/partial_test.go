@@ -43,7 +43,7 @@ func TestPartsLeaveOtherOverlapsAlone(t *testing.T) {
 			m.offersAsBefore(offered, step.parts)
 			m.clock.advance(51 * time.Minute)
 			m.tick(0)
-			m.eventually("the end of the other overlaps", func() bool { return m.stage("other", "previous") == nil })
+			m.overlapOver("other")
 		})
 	}
 }

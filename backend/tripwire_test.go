@@ -159,7 +159,7 @@ func TestEachWayOut(t *testing.T) {
 		{"the end of the overlap", func() {
 			m.write("rotate/r", nil)
 			m.tick(61 * time.Minute)
-			m.eventually("the overlap to end", func() bool { return m.stages("r", "pin")["previous"] == nil && m.stages("r", "db")["previous"] == nil })
+			m.overlapOver("pin", "db")
 		}},
 		{"revocation", func() { m.write("rotate/r", d("revoke_previous", true)) }},
 		{"another rotation in the overlap", func() {
@@ -193,7 +193,7 @@ func TestEachWayOut(t *testing.T) {
 		}
 	}
 	m.tick(61 * time.Minute)
-	m.eventually("the overlap to end", func() bool { return m.stages("r", "pin")["previous"] == nil && m.stages("r", "db")["previous"] == nil })
+	m.overlapOver("pin", "db")
 	for name := range secrets {
 		if back, undone := m.stagesOf(first[name]), m.stagesOf(second[name]); back != "r/"+name+" current" || undone != "r/"+name+" retired" {
 			t.Errorf("after the overlap of a rollback the values of %s are %q and %q", name, back, undone)
@@ -253,7 +253,7 @@ func TestCrashBeforeForgetting(t *testing.T) {
 		m.storage.allowPuts(-1)
 		m.boot()
 		m.tick(time.Hour)
-		m.eventually("the value to be retired", func() bool { return m.stages("r", "key")["previous"] == nil })
+		m.overlapOver("key")
 		if got := m.stagesOf(key); got != "r/key retired" {
 			t.Errorf("in the end, after %d writes, the value is %q", puts, got)
 		}

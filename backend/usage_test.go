@@ -83,7 +83,7 @@ func TestUsage(t *testing.T) {
 	m.counted("previous", 0, never, m.clock.now())
 	m.clock.advance(20 * time.Minute)
 	m.tick(0)
-	m.eventually("the retirement", func() bool { return m.stage("key", "previous") == nil })
+	m.overlapOver("key")
 	m.overlaps()
 }
 

@@ -324,13 +324,15 @@ func (g *readers) all() (found []*roleReaders) {
 // follow forgets the readers of r that have no value any more that works. After a commit
 // it has the others stored, because now it matters when each has last read.
 func (g *readers) follow(r *rotation.Role) {
-	role := g.of(r.Key)
-	if role == nil {
-		return
-	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	before, after := role.followed, r.Snapshot()
+	if role := g.of(r.Key); role != nil {
+		g.followLocked(role, r.Snapshot())
+	}
+}
+
+func (g *readers) followLocked(role *roleReaders, after *rotation.Snapshot) {
+	before := role.followed
 	role.followed = after
 	if maps.Equal(versions(before), versions(after)) {
 		return
@@ -433,7 +435,11 @@ func (l Late) String() string {
 func (g *readers) Readers(r *rotation.Role) Readers {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	known, s := g.of(r.Key).readers(), r.Snapshot()
+	role, s := g.of(r.Key), r.Snapshot()
+	if role != nil {
+		g.followLocked(role, s) // of a commit that Follow has not been called for yet
+	}
+	known := role.readers()
 	found := Readers{Known: len(known)}
 	for id, one := range known {
 		if one.current(s) {

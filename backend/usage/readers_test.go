@@ -161,7 +161,7 @@ func TestReaders(t *testing.T) {
 		}
 		retired := key(5)
 		retired.Previous = nil
-		r = w.role("r", retired)
+		r = w.committed("r", retired) // as status may see it before Follow is called
 		if got := w.Readers(r); got.Known != 2 || got.Current != 2 || len(got.Late) != 0 {
 			t.Errorf("after the end of the overlap: %+v", got)
 		}

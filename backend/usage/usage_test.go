@@ -71,6 +71,14 @@ func (w *world) begin() {
 // role has a role changed to have these secrets, and none is a deleted role.
 func (w *world) role(name string, secrets ...*rotation.Secret) *rotation.Role {
 	w.Helper()
+	r := w.committed(name, secrets...)
+	w.Follow(r)
+	return r
+}
+
+// committed has a role changed, and nobody told of it yet.
+func (w *world) committed(name string, secrets ...*rotation.Secret) *rotation.Role {
+	w.Helper()
 	state := &rotation.State{Schema: rotation.Schema, Deleted: len(secrets) == 0, Secrets: map[string]*rotation.Secret{}}
 	for _, s := range secrets {
 		state.Secrets[s.Name] = s
@@ -81,7 +89,6 @@ func (w *world) role(name string, secrets ...*rotation.Secret) *rotation.Role {
 		w.Fatal(err)
 	}
 	w.roles[name] = r
-	w.Follow(r)
 	return r
 }
 
