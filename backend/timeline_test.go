@@ -58,6 +58,7 @@ func TestARecordHasTheWholeTimeline(t *testing.T) {
 	m.tells(m.told("default", id),
 		"- Performance testing: ✅ passed", "ms, after: ", "- Integration testing: ✅ passed", "  - check/health: ✅ passed: ", " requests as expected; percentile 95 of the latency ",
 		"## What Followed", "follow: ✅ completed; rotation ID: "+m.newest("default", "follow")+"; trigger: schedule; performed by: the engine", "- Security testing: ⏳ overlap not over yet")
+	m.tells(m.told("default", m.newest("default", "follow")), "- Operation: follow", fmt.Sprintf("- Trigger: schedule\n- Belongs to: rotate %v; trigger: manual\n- Performed by: the engine", id))
 	m.eventually("the end of the overlap", func() bool { m.tick(time.Hour); return m.newest("default", "retire") != "" })
 	m.tells(m.told("default", id), "- Security testing: ✅ passed", "  - api: version 1: retire: ✅ passed", "  - jwt: version 2: retire: ✅ passed", "  - api: version 1, old secret invalidated: refused by the engine's verify; not shown for the application: no check with phase=retire asked it",
 		"retire: ✅ completed; rotation ID: "+m.newest("default", "retire")+"; trigger: schedule; performed by: the engine")
@@ -75,6 +76,7 @@ func TestARecordTellsWhyItWasRolledBack(t *testing.T) {
 	m.tells(m.told("default", id), "- Integration testing: ❌ failed", "  - check/health: ❌ failed", "- Security testing: ➖ no result (ended by the rollback)",
 		"  - api: version 1, old secret invalidated: not applicable: current again, by the rollback", "- Resolution: the role was rolled back to the earlier values, as version 4",
 		"rollback: ✅ completed, version 4; rotation ID: "+m.newest("default", "rollback")+"; trigger: check; performed by: the engine; reason: check/health: 0 of 1 requests as expected; the latest failure: status 401, expected 200 to 299, after rotate "+id)
+	m.tells(m.told("default", m.newest("default", "rollback")), "- Trigger: check\n- Rolls back: rotate "+id+"; trigger: manual\n")
 }
 
 // TestATimelineEnds is about what ends it early: another rotation, and that it does

@@ -60,12 +60,35 @@ func (t *Timeline) event(d *document, subject string) {
 	}
 	d.line("- Rotation ID: %s", t.ID)
 	d.line("- Trigger: %s", t.Trigger)
+	if t.Follows != "" {
+		d.line("- %s: %s", followsText(t.Kind), t.followed())
+	}
 	d.line("- Performed by: %s", performer(t.Record))
 	d.line("- Vault request: %s", orText(plain(t.RequestID), "none"))
 	d.line("- Reason: %s", orText(plain(t.Reason), "none given"))
 	d.line("- Environment: %s", orText(plain(t.Environment), "not labelled"))
 	d.line("- Duration: %s", time.Duration(t.DurationMS)*time.Millisecond)
 	d.line("- Version after: %d", t.Version)
+}
+
+// followsText says what an operation of a kind is to the one that it follows.
+func followsText(kind rotation.Kind) string {
+	if kind == rotation.KindRollback {
+		return "Rolls back"
+	}
+	return "Belongs to"
+}
+
+// followed is the operation that this one follows, as far as its record says.
+func (t *Timeline) followed() string {
+	text := t.Follows
+	if t.FollowsKind != "" {
+		text = string(t.FollowsKind) + " " + text
+	}
+	if t.FollowsTrigger != "" {
+		text += "; trigger: " + string(t.FollowsTrigger)
+	}
+	return text
 }
 
 // changes lists the changed fields of the configuration.

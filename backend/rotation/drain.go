@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
-	"strings"
 	"time"
 )
 
@@ -101,54 +99,6 @@ func (s *Snapshot) ending(now time.Time) []string {
 		}
 	}
 	return names
-}
-
-// Wait is an overlap that goes on because somebody needs the previous value.
-type Wait struct {
-	Secret string
-	// Version is that of the previous value.
-	Version int
-	For     []string
-	// Until is when the overlap ends at the latest.
-	Until time.Time
-}
-
-// Who lists for whom it is without what changes from look to look although nobody comes or
-// goes: how many more there are, and why sessions could not be counted.
-func (w Wait) Who() []string {
-	names := slices.Clone(w.For[:min(len(w.For), maxNames)])
-	for i, name := range names {
-		if strings.HasPrefix(name, openSessions) {
-			names[i] = openSessions
-		}
-	}
-	return names
-}
-
-// String tells it to a person.
-func (w Wait) String() string {
-	return fmt.Sprintf("secret %s, version %d, until %s at the latest, by: %s", w.Secret, w.Version, w.Until.Format(time.RFC3339), strings.Join(w.For, ", "))
-}
-
-// WaitsText tells several to a person.
-func WaitsText(waits []Wait) string {
-	var texts []string
-	for _, w := range waits {
-		texts = append(texts, w.String())
-	}
-	return strings.Join(texts, "; ")
-}
-
-// Waits lists the overlaps that go on because somebody needs the previous values.
-func (s *Snapshot) Waits(now time.Time) []Wait {
-	var waits []Wait
-	for _, name := range s.Names() {
-		previous := s.Secrets[name].Previous
-		if previous != nil && len(previous.WaitsFor) > 0 && previous.DrainUntil.After(now) {
-			waits = append(waits, Wait{name, previous.Version, previous.WaitsFor, s.beforeNext(previous.DrainUntil)})
-		}
-	}
-	return waits
 }
 
 // drain takes out of the operation the secrets whose previous values somebody needs, and
@@ -373,92 +323,6 @@ func uncounted(err error) string {
 		err = failed.Err
 	}
 	return fmt.Sprintf("%s, which the engine could not count (%v)", openSessions, err)
-}
-
-const (
-	// maxNames is how many names of those who need a value are kept, and maxName how many
-	// bytes of each.
-	maxNames = 10
-	maxName  = 200
-)
-
-// few is what is kept of names.
-func few(names []string) []string {
-	var kept []string
-	for _, name := range names[:min(len(names), maxNames)] {
-		if len(name) > maxName {
-			name = strings.ToValidUTF8(name[:maxName], "") + "…"
-		}
-		kept = append(kept, name)
-	}
-	if more := len(names) - maxNames; more > 0 {
-		kept = append(kept, fmt.Sprintf("and %d more", more))
-	}
-	return kept
-}
-
-// tellNeeded notes who still needed a value that was retired, for the record.
-func (run *Run) tellNeeded(results []SecretResult, secret *Secret) {
-	names := secret.Previous.WaitsFor
-	if len(names) == 0 {
-		return
-	}
-	how, forced := "when its wait ended", !secret.waited()
-	if forced {
-		how = "by force"
-	}
-	run.found(fmt.Sprintf("secret %s: version %d was retired %s, although it was still needed by: %s", secret.Name, secret.Previous.Version, how, strings.Join(names, ", ")))
-	for i := range results {
-		if results[i].Secret == secret.Name {
-			results[i].NeededBy, results[i].Forced = names, forced
-		}
-	}
-}
-
-// leave does what is configured about those who use a value that was just retired,
-// and tells of it.
-func (run *Run) leave(ctx context.Context, secret Secret) error {
-	drainer, ok := run.driver(secret).(Drainer)
-	if !ok {
-		return nil
-	}
-	if end, _ := drainer.OverlapEnd(secret); end != TerminateAtEnd {
-		run.countLeft(ctx, drainer, secret)
-		return nil
-	}
-	return run.step(ctx, secret.Name, "terminate", func(ctx context.Context) error {
-		ended, err := drainer.Terminate(ctx, secret, run.fence)
-		if err == nil {
-			run.tell(secret, fmt.Sprintf("open sessions that the engine terminated: %d", ended))
-		}
-		return err
-	})
-}
-
-// countLeft tells how many sessions go on. Nothing depends on it: they may not be
-// visible.
-func (run *Run) countLeft(ctx context.Context, drainer Drainer, secret Secret) {
-	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
-	defer cancel()
-	waited := ""
-	if secret.waited() {
-		waited = ", after the engine had waited for them until " + secret.Previous.RetireTime.Format(time.RFC3339)
-	}
-	left, err := drainer.Sessions(ctx, secret)
-	switch {
-	case err != nil:
-	case left > 0:
-		run.tell(secret, fmt.Sprintf("sessions that go on until they end by themselves%s: %d", waited, left))
-	case waited != "":
-		run.tell(secret, "its sessions have ended"+waited)
-	}
-}
-
-// tell notes what became of the sessions of a retired value.
-func (run *Run) tell(secret Secret, what string) {
-	text := fmt.Sprintf("secret %s: version %d is retired; %s", secret.Name, secret.Previous.Version, what)
-	run.left = append(run.left, text)
-	run.found(text)
 }
 
 // CutOver is when the current value took the place of the previous one. Of values

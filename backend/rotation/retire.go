@@ -3,6 +3,7 @@ package rotation
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -156,4 +157,68 @@ func (run *Run) revoke(ctx context.Context) {
 		run.record.Issues = append(run.record.Issues, fmt.Sprintf("previous values are not revoked yet: %v", err))
 	}
 	run.record.Issues = append(run.record.Issues, retirement.left...)
+}
+
+// tellNeeded notes who still needed a value that was retired, for the record.
+func (run *Run) tellNeeded(results []SecretResult, secret *Secret) {
+	names := secret.Previous.WaitsFor
+	if len(names) == 0 {
+		return
+	}
+	how, forced := "when its wait ended", !secret.waited()
+	if forced {
+		how = "by force"
+	}
+	run.found(fmt.Sprintf("secret %s: version %d was retired %s, although it was still needed by: %s", secret.Name, secret.Previous.Version, how, strings.Join(names, ", ")))
+	for i := range results {
+		if results[i].Secret == secret.Name {
+			results[i].NeededBy, results[i].Forced = names, forced
+		}
+	}
+}
+
+// leave does what is configured about those who use a value that was just retired,
+// and tells of it.
+func (run *Run) leave(ctx context.Context, secret Secret) error {
+	drainer, ok := run.driver(secret).(Drainer)
+	if !ok {
+		return nil
+	}
+	if end, _ := drainer.OverlapEnd(secret); end != TerminateAtEnd {
+		run.countLeft(ctx, drainer, secret)
+		return nil
+	}
+	return run.step(ctx, secret.Name, "terminate", func(ctx context.Context) error {
+		ended, err := drainer.Terminate(ctx, secret, run.fence)
+		if err == nil {
+			run.tell(secret, fmt.Sprintf("open sessions that the engine terminated: %d", ended))
+		}
+		return err
+	})
+}
+
+// countLeft tells how many sessions go on. Nothing depends on it: they may not be
+// visible.
+func (run *Run) countLeft(ctx context.Context, drainer Drainer, secret Secret) {
+	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
+	defer cancel()
+	waited := ""
+	if secret.waited() {
+		waited = ", after the engine had waited for them until " + secret.Previous.RetireTime.Format(time.RFC3339)
+	}
+	left, err := drainer.Sessions(ctx, secret)
+	switch {
+	case err != nil:
+	case left > 0:
+		run.tell(secret, fmt.Sprintf("sessions that go on until they end by themselves%s: %d", waited, left))
+	case waited != "":
+		run.tell(secret, "its sessions have ended"+waited)
+	}
+}
+
+// tell notes what became of the sessions of a retired value.
+func (run *Run) tell(secret Secret, what string) {
+	text := fmt.Sprintf("secret %s: version %d is retired; %s", secret.Name, secret.Previous.Version, what)
+	run.left = append(run.left, text)
+	run.found(text)
 }

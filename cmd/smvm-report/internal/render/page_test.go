@@ -66,7 +66,7 @@ func TestThePageIsSelfContained(t *testing.T) {
 func TestARecordIsTold(t *testing.T) {
 	t.Parallel()
 	rec := rotation.Record{
-		Operation: rotation.Operation{ID: "2", Kind: rotation.KindRollback, Started: now.Add(-time.Hour), Follows: "1", Tasks: []rotation.Task{
+		Operation: rotation.Operation{ID: "2", Kind: rotation.KindRollback, Started: now.Add(-time.Hour), Follows: "1", FollowsTrigger: rotation.TriggerManual, Tasks: []rotation.Task{
 			{Name: "check/deleted", Done: true, Dropped: true, Detail: "removed meanwhile"},
 			{Name: "check/fine", Done: true, Detail: "as expected"},
 			{Name: "check/sick", Done: true, Failed: true, Detail: "status 503"},
@@ -98,7 +98,7 @@ func TestARecordIsTold(t *testing.T) {
 		`<dt>check/hoards</dt><dd><span class="bad">the application accepts the retired value of api, jwt</span>: status 200<`,
 		`<dt>check/sick</dt><dd><span class="bad">failed</span>: status 503<`, "<dt>check/open</dt><dd>not finished when this was recorded<",
 		"<dt>none</dt><dd>no value<", "<dt>kept</dt><dd>version 2 kept<", "<dt>first</dt><dd>version 3<", "<dt>next</dt><dd>version 2 → 3; ",
-		"retire 30 ms: done, but the refusal of the old value is not proven: nobody tried<", `<dt>Rolls back</dt><dd><a href="#1">`,
+		"retire 30 ms: done, but the refusal of the old value is not proven: nobody tried<", `<dt>Rolls back</dt><dd><a href="#1"><code>1</code></a>, trigger manual<`,
 	} {
 		if !strings.Contains(string(text), want) {
 			t.Errorf("the page lacks %s", want)
