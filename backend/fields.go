@@ -2,9 +2,11 @@ package backend
 
 import (
 	"cmp"
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"path"
 	"strings"
 	"time"
 	"unicode"
@@ -13,6 +15,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/outbound"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/preflight"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret/jwt"
 )
@@ -227,6 +230,21 @@ func mutation(handler framework.OperationFunc, summary string, fields map[string
 	op.ForwardPerformanceStandby = true
 	op.ForwardPerformanceSecondary = true
 	return op
+}
+
+// deletion is mutation for what deletes the entry at a path. It warns if there is none:
+// the vault command calls it a success, whatever a name was misspelt for.
+func (b *backend) deletion(exists framework.ExistenceFunc, handler framework.OperationFunc, summary string) *framework.PathOperation {
+	return mutation(func(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+		found, err := exists(ctx, req, d)
+		nothing := err == nil && !found // the handler says what is wrong with a damaged one
+		resp, err := handler(ctx, req, d)
+		if nothing && resp == nil && err == nil {
+			list := preflight.Command("vault", "list", b.mountPath()+path.Dir(req.Path))
+			return warned([]string{fmt.Sprintf("nothing was deleted: there is nothing at %s. To see what there is: %s", req.Path, list)}, nil)
+		}
+		return resp, err
+	}, summary, nil)
 }
 
 // responses declares the answer of an operation; without fields it is empty.

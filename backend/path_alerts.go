@@ -26,7 +26,7 @@ func (b *backend) pathAlerts() *framework.Path {
 			logical.CreateOperation: mutation(b.pathAlertWrite, "Create or change an alert, which sends events of roles to a receiver.", nil),
 			logical.UpdateOperation: mutation(b.pathAlertWrite, "Create or change an alert, which sends events of roles to a receiver.", nil),
 			logical.ReadOperation:   operation(b.pathAlertRead, "Read an alert and the state of its delivery.", alertAnswer()),
-			logical.DeleteOperation: mutation(b.pathAlertDelete, "Delete an alert. The engine stops sending events to its receiver.", nil),
+			logical.DeleteOperation: b.deletion(b.pathAlertExists, b.pathAlertDelete, "Delete an alert. The engine stops sending events to its receiver."),
 		},
 		HelpSynopsis:    "Manage the alerts, which send events of roles to receivers.",
 		HelpDescription: oneLine(alertHelp+strings.Join(notify.Names(), ", ")) + ".",

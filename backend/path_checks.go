@@ -29,7 +29,7 @@ func (b *backend) pathChecks() *framework.Path {
 			logical.CreateOperation: mutation(b.pathCheckWrite, "Create or change a check of a role.", nil),
 			logical.UpdateOperation: mutation(b.pathCheckWrite, "Create or change a check of a role.", nil),
 			logical.ReadOperation:   operation(b.pathCheckRead, "Read a check.", checkAnswer()),
-			logical.DeleteOperation: mutation(b.pathCheckDelete, "Delete a check.", nil),
+			logical.DeleteOperation: b.deletion(b.pathCheckExists, b.pathCheckDelete, "Delete a check."),
 		},
 		HelpSynopsis:    "Manage the checks of a role: HTTP requests to the application, which can stop a rotation, roll it back, or show whether retired values are refused.",
 		HelpDescription: oneLine(checkHelp),

@@ -24,7 +24,7 @@ func (b *backend) pathConnections() *framework.Path {
 			logical.CreateOperation: mutation(b.pathConnectionWrite, "Create or change a connection, which says how to reach a PostgreSQL server.", nil),
 			logical.UpdateOperation: mutation(b.pathConnectionWrite, "Create or change a connection, which says how to reach a PostgreSQL server.", nil),
 			logical.ReadOperation:   operation(b.pathConnectionRead, "Read a connection, without its secrets.", connectionAnswer()),
-			logical.DeleteOperation: mutation(b.pathConnectionDelete, "Delete a connection that no secret uses.", nil),
+			logical.DeleteOperation: b.deletion(b.pathConnectionExists, b.pathConnectionDelete, "Delete a connection that no secret uses."),
 		},
 		HelpSynopsis:    "Manage the connections, which say how the engine reaches each PostgreSQL server.",
 		HelpDescription: oneLine(connectionHelp),

@@ -27,7 +27,7 @@ func (b *backend) pathDestinations() *framework.Path {
 			logical.CreateOperation: mutation(b.pathDestinationWrite, "Create or change a destination, to which the engine publishes copies of values.", nil),
 			logical.UpdateOperation: mutation(b.pathDestinationWrite, "Create or change a destination, to which the engine publishes copies of values.", nil),
 			logical.ReadOperation:   operation(b.pathDestinationRead, "Read a destination, without its secrets.", destinationAnswer()),
-			logical.DeleteOperation: mutation(b.pathDestinationDelete, "Delete a destination that no role names.", nil),
+			logical.DeleteOperation: b.deletion(b.pathDestinationExists, b.pathDestinationDelete, "Delete a destination that no role names."),
 		},
 		HelpSynopsis:    "Manage the destinations, which are other systems that get copies of values.",
 		HelpDescription: oneLine(destinationHelp),

@@ -29,7 +29,7 @@ func (b *backend) pathRoles() *framework.Path {
 			logical.CreateOperation: mutation(b.pathRoleWrite, "Create or change a role. This rotates nothing.", nil),
 			logical.UpdateOperation: mutation(b.pathRoleWrite, "Create or change a role. This rotates nothing.", nil),
 			logical.ReadOperation:   operation(b.pathRoleRead, "Read a role.", roleAnswer()),
-			logical.DeleteOperation: mutation(b.pathRoleDelete, "Delete a role that has no secrets.", nil),
+			logical.DeleteOperation: b.deletion(b.pathRoleExists, b.pathRoleDelete, "Delete a role that has no secrets."),
 		},
 		HelpSynopsis:    "Manage the roles. A role is one application's set of secrets, which rotate together.",
 		HelpDescription: oneLine(roleHelp),

@@ -30,7 +30,7 @@ func (b *backend) pathSecrets() *framework.Path {
 			logical.CreateOperation: mutation(b.pathSecretCreate, "Create a secret with its first value, or change the configuration of a secret, whose value stays.", operationAnswer("role")),
 			logical.UpdateOperation: mutation(b.pathSecretUpdate, "Create a secret with its first value, or change the configuration of a secret, whose value stays.", nil),
 			logical.ReadOperation:   operation(b.pathSecretRead, "Read the configuration of a secret, without its value.", b.types.answer()),
-			logical.DeleteOperation: mutation(b.pathSecretDelete, "Delete a secret and its values.", nil),
+			logical.DeleteOperation: b.deletion(b.pathSecretExists, b.pathSecretDelete, "Delete a secret and its values."),
 		},
 		HelpSynopsis:    "Manage the secrets of a role.",
 		HelpDescription: oneLine(secretHelp),

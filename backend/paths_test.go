@@ -287,14 +287,16 @@ func TestMeant(t *testing.T) {
 func TestMissing(t *testing.T) {
 	m := newMount(t)
 	m.write("roles/r", nil)
-	for _, path := range []string{"roles/nope", "secrets/r/nope", "secrets/nope/nope", "connections/nope"} {
-		for _, op := range []logical.Operation{logical.ReadOperation, logical.DeleteOperation} {
-			before := m.storage.contents(t)
-			if resp, err := m.try(op, path, nil); resp != nil || err != nil {
-				t.Errorf("%s %s answers %v, %v", op, path, resp, err)
-			}
-			m.storage.same(t, before)
+	before := m.storage.contents(t)
+	for _, path := range []string{
+		"roles/nope", "connections/nope", "alerts/nope", "destinations/nope",
+		"secrets/r/nope", "secrets/nope/nope", "checks/r/nope", "checks/nope/nope",
+	} {
+		if resp, err := m.try(logical.ReadOperation, path, nil); resp != nil || err != nil {
+			t.Errorf("reading %s answers %v, %v", path, resp, err)
 		}
+		m.warns(logical.DeleteOperation, path, nil, "nothing was deleted: there is nothing at "+path, "vault list smvm/"+strings.TrimSuffix(path, "/nope"))
+		m.storage.same(t, before)
 	}
 	if data := m.read("history/r/nope", nil); data != nil {
 		t.Errorf("a record that is not there answers %v", data)
