@@ -87,7 +87,7 @@ func (b *builtin) deliver(ctx context.Context, f *fleet) error {
 		return fmt.Errorf("read configuration of the Agent: %w", err)
 	}
 	shippedLogin := regexp.MustCompile(`(?s)auto_auth .*?template_config`).FindString(string(config))
-	replace = append(replace, strings.ReplaceAll(shippedLogin, "/etc/smvm-api", f.dir), login)
+	replace = append(replace, shippedLogin, login)
 	return b.startAgent(ctx, f, strings.NewReplacer(replace...), "reload")
 }
 

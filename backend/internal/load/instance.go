@@ -160,9 +160,9 @@ func (w *world) startAgent(ctx context.Context, f *fleet, replace *strings.Repla
 		_, port, _ := net.SplitHostPort(i.address)
 		command += `, "` + port + `"`
 	}
+	installed := strings.NewReplacer(`"touch", "/run/smvm-api/changed"`, command, `"10s"`, `"120s"`, "/etc/smvm-api", f.dir, "/var/lib/smvm-api", f.dir)
 	if err := copyTree(filepath.Join(w.root, "bootstrap", "apps", "agent"), f.dir, func(text string) string {
-		text = strings.NewReplacer(`"touch", "/run/smvm-api/changed"`, command, `"10s"`, `"120s"`, "/etc/smvm-api", f.dir, "/var/lib/smvm-api", f.dir).Replace(text)
-		return replace.Replace(text)
+		return installed.Replace(replace.Replace(text))
 	}); err != nil {
 		return err
 	}

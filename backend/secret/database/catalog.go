@@ -242,6 +242,19 @@ const weakVerifiers = `FROM pg_catalog.pg_authid WHERE rolname = ANY ($1) AND ro
 const openRules = `FROM pg_catalog.pg_hba_file_rules WHERE auth_method IN ('trust', 'password') AND type <> 'local'
 	AND database && ARRAY['all', pg_catalog.current_database()::text] AND user_name && ($1 || ARRAY['all'])`
 
+// tables are those of this database but for what belongs to extensions.
+const tables = `pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+		WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+			AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')`
+
+// powerless are the users who may read or write none of the tables that there are, by no
+// role that they can act as.
+const powerless = `FROM pg_catalog.pg_roles u WHERE u.rolname = ANY ($1) AND EXISTS (SELECT FROM ` + tables + `)
+	AND NOT EXISTS (SELECT FROM (SELECT r.oid FROM pg_catalog.pg_roles r WHERE pg_catalog.pg_has_role(u.oid, r.oid, 'MEMBER') OFFSET 0) g CROSS JOIN ` + tables + `
+			AND pg_catalog.has_schema_privilege(g.oid, n.oid, 'USAGE')
+			AND (pg_catalog.has_table_privilege(g.oid, c.oid, 'SELECT, INSERT, UPDATE, DELETE') OR pg_catalog.has_any_column_privilege(g.oid, c.oid, 'SELECT, INSERT, UPDATE')))
+	ORDER BY u.rolname`
+
 // tell returns what is selected from one of these rows, as texts.
 func tell(ctx context.Context, conn *pgx.Conn, selected, rows string, users []string) (told []string, err error) {
 	err = postgres.QueryRow(ctx, conn, "SELECT ARRAY(SELECT "+selected+" "+strings.ReplaceAll(rows, "$1", "$1::text[]")+")", []any{users}, &told)

@@ -269,7 +269,7 @@ var inDatabase = []string{"database.grants", "database.owned_objects"}
 
 // plainFixes are the checks that print no name, or nothing for psql.
 var plainFixes = []string{
-	"database.clock", "database.current", "database.in_use", "database.inspected", "database.max_connections", "database.primary",
+	"database.clock", "database.current", "database.in_use", "database.inspected", "database.max_connections", "database.primary", "database.privileges",
 	"database.reachable", "database.replication", "database.superuser", "database.user_is_admin", "database.verifiers", "database.pg_hba",
 }
 

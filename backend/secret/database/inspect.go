@@ -72,6 +72,9 @@ func (d *driver) inspect(ctx context.Context, conn *pgx.Conn, at postgres.Server
 	if err := i.checkCreating(ctx, conn, users); err != nil {
 		return err
 	}
+	if err := i.checkPower(ctx, conn, admin); err != nil {
+		return err
+	}
 	on, err := inspectInstance(ctx, conn)
 	if err != nil {
 		return err
@@ -80,6 +83,18 @@ func (d *driver) inspect(ctx context.Context, conn *pgx.Conn, at postgres.Server
 	i.checkWritable(on)
 	i.checkClearText(admin, on, at.Config.PasswordAuthentication == postgres.AuthenticatePassword)
 	return i.checkAuthentication(ctx, conn, on)
+}
+
+// checkPower wants the users to have a right on one of the tables at least. They have none
+// if a script was run in another database, or by a user who may not grant.
+func (i inspection) checkPower(ctx context.Context, conn *pgx.Conn, admin administrator) error {
+	users, err := tell(ctx, conn, "u.rolname::text", powerless, i.config.Usernames)
+	if err != nil {
+		return fmt.Errorf("look for privileges on tables: %w", err)
+	}
+	i.Expect(len(users) == 0, "database.privileges", preflight.Warning, preflight.Fix{},
+		"database %q has tables, and these users may read or write none of them: %q. Was the script that grants privileges run in another database, or by a user who may not grant them?", admin.database, users)
+	return nil
 }
 
 // checkAdminLimit wants room for the engine's own connections: its pool, and one more

@@ -237,6 +237,34 @@ func TestInspectOtherDatabases(t *testing.T) {
 	}
 }
 
+// TestInspectPowerless is about users who may do nothing with the tables that there are,
+// whatever the reason, and about each way to a privilege.
+func TestInspectPowerless(t *testing.T) {
+	p := newPatient(t, pgtest.Shared, pgtest.Unique("db"), "a", fault{})
+	expects := func(users ...string) {
+		t.Helper()
+		found := of(p.look(), "database.privileges")
+		if len(users) == 0 && len(found) > 0 {
+			t.Errorf("found %+v", found)
+		}
+		if len(users) > 0 && (len(found) != 1 || found[0].Severity != preflight.Warning || !strings.Contains(found[0].Detail, fmt.Sprintf("%q", users)+". Was")) {
+			t.Errorf("found %+v, want %q", found, users)
+		}
+	}
+	a, b := mustConfig(t, p.secret).Usernames[0], mustConfig(t, p.secret).Usernames[1]
+	expects()
+	p.psql(p.names.Replace("CREATE SCHEMA {x}; CREATE TABLE {x}.orders (n int, m int)"))
+	expects(a, b)
+	p.psql(p.names.Replace("GRANT SELECT ON {x}.orders TO {a}")) // without USAGE on its schema
+	expects(a, b)
+	p.psql(p.names.Replace("GRANT USAGE ON SCHEMA {x} TO {a}, {owner}"))
+	expects(b)
+	p.psql(p.names.Replace("GRANT UPDATE (m) ON {x}.orders TO {owner}; ALTER ROLE {b} NOINHERIT"))
+	expects()
+	p.psql(p.names.Replace("REVOKE UPDATE (m) ON {x}.orders FROM {owner}; ALTER TABLE {x}.orders OWNER TO {owner}"))
+	expects()
+}
+
 // TestInspectManyGrants tells them in portions. A table that is called as if it were
 // a statement is not among them.
 func TestInspectManyGrants(t *testing.T) {
