@@ -113,7 +113,7 @@ func (b *backend) pathCheckWrite(ctx context.Context, req *logical.Request, d *f
 	}); err != nil {
 		return nil, err
 	}
-	return warned(stored.Doubts(r.Snapshot().Resolved.RefreshInterval), nil)
+	return warned(stored.Doubts(b.mountPath(), r.Snapshot().Resolved.RefreshInterval), nil)
 }
 
 // draftCheck is what the request makes of a check, which is nil if it is new.

@@ -14,6 +14,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/url"
 	"regexp"
 	"strings"
 	"time"
@@ -134,15 +135,20 @@ func (c Config) insists() time.Duration {
 	return time.Duration(c.Attempts)*(c.Timeout+c.Interval) - c.Interval
 }
 
-// Doubts are what is allowed of a check, and hardly meant. Applications read a new value
-// up to refreshed after a rotation by hand.
-func (c Config) Doubts(refreshed time.Duration) (doubts []string) {
+// Doubts are what is allowed of a check, and hardly meant. Mount is the path of the engine
+// in Vault, such as smvm/. Applications read a new value up to refreshed after a rotation
+// by hand.
+func (c Config) Doubts(mount string, refreshed time.Duration) (doubts []string) {
 	gives := c.Delay + time.Duration(c.Attempts-1)*c.Interval
 	if c.Phase == After && c.OnFailure == Rollback && len(placeholder.Names(c.sent())) > 0 && gives < refreshed {
 		doubts = append(doubts, fmt.Sprintf("the check fails if the application does not have the new values %s after the commit, but after a manual rotation applications read them up to %s later (refresh_interval). Set delay=%s", rotation.Span(gives), rotation.Span(refreshed), rotation.Span(refreshed)))
 	}
 	if c.WatchPeriod > 0 && c.WatchPeriod < c.Interval {
 		doubts = append(doubts, fmt.Sprintf("watch_period is %s, and shorter than interval, which is %s: the engine sends no second request within it", rotation.Span(c.WatchPeriod), rotation.Span(c.Interval)))
+	}
+	if at, err := url.Parse(c.URL); err == nil && c.Method != http.MethodGet && c.Method != http.MethodHead &&
+		strings.HasPrefix(at.Path, "/v1/") && strings.Contains(at.Path, "/"+mount) {
+		doubts = append(doubts, "the check writes to this engine, if Vault is at that url. The engine sends it while the role rotates, and what it writes may wait for the end of that rotation: then the check fails with no answer in time, and so does the rotation")
 	}
 	return doubts
 }
