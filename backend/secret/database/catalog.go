@@ -247,9 +247,9 @@ const tables = `pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = 
 		WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
 			AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')`
 
-// powerless are the users who may read or write none of the tables that there are, by no
+// unprivileged are the users who may read or write none of the tables that there are, by no
 // role that they can act as.
-const powerless = `FROM pg_catalog.pg_roles u WHERE u.rolname = ANY ($1) AND EXISTS (SELECT FROM ` + tables + `)
+const unprivileged = `FROM pg_catalog.pg_roles u WHERE u.rolname = ANY ($1) AND EXISTS (SELECT FROM ` + tables + `)
 	AND NOT EXISTS (SELECT FROM (SELECT r.oid FROM pg_catalog.pg_roles r WHERE pg_catalog.pg_has_role(u.oid, r.oid, 'MEMBER') OFFSET 0) g CROSS JOIN ` + tables + `
 			AND pg_catalog.has_schema_privilege(g.oid, n.oid, 'USAGE')
 			AND (pg_catalog.has_table_privilege(g.oid, c.oid, 'SELECT, INSERT, UPDATE, DELETE') OR pg_catalog.has_any_column_privilege(g.oid, c.oid, 'SELECT, INSERT, UPDATE')))

@@ -72,7 +72,7 @@ func (d *driver) inspect(ctx context.Context, conn *pgx.Conn, at postgres.Server
 	if err := i.checkCreating(ctx, conn, users); err != nil {
 		return err
 	}
-	if err := i.checkPower(ctx, conn, admin); err != nil {
+	if err := i.checkPrivileges(ctx, conn, admin); err != nil {
 		return err
 	}
 	on, err := inspectInstance(ctx, conn)
@@ -85,10 +85,10 @@ func (d *driver) inspect(ctx context.Context, conn *pgx.Conn, at postgres.Server
 	return i.checkAuthentication(ctx, conn, on)
 }
 
-// checkPower wants the users to have a right on one of the tables at least. They have none
+// checkPrivileges wants the users to have a right on one of the tables at least. They have none
 // if a script was run in another database, or by a user who may not grant.
-func (i inspection) checkPower(ctx context.Context, conn *pgx.Conn, admin administrator) error {
-	users, err := tell(ctx, conn, "u.rolname::text", powerless, i.config.Usernames)
+func (i inspection) checkPrivileges(ctx context.Context, conn *pgx.Conn, admin administrator) error {
+	users, err := tell(ctx, conn, "u.rolname::text", unprivileged, i.config.Usernames)
 	if err != nil {
 		return fmt.Errorf("look for privileges on tables: %w", err)
 	}

@@ -237,9 +237,9 @@ func TestInspectOtherDatabases(t *testing.T) {
 	}
 }
 
-// TestInspectPowerless is about users who may do nothing with the tables that there are,
+// TestInspectPrivileges is about users who may do nothing with the tables that there are,
 // whatever the reason, and about each way to a privilege.
-func TestInspectPowerless(t *testing.T) {
+func TestInspectPrivileges(t *testing.T) {
 	p := newPatient(t, pgtest.Shared, pgtest.Unique("db"), "a", fault{})
 	expects := func(users ...string) {
 		t.Helper()
