@@ -178,6 +178,12 @@ func (e *engine) killVault(s *service) {
 	if err := e.vault.Kill(); err != nil {
 		e.Fatal(err)
 	}
+	e.notices(s)
+}
+
+// notices waits until the service tells that its reads fail.
+func (e *engine) notices(s *service) {
+	e.Helper()
 	e.eventually("the service to notice", 20*time.Second, func(context.Context) error {
 		health, err := s.try(http.MethodGet, "/health", "", "")
 		if err == nil && health["failed_reads"] == float64(0) {
@@ -185,6 +191,49 @@ func (e *engine) killVault(s *service) {
 		}
 		return err
 	})
+}
+
+// TestPythonNoticesDeadAgent ends the Agent whose files a service reads. The service
+// works on with them, and tells that they may be old: a minute after the Agent should have
+// read, which is now, since the test takes two minutes off the time of its last read.
+func TestPythonNoticesDeadAgent(t *testing.T) {
+	t.Parallel()
+	e := newEngine(t)
+	e.served("alternating_users", shortTerms)
+	a := e.startAgent("agent", "agent.hcl")
+	a.updated(0, 30*time.Second)
+	s := e.pythonService(nil, "--from", "files", "--dir", a.dir)
+	told := func() (at, ttl int64) {
+		text, err := os.ReadFile(filepath.Join(a.dir, "read.env"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, settings, _ := strings.Cut(string(text), "reads again.\n")
+		if _, err := fmt.Sscanf(settings, "SMVM_READ_AT=%d\nSMVM_TTL=%d\n", &at, &ttl); err != nil {
+			t.Fatal(err)
+		}
+		return at, ttl
+	}
+	first, _ := told()
+	e.eventually("the Agent to tell of a later read", 20*time.Second, func(context.Context) error {
+		if at, _ := told(); at == first {
+			return errors.New("it has not")
+		}
+		return nil
+	})
+	if health, err := s.try(http.MethodGet, "/health", "", ""); err != nil || health["failed_reads"] != float64(0) {
+		t.Errorf("with an Agent that reads, the service tells: %v, %v", health, err)
+	}
+	if err := a.program.Shutdown(); err != nil {
+		t.Fatal(err)
+	}
+	at, ttl := told()
+	aged := fmt.Sprintf("SMVM_READ_AT=%d\nSMVM_TTL=%d\n", at-120, ttl)
+	if err := os.WriteFile(filepath.Join(a.dir, "read.env"), []byte(aged), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	e.notices(s)
+	s.accepts(text(e.creds(), "api_key"))
 }
 
 // endSessions ends those of the services.

@@ -72,7 +72,7 @@ func (b *builtin) deliver(ctx context.Context, f *fleet) error {
 	}
 	environment := "{{ with secret \"database/static-creds/app\" }}SMVM_VERSION={{ .Data.last_vault_rotation | regexReplaceAll \"[.].*|[^0-9]\" \"\" }}\nDB_USER={{ .Data.username }}\nDATABASE_PASSWORD={{ .Data.password }}\n{{ end }}"
 	secrets := "{{ with secret \"database/static-creds/app\" }}jwt_secret: " + builtinSecret + "\napi_key: " + builtinKey + "\n{{ end }}"
-	wanted := map[string]string{"env.ctmpl": environment, "secrets.yaml.ctmpl": secrets, "db-ca.pem.ctmpl": "# none"}
+	wanted := map[string]string{"env.ctmpl": environment, "secrets.yaml.ctmpl": secrets, "db-ca.pem.ctmpl": "# none", "read.env.ctmpl": "# none"}
 	source := filepath.Join(b.root, "bootstrap", "apps", "agent")
 	var replace []string
 	for name, text := range wanted {

@@ -1,5 +1,5 @@
 # A Vault Agent that keeps .env, config/secrets.yaml and db-ca.pem of an
-# application current.
+# application current, and tells in read.env that it does.
 #
 #   vault agent -config=agent.hcl
 #
@@ -70,4 +70,14 @@ template {
     command = ["touch", "/run/smvm-api/changed"]
     timeout = "10s"
   }
+}
+
+# Other values than before or not, this changes with each read: an Agent that has
+# stopped, and one that Vault does not answer, leave it as it is. Nothing needs a
+# reload for it.
+template {
+  source               = "/etc/smvm-api/templates/read.env.ctmpl"
+  destination          = "/var/lib/smvm-api/read.env"
+  perms                = "0600"
+  error_on_missing_key = true
 }

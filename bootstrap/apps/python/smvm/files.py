@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import time
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
@@ -40,6 +41,10 @@ _FIELDS = {
 }
 
 
+# How long after its time a read of the Agent may be, in seconds.
+_LATE = 60
+
+
 class Environment:
     """The variables that a supervising Vault Agent sets (bootstrap/apps/agent/agent-exec.hcl).
 
@@ -55,7 +60,12 @@ class Environment:
 
 
 class AgentFiles:
-    """The files .env and config/secrets.yaml that a Vault Agent renders (bootstrap/apps/agent/agent.hcl)."""
+    """The files .env and config/secrets.yaml that a Vault Agent renders (bootstrap/apps/agent/agent.hcl).
+
+    From read.env it knows when the Agent has read last. If the next read is a minute late, the values
+    may be old: then reads fail, and the last values stay in use. The first read is spared that,
+    so that a service starts while Vault is away.
+    """
 
     def __init__(self, directory: str | Path, interval: float = 1.0) -> None:
         """directory has both files; interval is the time between two looks at them, in seconds."""
@@ -67,7 +77,23 @@ class AgentFiles:
         secrets = parse_yaml(_text(self._directory / "config" / "secrets.yaml"))
         settings.update({name.upper(): value for name, value in secrets.items()})
         missing = f"{self._directory / '.env'} has no SMVM_VERSION: it is not what a Vault Agent renders with the template of the kit"
-        return _credentials(settings, self._interval, missing)
+        fresh = _credentials(settings, self._interval, missing)
+        if have is not None and fresh.same_values(have):
+            self._demand_agent()
+        return fresh
+
+    def _demand_agent(self) -> None:
+        """Raise ReadError if the Agent is late. Agents of earlier kits do not tell."""
+        path = self._directory / "read.env"
+        if not path.exists():
+            return
+        told = parse_env(_text(path))
+        try:
+            late = time.time() - float(told["SMVM_READ_AT"]) - float(told["SMVM_TTL"])
+        except (KeyError, ValueError):
+            raise ReadError(f"read {path}: it is not what a Vault Agent renders with the template of the kit") from None
+        if late > _LATE:
+            raise ReadError(f"the Vault Agent that writes the files in {self._directory} is {late:.0f} s late with its next read of creds: they may be old. See journalctl -u smvm-agent")
 
     def __str__(self) -> str:
         unchanged = _unchanged(self._directory, ".env", "config/secrets.yaml")

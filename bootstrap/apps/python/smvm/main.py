@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import signal
 import time
 import uuid
 from typing import Any
@@ -142,7 +141,6 @@ def reader_of(arguments: argparse.Namespace) -> Reader:
 
 def main() -> None:
     """Serve until SIGTERM, and answer what was asked until then."""
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until reload_on_hangup: unheard, it would end the service
     options = argparse.ArgumentParser(prog="python -m smvm.main", description="The service of the rotation procedure.")
     options.add_argument("--host", default="127.0.0.1", help="address to serve at")
     options.add_argument("--port", type=int, default=8000, help="port to serve at")

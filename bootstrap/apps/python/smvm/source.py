@@ -132,8 +132,7 @@ class Source(OncePerProcess):
     def age(self) -> float:
         """How long ago the last read that succeeded began, in seconds.
 
-        With a Vault, the values are those that Vault had then. With files it says nothing about who
-        writes them: an Agent that has stopped leaves files that can be read.
+        With a Vault, the values are those that Vault had then; with files, those that the files had.
         """
         return time.monotonic() - self._read_at
 
@@ -286,7 +285,10 @@ class Source(OncePerProcess):
         return random.uniform(pause / 2, pause)
 
     def _announce(self, fresh: Credentials, have: Credentials) -> None:
-        log.info("new credentials: version %d, before %d", fresh.version, have.version)
+        log.info(
+            "new credentials: version %d, before %d; a copy of the earlier ones is refused now or when their overlap ends",
+            fresh.version, have.version,
+        )  # fmt: skip
         with self._lock:
             watchers = list(self._watchers)
         for watcher in watchers:
@@ -329,8 +331,8 @@ def _told(error: Exception) -> str:
 def reload_on_hangup(source: Source) -> None:
     """Have SIGHUP, which `systemctl reload` sends, make the source read at once.
 
-    Call it in the main thread. Until then SIGHUP ends the process, as is usual; so ignore
-    it from the start on, by signal.signal(signal.SIGHUP, signal.SIG_IGN). Nothing gets
+    Call it in the main thread. Until then SIGHUP ends the process, as is usual; so have it
+    ignored before Python runs, by `env --ignore-signal=HUP python3 …`. Nothing gets
     lost by that: this reads once by itself.
     """
     signal.signal(signal.SIGHUP, lambda _number, _frame: source.nudge())

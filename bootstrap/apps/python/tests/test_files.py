@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -88,6 +89,25 @@ def test_follows_renames(directory: Path, opened: Callable[..., Source]) -> None
     assert source.current.version == 8
     write(directory / ".env", ENV)
     eventually("the files again", lambda: source.failing == 0 and source.current.version == 7)
+
+
+def test_agent_that_stopped(directory: Path, opened: Callable[..., Source], caplog: pytest.LogCaptureFixture) -> None:
+    """An Agent that no longer reads is told of, and the last values stay; also those that it writes meanwhile are taken."""
+
+    def told(ago: float, ttl: str = "10") -> None:
+        write(directory / "read.env", f"# comment\nSMVM_READ_AT={time.time() - ago:.0f}\nSMVM_TTL={ttl}\n")
+
+    told(ago=300)
+    source = opened(AgentFiles(directory, interval=0.02))
+    eventually("a failure", lambda: source.failing > 1)
+    assert source.current.version == 7 and "s late with its next read of creds" in caplog.text
+    write(directory / ".env", ENV.replace("=7", "=8"))
+    eventually("the new version", lambda: source.current.version == 8)
+    told(ago=60)
+    eventually("the Agent again", lambda: source.failing == 0)
+    told(ago=0, ttl="hunter2")
+    eventually("a failure", lambda: source.failing > 0)
+    assert "hunter2" not in caplog.text
 
 
 def test_follows_symbolic_links(tmp_path: Path, opened: Callable[..., Source]) -> None:
