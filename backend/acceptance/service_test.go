@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
+	"github.com/hashicorp/vault/api"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/testenv"
 )
@@ -159,7 +160,51 @@ func (e *engine) loginOf(instance string) (roleIDFile, secretIDFile string) {
 	}
 	secretID, _ := os.ReadFile(secretIDFile)
 	remember(strings.TrimSpace(string(secretID)))
+	e.Cleanup(func() {
+		if e.Failed() {
+			e.Logf("what Vault makes of the login in %s: %s", dir, e.loginSeen(roleIDFile, secretIDFile))
+		}
+	})
 	return roleIDFile, secretIDFile
+}
+
+// loginSeen is what there is to know of a login when a test has failed: a service that
+// Vault refuses has a 403, which does not say why.
+func (e *engine) loginSeen(roleIDFile, secretIDFile string) string {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(e.Context()), 10*time.Second)
+	defer cancel()
+	root := e.vault.Client
+	var seen []string
+	note := func(what string, s *api.Secret, err error, fields ...string) {
+		answer := map[string]any{}
+		for _, field := range fields {
+			if s != nil {
+				answer[field] = s.Data[field]
+			}
+		}
+		seen = append(seen, fmt.Sprintf("%s: %v, %v", what, answer, err))
+	}
+	locked, err := root.Logical().ReadWithContext(ctx, "sys/locked-users")
+	note("locked out", locked, err, "total", "by_namespace")
+	user, err := root.Clone()
+	if err != nil {
+		return err.Error()
+	}
+	roleID, _ := os.ReadFile(roleIDFile)
+	secretID, _ := os.ReadFile(secretIDFile)
+	login, err := user.Logical().WriteWithContext(ctx, "auth/approle/login", map[string]any{
+		"role_id": strings.TrimSpace(string(roleID)), "secret_id": strings.TrimSpace(string(secretID)),
+	})
+	note("a login now", login, err)
+	if err != nil {
+		return strings.Join(seen, "; ")
+	}
+	user.SetToken(login.Auth.ClientToken)
+	self, err := user.Auth().Token().LookupSelfWithContext(ctx)
+	note("its token", self, err, "policies", "identity_policies", "ttl", "meta")
+	_, err = user.Logical().ReadWithContext(ctx, e.path+"/creds/default")
+	note("a read of creds with it", nil, err)
+	return strings.Join(seen, "; ")
 }
 
 func (e *engine) approleService(args ...string) *service {
