@@ -32,6 +32,25 @@ func TestARepeatedRequestJoinsWhatItsFirstDeliveryLeftOpen(t *testing.T) {
 	w.settled(t)
 }
 
+// Only if every target accepts its new value is little more than the commit missing.
+func TestRecoveryGoesBackUnlessEveryTargetAccepts(t *testing.T) {
+	t.Parallel()
+	for at, version := range map[string]int{"db.set": 2, "app.set": 2, "app.test": 3} {
+		w := made(t, "app", "db")
+		w.fail(at, 0, fault{how: death})
+		_, _ = w.do(rotate())
+		if !w.isDead() {
+			t.Fatalf("still alive after %v", w.calls)
+		}
+		w.boot(t)
+		_, _ = w.do(Request{Kind: KindRecover, Trigger: TriggerSchedule})
+		if got := w.role.Snapshot(); got.Version != version || got.InFlight != nil {
+			t.Errorf("died in %s: version %d: %q", at, got.Version, got.Latest().Issues)
+		}
+		w.settled(t)
+	}
+}
+
 func TestAnInterruptedRetirementDoesNotStandInTheWay(t *testing.T) {
 	t.Parallel()
 	w := made(t, "db", "jwt")
