@@ -104,11 +104,11 @@ func (w *world) watchDrain(s *State, old, next *Secret) {
 		if !byHand && (!was.waits() || goesOn && is.LookTime.IsZero()) {
 			w.breakf("the overlap of %s ends early, and nobody asked for that", old.Name)
 		}
+	case !was.RetireTime.After(was.Replaced):
+		w.breakf("%s is revoked, and waited for", old.Name)
 	case slices.Equal(is.WaitsFor, was.WaitsFor) && !is.LookTime.IsZero() && (old.Type == "patient" || old.Type == "strict"): // its server is asked
 	case !needed && !strings.Contains(strings.Join(is.WaitsFor, "; "), "could not count"):
 		w.breakf("%s is waited for, and nobody needs it", old.Name)
-	case !was.RetireTime.After(was.Replaced):
-		w.breakf("%s is revoked, and waited for", old.Name)
 	case is.RetireTime.After(latest):
 		w.breakf("%s is waited for until %s", old.Name, is.RetireTime)
 	}
