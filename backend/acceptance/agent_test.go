@@ -215,6 +215,20 @@ func TestAgentReloads(t *testing.T) {
 	e.noRefusals()
 }
 
+// TestAgentWithoutStamp renders where the command after it can't do its part, as when
+// /run was emptied: each rotation is in the files as early as it always is.
+func TestAgentWithoutStamp(t *testing.T) {
+	t.Parallel()
+	e := newEngine(t)
+	e.served("alternating_users", shortTerms)
+	a := e.startAgent("agent", "agent.hcl", "/changed", "/missing/changed")
+	version := a.updated(0, 30*time.Second)
+	for range 5 {
+		e.write("rotate", nil)
+		version = a.updated(version, 20*time.Second)
+	}
+}
+
 // reload sends SIGHUP to the service whenever the Agent has touched its stamp, as
 // smvm-api-changed.path does. Both files must have been written by then.
 func (a *agent) reload(s *service) (stop func()) {

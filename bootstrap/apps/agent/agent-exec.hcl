@@ -30,7 +30,7 @@ exec {
 
 # If the role lacks a secret that is named, the application is not started.
 env_template "SMVM_VERSION" {
-  contents = "{{ with secret (env \"SMVM_CREDS\") }}{{ $creds := .Data }}{{ range sprig_list (print (env \"SMVM_DB\") \"_password\") (print (env \"SMVM_JWT\") \"_kid\") (print (env \"SMVM_API\") \"_key\") }}{{ if not (or (sprig_hasKey $creds .) (sprig_hasPrefix \"_\" .)) }}{{ sprig_fail (print \"creds has no \" .) }}{{ end }}{{ end }}{{ .Data.version }}{{ end }}"
+  contents = "{{ with secret (env \"SMVM_CREDS\") }}{{ $creds := .Data }}{{ range sprig_list (print (env \"SMVM_DB\") \"_password\") (print (env \"SMVM_JWT\") \"_kid\") (print (env \"SMVM_API\") \"_key\") }}{{ if not (or (sprig_hasKey $creds .) (sprig_hasKey $creds (print . \"_sha256\")) (sprig_hasPrefix \"_\" .)) }}{{ sprig_fail (print \"creds has no \" .) }}{{ end }}{{ end }}{{ .Data.version }}{{ end }}"
 }
 env_template "DB_HOST" {
   contents = "{{ with secret (env \"SMVM_CREDS\") }}{{ with index .Data (print (env \"SMVM_DB\") \"_host\") }}{{ . }}{{ end }}{{ end }}"
@@ -74,6 +74,10 @@ env_template "JWT_PUBLIC_KEY" {
 env_template "JWT_PRIVATE_KEY" {
   contents = "{{ with secret (env \"SMVM_CREDS\") }}{{ with index .Data (print (env \"SMVM_JWT\") \"_private_key\") }}{{ . }}{{ end }}{{ end }}"
 }
+# Of an API key with hash_only there is the hash.
+env_template "API_KEY_SHA256" {
+  contents = "{{ with secret (env \"SMVM_CREDS\") }}{{ with index .Data (print (env \"SMVM_API\") \"_key_sha256\") }}{{ . }}{{ end }}{{ end }}"
+}
 env_template "API_KEY" {
   contents = "{{ with secret (env \"SMVM_CREDS\") }}{{ with index .Data (print (env \"SMVM_API\") \"_key\") }}{{ . }}{{ end }}{{ end }}"
 }
@@ -90,6 +94,9 @@ env_template "JWT_PREVIOUS_PUBLIC_KEY" {
 }
 env_template "JWT_PREVIOUS_SECRET" {
   contents = "{{ with secret (env \"SMVM_CREDS\") }}{{ with index .Data (print (env \"SMVM_JWT\") \"_previous_secret\") }}{{ . }}{{ end }}{{ end }}"
+}
+env_template "API_PREVIOUS_KEY_SHA256" {
+  contents = "{{ with secret (env \"SMVM_CREDS\") }}{{ with index .Data (print (env \"SMVM_API\") \"_previous_key_sha256\") }}{{ . }}{{ end }}{{ end }}"
 }
 env_template "API_PREVIOUS_KEY" {
   contents = "{{ with secret (env \"SMVM_CREDS\") }}{{ with index .Data (print (env \"SMVM_API\") \"_previous_key\") }}{{ . }}{{ end }}{{ end }}"

@@ -36,14 +36,15 @@ template_config {
 }
 
 # All are rendered from the same read, so they are of one version. The command
-# runs once, when all have been written: smvm-api-changed.path reacts to it.
+# runs once, when all have been written: smvm-api-changed.path reacts to it. It has to
+# succeed: after one that fails, the Agent pauses, for longer each time.
 template {
   source               = "/etc/smvm-api/templates/env.ctmpl"
   destination          = "/var/lib/smvm-api/.env"
   perms                = "0600"
   error_on_missing_key = true
   exec {
-    command = ["touch", "/run/smvm-api/changed"]
+    command = ["/bin/sh", "-c", "touch /run/smvm-api/changed || :"]
     timeout = "10s"
   }
 }
@@ -54,7 +55,7 @@ template {
   perms                = "0600"
   error_on_missing_key = true
   exec {
-    command = ["touch", "/run/smvm-api/changed"]
+    command = ["/bin/sh", "-c", "touch /run/smvm-api/changed || :"]
     timeout = "10s"
   }
 }
@@ -67,7 +68,7 @@ template {
   perms                = "0600"
   error_on_missing_key = true
   exec {
-    command = ["touch", "/run/smvm-api/changed"]
+    command = ["/bin/sh", "-c", "touch /run/smvm-api/changed || :"]
     timeout = "10s"
   }
 }

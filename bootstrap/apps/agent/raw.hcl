@@ -9,7 +9,7 @@ template {
   perms                = "0600"
   error_on_missing_key = true
   exec {
-    command = ["touch", "/run/smvm-api/changed"]
+    command = ["/bin/sh", "-c", "touch /run/smvm-api/changed || :"]
     timeout = "10s"
   }
 }

@@ -8,6 +8,7 @@ noticed, without a watch that could get lost. Mount directories into containers,
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import time
@@ -16,6 +17,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from .credentials import MAX_TTL, Credentials, ReadError
+
+log = logging.getLogger("smvm")
 
 # The procedure's names, and what they are called in creds. Those of config/secrets.yaml are the
 # same in lower case.
@@ -37,7 +40,9 @@ _FIELDS = {
     "JWT_PREVIOUS_SECRET": "jwt_previous_secret",
     "JWT_PREVIOUS_PUBLIC_KEY": "jwt_previous_public_key",
     "API_KEY": "api_key",
+    "API_KEY_SHA256": "api_key_sha256",
     "API_PREVIOUS_KEY": "api_previous_key",
+    "API_PREVIOUS_KEY_SHA256": "api_previous_key_sha256",
 }
 
 
@@ -70,11 +75,12 @@ class AgentFiles:
     def __init__(self, directory: str | Path, interval: float = 1.0) -> None:
         """directory has both files; interval is the time between two looks at them, in seconds."""
         self._directory, self._interval = Path(directory), interval
+        self._warned = False
 
     def read(self, have: Credentials | None) -> Credentials:
         """Implement Reader. Nothing is taken from the environment: a previous key would never end there."""
-        settings = parse_env(_text(self._directory / ".env"))
-        secrets = parse_yaml(_text(self._directory / "config" / "secrets.yaml"))
+        settings = parse_env(self._written(".env"))
+        secrets = parse_yaml(self._written("config/secrets.yaml"))
         settings.update({name.upper(): value for name, value in secrets.items()})
         missing = f"{self._directory / '.env'} has no SMVM_VERSION: it is not what a Vault Agent renders with the template of the kit"
         fresh = _credentials(settings, self._interval, missing)
@@ -82,10 +88,19 @@ class AgentFiles:
             self._demand_agent()
         return fresh
 
+    def _written(self, name: str) -> str:
+        path = self._directory / name
+        if not path.exists():
+            raise ReadError(f"read {path}: there is no such file; the Vault Agent that writes it logs why")
+        return _text(path)
+
     def _demand_agent(self) -> None:
         """Raise ReadError if the Agent is late. Agents of earlier kits do not tell."""
         path = self._directory / "read.env"
         if not path.exists():
+            if not self._warned:
+                log.warning("there is no %s, so a Vault Agent that stops is not noticed: use agent.hcl and the templates of this version", path)
+            self._warned = True
             return
         told = parse_env(_text(path))
         try:
@@ -93,7 +108,10 @@ class AgentFiles:
         except (KeyError, ValueError):
             raise ReadError(f"read {path}: it is not what a Vault Agent renders with the template of the kit") from None
         if late > _LATE:
-            raise ReadError(f"the Vault Agent that writes the files in {self._directory} is {late:.0f} s late with its next read of creds: they may be old. See journalctl -u smvm-agent")
+            raise ReadError(
+                f"the Vault Agent that writes the files in {self._directory} is {late:.0f} s late with its next read of creds: "
+                "they may be old. Its log says why; in a container, mount the directory, and not its files one by one"
+            )
 
     def __str__(self) -> str:
         unchanged = _unchanged(self._directory, ".env", "config/secrets.yaml")

@@ -134,6 +134,7 @@ class Pool(OncePerProcess):
     def _held(self, before: psycopg2.Error | None = None) -> Iterator[Connection]:
         if self._closed:
             raise psycopg2.InterfaceError("the pool is closed")
+        self._source.mind_loop()
         slots = self._slots  # a child of a fork has others
         deadline = time.monotonic() + self._timeout
         if not slots.acquire(timeout=self._timeout):

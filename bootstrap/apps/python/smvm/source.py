@@ -11,6 +11,7 @@ import random
 import signal
 import threading
 import time
+import traceback
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, NoReturn, TypeVar
@@ -163,7 +164,7 @@ class Source(OncePerProcess):
         """
         if self._closed:
             return False
-        self._mind_loop()
+        self.mind_loop()
         with self._lock:
             waiting = self._round = self._round or _Round()
         self.nudge()
@@ -203,18 +204,19 @@ class Source(OncePerProcess):
         self._doubts = threading.BoundedSemaphore(_MAX_DOUBTS)
         self._watchers = [_Watcher(each.call) for each in self._watchers]
 
-    def _mind_loop(self) -> None:
+    def mind_loop(self) -> None:
         """Log it, once, if this thread runs an event loop, which a wait here stops."""
+        if self._blocks_loop:
+            return
         try:
             asyncio.get_running_loop()
         except RuntimeError:
             return
-        if not self._blocks_loop:
-            self._blocks_loop = True
-            log.warning(
-                "read credentials: a call of smvm waits in an `async def` function, and stops all others of its event "
-                "loop for up to 3 s: make the function by `def` (FastAPI runs it in a thread), or use asyncio.to_thread"
-            )
+        self._blocks_loop = True
+        log.warning(
+            "a call of smvm waits in an `async def` function, and stops all others of its event loop meanwhile: make "
+            "the function by `def` (FastAPI runs it in a thread), or use asyncio.to_thread"
+        )
 
     def _in_child(self) -> None:
         self._fresh()
@@ -268,6 +270,8 @@ class Source(OncePerProcess):
             log.warning("read credentials: keeping the last ones (%d failures): %s", self._failing, _told(error))
             waiting.end(False)
             return pause
+        if self._failing:
+            log.info("read credentials: it works again, after %d failures", self._failing)
         self._failing, self._current, self._read_at = 0, fresh, began
         if changed:
             self._due = began + pause
@@ -285,10 +289,13 @@ class Source(OncePerProcess):
         return random.uniform(pause / 2, pause)
 
     def _announce(self, fresh: Credentials, have: Credentials) -> None:
-        log.info(
-            "new credentials: version %d, before %d; a copy of the earlier ones is refused now or when their overlap ends",
-            fresh.version, have.version,
-        )  # fmt: skip
+        if fresh.version == have.version:
+            log.info("other credentials of version %d: its overlap has ended, or somebody has changed something else", fresh.version)
+        else:
+            log.info(
+                "new credentials: version %d, before %d; a copy of the earlier ones is refused now or when their overlap ends",
+                fresh.version, have.version,
+            )  # fmt: skip
         with self._lock:
             watchers = list(self._watchers)
         for watcher in watchers:
@@ -300,8 +307,8 @@ class Source(OncePerProcess):
                 log.error("take over new credentials: no watcher was called: %s", error)
 
     def _tell(self, watcher: _Watcher) -> None:
+        name = getattr(watcher.call, "__qualname__", type(watcher.call).__name__)
         if not watcher.busy.acquire(timeout=_BUSY):
-            name = getattr(watcher.call, "__qualname__", type(watcher.call).__name__)
             log.error("take over new credentials: %s, given to on_change, has not returned from the call before: it hangs?", name)
             watcher.busy.acquire()
         try:
@@ -310,7 +317,11 @@ class Source(OncePerProcess):
                 watcher.told = fresh
                 watcher.call(fresh)
         except Exception as error:
-            log.error("take over new credentials: %s", _told(error))
+            last = traceback.extract_tb(error.__traceback__)[-1]
+            log.error(
+                "take over new credentials: %s, given to on_change, failed in %s, line %d: %s",
+                name, last.filename, last.lineno, _told(error),
+            )  # fmt: skip
         finally:
             watcher.busy.release()
 

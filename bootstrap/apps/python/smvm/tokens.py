@@ -57,12 +57,16 @@ def decode(
 ) -> dict[str, Any]:
     """Verify a token and return its claims; raise jwt.InvalidTokenError, of which UnknownKey is one.
 
+    If the role has no such secret, this raises ValueError: nobody could get in.
+
     The key is the one that kid in the token's header names: the current one, or in the overlap the
     previous one. A kid that is neither makes the source read again, because another instance may have
     seen a rotation first. The algorithm is that of the key, whatever the token says. issuer and
     audience are what the claims have to say, require which of them have to be there. leeway is how
     far clocks may differ, in seconds.
     """
+    if not source.current.get(secret, "kid"):
+        raise ValueError(f"verify token: the credentials have no {secret} that verifies")
     kid = str(jwt.get_unverified_header(token).get("kid") or "")
     if not kid:
         raise UnknownKey("the token names no key")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import time
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import eventually
 
-from smvm import AgentFiles, Environment, MountedSecret, ReadError, Source
+from smvm import AgentFiles, Environment, MountedSecret, ReadError, Source, keys
 from smvm.files import parse_env, parse_yaml
 
 ENV = """# Written by Vault Agent; changes are lost.
@@ -48,6 +49,14 @@ def test_reads_what_the_agent_writes(directory: Path) -> None:
     }  # fmt: skip
     for name, value in wanted.items():
         assert read.get(*name.split()) == value, name
+
+
+def test_hashes_of_keys(directory: Path, opened: Callable[..., Source]) -> None:
+    """Of a secret with hash_only the Agent writes hashes."""
+    key, before = (hashlib.sha256(text).hexdigest() for text in (b"key-2", b"key-1"))
+    write(directory / "config" / "secrets.yaml", f'api_key_sha256: "{key}"\napi_previous_key_sha256: "{before}"\n')
+    source = opened(AgentFiles(directory))
+    assert keys.accepts(source, "key-2") and keys.accepts(source, "key-1") and not keys.accepts(source, "key-0")
 
 
 def test_env_as_a_shell_reads_it(directory: Path) -> None:
@@ -97,17 +106,21 @@ def test_agent_that_stopped(directory: Path, opened: Callable[..., Source], capl
     def told(ago: float, ttl: str = "10") -> None:
         write(directory / "read.env", f"# comment\nSMVM_READ_AT={time.time() - ago:.0f}\nSMVM_TTL={ttl}\n")
 
-    told(ago=300)
+    caplog.set_level("INFO", "smvm")
     source = opened(AgentFiles(directory, interval=0.02))
+    eventually("a warning", lambda: "so a Vault Agent that stops is not noticed" in caplog.text)
+    assert source.failing == 0
+    told(ago=300)
     eventually("a failure", lambda: source.failing > 1)
     assert source.current.version == 7 and "s late with its next read of creds" in caplog.text
     write(directory / ".env", ENV.replace("=7", "=8"))
     eventually("the new version", lambda: source.current.version == 8)
     told(ago=60)
     eventually("the Agent again", lambda: source.failing == 0)
+    assert "it works again, after" in caplog.text
     told(ago=0, ttl="hunter2")
     eventually("a failure", lambda: source.failing > 0)
-    assert "hunter2" not in caplog.text
+    assert "hunter2" not in caplog.text and caplog.text.count("is not noticed") == 1
 
 
 def test_follows_symbolic_links(tmp_path: Path, opened: Callable[..., Source]) -> None:

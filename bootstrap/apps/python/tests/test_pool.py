@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 import threading
@@ -460,6 +461,17 @@ def test_asynchronous_work(opened: Open, made: list[Fake]) -> None:
         with pytest.raises(TypeError, match="work is an `async def` function"):
             pool.with_retry(each)
     assert sum(each.commits for each in made) == 0
+
+
+def test_a_query_in_an_event_loop_is_told_of(opened: Open, made: list[Fake], caplog: pytest.LogCaptureFixture) -> None:
+    pool = Pool(opened(Settable(**values("orders_a"))))
+
+    async def route() -> None:
+        with pool.connection():
+            pass
+
+    asyncio.run(route())
+    assert caplog.text.count("waits in an `async def` function") == 1
 
 
 def test_work_that_closes_its_connection(opened: Open, made: list[Fake]) -> None:

@@ -51,6 +51,7 @@ def test_keeps_the_last_values(opened: Open, caplog: pytest.LogCaptureFixture) -
     reader.read = read  # type: ignore[method-assign]
     assert source.refresh() and source.current.version > 1 and source.failing == 0
     assert source.refresh() and source.running
+    assert "broken, given to on_change, failed in" in caplog.text and "test_source.py, line " in caplog.text
     assert "Vault is away" in caplog.text and "RuntimeError" in caplog.text and "hunter2" not in caplog.text
 
 

@@ -133,6 +133,14 @@ def signed_with(text: str, kid: str) -> str:
     return (body + b"." + part(hmac.digest(text.encode(), body, "sha256"))).decode()
 
 
+def test_secrets_that_there_are_not(opened: Open) -> None:
+    """A name that is wrong is no token or key that is wrong: nobody could get in."""
+    source = opened(Script())
+    for call in (lambda: tokens.decode(source, tokens.sign(source, claims()), "token"), lambda: keys.accepts(source, "key-1", "keys")):
+        with pytest.raises(ValueError, match="the credentials have no (token|keys) "):
+            call()
+
+
 def test_signing_without_a_key(opened: Open) -> None:
     with pytest.raises(ValueError):
         tokens.sign(opened(Settable(jwt_algorithm="ES256", jwt_kid="1", jwt_public_key="x")), claims())
