@@ -89,6 +89,20 @@ func (l *lab) client(ctx context.Context) (*api.Client, error) {
 	return client, nil
 }
 
+// activeSince returns when the active node became that, which is later if it was not
+// meanwhile.
+func (l *lab) activeSince(ctx context.Context) (time.Time, error) {
+	client, err := l.client(ctx)
+	if err != nil {
+		return time.Time{}, err
+	}
+	leader, err := client.Sys().LeaderWithContext(ctx)
+	if err != nil {
+		return time.Time{}, err
+	}
+	return leader.ActiveTime, nil
+}
+
 // configure writes the configuration of the mount whose roles are tested.
 func (l *lab) configure(ctx context.Context, field string, value any) error {
 	client, err := l.client(ctx)

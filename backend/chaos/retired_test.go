@@ -77,19 +77,34 @@ func (o *outside) uses(id string) (uses []notify.Event) {
 // checkRetired presents what readers were given before and after the fault: what is current
 // or previous is valid, and everything else is recognized as retired. Each retired key is
 // one event, which names who has presented it. What changes meanwhile is presented again:
-// an operation whose intent was stored with an error is recovered when somebody looks.
+// an operation whose intent was stored with an error is recovered when somebody looks. So
+// is all of it if the cluster was without an active node meanwhile, as it is on a machine
+// with too much to do: a node notes a use in memory, and stores it a moment later.
 func (c *cell) checkRetired(ctx context.Context) error {
 	counted := map[string]bool{}
 	for {
+		since, err := c.app.activeSince(ctx)
+		if err != nil {
+			return err
+		}
 		now, err := c.app.values(ctx)
 		if err != nil {
 			return err
 		}
 		wrong := c.presentAll(ctx, now, counted)
+		changed := wrong != nil
 		if wrong == nil {
-			return c.app.checkTold(ctx)
+			wrong = c.app.checkTold(ctx)
 		}
-		if later, err := c.app.values(ctx); err != nil || later == now {
+		if wrong == nil {
+			return nil
+		}
+		later, err := c.app.values(ctx)
+		if err != nil {
+			return errors.Join(wrong, err)
+		}
+		still, err := c.app.activeSince(ctx)
+		if err != nil || still.Equal(since) && (!changed || later == now) {
 			return errors.Join(wrong, err)
 		}
 	}

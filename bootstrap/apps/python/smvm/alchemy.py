@@ -39,8 +39,8 @@ def follow(engine: Engine, source: Source, secret: str = "db", *, timeout: float
         return login(credentials, secret, at, options)
 
     def stale(connection: Any) -> bool:
-        try:
-            return bool(connection.login != current(source.current))
+        try:  # a connection that the engine had before has no login
+            return bool(getattr(connection, "login", None) != current(source.current))
         except PlaceError:
             return False  # whoever needs a new connection is told
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import psycopg2
+import psycopg2.errors
 from psycopg2 import extensions
 
 from .credentials import Credentials
@@ -51,7 +52,11 @@ class Connection(extensions.connection):  # type: ignore[misc]
     commit_sent = False
 
     def commit(self) -> None:
-        """Commit the transaction."""
+        """Commit the transaction. If a statement of it has failed, raise: PostgreSQL answers such a COMMIT without committing."""
+        if self.info.transaction_status == extensions.TRANSACTION_STATUS_INERROR:
+            raise psycopg2.errors.InFailedSqlTransaction(
+                "nothing was committed, because a statement failed and its error was caught: let it out, or use a SAVEPOINT"
+            )
         self.commit_sent = True
         super().commit()
 

@@ -99,7 +99,10 @@ class AgentFiles:
         path = self._directory / "read.env"
         if not path.exists():
             if not self._warned:
-                log.warning("there is no %s, so a Vault Agent that stops is not noticed: use agent.hcl and the templates of this version", path)
+                log.warning(
+                    "there is no %s, so a Vault Agent that stops is not noticed: use agent.hcl and the templates of this version, "
+                    "and in a container mount the directory, and not its files one by one", path,
+                )  # fmt: skip
             self._warned = True
             return
         told = parse_env(_text(path))
@@ -188,9 +191,9 @@ def parse_yaml(text: str) -> dict[str, str]:
 
 def _credentials(settings: Mapping[str, str], ttl: float, missing: str) -> Credentials:
     values = {field: settings[name] for name, field in _FIELDS.items() if settings.get(name)}
-    # As they are without rotations.
-    values.setdefault("jwt_algorithm", "HS256")
-    values.setdefault("jwt_kid", "1")
+    if "jwt_secret" in values:  # as they are without rotations
+        values.setdefault("jwt_algorithm", "HS256")
+        values.setdefault("jwt_kid", "1")
     values["db_ssl_root_certificate"] = _authorities(settings)
     return Credentials(_version(settings.get("SMVM_VERSION"), missing), values, ttl)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import itertools
 import logging
 import os
@@ -153,7 +154,16 @@ class Source(OncePerProcess):
         What it raises is logged, and changes nothing else. While it has not returned it is not called
         again, which the log tells; then it is given the newest.
         """
-        demand(watcher, "__call__", "watcher has to be a function that takes the new credentials")
+        wanted = "watcher has to be a function, made by def, that takes the new credentials"
+        demand(watcher, "__call__", wanted)
+        try:
+            inspect.signature(watcher).bind(self._current)
+        except TypeError:
+            raise TypeError(f"{wanted} as its only argument") from None
+        except ValueError:
+            pass  # of some functions written in C nobody knows
+        if inspect.iscoroutinefunction(watcher):
+            raise TypeError(f"{wanted}, not by async def")
         with self._lock:
             self._watchers.append(_Watcher(watcher))
 

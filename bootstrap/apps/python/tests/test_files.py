@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import eventually
 
-from smvm import AgentFiles, Environment, MountedSecret, ReadError, Source, keys
+from smvm import AgentFiles, Environment, MountedSecret, ReadError, Source, keys, tokens
 from smvm.files import parse_env, parse_yaml
 
 ENV = """# Written by Vault Agent; changes are lost.
@@ -57,6 +57,12 @@ def test_hashes_of_keys(directory: Path, opened: Callable[..., Source]) -> None:
     write(directory / "config" / "secrets.yaml", f'api_key_sha256: "{key}"\napi_previous_key_sha256: "{before}"\n')
     source = opened(AgentFiles(directory))
     assert keys.accepts(source, "key-2") and keys.accepts(source, "key-1") and not keys.accepts(source, "key-0")
+
+
+def test_role_without_a_signing_key(directory: Path, opened: Callable[..., Source]) -> None:
+    write(directory / "config" / "secrets.yaml", "api_key: a\n")
+    with pytest.raises(ValueError, match="the credentials have no jwt that verifies"):
+        tokens.decode(opened(AgentFiles(directory)), "a.b.c")
 
 
 def test_env_as_a_shell_reads_it(directory: Path) -> None:

@@ -108,6 +108,27 @@ def pool(source: Source) -> Iterator[Pool]:
     made.close()
 
 
+def test_errors_that_are_caught(ground: Ground, pool: Pool) -> None:
+    """PostgreSQL answers COMMIT, and commits nothing."""
+
+    def work(held: Connection) -> None:
+        ground.insert(held)
+        try:
+            held.cursor().execute("SELECT 1/0")
+        except psycopg2.Error:
+            pass
+
+    for attempt in (lambda: pool.with_retry(work), lambda: pool.with_retry(work, idempotent=True)):
+        with pytest.raises(psycopg2.errors.InFailedSqlTransaction, match="nothing was committed"):
+            attempt()
+    with pytest.raises(psycopg2.errors.InFailedSqlTransaction), pool.connection() as held:
+        work(held)
+    assert ground.rows() == 0
+    with pool.connection() as held:
+        ground.insert(held)
+    assert ground.rows() == 1
+
+
 def test_ended_sessions(ground: Ground, pool: Pool) -> None:
     """One that is idle is not handed out; one in work has the work repeated, once."""
     with pool.connection() as held:

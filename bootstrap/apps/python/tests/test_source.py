@@ -157,6 +157,16 @@ def test_a_watcher_that_hangs(opened: Open, caplog: pytest.LogCaptureFixture, mo
     eventually("the newest", lambda: got[-1] == 3)
 
 
+async def _asynchronous(_: Credentials) -> None: ...
+
+
+@pytest.mark.parametrize("wrong", ["hunter2", None, lambda: None, lambda one, two: None, _asynchronous])
+def test_what_is_no_watcher(opened: Open, wrong: Any) -> None:
+    with pytest.raises(TypeError, match="watcher has to be a function, made by def, that takes the new credentials") as failure:
+        opened(Script()).on_change(wrong)
+    assert "hunter2" not in str(failure.value)
+
+
 def test_an_event_loop_that_waits_is_told_of(opened: Open, caplog: pytest.LogCaptureFixture) -> None:
     source = opened(Script())
 
