@@ -35,7 +35,7 @@ var elsewhere = map[string]string{
 	"instance=smvm-application":       "TestAgentPage",
 	"systemctl enable --now":          "TestAgentPage",
 	"vault auth tune":                 "TestAgentPage",
-	"awk -F= -v late=":               "TestAgentPage",
+	"awk -F= -v late=":                "TestAgentPage",
 	"install -D bootstrap/apps/agent": "TestAgentPage",
 	"cd bootstrap/apps/compose":       "TestCompose",
 	"docker-compose":                  "TestCompose",
