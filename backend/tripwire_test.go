@@ -3,6 +3,7 @@ package backend
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"github.com/hashicorp/vault/sdk/helper/consts"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/notify"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/tripwire"
 )
@@ -75,6 +77,9 @@ func TestRetiredValuePresented(t *testing.T) {
 	m.tick(time.Minute)
 	m.presents(verifyKey, "key", key)
 	m.eventually("the use after an hour to be sent", func() bool { return len(r.ids()) == 3 })
+	if events := r.received(); events[len(events)-1].Time.Sub(events[0].Time) < time.Hour {
+		t.Errorf("a use within an hour is an event: %v", events)
+	}
 	m.clock.advance(time.Second)
 	later := newReceiver(t)
 	m.write("alerts/later", d("type", "webhook", "url", later.URL+"/hook", "events", "retired_value_used"))
@@ -86,10 +91,12 @@ func TestRetiredValuePresented(t *testing.T) {
 }
 
 // told is everything that was received.
-func (r *receiver) told() string {
+func (r *receiver) told() string { return fmt.Sprint(r.received()) }
+
+func (r *receiver) received() []notify.Event {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return fmt.Sprint(r.events)
+	return slices.Clone(r.events)
 }
 
 // keepsNone looks for values where only what recognizes them may be.
