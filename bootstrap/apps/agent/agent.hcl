@@ -1,5 +1,5 @@
 # A Vault Agent that keeps .env, config/secrets.yaml and db-ca.pem of an
-# application current, and tells in read.env that it does.
+# application current, and writes into read.env when it has read last.
 #
 #   vault agent -config=agent.hcl
 #
@@ -73,9 +73,9 @@ template {
   }
 }
 
-# Other values than before or not, this changes with each read: an Agent that has
-# stopped, and one that Vault does not answer, leave it as it is. Nothing needs a
-# reload for it.
+# This file changes with each read, also when no value has changed. An Agent that has
+# stopped, or that Vault does not answer, leaves it as it is. Nothing has to reload when
+# it changes.
 template {
   source               = "/etc/smvm-api/templates/read.env.ctmpl"
   destination          = "/var/lib/smvm-api/read.env"

@@ -20,6 +20,9 @@ from .credentials import MAX_TTL, Credentials, ReadError
 
 log = logging.getLogger("smvm")
 
+# How long after its time a read of the Agent may be, in seconds.
+_LATE = 60
+
 # The procedure's names, and what they are called in creds. Those of config/secrets.yaml are the
 # same in lower case.
 _FIELDS = {
@@ -44,10 +47,6 @@ _FIELDS = {
     "API_PREVIOUS_KEY": "api_previous_key",
     "API_PREVIOUS_KEY_SHA256": "api_previous_key_sha256",
 }
-
-
-# How long after its time a read of the Agent may be, in seconds.
-_LATE = 60
 
 
 class Environment:
