@@ -146,6 +146,9 @@ func (m *mount) deliver(ctx context.Context, f *fleet) error {
 	return nil
 }
 
+// shippedCommand is what the shipped Agent runs when it has rendered other values.
+const shippedCommand = `"/bin/sh", "-c", "touch /run/smvm-api/changed || :"`
+
 // startAgent starts a Vault Agent with the shipped configuration, changed by
 // replace. It renders the files, and then has roll.sh reload the instances or
 // restart them, one after the other.
@@ -160,10 +163,17 @@ func (w *world) startAgent(ctx context.Context, f *fleet, replace *strings.Repla
 		_, port, _ := net.SplitHostPort(i.address)
 		command += `, "` + port + `"`
 	}
-	installed := strings.NewReplacer(`"touch", "/run/smvm-api/changed"`, command, `"10s"`, `"120s"`, "/etc/smvm-api", f.dir, "/var/lib/smvm-api", f.dir)
+	installed := strings.NewReplacer(shippedCommand, command, `"10s"`, `"120s"`, "/etc/smvm-api", f.dir, "/var/lib/smvm-api", f.dir)
 	if err := copyTree(filepath.Join(w.root, "bootstrap", "apps", "agent"), f.dir, func(text string) string {
 		return installed.Replace(replace.Replace(text))
 	}); err != nil {
+		return err
+	}
+	config, err := os.ReadFile(filepath.Join(f.dir, "agent.hcl"))
+	if err == nil && !strings.Contains(string(config), command) {
+		err = fmt.Errorf("agent.hcl does not run %s after a change", shippedCommand)
+	}
+	if err != nil {
 		return err
 	}
 	f.agent, err = testenv.StartProgram(ctx, []string{"VAULT_ADDR=" + w.address}, w.cluster.Nodes[0].Binary, "agent", "-config="+filepath.Join(f.dir, "agent.hcl"))
