@@ -22,6 +22,8 @@ def accepts(source: Source, offered: str | None, secret: str = "api") -> bool:
         raise ValueError(f"compare API key: the credentials have no {secret} with keys")
     if not offered:
         return False
+    if not isinstance(offered, str):
+        raise TypeError(f"compare API key: the key that is offered has to be a str, not {type(offered).__name__}")
     digest = hashlib.sha256(offered.encode("utf-8", "surrogatepass")).digest()
     return source.settle(lambda credentials: _accepts(credentials, digest, secret) or None) is True
 

@@ -141,6 +141,12 @@ def test_secrets_that_there_are_not(opened: Open) -> None:
             call()
 
 
+def test_keys_that_are_no_text(opened: Open) -> None:
+    with pytest.raises(TypeError, match="has to be a str, not bytes") as failure:
+        keys.accepts(opened(Script()), b"hunter2")  # type: ignore[arg-type]
+    assert "hunter2" not in str(failure.value)
+
+
 def test_signing_without_a_key(opened: Open) -> None:
     with pytest.raises(ValueError):
         tokens.sign(opened(Settable(jwt_algorithm="ES256", jwt_kid="1", jwt_public_key="x")), claims())
