@@ -37,6 +37,16 @@ func (e *engine) startAgent(mode, config string, replacements ...string) *agent 
 	return e.startAgentWith(nil, mode, config, replacements...)
 }
 
+// newRendering is an Agent that has rendered the files of a role with short terms, and the
+// version in them; replacements are those of startAgent.
+func newRendering(t *testing.T, replacements ...string) (a *agent, version int64) {
+	t.Helper()
+	e := newEngine(t)
+	e.served("alternating_users", shortTerms)
+	a = e.startAgent("agent", "agent.hcl", replacements...)
+	return a, a.updated(0, 30*time.Second)
+}
+
 // supervise starts an Agent that supervises a command.
 func (e *engine) supervise(command string) *agent {
 	e.Helper()
@@ -198,10 +208,8 @@ func TestAgentRendersInTime(t *testing.T) {
 // whenever the Agent says so, without a failed request.
 func TestAgentReloads(t *testing.T) {
 	t.Parallel()
-	e := newEngine(t)
-	e.served("alternating_users", shortTerms)
-	a := e.startAgent("agent", "agent.hcl")
-	a.updated(0, 30*time.Second)
+	a, _ := newRendering(t)
+	e := a.engine
 	s := e.startService(nil, "-from", "files", "-dir", a.dir)
 	stop := a.reload(s)
 	defer stop()
@@ -219,12 +227,9 @@ func TestAgentReloads(t *testing.T) {
 // /run was emptied: each rotation is in the files as early as it always is.
 func TestAgentWithoutStamp(t *testing.T) {
 	t.Parallel()
-	e := newEngine(t)
-	e.served("alternating_users", shortTerms)
-	a := e.startAgent("agent", "agent.hcl", "/changed", "/missing/changed")
-	version := a.updated(0, 30*time.Second)
+	a, version := newRendering(t, "/changed", "/missing/changed")
 	for range 5 {
-		e.write("rotate", nil)
+		a.write("rotate", nil)
 		version = a.updated(version, 20*time.Second)
 	}
 }

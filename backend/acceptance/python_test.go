@@ -198,10 +198,8 @@ func (e *engine) notices(s *service) {
 // read, which is now, since the test takes two minutes off the time of its last read.
 func TestPythonNoticesDeadAgent(t *testing.T) {
 	t.Parallel()
-	e := newEngine(t)
-	e.served("alternating_users", shortTerms)
-	a := e.startAgent("agent", "agent.hcl")
-	a.updated(0, 30*time.Second)
+	a, _ := newRendering(t)
+	e := a.engine
 	s := e.pythonService(nil, "--from", "files", "--dir", a.dir)
 	told := func() (at, ttl int64) {
 		text, err := os.ReadFile(filepath.Join(a.dir, "read.env"))

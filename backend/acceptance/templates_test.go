@@ -109,6 +109,18 @@ func TestTemplatesCarryTLS(t *testing.T) {
 	}
 }
 
+// TestSupervisedWithHashes has an Agent supervise an application whose API key is kept as a
+// hash: it starts, with the hashes.
+func TestSupervisedWithHashes(t *testing.T) {
+	t.Parallel()
+	a := answerOf("disable", "").with("api_key_sha256", "of the current").with("api_previous_key_sha256", "of the previous")
+	delete(a, "api_key")
+	settings := environmentOf(t, a)
+	if settings["API_KEY_SHA256"] != "of the current" || settings["API_PREVIOUS_KEY_SHA256"] != "of the previous" || settings["API_KEY"] != "" {
+		t.Errorf("it has %q, %q, %q", settings["API_KEY_SHA256"], settings["API_PREVIOUS_KEY_SHA256"], settings["API_KEY"])
+	}
+}
+
 // TestTemplatesInAnOverlap renders what the operators make a Secret of, with previous
 // values and without. External Secrets Operator has all of them, and where there are none
 // it has empty ones. Vault Secrets Operator has none: what changes restarts pods.

@@ -92,19 +92,18 @@ func (c *cell) checkRetired(ctx context.Context) error {
 			return err
 		}
 		wrong := c.presentAll(ctx, now, counted)
-		changed := wrong != nil
-		if wrong == nil {
-			wrong = c.app.checkTold(ctx)
-		}
-		if wrong == nil {
-			return nil
+		answered := wrong == nil
+		if answered {
+			if wrong = c.app.checkTold(ctx); wrong == nil {
+				return nil
+			}
 		}
 		later, err := c.app.values(ctx)
 		if err != nil {
 			return errors.Join(wrong, err)
 		}
 		still, err := c.app.activeSince(ctx)
-		if err != nil || still.Equal(since) && (!changed || later == now) {
+		if err != nil || still.Equal(since) && (answered || later == now) {
 			return errors.Join(wrong, err)
 		}
 	}
