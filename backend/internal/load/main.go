@@ -38,7 +38,7 @@ func main() {
 	flag.IntVar(&s.rate, "rate", 200, "requests per second; half of that behind a PgBouncer")
 	flag.StringVar(&s.only, "only", "", "run only those whose name matches one of these `patterns`, separated by commas, such as python*")
 	flag.StringVar(&s.report, "report", "", "markdown `file` whose tables are replaced by the new ones, each if all its runs were done")
-	flag.StringVar(&s.picture, "picture", "", "`file` to draw latency and failures to, as SVG")
+	flag.StringVar(&s.picture, "picture", "", "`file` to draw latency and failures to, as SVG, if all runs ended")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -59,16 +59,17 @@ func (s settings) wants(sc scenario) bool {
 // run does all runs one after the other, reports them, and returns an error
 // unless they went as they have to.
 func run(ctx context.Context, s settings) (err error) {
+	wanted := slices.DeleteFunc(scenarios(s), func(sc scenario) bool { return !s.wants(sc) })
+	if len(wanted) == 0 {
+		return fmt.Errorf("-only: no run is called %s", s.only)
+	}
 	w, err := newWorld(ctx)
 	defer func() { err = errors.Join(err, w.stop()) }()
 	if err != nil {
 		return err
 	}
 	var results []*result
-	for _, sc := range scenarios(s) {
-		if !s.wants(sc) {
-			continue
-		}
+	for _, sc := range wanted {
 		say("%s: %d rotations at %d requests per second", sc.name, sc.rotations, sc.rate)
 		r, failure := w.perform(ctx, sc)
 		if r != nil {
@@ -80,11 +81,12 @@ func run(ctx context.Context, s settings) (err error) {
 		}
 		results = append(results, r)
 	}
-	return errors.Join(err, report(s, results), judge(results))
+	return errors.Join(err, report(s, results, len(results) == len(wanted)), judge(results))
 }
 
-// report prints the tables, and writes them and the picture where they are wanted.
-func report(s settings, results []*result) error {
+// report prints the tables, and writes them and the picture where they are wanted: a table
+// if it has all its rows, the picture if all runs that were to be done ended.
+func report(s settings, results []*result, complete bool) error {
 	for _, t := range tables {
 		var wanted int
 		for _, sc := range scenarios(s) {
@@ -104,7 +106,7 @@ func report(s settings, results []*result) error {
 			}
 		}
 	}
-	if s.picture == "" || len(results) == 0 {
+	if s.picture == "" || !complete {
 		return nil
 	}
 	if err := os.WriteFile(s.picture, draw(results), 0o644); err != nil { //nolint:gosec // for everybody to see
