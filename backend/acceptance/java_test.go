@@ -109,3 +109,12 @@ func TestJavaKeys(t *testing.T) {
 		}
 	}
 }
+
+// TestJavaKeysInAFlood offers so many wrong API keys at once that a service whose threads
+// wait for each of them would stop.
+func TestJavaKeysInAFlood(t *testing.T) {
+	t.Parallel()
+	if out, err := exec.CommandContext(t.Context(), "java", java(t, "Flood")...).CombinedOutput(); err != nil {
+		t.Errorf("%v: %s", err, out)
+	}
+}

@@ -10,6 +10,7 @@ import java.util.concurrent.CopyOnWriteArrayList;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.Future;
 import java.util.concurrent.ScheduledThreadPoolExecutor;
+import java.util.concurrent.Semaphore;
 import java.util.concurrent.ThreadLocalRandom;
 import java.util.concurrent.ThreadPoolExecutor;
 import java.util.concurrent.TimeUnit;
@@ -27,11 +28,16 @@ public final class Source implements AutoCloseable {
     private static final long MIN_INTERVAL = 500; // between two reads, in milliseconds
     private static final long MAX_BACKOFF = 15_000; // after reads that failed, in milliseconds
     private static final Duration PATIENCE = Duration.ofMinutes(1);
+    // How long a request may be held up by a key that looks new, and how many requests at once.
+    // Beyond that, keys are judged by what was read last: so a flood of wrong keys does not take
+    // all threads of a service. The example has 16.
     private static final Duration DOUBT = Duration.ofSeconds(3);
+    private static final int MAX_DOUBTS = 8;
 
     private final Reader reader;
     private final ScheduledThreadPoolExecutor executor;
     private final List<BiConsumer<Credentials, Credentials>> watchers = new CopyOnWriteArrayList<>();
+    private final Semaphore doubts = new Semaphore(MAX_DOUBTS);
     private volatile Credentials current;
     private volatile Credentials confirmed;
     private long due; // a read that begins before confirms nothing
@@ -102,12 +108,17 @@ public final class Source implements AutoCloseable {
 
     /**
      * Returns what find finds in the credentials; if that is nothing, it reads again and looks
-     * once more. For what another instance may have seen first: an unknown kid or API key.
+     * once more. For what another instance may have seen first: an unknown kid or API key. It
+     * blocks for 3 seconds at most, and at most 8 threads at a time.
      */
     public <T> Optional<T> settle(Function<Credentials, Optional<T>> find) {
         Optional<T> found = find.apply(current);
-        if (found.isEmpty()) {
-            refresh(DOUBT);
+        if (found.isEmpty() && doubts.tryAcquire()) {
+            try {
+                refresh(DOUBT);
+            } finally {
+                doubts.release();
+            }
             found = find.apply(current);
         }
         return found;
