@@ -46,27 +46,15 @@ var rolls = map[string]func(unit string) string{
 // ends comes back.
 func TestChangedUnits(t *testing.T) {
 	t.Parallel()
-	root, err := testenv.Root()
-	if err != nil {
-		t.Fatal(err)
-	}
-	shipped := func(name string) string {
-		text, err := os.ReadFile(filepath.Join(root, "bootstrap/apps/agent", name))
-		if err != nil {
-			t.Fatal(err)
-		}
-		return string(text)
-	}
 	for name, roll := range rolls {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			unhardened, _, _ := strings.Cut(shipped("systemd/smvm-api@.service"), "NoNewPrivileges=") // what a container may not do
 			m := boot(t, map[string]string{
-				"/etc/systemd/system/smvm-api-changed.path":      shipped("systemd/smvm-api-changed.path"),
-				"/etc/systemd/system/smvm-api-changed.service":   roll(shipped("systemd/smvm-api-changed.service")),
-				"/etc/systemd/system/smvm-api@.service":          unhardened,
+				"/etc/systemd/system/smvm-api-changed.path":      shipped(t, "systemd/smvm-api-changed.path"),
+				"/etc/systemd/system/smvm-api-changed.service":   roll(shipped(t, "systemd/smvm-api-changed.service")),
+				"/etc/systemd/system/smvm-api@.service":          unhardened(t, "systemd/smvm-api@.service"),
 				"/etc/systemd/system/smvm-api@.service.d/a.conf": taking,
-				"/usr/local/lib/smvm-api/roll.sh":                shipped("roll.sh"),
+				"/usr/local/lib/smvm-api/roll.sh":                shipped(t, "roll.sh"),
 				"/usr/local/bin/take":                            take,
 				"/var/lib/smvm-api/.env":                         "first\n",
 			})
@@ -83,6 +71,10 @@ func TestChangedUnits(t *testing.T) {
 				m.taken("after "+during, "8001", "8002")
 				m.run("timeout 30 sh -c 'while [ -e /run/smvm-api/changed ] || [ $(systemctl is-active smvm-api-changed.service) = activating ]; do sleep 0.05; done'")
 			}
+			// The application's user can put a directory there. What a link in it leads to stays.
+			m.put("/var/lib/smvm-api/.env", "a directory\n")
+			m.run("mkdir /run/smvm-api/other; ln -s /srv /run/smvm-api/other; mv /run/smvm-api/other /run/smvm-api/changed")
+			m.taken("a directory", "8001", "8002")
 			m.run(burst)
 			if state := m.run("systemctl is-active smvm-api-changed.path smvm-api@8001 smvm-api@8002; systemctl list-units --failed --quiet --plain"); state != "active\nactive\nactive" {
 				t.Errorf("after that: %s", state)
@@ -91,6 +83,27 @@ func TestChangedUnits(t *testing.T) {
 			m.run("before=$(systemctl show --property=NRestarts --value smvm-api@8001); systemctl kill --signal=HUP smvm-api@8001; timeout 10 sh -c 'until systemctl is-active --quiet smvm-api@8001 && [ $(systemctl show --property=NRestarts --value smvm-api@8001) -gt '$before' ]; do sleep 0.1; done'")
 		})
 	}
+}
+
+// shipped is a file of bootstrap/apps/agent.
+func shipped(t *testing.T, name string) string {
+	t.Helper()
+	root, err := testenv.Root()
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(filepath.Join(root, "bootstrap/apps/agent", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// unhardened is a shipped unit without what a container may not do: its sandbox.
+func unhardened(t *testing.T, name string) string {
+	t.Helper()
+	unit, _, _ := strings.Cut(shipped(t, name), "NoNewPrivileges=")
+	return unit
 }
 
 // burst makes changes one after the other, each as soon as the one before was taken.
