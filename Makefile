@@ -22,7 +22,7 @@ compose: ## Run the containers of bootstrap/apps/compose through rotations (root
 	@scripts/compose.sh
 
 systemd: ## Run the units of bootstrap/apps/agent under a systemd in a container, through rotations and tests
-	@scripts/test.sh -v -run '^Test(AgentPage|ChangedUnits|Units)$$' ./backend/acceptance
+	@scripts/test.sh -v -run '^Test(AgentPage|ChangedUnits|TestedVersion|Units)$$' ./backend/acceptance
 
 load: ## Prove under load that an application notices nothing of rotations
 	@scripts/load.sh -report docs/guarantees.md -picture .github/load.svg

@@ -16,7 +16,7 @@ need useradd passwd
 programs=(/lib/systemd/systemd /usr/sbin/useradd)
 [ ! -e /lib/systemd/systemd-executor ] || programs+=(/lib/systemd/systemd-executor)
 for name in systemctl sh bash rm mv touch sleep kill cat grep env timeout mkdir curl jq \
-	install ln sed awk find dirname realpath id chown chmod stat flock date sort cut; do
+	install ln sed awk find dirname realpath id chown chmod stat flock date sort cut head setpriv; do
 	programs+=("/usr/bin/$name")
 done
 
