@@ -4,7 +4,7 @@
 import http from 'node:http'
 import { createRemoteJWKSet, jwtVerify } from 'jose'
 
-const keys = createRemoteJWKSet(new URL(process.env.JWKS_URL))
+const keys = createRemoteJWKSet(new URL(process.env.JWKS_URL), { cacheMaxAge: 300_000 }) // refresh_interval
 const expected = { algorithms: ['ES256'], issuer: 'orders', audience: 'shop' }
 
 http.createServer(async (request, response) => {
