@@ -4,9 +4,9 @@
 #
 #   VAULT_ADDR=… VAULT_TOKEN_FILE=… poll.sh smvm/creds/orders creds.json COMMAND…
 #
-# BAO_ADDR and BAO_TOKEN_FILE are taken for these, if they are set.
-# It waits for what ttl says, asks by if_version, and keeps the file as it is
-# while Vault is away. The token is in a file, never in arguments; keeping it
+# If BAO_ADDR and BAO_TOKEN_FILE are set, poll.sh uses them instead.
+# It reads again after ttl, with if_version, and keeps the file as it is while
+# Vault does not answer. The token is in a file, never in arguments; keeping it
 # valid is somebody else's job. Run it as the user that reads the file; as root it
 # writes only where nobody else can.
 set -euo pipefail
@@ -29,7 +29,7 @@ rooted "$(dirname -- "$file")"
 direct=()
 [[ ${VAULT_ADDR,,} == https://* ]] || direct=(--noproxy '*')
 
-# What creds never answers, to a reader that has version $have or none, is no answer.
+# Refuses what creds never answers to a reader that has version $have, or none.
 # shellcheck disable=SC2016
 readonly sound='
 def whole($least): type == "number" and . == floor and . >= $least;
@@ -47,8 +47,8 @@ read_creds() {
 
 version='' rotated='' overlap=''
 while :; do
-	# That previous values have ended makes no new version, so while there are any
-	# everything is read.
+	# The end of previous values makes no new version. So while there are any, read
+	# everything.
 	if ! answer=$(read_creds "$([ -n "$overlap" ] || echo "$version")"); then
 		sleep 2
 		continue

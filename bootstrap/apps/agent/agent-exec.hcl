@@ -3,10 +3,10 @@
 #   SMVM_COMMAND=… SMVM_CREDS=… SMVM_DB=… SMVM_JWT=… SMVM_API=… vault agent -config=agent-exec.hcl
 #
 # It starts SMVM_COMMAND with the variables below, and starts it anew when one of
-# them has changed. No value is ever in a file. See agent.hcl about login, about
-# SMVM_CREDS and the names of secrets, all of which have to be set here, and about
-# when it starts anew. The application is away while it restarts: run two under
-# agents of their own behind a load balancer, or let it read vault or files.
+# them has changed. No value is ever in a file. agent.hcl explains the login,
+# SMVM_CREDS, the names of secrets, and when the Agent reads. Here, set all five
+# variables. The application is down while it restarts. So run two instances, each
+# under an Agent of its own, behind a load balancer, or let it read Vault or files.
 
 auto_auth {
   method "approle" {
@@ -41,12 +41,12 @@ env_template "DB_PORT" {
 env_template "DB_NAME" {
   contents = "{{ with secret (env \"SMVM_CREDS\") }}{{ with index .Data (print (env \"SMVM_DB\") \"_database\") }}{{ . }}{{ end }}{{ end }}"
 }
-# Engines that do not answer sslmode have it in connection_string.
+# If creds has no field sslmode, it is in connection_string.
 env_template "DB_SSLMODE" {
   contents = "{{ with secret (env \"SMVM_CREDS\") }}{{ with index .Data (print (env \"SMVM_DB\") \"_sslmode\") }}{{ . }}{{ else }}{{ with index .Data (print (env \"SMVM_DB\") \"_connection_string\") }}{{ . | regexReplaceAll \"^.*[?&]sslmode=([a-z-]+).*$\" \"$1\" }}{{ end }}{{ end }}{{ end }}"
 }
-# PEM; empty if the authorities are the system's. An application that needs a file
-# for it, as libpq does, takes agent.hcl: a supervising Agent writes none.
+# PEM; empty if the authorities are the system's. If the application needs it in a
+# file, as libpq does, use agent.hcl: this Agent writes no file.
 env_template "DB_SSL_ROOT_CERTIFICATE" {
   contents = "{{ with secret (env \"SMVM_CREDS\") }}{{ with index .Data (print (env \"SMVM_DB\") \"_ssl_root_certificate\") }}{{ . }}{{ end }}{{ end }}"
 }
@@ -63,8 +63,8 @@ env_template "JWT_ALGORITHM" {
 env_template "JWT_KID" {
   contents = "{{ with secret (env \"SMVM_CREDS\") }}{{ with index .Data (print (env \"SMVM_JWT\") \"_kid\") }}{{ . }}{{ end }}{{ end }}"
 }
-# A key that others verify with has a public part instead of a secret, and a private
-# one if the engine hands it out (exportable).
+# An asymmetric key has JWT_PUBLIC_KEY instead of JWT_SECRET and, if it is exportable,
+# JWT_PRIVATE_KEY.
 env_template "JWT_SECRET" {
   contents = "{{ with secret (env \"SMVM_CREDS\") }}{{ with index .Data (print (env \"SMVM_JWT\") \"_secret\") }}{{ . }}{{ end }}{{ end }}"
 }
@@ -74,7 +74,7 @@ env_template "JWT_PUBLIC_KEY" {
 env_template "JWT_PRIVATE_KEY" {
   contents = "{{ with secret (env \"SMVM_CREDS\") }}{{ with index .Data (print (env \"SMVM_JWT\") \"_private_key\") }}{{ . }}{{ end }}{{ end }}"
 }
-# Of an API key with hash_only there is the hash.
+# An API key with hash_only has only a hash.
 env_template "API_KEY_SHA256" {
   contents = "{{ with secret (env \"SMVM_CREDS\") }}{{ with index .Data (print (env \"SMVM_API\") \"_key_sha256\") }}{{ . }}{{ end }}{{ end }}"
 }

@@ -5,14 +5,14 @@
 #
 # It logs in with the two files that enroll.sh writes, finds Vault by VAULT_ADDR
 # and VAULT_CACERT, and runs as the application's own user, so that what it
-# writes needs mode 0600 only. It writes in /var/lib/smvm-api, which is that
-# user's; /etc/smvm-api is root's, and has what it reads (install.sh). Files are
-# replaced by a rename: nobody ever reads half of one. While Vault is away they
-# stay as they are.
+# writes needs mode 0600 only. It writes to /var/lib/smvm-api, which belongs to
+# that user. It reads its configuration from /etc/smvm-api, which belongs to root
+# (see install.sh). Files are replaced by a rename: nobody ever reads half of one.
+# While Vault is away they stay as they are.
 #
 # Which values: the environment says it. SMVM_CREDS is the path to read, and SMVM_DB,
-# SMVM_JWT and SMVM_API are what the role's secrets are called; empty, if it has no
-# such secret. Where these are not set, they are smvm/creds/default, db, jwt and api.
+# SMVM_JWT and SMVM_API are the names of the role's secrets; leave one empty if the role
+# has no such secret. Where these are not set, they are smvm/creds/default, db, jwt and api.
 #
 # When: the engine answers rotation_period and ttl, so the Agent comes back one
 # second after ttl has passed. A rotation by period or by cron is in the files
@@ -60,8 +60,8 @@ template {
   }
 }
 
-# Where DB_SSLROOTCERT of .env points. A program that can't read a file gets the
-# same text by agent-exec.hcl.
+# If it has a certificate, DB_SSLROOTCERT in .env names this file. For a program that
+# needs the certificate in its environment, use agent-exec.hcl.
 template {
   source               = "/etc/smvm-api/templates/db-ca.pem.ctmpl"
   destination          = "/var/lib/smvm-api/db-ca.pem"

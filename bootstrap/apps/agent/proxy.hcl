@@ -1,5 +1,5 @@
-# A Vault Proxy for applications that read smvm/creds by themselves and leave
-# logging in to it (VAULT_ADDR=http://127.0.0.1:8100, no token):
+# A Vault Proxy. Applications read smvm/creds through it without a token
+# (VAULT_ADDR=http://127.0.0.1:8100); the Proxy logs in for them:
 #
 #   vault proxy -config=proxy.hcl
 #

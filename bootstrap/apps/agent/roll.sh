@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # roll.sh restarts the instances of a service one after the other, each only when the
 # one before answers its health check again. If an instance does not answer, roll.sh
-# fails and restarts no more. These instances keep the values that they have, which
-# stay valid for the overlap.
+# fails and restarts none after it. Those keep their present values, which stay valid
+# for the overlap.
 set -euo pipefail
 
 usage() {
@@ -46,7 +46,7 @@ for PORT in "$@"; do
 	# Without a proxy, whose answer would say nothing about the instance.
 	until curl -fsS -o /dev/null --noproxy '*' --max-time 5 "$(eval "echo \"$health\"")" 2>/dev/null; do
 		if [ "$SECONDS" -ge "$deadline" ]; then
-			echo "roll.sh: the instance at $PORT does not answer; the others were left alone" >&2
+			echo "roll.sh: the instance at $PORT does not answer; those after it were not restarted" >&2
 			exit 1
 		fi
 		sleep 0.2

@@ -25,9 +25,9 @@ const MAX_TTL = 24 * 60 * 60 // seconds
 const MIN_INTERVAL = 500 // between two reads, in milliseconds
 const MAX_BACKOFF = 15_000 // after reads that failed, in milliseconds
 const TIMEOUT = 10_000 // of one request to Vault, in milliseconds
-// After a refused login, in milliseconds. Vault counts those of a role_id, for all who use
-// it: 5, none of them 15 minutes after the one before, lock it out for 15 minutes. While it
-// is locked out (403), logins are not counted.
+// After a refused login, in milliseconds. Vault counts refused logins for each role_id: 5 of
+// them, each less than 15 minutes after the one before, lock it out for 15 minutes, for all
+// who use it. While it is locked out (403), logins are not counted.
 const REFUSED_PAUSE = { 400: 960_000, 403: 60_000 }
 
 /** The credentials could not be read or used. Its message holds no secret; status is Vault's, if it answered. */

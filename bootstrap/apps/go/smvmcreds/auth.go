@@ -109,9 +109,10 @@ const (
 	minTokenLife = 5 * time.Second
 	// maxTokenLife stands for ever, in seconds.
 	maxTokenLife = 100 * 365 * 24 * 60 * 60
-	// refusedPause is the pause after a refused login. Vault counts those of a role_id,
-	// for all who use it: 5, none of them 15 minutes after the one before, lock it out
-	// for 15 minutes. While it is locked out, logins are not counted: lockedPause.
+	// refusedPause is the pause after a refused login. Vault counts refused logins
+	// for each role_id: 5 of them, each less than 15 minutes after the one before, lock
+	// it out for 15 minutes, for all who use it. While it is locked out, logins are not
+	// counted: lockedPause.
 	refusedPause, lockedPause = 16 * time.Minute, time.Minute
 )
 

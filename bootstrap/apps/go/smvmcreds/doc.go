@@ -15,7 +15,7 @@
 //
 // What was read is used through the source, never copied out of it:
 //
-//	pool, err := source.NewPool(ctx, config, "db")             // pgxpool.Pool, where and by TLS as they say
+//	pool, err := source.NewPool(ctx, config, "db")             // pgxpool.Pool, with the host and TLS mode of creds
 //	token, err := source.SignToken(ctx, "jwt", claims)         // signed with a key that other instances know
 //	jwt.ParseWithClaims(token, claims, source.Keyfunc("jwt"))  // by kid: current or previous
 //	source.AcceptsKey(ctx, "api", key)                         // current or previous

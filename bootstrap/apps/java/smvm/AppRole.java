@@ -13,9 +13,9 @@ import java.time.Duration;
  */
 public final class AppRole {
     private static final String LOGIN = "auth/approle/login";
-    // After a refused login. Vault counts those of a role_id, for all who use it: 5, none of them 15
-    // minutes after the one before, lock it out for 15 minutes. While it is locked out (403), logins
-    // are not counted.
+    // After a refused login. Vault counts refused logins for each role_id: 5 of them, each less
+    // than 15 minutes after the one before, lock it out for 15 minutes, for all who use it. While it
+    // is locked out (403), logins are not counted.
     private static final Duration REFUSED_PAUSE = Duration.ofMinutes(16);
     private static final Duration LOCKED_PAUSE = Duration.ofMinutes(1);
 

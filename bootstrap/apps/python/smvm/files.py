@@ -1,8 +1,8 @@
 """Credentials of files that a Vault Agent renders, of a mounted Secret, or of the environment.
 
-Files are read again every second, by their paths: so a file that was replaced by a rename, a
-directory that a symbolic link was turned to another of, and a file written in place are all
-noticed, without a watch that could get lost. Mount directories into containers, not single files.
+Files are read again every second, by their paths. So the package notices a file that was replaced
+by a rename, a symbolic link that was changed, and a file written in place, without a watch that
+could get lost. Mount directories into containers, not single files.
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ class AgentFiles:
     """The files .env and config/secrets.yaml that a Vault Agent renders (bootstrap/apps/agent/agent.hcl).
 
     From read.env it knows when the Agent has read last. If the next read is a minute late, the values
-    may be old: then reads fail, and the last values stay in use. The first read is spared that,
-    so that a service starts while Vault is away.
+    may be old: then reads fail, and the last values stay in use. The first read does not check
+    this, so that a service can start while Vault is away.
     """
 
     def __init__(self, directory: str | Path, interval: float = 1.0) -> None:

@@ -31,8 +31,8 @@ class Pool(OncePerProcess):
 
     New connections use a new login as soon as it was read. Connections of other logins are closed:
     idle ones at once, those in use when they come back. No query is interrupted. A connection that
-    the server has ended is not handed out. What a session was SET to stays, but for autocommit. After
-    a fork the child has an empty pool.
+    the server has ended is not handed out. Settings that your code made with SET stay; only
+    autocommit is reset. After a fork the child has an empty pool.
     """
 
     _lock: threading.Lock

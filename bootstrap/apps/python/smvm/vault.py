@@ -23,8 +23,9 @@ _MAX_ANSWER = 1 << 20
 _MIN_TOKEN_LIFE = 5.0
 # Stands for ever, in seconds.
 _MAX_TOKEN_LIFE = 100 * 365 * 24 * 60 * 60
-# The pause after a refused login, in seconds. Vault counts those of a role_id, for all who use it: 5, none of them 15
-# minutes after the one before, lock it out for 15 minutes. While it is locked out (403), logins are not counted.
+# The pause after a refused login, in seconds. Vault counts refused logins for each role_id: 5 of them, each less
+# than 15 minutes after the one before, lock it out for 15 minutes, for all who use it. While it is locked out (403),
+# logins are not counted.
 _REFUSED_PAUSE, _LOCKED_PAUSE = 16 * 60.0, 60.0
 # What a failure of TLS means.
 _TLS_CAUSES = {
