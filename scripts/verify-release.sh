@@ -82,7 +82,7 @@ write_page() {
 
 			How the engine was verified as a whole, and what was found. \`make verify-release\` runs each part in a clean clone, and writes this page; [contributing](../.github/CONTRIBUTING.md#commands) says what the commands do.
 
-			This page is about commit \`$commit\`. A part whose row names another commit last ran on that one. *Passed* counts the runs of the part that ended on the commit in its row, and those of them that passed. Times are UTC.
+			This page is about commit \`$commit\`. A row that names another commit is about an earlier run, which does not cover later changes. *Passed* says how many runs of the part passed, of all that ended on the commit of the row. *Unfinished* means that only some of the part has passed; on the same commit, \`make verify-release\` goes on from there. Times are UTC.
 
 			| part | what | result | commit | began | took | passed | found |
 			|---|---|---|---|---|---|---|---|
