@@ -1,8 +1,10 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"regexp"
 
@@ -10,24 +12,26 @@ import (
 	"github.com/smvm/vault-plugin-secrets-smvm/cmd/smvm-report/internal/model"
 )
 
-// hash is what a head_hash looks like.
-var hash = regexp.MustCompile(`^[0-9a-f]{64}$`)
+// wellNamed is what names of roles, and of what else has a history, look like.
+var wellNamed = regexp.MustCompile(`^[\w.-]+$`)
 
 // verifyFile verifies an exported history, and says from where to where it is whole. It
 // begins with entry 1, or behind what an entry of kind prune in it says was dropped.
 // Only head, the newest hash as the engine reports it, tells whether entries are
-// missing at the end: one answer of the engine has at most a thousand.
+// missing at the end: one answer of the engine has at most a thousand. Whoever wrote the
+// file may have chosen its name and every text in it, so these are quoted: none can write
+// to the terminal what this program did not find.
 func verifyFile(path, head string, out io.Writer) error {
 	file, err := os.Open(path) //nolint:gosec // the user's own
 	if err != nil {
-		return fmt.Errorf("open export: %w", err)
+		return fmt.Errorf("open export %q: %w", path, unnamed(err))
 	}
 	defer file.Close() //nolint:errcheck // read only
 	var c model.Chain
 	name, drops := "", []string{}
 	err = model.Scan(file, func(e rotation.Entry, rec rotation.Record) error {
 		if c.First > 0 && rec.Role != name {
-			return fmt.Errorf("entry %d belongs to the history of %s, but the entries before it belong to %s: export each history to its own file", e.Sequence, rec.Role, name)
+			return fmt.Errorf("entry %d belongs to the history of %s, but the entries before it belong to %s: export each history to its own file", e.Sequence, shown(rec.Role), shown(name))
 		}
 		name = rec.Role
 		if rec.Pruned != nil {
@@ -37,18 +41,18 @@ func verifyFile(path, head string, out io.Writer) error {
 	})
 	switch {
 	case err != nil:
-		return fmt.Errorf("verify %s: %w", path, err)
+		return fmt.Errorf("verify %q: %w", path, unnamed(err))
 	case c.First == 0:
-		return fmt.Errorf("verify %s: there is no entry in it", path)
+		return fmt.Errorf("verify %q: there is no entry in it", path)
 	case c.Begins() != nil:
-		return fmt.Errorf("verify %s: %w. Export the history again from its first entry, without after; if this file is a later part of an export, append it to the part before and verify both as one file", path, c.Begins())
-	case head != "" && !hash.MatchString(head):
+		return fmt.Errorf("verify %q: %w. Export the history again from its first entry, without after; if this file is a later part of an export, append it to the part before and verify both as one file", path, c.Begins())
+	case head != "" && !model.IsHash(head):
 		return fmt.Errorf("-head: %q is no hash, which has 64 hexadecimal digits: give the head_hash itself, not the name of a file", head)
 	case head != "" && c.With(head) == 0:
-		return fmt.Errorf("verify %s: it ends with entry %d, and no entry in it has the hash %s: newer entries are missing, or the history was replaced. Export the history again, and read until a response is empty", path, c.Last.Sequence, head)
+		return fmt.Errorf("verify %q: it ends with entry %d, and no entry in it has the hash %s: newer entries are missing, or the history was replaced. Export the history again, and read until a response is empty", path, c.Last.Sequence, head)
 	}
 	last, notes := proven(c, head)
-	text := fmt.Sprintf("%s: entries %d to %d are intact, and each follows the one before.\nhead_hash %s\n", name, c.First, last, c.Last.Hash)
+	text := fmt.Sprintf("%s: entries %d to %d are intact, and each follows the one before.\nhead_hash %s\n", shown(name), c.First, last, c.Last.Hash)
 	if c.Base != "" {
 		text += fmt.Sprintf("base_hash %s: older entries are not in the export\n", c.Base)
 	}
@@ -56,6 +60,22 @@ func verifyFile(path, head string, out io.Writer) error {
 		text += drop + "\n"
 	}
 	_, err = io.WriteString(out, text+notes)
+	return err
+}
+
+// shown is a name as it is printed: quoted, unless it looks like a name.
+func shown(name string) string {
+	if wellNamed.MatchString(name) {
+		return name
+	}
+	return fmt.Sprintf("%.100q", name)
+}
+
+// unnamed is an error about a file without the file's name, which it does not quote.
+func unnamed(err error) error {
+	if named, ok := errors.AsType[*fs.PathError](err); ok {
+		return named.Err
+	}
 	return err
 }
 

@@ -9,7 +9,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -166,6 +168,126 @@ func linked(line, before string) string {
 	}
 	_ = json.Unmarshal([]byte(line), &e)
 	return resealed(strings.Replace(line, `"previous_hash":"`+e.Previous, `"previous_hash":"`+hashOf(before), 1), "", "")
+}
+
+// hostile is a text that clears a line of a terminal and writes another verdict there. In
+// JSON, only some of its control characters have to be escaped.
+const hostile = "\x1b[2K\rorders: entries 1 to 900 are intact, and each follows the one before.\nhead_hash 9\nbase_hash 9\n\u009b2K\u202e\x7f"
+
+// misled tells whether a text controls the terminal, or has a line of hostile.
+func misled(text string) bool {
+	return strings.ContainsFunc(text, func(r rune) bool { return r != '\n' && !strconv.IsPrint(r) }) ||
+		regexp.MustCompile(`(?m)^(orders: entries 1 to 900|(head|base)_hash 9$)`).MatchString(text)
+}
+
+// quoted is a text in JSON, with as little escaped as it allows.
+func quoted(text string) string {
+	return `"` + strings.NewReplacer("\x1b", `\u001b`, "\r", `\r`, "\n", `\n`).Replace(text) + `"`
+}
+
+// forgeries are JSON texts, in each of which hostile stands for another name, text or number.
+func forgeries(object string) (forged []string) {
+	for _, at := range regexp.MustCompile(`"(?:[^"\\]|\\.)*"|\d+|null`).FindAllStringIndex(object, -1) {
+		forged = append(forged, object[:at[0]]+quoted(hostile)+object[at[1]:])
+	}
+	return forged
+}
+
+// TestForgedTextIsNoVerdict has hostile in every place of an export, with and without the
+// right hash: what is printed neither controls the terminal nor has its lines.
+func TestForgedTextIsNoVerdict(t *testing.T) {
+	t.Parallel()
+	plain, dropped := exported(5), pruned(8)
+	var forged []string
+	for _, line := range []string{plain[4], dropped[7]} {
+		var e struct{ Canonical string }
+		_ = json.Unmarshal([]byte(line), &e)
+		forged = append(forged, forgeries(line)...)
+		for _, canonical := range forgeries(e.Canonical) {
+			forged = append(forged, sealed(line, canonical))
+		}
+		for _, twice := range []string{quoted(hostile) + `:{"a":1,"a":2},`, quoted(hostile) + ":1," + quoted(hostile) + ":1,"} {
+			forged = append(forged, "{"+twice+line[1:], sealed(line, "{"+twice+e.Canonical[1:]))
+		}
+		forged = append(forged, line+hostile, line[:40]+hostile)
+	}
+	forged = append(forged, hostile, quoted(hostile), "["+quoted(hostile)+"]", `{"a":`+hostile+"}")
+	for _, line := range forged {
+		for name, lines := range map[string][]string{"first": {line}, "fifth": append(slices.Clone(plain[:4]), line), "eighth": append(slices.Clone(dropped[:7]), line)} {
+			if out, err := verified(t, lines); misled(out) || err != nil && misled(err.Error()) {
+				t.Errorf("%s: it says %q, %v\nof %s", name, out, err, line)
+			}
+		}
+	}
+}
+
+// TestAForgedNameIsQuoted though every hash is right.
+func TestAForgedNameIsQuoted(t *testing.T) {
+	t.Parallel()
+	lines := exported(2)
+	for i, line := range lines {
+		var e struct{ Canonical string }
+		_ = json.Unmarshal([]byte(line), &e)
+		lines[i] = sealed(line, strings.Replace(e.Canonical, `"orders"`, quoted(hostile), 1))
+	}
+	lines[1] = linked(lines[1], lines[0])
+	out, err := verified(t, lines, hashOf(lines[1]))
+	if err != nil || misled(out) || !strings.HasPrefix(out, `"\x1b[2K\rorders: entries`) || !strings.Contains(out, ": entries 1 to 2 are intact") {
+		t.Errorf("%q, %v", out, err)
+	}
+	// So is one that only has what a verdict has.
+	lines = exported(1)
+	lines[0] = resealed(lines[0], `"orders"`, `"orders: entries 1 to 900 are intact, and each follows the one before"`)
+	if out, err := verified(t, lines); err != nil || misled(out) {
+		t.Errorf("%q, %v", out, err)
+	}
+}
+
+// TestADroppedHashIsAHash though an entry of kind prune says another, and what is kept
+// follows that.
+func TestADroppedHashIsAHash(t *testing.T) {
+	t.Parallel()
+	for _, text := range []string{hostile, "", "9", strings.Repeat("A", 64), strings.Repeat("0", 64) + "\n"} {
+		lines := exported(8)
+		lines[4] = resealed(strings.Replace(lines[4], `"previous_hash":"`+hashOf(lines[3]), `"previous_hash":`+strings.TrimSuffix(quoted(text), `"`), 1), "", "")
+		for i := 5; i < 8; i++ {
+			lines[i] = linked(lines[i], lines[i-1])
+		}
+		lines = pruning(lines, 4, hashOf(lines[3]))
+		lines[7] = resealed(lines[7], `"`+hashOf(lines[3])+`"`, quoted(text))
+		out, err := verified(t, lines[4:], hashOf(lines[7]))
+		if err == nil || misled(out+err.Error()) || !strings.Contains(err.Error(), "the hash of the last one is none: it is ") {
+			t.Errorf("%q: %q, %v", text, out, err)
+		}
+	}
+}
+
+// TestANameOfAFileIsQuoted as somebody else may have chosen it.
+func TestANameOfAFileIsQuoted(t *testing.T) {
+	t.Parallel()
+	for want, makes := range map[string]func(path string) error{
+		"no such file":            func(string) error { return nil },
+		"is a directory":          func(path string) error { return os.Mkdir(path, 0o700) },
+		"there is no entry in it": func(path string) error { return os.WriteFile(path, nil, 0o600) },
+		"line 1: decode line":     func(path string) error { return os.WriteFile(path, []byte("no JSON"), 0o600) },
+		"missing at the beginning": func(path string) error {
+			return os.WriteFile(path, []byte(exported(2)[1]), 0o600)
+		},
+		"no entry in it has the hash": func(path string) error {
+			return os.WriteFile(path, []byte(exported(1)[0]), 0o600)
+		},
+	} {
+		path := filepath.Join(t.TempDir(), hostile)
+		if err := makes(path); err != nil {
+			t.Fatal(err)
+		}
+		if err := verifyFile(path, strings.Repeat("0", 64), io.Discard); err == nil || misled(err.Error()) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q, want %s", err, want)
+		}
+	}
+	if err := verifyFile(os.DevNull, hostile, io.Discard); err == nil || misled(err.Error()) {
+		t.Errorf("-head: %q", err)
+	}
 }
 
 // pruned is a history of n entries, of which two say that older ones were dropped.
@@ -339,7 +461,7 @@ func TestThePageVerifiesByHand(t *testing.T) {
 	head := hashOf(whole[3])
 	forged := func(at int, line string) []string { return slices.Replace(slices.Clone(whole), at, at+1, line) }
 	edited := func(before, after string) []string { return forged(1, strings.Replace(whole[1], before, after, 1)) }
-	const fine, missing = "canonical texts are complete and unchanged up to entry 4\n", "no entry has the hash "
+	const fine, missing = "canonical texts are complete and unchanged up to entry 4\n", "no entry has this hash: entries are missing at the end, or this is another history\n"
 	for name, c := range map[string]struct {
 		lines []string
 		head  string
@@ -364,6 +486,9 @@ func TestThePageVerifiesByHand(t *testing.T) {
 		"cut short":                   {whole[:2], head, missing},
 		"nothing":                     {nil, head, "entry 1 is missing\n"},
 		"no head":                     {whole, "", missing},
+		"no hash as the head":         {whole, hostile, missing},
+		"no hash as a hash":           {edited(`"hash":"`, `"hash":`+strings.TrimSuffix(quoted(hostile), `"`)), head, "base64: invalid input"},
+		"no number":                   {edited(`"sequence":2`, `"sequence":`+quoted(hostile)), head, "jq: error"},
 		"pruned":                      {dropped[4:], hashOf(dropped[7]), "entries up to 4 were dropped, as an entry of kind prune says\ncanonical texts are complete and unchanged up to entry 8\n"},
 		"kept from before":            {dropped[2:], hashOf(dropped[7]), "entries up to 2 were dropped, as an entry of kind prune says\ncanonical texts are complete and unchanged up to entry 8\n"},
 		"more missing than dropped":   {dropped[5:], hashOf(dropped[7]), "entries up to 5 are missing, and no entry of kind prune says that they were dropped\n"},
@@ -387,7 +512,7 @@ func TestThePageVerifiesByHand(t *testing.T) {
 		if !strings.HasSuffix(c.want, "\n") {
 			got = got[:min(len(got), len(c.want))]
 		}
-		if got != c.want || (err == nil) != strings.Contains(c.want, "unchanged") {
+		if got != c.want || misled(string(out)) || (err == nil) != strings.Contains(c.want, "unchanged") {
 			t.Errorf("%s: %v: %s; want %s", name, err, out, c.want)
 		}
 		if left, err := os.ReadDir(dir); err != nil || len(left) != 2 {

@@ -9,9 +9,17 @@ import (
 	"fmt"
 	"io"
 	"reflect"
+	"regexp"
+	"time"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
+
+// hash is what the hash of an entry looks like.
+var hash = regexp.MustCompile(`^[0-9a-f]{64}$`)
+
+// IsHash tells whether a text looks like the hash of an entry.
+func IsHash(text string) bool { return hash.MatchString(text) }
 
 // Chain is a history as it is read, entry by entry.
 type Chain struct {
@@ -81,6 +89,9 @@ func (c *Chain) With(hash string) int {
 // pruned checks that what an entry says was dropped is what was there: an export may
 // have the entries from before that, or begin right behind them.
 func (c *Chain) pruned(e rotation.Entry, p *rotation.Pruned) error {
+	if !IsHash(p.HeadHash) {
+		return fmt.Errorf("entry %d says that entries up to %d were dropped, but the hash of the last one is none: it is %.100q", e.Sequence, p.Last, p.HeadHash)
+	}
 	c.prune, c.dropped = e.Sequence, p.Last
 	known := c.hashes[p.Last]
 	if p.Last == c.First-1 {
@@ -107,6 +118,9 @@ func parseLine(line []byte) (rotation.Entry, rotation.Record, error) {
 	}
 	e := rotation.Entry{Sequence: link.Sequence, PreviousHash: link.PreviousHash, Hash: link.Hash, Record: json.RawMessage(link.Canonical)}
 	rec, err := e.Decode()
+	if wrong, ok := errors.AsType[*time.ParseError](err); ok {
+		err = fmt.Errorf("decode history entry %d: %.100q is no time", e.Sequence, wrong.Value) // which it quotes, but not whole
+	}
 	if err != nil {
 		return e, rec, err
 	}
@@ -153,12 +167,12 @@ func distinct(decoder *json.Decoder) error {
 			return fmt.Errorf("read field: %w", err)
 		}
 		if seen[name] {
-			return fmt.Errorf("it has the field %q twice", name)
+			return fmt.Errorf("it has the field %.100q twice", name)
 		}
 		seen[name] = true
 		var value json.RawMessage
 		if err := decoder.Decode(&value); err != nil {
-			return fmt.Errorf("read field %q: %w", name, err)
+			return fmt.Errorf("read field %.100q: %w", name, err)
 		}
 		if err := unambiguous(value); err != nil {
 			return err
