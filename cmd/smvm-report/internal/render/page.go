@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"html/template"
+	"io/fs"
 	"os"
 	"strings"
 	"time"
@@ -31,10 +32,14 @@ var page = template.Must(template.New("page").Funcs(template.FuncMap{
 	"millis":   func(ms int64) string { return model.Span(time.Duration(ms) * time.Millisecond) },
 }).Parse(pageText))
 
-// Write writes the page to a file. It appears complete or not at all.
+// Write writes the page to a file. It appears complete or not at all. Others may be able
+// to write in the directory, so what they put in the way is removed, never written to.
 func Write(path string, r *model.Report) (err error) {
 	part := path + ".part"
-	file, err := os.OpenFile(part, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o644) //nolint:gosec // there is no secret in it
+	if err := os.Remove(part); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("write report: %w", err)
+	}
+	file, err := os.OpenFile(part, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644) //nolint:gosec // there is no secret in it
 	if err != nil {
 		return fmt.Errorf("write report: %w", err)
 	}

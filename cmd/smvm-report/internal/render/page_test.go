@@ -1,6 +1,7 @@
 package render
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -102,6 +103,29 @@ func TestARecordIsTold(t *testing.T) {
 	} {
 		if !strings.Contains(string(text), want) {
 			t.Errorf("the page lacks %s", want)
+		}
+	}
+}
+
+// TestAPlantedLinkIsNotFollowed where others may write beside the report: what it leads to
+// stays as it is, and the report is written.
+func TestAPlantedLinkIsNotFollowed(t *testing.T) {
+	t.Parallel()
+	r := model.NewReport(&model.Engine{Mount: "smvm", Since: now.AddDate(0, 0, -90)}, now)
+	for _, end := range []string{"", ".part"} {
+		path, target := filepath.Join(t.TempDir(), "report.html"), filepath.Join(t.TempDir(), "target")
+		if err := errors.Join(os.WriteFile(target, []byte("as it was"), 0o600), os.Symlink(target, path+end)); err != nil {
+			t.Fatal(err)
+		}
+		if err := Write(path, r); err != nil {
+			t.Errorf("a link at %q: %v", end, err)
+		}
+		if text, err := os.ReadFile(target); err != nil || string(text) != "as it was" {
+			t.Errorf("a link at %q leads to %.20q now, %v", end, text, err)
+		}
+		text, err := os.ReadFile(path)
+		if info, statErr := os.Lstat(path); err != nil || statErr != nil || !info.Mode().IsRegular() || !strings.Contains(string(text), "</html>") {
+			t.Errorf("a link at %q: there is no report: %v, %v, %v", end, info, err, statErr)
 		}
 	}
 }
