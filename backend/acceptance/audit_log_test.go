@@ -8,8 +8,9 @@ import (
 	"testing"
 )
 
-// TestAuditLinesUp follows a rotation from the history to Vault's audit log, as
-// an auditor would: by its HMACed id, and by the version that reads show in clear.
+// TestAuditLinesUp follows a rotation from the history to Vault's audit log: as an auditor
+// would, by the id of its request and by the version that reads show, which are in clear,
+// and by its own id, of which the log has the HMAC until the mount is tuned.
 func TestAuditLinesUp(t *testing.T) {
 	t.Parallel()
 	e := newEngine(t)
@@ -20,10 +21,18 @@ func TestAuditLinesUp(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var byID, byVersion bool
+	requestID := text(e.read("history/default/"+text(answer, "rotation_id")), "vault_request_id")
+	if _, err := e.client.Logical().WriteWithContext(t.Context(), "sys/mounts/"+e.path+"/tune", map[string]any{"audit_non_hmac_response_keys": "rotation_id"}); err != nil {
+		t.Fatal(err)
+	}
+	tuned := text(e.write("rotate", nil), "rotation_id")
+	var byRequest, byID, byVersion, inClear bool
 	for _, line := range auditLines(t, e.path+"/") {
 		response, _ := line["response"].(map[string]any)
 		data, _ := response["data"].(map[string]any)
+		request, _ := line["request"].(map[string]any)
+		byRequest = byRequest || requestID != "" && request["id"] == requestID && strings.HasSuffix(requestPath(line), "/rotate")
+		inClear = inClear || data["rotation_id"] == tuned
 		byID = byID || data["rotation_id"] == hashed
 		if strings.HasSuffix(requestPath(line), "/creds") && data["version"] != nil {
 			byVersion = byVersion || data["version"] == json.Number(answer["version"].(json.Number).String())
@@ -32,8 +41,8 @@ func TestAuditLinesUp(t *testing.T) {
 			}
 		}
 	}
-	if !byID || !byVersion {
-		t.Errorf("the audit log shows the rotation's id: %t, the version that was read: %t", byID, byVersion)
+	if !byRequest || !byID || !byVersion || !inClear {
+		t.Errorf("the audit log shows the request: %t, the rotation's id: %t, in clear: %t, the version that was read: %t", byRequest, byID, inClear, byVersion)
 	}
 }
 

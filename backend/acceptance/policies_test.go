@@ -151,6 +151,47 @@ func TestPolicies(t *testing.T) {
 	}
 }
 
+// TestNoPolicyHashesGuesses asks Vault under each shipped policy for a hash as the audit
+// log has it. With that and the log, a guess at a weak value could be confirmed.
+func TestNoPolicyHashesGuesses(t *testing.T) {
+	t.Parallel()
+	e := newEngine(t)
+	r := e.raw()
+	r.url = e.client.Address() + "/v1"
+	guess := map[string]any{"input": "guess"}
+	if answer := r.do(http.MethodPost, "sys/audit-hash/file", guess); answer.status != http.StatusOK {
+		t.Fatalf("root gets no hash: %d: %s", answer.status, answer.cause())
+	}
+	for _, name := range e.policies() {
+		policy := name + "-" + e.prefix
+		if err := e.vault.Client.Sys().PutPolicyWithContext(t.Context(), "smvm-"+policy, e.policy(name)); err != nil {
+			t.Fatal(err)
+		}
+		r.token = e.token(policy)
+		remember(r.token)
+		if answer := r.do(http.MethodPost, "sys/audit-hash/file", guess); answer.status != http.StatusForbidden {
+			t.Errorf("the %s gets a hash: %d", name, answer.status)
+		}
+	}
+}
+
+// policies are the names of all shipped policies.
+func (e *engine) policies() (names []string) {
+	e.Helper()
+	root, err := testenv.Root()
+	if err != nil {
+		e.Fatal(err)
+	}
+	files, err := filepath.Glob(filepath.Join(root, "bootstrap", "install", "policies", "*.hcl"))
+	if err != nil || len(files) == 0 {
+		e.Fatalf("there are no policies: %v", err)
+	}
+	for _, file := range files {
+		names = append(names, strings.TrimSuffix(filepath.Base(file), ".hcl"))
+	}
+	return names
+}
+
 // tries sends one operation: refused means 403 and nothing else.
 func (e *engine) tries(a access, name, token string, allowed bool) {
 	e.Helper()

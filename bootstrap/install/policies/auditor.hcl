@@ -58,9 +58,3 @@ path "smvm/creds" {
 path "smvm/creds/*" {
   capabilities = ["deny"]
 }
-
-# To find a rotation_id in the audit log, where it stands as an HMAC. The last
-# part is the path of the audit device.
-path "sys/audit-hash/file" {
-  capabilities = ["update"]
-}
