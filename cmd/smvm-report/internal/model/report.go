@@ -184,6 +184,6 @@ func figures(e *Engine, operations []Operation) []Figure {
 		{"Succeeded", percentage(completed, ended), fmt.Sprintf("%d of %s", completed, count(ended, "rotation"))},
 		{"Rollbacks", fmt.Sprint(reversed), "manual and automatic"},
 		{"Median time", quantile(took, 50), "95 % within " + quantile(took, 95)},
-		{"Histories intact", fmt.Sprintf("%d of %d", whole, len(e.Subjects)), count(entries, "entry") + " verified"},
+		{"Histories intact", fmt.Sprintf("%d of %d", whole, len(e.Subjects)), count(entries, "entry") + " checked"},
 	}
 }

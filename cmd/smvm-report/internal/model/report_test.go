@@ -98,6 +98,16 @@ func TestReadersInARow(t *testing.T) {
 	}
 }
 
+// TestASecretThatRotatesOnRequest is called as one of a role that rotates manually is.
+func TestASecretThatRotatesOnRequest(t *testing.T) {
+	t.Parallel()
+	s := role("orders", 1)
+	s.Status.Secrets["db"] = Secret{Type: "api_key", ByRequestOnly: true, Current: &Stage{Version: 1, Created: days(1)}}
+	if st := s.standings(now)[0]; st.Policy != "manually" || st.State != byHand {
+		t.Errorf("it rotates %s, and is %s", st.Policy, st.State)
+	}
+}
+
 // TestOverlapThatGoesOn says who needs a previous value.
 func TestOverlapThatGoesOn(t *testing.T) {
 	t.Parallel()
@@ -123,7 +133,7 @@ func TestFigures(t *testing.T) {
 	s.Entries, s.Kept = 4, 4
 	r := NewReport(&Engine{Mount: "smvm", Since: days(90), Subjects: []*Subject{s}}, now)
 	text := fmt.Sprint(r.Figures)
-	for _, want := range []string{"{Rotations 3 3 scheduled, 0 manual}", "{Succeeded 33.3 % 1 of 3 rotations}", "{Rollbacks 1 ", "{Median time 200 ms 95 % within 900 ms}", "{Histories intact 1 of 1 4 entries verified}"} {
+	for _, want := range []string{"{Rotations 3 3 scheduled, 0 manual}", "{Succeeded 33.3 % 1 of 3 rotations}", "{Rollbacks 1 ", "{Median time 200 ms 95 % within 900 ms}", "{Histories intact 1 of 1 4 entries checked}"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("%s lacks %s", text, want)
 		}

@@ -64,7 +64,7 @@ func (s *Subject) standings(now time.Time) []Standing {
 		secret := s.Status.Secrets[name]
 		st := Standing{Subject: s.title(), Secret: name, Type: secret.Type, Policy: s.Policy.String(), Next: "not planned", Share: -1}
 		if secret.ByRequestOnly {
-			st.Policy = "on request only"
+			st.Policy = Policy{}.String()
 		} else if next := s.Status.Next; !next.IsZero() {
 			st.Next, st.Due = until(next.Sub(now)), Moment(next)
 		}

@@ -133,8 +133,15 @@ func TestAPlantedLinkIsNotFollowed(t *testing.T) {
 // TestAnEmptyMountHasAPage too.
 func TestAnEmptyMountHasAPage(t *testing.T) {
 	t.Parallel()
+	path := filepath.Join(t.TempDir(), "report.html")
 	r := model.NewReport(&model.Engine{Mount: "smvm", Since: now.AddDate(0, 0, -90)}, now)
-	if err := Write(filepath.Join(t.TempDir(), "report.html"), r); err != nil || r.Headline != "There are no secrets yet." {
+	if err := Write(path, r); err != nil || r.Headline != "There are no secrets yet." {
 		t.Errorf("%q, %v", r.Headline, err)
+	}
+	text, err := os.ReadFile(path)
+	for _, want := range []string{"The age of each secret, when it rotates, how long", "who refuses the value that was retired last.<", "or reordered; the engine may have dropped the oldest ones, and then an entry says so.<"} {
+		if err != nil || !strings.Contains(string(text), want) {
+			t.Errorf("the page lacks %s, %v", want, err)
+		}
 	}
 }
