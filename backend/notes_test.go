@@ -16,6 +16,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/audit"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 )
 
@@ -191,9 +192,60 @@ func TestNotesHoldNoValues(t *testing.T) {
 			}
 		}
 	}
+	m.write("rotate-root/main", nil)
 	connection := m.record("connections/main/history/ID") + "/note"
-	m.refused(logical.UpdateOperation, connection, d("text", s.password), "text", "secret admin")
+	main, err := m.b.registry.Get(t.Context(), roles.ConnectionPrefix, "main")
+	if err != nil {
+		t.Fatal(err)
+	}
+	admin := main.Snapshot().Secrets["admin"].Current.Material["password"]
+	m.refused(logical.UpdateOperation, connection, d("text", admin), "text", "secret admin")
 	m.write("history/r/"+id+"/note", d("text", fmt.Sprintf("%v has been restarted, with kid %v", current["db_username"], current["jwt_kid"])))
+}
+
+// TestNotesConfirmNoGuess has somebody guess values that people have chosen: the response to
+// a right guess is that to a wrong one, also where the value is the previous one.
+func TestNotesConfirmNoGuess(t *testing.T) {
+	m := newMount(t)
+	s := m.connect()
+	id := noted(m)
+	const chosen = "Winter2026-and-more"
+	m.write("secrets/r/chosen", d("type", "random", "skip_import_rotation", true, "value", chosen))
+	guess := func(about, text string) {
+		t.Helper()
+		if resp, err := m.try(logical.UpdateOperation, about+"/note", d("text", text)); err != nil || resp.IsError() {
+			t.Errorf("a guess at a value is answered: %v, %v", resp, err)
+		}
+	}
+	guess(m.record("connections/main/history/ID"), s.password)
+	guess("history/r/"+id, chosen)
+	m.write("rotate/r", nil)
+	guess("history/r/"+id, "before: "+chosen)
+	m.write("rollback/r", nil)
+	guess("history/r/"+id, "again: "+chosen)
+	m.refused(logical.UpdateOperation, "history/r/"+id+"/note", d("text", m.stored("r").Secrets["pin"].Current.Material["value"]), "text", "secret pin")
+}
+
+// TestNotesHaveALimit fills a history with notes about many records: a history is read as a
+// whole to verify its chain. The newest entry makes room again when old records go.
+func TestNotesHaveALimit(t *testing.T) {
+	m := newMount(t)
+	m.write("config", d("history_retention", 40))
+	id := noted(m)
+	for i := range 1000 {
+		if i%50 == 0 {
+			m.write("roles/r", d("rotation_period", fmt.Sprintf("%dh", 24+i/50)))
+			id = m.newest("r", "configure")
+		}
+		m.write("history/r/"+id+"/note", d("text", fmt.Sprint("note ", i)))
+	}
+	m.write("roles/r", d("rotation_period", "99h"))
+	id = m.newest("r", "configure")
+	m.refused(logical.UpdateOperation, "history/r/"+id+"/note", d("text", "one more"), "text", "1000 notes", "history_retention")
+	m.write("config", d("history_retention", 10))
+	m.write("rotate/r", d("revoke_previous", true))
+	m.eventually("room for a note", func() bool { return m.stored("r").History.Notes < 1000 })
+	m.write("history/r/"+id+"/note", d("text", "one more"))
 }
 
 // TestANoteIsNoVerdict gives notes that read like what the engine finds, and like the notes

@@ -161,7 +161,7 @@ func (b *backend) pathConfigHistoryNote() *framework.Path {
 func (b *backend) notePath(record *framework.Path, suffix string, c chronicle, find historian) *framework.Path {
 	fields := map[string]*framework.FieldSchema{
 		"id":     nameField("The rotation_id of the record that the note is about."),
-		"text":   field(framework.TypeString, "What you want to add, in one line of at most 2048 bytes. Do not put secrets into it: the response is 400 only if a word of it is a stored value of at least 16 characters."),
+		"text":   field(framework.TypeString, "What you want to add, in one line of at most 2048 bytes. Do not put secrets into it: the response is 400 only if a word of it is a stored value of at least 16 characters that the engine has made."),
 		"ticket": field(framework.TypeString, "Where there is more about it, such as a number or an address in your ticket system; at most 256 bytes."),
 		"kind": {Type: framework.TypeString, Default: noteKinds[0], AllowedValues: noteKinds, Description: oneLine(`Where the record in Markdown shows the note. resolution: in Issues and Resolutions.
 			next_step: in Next Steps. responsible, procedures and training: in the lines Responsible, Update rotation procedures, and Team training of Next Steps.`)},
@@ -196,9 +196,8 @@ func (b *backend) noteWrite(find historian) framework.OperationFunc {
 	}
 }
 
-// quotesNothing refuses a note with a value of the role in it. Whoever may write notes could
-// guess values by that: so a wrong guess stays in the history as a note, of which a record
-// has few, and a right one in the log.
+// quotesNothing refuses a note with a value of the role in it that nobody can have guessed.
+// The log has who wrote it: others may have seen the value there.
 func (b *backend) quotesNothing(r *rotation.Role, rec *rotation.Record) error {
 	for name, text := range map[string]string{"text": rec.Note.Text, "ticket": rec.Note.Ticket} {
 		if quoted := secret.Quoted(b.types, r.Snapshot().State, text); quoted != "" {
@@ -237,4 +236,5 @@ entry of its own, of kind note, with who wrote it and when. Like every entry it 
 the chain of hashes, so chain_valid shows if somebody changes or removes it. Nothing else
 changes, and no event is sent. You can add a note while a rotation runs, and after the
 role or connection was deleted. To correct a note, add another one. If you add the same
-note again, nothing changes. A record can have 50 notes.`
+note again, nothing changes. A record can have 50 notes, and a
+history 1000.`

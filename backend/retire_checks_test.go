@@ -278,6 +278,54 @@ func TestRevokedValuesAreAskedAbout(t *testing.T) {
 	m.tells(m.told("default", id), "refused by the application (check key, status 401)")
 }
 
+// TestHeldValuesAreRetired presents values that the engine still has only to ask applications
+// to refuse them: they are recognized as retired at once, however their overlap ended, and
+// there is nothing to replace.
+func TestHeldValuesAreRetired(t *testing.T) {
+	for name, end := range map[string]func(m *mount, v *verifier){
+		"revoked": func(m *mount, _ *verifier) { m.write("rotate", d("revoke_previous", true)) },
+		"ended":   func(m *mount, v *verifier) { overlapEnds(m, v) },
+		"by hand": func(m *mount, _ *verifier) {
+			m.write("rotate", nil)
+			m.write("retire", d("force", true))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m, v, r := newMount(t), newVerifier(t), newReceiver(t)
+			refusing(m, v)
+			m.write("alerts/hook", d("type", "webhook", "url", r.URL, "events", "retired_value_used"))
+			key := m.read("creds", nil)["api_key"].(string)
+			token := m.write("jwt/default/jwt/sign", d("claims", d("sub", "orders")))["token"].(string)
+			end(m, v)
+			version := m.read("status", nil)["version"]
+			for range 2 {
+				if reason := m.presents("api-key/default/api/verify", "key", key); reason != "retired" {
+					t.Errorf("the reason of the key is %q", reason)
+				}
+				if reason := m.presents("jwt/default/jwt/verify", "token", token); reason != "retired" {
+					t.Errorf("the reason of the token is %q", reason)
+				}
+			}
+			m.receives(r, "retired_value_used", "retired_value_used")
+			answer := m.write("leaked", d("value", key, "respond", true))
+			if got := m.stagesOf(key); got != "default/api retired" || len(answer["operations"].([]map[string]any)) != 0 || m.read("status", nil)["version"] != version {
+				t.Errorf("the key is %q, and the response was %v", got, answer["operations"])
+			}
+			m.boot()
+			m.retired()
+			if got := m.stagesOf(key); got != "default/api retired" {
+				t.Errorf("when it is destroyed, the key is %q", got)
+			}
+			m.presents("api-key/default/api/verify", "key", key)
+			m.tick(time.Minute)
+			if len(r.ids()) != 2 {
+				t.Errorf("the events are %v", r.names())
+			}
+			m.keepsNone(key)
+		})
+	}
+}
+
 // TestAskedTogetherOnly does not take a refusal for a proof that may be about another
 // value: a check with two of them asks only if both are retired.
 func TestAskedTogetherOnly(t *testing.T) {

@@ -21,7 +21,7 @@ func (run *Run) retireByHand(ctx context.Context) error {
 	var found []string
 	for _, name := range run.op.Secrets {
 		secret := run.secret(name)
-		if !secret.Previous.DestroyTime.IsZero() {
+		if secret.Previous.Held() {
 			continue // its overlap has ended
 		}
 		names := few(run.needs(ctx, secret))
@@ -82,7 +82,7 @@ func (run *Run) holdByHand(ctx context.Context) error {
 // heldUntil is when a value whose overlap ends now may be retired, if applications are to
 // be asked to refuse it.
 func (run *Run) heldUntil(previous *Value) time.Time {
-	if !previous.DestroyTime.IsZero() {
+	if previous.Held() {
 		return previous.DestroyTime
 	}
 	return sooner(previous.RetireTime, run.now()).Add(run.role.Snapshot().Resolved.RefreshInterval)

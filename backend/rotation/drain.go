@@ -59,7 +59,7 @@ func (v *Value) waits() bool { return !v.LookTime.IsZero() || v.DrainUntil.After
 // undecided reports whether the engine has yet to look, or to look again, whether somebody
 // needs a previous value.
 func (v *Value) undecided() bool {
-	return v.DestroyTime.IsZero() && (v.DrainUntil.IsZero() || v.waits())
+	return !v.Held() && (v.DrainUntil.IsZero() || v.waits())
 }
 
 // beforeNext cuts the end of a wait at the next automatic rotation, which no wait holds up.

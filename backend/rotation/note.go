@@ -29,8 +29,12 @@ const (
 	NoteTraining    NoteKind = "training"    // what the team has to learn
 )
 
-// maxNotes bounds the notes about one record.
-const maxNotes = 50
+// maxNotes bounds the notes about one record, maxAllNotes those of a history, which is read
+// as a whole to verify its chain.
+const (
+	maxNotes    = 50
+	maxAllNotes = 1000
+)
 
 // About is the id of the record that a note is about, "" of what is no note.
 func (r Record) About() string {
@@ -66,6 +70,9 @@ func (r *Role) Annotate(ctx context.Context, rec *Record, admit func() error) er
 	}
 	if len(found.Notes) >= maxNotes {
 		return Invalid("id", "%q has %d notes, and can't have more; add the note to a later record, or write it into the ticket that a note names", rec.Note.About, len(found.Notes))
+	}
+	if r.Snapshot().History.Notes >= maxAllNotes {
+		return Invalid("text", "can't be added: the history of %s has %d notes, and can't have more. They go with the records before them, so they become fewer as history_retention and history_max_age let go of old records; write it into a ticket meanwhile", r.Name, maxAllNotes)
 	}
 	if err := admit(); err != nil {
 		return err

@@ -25,6 +25,10 @@ type Asked struct {
 // ends is when a previous value is destroyed at the earliest.
 func (v *Value) ends() time.Time { return later(v.RetireTime, v.DestroyTime) }
 
+// Held reports whether the overlap of a previous value has ended, and the engine has it only
+// to ask applications to refuse it. Nobody is given it, and nothing goes back to it.
+func (v *Value) Held() bool { return !v.DestroyTime.IsZero() }
+
 // hold takes out of the operation the secrets whose values applications are to be asked
 // to refuse, until readers have had a refresh interval to hear of the end of the overlap.
 // It plans the asking for the others. Waiting is a time in storage, as in drain, but not
@@ -34,7 +38,7 @@ func (run *Run) hold(ctx context.Context) error {
 	waits, now := map[string]time.Time{}, run.role.engine.Now()
 	for _, name := range run.op.Secrets {
 		previous := run.secret(name).Previous
-		if previous == nil || !previous.DestroyTime.IsZero() || !slices.ContainsFunc(run.op.Tasks, about(name)) {
+		if previous == nil || previous.Held() || !slices.ContainsFunc(run.op.Tasks, about(name)) {
 			continue
 		}
 		if at := previous.RetireTime.Add(run.role.Snapshot().Resolved.RefreshInterval); now.Before(at) {

@@ -69,10 +69,10 @@ func (run *Run) create(ctx context.Context) error {
 // newValue is the value that is to become current.
 func (run *Run) newValue(ctx context.Context, secret Secret) (*Value, error) {
 	if run.op.Kind == KindRollback {
-		return &Value{Material: secret.Previous.Material, Created: secret.Previous.Created}, nil
+		return &Value{Material: secret.Previous.Material, Created: secret.Previous.Created, Supplied: secret.Previous.Supplied}, nil
 	}
 	if run.op.Kind == KindImport {
-		return &Value{Material: run.supplied, Created: run.now()}, nil
+		return &Value{Material: run.supplied, Created: run.now(), Supplied: true}, nil
 	}
 	if value := run.published(secret); value != nil {
 		return value, nil

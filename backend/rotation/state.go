@@ -116,6 +116,9 @@ type Value struct {
 	// Version of the role at which this became current; zero while pending.
 	Version int       `json:"version,omitempty"`
 	Created time.Time `json:"created"`
+	// Supplied says that a person has chosen the value, so that others may guess it. Values
+	// that were stored before this was noted don't say it.
+	Supplied bool `json:"supplied,omitempty"`
 	// RetireTime is the end of the overlap: until then readers are given the value. Set on
 	// previous values only.
 	RetireTime time.Time `json:"retire_time,omitzero"`

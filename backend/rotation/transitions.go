@@ -138,7 +138,7 @@ func (r *Role) ReplaceAdministrator(ctx context.Context, rec *Record, based int,
 		s.Deleted, s.InFlight, s.Policy = false, nil, policy
 		r.newVersion(s)
 		if admin.Pending != nil {
-			admin.Current = &Value{Material: admin.Pending.Material, Version: s.Version, Created: s.LastRotation}
+			admin.Current = &Value{Material: admin.Pending.Material, Version: s.Version, Created: s.LastRotation, Supplied: true}
 			admin.Pending, admin.Previous, admin.Unresolved = nil, nil, nil
 		}
 		s.Secrets = map[string]*Secret{admin.Name: &admin}

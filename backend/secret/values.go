@@ -28,17 +28,18 @@ func CurrentFields(types map[string]Type, s *rotation.State) (map[string]string,
 	return values, nil
 }
 
-// shortestQuoted is below how many bytes a value is not looked for in texts: whoever may
-// not read it could guess it.
+// shortestQuoted is below how many bytes a value is not looked for in texts.
 const shortestQuoted = 16
 
 // Quoted returns the name of a secret of which a stored value is a word of the text, "" if
-// there is none. A value that is not kept is not found.
+// there is none. It looks only for what nobody can guess, because whoever may not read a
+// value could try guesses: values that the engine has made, and that are not short. A value
+// that is not kept is not found.
 func Quoted(types map[string]Type, s *rotation.State, text string) string {
 	for _, name := range s.Names() {
 		stored := s.Secrets[name]
 		for _, v := range []*rotation.Value{stored.Current, stored.Previous, stored.Next, stored.Undecided()} {
-			if v != nil && quotes(text, v.Material, hiddenFields(types[stored.Type])) {
+			if v != nil && !v.Supplied && quotes(text, v.Material, hiddenFields(types[stored.Type])) {
 				return name
 			}
 		}

@@ -80,8 +80,8 @@ func (v value) identity() mark { return mark{secret: v.Secret, digest: v.Digests
 // names the key does not prove that the key signed it.
 func (v value) unproven() bool { return v.KeyID != "" }
 
-// add adds a value, as the one that was retired last. One that is there already was about
-// to be given up before, which was not stored.
+// add adds a value, as the one that was retired last. One that is there already was held
+// since, or was about to be given up before, which was not stored.
 func (e *entry) add(v value) {
 	e.Values = slices.DeleteFunc(e.Values, func(known value) bool {
 		same := known.identity() == v.identity()

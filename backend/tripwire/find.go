@@ -20,7 +20,8 @@ const (
 	StagePending = "pending"
 	// StageNext is that of a key that is published, and not used before the next rotation.
 	StageNext = "next"
-	// StageRetired is that of a value that only its digests are left of.
+	// StageRetired is that of a value that only its digests are left of, or that is only held
+	// to ask applications to refuse it.
 	StageRetired = "retired"
 )
 
@@ -157,6 +158,9 @@ func (t *Tripwire) valuesOf(r *rotation.Role) []staged {
 					continue
 				}
 				m := Match{Key: r.Key, Role: r, Secret: name, Type: of.Type, Stage: at.stage, Version: at.value.Version}
+				if at.value.Held() {
+					m.Stage = StageRetired
+				}
 				all = append(all, staged{m, at.value.Material, digests})
 			}
 		}

@@ -86,7 +86,8 @@ func (t *Tripwire) Invalidate(key string) {
 }
 
 // Leave keeps what recognizes the values that were current once, and that the state after
-// does not have any more. It implements rotation.Engine.Leave.
+// does not have any more, or has only to ask applications to refuse them. It implements
+// rotation.Engine.Leave.
 func (t *Tripwire) Leave(ctx context.Context, r *rotation.Role, before, after *rotation.State) error {
 	gone := t.gone(before, after)
 	if len(gone) == 0 {
@@ -104,7 +105,7 @@ func (t *Tripwire) Leave(ctx context.Context, r *rotation.Role, before, after *r
 }
 
 // gone lists the values that were current once and are in before only. One that only has
-// another stage, version or way in after is not gone.
+// another stage, version or way in after is not gone, unless it is held there.
 func (t *Tripwire) gone(before, after *rotation.State) []value {
 	var gone []value
 	for name, was := range before.Secrets {
@@ -128,7 +129,7 @@ func (t *Tripwire) gone(before, after *rotation.State) []value {
 // has reports whether a value with that digest is still current or previous.
 func (t *Tripwire) has(s *rotation.Secret, digest secret.Digest) bool {
 	for _, v := range []*rotation.Value{s.Current, s.Previous} {
-		if v == nil {
+		if v == nil || v.Held() {
 			continue
 		}
 		if digests, err := t.ports.Types[s.Type].Digests(v.Material); err == nil && digests[0] == digest {
