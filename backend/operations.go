@@ -224,7 +224,7 @@ func operationFields() map[string]*framework.FieldSchema {
 		"role":    field(framework.TypeString, "Name of the role; default if you leave it out of the path."),
 		"secrets": field(framework.TypeCommaStringSlice, "Names of the secrets to work on; all if left out."),
 		"reason":  field(framework.TypeString, "Why you make this request, in one line, for the history. Do not put secrets into it."),
-		"wait":    {Type: framework.TypeDurationSecond, Default: 5, Description: "How long the request waits for the operation to end, at most 60 s. If the operation takes longer, the response has status=in_progress, and the operation goes on. If left out, a rotation also waits for its checks with phase=before, up to 55 s in all, so that the response says if they refuse it."},
+		"wait":    {Type: framework.TypeDurationSecond, Default: 5, Description: "How long the request waits for the operation to end, at most 60 s. If the operation takes longer, the response has status=in_progress, and the operation goes on."},
 	}
 }
 

@@ -212,8 +212,8 @@ An alert sends the events of roles to a receiver. With type=webhook, the engine 
 JSON and signs it with key. With type=slack, it posts a text. With type=alertmanager, it
 posts alerts, and resolves each when what it reports is over. The engine delivers each
 event at least once, and the events of one role in order. An event that it delivers again
-has the same id; only target_… and secret_… events can get another one, if the role's
-history has grown in between. The engine retries until the receiver accepts the event;
+keeps its id; only target_…, secret_… and overlap_waiting events can get another one. The
+engine retries until the receiver accepts the event;
 rotations do not wait for that. It does not send events from before the alert was created. If you set authorization or key,
 outbound_hosts of config must name the host of url, and url must begin with https unless
 its host is localhost or a loopback address. If you change url, type or tls_ca, give

@@ -31,7 +31,7 @@ func (b *backend) pathCreds() *framework.Path {
 
 func (b *backend) pathCredsSecret() *framework.Path {
 	fields := credsFields()
-	fields["name"] = nameField("Name of the secret.")
+	fields["role"], fields["name"] = nameField("Name of the role."), nameField("Name of the secret.")
 	return &framework.Path{
 		Pattern:      "creds/" + framework.GenericNameRegex("role") + "/" + framework.GenericNameRegex("name"),
 		DisplayAttrs: attributes("read", "secret-credentials"),
@@ -305,6 +305,6 @@ Returns the values that work now, without a lease. For a role, it returns the fi
 all its secrets, all of the same version, under the names <secret>_<field>, such as
 db_password. For one secret, it returns the fields without that prefix. Read again after
 ttl seconds. ttl is the time to the next rotation, but at most the role's
-refresh_interval, and 2 seconds while a rotation is under way. With stage=previous, it
+refresh_interval, and at most 2 seconds while a rotation runs. With stage=previous, it
 returns the values from before the last rotation, as long as they are valid. With
 if_version, it returns values only if the role now has another version.`

@@ -62,7 +62,7 @@ func recordFields() map[string]*framework.FieldSchema {
 		"secrets":          field(framework.TypeStringSlice, "Names of the secrets that took part."),
 		"revoke_previous":  field(framework.TypeBool, "Whether the replaced values were retired at once, without an overlap."),
 		"force":            field(framework.TypeBool, "In a record of kind retire: whether the request said to retire the values although somebody needed them."),
-		"tasks":            field(framework.TypeSlice, "Checks and destinations: as planned, in a record of kind rotate or rollback; with their results, in one of kind follow, publish or retire. In one of kind retire, each has finding (refused, accepted or not_shown) and secrets, whose retired values the check sent."),
+		"tasks":            field(framework.TypeSlice, "Checks and destinations. In a record of kind rotate or rollback, those that were planned; in one of kind follow, publish or retire, their results. In one of kind retire, each has finding (refused, accepted or not_shown) and secrets, whose retired values the check sent."),
 		"follows":          field(framework.TypeString, "In a record of kind follow: rotation_id of the operation that the tasks belong to. In an automatic rollback: rotation_id of the operation that was rolled back."),
 		"failed_tasks":     field(framework.TypeStringSlice, "In an automatic rollback: names of the required checks and destinations that failed, such as check/health."),
 		"follows_kind":     field(framework.TypeString, "Kind of the operation that the field follows names."),
@@ -161,7 +161,7 @@ func (b *backend) pathConfigHistoryNote() *framework.Path {
 func (b *backend) notePath(record *framework.Path, suffix string, c chronicle, find historian) *framework.Path {
 	fields := map[string]*framework.FieldSchema{
 		"id":     nameField("The rotation_id of the record that the note is about."),
-		"text":   field(framework.TypeString, "What you want to add, in one line of at most 2048 bytes. Do not put secrets into it: the response is 400 only if a word of it is a stored value of at least 16 characters that the engine has made."),
+		"text":   field(framework.TypeString, "What you want to add, in one line of at most 2048 bytes. Do not put secrets into it: the engine refuses the text only if one of its words is a stored value that the engine made, of 16 characters or more."),
 		"ticket": field(framework.TypeString, "Where there is more about it, such as a number or an address in your ticket system; at most 256 bytes."),
 		"kind": {Type: framework.TypeString, Default: noteKinds[0], AllowedValues: noteKinds, Description: oneLine(`Where the record in Markdown shows the note. resolution: in Issues and Resolutions.
 			next_step: in Next Steps. responsible, procedures and training: in the lines Responsible, Update rotation procedures, and Team training of Next Steps.`)},

@@ -19,6 +19,7 @@ import (
 
 func (b *backend) pathRotate() *framework.Path {
 	fields := operationFields()
+	fields["wait"].Description += " If you leave wait out, the request also waits for checks with phase=before, up to 55 s in all, so that the response says if they refuse the rotation."
 	fields["revoke_previous"] = revokePreviousField()
 	fields["dry_run"] = field(framework.TypeBool, "Whether to try the rotation without changing anything, and report. Like verify, this tests everything that a rotation depends on.")
 	return &framework.Path{

@@ -378,7 +378,7 @@ func rotationStatusFields() map[string]*framework.FieldSchema {
 		"failures":            field(framework.TypeInt, "How many automatic attempts (rotations and retirements) failed in a row."),
 		"last_error":          field(framework.TypeString, "Why the last attempt failed; empty after a success."),
 		"retry_time":          field(framework.TypeString, "After a failure: when the engine tries again; null otherwise. If needs_attention is true, the engine at that time only finishes operations and retires values; it does not rotate."),
-		"needs_attention":     field(framework.TypeBool, "Whether automatic rotation has stopped until somebody rotates manually."),
+		"needs_attention":     field(framework.TypeBool, "Whether automatic rotation has stopped until a manual rotation or rollback succeeds."),
 		"advice":              field(framework.TypeString, "What you should do, with the command; empty if there is nothing to do."),
 		"in_flight":           field(framework.TypeMap, "The operation under way: rotation_id, kind, trigger, started, secrets, interrupted (true if no node works on it now), and, while a step runs, secret and step; null if there is none."),
 		"unresolved":          field(framework.TypeMap, "For each unresolved secret: since, cause, attempts, and retry_time (when the engine tries again). A secret is unresolved if its target may hold a value other than the current one, because the engine could not put it back yet. Other secrets are not affected. null if no secret is unresolved."),
@@ -390,21 +390,21 @@ func statusFields() map[string]*framework.FieldSchema {
 	fields["role"] = field(framework.TypeString, "Name of the role.")
 	fields["secrets"] = field(framework.TypeMap, oneLine(`For each secret: its type and its stages. retire_time of the stage previous is the end of its overlap.
 		by_request_only is true if only a manual rotation rotates the secret (hash_only). For keys that are verified through the engine, a stage has uses and last_used.
-		The engine counts them in memory from counted_since on: when the value got this stage or, if that was later, when this Vault
-		server became the active one. For a previous database login, the stage has sessions (how many were open at looked_at) and last_used
-		(when the engine last saw one). If the overlap of a previous value goes on because somebody needs it, the stage has waits_for (who does)
-		and drain_until (when the overlap ends at the latest; retire_time is then the same). destroy_time of the
+		The engine counts them in memory since counted_since, the later of two times: when the value got this stage, and when this Vault
+		server became active. For a previous database login, the stage has sessions (how many were open at looked_at) and last_used
+		(when the engine last saw one). If the overlap of a previous value goes on because somebody needs it, the stage has waits_for (who needs it)
+		and drain_until (the latest end of the overlap, which retire_time then shows too). destroy_time of the
 		stage previous: when the engine sends checks with phase=retire and destroys the value, whose overlap has ended.`))
 	fields["report"] = field(framework.TypeString, "The status as text, for people; read it with -field=report.")
 	fields["overlap"] = field(framework.TypeString, "Who still uses previous values, and whether you would cut somebody off if you ended the overlap now; empty if there are no previous values.")
 	fields["readers"] = field(framework.TypeMap, oneLine(`Who reads creds of the role: known (how many readers the engine remembers), current (how many of
 		them have the current value of each secret that they have read), late_count, and late. A reader is late if it has a previous value in its overlap and has not
 		read the current one. For each of the first 50, late has name (its display name), entity_id, entity (the name of the entity), aliases (by which names it logs in),
-		address, version (the newest that it has of the secret whose current value it lacks; with several such secrets, the oldest of these versions), first_read (when it first read that version), last_read and late_since. A reader is an
+		address, version (the newest version that it has of the secret in which it is late; if it is late in several, the lowest of these), first_read (when it first read that version), last_read and late_since. A reader is an
 		entity or, for tokens without one, a display name. The engine remembers at most 1000 readers of a role, and 10000 in all.`))
 	fields["destinations"] = field(framework.TypeMap, "For each destination: state (in_sync, pending, drifted or failed), since (when it got this state), version (the version that the engine published last, or tried to) and last_error.")
 	fields["refusals"] = field(framework.TypeMap, "For each check with phase=retire: outcome (refused, accepted, or not_shown), secrets, detail, time, and rotation_id of the record. The next rotation of these secrets removes it. null if there is none.")
-	fields["following"] = field(framework.TypeMap, "What is left to do after the latest commit: rotation_id, and tasks, which has for each check or destination done, failed, dropped, required, detail and next (when the engine tries next); null if nothing is left.")
+	fields["following"] = field(framework.TypeMap, "What is left to do after the latest commit: rotation_id, and tasks, which has for each check or destination done, failed, dropped (it ended before there was a result), required, detail and next (when the engine tries next); null if nothing is left.")
 	return fields
 }
 
