@@ -72,7 +72,7 @@ func (r *Role) Annotate(ctx context.Context, rec *Record, admit func() error) er
 		return Invalid("id", "%q has %d notes, and can't have more; add the note to a later record, or write it into the ticket that a note names", rec.Note.About, len(found.Notes))
 	}
 	if r.Snapshot().History.Notes >= maxAllNotes {
-		return Invalid("text", "can't be added: the history of %s has %d notes, and can't have more. They go with the records before them, so they become fewer as history_retention and history_max_age let go of old records; write it into a ticket meanwhile", r.Name, maxAllNotes)
+		return Invalid("text", "can't be added: the history of %s has %d notes, and can't have more; write it into a ticket. Where history_retention or history_max_age lets go of old records, their notes go too", r.Name, maxAllNotes)
 	}
 	if err := admit(); err != nil {
 		return err
