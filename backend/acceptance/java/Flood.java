@@ -7,7 +7,10 @@ import smvm.ApiKeys;
 import smvm.Credentials;
 import smvm.Source;
 
-/** Offers many wrong API keys at once, of which few may wait for a read that hangs, and then the right one. */
+/**
+ * Offers many wrong API keys at once, of which few may wait for a read that hangs, and then the right
+ * one; and a new key many times at once, which all wait for the read that finds it.
+ */
 final class Flood {
     private static final int OFFERED = 64;
     private static final int MAY_WAIT = 8;
@@ -16,8 +19,13 @@ final class Flood {
     private Flood() {}
 
     public static void main(String[] arguments) throws Exception {
+        wrongKeys();
+        newKey();
+    }
+
+    private static void wrongKeys() throws Exception {
         AtomicBoolean opened = new AtomicBoolean();
-        try (Source source = Source.open(() -> opened.getAndSet(true) ? hang() : credentials())) {
+        try (Source source = Source.open(() -> opened.getAndSet(true) ? hang() : credentials("the key"))) {
             CountDownLatch refused = new CountDownLatch(OFFERED - MAY_WAIT);
             for (int i = 0; i < OFFERED; i++) {
                 Thread client = new Thread(() -> {
@@ -33,6 +41,31 @@ final class Flood {
         }
     }
 
+    private static void newKey() throws Exception {
+        AtomicBoolean opened = new AtomicBoolean();
+        try (Source source = Source.open(() -> credentials(opened.getAndSet(true) ? slowly("new") : "old"))) {
+            Thread.sleep(600); // until the next read can begin at once
+            CountDownLatch accepted = new CountDownLatch(OFFERED);
+            for (int i = 0; i < OFFERED; i++) {
+                new Thread(() -> {
+                    if (ApiKeys.accepts(source, "api", "new")) {
+                        accepted.countDown();
+                    }
+                }).start();
+            }
+            check(accepted.await(SOON, TimeUnit.SECONDS));
+        }
+    }
+
+    private static String slowly(String key) {
+        try {
+            Thread.sleep(100);
+        } catch (InterruptedException e) {
+            Thread.currentThread().interrupt();
+        }
+        return key;
+    }
+
     private static Credentials hang() throws IOException {
         try {
             new CountDownLatch(1).await();
@@ -42,11 +75,11 @@ final class Flood {
         throw new IOException("the test has ended");
     }
 
-    private static Credentials credentials() throws IOException {
+    private static Credentials credentials(String key) throws IOException {
         JsonObject data = new JsonObject();
         data.addProperty("version", 1);
         data.addProperty("ttl", 3600);
-        data.addProperty("api_key", "the key");
+        data.addProperty("api_key", key);
         return new Credentials(data);
     }
 

@@ -28,9 +28,9 @@ public final class Source implements AutoCloseable {
     private static final long MIN_INTERVAL = 500; // between two reads, in milliseconds
     private static final long MAX_BACKOFF = 15_000; // after reads that failed, in milliseconds
     private static final Duration PATIENCE = Duration.ofMinutes(1);
-    // How long a request may be held up by a key that looks new, and how many requests at once.
-    // Beyond that, keys are judged by what was read last: so a flood of wrong keys does not take
-    // all threads of a service. The example has 16.
+    // How long a request may be held up by a key that looks new, and how many requests at once, where
+    // the next read can't begin yet or does not end. Beyond that, keys are judged by what was read
+    // last: so a flood of wrong keys does not take all threads of a service. The example has 16.
     private static final Duration DOUBT = Duration.ofSeconds(3);
     private static final int MAX_DOUBTS = 8;
 
@@ -43,6 +43,7 @@ public final class Source implements AutoCloseable {
     private long due; // a read that begins before confirms nothing
     private volatile int failing;
     private CompletableFuture<Boolean> coming; // the read that has not begun; who asks until then waits for the same one
+    private CompletableFuture<Boolean> latest = CompletableFuture.completedFuture(true); // the read that has begun last
     private Future<?> next;
     private long began = System.nanoTime() - TimeUnit.MILLISECONDS.toNanos(MIN_INTERVAL);
 
@@ -96,8 +97,12 @@ public final class Source implements AutoCloseable {
 
     /** Reads now, or half a second after the last read; whether that worked within the timeout. */
     public boolean refresh(Duration timeout) {
+        return await(ask(), timeout.toMillis());
+    }
+
+    private static boolean await(CompletableFuture<Boolean> read, long millis) {
         try {
-            return ask().get(timeout.toMillis(), TimeUnit.MILLISECONDS);
+            return read.get(millis, TimeUnit.MILLISECONDS);
         } catch (InterruptedException e) {
             Thread.currentThread().interrupt();
             return false;
@@ -109,11 +114,16 @@ public final class Source implements AutoCloseable {
     /**
      * Returns what find finds in the credentials; if that is nothing, it reads again and looks
      * once more. For what another instance may have seen first: an unknown kid or API key. It
-     * blocks for 3 seconds at most, and at most 8 threads at a time.
+     * blocks for half a second at most and, at most 8 threads at a time, for 3 seconds more.
      */
     public <T> Optional<T> settle(Function<Credentials, Optional<T>> find) {
         Optional<T> found = find.apply(current);
-        if (found.isEmpty() && doubts.tryAcquire()) {
+        if (found.isPresent()) {
+            return found;
+        }
+        boolean read = readNow();
+        found = find.apply(current);
+        if (found.isEmpty() && !read && doubts.tryAcquire()) {
             try {
                 refresh(DOUBT);
             } finally {
@@ -122,6 +132,24 @@ public final class Source implements AutoCloseable {
             found = find.apply(current);
         }
         return found;
+    }
+
+    /**
+     * Waits for the read that is under way or can begin now, unless reads fail, and no longer than
+     * half a second after it has begun. Returns whether one that can begin now worked.
+     */
+    private boolean readNow() {
+        CompletableFuture<Boolean> read;
+        long left;
+        boolean begins;
+        synchronized (this) {
+            long since = TimeUnit.NANOSECONDS.toMillis(System.nanoTime() - began);
+            boolean ended = latest.isDone();
+            begins = ended && since >= MIN_INTERVAL && failing == 0;
+            read = begins ? ask() : latest;
+            left = failing > 0 ? 0 : ended ? MIN_INTERVAL : MIN_INTERVAL - since;
+        }
+        return await(read, left) && begins;
     }
 
     /** Ends the reading. The last credentials stay usable. */
@@ -142,7 +170,7 @@ public final class Source implements AutoCloseable {
     private void read() {
         CompletableFuture<Boolean> asked;
         synchronized (this) {
-            asked = coming;
+            asked = latest = coming;
             coming = null;
             began = System.nanoTime();
             if (next != null) {

@@ -26,8 +26,9 @@ T = TypeVar("T")
 # The longest pause after reads that did not succeed, in seconds.
 _MAX_BACKOFF = 15.0
 # How long a request may be held up by a key that looks new, in seconds, and how many
-# requests at once. Beyond that, keys are judged by what was read last: so a flood of
-# wrong keys does not take all threads of a service.
+# requests at once, where the next read can't begin yet or does not end. Beyond that, keys
+# are judged by what was read last: so a flood of wrong keys does not take all threads of a
+# service.
 _DOUBT = 3.0
 _MAX_DOUBTS = 16
 # How long a watcher may still be busy with other credentials when new ones are to be told, in seconds.
@@ -40,9 +41,10 @@ class _Round:
     def __init__(self) -> None:
         self.done = threading.Event()
         self.succeeded = False
+        self.began = self.ended = 0.0  # by time.monotonic()
 
     def end(self, succeeded: bool) -> None:
-        self.succeeded = succeeded
+        self.succeeded, self.ended = succeeded, time.monotonic()
         self.done.set()
 
 
@@ -76,7 +78,8 @@ class Source(OncePerProcess):
     """
 
     _lock: threading.Lock
-    _round: _Round | None
+    _round: _Round | None  # the read that has not begun
+    _latest: _Round  # the read that has begun last
     _wake: queue.SimpleQueue[None]
     _doubts: threading.BoundedSemaphore
 
@@ -184,16 +187,41 @@ class Source(OncePerProcess):
         """Return what find finds in the credentials; if that is None, read again and look once more.
 
         For what another instance may have seen first: an unknown key id, an unknown API key.
-        It blocks for 3 seconds at most.
+        It blocks for min_interval at most and, 16 threads at a time, for 3 seconds more.
         """
         found = find(self.current)
-        if found is None and self._doubts.acquire(blocking=False):
+        if found is not None:
+            return found
+        read = self._read_now()
+        found = find(self.current)
+        if found is None and not read and self._doubts.acquire(blocking=False):
             try:
                 self.refresh(_DOUBT)
             finally:
                 self._doubts.release()
             found = find(self.current)
         return found
+
+    def _read_now(self) -> bool:
+        """Wait for the read that is under way or can begin now, unless reads fail, and no longer than min_interval.
+
+        Return whether one that can begin now worked.
+        """
+        if self._failing or self._closed:
+            return False
+        self.mind_loop()
+        now = time.monotonic()
+        with self._lock:
+            latest, begins = self._latest, False
+            if latest.done.is_set() and now >= latest.ended + self._min_interval:
+                latest, begins = self._round or _Round(), True
+                self._round = latest
+        if begins:
+            self.nudge()
+            latest.done.wait(self._min_interval)
+        else:
+            latest.done.wait(max(0.0, latest.began + self._min_interval - now))
+        return begins and latest.succeeded
 
     def nudge(self) -> None:
         """Ask for a read without waiting for it. A signal handler may call it: it takes no lock."""
@@ -209,7 +237,8 @@ class Source(OncePerProcess):
     def _fresh(self) -> None:
         """Make what threads share: a child of a fork has none of the threads that may hold it."""
         self._lock = threading.Lock()
-        self._round = None
+        self._round, self._latest = None, _Round()
+        self._latest.end(True)
         self._wake = queue.SimpleQueue()
         self._doubts = threading.BoundedSemaphore(_MAX_DOUBTS)
         self._watchers = [_Watcher(each.call) for each in self._watchers]
@@ -267,6 +296,7 @@ class Source(OncePerProcess):
     def _take_round(self) -> _Round:
         with self._lock:
             waiting, self._round = self._round or _Round(), None
+            waiting.began, self._latest = time.monotonic(), waiting
         return waiting
 
     def _read(self, waiting: _Round) -> float:

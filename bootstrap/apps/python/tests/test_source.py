@@ -8,6 +8,7 @@ import os
 import pickle
 import signal
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +16,7 @@ import pytest
 from conftest import Script, Settable, eventually
 
 import smvm.source
-from smvm import AppRole, Credentials, ReadError, Source, Vault, reload_on_hangup
+from smvm import AppRole, Credentials, ReadError, Source, Vault, keys, reload_on_hangup
 
 Open = Callable[..., Source]
 
@@ -118,6 +119,23 @@ def test_flood_of_unknown(opened: Open) -> None:
         hangs.set()
         for thread in waiting:
             thread.join()
+
+
+def test_burst_of_a_new_key(opened: Open) -> None:
+    """A key that was not read yet is accepted, however many offer it at once: all wait for the same read."""
+    reader = Settable(api_key="old")
+    source = opened(reader, min_interval=1.0)
+    eventually("a read to be possible", lambda: source.age > 1.2)
+    reader.set(api_key="new")
+    read = reader.read
+    reader.read = lambda have: (time.sleep(0.1), read(have))[1]  # type: ignore[method-assign]
+    accepted: list[bool] = []
+    offering = [threading.Thread(target=lambda: accepted.append(keys.accepts(source, "new"))) for _ in range(64)]
+    for thread in offering:
+        thread.start()
+    for thread in offering:
+        thread.join()
+    assert accepted == [True] * 64
 
 
 def test_closed(opened: Open) -> None:
