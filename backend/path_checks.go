@@ -271,8 +271,8 @@ runs those with phase=after, but if they fail, it only sends the event
 application_degraded. With phase=retire, the engine asks the application to refuse the
 previous values. When their overlap has ended, creds no longer returns them, and the
 engine's own verify refuses them. One refresh_interval later, so that the application
-has read again, the engine sends up to attempts requests. If the first clear answer is a
-refusal, it stops there. If one request is accepted, it sends them all, and the
-application counts as refusing only if the last two or more are refused. Then the engine
+has read again, the engine sends the request, at most attempts times. If the first clear
+answer is a refusal, it stops there. If one request is accepted, it sends them all, and
+the application counts as refusing only if the last two or more are refused. Then the engine
 destroys the values, whatever the answer was. If the application accepted them, the engine sends the event
 retired_value_accepted; if it gave no clear answer, application_degraded. The record of the rotation has the answer.`

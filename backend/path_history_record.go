@@ -236,5 +236,5 @@ entry of its own, of kind note, with who wrote it and when. Like every entry it 
 the chain of hashes, so chain_valid shows if somebody changes or removes it. Nothing else
 changes, and no event is sent. You can add a note while a rotation runs, and after the
 role or connection was deleted. To correct a note, add another one. If you add the same
-note again, nothing changes. A record can have 50 notes, and a
-history 1000.`
+note again, nothing changes. A record can have 50 notes; once
+the history has 1000, 5.`

@@ -378,7 +378,7 @@ func rotationStatusFields() map[string]*framework.FieldSchema {
 		"failures":            field(framework.TypeInt, "How many automatic attempts (rotations and retirements) failed in a row."),
 		"last_error":          field(framework.TypeString, "Why the last attempt failed; empty after a success."),
 		"retry_time":          field(framework.TypeString, "After a failure: when the engine tries again; null otherwise. If needs_attention is true, the engine at that time only finishes operations and retires values; it does not rotate."),
-		"needs_attention":     field(framework.TypeBool, "Whether automatic rotation has stopped until a manual rotation or rollback succeeds."),
+		"needs_attention":     field(framework.TypeBool, "Whether automatic rotation has stopped until a manual rotation (or the rollback of a role) succeeds."),
 		"advice":              field(framework.TypeString, "What you should do, with the command; empty if there is nothing to do."),
 		"in_flight":           field(framework.TypeMap, "The operation under way: rotation_id, kind, trigger, started, secrets, interrupted (true if no node works on it now), and, while a step runs, secret and step; null if there is none."),
 		"unresolved":          field(framework.TypeMap, "For each unresolved secret: since, cause, attempts, and retry_time (when the engine tries again). A secret is unresolved if its target may hold a value other than the current one, because the engine could not put it back yet. Other secrets are not affected. null if no secret is unresolved."),

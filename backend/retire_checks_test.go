@@ -312,6 +312,15 @@ func TestHeldValuesAreRetired(t *testing.T) {
 				t.Errorf("the key is %q, and the response was %v", got, answer["operations"])
 			}
 			m.boot()
+			m.clock.advance(-time.Minute) // as on another node
+			if creds := m.read("creds", nil); creds["api_previous_key"] != nil {
+				t.Error("after the clock went back, readers get the key again")
+			}
+			if reason := m.presents("api-key/default/api/verify", "key", key); reason != "retired" {
+				t.Errorf("after the clock went back, the reason of the key is %q", reason)
+			}
+			m.refused(logical.UpdateOperation, "rollback", nil, "", "previous value to go back to")
+			m.clock.advance(time.Minute)
 			m.retired()
 			if got := m.stagesOf(key); got != "default/api retired" {
 				t.Errorf("when it is destroyed, the key is %q", got)

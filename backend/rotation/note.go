@@ -29,11 +29,13 @@ const (
 	NoteTraining    NoteKind = "training"    // what the team has to learn
 )
 
-// maxNotes bounds the notes about one record, maxAllNotes those of a history, which is read
-// as a whole to verify its chain.
+// maxNotes bounds the notes about one record, and those of a history, which is read as a
+// whole to verify its chain: one that has manyNotes takes only leastNotes about a record,
+// one for each kind, so that nobody can keep others from what the procedure asks for.
 const (
-	maxNotes    = 50
-	maxAllNotes = 1000
+	maxNotes   = 50
+	leastNotes = 5
+	manyNotes  = 1000
 )
 
 // About is the id of the record that a note is about, "" of what is no note.
@@ -71,8 +73,8 @@ func (r *Role) Annotate(ctx context.Context, rec *Record, admit func() error) er
 	if len(found.Notes) >= maxNotes {
 		return Invalid("id", "%q has %d notes, and can't have more; add the note to a later record, or write it into the ticket that a note names", rec.Note.About, len(found.Notes))
 	}
-	if r.Snapshot().History.Notes >= maxAllNotes {
-		return Invalid("text", "can't be added: the history of %s has %d notes, and can't have more; write it into a ticket. Where history_retention or history_max_age lets go of old records, their notes go too", r.Name, maxAllNotes)
+	if all := r.Snapshot().History.Notes; all >= manyNotes && len(found.Notes) >= leastNotes {
+		return Invalid("id", "%q has %d notes, and can't have more, because the history of %s has %d; add the note to a later record, or write it into the ticket that a note names", rec.Note.About, len(found.Notes), r.Name, all)
 	}
 	if err := admit(); err != nil {
 		return err

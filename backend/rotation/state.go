@@ -300,9 +300,10 @@ func (s *Secret) Undecided() *Value {
 	return s.Pending
 }
 
-// PreviousAt returns the previous value if it is still valid at that time.
+// PreviousAt returns the previous value if it is still valid at that time. One that is held
+// is not, whatever a clock says that has gone back since.
 func (s *Secret) PreviousAt(now time.Time) *Value {
-	if s.Previous == nil || !now.Before(s.Previous.RetireTime) {
+	if s.Previous == nil || s.Previous.Held() || !now.Before(s.Previous.RetireTime) {
 		return nil
 	}
 	return s.Previous

@@ -29,7 +29,7 @@ rooted "$(dirname -- "$file")"
 direct=()
 [[ ${VAULT_ADDR,,} == https://* ]] || direct=(--noproxy '*')
 
-# Refuses what creds never answers to a reader that has version $have, or none.
+# Refuses a response that creds never gives to a reader with version $have, or with none.
 # shellcheck disable=SC2016
 readonly sound='
 def whole($least): type == "number" and . == floor and . >= $least;

@@ -256,7 +256,7 @@ func TestADroppedHashIsAHash(t *testing.T) {
 		lines = pruning(lines, 4, hashOf(lines[3]))
 		lines[7] = resealed(lines[7], `"`+hashOf(lines[3])+`"`, quoted(text))
 		out, err := verified(t, lines[4:], hashOf(lines[7]))
-		if err == nil || misled(out+err.Error()) || !strings.Contains(err.Error(), "the hash of the last one is none: it is ") {
+		if err == nil || misled(out+err.Error()) || !strings.Contains(err.Error(), "as the hash of the last one, which is no hash") {
 			t.Errorf("%q: %q, %v", text, out, err)
 		}
 	}

@@ -187,7 +187,7 @@ func (e *engine) write(page *strings.Builder, s, as *section) {
 		if len(all) > 0 {
 			other = " other "
 		}
-		defer fmt.Fprintf(page, "\nAll%sfields are those of [`%s`](#%s), without the names in its path.\n", other, as.title, anchor(as.title))
+		defer fmt.Fprintf(page, "\nAll%sfields are those of [`%s`](#%s), except those in its path.\n", other, as.title, anchor(as.title))
 	}
 	if len(all) == 0 {
 		return

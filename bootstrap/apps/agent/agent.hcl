@@ -60,7 +60,7 @@ template {
   }
 }
 
-# If it has a certificate, DB_SSLROOTCERT in .env names this file. For a program that
+# If this file has a certificate, DB_SSLROOTCERT in .env names it. For a program that
 # needs the certificate in its environment, use agent-exec.hcl.
 template {
   source               = "/etc/smvm-api/templates/db-ca.pem.ctmpl"

@@ -90,7 +90,7 @@ func (c *Chain) With(hash string) int {
 // have the entries from before that, or begin right behind them.
 func (c *Chain) pruned(e rotation.Entry, p *rotation.Pruned) error {
 	if !IsHash(p.HeadHash) {
-		return fmt.Errorf("entry %d says that entries up to %d were dropped, but the hash of the last one is none: it is %.100q", e.Sequence, p.Last, p.HeadHash)
+		return fmt.Errorf("entry %d says that entries up to %d were dropped, but gives %.100q as the hash of the last one, which is no hash", e.Sequence, p.Last, p.HeadHash)
 	}
 	c.prune, c.dropped = e.Sequence, p.Last
 	known := c.hashes[p.Last]
