@@ -4,22 +4,42 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"maps"
+	"reflect"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret"
 )
 
-// entry is what is stored of the retired values of a role. One in memory is never changed.
+// entry is what is stored of the retired values of a role. It is written at every
+// retirement, so it has only the latest values itself; those before them are in pages.
 type entry struct {
 	// Uses counts the uses that were noted, also of values that are not kept any more.
 	Uses int `json:"uses,omitempty"`
 	// Values begin with the one that was retired first.
 	Values []value `json:"values"`
+	// Pages have the values that were retired before, the oldest page first.
+	Pages []page `json:"pages,omitempty"`
+	// Used are copies of values in pages, with their uses: pages are never changed.
+	Used []value `json:"used,omitempty"`
 }
+
+// page is an entry of storage with pageSize values, which is written once.
+type page struct {
+	Number int `json:"number"`
+	Values int `json:"values"`
+	Bytes  int `json:"bytes"`
+	// Newest is when the last of its values was retired.
+	Newest time.Time `json:"newest"`
+}
+
+const (
+	// pageSize is how many values go into a page, as soon as an entry has twice as many.
+	pageSize = 50
+	// maxUsed is of how many values in pages the uses are kept, the latest.
+	maxUsed = 200
+)
 
 // value is what is kept of a retired value.
 type value struct {
@@ -48,61 +68,91 @@ type Use struct {
 
 // mark is by what a value that is presented is recognized: its digest, or the id of a key.
 type mark struct {
-	secret string
-	digest secret.Digest
-	keyID  string
-}
-
-// kept is what is known of the retired values of one role.
-type kept struct {
-	// key is that of the entry in storage.
-	key string
-	// mu is held while the entry is read and written. Whoever verifies waits for it only
-	// where the entry was not read yet.
-	mu sync.Mutex
-	// failed is when the entry could not be read.
-	failed time.Time
-
-	known sync.RWMutex // guards what follows
-	// entry is nil until it was read; places says where in it a mark is.
-	entry  *entry
-	places map[mark]int
-	// noted are the uses that are not stored yet, by the digest of the value itself.
-	noted map[mark]Use
-	// unproven is when the latest use was noted of a key that a token only names.
-	unproven time.Time
+	secret, typeName string
+	digest           secret.Digest
+	keyID            string
 }
 
 // identity is the mark that no other value of the role has.
-func (v value) identity() mark { return mark{secret: v.Secret, digest: v.Digests[0]} }
+func (v value) identity() mark {
+	return mark{secret: v.Secret, typeName: v.Type, digest: v.Digests[0]}
+}
+
+// marks are all by which v can be recognized.
+func (v value) marks() []mark {
+	if v.unproven() {
+		return []mark{v.identity(), {secret: v.Secret, typeName: v.Type, keyID: v.KeyID}}
+	}
+	return []mark{v.identity()}
+}
 
 // unproven reports whether the value is a key of which only tokens are presented: that one
 // names the key does not prove that the key signed it.
 func (v value) unproven() bool { return v.KeyID != "" }
 
+func (v value) expired(now time.Time, retention time.Duration) bool {
+	return !now.Before(v.Retired.Add(retention))
+}
+
 // add adds a value, as the one that was retired last. One that is there already was held
 // since, or was about to be given up before, which was not stored.
 func (e *entry) add(v value) {
-	e.Values = slices.DeleteFunc(e.Values, func(known value) bool {
-		same := known.identity() == v.identity()
-		if same {
-			v.Use = known.Use
-		}
-		return same
-	})
+	for _, all := range []*[]value{&e.Used, &e.Values} {
+		*all = slices.DeleteFunc(*all, func(known value) bool {
+			same := known.identity() == v.identity()
+			if same {
+				v.Use = known.Use
+			}
+			return same
+		})
+	}
 	e.Values = append(e.Values, v)
+}
+
+// spill takes the longest retired values out, as long as there are too many, and returns
+// the pages to write, by their numbers.
+func (e *entry) spill() map[int]entry {
+	pages := map[int]entry{}
+	for len(e.Values) > 2*pageSize {
+		moved := slices.Clone(e.Values[:pageSize])
+		e.Values = slices.Delete(e.Values, 0, pageSize)
+		for i, v := range moved {
+			if v.Use != nil {
+				e.Used = append(e.Used, v)
+				moved[i].Use = nil
+			}
+		}
+		number := 1
+		if len(e.Pages) > 0 {
+			number = e.Pages[len(e.Pages)-1].Number + 1
+		}
+		pages[number] = entry{Values: moved}
+		e.Pages = append(e.Pages, page{Number: number, Values: pageSize, Bytes: length(pages[number]), Newest: moved[pageSize-1].Retired})
+	}
+	return pages
 }
 
 // expire drops what was retired too long ago, or is too much.
 func (e *entry) expire(now time.Time, retention time.Duration) {
-	e.Values = slices.DeleteFunc(e.Values, func(v value) bool { return v.expired(now, retention) })
-	e.Values = slices.Delete(e.Values, 0, max(0, len(e.Values)-MaxValues))
+	gone := func(v value) bool { return v.expired(now, retention) }
+	e.Values, e.Used = slices.DeleteFunc(e.Values, gone), slices.DeleteFunc(e.Used, gone)
+	slices.SortFunc(e.Used, func(x, y value) int { return x.Use.Number - y.Use.Number })
+	e.Used = slices.Delete(e.Used, 0, max(0, len(e.Used)-maxUsed))
+	kept := len(e.Values)
+	for first, p := range slices.Backward(e.Pages) {
+		if kept >= MaxValues || !now.Before(p.Newest.Add(retention)) {
+			e.Pages = slices.Delete(e.Pages, 0, first+1)
+			break
+		}
+		kept += p.Values
+	}
 	e.bound()
 }
 
 const (
-	// maxBytes bounds an entry. The smallest limit of a storage backend of Vault is
-	// 512 KiB, and without room for its entry a role could give up no value any more.
+	// maxBytes bounds an entry with its pages. The smallest limit of a storage backend of
+	// Vault is 512 KiB, and without room for its entry a role could give up no value any
+	// more.
 	maxBytes = 256 << 10
 	// fullUses is how many uses, the latest, keep who asked as long as there are values
 	// to drop: events still have to tell of them.
@@ -113,13 +163,18 @@ const (
 // the longest ago first; then values, the longest retired first.
 func (e *entry) bound() {
 	excess := length(e) - maxBytes
+	for _, p := range e.Pages {
+		excess += p.Bytes
+	}
 	if excess <= 0 {
 		return
 	}
 	var used []*value
-	for i := range e.Values {
-		if e.Values[i].Use != nil {
-			used = append(used, &e.Values[i])
+	for _, all := range [][]value{e.Used, e.Values} {
+		for i := range all {
+			if all[i].Use != nil {
+				used = append(used, &all[i])
+			}
 		}
 	}
 	slices.SortFunc(used, func(x, y *value) int { return x.Use.Number - y.Use.Number })
@@ -129,11 +184,18 @@ func (e *entry) bound() {
 			v.Use, excess = short, excess-saved
 		}
 	}
-	first := 0
-	for ; first < len(e.Values) && excess > 0; first++ {
-		excess -= length(e.Values[first]) + len(",")
+	pages := 0
+	for ; pages < len(e.Pages) && excess > 0; pages++ {
+		excess -= e.Pages[pages].Bytes
 	}
-	e.Values = slices.Delete(e.Values, 0, first)
+	e.Pages = slices.Delete(e.Pages, 0, pages)
+	for _, all := range []*[]value{&e.Used, &e.Values} {
+		first := 0
+		for ; first < len(*all) && excess > 0; first++ {
+			excess -= length((*all)[first]) + len(",")
+		}
+		*all = slices.Delete(*all, 0, first)
+	}
 }
 
 // length is how many bytes v has in storage.
@@ -142,109 +204,104 @@ func length(v any) int {
 	return len(raw)
 }
 
-func (v value) expired(now time.Time, retention time.Duration) bool {
-	return !now.Before(v.Retired.Add(retention))
-}
-
-// readAgain is after how long an entry is read again that could not be.
-const readAgain = time.Minute
-
-// load returns the entry of a role, from storage the first time. A damaged one counts as
-// empty, because no value could be retired any more otherwise.
-func (t *Tripwire) load(ctx context.Context, k *kept) (*entry, error) {
-	if e := k.read(); e != nil {
-		return e, nil
-	}
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return t.loadLocked(ctx, k)
-}
-
-func (t *Tripwire) loadLocked(ctx context.Context, k *kept) (*entry, error) {
-	if e := k.read(); e != nil {
-		return e, nil
-	}
-	raw, err := t.ports.Store.ReadRaw(ctx, k.key)
+// read returns what is stored under a key. What is damaged counts as empty, because no
+// value could be retired any more otherwise.
+func (t *Tripwire) read(ctx context.Context, key string) (*entry, error) {
+	raw, err := t.ports.Store.ReadRaw(ctx, key)
 	if err != nil {
-		k.failed = t.ports.Now()
-		return nil, fmt.Errorf("read %s: %w", k.key, err)
+		return nil, fmt.Errorf("read %s: %w", key, err)
 	}
 	e := &entry{}
 	if raw != nil {
 		if err := json.Unmarshal(raw, e); err != nil {
-			t.ports.Log().Error("what is kept of retired values is damaged, and begins again", "entry", k.key, "error", err)
+			t.ports.Log().Error("what is kept of retired values is damaged, and begins again", "entry", key, "error", err)
 			e = &entry{}
 		}
 	}
-	k.take(e)
+	for _, all := range []*[]value{&e.Values, &e.Used} {
+		*all = slices.DeleteFunc(*all, func(v value) bool { return len(v.Digests) == 0 })
+	}
 	return e, nil
 }
 
-// read returns the entry, nil if it was not read yet.
-func (k *kept) read() *entry {
-	k.known.RLock()
-	defer k.known.RUnlock()
-	return k.entry
+// values are all that are kept of a role whose entry is e, the longest retired first.
+func (t *Tripwire) values(ctx context.Context, key string, e *entry) ([]value, error) {
+	var all []value
+	for _, p := range e.Pages {
+		read, err := t.read(ctx, pageKey(key, p.Number))
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, read.Values...)
+	}
+	all = append(all, e.Values...)
+	// One that is added again may also be in a page.
+	latest := map[mark]int{}
+	for i, v := range all {
+		latest[v.identity()] = i
+	}
+	for _, v := range e.Used {
+		if i, ok := latest[v.identity()]; ok {
+			all[i].Use = v.Use
+		}
+	}
+	kept := all[:0]
+	for i, v := range all {
+		if latest[v.identity()] == i {
+			kept = append(kept, v)
+		}
+	}
+	return kept[max(0, len(kept)-MaxValues):], nil
 }
 
-// take makes e what is known.
-func (k *kept) take(e *entry) {
-	e.Values = slices.DeleteFunc(e.Values, func(v value) bool { return len(v.Digests) == 0 })
-	places := map[mark]int{}
-	for i, v := range e.Values {
-		places[v.identity()] = i
-		if v.KeyID != "" {
-			places[mark{secret: v.Secret, keyID: v.KeyID}] = i
-		}
-	}
-	k.known.Lock()
-	defer k.known.Unlock()
-	k.entry, k.places = e, places
-	for _, v := range e.Values {
-		if v.unproven() && v.Use != nil && v.Use.At.After(k.unproven) {
-			k.unproven = v.Use.At
-		}
-	}
-}
+// pageKey is where a page is stored whose entry has that key.
+func pageKey(key string, number int) string { return fmt.Sprintf("%s/%08d", key, number) }
 
 // change stores the entry of a role as edit has changed it.
-func (t *Tripwire) change(ctx context.Context, k *kept, edit func(*entry)) error {
+func (t *Tripwire) change(ctx context.Context, k *kept, edit func(*entry) error) error {
 	retention, err := t.ports.Retention(ctx)
 	if err != nil {
 		return err
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	now, err := t.loadLocked(ctx, k)
+	now, err := t.read(ctx, k.key)
 	if err != nil {
 		return err
 	}
-	next := &entry{Uses: now.Uses, Values: slices.Clone(now.Values)}
-	edit(next)
-	next.expire(t.ports.Now(), retention)
-	switch {
-	case next.Uses == now.Uses && slices.EqualFunc(next.Values, now.Values, same):
-		return nil
-	case len(next.Values) == 0 && next.Uses == 0:
-		err = t.ports.Store.Delete(ctx, k.key)
-	default:
-		err = t.ports.Store.Write(ctx, k.key, next)
+	next := &entry{Uses: now.Uses, Values: slices.Clone(now.Values), Pages: slices.Clone(now.Pages), Used: slices.Clone(now.Used)}
+	if err := edit(next); err != nil {
+		return err
 	}
-	if err != nil {
+	added := slices.Clone(next.Values)
+	pages := next.spill()
+	next.expire(t.ports.Now(), retention)
+	if reflect.DeepEqual(now, next) {
+		return nil
+	}
+	if err := t.store(ctx, k.key, next, pages); err != nil {
 		return fmt.Errorf("write %s: %w", k.key, err)
 	}
-	k.take(next)
+	for _, p := range now.Pages {
+		if !slices.Contains(next.Pages, p) {
+			_ = t.ports.Store.Delete(ctx, pageKey(k.key, p.Number)) // or with the next sweep
+		}
+	}
+	k.learned(added, next.Uses)
 	return nil
 }
 
-// same reports whether two values are stored alike.
-func same(x, y value) bool {
-	return x.identity() == y.identity() && x.Retired.Equal(y.Retired) && x.Version == y.Version && x.Use == y.Use
-}
-
-// waiting are the uses that are not stored yet.
-func (k *kept) waiting() map[mark]Use {
-	k.known.RLock()
-	defer k.known.RUnlock()
-	return maps.Clone(k.noted)
+// store writes an entry after the pages that it names, so that these are there.
+func (t *Tripwire) store(ctx context.Context, key string, e *entry, pages map[int]entry) error {
+	for _, p := range e.Pages {
+		if content, ok := pages[p.Number]; ok {
+			if err := t.ports.Store.Write(ctx, pageKey(key, p.Number), content); err != nil {
+				return err
+			}
+		}
+	}
+	if len(e.Values) == 0 && len(e.Pages) == 0 && e.Uses == 0 {
+		return t.ports.Store.Delete(ctx, key)
+	}
+	return t.ports.Store.Write(ctx, key, e)
 }

@@ -181,11 +181,11 @@ func (t *Tripwire) findRetired(ctx context.Context, g guess, live map[string]*ro
 	}
 	var found []Match
 	for _, key := range keys {
-		e, err := t.load(ctx, t.of(key))
+		values, err := t.valuesKept(ctx, t.of(key))
 		if err != nil {
 			return nil, err
 		}
-		for _, v := range e.Values {
+		for _, v := range values {
 			same := t.is(g, v.Type, v.Digests)
 			named := v.KeyID != "" && v.KeyID == g.tokens[v.Type]
 			if (same || named) && !v.expired(t.ports.Now(), retention) {
@@ -194,6 +194,17 @@ func (t *Tripwire) findRetired(ctx context.Context, g guess, live map[string]*ro
 		}
 	}
 	return found, nil
+}
+
+// valuesKept reads what is kept of a role.
+func (t *Tripwire) valuesKept(ctx context.Context, k *kept) ([]value, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	e, err := t.read(ctx, k.key)
+	if err != nil {
+		return nil, err
+	}
+	return t.values(ctx, k.key, e)
 }
 
 // Exposed is what has to be rotated because it is known to others.

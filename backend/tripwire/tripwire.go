@@ -9,6 +9,7 @@ package tripwire
 
 import (
 	"context"
+	"strings"
 	"sync"
 	"time"
 
@@ -21,7 +22,7 @@ import (
 // Prefix is what the keys of the stored entries begin with; then comes the key of the role.
 const Prefix = "retired/"
 
-// MaxValues is how many retired values a role keeps at most. The longest retired go first.
+// MaxValues is how many retired values of a role are recognized at most. The longest retired go first.
 const MaxValues = 1000
 
 // Store is a key-value storage.
@@ -74,14 +75,16 @@ func (t *Tripwire) of(key string) *kept {
 	if known, ok := t.roles.Load(key); ok {
 		return known.(*kept)
 	}
-	known, _ := t.roles.LoadOrStore(key, &kept{key: Prefix + key})
+	known, _ := t.roles.LoadOrStore(key, &kept{key: Prefix + key, uses: -1})
 	return known.(*kept)
 }
 
 // Invalidate forgets what was read from a key of storage, which another node has written.
 func (t *Tripwire) Invalidate(key string) {
-	if len(key) > len(Prefix) && key[:len(Prefix)] == Prefix {
-		t.roles.Delete(key[len(Prefix):])
+	if of, ok := strings.CutPrefix(key, Prefix); ok {
+		kind, name, _ := strings.Cut(of, "/")
+		name, _, _ = strings.Cut(name, "/") // of a page
+		t.roles.Delete(kind + "/" + name)
 	}
 }
 
@@ -97,10 +100,11 @@ func (t *Tripwire) Leave(ctx context.Context, r *rotation.Role, before, after *r
 	if err != nil || retention == 0 {
 		return err
 	}
-	return t.change(ctx, t.of(r.Key), func(e *entry) {
+	return t.change(ctx, t.of(r.Key), func(e *entry) error {
 		for _, v := range gone {
 			e.add(v)
 		}
+		return nil
 	})
 }
 

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -181,15 +183,34 @@ func TestStagesOfValues(t *testing.T) {
 	}
 }
 
+// kept are the retired values of a role.
+func (w *world) kept(r *rotation.Role) []value {
+	w.Helper()
+	values, err := w.valuesKept(w.Context(), w.of(r.Key))
+	if err != nil {
+		w.Fatal(err)
+	}
+	return values
+}
+
+// size is how many bytes are stored.
+func (w *world) size() (bytes int) {
+	for _, raw := range w.stored {
+		bytes += len(raw)
+	}
+	return bytes
+}
+
 // TestOldestGoFirst keeps no more of a role than an entry of storage has room for.
 func TestOldestGoFirst(t *testing.T) {
 	w := newWorld(t)
 	r := w.role("r", state(pin(0)))
-	err := w.change(t.Context(), w.of(r.Key), func(e *entry) {
+	err := w.change(t.Context(), w.of(r.Key), func(e *entry) error {
 		for v := range MaxValues {
 			left, _ := w.retired(*state(nil).Secrets["pin"], pin(v))
 			e.add(left)
 		}
+		return nil
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -204,6 +225,144 @@ func TestOldestGoFirst(t *testing.T) {
 	if size := len(w.stored["retired/role/r"]); size > 256<<10 {
 		t.Errorf("the entry has %d bytes", size)
 	}
+}
+
+// presented is the value of that number, as somebody presents it.
+func presented(v int) Presented {
+	return Presented{Secret: "pin", Type: "random", Text: fmt.Sprintf("the-value-%d", v), Address: "192.0.2.7"}
+}
+
+// recognizes presents values, each of which has to be recognized.
+func (w *world) recognizes(r *rotation.Role, values ...int) {
+	w.Helper()
+	for _, v := range values {
+		if retired, err := w.Recognize(w.Context(), r, presented(v)); !retired || err != nil {
+			w.Errorf("value %d is %t, %v", v, retired, err)
+		}
+	}
+}
+
+// TestPages gives up values one after the other. What is written each time does not grow
+// with them, and what is no longer in the entry itself is recognized as before: the use of
+// such a value is told once an hour, also after restarts.
+func TestPages(t *testing.T) {
+	w := newWorld(t)
+	w.ports.Noted = func(string) {} // nobody waits for it
+	r := w.role("r", state(pin(1)))
+	w.recognizes(r)
+	for v := range 260 {
+		w.leaves(r, v, v+1)
+		if size := len(w.stored["retired/role/r"]); size > 20_000 {
+			t.Fatalf("after %d retirements the entry has %d bytes", v+1, size)
+		}
+	}
+	if pages := len(w.stored) - 1; pages != 4 {
+		t.Errorf("there are %d pages", pages)
+	}
+	for _, fresh := range []bool{false, true} {
+		if fresh {
+			w.Invalidate(pageKey("retired/role/r", 1))
+		}
+		w.recognizes(r, 0, 49, 50, 199, 200, 259)
+		if found := len(w.kept(r)); found != 260 || len(w.finds("the-value-0")) != 1 || len(w.finds("the-value-259")) != 1 {
+			t.Errorf("%d values are kept", found)
+		}
+		if !w.storeUses(t.Context()) {
+			t.Fatal("the uses are not stored")
+		}
+		uses, err := w.Uses(t.Context(), r, 0)
+		if err != nil || len(uses) != 6 || uses[0].Address != "192.0.2.7" {
+			t.Errorf("the uses are %v, %v", uses, err)
+		}
+	}
+	w.now = w.now.Add(noteAgain)
+	w.recognizes(r, 0, 0, 259)
+	w.storeUses(t.Context())
+	if uses, err := w.Uses(t.Context(), r, 6); err != nil || len(uses) != 2 {
+		t.Errorf("an hour later the uses are %v, %v", uses, err)
+	}
+	w.leaves(r, 0, 300) // given up again: one value, with its use
+	if uses, err := w.Uses(t.Context(), r, 6); err != nil || len(uses) != 2 || len(w.finds("the-value-0")) != 1 {
+		t.Errorf("given up again, the uses are %v, %v", uses, err)
+	}
+	w.now = w.now.Add(w.retention)
+	w.dropExpired(t.Context())
+	for key := range w.stored {
+		if key != "retired/role/r" {
+			t.Errorf("after the retention there is %s", key)
+		}
+	}
+}
+
+// TestEntryOfBefore has all values in one entry, as earlier versions stored them.
+func TestEntryOfBefore(t *testing.T) {
+	w := newWorld(t)
+	r := w.role("r", state(pin(1)))
+	old := entry{Uses: 3}
+	for v := range MaxValues {
+		left, _ := w.retired(*state(nil).Secrets["pin"], pin(v))
+		if v%100 == 0 {
+			left.Use = &Use{Number: v/100 + 1, At: w.now}
+		}
+		old.Values = append(old.Values, left)
+	}
+	old.Uses = 10
+	if err := w.Write(t.Context(), "retired/role/r", old); err != nil {
+		t.Fatal(err)
+	}
+	w.recognizes(r, 0, 500, MaxValues-1)
+	w.leaves(r, MaxValues, 0)
+	w.Invalidate("retired/role/r")
+	w.recognizes(r, 1, 500, MaxValues)
+	if uses, err := w.Uses(t.Context(), r, 1); err != nil || len(uses) != 9 || len(w.kept(r)) != MaxValues {
+		t.Errorf("%d values are kept, with the uses %v, %v", len(w.kept(r)), uses, err)
+	}
+}
+
+// TestPagesOfACrash drops pages that no entry names: a process has ended before it wrote
+// the entry, or before it deleted them.
+func TestPagesOfACrash(t *testing.T) {
+	w := newWorld(t)
+	r := w.role("r", state(pin(1)))
+	for v := range 2*pageSize + 1 {
+		w.leaves(r, v, v+1)
+	}
+	for _, key := range []string{"retired/role/r", "retired/role/deleted"} {
+		if err := w.Write(t.Context(), pageKey(key, 7), entry{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.dropExpired(t.Context())
+	if len(w.stored) != 2 || len(w.kept(r)) != 2*pageSize+1 {
+		t.Errorf("there are %d entries with %d values", len(w.stored), len(w.kept(r)))
+	}
+}
+
+// BenchmarkKept reports what a role with 300 retired values takes in memory.
+func BenchmarkKept(b *testing.B) {
+	w := newWorld(&testing.T{})
+	var e entry
+	for v := range 300 {
+		e.add(value{Secret: "jwt", Type: "jwt", Version: v, Retired: w.now, Digests: []secret.Digest{secret.DigestOf(fmt.Sprint(v))}, KeyID: fmt.Sprint("kid-", v)})
+	}
+	if err := w.Write(b.Context(), "retired/role/r", e); err != nil {
+		b.Fatal(err)
+	}
+	var before, after runtime.MemStats
+	all := make([]*kept, 0, b.N)
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	for range b.N {
+		k := &kept{key: "retired/role/r", uses: -1}
+		if err := w.learn(b.Context(), k); err != nil {
+			b.Fatal(err)
+		}
+		all = append(all, k)
+	}
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	b.ReportMetric((float64(after.HeapAlloc)-float64(before.HeapAlloc))/float64(len(all)), "B/role")
+	runtime.KeepAlive(all)
 }
 
 // TestFloodReadsNothing presents what was never a value, with storage that works and one
@@ -238,6 +397,9 @@ func TestUseOutlivesFaults(t *testing.T) {
 	w := newWorld(t)
 	r := w.role("r", state(pin(1)))
 	w.leaves(r, 1, 2)
+	if retired, err := w.Recognize(t.Context(), r, Presented{Secret: "pin", Type: "random", Text: "made-up"}); retired || err != nil {
+		t.Errorf("a made-up value is %t, %v", retired, err)
+	}
 	p := Presented{Secret: "pin", Type: "random", Text: "the-value-1", Actor: rotation.Actor{DisplayName: strings.Repeat("é", 1000)}, Address: "192.0.2.7"}
 	w.broken = true
 	for range 3 {
@@ -286,10 +448,11 @@ func TestMadeUpTokens(t *testing.T) {
 	w.ports.Noted = func(string) {} // nobody waits for it
 	r := w.role("r", state(pin(1)))
 	w.leaves(r, 1, 2)
-	err := w.change(t.Context(), w.of(r.Key), func(e *entry) {
+	err := w.change(t.Context(), w.of(r.Key), func(e *entry) error {
 		for i := range 100 {
 			e.add(value{Secret: "jwt", Type: "jwt", Version: i, Retired: w.now, Digests: []secret.Digest{secret.DigestOf(fmt.Sprint(i))}, KeyID: fmt.Sprint("kid-", i)})
 		}
+		return nil
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -333,39 +496,39 @@ func TestEntriesFitStorage(t *testing.T) {
 		w := newWorld(t)
 		r := w.role("r", state(pin(1)))
 		actor := bounded(rotation.Actor{DisplayName: strings.Repeat("<", 1000), EntityID: strings.Repeat("e", 36)})
-		err := w.change(t.Context(), w.of(r.Key), func(e *entry) {
+		err := w.change(t.Context(), w.of(r.Key), func(e *entry) error {
 			for v := range MaxValues {
 				e.add(value{Secret: secretName, Type: "random", Version: v, Retired: w.now, Digests: []secret.Digest{secret.DigestOf(fmt.Sprint(v))}})
 			}
+			return nil
 		})
 		if err != nil {
 			t.Fatal(err)
 		}
-		kept := len(w.of(r.Key).read().Values)
-		for i := range kept {
-			v := kept - 1 - i // the oldest is used last
-			w.of(r.Key).note(w.of(r.Key).read().Values[v], Use{At: w.now, Actor: actor, Address: "2001:db8:ffff:ffff:ffff:ffff:ffff:ffff"})
+		kept := w.kept(r)
+		for _, v := range slices.Backward(kept) { // the oldest is used last
+			w.of(r.Key).note(v.identity(), Use{At: w.now, Actor: actor, Address: "2001:db8:ffff:ffff:ffff:ffff:ffff:ffff"})
 		}
 		if !w.storeUses(t.Context()) {
 			t.Fatal("the uses are not stored")
 		}
 		w.leaves(r, 1, 2)
-		if size := len(w.stored["retired/role/r"]); size > maxBytes || size < maxBytes/2 {
-			t.Errorf("the entry has %d bytes", size)
+		if size := w.size(); size > maxBytes || size < maxBytes/2 {
+			t.Errorf("the entry and its pages have %d bytes", size)
 		}
 		if found := w.finds("the-value-1"); len(found) != 1 {
 			t.Errorf("of the newest value it finds %v", found)
 		}
-		left := w.of(r.Key).read().Values
+		left := w.kept(r)
 		if all != (len(left) == MaxValues) || len(left) < 100 {
-			t.Errorf("%d values are left of %d", len(left), kept)
+			t.Errorf("%d values are left of %d", len(left), len(kept))
 		}
 		uses, err := w.Uses(t.Context(), r, 0)
 		if err != nil || len(uses) < 100 || uses[len(uses)-1].Actor != actor || uses[0].Actor != (rotation.Actor{}) {
 			t.Errorf("%d uses are left, %v", len(uses), err)
 		}
 		for _, v := range left {
-			if _, _, due := w.of(r.Key).find(v.identity(), w.now); due && v.Use != nil {
+			if _, due := w.of(r.Key).find(v.identity(), w.now, w.retention); due && v.Use != nil {
 				t.Fatalf("the use of version %d is noted again", v.Version)
 			}
 		}

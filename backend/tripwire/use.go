@@ -42,9 +42,9 @@ type Presented struct {
 // mark is by what the value is recognized.
 func (p Presented) mark() mark {
 	if p.KeyID != "" {
-		return mark{secret: p.Secret, keyID: p.KeyID}
+		return mark{secret: p.Secret, typeName: p.Type, keyID: p.KeyID}
 	}
-	return mark{secret: p.Secret, digest: secret.DigestOf(p.Text)}
+	return mark{secret: p.Secret, typeName: p.Type, digest: secret.DigestOf(p.Text)}
 }
 
 // Recognize reports whether a value that is not valid is a retired one of that role, and
@@ -59,22 +59,22 @@ func (t *Tripwire) Recognize(ctx context.Context, r *rotation.Role, p Presented)
 	}
 	retention, err := t.ports.Retention(ctx)
 	if err == nil {
-		_, err = t.load(ctx, k)
+		err = t.learn(ctx, k)
 	}
 	if err != nil {
 		t.ports.Log().Warn("retired values are not recognized now", "subject", r.Key, "error", err)
 		return false, nil
 	}
-	v, found, due := k.find(p.mark(), now)
+	found, due := k.find(p.mark(), now, retention)
 	switch {
-	case !found || v.Type != p.Type || v.expired(now, retention):
+	case !found:
 		return false, nil
 	case !due:
 		return true, nil
 	case !t.ports.Writable():
 		return true, ErrReadOnly
 	}
-	k.note(v, Use{At: now.UTC().Truncate(time.Second), Actor: bounded(p.Actor), Address: p.Address})
+	k.note(p.mark(), Use{At: now.UTC().Truncate(time.Second), Actor: bounded(p.Actor), Address: p.Address})
 	wake(t.signal)
 	return true, nil
 }
@@ -85,51 +85,6 @@ func bounded(a rotation.Actor) rotation.Actor {
 		a.DisplayName = strings.ToValidUTF8(a.DisplayName[:maxActor], "") + "…"
 	}
 	return a
-}
-
-// unreadable reports whether the entry could not be read a short while ago.
-func (k *kept) unreadable(now time.Time) bool {
-	if k.read() != nil {
-		return false
-	}
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return !k.failed.IsZero() && now.Before(k.failed.Add(readAgain))
-}
-
-// find returns the value with that mark, and whether a use of it now is to be noted.
-func (k *kept) find(m mark, now time.Time) (v value, found, due bool) {
-	k.known.RLock()
-	defer k.known.RUnlock()
-	i, found := k.places[m]
-	if !found {
-		return value{}, false, false
-	}
-	v = k.entry.Values[i]
-	_, noted := k.noted[v.identity()]
-	return v, true, !noted && (v.Use == nil || !now.Before(v.Use.At.Add(noteAgain))) && !k.limited(v, now)
-}
-
-// limited reports whether v is a key that a token only names, and a use of such a one was
-// noted a short while ago.
-func (k *kept) limited(v value, now time.Time) bool {
-	return v.unproven() && now.Before(k.unproven.Add(noteAgain))
-}
-
-// note has a use stored soon, unless another one was noted since.
-func (k *kept) note(v value, u Use) {
-	k.known.Lock()
-	defer k.known.Unlock()
-	if k.noted == nil {
-		k.noted = map[mark]Use{}
-	}
-	if _, noted := k.noted[v.identity()]; noted || k.limited(v, u.At) {
-		return
-	}
-	k.noted[v.identity()] = u
-	if v.unproven() {
-		k.unproven = u.At
-	}
 }
 
 // wake sends a signal, unless one is pending already.
@@ -176,7 +131,10 @@ func (t *Tripwire) storeUses(ctx context.Context) bool {
 			return true
 		}
 		var noted []value
-		err := t.change(ctx, k, func(e *entry) { noted = e.use(waiting) })
+		err := t.change(ctx, k, func(e *entry) (err error) {
+			noted, err = t.use(ctx, k.key, e, waiting)
+			return err
+		})
 		if err != nil {
 			t.ports.Log().Warn("uses of retired values are not stored, and are tried again", "subject", key, "error", err)
 			stored = false
@@ -193,27 +151,34 @@ func (t *Tripwire) storeUses(ctx context.Context) bool {
 	return stored
 }
 
-// use adds uses to the values, in the order of the values, and returns those.
-func (e *entry) use(uses map[mark]Use) []value {
+// use adds uses to values of an entry, in the order of the values, and returns those.
+func (t *Tripwire) use(ctx context.Context, key string, e *entry, uses map[mark]Use) ([]value, error) {
+	all, err := t.values(ctx, key, e)
 	var used []value
-	for i, v := range e.Values {
-		if use, ok := uses[v.identity()]; ok {
-			e.Uses++
-			use.Number = e.Uses
-			e.Values[i].Use = &use
-			used = append(used, e.Values[i])
+	for _, v := range all {
+		for _, m := range v.marks() {
+			if use, ok := uses[m]; ok {
+				e.Uses++
+				use.Number, v.Use = e.Uses, &use
+				used = append(used, v)
+				e.setUsed(v)
+			}
 		}
 	}
-	return used
+	return used, err
 }
 
-// drop forgets uses that are stored, or whose value is not kept any more.
-func (k *kept) drop(uses map[mark]Use) {
-	k.known.Lock()
-	defer k.known.Unlock()
-	for m := range uses {
-		delete(k.noted, m)
+// setUsed takes in the use of a value.
+func (e *entry) setUsed(v value) {
+	for _, all := range [][]value{e.Values, e.Used} {
+		for i := range all {
+			if all[i].identity() == v.identity() {
+				all[i].Use = v.Use
+				return
+			}
+		}
 	}
+	e.Used = append(e.Used, v)
 }
 
 // dropExpired goes through all entries that are stored.
@@ -221,7 +186,10 @@ func (t *Tripwire) dropExpired(ctx context.Context) {
 	keys, err := t.stored(ctx)
 	for _, key := range keys {
 		if err == nil {
-			err = t.change(ctx, t.of(key), func(*entry) {})
+			err = t.change(ctx, t.of(key), func(*entry) error { return nil })
+		}
+		if err == nil {
+			err = t.dropPages(ctx, t.of(key))
 		}
 	}
 	if err != nil && ctx.Err() == nil {
@@ -229,8 +197,27 @@ func (t *Tripwire) dropExpired(ctx context.Context) {
 	}
 }
 
-// stored lists the keys of the roles and connections that have an entry, also of those
-// that were deleted.
+// dropPages deletes the pages that the entry of a role does not name: those that were
+// written, or were to be deleted, when a process ended.
+func (t *Tripwire) dropPages(ctx context.Context, k *kept) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	e, err := t.read(ctx, k.key)
+	if err != nil {
+		return err
+	}
+	names, err := t.ports.Store.List(ctx, k.key+"/")
+	for _, name := range names {
+		at := k.key + "/" + name
+		if err == nil && !slices.ContainsFunc(e.Pages, func(p page) bool { return pageKey(k.key, p.Number) == at }) {
+			err = t.ports.Store.Delete(ctx, at)
+		}
+	}
+	return err
+}
+
+// stored lists the keys of the roles and connections that have an entry or pages, also of
+// those that were deleted.
 func (t *Tripwire) stored(ctx context.Context) ([]string, error) {
 	var keys []string
 	for _, prefix := range []string{roles.Prefix, roles.ConnectionPrefix} {
@@ -239,10 +226,12 @@ func (t *Tripwire) stored(ctx context.Context) ([]string, error) {
 			return nil, err
 		}
 		for _, name := range names {
+			name, _, _ = strings.Cut(name, "/")
 			keys = append(keys, prefix+name)
 		}
 	}
-	return keys, nil
+	slices.Sort(keys)
+	return slices.Compact(keys), nil
 }
 
 // Noted is a use that is stored, and the value that it is of.
@@ -257,12 +246,16 @@ type Noted struct {
 
 // Uses returns the uses of a role's retired values after that number, in order.
 func (t *Tripwire) Uses(ctx context.Context, r *rotation.Role, after int) ([]Noted, error) {
-	e, err := t.load(ctx, t.of(r.Key))
+	k := t.of(r.Key)
+	if k.noUsesAfter(after) {
+		return nil, nil
+	}
+	e, err := t.reread(ctx, k)
 	if err != nil {
 		return nil, err
 	}
 	var uses []Noted
-	for _, v := range e.Values {
+	for _, v := range append(e.Used, e.Values...) {
 		if v.Use != nil && v.Use.Number > after {
 			uses = append(uses, Noted{Use: *v.Use, Secret: v.Secret, Type: v.Type, Version: v.Version, Token: v.unproven()})
 		}
