@@ -23,6 +23,34 @@ type entry struct {
 	Pages []page `json:"pages,omitempty"`
 	// Used are copies of values in pages, with their uses: pages are never changed.
 	Used []value `json:"used,omitempty"`
+
+	damaged bool // what was read
+}
+
+// clone returns an entry that can be changed.
+func (e *entry) clone() *entry {
+	next := *e
+	next.Values, next.Pages, next.Used = slices.Clone(e.Values), slices.Clone(e.Pages), slices.Clone(e.Used)
+	return &next
+}
+
+// count is how many values there are.
+func (e *entry) count() int {
+	n := len(e.Values)
+	for _, p := range e.Pages {
+		n += p.Values
+	}
+	return n
+}
+
+// lastUse is the number of the latest use of a value that is kept, zero if there is none.
+func (e *entry) lastUse() (last int) {
+	for _, v := range slices.Concat(e.Used, e.Values) {
+		if v.Use != nil {
+			last = max(last, v.Use.Number)
+		}
+	}
+	return last
 }
 
 // page is an entry of storage with pageSize values, which is written once.
@@ -34,12 +62,8 @@ type page struct {
 	Newest time.Time `json:"newest"`
 }
 
-const (
-	// pageSize is how many values go into a page, as soon as an entry has twice as many.
-	pageSize = 50
-	// maxUsed is of how many values in pages the uses are kept, the latest.
-	maxUsed = 200
-)
+// pageSize is how many values go into a page, as soon as an entry has twice as many.
+const pageSize = 50
 
 // value is what is kept of a retired value.
 type value struct {
@@ -67,6 +91,7 @@ type Use struct {
 }
 
 // mark is by what a value that is presented is recognized: its digest, or the id of a key.
+// Keys that were imported can have the same id.
 type mark struct {
 	secret, typeName string
 	digest           secret.Digest
@@ -78,12 +103,12 @@ func (v value) identity() mark {
 	return mark{secret: v.Secret, typeName: v.Type, digest: v.Digests[0]}
 }
 
-// marks are all by which v can be recognized.
-func (v value) marks() []mark {
+// mark is by what v is recognized: a key that signs tokens is never presented itself.
+func (v value) mark() mark {
 	if v.unproven() {
-		return []mark{v.identity(), {secret: v.Secret, typeName: v.Type, keyID: v.KeyID}}
+		return mark{secret: v.Secret, typeName: v.Type, keyID: v.KeyID}
 	}
-	return []mark{v.identity()}
+	return v.identity()
 }
 
 // unproven reports whether the value is a key of which only tokens are presented: that one
@@ -136,11 +161,9 @@ func (e *entry) spill() map[int]entry {
 func (e *entry) expire(now time.Time, retention time.Duration) {
 	gone := func(v value) bool { return v.expired(now, retention) }
 	e.Values, e.Used = slices.DeleteFunc(e.Values, gone), slices.DeleteFunc(e.Used, gone)
-	slices.SortFunc(e.Used, func(x, y value) int { return x.Use.Number - y.Use.Number })
-	e.Used = slices.Delete(e.Used, 0, max(0, len(e.Used)-maxUsed))
 	kept := len(e.Values)
 	for first, p := range slices.Backward(e.Pages) {
-		if kept >= MaxValues || !now.Before(p.Newest.Add(retention)) {
+		if kept+p.Values > MaxValues || !now.Before(p.Newest.Add(retention)) {
 			e.Pages = slices.Delete(e.Pages, 0, first+1)
 			break
 		}
@@ -155,12 +178,14 @@ const (
 	// more.
 	maxBytes = 256 << 10
 	// fullUses is how many uses, the latest, keep who asked as long as there are values
-	// to drop: events still have to tell of them.
+	// to drop, and manyUses how many of values in pages are kept: events still have to
+	// tell of them.
 	fullUses = 10
+	manyUses = 200
 )
 
 // bound drops what is too long for storage: first who had values verified, and from where,
-// the longest ago first; then values, the longest retired first.
+// the longest ago first; then uses, but for many; then values, the longest retired first.
 func (e *entry) bound() {
 	excess := length(e) - maxBytes
 	for _, p := range e.Pages {
@@ -184,6 +209,11 @@ func (e *entry) bound() {
 			v.Use, excess = short, excess-saved
 		}
 	}
+	slices.SortFunc(e.Used, func(x, y value) int { return x.Use.Number - y.Use.Number })
+	for len(e.Used) > manyUses && excess > 0 {
+		excess -= length(e.Used[0]) + len(",")
+		e.Used = e.Used[1:]
+	}
 	pages := 0
 	for ; pages < len(e.Pages) && excess > 0; pages++ {
 		excess -= e.Pages[pages].Bytes
@@ -204,8 +234,8 @@ func length(v any) int {
 	return len(raw)
 }
 
-// read returns what is stored under a key. What is damaged counts as empty, because no
-// value could be retired any more otherwise.
+// read returns the entry or the page under a key. What is damaged counts as empty, because
+// no value could be retired any more otherwise.
 func (t *Tripwire) read(ctx context.Context, key string) (*entry, error) {
 	raw, err := t.ports.Store.ReadRaw(ctx, key)
 	if err != nil {
@@ -214,8 +244,8 @@ func (t *Tripwire) read(ctx context.Context, key string) (*entry, error) {
 	e := &entry{}
 	if raw != nil {
 		if err := json.Unmarshal(raw, e); err != nil {
-			t.ports.Log().Error("what is kept of retired values is damaged, and begins again", "entry", key, "error", err)
-			e = &entry{}
+			t.ports.Log().Error("what is kept of retired values is damaged, and is left out", "entry", key, "error", err)
+			e = &entry{damaged: true}
 		}
 	}
 	for _, all := range []*[]value{&e.Values, &e.Used} {
@@ -251,7 +281,7 @@ func (t *Tripwire) values(ctx context.Context, key string, e *entry) ([]value, e
 			kept = append(kept, v)
 		}
 	}
-	return kept[max(0, len(kept)-MaxValues):], nil
+	return kept, nil
 }
 
 // pageKey is where a page is stored whose entry has that key.
@@ -269,25 +299,25 @@ func (t *Tripwire) change(ctx context.Context, k *kept, edit func(*entry) error)
 	if err != nil {
 		return err
 	}
-	next := &entry{Uses: now.Uses, Values: slices.Clone(now.Values), Pages: slices.Clone(now.Pages), Used: slices.Clone(now.Used)}
+	next := now.clone()
 	if err := edit(next); err != nil {
 		return err
 	}
-	added := slices.Clone(next.Values)
+	latest, all := slices.Clone(next.Values), next.count()
 	pages := next.spill()
 	next.expire(t.ports.Now(), retention)
-	if reflect.DeepEqual(now, next) {
-		return nil
+	// An earlier write may have landed although it failed: then nothing is left to store.
+	if !reflect.DeepEqual(now, next) {
+		if err := t.store(ctx, k.key, next, pages); err != nil {
+			return fmt.Errorf("write %s: %w", k.key, err)
+		}
 	}
-	if err := t.store(ctx, k.key, next, pages); err != nil {
-		return fmt.Errorf("write %s: %w", k.key, err)
-	}
+	k.learned(latest, next.lastUse(), next.count() < all)
 	for _, p := range now.Pages {
 		if !slices.Contains(next.Pages, p) {
 			_ = t.ports.Store.Delete(ctx, pageKey(k.key, p.Number)) // or with the next sweep
 		}
 	}
-	k.learned(added, next.Uses)
 	return nil
 }
 

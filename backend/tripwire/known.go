@@ -11,9 +11,9 @@ import (
 	"time"
 )
 
-// kept is what is known of the retired values of one role. Those whose values nobody
-// presents take little memory: what is stored of a value has some hundreds of bytes, and
-// there may be a thousand of each of ten thousand roles.
+// kept is what is known of the retired values of one role: nothing before somebody presents
+// an invalid value, then 16 bytes of each. What is stored of a value has some hundreds of
+// bytes, and there may be a thousand of each of ten thousand roles.
 type kept struct {
 	// key is that of the entry in storage.
 	key string
@@ -26,11 +26,11 @@ type kept struct {
 	failed time.Time
 	// complete says that traces are those of all values.
 	complete bool
-	// traces are ordered by print. Those of values that are dropped may stay.
+	// traces are ordered by fingerprint.
 	traces []trace
-	// uses is how many were noted; negative until that is known.
-	uses int
-	// used is when values were used within the last hour, by print.
+	// lastUse is the number of the latest use that is stored; negative until that is known.
+	lastUse int
+	// used is when values were used within the last hour, by fingerprint.
 	used map[uint64]time.Time
 	// noted are the uses that are not stored yet.
 	noted map[mark]Use
@@ -38,31 +38,35 @@ type kept struct {
 	unproven time.Time
 }
 
-// trace is what is kept in memory of a value for each of its marks.
+// trace is what is kept in memory of values with the same mark.
 type trace struct {
-	print   uint64
-	retired int64 // in seconds since 1970
+	fingerprint uint64
+	retired     int64 // when the last of them was, in seconds since 1970
 }
 
-// maxTraces is how many traces a role has at most before they are read again.
-const maxTraces = 4 * MaxValues
-
-// print is a number that two marks have in common only by a chance that is no matter.
-func (m mark) print() uint64 {
+// fingerprint is a number that two marks have in common only by a chance that is no matter.
+func (m mark) fingerprint() uint64 {
 	sum := sha256.Sum256([]byte(m.secret + "\x00" + m.typeName + "\x00" + m.keyID + "\x00" + string(m.digest[:])))
 	return binary.BigEndian.Uint64(sum[:])
 }
 
-func byPrint(t trace, print uint64) int { return cmp.Compare(t.print, print) }
+func byFingerprint(t trace, fingerprint uint64) int { return cmp.Compare(t.fingerprint, fingerprint) }
 
-// readAgain is after how long an entry is read again that could not be.
-const readAgain = time.Minute
+const (
+	// readAgain is after how long an entry is read again that could not be.
+	readAgain = time.Minute
+	// readTimeout bounds the reading. It is not that of the request for which a role is
+	// read: whoever gives up early must not keep others from being recognized.
+	readTimeout = 10 * time.Second
+)
 
-// learn reads what is stored of a role, the first time.
+// learn reads what is stored of a role, if that is not known.
 func (t *Tripwire) learn(ctx context.Context, k *kept) error {
 	if k.isComplete() {
 		return nil
 	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), readTimeout)
+	defer cancel()
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.isComplete() {
@@ -80,7 +84,7 @@ func (t *Tripwire) learn(ctx context.Context, k *kept) error {
 		return err
 	}
 	k.take(all, t.ports.Now())
-	k.complete, k.uses = true, e.Uses
+	k.complete, k.lastUse = true, e.lastUse()
 	return nil
 }
 
@@ -88,18 +92,28 @@ func (t *Tripwire) learn(ctx context.Context, k *kept) error {
 func (k *kept) take(all []value, now time.Time) {
 	k.traces, k.used = nil, map[uint64]time.Time{}
 	for _, v := range all {
-		for _, m := range v.marks() {
-			k.traces = append(k.traces, trace{m.print(), v.Retired.Unix()})
-			if v.Use != nil && now.Before(v.Use.At.Add(noteAgain)) {
-				k.used[m.print()] = v.Use.At
-			}
+		k.trace(v)
+		if v.Use == nil {
+			continue
 		}
-		if v.unproven() && v.Use != nil && v.Use.At.After(k.unproven) {
+		if now.Before(v.Use.At.Add(noteAgain)) {
+			k.used[v.mark().fingerprint()] = v.Use.At
+		}
+		if v.unproven() && v.Use.At.After(k.unproven) {
 			k.unproven = v.Use.At
 		}
 	}
-	slices.SortFunc(k.traces, func(x, y trace) int { return cmp.Compare(x.print, y.print) })
 	k.traces = slices.Clip(k.traces)
+}
+
+// trace takes in one value.
+func (k *kept) trace(v value) {
+	fingerprint := v.mark().fingerprint()
+	at, found := slices.BinarySearchFunc(k.traces, fingerprint, byFingerprint)
+	if !found {
+		k.traces = slices.Insert(k.traces, at, trace{fingerprint: fingerprint})
+	}
+	k.traces[at].retired = max(k.traces[at].retired, v.Retired.Unix())
 }
 
 // reread returns the entry of a role as it is stored now.
@@ -108,30 +122,24 @@ func (t *Tripwire) reread(ctx context.Context, k *kept) (*entry, error) {
 	defer k.mu.Unlock()
 	e, err := t.read(ctx, k.key)
 	if err == nil {
-		k.learned(nil, e.Uses)
+		k.learned(nil, e.lastUse(), false)
 	}
 	return e, err
 }
 
-// learned takes in what was just stored.
-func (k *kept) learned(values []value, uses int) {
+// learned takes in what is stored now: the latest values, and the number of the latest use.
+// If values were dropped, nobody knows here which, and all are read again when it matters.
+func (k *kept) learned(latest []value, lastUse int, dropped bool) {
 	k.known.Lock()
 	defer k.known.Unlock()
-	k.uses = uses
-	if !k.complete {
-		return
-	}
-	for _, v := range values {
-		for _, m := range v.marks() {
-			at, found := slices.BinarySearchFunc(k.traces, m.print(), byPrint)
-			if !found {
-				k.traces = slices.Insert(k.traces, at, trace{print: m.print()})
-			}
-			k.traces[at].retired = v.Retired.Unix()
-		}
-	}
-	if len(k.traces) > maxTraces {
+	k.lastUse = lastUse
+	if dropped {
 		k.complete, k.traces = false, nil
+	}
+	if k.complete {
+		for _, v := range latest {
+			k.trace(v)
+		}
 	}
 }
 
@@ -152,27 +160,26 @@ func (k *kept) unreadable(now time.Time) bool {
 func (k *kept) noUsesAfter(number int) bool {
 	k.known.RLock()
 	defer k.known.RUnlock()
-	return k.uses >= 0 && k.uses <= number
+	return k.lastUse >= 0 && k.lastUse <= number
 }
 
 // find reports whether the value with that mark is a retired one, and whether a use of it
-// now is to be noted.
-func (k *kept) find(m mark, now time.Time, retention time.Duration) (found, due bool) {
+// now is to be noted. It knows only of a role that is complete.
+func (k *kept) find(m mark, now time.Time, retention time.Duration) (found, due, complete bool) {
 	k.known.RLock()
 	defer k.known.RUnlock()
-	print := m.print()
-	at, found := slices.BinarySearchFunc(k.traces, print, byPrint)
+	at, found := slices.BinarySearchFunc(k.traces, m.fingerprint(), byFingerprint)
 	if !found || !now.Before(time.Unix(k.traces[at].retired, 0).Add(retention)) {
-		return false, false
+		return false, false, k.complete
 	}
-	return true, k.due(m, print, now)
+	return true, k.due(m, now), k.complete
 }
 
 // due reports whether a use now is to be noted. Of all keys together that tokens only name,
 // one use an hour is.
-func (k *kept) due(m mark, print uint64, now time.Time) bool {
+func (k *kept) due(m mark, now time.Time) bool {
 	_, waiting := k.noted[m]
-	last, used := k.used[print]
+	last, used := k.used[m.fingerprint()]
 	if waiting || used && now.Before(last.Add(noteAgain)) {
 		return false
 	}
@@ -183,8 +190,7 @@ func (k *kept) due(m mark, print uint64, now time.Time) bool {
 func (k *kept) note(m mark, u Use) {
 	k.known.Lock()
 	defer k.known.Unlock()
-	print := m.print()
-	if !k.due(m, print, u.At) {
+	if !k.due(m, u.At) {
 		return
 	}
 	if k.noted == nil {
@@ -194,7 +200,7 @@ func (k *kept) note(m mark, u Use) {
 		k.used = map[uint64]time.Time{}
 	}
 	maps.DeleteFunc(k.used, func(_ uint64, at time.Time) bool { return !u.At.Before(at.Add(noteAgain)) })
-	k.noted[m], k.used[print] = u, u.At
+	k.noted[m], k.used[m.fingerprint()] = u, u.At
 	if m.keyID != "" {
 		k.unproven = u.At
 	}

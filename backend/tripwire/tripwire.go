@@ -4,7 +4,8 @@
 // Of a value that a role gives up, its digests stay for a while, and of a key that signs
 // tokens its id. They are written before the value is destroyed, so that a crash between
 // the two loses none; until then the value is recognized by itself. They have an entry of
-// storage of their own, because that of the role is written at each step of an operation.
+// storage of their own, with pages, because that of the role is written at each step of an
+// operation.
 package tripwire
 
 import (
@@ -22,7 +23,7 @@ import (
 // Prefix is what the keys of the stored entries begin with; then comes the key of the role.
 const Prefix = "retired/"
 
-// MaxValues is how many retired values of a role are recognized at most. The longest retired go first.
+// MaxValues is how many retired values a role keeps at most. The longest retired go first, a page at a time.
 const MaxValues = 1000
 
 // Store is a key-value storage.
@@ -75,7 +76,7 @@ func (t *Tripwire) of(key string) *kept {
 	if known, ok := t.roles.Load(key); ok {
 		return known.(*kept)
 	}
-	known, _ := t.roles.LoadOrStore(key, &kept{key: Prefix + key, uses: -1})
+	known, _ := t.roles.LoadOrStore(key, &kept{key: Prefix + key, lastUse: -1})
 	return known.(*kept)
 }
 

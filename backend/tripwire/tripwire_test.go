@@ -31,6 +31,7 @@ type world struct {
 	broken    bool
 	now       time.Time
 	retention time.Duration
+	lands     bool // the next write lands, and is answered with an error
 	all       []*rotation.Role
 	compared  int
 	noted     chan string
@@ -55,7 +56,10 @@ func newWorld(t *testing.T) *world {
 
 var errBroken = errors.New("storage is broken")
 
-func (w *world) ReadRaw(_ context.Context, key string) ([]byte, error) {
+func (w *world) ReadRaw(ctx context.Context, key string) ([]byte, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.reads++
@@ -73,6 +77,10 @@ func (w *world) Write(_ context.Context, key string, value any) error {
 	}
 	raw, err := json.Marshal(value)
 	w.stored[key] = raw
+	if w.lands {
+		w.lands = false
+		return errBroken
+	}
 	return err
 }
 
@@ -217,13 +225,13 @@ func TestOldestGoFirst(t *testing.T) {
 	}
 	w.leaves(r, MaxValues, 0)
 	w.leaves(r, MaxValues+1, 0)
-	for v, want := range map[int]int{0: 0, 1: 0, 2: 1, MaxValues + 1: 1} {
+	for v, want := range map[int]int{0: 0, pageSize - 1: 0, pageSize: 1, MaxValues + 1: 1} {
 		if found := w.finds(fmt.Sprintf("the-value-%d", v)); len(found) != want {
 			t.Errorf("of value %d it finds %v", v, found)
 		}
 	}
-	if size := len(w.stored["retired/role/r"]); size > 256<<10 {
-		t.Errorf("the entry has %d bytes", size)
+	if size := w.size(); size > 256<<10 {
+		t.Errorf("the entry and its pages have %d bytes", size)
 	}
 }
 
@@ -242,6 +250,112 @@ func (w *world) recognizes(r *rotation.Role, values ...int) {
 	}
 }
 
+// forgets presents values, none of which may be recognized.
+func (w *world) forgets(r *rotation.Role, values ...int) {
+	w.Helper()
+	for _, v := range values {
+		if retired, err := w.Recognize(w.Context(), r, presented(v)); retired || err != nil {
+			w.Errorf("value %d is %t, %v", v, retired, err)
+		}
+	}
+}
+
+// TestDroppedValuesAreForgotten: what storage has no more is not recognized either, without
+// a restart, whether it was too much, or the retention was shorter for a while.
+func TestDroppedValuesAreForgotten(t *testing.T) {
+	w := newWorld(t)
+	w.ports.Noted = func(string) {} // nobody waits for it
+	r := w.role("r", state(pin(1)))
+	w.forgets(r, 1000_000)
+	for v := range MaxValues + 2*pageSize {
+		w.leaves(r, v, v+1)
+	}
+	w.forgets(r, 0, 2*pageSize-1)
+	w.recognizes(r, 2*pageSize, MaxValues+2*pageSize-1)
+	if found := len(w.kept(r)); found > MaxValues || found < MaxValues-pageSize {
+		t.Errorf("%d values are kept", found)
+	}
+	w.retention = 0
+	w.dropExpired(t.Context())
+	w.retention = 90 * 24 * time.Hour
+	w.forgets(r, 2*pageSize, MaxValues)
+}
+
+// TestKeysWithOneID retires two keys that were imported with the same id: a token that
+// names it is one event, and the later key is recognized for as long as it is kept.
+func TestKeysWithOneID(t *testing.T) {
+	key := func(version int, at time.Time) value {
+		return value{Secret: "jwt", Type: "jwt", Version: version, Retired: at, Digests: []secret.Digest{secret.DigestOf(fmt.Sprint(version))}, KeyID: "theirs"}
+	}
+	for _, order := range [][]int{{0, 80}, {80, 0}} {
+		w := newWorld(t)
+		w.ports.Noted = func(string) {} // nobody waits for it
+		r := w.role("r", state(pin(1)))
+		err := w.change(t.Context(), w.of(r.Key), func(e *entry) error {
+			for _, day := range order {
+				e.add(key(day, w.now.AddDate(0, 0, day)))
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.now = w.now.AddDate(0, 0, 95)
+		if retired, err := w.Recognize(t.Context(), r, Presented{Secret: "jwt", Type: "jwt", KeyID: "theirs"}); !retired || err != nil || !w.storeUses(t.Context()) {
+			t.Errorf("a token is %t, %v", retired, err)
+		}
+		if uses, err := w.Uses(t.Context(), r, 0); err != nil || len(uses) != 1 {
+			t.Errorf("the uses are %v, %v", uses, err)
+		}
+	}
+}
+
+// TestWhoGivesUpKeepsNobody presents a retired value after a request that was given up.
+func TestWhoGivesUpKeepsNobody(t *testing.T) {
+	w := newWorld(t)
+	r := w.role("r", state(pin(1)))
+	w.leaves(r, 1, 2)
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, _ = w.Recognize(gone, r, presented(1))
+	w.recognizes(r, 1)
+}
+
+// TestAWriteThatLanded answers an error: tried again, there is nothing to write, and the
+// value is recognized.
+func TestAWriteThatLanded(t *testing.T) {
+	w := newWorld(t)
+	r := w.role("r", state(pin(1)))
+	w.forgets(r, 1)
+	w.lands = true
+	if err := w.Leave(t.Context(), r, state(pin(1)), state(pin(2))); !errors.Is(err, errBroken) {
+		t.Errorf("it ends with %v", err)
+	}
+	w.leaves(r, 1, 2)
+	w.recognizes(r, 1)
+}
+
+// TestUsesThatAreGone costs no reads for ever: the value with the latest use was dropped.
+func TestUsesThatAreGone(t *testing.T) {
+	w := newWorld(t)
+	w.ports.Noted = func(string) {} // nobody waits for it
+	r := w.role("r", state(pin(1)))
+	w.leaves(r, 1, 2)
+	w.recognizes(r, 1)
+	w.storeUses(t.Context())
+	w.now = w.now.Add(w.retention)
+	w.dropExpired(t.Context())
+	before := w.reads
+	for range 5 {
+		if uses, err := w.Uses(t.Context(), r, 0); err != nil || len(uses) != 0 {
+			t.Errorf("the uses are %v, %v", uses, err)
+		}
+	}
+	if w.reads > before+1 {
+		t.Errorf("5 questions read storage %d times", w.reads-before)
+	}
+}
+
 // TestPages gives up values one after the other. What is written each time does not grow
 // with them, and what is no longer in the entry itself is recognized as before: the use of
 // such a value is told once an hour, also after restarts.
@@ -249,7 +363,7 @@ func TestPages(t *testing.T) {
 	w := newWorld(t)
 	w.ports.Noted = func(string) {} // nobody waits for it
 	r := w.role("r", state(pin(1)))
-	w.recognizes(r)
+	w.forgets(r, 1000) // has it read
 	for v := range 260 {
 		w.leaves(r, v, v+1)
 		if size := len(w.stored["retired/role/r"]); size > 20_000 {
@@ -313,8 +427,8 @@ func TestEntryOfBefore(t *testing.T) {
 	w.recognizes(r, 0, 500, MaxValues-1)
 	w.leaves(r, MaxValues, 0)
 	w.Invalidate("retired/role/r")
-	w.recognizes(r, 1, 500, MaxValues)
-	if uses, err := w.Uses(t.Context(), r, 1); err != nil || len(uses) != 9 || len(w.kept(r)) != MaxValues {
+	w.recognizes(r, pageSize, 500, MaxValues)
+	if uses, err := w.Uses(t.Context(), r, 1); err != nil || len(uses) != 9 || len(w.kept(r)) != MaxValues-pageSize+1 {
 		t.Errorf("%d values are kept, with the uses %v, %v", len(w.kept(r)), uses, err)
 	}
 }
@@ -336,6 +450,11 @@ func TestPagesOfACrash(t *testing.T) {
 	if len(w.stored) != 2 || len(w.kept(r)) != 2*pageSize+1 {
 		t.Errorf("there are %d entries with %d values", len(w.stored), len(w.kept(r)))
 	}
+	w.stored["retired/role/r"] = []byte("damaged")
+	w.dropExpired(t.Context())
+	if len(w.stored) != 2 {
+		t.Error("the pages of an entry that is damaged are deleted")
+	}
 }
 
 // BenchmarkKept reports what a role with 300 retired values takes in memory.
@@ -353,7 +472,7 @@ func BenchmarkKept(b *testing.B) {
 	runtime.GC()
 	runtime.ReadMemStats(&before)
 	for range b.N {
-		k := &kept{key: "retired/role/r", uses: -1}
+		k := &kept{key: "retired/role/r", lastUse: -1}
 		if err := w.learn(b.Context(), k); err != nil {
 			b.Fatal(err)
 		}
@@ -507,7 +626,7 @@ func TestEntriesFitStorage(t *testing.T) {
 		}
 		kept := w.kept(r)
 		for _, v := range slices.Backward(kept) { // the oldest is used last
-			w.of(r.Key).note(v.identity(), Use{At: w.now, Actor: actor, Address: "2001:db8:ffff:ffff:ffff:ffff:ffff:ffff"})
+			w.of(r.Key).note(v.mark(), Use{At: w.now, Actor: actor, Address: "2001:db8:ffff:ffff:ffff:ffff:ffff:ffff"})
 		}
 		if !w.storeUses(t.Context()) {
 			t.Fatal("the uses are not stored")
@@ -520,7 +639,7 @@ func TestEntriesFitStorage(t *testing.T) {
 			t.Errorf("of the newest value it finds %v", found)
 		}
 		left := w.kept(r)
-		if all != (len(left) == MaxValues) || len(left) < 100 {
+		if all != (len(left) == MaxValues-pageSize+1) || len(left) < 100 {
 			t.Errorf("%d values are left of %d", len(left), len(kept))
 		}
 		uses, err := w.Uses(t.Context(), r, 0)
@@ -528,7 +647,7 @@ func TestEntriesFitStorage(t *testing.T) {
 			t.Errorf("%d uses are left, %v", len(uses), err)
 		}
 		for _, v := range left {
-			if _, due := w.of(r.Key).find(v.identity(), w.now, w.retention); due && v.Use != nil {
+			if _, due, _ := w.of(r.Key).find(v.mark(), w.now, w.retention); due && v.Use != nil {
 				t.Fatalf("the use of version %d is noted again", v.Version)
 			}
 		}

@@ -58,14 +58,16 @@ func (t *Tripwire) Recognize(ctx context.Context, r *rotation.Role, p Presented)
 		return false, nil
 	}
 	retention, err := t.ports.Retention(ctx)
-	if err == nil {
-		err = t.learn(ctx, k)
+	found, due := false, false
+	for complete := false; err == nil && !complete; {
+		if err = t.learn(ctx, k); err == nil {
+			found, due, complete = k.find(p.mark(), now, retention)
+		}
 	}
 	if err != nil {
 		t.ports.Log().Warn("retired values are not recognized now", "subject", r.Key, "error", err)
 		return false, nil
 	}
-	found, due := k.find(p.mark(), now, retention)
 	switch {
 	case !found:
 		return false, nil
@@ -151,18 +153,23 @@ func (t *Tripwire) storeUses(ctx context.Context) bool {
 	return stored
 }
 
-// use adds uses to values of an entry, in the order of the values, and returns those.
+// use adds uses to values of an entry, and returns those, in the order in which they were
+// retired. Of values with the same mark, the one that was retired last has the use.
 func (t *Tripwire) use(ctx context.Context, key string, e *entry, uses map[mark]Use) ([]value, error) {
 	all, err := t.values(ctx, key, e)
+	latest := map[mark]int{}
+	for i, v := range all {
+		if known, ok := latest[v.mark()]; !ok || !v.Retired.Before(all[known].Retired) {
+			latest[v.mark()] = i
+		}
+	}
 	var used []value
-	for _, v := range all {
-		for _, m := range v.marks() {
-			if use, ok := uses[m]; ok {
-				e.Uses++
-				use.Number, v.Use = e.Uses, &use
-				used = append(used, v)
-				e.setUsed(v)
-			}
+	for i, v := range all {
+		if use, ok := uses[v.mark()]; ok && latest[v.mark()] == i {
+			e.Uses++
+			use.Number, v.Use = e.Uses, &use
+			used = append(used, v)
+			e.setUsed(v)
 		}
 	}
 	return used, err
@@ -203,7 +210,7 @@ func (t *Tripwire) dropPages(ctx context.Context, k *kept) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	e, err := t.read(ctx, k.key)
-	if err != nil {
+	if err != nil || e.damaged {
 		return err
 	}
 	names, err := t.ports.Store.List(ctx, k.key+"/")
