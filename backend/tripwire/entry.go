@@ -13,7 +13,8 @@ import (
 )
 
 // entry is what is stored of the retired values of a role. It is written at every
-// retirement, so it has only the latest values itself; those before them are in pages.
+// retirement, so it has only the latest values itself; those before them are in pages,
+// which are entries with nothing but Values.
 type entry struct {
 	// Uses counts the uses that were noted, also of values that are not kept any more.
 	Uses int `json:"uses,omitempty"`
@@ -24,7 +25,7 @@ type entry struct {
 	// Used are copies of values in pages, with their uses: pages are never changed.
 	Used []value `json:"used,omitempty"`
 
-	damaged bool // what was read
+	damaged bool // what is stored could not be decoded
 }
 
 // clone returns an entry that can be changed.
@@ -178,8 +179,8 @@ const (
 	// more.
 	maxBytes = 256 << 10
 	// fullUses is how many uses, the latest, keep who asked as long as there are values
-	// to drop, and manyUses how many of values in pages are kept: events still have to
-	// tell of them.
+	// to drop, and manyUses how many of values in pages are kept where not all can be:
+	// events still have to tell of them.
 	fullUses = 10
 	manyUses = 200
 )
@@ -309,10 +310,12 @@ func (t *Tripwire) change(ctx context.Context, k *kept, edit func(*entry) error)
 	// An earlier write may have landed although it failed: then nothing is left to store.
 	if !reflect.DeepEqual(now, next) {
 		if err := t.store(ctx, k.key, next, pages); err != nil {
+			k.unsure = true
 			return fmt.Errorf("write %s: %w", k.key, err)
 		}
 	}
-	k.learned(latest, next.lastUse(), next.count() < all)
+	k.learned(latest, next.lastUse(), k.unsure || now.damaged || next.count() < all)
+	k.unsure = false
 	for _, p := range now.Pages {
 		if !slices.Contains(next.Pages, p) {
 			_ = t.ports.Store.Delete(ctx, pageKey(k.key, p.Number)) // or with the next sweep

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 	"maps"
 	"slices"
 	"sync"
@@ -18,8 +19,10 @@ type kept struct {
 	// key is that of the entry in storage.
 	key string
 	// mu is held while the entry is read and written. Whoever verifies waits for it only
-	// where the entry was not read yet.
+	// where the values are not known.
 	mu sync.Mutex
+	// unsure says that a write has failed, and may have landed; guarded by mu.
+	unsure bool
 
 	known sync.RWMutex // guards what follows
 	// failed is when the entry could not be read.
@@ -60,18 +63,24 @@ const (
 	readTimeout = 10 * time.Second
 )
 
+// errUnreadable is for whoever has waited for a reading that failed.
+var errUnreadable = errors.New("the storage has just failed to answer")
+
 // learn reads what is stored of a role, if that is not known.
 func (t *Tripwire) learn(ctx context.Context, k *kept) error {
 	if k.isComplete() {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), readTimeout)
-	defer cancel()
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.isComplete() {
+	switch {
+	case k.isComplete():
 		return nil
+	case k.unreadable(t.ports.Now()):
+		return errUnreadable
 	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), readTimeout)
+	defer cancel()
 	e, err := t.read(ctx, k.key)
 	var all []value
 	if err == nil {
@@ -84,13 +93,16 @@ func (t *Tripwire) learn(ctx context.Context, k *kept) error {
 		return err
 	}
 	k.take(all, t.ports.Now())
-	k.complete, k.lastUse = true, e.lastUse()
+	k.complete, k.failed, k.lastUse = true, time.Time{}, e.lastUse()
 	return nil
 }
 
-// take takes in all values of the role.
+// take takes in all values of the role. Uses that are not stored yet stay known.
 func (k *kept) take(all []value, now time.Time) {
-	k.traces, k.used = nil, map[uint64]time.Time{}
+	k.traces = make([]trace, 0, len(all))
+	if k.used == nil {
+		k.used = map[uint64]time.Time{}
+	}
 	for _, v := range all {
 		k.trace(v)
 		if v.Use == nil {
@@ -103,7 +115,6 @@ func (k *kept) take(all []value, now time.Time) {
 			k.unproven = v.Use.At
 		}
 	}
-	k.traces = slices.Clip(k.traces)
 }
 
 // trace takes in one value.

@@ -31,7 +31,8 @@ type world struct {
 	broken    bool
 	now       time.Time
 	retention time.Duration
-	lands     bool // the next write lands, and is answered with an error
+	lands     bool          // the next write lands, and is answered with an error
+	slow      time.Duration // how long a read takes
 	all       []*rotation.Role
 	compared  int
 	noted     chan string
@@ -60,6 +61,7 @@ func (w *world) ReadRaw(ctx context.Context, key string) ([]byte, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	time.Sleep(w.slow)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.reads++
@@ -335,6 +337,66 @@ func TestAWriteThatLanded(t *testing.T) {
 	w.recognizes(r, 1)
 }
 
+// TestAWriteThatDropped lands and answers an error: what it dropped is not recognized.
+func TestAWriteThatDropped(t *testing.T) {
+	w := newWorld(t)
+	r := w.role("r", state(pin(1)))
+	w.leaves(r, 1, 2)
+	w.now = w.now.Add(time.Hour)
+	w.leaves(r, 2, 3)
+	w.recognizes(r, 1)
+	w.retention, w.lands = 30*time.Minute, true
+	if err := w.Leave(t.Context(), r, state(pin(3)), state(pin(4))); !errors.Is(err, errBroken) {
+		t.Errorf("it ends with %v", err)
+	}
+	w.leaves(r, 3, 4)
+	w.retention = 90 * 24 * time.Hour
+	w.forgets(r, 1)
+	w.recognizes(r, 2, 3)
+}
+
+// TestAUseIsToldOnce where values are dropped before it is stored, and where the write of
+// it lands and answers an error.
+func TestAUseIsToldOnce(t *testing.T) {
+	for _, lands := range []bool{false, true} {
+		w := newWorld(t)
+		w.ports.Noted = func(string) {} // nobody waits for it
+		r := w.role("r", state(pin(1)))
+		w.leaves(r, 1, 2)
+		w.now = w.now.Add(w.retention - 30*time.Minute)
+		w.leaves(r, 2, 3)
+		w.recognizes(r, 2)
+		w.now = w.now.Add(30 * time.Minute)
+		w.leaves(r, 3, 4)
+		w.forgets(r, 1)
+		w.lands = lands
+		if w.storeUses(t.Context()) == lands || lands && !w.storeUses(t.Context()) {
+			t.Errorf("lands=%t: it is not stored when it is tried again, or counts as stored before", lands)
+		}
+		w.now = w.now.Add(29 * time.Minute)
+		w.recognizes(r, 2)
+		w.storeUses(t.Context())
+		if uses, err := w.Uses(t.Context(), r, 0); err != nil || len(uses) != 1 || uses[0].Number != 1 {
+			t.Errorf("lands=%t: the uses are %v, %v", lands, uses, err)
+		}
+	}
+}
+
+// TestCrowd asks at once while storage is broken, and slow to say so: it is asked once.
+func TestCrowd(t *testing.T) {
+	w := newWorld(t)
+	r := w.role("r", state(pin(1)))
+	w.broken, w.slow = true, 50*time.Millisecond
+	var crowd sync.WaitGroup
+	for range 50 {
+		crowd.Go(func() { w.forgets(r, 1) })
+	}
+	crowd.Wait()
+	if w.reads != 1 {
+		t.Errorf("storage is read %d times", w.reads)
+	}
+}
+
 // TestUsesThatAreGone costs no reads for ever: the value with the latest use was dropped.
 func TestUsesThatAreGone(t *testing.T) {
 	w := newWorld(t)
@@ -449,11 +511,6 @@ func TestPagesOfACrash(t *testing.T) {
 	w.dropExpired(t.Context())
 	if len(w.stored) != 2 || len(w.kept(r)) != 2*pageSize+1 {
 		t.Errorf("there are %d entries with %d values", len(w.stored), len(w.kept(r)))
-	}
-	w.stored["retired/role/r"] = []byte("damaged")
-	w.dropExpired(t.Context())
-	if len(w.stored) != 2 {
-		t.Error("the pages of an entry that is damaged are deleted")
 	}
 }
 
@@ -646,9 +703,12 @@ func TestEntriesFitStorage(t *testing.T) {
 		if err != nil || len(uses) < 100 || uses[len(uses)-1].Actor != actor || uses[0].Actor != (rotation.Actor{}) {
 			t.Errorf("%d uses are left, %v", len(uses), err)
 		}
+		if err := w.learn(t.Context(), w.of(r.Key)); err != nil {
+			t.Fatal(err)
+		}
 		for _, v := range left {
-			if _, due, _ := w.of(r.Key).find(v.mark(), w.now, w.retention); due && v.Use != nil {
-				t.Fatalf("the use of version %d is noted again", v.Version)
+			if found, due, _ := w.of(r.Key).find(v.mark(), w.now, w.retention); !found || due && v.Use != nil {
+				t.Fatalf("version %d is recognized: %t, and its use is noted again: %t", v.Version, found, due)
 			}
 		}
 	}

@@ -50,7 +50,7 @@ func (p Presented) mark() mark {
 // Recognize reports whether a value that is not valid is a retired one of that role, and
 // has its use noted, at most once an hour for each value, and for all keys together that
 // tokens only name: anybody can make up such tokens. It waits for storage only where
-// the role's entry was not read yet: nobody can make it read or write by presenting what
+// the role's values are not known: nobody can make it read or write by presenting what
 // was never a value. ErrReadOnly has the request be repeated where the use can be noted.
 func (t *Tripwire) Recognize(ctx context.Context, r *rotation.Role, p Presented) (bool, error) {
 	k, now := t.of(r.Key), t.ports.Now()
@@ -157,6 +157,9 @@ func (t *Tripwire) storeUses(ctx context.Context) bool {
 // retired. Of values with the same mark, the one that was retired last has the use.
 func (t *Tripwire) use(ctx context.Context, key string, e *entry, uses map[mark]Use) ([]value, error) {
 	all, err := t.values(ctx, key, e)
+	if err != nil {
+		return nil, err
+	}
 	latest := map[mark]int{}
 	for i, v := range all {
 		if known, ok := latest[v.mark()]; !ok || !v.Retired.Before(all[known].Retired) {
@@ -166,13 +169,18 @@ func (t *Tripwire) use(ctx context.Context, key string, e *entry, uses map[mark]
 	var used []value
 	for i, v := range all {
 		if use, ok := uses[v.mark()]; ok && latest[v.mark()] == i {
-			e.Uses++
-			use.Number, v.Use = e.Uses, &use
+			if v.Use != nil && v.Use.At.Equal(use.At) { // an earlier write has landed
+				use.Number = v.Use.Number
+			} else {
+				e.Uses++
+				use.Number = e.Uses
+			}
+			v.Use = &use
 			used = append(used, v)
 			e.setUsed(v)
 		}
 	}
-	return used, err
+	return used, nil
 }
 
 // setUsed takes in the use of a value.
@@ -210,7 +218,7 @@ func (t *Tripwire) dropPages(ctx context.Context, k *kept) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	e, err := t.read(ctx, k.key)
-	if err != nil || e.damaged {
+	if err != nil {
 		return err
 	}
 	names, err := t.ports.Store.List(ctx, k.key+"/")
