@@ -152,6 +152,7 @@ func TestOverlapEndsByItself(t *testing.T) {
 	if n.stage("key", "previous") == nil {
 		t.Fatal("the overlap does not go on")
 	}
+	n.receives(r, "overlap_waiting") // which is told only while somebody is late
 	n.needs("key")
 	n.lives(4, 5*time.Second)
 	if n.stage("key", "previous") != nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
@@ -61,6 +62,11 @@ type page struct {
 	Bytes  int `json:"bytes"`
 	// Newest is when the last of its values was retired.
 	Newest time.Time `json:"newest"`
+}
+
+// page returns what an entry says of the page with that number, of which e is the content.
+func (e *entry) page(number int) page {
+	return page{Number: number, Values: len(e.Values), Bytes: length(e), Newest: e.Values[len(e.Values)-1].Retired}
 }
 
 // pageSize is how many values go into a page, as soon as an entry has twice as many.
@@ -152,8 +158,9 @@ func (e *entry) spill() map[int]entry {
 		if len(e.Pages) > 0 {
 			number = e.Pages[len(e.Pages)-1].Number + 1
 		}
-		pages[number] = entry{Values: moved}
-		e.Pages = append(e.Pages, page{Number: number, Values: pageSize, Bytes: length(pages[number]), Newest: moved[pageSize-1].Retired})
+		content := entry{Values: moved}
+		pages[number] = content
+		e.Pages = append(e.Pages, content.page(number))
 	}
 	return pages
 }
@@ -235,9 +242,32 @@ func length(v any) int {
 	return len(raw)
 }
 
-// read returns the entry or the page under a key. What is damaged counts as empty, because
-// no value could be retired any more otherwise.
+// read returns the entry of a role. Of a damaged one the pages stay; they are those that
+// are stored. Its uses are lost, and further ones have to have higher numbers.
 func (t *Tripwire) read(ctx context.Context, key string) (*entry, error) {
+	e, err := t.decode(ctx, key)
+	if err != nil || !e.damaged {
+		return e, err
+	}
+	e.Uses = int(t.ports.Now().Unix())
+	names, err := t.ports.Store.List(ctx, key+"/")
+	slices.Sort(names)
+	for _, name := range names {
+		number, noPage := strconv.Atoi(name)
+		var content *entry
+		if noPage == nil && err == nil {
+			content, err = t.decode(ctx, pageKey(key, number))
+		}
+		if content != nil && len(content.Values) > 0 {
+			e.Pages = append(e.Pages, content.page(number))
+		}
+	}
+	return e, err
+}
+
+// decode returns the entry or the page under a key. What is damaged counts as empty, because
+// no value could be retired any more otherwise.
+func (t *Tripwire) decode(ctx context.Context, key string) (*entry, error) {
 	raw, err := t.ports.Store.ReadRaw(ctx, key)
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", key, err)
@@ -259,11 +289,11 @@ func (t *Tripwire) read(ctx context.Context, key string) (*entry, error) {
 func (t *Tripwire) values(ctx context.Context, key string, e *entry) ([]value, error) {
 	var all []value
 	for _, p := range e.Pages {
-		read, err := t.read(ctx, pageKey(key, p.Number))
+		content, err := t.decode(ctx, pageKey(key, p.Number))
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, read.Values...)
+		all = append(all, content.Values...)
 	}
 	all = append(all, e.Values...)
 	// One that is added again may also be in a page.
@@ -308,7 +338,7 @@ func (t *Tripwire) change(ctx context.Context, k *kept, edit func(*entry) error)
 	pages := next.spill()
 	next.expire(t.ports.Now(), retention)
 	// An earlier write may have landed although it failed: then nothing is left to store.
-	if !reflect.DeepEqual(now, next) {
+	if now.damaged || !reflect.DeepEqual(now, next) {
 		if err := t.store(ctx, k.key, next, pages); err != nil {
 			k.unsure = true
 			return fmt.Errorf("write %s: %w", k.key, err)

@@ -514,6 +514,44 @@ func TestPagesOfACrash(t *testing.T) {
 	}
 }
 
+// TestDamagedEntryKeepsItsPages has the entry of a role be damaged: the values in pages are
+// still recognized, and alerts, which have told of earlier uses, tell of further ones.
+func TestDamagedEntryKeepsItsPages(t *testing.T) {
+	w := newWorld(t)
+	w.ports.Noted = func(string) {} // nobody waits for it
+	r := w.role("r", state(pin(1)))
+	for v := range 260 {
+		w.leaves(r, v, v+1)
+	}
+	w.recognizes(r, 0, 259)
+	w.storeUses(t.Context())
+	told, err := w.Uses(t.Context(), r, 0)
+	if err != nil || len(told) != 2 {
+		t.Fatalf("the uses are %v, %v", told, err)
+	}
+	for _, mend := range []func(){
+		func() { w.leaves(r, 300, 301) },
+		func() { w.dropExpired(t.Context()) },
+		func() { w.recognizes(r, 0, 100); w.storeUses(t.Context()) },
+	} {
+		w.stored["retired/role/r"] = []byte(`{"values": [`)
+		w.Invalidate("retired/role/r")
+		w.now = w.now.Add(noteAgain)
+		mend()
+		w.dropExpired(t.Context())
+		if raw := w.stored["retired/role/r"]; !json.Valid(raw) {
+			t.Errorf("stored is %s", raw)
+		}
+		w.recognizes(r, 0, 0, 199)
+		w.storeUses(t.Context())
+		later, err := w.Uses(t.Context(), r, told[len(told)-1].Number)
+		if err != nil || len(later) < 2 {
+			t.Fatalf("the later uses are %v, %v", later, err)
+		}
+		told = later
+	}
+}
+
 // BenchmarkKept reports what a role with 300 retired values takes in memory.
 func BenchmarkKept(b *testing.B) {
 	w := newWorld(&testing.T{})
