@@ -6,7 +6,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -139,8 +141,15 @@ func (e *engine) orders(strategy string, policy map[string]any) {
 	e.write("secrets/default/api", map[string]any{"type": "api_key"})
 }
 
-// try sends a write.
+// try sends a write. It waits for an operation to end, unless the data says how long to
+// wait: what the test does next may need that.
 func (e *engine) try(path string, data map[string]any) (map[string]any, error) {
+	operation, _, _ := strings.Cut(path, "/")
+	if _, says := data["wait"]; !says && slices.Contains([]string{"rotate", "rotate-root", "rollback", "retire"}, operation) {
+		waits := map[string]any{"wait": 60}
+		maps.Copy(waits, data)
+		data = waits
+	}
 	resp, err := e.client.Logical().WriteWithContext(e.Context(), e.path+"/"+path, data)
 	if err != nil || resp == nil {
 		return nil, err

@@ -32,6 +32,28 @@ func (e *engine) promptly(what string, do func() error) {
 // nobody can set a password until it waits for that.
 func (e *engine) hang() (rotationID string) {
 	e.Helper()
+	for range 5 {
+		if id, waits := e.stallInSet(); waits {
+			return id
+		}
+		// The rotation has given up before the server was stalled.
+		if err := e.postgres.Continue(); err != nil {
+			e.Fatal(err)
+		}
+		e.eventually("the rotation to end", time.Minute, func(context.Context) error {
+			if operation := e.read("status")["in_flight"]; operation != nil {
+				return fmt.Errorf("it is %v", operation)
+			}
+			return nil
+		})
+	}
+	e.Fatal("no rotation was still waiting when PostgreSQL was stalled")
+	return ""
+}
+
+// stallInSet is hang, if it is quicker than the 5 seconds for which a rotation waits.
+func (e *engine) stallInSet() (rotationID string, waits bool) {
+	e.Helper()
 	other, err := pgx.Connect(e.Context(), e.postgres.SuperuserDSN())
 	if err == nil {
 		_, err = other.Exec(e.Context(), "BEGIN; LOCK TABLE pg_authid IN EXCLUSIVE MODE")
@@ -39,12 +61,16 @@ func (e *engine) hang() (rotationID string) {
 	if err != nil {
 		e.Fatal(err)
 	}
-	answer := e.write("rotate", map[string]any{"wait": 0}) // it gives up after 5 seconds
+	answer := e.write("rotate", map[string]any{"wait": 0})
 	if answer["status"] != "in_progress" {
 		e.Fatalf("rotate beside who holds all users answered %v", answer)
 	}
-	e.eventually("the rotation to wait for the user", 4*time.Second, func(context.Context) error {
-		if operation, _ := e.read("status")["in_flight"].(map[string]any); operation["step"] != "set" {
+	inSet := func() bool {
+		operation, _ := e.read("status")["in_flight"].(map[string]any)
+		return operation["step"] == "set"
+	}
+	e.eventually("the rotation to wait for the user", time.Minute, func(context.Context) error {
+		if operation := e.read("status")["in_flight"]; operation != nil && !inSet() {
 			return fmt.Errorf("it is %v", operation)
 		}
 		return nil
@@ -53,7 +79,7 @@ func (e *engine) hang() (rotationID string) {
 	if err := errors.Join(e.postgres.Stall(), other.PgConn().Conn().Close()); err != nil {
 		e.Fatal(err)
 	}
-	return text(answer, "rotation_id")
+	return text(answer, "rotation_id"), inSet()
 }
 
 // TestRemovalInRotation deletes a role, a secret and a connection, moves the mount

@@ -113,7 +113,7 @@ func (s *site) newFleet(ctx context.Context, sc scenario, e engine) (*fleet, err
 
 // newInstance prepares one that does not know yet where its credentials are.
 func (s *site) newInstance(ctx context.Context, sc scenario) (*instance, error) {
-	address, err := freeAddress(ctx)
+	address, err := testenv.FreeAddress(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -226,14 +226,6 @@ func copyTree(from, to string, change func(string) string) error {
 		text, err := os.ReadFile(path)                                                     //nolint:gosec // our own
 		return errors.Join(err, os.WriteFile(target, []byte(change(string(text))), 0o700)) //nolint:gosec // some are scripts
 	})
-}
-
-func freeAddress(ctx context.Context) (string, error) {
-	l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", fmt.Errorf("find a free port: %w", err)
-	}
-	return l.Addr().String(), l.Close()
 }
 
 // eventually polls to a deadline that only a fault can reach.

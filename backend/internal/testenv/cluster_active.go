@@ -49,7 +49,12 @@ func (c *Cluster) Standbys(ctx context.Context) ([]*Vault, error) {
 	}
 	var standbys []*Vault
 	for _, v := range c.Nodes {
-		if v != active && v.answering() && v.follows(ctx, active, 0) == nil {
+		if v == active || !v.answering() {
+			continue
+		}
+		// Not by the probe: a standby that is slow is one all the same.
+		state, err := v.Client.Sys().LeaderWithContext(ctx)
+		if err == nil && state.LeaderAddress == active.Address {
 			standbys = append(standbys, v)
 		}
 	}

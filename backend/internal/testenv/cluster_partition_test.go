@@ -63,7 +63,7 @@ func testDisconnectStandby(t *testing.T, c *cluster) {
 	must(t, c.Disconnect(standbys[0]))
 	_, err = active.Client.Logical().WriteWithContext(t.Context(), "cubbyhole/meanwhile", map[string]any{"key": "value"})
 	must(t, err)
-	state, err := active.probe.Sys().LeaderWithContext(t.Context())
+	state, err := active.Client.Sys().LeaderWithContext(t.Context())
 	must(t, err)
 	if err := standbys[0].follows(t.Context(), active, state.RaftCommittedIndex); err == nil {
 		t.Error("the standby gets what is written")

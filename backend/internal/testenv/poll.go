@@ -59,6 +59,13 @@ func freePort(ctx context.Context) (int, error) {
 	return 0, fmt.Errorf("find a free port: %w", err)
 }
 
+// FreeAddress returns an address of this machine that nothing listens at, and that no
+// other call returns until this process ends, in any process.
+func FreeAddress(ctx context.Context) (string, error) {
+	port, err := freePort(ctx)
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), err
+}
+
 // claim returns an error if a port is taken, or claimed by anybody.
 func claim(ctx context.Context, port string) error {
 	claimed, err := new(net.ListenConfig).Listen(ctx, "tcp", net.JoinHostPort("127.0.0.2", port))
