@@ -170,9 +170,7 @@ func (c *Detector) Check(ctx context.Context, one Login) (asked bool, err error)
 	if err != nil {
 		return errors.Is(err, postgres.ErrUncertain), err // others may show which host is the primary
 	}
-	after := one.Role.Snapshot()
-	now := after.Secrets[one.Secret]
-	if one.Role.Busy() || after.InFlight != nil || now == nil || now.Unresolved != nil || now.Current != s.Current || now.Previous != s.Previous {
+	if one.Role.Same(before) != nil {
 		return true, inTheWay(one)
 	}
 	if len(refused) == 0 {

@@ -100,6 +100,37 @@ func TestSweepComesBack(t *testing.T) {
 	}
 }
 
+// late is an engine whose answers are late: something else happens before they come.
+type late struct {
+	Engine
+	meanwhile func()
+}
+
+func (l late) Refused(ctx context.Context, s rotation.Secret) ([]string, error) {
+	refused, err := l.Engine.Refused(ctx, s)
+	l.meanwhile()
+	return refused, err
+}
+
+// TestRepairedMeanwhile has a server refuse a login that is set again before this is noted.
+func TestRepairedMeanwhile(t *testing.T) {
+	s := newServer(t)
+	r := s.role("r")
+	s.login(r, "db", []string{s.user()})
+	s.changed(r)
+	engine := s.ports.Engine
+	s.ports.Engine = late{engine, func() { s.done(s.start(r, rotation.Request{Kind: rotation.KindRepair})) }}
+	one := Logins(r, "main")[0]
+	c := New(s.ports)
+	if _, err := c.Check(t.Context(), one); !errors.Is(err, rotation.ErrInFlight) || len(c.refused(r)) != 0 {
+		t.Errorf("the login is tried with %v, and found is %v", err, c.refused(r))
+	}
+	c.ports.Engine = engine
+	if _, err := c.Check(t.Context(), one); err != nil || len(c.refused(r)) != 0 {
+		t.Errorf("the login is tried again with %v, and found is %v", err, c.refused(r))
+	}
+}
+
 // TestPace spreads the tries over the interval, with never more than one in a second.
 func TestPace(t *testing.T) {
 	for logins, want := range map[int]time.Duration{0: time.Hour, 1: time.Hour, 360: 10 * time.Second, 3600: time.Second, 10_000: time.Second} {
