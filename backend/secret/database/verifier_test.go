@@ -24,17 +24,19 @@ func TestUndoSetsTheSameVerifier(t *testing.T) {
 	users := b.Pair(pgtest.Unique("a"), pgtest.Unique("b"))
 	single, singleSecret := b.database(Config{Usernames: []string{b.User(pgtest.Unique("app"))}})
 	double, doubleSecret := b.database(Config{Usernames: users})
-	root := conformance.SecretOf(t, "connection", b.Config())
-	root.Current = b.Value(postgres.Material(b.Admin.Username, b.Admin.Password))
+	own := newBench(t, pgtest.Shared) // the others log in as their administrator
+	root := conformance.SecretOf(t, "connection", own.Config())
+	root.Current = own.Value(postgres.Material(own.Admin.Username, own.Admin.Password))
 	for name, c := range map[string]struct {
+		bench  *bench
 		driver interface {
 			secret.Values
 			rotation.Completer
 		}
 		secret rotation.Secret
-	}{"single_user": {single, singleSecret}, "alternating_users": {double, doubleSecret}, "administrator": {NewAdmin(b.Postgres).(*admin), root}} {
+	}{"single_user": {b, single, singleSecret}, "alternating_users": {b, double, doubleSecret}, "administrator": {own, NewAdmin(own.Postgres).(*admin), root}} {
 		t.Run(name, func(t *testing.T) {
-			s := c.secret
+			b, s := c.bench, c.secret
 			next := func() *rotation.Value {
 				v, err := c.driver.Create(t.Context(), s)
 				expect.OK(t, err)
