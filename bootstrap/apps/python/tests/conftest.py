@@ -121,7 +121,7 @@ def other() -> Iterator[FakeVault]:
     fake.close()
 
 
-def eventually(what: str, check: Callable[[], bool], within: float = 10.0) -> None:
+def eventually(what: str, check: Callable[[], bool], within: float = 60.0) -> None:
     deadline = time.monotonic() + within
     while not check():
         assert time.monotonic() < deadline, what

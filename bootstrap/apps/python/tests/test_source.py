@@ -6,6 +6,7 @@ import copy
 import itertools
 import os
 import pickle
+import re
 import signal
 import threading
 import time
@@ -52,7 +53,8 @@ def test_keeps_the_last_values(opened: Open, caplog: pytest.LogCaptureFixture) -
     reader.read = read  # type: ignore[method-assign]
     assert source.refresh() and source.current.version > 1 and source.failing == 0
     assert source.refresh() and source.running
-    assert "broken, given to on_change, failed in" in caplog.text and "test_source.py, line " in caplog.text
+    eventually("the log of the watcher", lambda: "broken, given to on_change, failed in" in caplog.text)
+    assert "test_source.py, line " in caplog.text
     assert "Vault is away" in caplog.text and "RuntimeError" in caplog.text and "hunter2" not in caplog.text
 
 
@@ -242,5 +244,5 @@ def test_age(opened: Open) -> None:
     eventually("it gets older", lambda: source.age > before and not source.refresh())
     reader.away = False
     assert source.refresh()
-    assert source.origin.startswith("version ") and "read 0 s ago from " in source.origin
+    assert re.match(r"version \d+, read \d+ s ago from ", source.origin)
 
