@@ -106,7 +106,7 @@ func newAgentPage(t *testing.T) *agentPage {
 		t.Fatal(err)
 	}
 	// Nobody waits five minutes here for tests that hang.
-	m.put("/etc/systemd/system/smvm-api-tests.service.d/time.conf", "[Service]\nTimeoutStartSec=8s\n")
+	m.put("/etc/systemd/system/smvm-api-tests.service.d/time.conf", "[Service]\nTimeoutStartSec=15s\n")
 	return &agentPage{m, e, strings.NewReplacer("install.sh ", "install.sh -path "+e.path+" ", "enroll.sh ", "enroll.sh -path "+e.path+" ")}
 }
 

@@ -19,8 +19,9 @@ import (
 )
 
 // agentSlack is how long after the time that ttl promised a new value may be in
-// the files.
-const agentSlack = 2 * time.Second
+// the files, on a busy machine: an Agent that did not heed ttl would read every five
+// minutes.
+const agentSlack = 30 * time.Second
 
 // agent is a real Vault Agent with the shipped configuration.
 type agent struct {
@@ -198,10 +199,10 @@ func TestAgentRendersInTime(t *testing.T) {
 	version := manual.updated(0, 30*time.Second)
 	for _, emergency := range []bool{false, true} {
 		manual.write("rotate", map[string]any{"revoke_previous": emergency})
-		version = manual.updated(version, 20*time.Second)
+		version = manual.updated(version, time.Minute)
 	}
-	cron.updated(cronVersion, 90*time.Second)
-	period.updated(periodVersion, 90*time.Second)
+	cron.updated(cronVersion, 2*time.Minute)
+	period.updated(periodVersion, 2*time.Minute)
 }
 
 // TestAgentReloads has a service take over the files that the Agent renders,
@@ -216,7 +217,7 @@ func TestAgentReloads(t *testing.T) {
 	requests := e.begin(s)
 	for range 3 {
 		answer := e.write("rotate", nil)
-		e.reaches(s, number(t, answer, "version"), 20*time.Second)
+		e.reaches(s, number(t, answer, "version"), time.Minute)
 		requests.follow(e.creds())
 	}
 	requests.end(t)
@@ -230,7 +231,7 @@ func TestAgentWithoutStamp(t *testing.T) {
 	a, version := newRendering(t, "/changed", "/missing/changed")
 	for range 5 {
 		a.write("rotate", nil)
-		version = a.updated(version, 20*time.Second)
+		version = a.updated(version, time.Minute)
 	}
 }
 
@@ -261,7 +262,7 @@ func TestProxyLogsInForService(t *testing.T) {
 	e.startAgent("proxy", "proxy.hcl", "127.0.0.1:8100", address)
 	s := e.startService([]string{"VAULT_ADDR=http://" + address})
 	answer := e.write("rotate", nil)
-	e.reaches(s, number(t, answer, "version"), 20*time.Second)
+	e.reaches(s, number(t, answer, "version"), time.Minute)
 	s.accepts(text(e.creds(), "api_key"))
 }
 

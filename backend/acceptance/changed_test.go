@@ -80,7 +80,7 @@ func TestChangedUnits(t *testing.T) {
 				t.Errorf("after that: %s", state)
 			}
 			// As one does that is reloaded before it hears the signal: it ends, and not by a failure.
-			m.run("before=$(systemctl show --property=NRestarts --value smvm-api@8001); systemctl kill --signal=HUP smvm-api@8001; timeout 10 sh -c 'until systemctl is-active --quiet smvm-api@8001 && [ $(systemctl show --property=NRestarts --value smvm-api@8001) -gt '$before' ]; do sleep 0.1; done'")
+			m.run("before=$(systemctl show --property=NRestarts --value smvm-api@8001); systemctl kill --signal=HUP smvm-api@8001; timeout 60 sh -c 'until systemctl is-active --quiet smvm-api@8001 && [ $(systemctl show --property=NRestarts --value smvm-api@8001) -gt '$before' ]; do sleep 0.1; done'")
 		})
 	}
 }
@@ -111,7 +111,7 @@ const burst = `cd /var/lib/smvm-api
 for i in {1..12}; do
 	echo "$i" >.env.part; mv .env.part .env; touch /run/smvm-api/changed
 	for instance in 8001 8002; do
-		timeout 10 sh -c "until grep -qx $i /srv/taken-$instance; do sleep 0.02; done" || { echo "change $i in $SECONDS s is not taken by $instance"; systemctl status 'smvm-api*' || true; exit 1; }
+		timeout 60 sh -c "until grep -qx $i /srv/taken-$instance; do sleep 0.02; done" || { echo "change $i in $SECONDS s is not taken by $instance"; systemctl status 'smvm-api*' || true; exit 1; }
 	done
 done`
 

@@ -100,11 +100,11 @@ func (c *crowd) client(number int) {
 		case number < len(ownFields):
 			c.update(number, int64(i))
 		case dice < 3:
-			c.rotate("rotate/"+role, map[string]any{"wait": "30s"})
+			c.rotate("rotate/"+role, map[string]any{"wait": "60s"})
 		case dice < 4:
-			c.rotate("rotate/"+role, map[string]any{"wait": "30s", "secrets": "db"})
+			c.rotate("rotate/"+role, map[string]any{"wait": "60s", "secrets": "db"})
 		case dice < 6:
-			c.rotate("rollback/"+role, map[string]any{"wait": "30s"})
+			c.rotate("rollback/"+role, map[string]any{"wait": "60s"})
 		case dice < 7:
 			c.send(http.MethodPost, "rotate-root/main", nil)
 		case dice < 8:
@@ -199,7 +199,7 @@ func (c *crowd) comeAndGo(role string, random *rand.Rand) {
 	case 5:
 		c.send(http.MethodPost, "roles/"+role, nil)
 	default:
-		c.rotate("rotate/"+role, map[string]any{"wait": "30s"})
+		c.rotate("rotate/"+role, map[string]any{"wait": "60s"})
 	}
 }
 

@@ -83,7 +83,7 @@ func compared(t *testing.T, creds map[string]any) []byte {
 func TestPollScript(t *testing.T) {
 	t.Parallel()
 	e := newEngine(t)
-	e.write("roles/default", map[string]any{"rotation_period": "24h", "overlap": "4s", "refresh_interval": "1s"})
+	e.write("roles/default", map[string]any{"rotation_period": "24h", "overlap": "1h", "refresh_interval": "1s"})
 	e.write("secrets/default/api", map[string]any{"type": "api_key"})
 	e.creds()
 	root, err := testenv.Root()
@@ -101,6 +101,7 @@ func TestPollScript(t *testing.T) {
 	answer := e.write("rotate", nil)
 	e.creds()
 	e.written(file, number(t, answer, "version"), true)
+	e.write("retire", map[string]any{"force": true})
 	e.written(file, number(t, answer, "version"), false)
 	if runs, err := os.ReadFile(stamp); err != nil || string(runs) != "new\nnew\n" {
 		t.Errorf("the command did not run once for each version: %q, %v", runs, err)
@@ -110,7 +111,7 @@ func TestPollScript(t *testing.T) {
 // written waits until the file has a version, with a previous key or without.
 func (e *engine) written(file string, version int64, previous bool) {
 	e.Helper()
-	e.eventually(fmt.Sprintf("version %d in the file", version), 30*time.Second, func(context.Context) error {
+	e.eventually(fmt.Sprintf("version %d in the file", version), time.Minute, func(context.Context) error {
 		text, err := os.ReadFile(file)
 		if err != nil {
 			return err

@@ -42,7 +42,7 @@ func TestServiceRunsThroughRotations(t *testing.T) {
 	requests := e.begin(s)
 	for _, operation := range []string{"rotate", "rollback", "rotate", "rotate"} {
 		answer := e.write(operation, nil)
-		e.reaches(s, number(t, answer, "version"), 10*time.Second)
+		e.reaches(s, number(t, answer, "version"), time.Minute)
 		creds := e.creds()
 		requests.follow(creds)
 		e.drained(text(creds, "db_username"))
@@ -54,7 +54,7 @@ func TestServiceRunsThroughRotations(t *testing.T) {
 // drained waits until nobody but the named user has a session.
 func (e *engine) drained(user string) {
 	e.Helper()
-	e.eventually("the sessions of the other user to end", 10*time.Second, func(context.Context) error {
+	e.eventually("the sessions of the other user to end", 20*time.Second, func(context.Context) error {
 		var others int
 		sql := fmt.Sprintf("SELECT count(*) FROM pg_stat_activity WHERE usename LIKE '%s\\_%%' AND usename NOT IN ('%s', '%s')", e.prefix, user, e.user("admin"))
 		if err := e.query(e.postgres.SuperuserDSN(), sql, &others); err != nil {
@@ -109,11 +109,11 @@ func TestServiceAsksWhenInDoubt(t *testing.T) {
 
 	e.write("rotate", map[string]any{"secrets": "db"})
 	e.sql(fmt.Sprintf("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '%s'", e.user("a")))
-	e.eventually("new connections", 10*time.Second, func(context.Context) error {
+	e.eventually("new connections", time.Minute, func(context.Context) error {
 		_, err := s.try(http.MethodPost, "/api/test", "X-API-Key", text(after, "api_key"))
 		return err
 	})
-	e.reaches(s, number(t, e.creds(), "version"), 10*time.Second)
+	e.reaches(s, number(t, e.creds(), "version"), time.Minute)
 }
 
 // signed is a token such as smvm-api would sign.
@@ -141,7 +141,7 @@ func TestServiceForgetsRetiredKeys(t *testing.T) {
 	key := text(e.creds(), "api_key")
 	token := s.accepts(key)
 	e.write("rotate", nil)
-	e.eventually("the retired key to be refused", 30*time.Second, func(context.Context) error {
+	e.eventually("the retired key to be refused", time.Minute, func(context.Context) error {
 		if _, err := s.try(http.MethodPost, "/api/token", "X-API-Key", key); err == nil {
 			return errors.New("it is accepted")
 		}
@@ -164,7 +164,7 @@ func TestServiceWithoutVault(t *testing.T) {
 	if err := e.vault.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	e.eventually("the service to notice", 20*time.Second, func(context.Context) error {
+	e.eventually("the service to notice", time.Minute, func(context.Context) error {
 		health, err := s.try(http.MethodGet, "/health", "", "")
 		if err == nil && health["failed_reads"] == float64(0) {
 			err = errors.New("it has not")
@@ -175,7 +175,7 @@ func TestServiceWithoutVault(t *testing.T) {
 		t.Fatal(err)
 	}
 	answer := e.write("rotate", nil)
-	e.reaches(s, number(t, answer, "version"), 30*time.Second)
+	e.reaches(s, number(t, answer, "version"), time.Minute)
 	requests.end(t)
 	e.noRefusals()
 }

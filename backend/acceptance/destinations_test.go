@@ -262,6 +262,7 @@ func TestPluginDiesWhilePublishing(t *testing.T) {
 		"type": "webhook", "allowed_roles": "default", "url": hook.URL, "key": "webhook-key-0123456789", "values": []string{"password={{db_password}}"},
 	})
 	e.write("roles/default", map[string]any{"destinations": []string{"kv", "hook"}})
+	e.hookInSync(&posted, 1)
 	before := number(t, e.creds(), "version")
 	reached := make(chan struct{}, 100)
 	l.fault.Store(fault(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
@@ -281,9 +282,18 @@ func TestPluginDiesWhilePublishing(t *testing.T) {
 	if version := number(t, e.creds(), "version"); version != before+1 {
 		t.Errorf("version %d became %d", before, version)
 	}
-	if state := e.about("hook")["state"]; state != "in_sync" || posted.Load() < 2 {
-		t.Errorf("the other destination is %v after %d notices", state, posted.Load())
-	}
+	e.hookInSync(&posted, 2)
 	e.works(e.creds())
 	e.history()
+}
+
+// hookInSync waits until status says so, after that many notices or more.
+func (e *engine) hookInSync(posted *atomic.Int64, notices int64) {
+	e.Helper()
+	e.eventually("the other destination to be in sync", time.Minute, func(context.Context) error {
+		if state := e.about("hook")["state"]; state != "in_sync" || posted.Load() < notices {
+			return fmt.Errorf("it is %v after %d notices", state, posted.Load())
+		}
+		return nil
+	})
 }

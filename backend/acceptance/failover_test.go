@@ -40,15 +40,15 @@ func TestNodeDiesInWatch(t *testing.T) {
 	e.write("alerts/ops", map[string]any{"type": "alertmanager", "url": alertmanager})
 	e.write("alerts/hook", map[string]any{"type": "webhook", "url": told.URL})
 	e.write("checks/default/health", map[string]any{
-		"url": "http://" + s.address + "/health", "attempts": 6, "interval": 1, "watch_period": watchPeriod.String(),
+		"url": "http://" + s.address + "/health", "attempts": 12, "interval": 1, "watch_period": watchPeriod.String(),
 	})
 	before := e.creds()
 	if err := os.WriteFile(filepath.Join(points, "alert-hook.cursor.before"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	answer := e.write("rotate", map[string]any{"wait": 0, "reason": "quarterly rotation"})
-	e.eventually("the application to suffer", 20*time.Second, func(context.Context) error { return s.sick() })
-	e.eventually("an alert that was delivered and not noted", 10*time.Second, func(context.Context) error {
+	e.eventually("the application to suffer", time.Minute, func(context.Context) error { return s.sick() })
+	e.eventually("an alert that was delivered and not noted", time.Minute, func(context.Context) error {
 		_, err := os.Stat(filepath.Join(points, "alert-hook.cursor.before.reached"))
 		return err
 	})
@@ -149,7 +149,7 @@ func (e *engine) rolledBack(s *service, before map[string]any, struck time.Time)
 	})
 	e.Logf("rolled back %s after the node was killed", time.Since(struck).Round(time.Millisecond))
 	e.works(after)
-	e.reaches(s, number(e.T, after, "version"), 20*time.Second)
+	e.reaches(s, number(e.T, after, "version"), time.Minute)
 	for header, value := range map[string]string{"X-API-Key": text(after, "api_key"), "Authorization": "Bearer " + e.signed(after)} {
 		if _, err := s.try(http.MethodPost, "/api/test", header, value); err != nil {
 			e.Errorf("with its %s the application answers: %v", header, err)
@@ -211,7 +211,7 @@ func newHook(t *testing.T) *hook {
 // all of them were told in this order.
 func (h *hook) again(t *testing.T, names ...string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	want := append([]string{names[0]}, names...)
 	err := testenv.Eventually(ctx, "the events "+strings.Join(want, ", "), func(context.Context) error {

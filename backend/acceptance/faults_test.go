@@ -109,7 +109,7 @@ func TestStalledPostgres(t *testing.T) {
 	}
 	started := time.Now()
 	during := e.creds()
-	if took := time.Since(started); took > 2*time.Second {
+	if took := time.Since(started); took > 10*time.Second {
 		t.Errorf("reading took %s", took)
 	}
 	if during["db_password"] != before["db_password"] || number(t, during, "ttl") > 5 {
@@ -238,7 +238,7 @@ func TestSealWhileStalled(t *testing.T) {
 	if err := e.vault.Seal(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if took := time.Since(started); took > 5*time.Second {
+	if took := time.Since(started); took > 10*time.Second {
 		t.Errorf("sealing took %s", took)
 	}
 	if err := errors.Join(e.postgres.Continue(), e.vault.Unseal(t.Context())); err != nil {

@@ -23,7 +23,7 @@ func TestPgBouncer(t *testing.T) {
 	requests := e.begin(s)
 	for range 3 {
 		answer := e.write("rotate", nil)
-		e.reaches(s, number(t, answer, "version"), 10*time.Second)
+		e.reaches(s, number(t, answer, "version"), time.Minute)
 		creds := e.creds()
 		requests.follow(creds)
 		e.drained(text(creds, "db_username"))

@@ -101,7 +101,7 @@ func newPromotion(t *testing.T) *promotion {
 	url := text(connection, "connection_url")
 	connection["connection_url"] = strings.Replace(url, pg.Address(), pg.Address()+","+p.replica.Address(), 1) + "&target_session_attrs=read-write"
 	p.write("connections/main", connection)
-	p.eventually("readers to be told of both servers", 30*time.Second, func(context.Context) error {
+	p.eventually("readers to be told of both servers", time.Minute, func(context.Context) error {
 		if at := p.creds()["db_port"]; at != fmt.Sprintf("%d,%d", pg.Port, p.replica.Port) {
 			return fmt.Errorf("they are told %v", at)
 		}
@@ -126,7 +126,7 @@ func (p *promotion) rotates() {
 	p.Helper()
 	answer := p.write("rotate", nil)
 	p.rotationID = text(answer, "rotation_id")
-	p.reaches(p.service, number(p.T, answer, "version"), 20*time.Second)
+	p.reaches(p.service, number(p.T, answer, "version"), time.Minute)
 	if p.requests != nil {
 		p.requests.follow(p.creds())
 	}
@@ -184,7 +184,7 @@ func (p *promotion) recovers(forgotten bool) {
 	p.Helper()
 	p.eventually("nothing to be left to do", time.Until(p.promoted.Add(cleanAfter)), func(context.Context) error { return p.unwell() })
 	clean, creds := time.Now(), p.creds()
-	p.reaches(p.service, number(p.T, creds, "version"), 20*time.Second)
+	p.reaches(p.service, number(p.T, creds, "version"), time.Minute)
 	p.requests.follow(creds)
 	p.answered(clean, 100)
 	out, last := p.outage()

@@ -129,7 +129,7 @@ func writers(t *testing.T) map[string]writer {
 	script := func(g *ground, env []string, name string, args ...string) ([]byte, error) {
 		root, err := testenv.Root()
 		g.must(err)
-		ctx, cancel := context.WithTimeout(g.Context(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(g.Context(), 2*time.Minute)
 		defer cancel()
 		// By a relative name, with what a careless environment may have.
 		cmd := exec.CommandContext(ctx, "sh", append([]string{"-c", `umask 0 && exec "$0" "$@"`, filepath.Join("bootstrap", name)}, args...)...)

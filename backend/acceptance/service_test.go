@@ -224,6 +224,7 @@ type traffic struct {
 	pace    time.Duration // between two requests of a client
 	mu      sync.Mutex
 	answers []answered
+	used    [4]atomic.Pointer[string] // of each client, the key of its last request
 	stop    context.CancelFunc
 	done    sync.WaitGroup
 }
@@ -241,15 +242,17 @@ func (e *engine) begin(s *service) *traffic { return e.beginAt(s, 0) }
 func (e *engine) beginAt(s *service, pace time.Duration) *traffic {
 	ctx, stop := context.WithCancel(e.Context())
 	tr := &traffic{engine: e, service: s, pace: pace, stop: stop}
-	tr.follow(e.creds())
-	for i := range 4 {
+	tr.offer(e.creds())
+	for i := range tr.used {
 		tr.done.Go(func() {
-			var key, token string
+			var key *string
+			var token string
 			for n := i; ctx.Err() == nil; n++ {
-				if newest := *tr.key.Load(); newest != key {
-					key, token = newest, s.accepts(newest)
+				if newest := tr.key.Load(); newest != key {
+					key, token = newest, s.accepts(*newest)
 				}
-				tr.request(s, n, key, token)
+				tr.request(s, n, *key, token)
+				tr.used[i].Store(key)
 				time.Sleep(tr.pace)
 			}
 		})
@@ -259,8 +262,22 @@ func (e *engine) beginAt(s *service, pace time.Duration) *traffic {
 
 // follow gives the clients the newest API key and a token of the newest key, as a client
 // of an application gets them within the overlap: a third rotation ends the first ones for
-// good.
+// good. It returns when all of them use these.
 func (tr *traffic) follow(creds map[string]any) {
+	tr.engine.Helper()
+	tr.offer(creds)
+	tr.engine.eventually("the clients to use the new key", time.Minute, func(context.Context) error {
+		for i := range tr.used {
+			if tr.used[i].Load() != tr.key.Load() {
+				return fmt.Errorf("client %d does not", i)
+			}
+		}
+		return nil
+	})
+}
+
+// offer has the clients use these, each from its next request.
+func (tr *traffic) offer(creds map[string]any) {
 	tr.engine.Helper()
 	key := text(creds, "api_key")
 	tr.engine.signs(tr.service, key, text(creds, "jwt_kid"))

@@ -50,7 +50,7 @@ func lockUsers(ctx context.Context, g *group) error {
 		return fmt.Errorf("lock users: %w", err)
 	}
 	err = g.release()
-	timer := time.NewTimer(3 * time.Second) // not to synchronise: it is the fault
+	timer := time.NewTimer(time.Second) // not to synchronise: it is the fault
 	defer timer.Stop()
 	<-timer.C
 	_, end := conn.Exec(ctx, "ROLLBACK")
