@@ -271,7 +271,7 @@ func TestProxyLogsInForService(t *testing.T) {
 func TestAgentSupervises(t *testing.T) {
 	t.Parallel()
 	e := newEngine(t)
-	e.served("alternating_users", shortTerms)
+	e.served("alternating_users", map[string]any{"rotation_period": "24h", "overlap": "1h", "refresh_interval": "1s"})
 	s := &service{T: t, address: freeAddress(t)}
 	e.supervise(serviceBinary(t) + " -listen " + s.address + " -from environment")
 	e.serving(s)

@@ -184,7 +184,7 @@ func seal(ctx context.Context, g *group) error {
 		}
 		sealed <- err
 	}()
-	prompt, stop := context.WithTimeout(ctx, 5*time.Second)
+	prompt, stop := context.WithTimeout(ctx, 30*time.Second) // half of what raft is given
 	defer stop()
 	err := testenv.Eventually(prompt, "the end of the sealed node's plugin", func(context.Context) error {
 		if pids := g.active.PluginPIDs(); len(pids) > 0 {

@@ -196,10 +196,10 @@ func TestGivenUpSetNeverLands(t *testing.T) {
 	_, err = holder.Exec(t.Context(), "BEGIN; ALTER ROLE "+postgres.QuoteName(user)+" CONNECTION LIMIT 5")
 	expect.OK(t, err)
 
+	watch := pgtest.Connect(t, pgtest.Shared) // before the time runs in which the server waits for a lock
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error)
 	go func() { ended <- d.Set(ctx, s, v, conformance.Unfenced) }()
-	watch := pgtest.Connect(t, pgtest.Shared)
 	b.waits(watch)
 	began := time.Now()
 	cancel()

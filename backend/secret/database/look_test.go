@@ -244,12 +244,13 @@ func TestTriedWhileOthersChange(t *testing.T) {
 	holder := pgtest.Connect(t, pgtest.Shared)
 	_, err := holder.Exec(t.Context(), "BEGIN; ALTER ROLE "+postgres.QuoteName(user)+" CONNECTION LIMIT 5")
 	expect.OK(t, err)
+	watch := pgtest.Connect(t, pgtest.Shared) // before the time runs in which the server waits for a lock
 	ended := make(chan error)
 	go func() {
 		_, err := d.Preflight(t.Context(), s, v)
 		ended <- err
 	}()
-	b.waits(pgtest.Connect(t, pgtest.Shared))
+	b.waits(watch)
 	_, err = holder.Exec(t.Context(), "COMMIT")
 	expect.OK(t, err)
 	expect.OK(t, <-ended)

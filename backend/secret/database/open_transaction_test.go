@@ -30,9 +30,10 @@ func TestSetWaitsForOthers(t *testing.T) {
 			_, err := holder.Exec(t.Context(), "BEGIN; "+postgres.AlterPassword(two["username"], one["password"]))
 			expect.OK(t, err)
 
+			watch := pgtest.Connect(t, pgtest.Shared) // before the time runs in which the server waits for a lock
 			ended := make(chan error)
 			go func() { ended <- s.Set(t.Context(), s.Secret, two, conformance.Unfenced) }()
-			s.waits(pgtest.Connect(t, pgtest.Shared))
+			s.waits(watch)
 			_, err = holder.Exec(t.Context(), "COMMIT")
 			expect.OK(t, err)
 			if <-ended != nil { // PostgreSQL refuses to change what was changed meanwhile
