@@ -19,9 +19,9 @@ import (
 )
 
 // agentSlack is how long after the time that ttl promised a new value may be in
-// the files, on a busy machine: an Agent that did not heed ttl would read every five
+// the files, on a busy machine. An Agent that did not heed ttl would read every five
 // minutes.
-const agentSlack = 30 * time.Second
+const agentSlack = 10 * time.Second
 
 // agent is a real Vault Agent with the shipped configuration.
 type agent struct {

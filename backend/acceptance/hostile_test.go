@@ -140,7 +140,7 @@ func (a *attacker) judge(at endpoint, decent bool, answer reply) error {
 		return fmt.Errorf("answered %d: %.2000s", answer.status, answer.cause())
 	case answer.status >= badRequest && len(answer.body) > 4096:
 		return fmt.Errorf("the refusal is %d bytes long: %.500s", len(answer.body), answer.cause())
-	case answer.took > time.Minute:
+	case answer.took > 20*time.Second:
 		return fmt.Errorf("answered after %s", answer.took)
 	}
 	return nil

@@ -18,7 +18,7 @@ const (
 	cleanAfter = time.Minute
 	// servedAfter is how long after a promotion that forgot the password in use the
 	// service may be without it.
-	servedAfter = time.Minute
+	servedAfter = 45 * time.Second
 	// pace makes some 150 requests a second.
 	pace = 20 * time.Millisecond
 )
