@@ -15,6 +15,7 @@ import (
 	"github.com/hashicorp/vault/sdk/helper/consts"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/drift"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/testenv"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/postgres"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
@@ -52,6 +53,9 @@ type mount struct {
 	// dependents is who needs previous values, in every process; nil for what the engine
 	// knows itself.
 	dependents func(*rotation.Role, *rotation.Secret) []string
+	// untried says that no process tries stored logins by itself: their sessions would be
+	// counted, and what they are refused.
+	untried bool
 	// types are those that secrets can have.
 	types func(*postgres.Client, secret.Passwords) map[string]secret.Type
 }
@@ -81,6 +85,15 @@ func (m *mount) policy(name string, generate func() (string, error)) {
 	m.system.SetPasswordPolicy(name, generate)
 }
 
+// withoutTries is a mount that tries no stored logins by itself.
+func withoutTries(t *testing.T) *mount {
+	t.Helper()
+	m := unbooted(t)
+	m.untried = true
+	m.boot()
+	return m
+}
+
 // boot starts a backend over the storage there is, as after a crash.
 func (m *mount) boot() {
 	m.Helper()
@@ -97,6 +110,11 @@ func (m *mount) boot() {
 func (m *mount) made() *backend {
 	m.Helper()
 	b := newBackend(m.clock.now, m.types)
+	if m.untried {
+		ports := b.driftPorts()
+		ports.Loaded = make(chan struct{})
+		b.drift = drift.New(ports)
+	}
 	if m.dependents != nil {
 		b.engine.Dependents = m.dependents
 	}

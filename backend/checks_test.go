@@ -29,13 +29,14 @@ func newApplication(t *testing.T) *application {
 	a := &application{}
 	a.status.Store(http.StatusOK)
 	a.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		status := int(a.status.Load()) // as it is when the request comes, not when a test has seen that it came
 		a.asked.Add(1)
 		time.Sleep(time.Duration(a.pause.Load())) // the latency that is measured
 		if key := a.accepts.Load(); key != nil && r.Header.Get("X-API-Key") != *key {
 			http.Error(w, "unknown key", http.StatusUnauthorized)
 			return
 		}
-		w.WriteHeader(int(a.status.Load()))
+		w.WriteHeader(status)
 		_, _ = w.Write([]byte(`{"status":"healthy"}`))
 	}))
 	t.Cleanup(a.Close)
@@ -212,15 +213,17 @@ func TestWatch(t *testing.T) {
 	if answer := m.write("rotate", d("wait", 0)); answer["status"] != "in_progress" {
 		t.Errorf("the rotation answered %v", answer)
 	}
-	asked := func(n int64) func() bool { return func() bool { return a.asked.Load() >= n } }
-	m.eventually("the first request", asked(1))
+	found := func(so string) func() bool {
+		return func() bool { return strings.Contains(fmt.Sprint(m.task("check/health")["detail"]), so+" requests") }
+	}
+	m.eventually("the first request", found("1 of 1"))
 	m.boot()
 	m.becomes("default", version+1)
 	m.tick(10 * time.Second)
-	m.eventually("the second request, of another process", asked(2))
+	m.eventually("the second request, of another process", found("2 of 2"))
 	a.status.Store(http.StatusInternalServerError)
 	m.tick(10 * time.Second)
-	m.eventually("the third request", asked(3))
+	m.eventually("the third request", found("2 of 3"))
 	m.becomes("default", version+1)
 	m.tick(10 * time.Second)
 	m.becomes("default", version+2)

@@ -10,6 +10,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/pgtest"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
 )
 
 func TestConnectionLife(t *testing.T) {
@@ -106,7 +107,9 @@ func TestRotateRootInterrupted(t *testing.T) {
 	m.rescue(s) // neither the current nor the pending password works now
 	m.storage.allowPuts(-1)
 	m.boot()
-	m.eventually("the first attempt to recover", func() bool { return m.read("connections/main", nil)["unresolved"] != nil })
+	m.eventually("the first attempt to recover", func() bool {
+		return m.read("connections/main", nil)["unresolved"] != nil && !m.b.registry.Known(roles.ConnectionPrefix+"main").Busy()
+	})
 	m.write("connections/main", d("max_open_connections", 2, "verify_connection", false))
 	if m.read("connections/main", nil)["unresolved"] == nil {
 		t.Error("what the interrupted rotation has left is forgotten")

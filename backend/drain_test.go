@@ -31,7 +31,7 @@ func (s *server) draining(usernames any, end string) {
 }
 
 func TestTerminate(t *testing.T) {
-	m := newMount(t)
+	m := withoutTries(t)
 	s := m.connect()
 	m.write("roles/r", d("rotation_period", "10h", "overlap", "1h"))
 	data := d("type", "database", "connection", "main", "rotation_strategy", "alternating_users", "usernames", s.pair(), "on_overlap_end", "terminate")
@@ -53,7 +53,7 @@ func TestTerminate(t *testing.T) {
 // TestTerminateOfSingleUser revokes at once. At the end of an overlap it would need
 // a clock that goes as that of the server does: package secret/database tests that.
 func TestTerminateOfSingleUser(t *testing.T) {
-	m := newMount(t)
+	m := withoutTries(t)
 	s := m.connect()
 	s.sql("GRANT pg_signal_backend, pg_read_all_stats TO %s", s.admin)
 	s.draining(s.user(), "terminate")
@@ -124,7 +124,7 @@ func TestWait(t *testing.T) {
 
 // TestSessionsGoOn retires a login that is in use, as is the default.
 func TestSessionsGoOn(t *testing.T) {
-	m := newMount(t)
+	m := withoutTries(t)
 	s := m.connect()
 	s.orders()
 	old := s.sessionAs(m.read("creds/r", d("stage", "previous")), "two")

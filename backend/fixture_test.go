@@ -142,7 +142,11 @@ func TestFixturesGoOn(t *testing.T) {
 		s := &server{mount: m, pg: pgtest.Shared, admin: "fixture_admin"}
 		s.fixtureUsers()
 		m.boot()
-		m.write("connections/main", d("host", pgtest.Shared.Host, "port", pgtest.Shared.Port))
+		m.eventually("the first attempts to recover", func() bool {
+			forward, back := m.read("status/forward", nil), m.read("status/back", nil)
+			return forward["unresolved"] != nil && forward["in_flight"] == nil && back["unresolved"] != nil && back["in_flight"] == nil
+		})
+		m.write("connections/main", d("host", pgtest.Shared.Host, "port", pgtest.Shared.Port, "connect_timeout", 30))
 		// Put back, and told where the server is since.
 		m.recovers("forward", 3)
 		m.recovers("back", 2)

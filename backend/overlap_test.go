@@ -228,6 +228,8 @@ func TestRetire(t *testing.T) {
 // TestRetireNamesSessions asks the server of a login, and one that does not answer.
 func TestRetireNamesSessions(t *testing.T) {
 	m := newNeedy(t).mount
+	m.untried = true
+	m.boot()
 	m.deleteRole("r")
 	s := m.connect()
 	s.draining(s.pair(), "")

@@ -143,7 +143,7 @@ func TestLostAdministrator(t *testing.T) {
 // TestChecksLeaveOperationsAlone is about what was found while an operation was
 // under way, or is over.
 func TestChecksLeaveOperationsAlone(t *testing.T) {
-	m := newMount(t)
+	m := withoutTries(t)
 	s := m.connect()
 	s.orders()
 	r, err := m.b.findRole(t.Context(), "r")

@@ -28,7 +28,7 @@ func (s *server) revoked() (issues, markdown string) {
 
 // TestEmergenciesInARow replaces a password more often within an hour than is proven.
 func TestEmergenciesInARow(t *testing.T) {
-	m := newMount(t)
+	m := withoutTries(t)
 	s := m.connect()
 	user := s.withKey()
 	for n := 1; n <= 6; n++ {
@@ -55,7 +55,7 @@ func TestEmergenciesInARow(t *testing.T) {
 
 // TestProofsTurnedOff turns them off for one connection.
 func TestProofsTurnedOff(t *testing.T) {
-	m := newMount(t)
+	m := withoutTries(t)
 	s := m.connect()
 	user := s.withKey()
 	if m.read("connections/main", nil)["prove_refusals"] != true {

@@ -125,7 +125,7 @@ func (s *server) sessionAs(creds map[string]any, secret string) *pgx.Conn {
 
 // TestSessions has an application that stays on its previous login.
 func TestSessions(t *testing.T) {
-	m := newMount(t)
+	m := withoutTries(t)
 	s := m.connect()
 	s.orders()
 	m.delete("secrets/r/jwt")
