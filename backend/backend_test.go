@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -137,9 +138,15 @@ func uid(t *testing.T) string {
 	return id
 }
 
-// request is one as Vault makes it, with an id of its own.
+// request is one as Vault makes it, with an id of its own. It waits for the operation that
+// it starts to end, unless data says how long: what the test does next may need that.
 func (m *mount) request(op logical.Operation, path string, data map[string]any) *logical.Request {
 	m.Helper()
+	if _, says := data["wait"]; !says && op == logical.UpdateOperation && starts(path, data) {
+		waits := d("wait", 60)
+		maps.Copy(waits, data)
+		data = waits
+	}
 	req := &logical.Request{
 		ID: uid(m.T), Operation: op, Path: path, Data: data, Storage: m.storage, MountPoint: "smvm/",
 		DisplayName: "token-test", EntityID: "entity-test",
@@ -150,6 +157,19 @@ func (m *mount) request(op logical.Operation, path string, data map[string]any) 
 		}
 	}
 	return req
+}
+
+// starts reports whether a write starts an operation that it can wait for.
+func starts(path string, data map[string]any) bool {
+	switch first, _, _ := strings.Cut(path, "/"); first {
+	case "rotate", "rotate-root", "rollback", "retire":
+		return true
+	case "leaked":
+		return data["respond"] == true
+	case "verify":
+		return data["repair"] == true
+	}
+	return false
 }
 
 // try sends a request.

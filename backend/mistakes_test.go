@@ -237,7 +237,13 @@ func TestARefusalBeforeIsAnswered(t *testing.T) {
 	m, a := newMount(t), newApplication(t)
 	watchedRole(m, a, "phase", "before", "attempts", 2, "interval", "6s")
 	a.status.Store(http.StatusServiceUnavailable)
-	m.fails(http.StatusUnprocessableEntity, logical.UpdateOperation, "rotate", nil, "check health before the rotation", "Nothing was changed")
+	rotate := m.request(logical.UpdateOperation, "rotate", nil)
+	delete(rotate.Data, "wait")
+	resp, err := m.send(rotate)
+	if err == nil || statusOf(err) != http.StatusUnprocessableEntity {
+		t.Fatalf("rotate answers %v, %v", resp, err)
+	}
+	m.mentions(err, "check health before the rotation", "Nothing was changed")
 	if answer := m.write("rotate", d("wait", 0)); answer["status"] != "in_progress" {
 		t.Errorf("a request that does not wait is answered %v", answer)
 	}
