@@ -292,7 +292,13 @@ func (m *mount) mentions(err error, words ...string) {
 // eventually polls until the check is true.
 func (m *mount) eventually(what string, check func() bool) {
 	m.Helper()
-	ctx, cancel := context.WithTimeout(m.Context(), 20*time.Second)
+	m.within(20*time.Second, what, check)
+}
+
+// within is eventually with another limit.
+func (m *mount) within(limit time.Duration, what string, check func() bool) {
+	m.Helper()
+	ctx, cancel := context.WithTimeout(m.Context(), limit)
 	defer cancel()
 	if err := testenv.Eventually(ctx, what, func(context.Context) error {
 		if !check() {

@@ -56,7 +56,7 @@ func watchedRole(m *mount, a *application, check ...any) {
 	m.write("roles/default", d("rotation_period", "24h"))
 	m.write("secrets/default/api", d("type", "api_key"))
 	m.write("secrets/default/jwt", d("type", "jwt"))
-	m.write("checks/default/health", d(append([]any{"url", a.URL + "/health"}, check...)...))
+	m.write("checks/default/health", d(append([]any{"url", a.URL + "/health", "timeout", 15}, check...)...))
 }
 
 // TestCheckPasses asks once after the rotation, with the new key.

@@ -150,7 +150,7 @@ func TestFixturesGoOn(t *testing.T) {
 		// Put back, and told where the server is since.
 		m.recovers("forward", 3)
 		m.recovers("back", 2)
-		m.eventually("that readers are told where the server is", func() bool {
+		m.within(50*time.Second, "that readers are told where the server is", func() bool {
 			return m.toldWhere("orders", "legacy", "forward", "back")
 		})
 		for _, role := range m.list("roles") {

@@ -123,10 +123,11 @@ func (s *server) stored(user string) (verifier string) {
 func TestDryRunMeetsARotation(t *testing.T) {
 	m := newMount(t)
 	s := m.connect()
-	wait, release := s.hold()
+	wait, hold := s.lock()
 	m.write("roles/r", nil)
 	m.write("secrets/r/db", d("type", "database", "connection", "main", "usernames", s.user()))
 	m.write("secrets/r/db", d("verification_statements", []any{wait}))
+	release := hold()
 	m.write("rotate/r", d("wait", 0))
 	m.fails(409, logical.UpdateOperation, "rotate/r", d("dry_run", true), "rotate", "under way")
 	release()

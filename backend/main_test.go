@@ -89,16 +89,19 @@ func (s *server) session() *pgx.Conn {
 	return conn
 }
 
-// hold makes the statement wait returns block until release is called: whoever
-// runs it waits for a lock that the test has.
-func (s *server) hold() (wait string, release func()) {
-	s.Helper()
-	key, conn := counter.Add(1), s.session()
-	if _, err := conn.Exec(s.Context(), "SELECT pg_advisory_lock($1)", key); err != nil {
-		s.Fatal(err)
+// lock returns the statement wait, which blocks whoever runs it between calls of hold and
+// release, as long as a statement may take: the shorter time for locks does not count.
+func (s *server) lock() (wait string, hold func() (release func())) {
+	key := counter.Add(1)
+	hold = func() func() {
+		s.Helper()
+		conn := s.session()
+		if _, err := conn.Exec(s.Context(), "SELECT pg_advisory_lock($1)", key); err != nil {
+			s.Fatal(err)
+		}
+		return func() { _ = conn.Close(context.Background()) }
 	}
-	release = func() { _ = conn.Close(context.Background()) }
-	return fmt.Sprintf("SELECT pg_advisory_xact_lock(%d)", key), release
+	return fmt.Sprintf("SELECT set_config('lock_timeout', '0', true), pg_advisory_xact_lock(%d)", key), hold
 }
 
 // logIn tries a user's password, as an application does.

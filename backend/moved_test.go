@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/vault/sdk/logical"
 
@@ -47,7 +48,7 @@ func TestAMovedConnection(t *testing.T) {
 		t.Errorf("a way that was not proven is told: %v", m.ways())
 	}
 	// It goes on to hang: where it answers, it may be proven and told before the next change.
-	resp, err := m.try(logical.UpdateOperation, "connections/main", d("port", second.Port))
+	resp, err := m.try(logical.UpdateOperation, "connections/main", d("port", second.Port, "connect_timeout", 30))
 	if m.must(resp, err); resp == nil || len(resp.Warnings) != 1 || !strings.Contains(resp.Warnings[0], "r/one, r/two get the new address") {
 		t.Errorf("the write answers %v", resp)
 	}
@@ -192,5 +193,6 @@ func TestMoveAfterADeath(t *testing.T) {
 		t.Error("readers are told a way that nobody has tried")
 	}
 	m.boot()
-	m.eventually("the new way", func() bool { return m.ways() == fmt.Sprint(door.Port, " ", door.Port) })
+	// Each try that is held up for longer than connect_timeout costs 10 s more.
+	m.within(50*time.Second, "the new way", func() bool { return m.ways() == fmt.Sprint(door.Port, " ", door.Port) })
 }

