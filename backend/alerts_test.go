@@ -82,6 +82,15 @@ func (m *mount) receives(r *receiver, want ...string) {
 	}
 }
 
+// noted waits until the stored cursor of alerts/hook in role r has a field, after which
+// another process does not repeat what was delivered.
+func (m *mount) noted(field string) {
+	m.Helper()
+	m.eventually("the cursor to have "+field, func() bool {
+		return strings.Contains(m.storage.contents(m.T)["alert-cursor/hook/role/r"], `"`+field+`"`)
+	})
+}
+
 // TestAlertsTellARotation follows a role through its life, over a sink that is
 // down for a while, and a crash.
 func TestAlertsTellARotation(t *testing.T) {
@@ -113,8 +122,8 @@ func TestAlertsTellARotation(t *testing.T) {
 	})
 	m.boot()
 	m.tick(0)
-	r.set(http.StatusOK)
 	before := len(r.names())
+	r.set(http.StatusOK)
 	m.eventually("what was not delivered", func() bool { return slices.Contains(r.names()[before:], "rotation_completed") })
 	r.onceEach(t)
 }

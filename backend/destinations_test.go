@@ -78,8 +78,12 @@ func (m *mount) published(name, state string) map[string]any {
 func (m *mount) unfollowed() {
 	m.Helper()
 	m.eventually("the end of what follows", func() bool {
-		m.tick(5 * time.Second)
-		return m.read("status", nil)["following"] == nil && m.appended()
+		status := m.read("status", nil)
+		if status["following"] != nil {
+			m.tick(5 * time.Second)
+			return false
+		}
+		return status["in_flight"] == nil && m.appended()
 	})
 }
 

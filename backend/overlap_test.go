@@ -114,6 +114,7 @@ func TestOverlapWaits(t *testing.T) {
 		t.Errorf("the metrics are\n%s", text)
 	}
 	n.receives(r, "overlap_waiting")
+	n.noted("waiting")
 	n.boot()
 	n.needs("jwt", "instance-1", "instance-2")
 	n.lives(3, 5*time.Second)

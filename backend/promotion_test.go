@@ -38,7 +38,7 @@ func newPairOfServers(t *testing.T) *pairOfServers {
 	p.replica = testenv.NewReplica(t, p.primary)
 	p.write("alerts/hook", d("type", "webhook", "url", p.alerts.URL+"/hook", "events", "target_refuses,target_accepts"))
 	p.write("connections/main", d("host", p.primary.Address()+","+p.replica.Address(), "database", "postgres", "sslmode", "disable",
-		"target_session_attrs", "read-write", "username", "smvm_admin", "password", "first", "allowed_roles", "*", "connect_timeout", 2))
+		"target_session_attrs", "read-write", "username", "smvm_admin", "password", "first", "allowed_roles", "*", "connect_timeout", 10))
 	p.write("roles/r", d("rotation_period", "1h"))
 	p.write("secrets/r/one", d("type", "database", "connection", "main", "usernames", "single"))
 	p.write("secrets/r/two", d("type", "database", "connection", "main", "rotation_strategy", "alternating_users", "usernames", "a,b"))
@@ -119,6 +119,7 @@ func TestPromotionThatForgot(t *testing.T) {
 	if p.logsIn("one") == nil {
 		t.Error("it was set again, which nobody has asked for")
 	}
+	p.noted("refused")
 	p.boot() // another node knows nothing of it yet
 	p.tick(0)
 	p.soon("that the next node finds it", func() bool { return strings.Contains(p.advice(), "secret two") })

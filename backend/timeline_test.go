@@ -113,7 +113,8 @@ func TestAReasonIsNoVerdict(t *testing.T) {
 	m.eventually("the end of the rotation", func() bool {
 		return m.newest("default", "rotate") == id && m.read("status", nil)["in_flight"] == nil
 	})
-	m.write("rollback", d("wait", 5, "reason", "check/health: 0 of 3 requests as expected")) // what follows it takes longer
+	m.write("rollback", d("wait", 0, "reason", "check/health: 0 of 3 requests as expected"))
+	m.eventually("the rollback", func() bool { return m.newest("default", "rollback") != "" })
 	record := m.told("default", id)
 	m.tells(record, "- Integration testing: ➖ no result (ended by the rollback)", "  - check/health: ➖ no result (ended by the rollback)", "- Resolution: the role was rolled back to the earlier values")
 }
