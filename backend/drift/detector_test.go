@@ -240,6 +240,22 @@ func TestFirstAnswer(t *testing.T) {
 	}
 }
 
+// TestSameServerIsBack has a sweep be put off because a server that is known did not answer:
+// it goes on as soon as the server does.
+func TestSameServerIsBack(t *testing.T) {
+	c, w := New(newServer(t).ports), &watch{}
+	c.watched["main"] = w
+	c.ask(t.Context(), "main", w)
+	c.putOff("main", c.sweeps["main"], errors.New("silent"))
+	if _, wait := c.dueSweep(time.Now()); wait <= 0 {
+		t.Error("the sweep is not put off")
+	}
+	c.ask(t.Context(), "main", w)
+	if name, wait := c.dueSweep(time.Now()); name != "main" || wait > 0 {
+		t.Errorf("the sweep of %q goes on in %s", name, wait)
+	}
+}
+
 // TestAnotherServer says of which answers everything is tried again.
 func TestAnotherServer(t *testing.T) {
 	a, b := postgres.Identity{System: "1", Timeline: "1"}, postgres.Identity{System: "1", Timeline: "2"}
