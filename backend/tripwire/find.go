@@ -181,7 +181,7 @@ func (t *Tripwire) findRetired(ctx context.Context, g guess, live map[string]*ro
 	}
 	var found []Match
 	for _, key := range keys {
-		values, err := t.valuesKept(ctx, t.of(key))
+		values, err := t.valuesKept(ctx, Prefix+key)
 		if err != nil {
 			return nil, err
 		}
@@ -196,15 +196,14 @@ func (t *Tripwire) findRetired(ctx context.Context, g guess, live map[string]*ro
 	return found, nil
 }
 
-// valuesKept reads what is kept of a role.
-func (t *Tripwire) valuesKept(ctx context.Context, k *kept) ([]value, error) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	e, err := t.read(ctx, k.key)
+// valuesKept reads what is kept of a role. It waits for no write, of which one may hang:
+// pages are written before the entry that names them, and deleted after it.
+func (t *Tripwire) valuesKept(ctx context.Context, key string) ([]value, error) {
+	e, err := t.read(ctx, key)
 	if err != nil {
 		return nil, err
 	}
-	return t.values(ctx, k.key, e)
+	return t.values(ctx, key, e)
 }
 
 // Exposed is what has to be rotated because it is known to others.

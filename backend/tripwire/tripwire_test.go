@@ -33,6 +33,7 @@ type world struct {
 	retention time.Duration
 	lands     bool          // the next write lands, and is answered with an error
 	slow      time.Duration // how long a read takes
+	hangs     chan struct{} // if there is one, a write is told here, and waits for another one
 	all       []*rotation.Role
 	compared  int
 	noted     chan string
@@ -72,6 +73,10 @@ func (w *world) ReadRaw(ctx context.Context, key string) ([]byte, error) {
 }
 
 func (w *world) Write(_ context.Context, key string, value any) error {
+	if w.hangs != nil {
+		w.hangs <- struct{}{}
+		w.hangs <- struct{}{}
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.broken {
@@ -196,7 +201,7 @@ func TestStagesOfValues(t *testing.T) {
 // kept are the retired values of a role.
 func (w *world) kept(r *rotation.Role) []value {
 	w.Helper()
-	values, err := w.valuesKept(w.Context(), w.of(r.Key))
+	values, err := w.valuesKept(w.Context(), Prefix+r.Key)
 	if err != nil {
 		w.Fatal(err)
 	}
@@ -281,6 +286,29 @@ func TestDroppedValuesAreForgotten(t *testing.T) {
 	w.dropExpired(t.Context())
 	w.retention = 90 * 24 * time.Hour
 	w.forgets(r, 2*pageSize, MaxValues)
+}
+
+// TestFindWaitsForNoWrite has a role's write hang, while somebody asks about all roles.
+func TestFindWaitsForNoWrite(t *testing.T) {
+	w := newWorld(t)
+	r := w.role("r", state(pin(1)))
+	w.leaves(r, 1, 2)
+	w.hangs = make(chan struct{})
+	left := make(chan struct{})
+	go func() { defer close(left); w.leaves(r, 2, 3) }()
+	<-w.hangs
+	found := make(chan []Match)
+	go func() { found <- w.finds("the-value-1") }()
+	select {
+	case matches := <-found:
+		if len(matches) != 1 {
+			t.Errorf("found is %v", matches)
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("it waits for the write")
+	}
+	<-w.hangs
+	<-left
 }
 
 // TestKeysWithOneID retires two keys that were imported with the same id: a token that
