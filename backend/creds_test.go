@@ -48,6 +48,26 @@ func (m *mount) hasType(name string, value any) {
 	m.Errorf("%s is a %T", name, value)
 }
 
+// TestCredsOutliveAFault has storage fail at the first read of what readers are told besides
+// the role: they get values as soon as it works again, and not only with the next version.
+func TestCredsOutliveAFault(t *testing.T) {
+	m := newMount(t)
+	s := m.connect()
+	m.write("roles/r", d("rotation_period", "1h"))
+	m.write("secrets/r/db", d("type", "database", "connection", "main", "usernames", s.user()))
+	m.boot()
+	m.read("status/r", nil)
+	m.b.invalidate(t.Context(), "connection/main") // as on a standby after each change of it
+	m.storage.FailGet(true)
+	if resp, err := m.try(logical.ReadOperation, "creds/r", nil); err == nil {
+		t.Errorf("while storage fails, creds answers %v", resp)
+	}
+	m.storage.FailGet(false)
+	if creds := m.read("creds/r", nil); creds["db_password"] == nil {
+		t.Errorf("creds answers %v", creds)
+	}
+}
+
 func TestCredsBody(t *testing.T) {
 	m := newMount(t)
 	s := m.connect()

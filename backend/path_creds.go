@@ -259,28 +259,21 @@ func (rd *reading) values(s *rotation.Secret) (map[string]string, error) {
 	if previous != nil {
 		key += "/in overlap"
 	}
-	made := rd.s.Memo(key, func() any { return rd.fields(t, s, value, previous) }).(madeFields)
-	return made.fields, made.err
-}
-
-// madeFields are the fields of a secret, or why there are none. They are kept with
-// the snapshot, and never changed.
-type madeFields struct {
-	fields map[string]string
-	err    error
+	made, err := rd.s.Try(key, func() (any, error) { return rd.fields(t, s, value, previous) })
+	if err != nil {
+		return nil, fmt.Errorf("read secret %s of role %s: %w", s.Name, rd.role.Name, err)
+	}
+	return made.(map[string]string), nil
 }
 
 // fields makes the fields of a value, and of the previous one that is shown beside
-// the current one.
-func (rd *reading) fields(t secret.Type, s *rotation.Secret, value, previous *rotation.Value) madeFields {
+// the current one. They are kept with the snapshot, and never changed.
+func (rd *reading) fields(t secret.Type, s *rotation.Secret, value, previous *rotation.Value) (map[string]string, error) {
 	fields, err := t.Fields(*s, value.Material)
-	if err != nil {
-		return madeFields{err: fmt.Errorf("read secret %s of role %s: %w", s.Name, rd.role.Name, err)}
-	}
-	if rd.stage == secret.StageCurrent && previous != nil {
+	if err == nil && rd.stage == secret.StageCurrent && previous != nil {
 		maps.Copy(fields, t.PreviousFields(previous.Material))
 	}
-	return madeFields{fields: fields}
+	return fields, err
 }
 
 // nothing says why there is nothing to read, and what gives the role values.

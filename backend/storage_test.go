@@ -1,7 +1,10 @@
 package backend
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -236,5 +239,46 @@ func TestPruningFails(t *testing.T) {
 	h := m.read("history/r", nil)
 	if kept != h["kept"] || kept > 13 || h["chain_valid"] != true || kept < 10 || h["base_hash"] == "" {
 		t.Errorf("%d entries are kept, of %v", kept, h)
+	}
+}
+
+// endless is a storage of which no call ends before its context does.
+type endless struct{ calls []time.Duration }
+
+func (e *endless) wait(ctx context.Context) error {
+	end, ok := ctx.Deadline()
+	if !ok {
+		end = time.Now().Add(time.Hour)
+	}
+	e.calls = append(e.calls, time.Until(end))
+	return context.DeadlineExceeded
+}
+
+func (e *endless) List(ctx context.Context, _ string) ([]string, error) { return nil, e.wait(ctx) }
+
+func (e *endless) Get(ctx context.Context, _ string) (*logical.StorageEntry, error) {
+	return nil, e.wait(ctx)
+}
+
+func (e *endless) Put(ctx context.Context, _ *logical.StorageEntry) error { return e.wait(ctx) }
+
+func (e *endless) Delete(ctx context.Context, _ string) error { return e.wait(ctx) }
+
+// TestStorageCallsEnd has storage hang: who asks it for the mount, and not for a request
+// that ends, is kept for no longer than storageTimeout.
+func TestStorageCallsEnd(t *testing.T) {
+	hangs := &endless{}
+	s := &store{}
+	handle := logical.Storage(hangs)
+	s.handle.Store(&handle)
+	_, get := s.ReadRaw(t.Context(), "key")
+	_, list := s.List(t.Context(), "prefix")
+	for _, err := range []error{get, list, s.Write(t.Context(), "key", "value"), s.Delete(t.Context(), "key")} {
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("it ends with %v", err)
+		}
+	}
+	if len(hangs.calls) != 4 || slices.Max(hangs.calls) > storageTimeout {
+		t.Errorf("the calls may take %v", hangs.calls)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/hashicorp/vault/sdk/logical"
 
@@ -35,7 +36,39 @@ func (s *store) storage() (logical.Storage, error) {
 	if storage == nil {
 		return nil, errNoStorage
 	}
-	return *storage, nil
+	return timely{*storage}, nil
+}
+
+// storageTimeout bounds each call of storage, which answers in milliseconds or is gone: one
+// that hangs holds up neither the other roles that a worker serves, nor who waits for its
+// role. A write that was given up may still land.
+const storageTimeout = 20 * time.Second
+
+// timely is a storage whose calls end in time.
+type timely struct{ logical.Storage }
+
+func (t timely) List(ctx context.Context, prefix string) ([]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, storageTimeout)
+	defer cancel()
+	return t.Storage.List(ctx, prefix)
+}
+
+func (t timely) Get(ctx context.Context, key string) (*logical.StorageEntry, error) {
+	ctx, cancel := context.WithTimeout(ctx, storageTimeout)
+	defer cancel()
+	return t.Storage.Get(ctx, key)
+}
+
+func (t timely) Put(ctx context.Context, entry *logical.StorageEntry) error {
+	ctx, cancel := context.WithTimeout(ctx, storageTimeout)
+	defer cancel()
+	return t.Storage.Put(ctx, entry)
+}
+
+func (t timely) Delete(ctx context.Context, key string) error {
+	ctx, cancel := context.WithTimeout(ctx, storageTimeout)
+	defer cancel()
+	return t.Storage.Delete(ctx, key)
 }
 
 // Load implements rotation.Store. What a policy leaves open is filled in by the

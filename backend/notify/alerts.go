@@ -2,6 +2,7 @@ package notify
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"sync"
@@ -22,8 +23,9 @@ const (
 // waits for another, and no rotation waits for any: what they deliver is read from
 // storage.
 type Alerts struct {
-	ctx   context.Context //nolint:containedctx // the life of the dispatchers
-	ports Ports
+	ctx    context.Context //nolint:containedctx // the life of the dispatchers
+	ports  Ports
+	ticked chan struct{} // time has passed
 
 	// changing is held while stored alerts or dispatchers are replaced.
 	changing sync.Mutex
@@ -33,32 +35,50 @@ type Alerts struct {
 
 // New returns the alerts of a mount. Load starts their dispatchers, which end with ctx.
 func New(ctx context.Context, ports Ports) *Alerts {
-	a := &Alerts{ctx: ctx, ports: ports}
+	a := &Alerts{ctx: ctx, ports: ports, ticked: make(chan struct{}, 1)}
 	a.dispatchers.Store(&map[string]*dispatcher{})
 	return a
 }
 
 // Load starts a dispatcher for each stored alert, but for those that were changed since
 // the process started: theirs delivers already, and to replace it would deliver again
-// what it has not taken down yet.
+// what it has not taken down yet. What can't be read is tried again at each tick; the same
+// complaint is logged once.
 func (a *Alerts) Load() {
+	complaint := ""
+	for {
+		err := a.load()
+		if err == nil || a.ctx.Err() != nil {
+			return
+		}
+		if err.Error() != complaint {
+			complaint = err.Error()
+			a.ports.Log().Error("alerts cannot be read, and are tried again", "error", err)
+		}
+		select {
+		case <-a.ctx.Done():
+			return
+		case <-a.ticked:
+		}
+	}
+}
+
+// load is one attempt of Load. Its error tells what could not be read.
+func (a *Alerts) load() error {
 	a.changing.Lock()
 	defer a.changing.Unlock()
 	names, err := a.ports.Store.List(a.ctx, Prefix)
-	if err != nil && a.ctx.Err() == nil {
-		a.ports.Log().Error("alerts cannot be read", "error", err)
-	}
 	for _, name := range names {
 		if (*a.dispatchers.Load())[name] != nil {
 			continue
 		}
-		config, err := a.Get(a.ctx, name)
-		if err != nil {
-			a.ports.Log().Error("alert cannot be read", "alert", name, "error", err)
-			continue
+		config, unread := a.Get(a.ctx, name)
+		if unread == nil {
+			a.replace(name, config)
 		}
-		a.replace(name, config)
+		err = errors.Join(err, unread)
 	}
+	return err
 }
 
 // replace stops the dispatcher of an alert, and starts one unless config is nil. Roles
@@ -91,6 +111,7 @@ func (a *Alerts) Enqueue(r *rotation.Role) {
 // Tick has the dispatchers look for events that only the passing of time brings about.
 // It never blocks: Vault cannot seal while its timer runs.
 func (a *Alerts) Tick() {
+	wake(a.ticked)
 	for _, d := range *a.dispatchers.Load() {
 		wake(d.ticked)
 	}

@@ -3,10 +3,13 @@ package notify
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/hashicorp/go-hclog"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/outbound"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
@@ -61,6 +64,59 @@ func TestLoadComesLate(t *testing.T) {
 	now := *a.dispatchers.Load()
 	if now["stored"] == nil || begun == nil || now["changed"] != begun {
 		t.Errorf("after the stored alerts are loaded the dispatchers are %v", now)
+	}
+}
+
+// forgetful is a store whose first reads fail.
+type forgetful struct {
+	alertsInMemory
+	lists, reads atomic.Int32 // how many still fail
+}
+
+var errAway = errors.New("storage is away")
+
+func (s *forgetful) List(ctx context.Context, prefix string) ([]string, error) {
+	if s.lists.Add(-1) >= 0 {
+		return nil, errAway
+	}
+	return s.alertsInMemory.List(ctx, prefix)
+}
+
+func (s *forgetful) Read(ctx context.Context, key string, into any) (bool, error) {
+	if s.reads.Add(-1) >= 0 {
+		return false, errAway
+	}
+	return s.alertsInMemory.Read(ctx, key, into)
+}
+
+// TestLoadIsTriedAgain has storage fail when the stored alerts are read: they begin as soon
+// as it works.
+func TestLoadIsTriedAgain(t *testing.T) {
+	s := &forgetful{alertsInMemory: alertsInMemory{}}
+	for _, name := range []string{"one", "two"} {
+		s.alertsInMemory[Prefix+name] = []byte(`{"type":"webhook","url":"http://127.0.0.1/"}`)
+	}
+	s.lists.Store(2)
+	s.reads.Store(1)
+	a := New(t.Context(), Ports{
+		Now: time.Now, Mount: func() string { return "smvm/" }, Roles: func() []*rotation.Role { return nil }, Store: s,
+		Rule: func(context.Context) (outbound.Rule, error) { return outbound.Rule{}, nil }, Log: hclog.NewNullLogger,
+	})
+	loaded := make(chan struct{})
+	go func() { defer close(loaded); a.Load() }()
+	deadline := time.After(time.Minute)
+	for done := false; !done; {
+		a.Tick()
+		select {
+		case <-loaded:
+			done = true
+		case <-deadline:
+			t.Fatal("the alerts are not loaded")
+		case <-time.After(time.Millisecond):
+		}
+	}
+	if now := *a.dispatchers.Load(); now["one"] == nil || now["two"] == nil {
+		t.Errorf("the dispatchers are %v", now)
 	}
 }
 

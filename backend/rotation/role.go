@@ -105,6 +105,20 @@ func (s *Snapshot) Memo(key string, work func() any) any {
 	return made
 }
 
+// Try is Memo for work that can fail. It keeps no failure, which may be over by the next
+// call.
+func (s *Snapshot) Try(key string, work func() (any, error)) (any, error) {
+	if made, ok := s.memo.Load(key); ok {
+		return made, nil
+	}
+	made, err := work()
+	if err != nil {
+		return nil, err
+	}
+	made, _ = s.memo.LoadOrStore(key, made)
+	return made, nil
+}
+
 // NewRole wraps a state that is already stored under key, or nil for a new role.
 func (e *Engine) NewRole(key, name string, s *State) (*Role, error) {
 	r := &Role{Key: key, Name: name, engine: e, moved: make(chan struct{}), turn: make(chan struct{}, 1)}

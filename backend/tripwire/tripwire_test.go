@@ -542,6 +542,23 @@ func TestPagesOfACrash(t *testing.T) {
 	}
 }
 
+// TestSweepGoesOn has the entry of one role not be stored: those of the others are.
+func TestSweepGoesOn(t *testing.T) {
+	w := newWorld(t)
+	a, b := w.role("a", state(pin(1))), w.role("b", state(pin(1)))
+	for v := range 2 {
+		w.leaves(a, v, v+1)
+		w.leaves(b, v, v+1)
+		w.now = w.now.Add(w.retention - time.Hour)
+	}
+	w.now = w.now.Add(2*time.Hour - w.retention) // the first ones have been kept for long enough
+	w.lands = true
+	w.dropExpired(t.Context())
+	if left := len(w.kept(b)); left != 1 {
+		t.Errorf("of the role after the one that could not be stored, %d values are left", left)
+	}
+}
+
 // TestDamagedEntryKeepsItsPages has the entry of a role be damaged: the values in pages are
 // still recognized, and alerts, which have told of earlier uses, tell of further ones.
 func TestDamagedEntryKeepsItsPages(t *testing.T) {

@@ -200,12 +200,11 @@ func (e *entry) setUsed(v value) {
 func (t *Tripwire) dropExpired(ctx context.Context) {
 	keys, err := t.stored(ctx)
 	for _, key := range keys {
-		if err == nil {
-			err = t.change(ctx, t.of(key), func(*entry) error { return nil })
+		failed := t.change(ctx, t.of(key), func(*entry) error { return nil })
+		if failed == nil {
+			failed = t.dropPages(ctx, t.of(key))
 		}
-		if err == nil {
-			err = t.dropPages(ctx, t.of(key))
-		}
+		err = errors.Join(err, failed)
 	}
 	if err != nil && ctx.Err() == nil {
 		t.ports.Log().Warn("what is kept of retired values is not dropped in time, and is tried again within a day", "error", err)
