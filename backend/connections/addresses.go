@@ -74,7 +74,7 @@ func (c *Set) namesakes(ctx context.Context, role, name string, config database.
 		if err != nil {
 			return nil, err
 		}
-		for _, user := range c.reserved {
+		for _, user := range *c.reserved.Load() {
 			if user.name == username {
 				managed = append(managed, user)
 			}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/postgres"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/roles"
@@ -47,15 +48,19 @@ type Set struct {
 	// Managed are the users that secrets manage.
 	Managed  *ManagedUsers
 	identity identity
-	// mu is held by who finds out whom a user belongs to and acts on it. It guards
-	// reserved, the users of secrets that are being created.
-	mu       sync.Mutex
-	reserved map[account]managedUser
+	// mu is held by who finds out whom a user belongs to and acts on it, which may take as
+	// long as storage does.
+	mu sync.Mutex
+	// reserved are the users of secrets that are being created. Who holds mu replaces it as
+	// a whole; rotations read it, and wait for nobody.
+	reserved atomic.Pointer[map[account]managedUser]
 }
 
 // New returns the connections that the registry of roles has.
 func New(ports Ports) *Set {
-	return &Set{ports: ports, Managed: newManagedUsers(), reserved: map[account]managedUser{}}
+	c := &Set{ports: ports, Managed: newManagedUsers()}
+	c.reserved.Store(&map[account]managedUser{})
+	return c
 }
 
 // Find returns an existing connection.

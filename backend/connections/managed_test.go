@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -115,5 +116,34 @@ func TestManagedUsersOfAStateInDoubt(t *testing.T) {
 	}
 	if found, err := m.named("a"); len(found) != 1 || err != nil {
 		t.Errorf("got %v and %v, want the user of the state that was saved", found, err)
+	}
+}
+
+// unkept is a store that keeps nothing.
+type unkept struct{}
+
+func (unkept) Read(context.Context, string, any) (bool, error) { return false, nil }
+
+func (unkept) Write(context.Context, string, any) error { return nil }
+
+// TestOwnerWaitsForNobody asks whose a user is, as each change of a password does, while
+// somebody writes a connection and storage hangs.
+func TestOwnerWaitsForNobody(t *testing.T) {
+	c := New(Ports{Store: unkept{}, Mount: func() string { return "smvm/" }})
+	c.reserved.Store(&map[account]managedUser{{username: "a"}: {name: "a", connection: "main", secret: "db", role: "r"}})
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	found := make(chan string)
+	go func() {
+		owner, err := c.OwnerOf(t.Context(), "main", "a")
+		found <- fmt.Sprint(owner.Role, "/", owner.Secret, " ", err)
+	}()
+	select {
+	case got := <-found:
+		if got != "r/db <nil>" {
+			t.Errorf("the owner is %s", got)
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("it waits")
 	}
 }

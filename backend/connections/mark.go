@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -60,16 +62,12 @@ func (c *Set) OwnerOf(ctx context.Context, connection, username string) (postgre
 		return postgres.Owner{}, err
 	}
 	owner := postgres.Owner{Mount: id, Path: c.ports.Mount()}
+	reserved := *c.reserved.Load() // before what is managed: a secret is that first, and then not reserved any more
 	managed, err := c.Managed.named(username)
 	if err != nil {
 		return owner, fmt.Errorf("find out which secret manages %q: %w", username, err)
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, user := range c.reserved {
-		managed = append(managed, user)
-	}
-	for _, user := range managed {
+	for _, user := range slices.AppendSeq(managed, maps.Values(reserved)) {
 		if user.name == username && user.connection == connection {
 			owner.Role, owner.Secret = user.role, user.secret
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/postgres"
@@ -58,28 +59,32 @@ func (c *Set) reserveAll(ctx context.Context, role, name string, config database
 			return rotation.Invalid("usernames", "%q at %s is managed by %s already", username, endpoint, other)
 		}
 	}
+	next := maps.Clone(*c.reserved.Load())
 	for _, username := range config.Usernames {
 		for _, address := range endpoint.Addresses {
-			c.reserved[account{address, username}] = managedUser{username, config.Connection, name, role}
+			next[account{address, username}] = managedUser{username, config.Connection, name, role}
 		}
 	}
+	c.reserved.Store(&next)
 	return nil
 }
 
 func (c *Set) release(endpoint postgres.Endpoint, usernames []string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	next := maps.Clone(*c.reserved.Load())
 	for _, username := range usernames {
 		for _, address := range endpoint.Addresses {
-			delete(c.reserved, account{address, username})
+			delete(next, account{address, username})
 		}
 	}
+	c.reserved.Store(&next)
 }
 
 // reservedAt lists who is creating a secret at a server. The caller holds mu.
 func (c *Set) reservedAt(e postgres.Endpoint) []string {
 	var owners []string
-	for account, user := range c.reserved {
+	for account, user := range *c.reserved.Load() {
 		if slices.Contains(e.Addresses, account.address) && !slices.Contains(owners, user.manager()) {
 			owners = append(owners, user.manager())
 		}
@@ -126,7 +131,7 @@ func (c *Set) manager(ctx context.Context, e postgres.Endpoint, username string)
 		}
 	}
 	for _, address := range e.Addresses {
-		if user, reserved := c.reserved[account{address, username}]; reserved {
+		if user, reserved := (*c.reserved.Load())[account{address, username}]; reserved {
 			return user.manager(), nil
 		}
 	}
