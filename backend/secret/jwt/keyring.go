@@ -39,14 +39,20 @@ type KeySet struct {
 	Algorithms []string
 }
 
+// parsed is a keyring, or why there is none.
+type parsed struct {
+	ring *Keyring
+	err  error
+}
+
 // KeyringOf is NewKeyring for a secret of that snapshot. The keys are parsed once, and kept
 // as long as the snapshot is.
 func KeyringOf(snapshot *rotation.Snapshot, s *rotation.Secret) (*Keyring, error) {
-	ring, err := snapshot.Try("keyring/"+s.Name, func() (any, error) { return NewKeyring(*s) })
-	if err != nil {
-		return nil, err
-	}
-	return ring.(*Keyring), nil
+	kept := snapshot.Memo("keyring/"+s.Name, func() any {
+		ring, err := NewKeyring(*s)
+		return parsed{ring, err}
+	}).(parsed)
+	return kept.ring, kept.err
 }
 
 // NewKeyring parses the keys of s. Its errors show nothing of them.
