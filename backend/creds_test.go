@@ -57,8 +57,8 @@ func TestCredsOutliveAFault(t *testing.T) {
 	m.write("secrets/r/db", d("type", "database", "connection", "main", "usernames", s.user()))
 	m.boot()
 	m.read("status/r", nil)
-	m.b.invalidate(t.Context(), "connection/main") // as on a standby after each change of it
 	m.storage.FailGet(true)
+	m.b.invalidate(t.Context(), "connection/main") // as on a standby after each change of it
 	if resp, err := m.try(logical.ReadOperation, "creds/r", nil); err == nil {
 		t.Errorf("while storage fails, creds answers %v", resp)
 	}

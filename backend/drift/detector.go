@@ -170,30 +170,39 @@ func (c *Detector) Check(ctx context.Context, one Login) (asked bool, err error)
 	if err != nil {
 		return errors.Is(err, postgres.ErrUncertain), err // others may show which host is the primary
 	}
-	if one.Role.Same(before) != nil {
-		return true, inTheWay(one)
-	}
 	if len(refused) == 0 {
+		if one.Role.Same(before) != nil {
+			return true, inTheWay(one)
+		}
 		c.accept(one.Role, one.Secret, s.Current.Version)
 		return true, c.move(ctx, one)
 	}
-	if c.note(one.Role.Key, one.Secret, finding{s.Current.Version, refused}) {
+	isNew, err := c.note(one, before, finding{s.Current.Version, refused})
+	if err != nil {
+		return true, err
+	}
+	if isNew {
 		c.ports.Log().Error("a server refuses a stored value", "subject", one.Role.Key, "secret", one.Secret, "refused", refused, "advice", c.Advice(one.Role))
 	}
 	return true, nil
 }
 
-// note keeps what was found, and reports whether it is new.
-func (c *Detector) note(key, secret string, f finding) bool {
+// note keeps what was found, and reports whether it is new. It keeps nothing of a role that
+// is not as it was before: a repair calls Forget, which waits for mu.
+func (c *Detector) note(one Login, before *rotation.Snapshot, f finding) (isNew bool, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if one.Role.Same(before) != nil {
+		return false, inTheWay(one)
+	}
+	key, secret := one.Role.Key, one.Secret
 	if c.found[key] == nil {
 		c.found[key] = map[string]finding{}
 	}
 	known, ok := c.found[key][secret]
 	c.found[key][secret] = f
 	delete(c.settled, secretOf{key, secret})
-	return !ok || known.version != f.version || !slices.Equal(known.refused, f.refused)
+	return !ok || known.version != f.version || !slices.Equal(known.refused, f.refused), nil
 }
 
 // accept drops what was found about a secret: its server accepts what is stored.

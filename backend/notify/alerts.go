@@ -29,6 +29,8 @@ type Alerts struct {
 
 	// changing is held while stored alerts or dispatchers are replaced.
 	changing sync.Mutex
+	// complete says that each stored alert has a dispatcher; guarded by changing.
+	complete bool
 	// dispatchers, by name of the alert, is replaced as a whole.
 	dispatchers atomic.Pointer[map[string]*dispatcher]
 }
@@ -40,21 +42,19 @@ func New(ctx context.Context, ports Ports) *Alerts {
 	return a
 }
 
-// Load starts a dispatcher for each stored alert, but for those that were changed since
-// the process started: theirs delivers already, and to replace it would deliver again
-// what it has not taken down yet. What can't be read is tried again at each tick; the same
-// complaint is logged once.
+// Load starts a dispatcher for each stored alert, until the alerts' context ends. What can't
+// be read, and what may have been stored although that failed, is read again at each tick.
 func (a *Alerts) Load() {
 	complaint := ""
 	for {
-		err := a.load()
-		if err == nil || a.ctx.Err() != nil {
-			return
+		said := ""
+		if err := a.load(); err != nil {
+			said = err.Error()
 		}
-		if err.Error() != complaint {
-			complaint = err.Error()
-			a.ports.Log().Error("alerts cannot be read, and are tried again", "error", err)
+		if said != "" && said != complaint && a.ctx.Err() == nil {
+			a.ports.Log().Error("alerts cannot be read, and are tried again", "error", said)
 		}
+		complaint = said
 		select {
 		case <-a.ctx.Done():
 			return
@@ -63,21 +63,27 @@ func (a *Alerts) Load() {
 	}
 }
 
-// load is one attempt of Load. Its error tells what could not be read.
+// load starts the dispatchers that are missing. One that runs stays: to replace it would
+// deliver again what it has not taken down yet.
 func (a *Alerts) load() error {
 	a.changing.Lock()
 	defer a.changing.Unlock()
+	if a.complete {
+		return nil
+	}
 	names, err := a.ports.Store.List(a.ctx, Prefix)
 	for _, name := range names {
 		if (*a.dispatchers.Load())[name] != nil {
 			continue
 		}
 		config, unread := a.Get(a.ctx, name)
-		if unread == nil {
-			a.replace(name, config)
+		if unread != nil {
+			err = errors.Join(err, fmt.Errorf("alert %s: %w", name, unread))
+			continue
 		}
-		err = errors.Join(err, unread)
+		a.replace(name, config)
 	}
+	a.complete = err == nil
 	return err
 }
 
@@ -146,7 +152,8 @@ func (a *Alerts) Change(ctx context.Context, name string, edit func(*Config) err
 	if err != nil {
 		return err
 	}
-	if c == nil {
+	isNew := c == nil
+	if isNew {
 		c = &Config{Notice: DefaultNotice, Created: a.ports.Now().UTC()}
 	}
 	if err := edit(c); err != nil {
@@ -155,7 +162,14 @@ func (a *Alerts) Change(ctx context.Context, name string, edit func(*Config) err
 	if err := a.admit(ctx, c); err != nil {
 		return err
 	}
+	if isNew { // one of that name may have been there before
+		if err := a.forget(ctx, name); err != nil {
+			return err
+		}
+	}
 	if err := a.ports.Store.Write(ctx, Prefix+name, c); err != nil {
+		a.replace(name, nil) // storage knows which of the two goes on: see Load
+		a.complete = false
 		return fmt.Errorf("save alert: %w", err)
 	}
 	a.replace(name, c)
@@ -175,11 +189,23 @@ func (a *Alerts) admit(ctx context.Context, c *Config) error {
 	return c.Admit(ctx, rule)
 }
 
-// Delete ends an alert, and drops its cursors.
+// Delete ends an alert, and drops its cursors. Those that are left over are dropped before
+// the next alert of that name begins.
 func (a *Alerts) Delete(ctx context.Context, name string) error {
 	a.changing.Lock()
 	defer a.changing.Unlock()
+	if err := a.ports.Store.Delete(ctx, Prefix+name); err != nil {
+		return fmt.Errorf("delete alert: %w", err)
+	}
 	a.replace(name, nil)
+	if err := a.forget(ctx, name); err != nil {
+		a.ports.Log().Warn("deliveries of a deleted alert are still stored", "alert", name, "error", err)
+	}
+	return nil
+}
+
+// forget drops the cursors of an alert.
+func (a *Alerts) forget(ctx context.Context, name string) error {
 	for _, prefix := range []string{roles.Prefix, roles.ConnectionPrefix} {
 		below := cursorPrefix + name + "/" + prefix
 		names, err := a.ports.Store.List(ctx, below)
@@ -192,7 +218,7 @@ func (a *Alerts) Delete(ctx context.Context, name string) error {
 			}
 		}
 	}
-	return a.ports.Store.Delete(ctx, Prefix+name)
+	return nil
 }
 
 // Status is a stored alert, and how its delivery goes.

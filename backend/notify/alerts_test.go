@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"maps"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -31,10 +33,12 @@ func (s alertsInMemory) Write(_ context.Context, key string, value any) (err err
 	return err
 }
 
-func (s alertsInMemory) List(context.Context, string) ([]string, error) {
+func (s alertsInMemory) List(_ context.Context, prefix string) ([]string, error) {
 	var names []string
 	for key := range s {
-		names = append(names, key[len(Prefix):])
+		if name, ok := strings.CutPrefix(key, prefix); ok {
+			names = append(names, name)
+		}
 	}
 	slices.Sort(names)
 	return names, nil
@@ -60,17 +64,20 @@ func TestLoadComesLate(t *testing.T) {
 		t.Fatal(err)
 	}
 	begun := (*a.dispatchers.Load())["changed"]
-	a.Load()
+	if err := a.load(); err != nil {
+		t.Fatal(err)
+	}
 	now := *a.dispatchers.Load()
 	if now["stored"] == nil || begun == nil || now["changed"] != begun {
 		t.Errorf("after the stored alerts are loaded the dispatchers are %v", now)
 	}
 }
 
-// forgetful is a store whose first reads fail.
+// forgetful is a store of which some calls fail.
 type forgetful struct {
 	alertsInMemory
 	lists, reads atomic.Int32 // how many still fail
+	lands        atomic.Bool  // the next write lands, and the next deletion does not, and both are answered with an error
 }
 
 var errAway = errors.New("storage is away")
@@ -89,6 +96,21 @@ func (s *forgetful) Read(ctx context.Context, key string, into any) (bool, error
 	return s.alertsInMemory.Read(ctx, key, into)
 }
 
+func (s *forgetful) Write(ctx context.Context, key string, value any) error {
+	err := s.alertsInMemory.Write(ctx, key, value)
+	if s.lands.Swap(false) {
+		return errAway
+	}
+	return err
+}
+
+func (s *forgetful) Delete(ctx context.Context, key string) error {
+	if s.lands.Swap(false) {
+		return errAway
+	}
+	return s.alertsInMemory.Delete(ctx, key)
+}
+
 // TestLoadIsTriedAgain has storage fail when the stored alerts are read: they begin as soon
 // as it works.
 func TestLoadIsTriedAgain(t *testing.T) {
@@ -102,21 +124,59 @@ func TestLoadIsTriedAgain(t *testing.T) {
 		Now: time.Now, Mount: func() string { return "smvm/" }, Roles: func() []*rotation.Role { return nil }, Store: s,
 		Rule: func(context.Context) (outbound.Rule, error) { return outbound.Rule{}, nil }, Log: hclog.NewNullLogger,
 	})
-	loaded := make(chan struct{})
-	go func() { defer close(loaded); a.Load() }()
-	deadline := time.After(time.Minute)
-	for done := false; !done; {
+	go a.Load()
+	a.ticksUntil(t, "one", "two")
+}
+
+// ticksUntil waits until exactly these alerts have dispatchers, while time passes.
+func (a *Alerts) ticksUntil(t *testing.T, names ...string) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
 		a.Tick()
-		select {
-		case <-loaded:
-			done = true
-		case <-deadline:
-			t.Fatal("the alerts are not loaded")
-		case <-time.After(time.Millisecond):
+		now := slices.Sorted(maps.Keys(*a.dispatchers.Load()))
+		if slices.Equal(now, names) {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the alerts that deliver are %v, not %v", now, names)
 		}
 	}
-	if now := *a.dispatchers.Load(); now["one"] == nil || now["two"] == nil {
-		t.Errorf("the dispatchers are %v", now)
+}
+
+// TestChangeThatLanded has a write be answered with an error and take place: the alert
+// delivers by what is stored. One that could not be deleted goes on.
+func TestChangeThatLanded(t *testing.T) {
+	s := &forgetful{alertsInMemory: alertsInMemory{}}
+	a := New(t.Context(), Ports{
+		Now: time.Now, Mount: func() string { return "smvm/" }, Roles: func() []*rotation.Role { return nil }, Store: s,
+		Rule: func(context.Context) (outbound.Rule, error) { return outbound.Rule{}, nil }, Log: hclog.NewNullLogger,
+	})
+	to := func(url string) error {
+		return a.Change(t.Context(), "hook", func(c *Config) error { c.Type, c.URL = Webhook, url; return nil })
+	}
+	go a.Load()
+	for _, url := range []string{"http://127.0.0.1/one", "http://127.0.0.1/two"} {
+		s.lands.Store(true)
+		if err := to(url); !errors.Is(err, errAway) {
+			t.Errorf("the write ends with %v", err)
+		}
+		a.ticksUntil(t, "hook")
+		if now := (*a.dispatchers.Load())["hook"].config.URL; now != url {
+			t.Errorf("it delivers to %s", now)
+		}
+	}
+	s.lands.Store(true)
+	if err := a.Delete(t.Context(), "hook"); !errors.Is(err, errAway) {
+		t.Errorf("the deletion ends with %v", err)
+	}
+	a.ticksUntil(t, "hook")
+	s.alertsInMemory[cursorPrefix+"hook/role/r"] = []byte(`{"sequence":7}`)
+	if err := a.Delete(t.Context(), "hook"); err != nil {
+		t.Error(err)
+	}
+	a.ticksUntil(t)
+	if len(s.alertsInMemory) > 0 {
+		t.Errorf("left over is %v", s.alertsInMemory)
 	}
 }
 

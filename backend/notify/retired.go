@@ -10,7 +10,7 @@ import (
 
 // RetiredUse is that somebody had a retired value verified.
 type RetiredUse struct {
-	// Number counts the uses of a role.
+	// Number is higher for each use of a role.
 	Number int
 	At     time.Time
 	// Secret is the one whose value it was, and Version when that became current.

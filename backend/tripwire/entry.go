@@ -13,7 +13,8 @@ import (
 // retirement, so it has only the latest values itself; those before them are in pages,
 // which are entries with nothing but Values.
 type entry struct {
-	// Uses counts the uses that were noted, also of values that are not kept any more.
+	// Uses is the number of the latest use that was noted, also of a value that is not kept
+	// any more.
 	Uses int `json:"uses,omitempty"`
 	// Values begin with the one that was retired first.
 	Values []value `json:"values"`
@@ -84,7 +85,7 @@ type value struct {
 
 // Use is that somebody had a retired value verified.
 type Use struct {
-	// Number is one for the first use of a role that was noted.
+	// Number is higher for each use of a role that was noted.
 	Number int       `json:"number"`
 	At     time.Time `json:"at"`
 	// Actor and Address are of who asked to verify the value, not of who presented it

@@ -18,8 +18,8 @@ import (
 type kept struct {
 	// key is that of the entry in storage.
 	key string
-	// mu is held while the entry is read and written. Whoever verifies waits for it only
-	// where the values are not known.
+	// mu is held while the entry is changed, and while what is known of it is. Whoever
+	// verifies waits for it only where the values are not known.
 	mu sync.Mutex
 	// unsure says that a write has failed, and may have landed; guarded by mu.
 	unsure bool

@@ -204,9 +204,14 @@ func (t *Tripwire) dropExpired(ctx context.Context) {
 		if failed == nil {
 			failed = t.dropPages(ctx, t.of(key))
 		}
-		err = errors.Join(err, failed)
+		if ctx.Err() != nil {
+			return
+		}
+		if err == nil {
+			err = failed
+		}
 	}
-	if err != nil && ctx.Err() == nil {
+	if err != nil {
 		t.ports.Log().Warn("what is kept of retired values is not dropped in time, and is tried again within a day", "error", err)
 	}
 }
