@@ -2,13 +2,28 @@
 
 package acceptance
 
-import "testing"
+import (
+	"net"
+	"testing"
+)
 
 // nodeService starts bootstrap/apps/node/main.mjs.
 func nodeService(e *engine, env ...string) *service {
 	e.Helper()
 	script := nodeScript(e.T, "bootstrap/apps/node/main.mjs")
-	return e.kitService(env, script.Path, script.Args[1:]...)
+	var silent net.Conn
+	e.Cleanup(func() { // after the service has ended
+		if silent != nil {
+			_ = silent.Close()
+		}
+	})
+	s := e.kitService(env, script.Path, script.Args[1:]...)
+	// Somebody who connects, and asks nothing, does not keep it when it is to end.
+	var err error
+	if silent, err = new(net.Dialer).DialContext(e.Context(), "tcp", s.address); err != nil {
+		e.Fatal(err)
+	}
+	return s
 }
 
 // TestNodeServices runs the example for Node through rotations, with tokens that others

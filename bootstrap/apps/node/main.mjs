@@ -100,7 +100,11 @@ const server = http.createServer(async (request, response) => {
   response.writeHead(status, { 'Content-Type': 'application/json' }).end(JSON.stringify(answer))
 })
 server.listen(process.env.PORT ?? 8000, '127.0.0.1')
-process.on('SIGTERM', () => server.close(async () => {
-  await pool.end()
-  source.close()
-}))
+process.on('SIGTERM', () => {
+  server.close(async () => {
+    await pool.end()
+    source.close()
+  })
+  // A client that has connected and asks nothing would keep it for a minute.
+  setTimeout(() => server.closeAllConnections(), 10_000).unref()
+})
