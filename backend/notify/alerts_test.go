@@ -178,6 +178,11 @@ func TestChangeThatLanded(t *testing.T) {
 	if len(s.alertsInMemory) > 0 {
 		t.Errorf("left over is %v", s.alertsInMemory)
 	}
+	// A process has ended after it deleted an alert, and before its cursors.
+	s.alertsInMemory[cursorPrefix+"hook/role/r"] = []byte(`{"sequence":7}`)
+	if err := to("http://127.0.0.1/three"); err != nil || len(s.alertsInMemory) != 1 {
+		t.Errorf("the next one of its name begins with %v, %v", s.alertsInMemory, err)
+	}
 }
 
 // TestTickDoesNotWait ticks while the roles cannot be listed: Vault's timer, which Vault
