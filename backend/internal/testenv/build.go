@@ -124,7 +124,8 @@ func (c command) goBuild(ctx context.Context, path string) error {
 		defer source.remove() //nolint:errcheck // it has been built
 		root = source.dir
 	}
-	args := []string{"build", "-buildvcs=false", "-o", path}
+	// -trimpath, as a release: what another clone has compiled is not compiled again.
+	args := []string{"build", "-trimpath", "-buildvcs=false", "-o", path}
 	if opts.Race {
 		args = append(args, "-race")
 	}
