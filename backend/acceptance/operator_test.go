@@ -195,11 +195,19 @@ func (s *spy) attempt(at endpoint) {
 	}
 }
 
-// paths are a path with every name that there is in place of its parameters.
+// paths are a path with names in place of its parameters: of what is stored, and of what
+// is not yet.
 func (s *spy) paths(template string) []string {
+	stored := "meant"
+	switch {
+	case strings.HasPrefix(template, "connections/"):
+		stored = "main"
+	case strings.HasPrefix(template, "secrets/"):
+		stored = "db"
+	}
 	found := []string{template}
 	for parameter, names := range map[string][]string{
-		"{role}": {"default", "victim"}, "{name}": {"meant", "db", "mine", "main"}, "{secret}": {"jwt", "api"}, "{id}": {"x"},
+		"{role}": {"default", "victim"}, "{name}": {stored, "mine"}, "{secret}": {"jwt", "api"}, "{id}": {"x"},
 	} {
 		var next []string
 		for _, path := range found {

@@ -15,7 +15,7 @@ import (
 // what happens in a moment is not to be waited for longer.
 const (
 	shortestPause = time.Millisecond
-	longestPause  = 50 * time.Millisecond
+	longestPause  = 200 * time.Millisecond
 )
 
 func nextPause(pause time.Duration) time.Duration { return min(2*pause, longestPause) }
