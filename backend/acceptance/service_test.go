@@ -235,8 +235,9 @@ type answered struct {
 	err          error
 }
 
-// begin has several clients use the service, each with a token of its own.
-func (e *engine) begin(s *service) *traffic { return e.beginAt(s, 0) }
+// begin has several clients use the service, each with a token of its own: some 500
+// requests a second, which leave time to the tests beside.
+func (e *engine) begin(s *service) *traffic { return e.beginAt(s, 5*time.Millisecond) }
 
 // beginAt is begin with a pause between two requests of a client.
 func (e *engine) beginAt(s *service, pace time.Duration) *traffic {
