@@ -9,4 +9,4 @@ command -v go >/dev/null || die "install Go 1.26 first"
 cd "$root"
 # A package whose tests start servers imports what starts them, or is that itself.
 mapfile -t packages < <(go list -f '{{.ImportPath}} {{.TestImports}} {{.XTestImports}}' ./... | grep -vE 'internal/(pgtest|testenv)' | cut -d' ' -f1)
-go test -trimpath "${packages[@]}"
+go test "${packages[@]}"

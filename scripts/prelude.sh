@@ -7,6 +7,9 @@ set -euo pipefail
 # shellcheck disable=SC2034 # for the scripts that source this
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
+# What one clone has compiled, no other one compiles again.
+export GOFLAGS="${GOFLAGS:+$GOFLAGS }-trimpath"
+
 say() { printf '%s: %s\n' "${0##*/}" "$*" >&2; }
 
 die() {

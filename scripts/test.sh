@@ -33,5 +33,4 @@ cd "$root"
 # Some packages compute and some wait, and so do their tests: more of both run at once
 # than there are processors. Packages that take longest begin first.
 [ "$#" -gt 0 ] || set -- -p "$((2 * $(nproc)))" ./backend/acceptance ./backend/secret/database ./backend/postgres ./backend/chaos ./backend ./...
-# With -trimpath, what another clone has compiled is not compiled again.
-CGO_ENABLED=1 go test -race -trimpath -timeout 30m -parallel "$((3 * $(nproc)))" "$@"
+CGO_ENABLED=1 go test -race -timeout 30m -parallel "$((3 * $(nproc)))" "$@"

@@ -44,6 +44,8 @@ func TestSoak(t *testing.T) {
 	}
 	t.Logf("replay: make chaos COLUMN=none SEED=%d DURATION=%s", seed, duration)
 	s := &soak{lab: newLab(t), t: t, seed: seed, began: time.Now()}
+	// At the end, the history has to have all that was acknowledged: nothing is pruned.
+	must(t, s.configure(t.Context(), "history_retention", 100_000))
 	for i := range soakApps {
 		a, err := s.newApp(t.Context(), fmt.Sprintf("soak%d", i), []string{single, alternating}[i%2])
 		must(t, err)

@@ -124,7 +124,7 @@ func (c command) goBuild(ctx context.Context, path string) error {
 		defer source.remove() //nolint:errcheck // it has been built
 		root = source.dir
 	}
-	// -trimpath, as a release: what another clone has compiled is not compiled again.
+	// -trimpath, as a release is built, and as scripts/prelude.sh says.
 	args := []string{"build", "-trimpath", "-buildvcs=false", "-o", path}
 	if opts.Race {
 		args = append(args, "-race")
