@@ -109,7 +109,7 @@ func advice(r *rotation.Role, s *rotation.Snapshot) string {
 	left := unresolvedAdvice(r, s)
 	switch {
 	case s.NeedsAttention:
-		return fmt.Sprintf("automatic rotation has stopped after %d failures; fix the cause in last_error, then write %s", s.Failures, again)
+		return fmt.Sprintf("automatic rotation has stopped after %d failures; fix the cause in last_error, then write %s", s.FailedRotations(), again)
 	case s.InFlight != nil && !r.Busy() && roles.IsConnection(r):
 		return fmt.Sprintf("a rotation was interrupted. The engine tries to finish it at retry_time; to try now, write %s. If somebody changed the password by hand, write the right one to connections/%s", again, r.Name)
 	case left != "":

@@ -142,7 +142,7 @@ func (d *Doctor) inspectChecks(ctx context.Context, r *rotation.Role, _ []string
 func (d *Doctor) inspectState(_ context.Context, r *rotation.Role, _ []string, about preflight.Subject) preflight.Report {
 	s, found := r.Snapshot(), preflight.Report{}
 	found.Expect(!s.NeedsAttention, "role.attention", preflight.Error, about.Write("rotate", "reason=mended"),
-		"automatic rotation has stopped after %d failures; first fix the cause of the last one: %s", s.Failures, s.LastError)
+		"automatic rotation has stopped after %d failures; first fix the cause of the last one: %s", s.FailedRotations(), s.LastError)
 	found.Expect(s.InFlight == nil || r.Busy(), "role.interrupted", preflight.Warning, about.Write("rotate"),
 		"an operation was interrupted and is not finished yet")
 	for _, name := range s.Unresolved() {

@@ -218,6 +218,46 @@ func TestARetirementThatFailsStopsNoRotation(t *testing.T) {
 	w.settled(t)
 }
 
+// TestFailedRetirementsDoNotCount has a retirement fail more often than max_retries, and
+// rotations after it: these are tried as often as if nothing had failed before.
+func TestFailedRetirementsDoNotCount(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	rotated(day, "db")(t, w)
+	defer w.stop()
+	w.always["db.retire"] = fault{how: refuses}
+	w.advance(day)
+	for range 2 * DefaultMaxRetries {
+		w.idle(t, time.Hour, 1)
+	}
+	retirements := w.role.Snapshot().Failures
+	w.always["db.set"] = fault{how: refuses}
+	w.advance(91 * day)
+	for n := range DefaultMaxRetries {
+		for tries := 0; tries < 5 && w.role.Snapshot().FailedRotations() == n; tries++ { // a retirement may be tried first
+			w.idle(t, time.Hour, 1)
+		}
+		if s := w.role.Snapshot(); n == 0 && s.RetryAt.Sub(w.now()) > time.Minute {
+			t.Errorf("after %d failed retirements, the first failed rotation is tried again in %s", retirements, s.RetryAt.Sub(w.now()))
+		}
+	}
+	if s := w.role.Snapshot(); s.NeedsAttention || retirements <= DefaultMaxRetries {
+		t.Errorf("after %d failed retirements and %d failures in all, automatic rotation has stopped: %t", retirements, s.Failures, s.NeedsAttention)
+	}
+	for range 3 * DefaultMaxRetries {
+		w.idle(t, time.Hour, 1)
+	}
+	if s := w.role.Snapshot(); !s.NeedsAttention {
+		t.Errorf("after %d failures in all, automatic rotation has not stopped", s.Failures)
+	}
+	w.heal()
+	_, err := w.do(rotate())
+	if s := w.role.Snapshot(); err != nil || s.NeedsAttention || s.Failures != 0 || s.FailedRetirements != 0 {
+		t.Errorf("a rotation by hand ends with %v: %+v", err, s.State)
+	}
+	w.settled(t)
+}
+
 func TestWhatAPersonTriesDoesNotCount(t *testing.T) {
 	t.Parallel()
 	w := made(t, "db")

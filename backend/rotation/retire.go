@@ -92,16 +92,16 @@ func (run *Run) forget(s *State, retired []string, cause error) error {
 	s.InFlight = nil
 	if cause == nil {
 		if !run.paused {
-			s.Failures, s.RetryAt = 0, time.Time{}
+			s.Failures, s.FailedRetirements, s.RetryAt = 0, 0, time.Time{}
 		}
 		if !run.paused && !s.NeedsAttention {
 			s.LastError = ""
 		}
 		return run.conclude(s, OutcomeCompleted, results)
 	}
-	again := s.Failures > 0
+	again := s.FailedRetirements > 0
 	run.count(s, cause)
-	s.RetryAt = run.role.retryAt(max(s.Failures, 1))
+	s.pause(run.role, max(s.FailedRetirements, 1))
 	if again && len(retired) == 0 {
 		return nil
 	}

@@ -325,7 +325,7 @@ func (run *Run) promote(s *State) error {
 	s.unask(run.op.Secrets)
 	run.warnUnwatched(s)
 	s.LastRotation, s.InFlight, s.PostCommit = now, nil, run.after(s)
-	s.Failures, s.RetryAt, s.LastError, s.NeedsAttention, s.Rewound = 0, time.Time{}, "", false, nil
+	s.Failures, s.FailedRetirements, s.RetryAt, s.LastError, s.NeedsAttention, s.Rewound = 0, 0, time.Time{}, "", false, nil
 	if whole || s.Anchor.IsZero() {
 		s.Anchor = now
 		s.NextRotation = resolved.Next(now)

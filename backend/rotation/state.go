@@ -50,6 +50,8 @@ type State struct {
 	InFlight *Operation `json:"in_flight,omitempty"`
 	// Failures counts the automatic attempts that failed in a row.
 	Failures int `json:"failures,omitempty"`
+	// FailedRetirements is how many of Failures were of retirements.
+	FailedRetirements int `json:"failed_retirements,omitempty"`
 	// RetryAt is the earliest time of the next automatic attempt after a failure.
 	RetryAt time.Time `json:"retry_at,omitzero"`
 	// LastError is the cause of the last failure, empty after a success.
@@ -253,6 +255,10 @@ func Decode(data []byte) (*State, error) {
 	}
 	return &s, nil
 }
+
+// FailedRotations counts the automatic attempts of the current failures that were not
+// retirements: these are what MaxRetries limits.
+func (s *State) FailedRotations() int { return s.Failures - s.FailedRetirements }
 
 // checkInFlight makes sure that the operation in flight can be recovered.
 func (s *State) checkInFlight() error {

@@ -146,10 +146,19 @@ func (run *Run) count(s *State, cause error) {
 		return
 	}
 	s.Failures++
-	s.RetryAt = run.role.retryAt(s.Failures)
-	tooMany := run.op.Kind != KindRetire && s.Failures > run.role.Snapshot().Resolved.MaxRetries
+	if run.op.Kind == KindRetire {
+		s.FailedRetirements++
+		s.pause(run.role, s.FailedRetirements)
+		return
+	}
+	s.pause(run.role, s.FailedRotations())
+	tooMany := s.FailedRotations() > run.role.Snapshot().Resolved.MaxRetries
 	s.NeedsAttention = s.NeedsAttention || tooMany
 }
+
+// pause puts off the next automatic attempt after so many failures. What is put off for
+// longer stays so.
+func (s *State) pause(r *Role, failures int) { s.RetryAt = later(s.RetryAt, r.retryAt(failures)) }
 
 // retryAt is the earliest time of the next automatic attempt.
 func (r *Role) retryAt(failures int) time.Time {
