@@ -137,6 +137,7 @@ Returns whether a key is valid. Valid are the secret's current key and, during t
 overlap, its previous key. For any other key, valid is false and error has the reason; the
 response is not an error. If a key begins with the secret's prefix and has a wrong
 checksum, error says that it was mistyped. For a retired key, reason is retired, and the
-engine sends the event retired_value_used, at most once an hour for each key. The engine answers from memory. The time that
+engine sends the event retired_value_used, at most once an hour for each key. The engine
+answers from memory; at the first wrong key it reads retired values from storage. The time that
 it takes reveals nothing about the valid keys. Keys that the engine makes have 256
 random bits, unless you change length. Read status to see when each stage was last used.`

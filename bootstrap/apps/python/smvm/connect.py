@@ -89,7 +89,7 @@ def connect(
             failure = error.with_traceback(None)
         failures += 1
         refusals += login_refused(failure, chosen.user)
-        if refusals > _MAX_REFUSALS or time.monotonic() >= deadline:
+        if refusals >= _MAX_REFUSALS or time.monotonic() >= deadline:
             raise failure
         if failures == 1:
             told = str(failure).strip()
