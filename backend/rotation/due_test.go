@@ -195,16 +195,23 @@ func TestAScheduledRotationThatFailsBacksOffUntilAPersonHelps(t *testing.T) {
 
 // A target that is away at the end of an overlap for longer than a rotation is tried
 // stops no rotation, and what is left of the previous value is retired once it is back.
-func TestARetirementThatFailsStopsNoRotation(t *testing.T) {
-	t.Parallel()
+// unretired is a world in which an overlap could not be ended, more often than max_retries.
+func unretired(t *testing.T) *world {
+	t.Helper()
 	w := newWorld()
 	rotated(day, "db")(t, w)
-	defer w.stop()
 	w.always["db.retire"] = fault{how: refuses}
 	w.advance(day)
 	for range 2 * DefaultMaxRetries {
 		w.idle(t, time.Hour, 1)
 	}
+	return w
+}
+
+func TestARetirementThatFailsStopsNoRotation(t *testing.T) {
+	t.Parallel()
+	w := unretired(t)
+	defer w.stop()
 	s := w.role.Snapshot()
 	if s.Failures <= DefaultMaxRetries || s.NeedsAttention || s.LastError == "" || s.Secrets["db"].Previous == nil {
 		t.Errorf("after %d failures, which need attention: %t, the previous value is %v", s.Failures, s.NeedsAttention, s.Secrets["db"].Previous)
@@ -222,14 +229,8 @@ func TestARetirementThatFailsStopsNoRotation(t *testing.T) {
 // rotations after it: these are tried as often as if nothing had failed before.
 func TestFailedRetirementsDoNotCount(t *testing.T) {
 	t.Parallel()
-	w := newWorld()
-	rotated(day, "db")(t, w)
+	w := unretired(t)
 	defer w.stop()
-	w.always["db.retire"] = fault{how: refuses}
-	w.advance(day)
-	for range 2 * DefaultMaxRetries {
-		w.idle(t, time.Hour, 1)
-	}
 	retirements := w.role.Snapshot().Failures
 	w.always["db.set"] = fault{how: refuses}
 	w.advance(91 * day)
