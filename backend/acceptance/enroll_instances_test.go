@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/vault/api"
+
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/internal/testenv"
 )
 
 // TestEnrollInstances enrolls two instances: each has an entity with a name by which a
@@ -309,7 +311,7 @@ func (e *engine) newKiller(dir string) *killer {
 	mv, err := exec.LookPath("mv")
 	for name, program := range map[string]string{"vault": e.vault.Binary, "mv": mv} {
 		script := fmt.Sprintf("#!/bin/bash\necho \"$*\" >>%[1]s/steps\n[ \"$(wc -l <%[1]s/steps)\" != \"$STEP\" ] || kill -KILL 0\nexec %[2]s \"$@\"\n", k.programs, program)
-		err = errors.Join(err, os.WriteFile(filepath.Join(k.programs, name), []byte(script), 0o700)) //nolint:gosec // a program
+		err = errors.Join(err, testenv.WriteProgram(filepath.Join(k.programs, name), []byte(script), 0o700))
 	}
 	if err != nil {
 		e.Fatal(err)

@@ -38,7 +38,7 @@ func baoShell(e *engine) func(script string) string {
 	bin, dir := e.TempDir(), e.TempDir()
 	if err := errors.Join(err,
 		os.Symlink(e.vault.Binary, filepath.Join(bin, "bao")),
-		os.WriteFile(filepath.Join(bin, "vault"), []byte("#!/bin/sh\necho vault was run\nexit 1\n"), 0o755), //nolint:gosec // a program
+		testenv.WriteProgram(filepath.Join(bin, "vault"), []byte("#!/bin/sh\necho vault was run\nexit 1\n"), 0o755),
 		os.WriteFile(filepath.Join(dir, "token"), []byte(e.vault.RootToken), 0o600)); err != nil {
 		e.Fatal(err)
 	}

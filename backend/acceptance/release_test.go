@@ -142,7 +142,7 @@ func flip(t *testing.T, file string) func() {
 	change := func() {
 		content := []byte(contents(t, file))
 		content[len(content)/2] ^= 1
-		if err := os.WriteFile(file, content, 0o755); err != nil { //nolint:gosec // a program
+		if err := testenv.WriteProgram(file, content, 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -117,7 +117,7 @@ func writers(t *testing.T) map[string]writer {
 	// What configure.sh looks for, and much smaller than the plugin.
 	program, err := os.ReadFile("/bin/true")
 	if err == nil {
-		err = os.WriteFile(plugin, append(program, "This binary is a plugin"...), 0o755)
+		err = testenv.WriteProgram(plugin, append(program, "This binary is a plugin"...), 0o755)
 	}
 	if err != nil {
 		t.Fatal(err)

@@ -108,7 +108,7 @@ func (e *engine) configure(binary, version string, before func()) {
 		e.Fatal(err)
 	}
 	dir := e.TempDir()
-	e.check(os.WriteFile(filepath.Join(dir, "vault"), []byte(waitingVault), 0o700)) //nolint:gosec // it is to be run
+	e.check(testenv.WriteProgram(filepath.Join(dir, "vault"), []byte(waitingVault), 0o700))
 	shell := &terminal{T: e.T, dir: root, env: append(os.Environ(),
 		"PATH="+dir+":"+os.Getenv("PATH"), "DIR="+dir, "VAULT="+e.vault.Binary,
 		"VAULT_ADDR="+e.vault.Address, "VAULT_TOKEN="+e.vault.RootToken)}

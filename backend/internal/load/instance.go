@@ -223,8 +223,8 @@ func copyTree(from, to string, change func(string) string) error {
 		if err != nil || entry.IsDir() {
 			return errors.Join(err, os.MkdirAll(target, 0o700))
 		}
-		text, err := os.ReadFile(path)                                                     //nolint:gosec // our own
-		return errors.Join(err, os.WriteFile(target, []byte(change(string(text))), 0o700)) //nolint:gosec // some are scripts
+		text, err := os.ReadFile(path) //nolint:gosec // our own
+		return errors.Join(err, testenv.WriteProgram(target, []byte(change(string(text))), 0o700))
 	})
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -89,7 +90,7 @@ func (c command) build(ctx context.Context, path string) error {
 	if err != nil {
 		return fmt.Errorf("read binary: %w", err)
 	}
-	return os.WriteFile(path, binary, 0o700) //nolint:gosec // it is to be executed
+	return WriteProgram(path, binary, 0o700)
 }
 
 // kept is where in the cache the binary stays; scripts/prelude.sh says where that is.
@@ -159,4 +160,13 @@ func checkOut(ctx context.Context, root, commit string) (*scratch, error) {
 		}
 	}
 	return s, nil
+}
+
+// WriteProgram writes a file that is to be executed. Meanwhile, this process starts no
+// other one: a child has a copy of the open file until it executes its own program, and
+// as long as a file is open for writing, Linux does not execute it (ETXTBSY).
+func WriteProgram(path string, content []byte, mode fs.FileMode) error {
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	return os.WriteFile(path, content, mode)
 }

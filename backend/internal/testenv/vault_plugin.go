@@ -76,7 +76,7 @@ func registerPlugin(ctx context.Context, active *Vault, nodes []*Vault, p catalo
 func (v *Vault) installPlugin(command string, content []byte) error {
 	target := filepath.Join(v.PluginDir, command)
 	err := errors.Join(
-		os.WriteFile(target+".part", content, 0o700), //nolint:gosec // it is to be executed
+		WriteProgram(target+".part", content, 0o700),
 		os.Rename(target+".part", target),
 	)
 	if err != nil {

@@ -421,7 +421,7 @@ def test_connect_is_bounded(opened: Open, monkeypatch: pytest.MonkeyPatch, caplo
 
     server.password = "another"
     attempt(60)
-    assert server.attempts == 11
+    assert server.attempts == 10
     server.attempts, server.away = 0, "Connection refused"
     error = attempt(0.2)
     assert server.attempts > 1
