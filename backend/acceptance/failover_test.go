@@ -173,10 +173,13 @@ func (e *engine) toldOfRollback(rotation string, by *testenv.Vault) {
 	if rotated := records[at-1]; rotated["rotation_id"] != rotation || rotated["reason"] != "quarterly rotation" {
 		e.Errorf("the record before it is %v", rotated)
 	}
-	log, err := os.ReadFile(by.LogPath)
-	if err != nil || !strings.Contains(string(log), "rotation_id="+text(back, "rotation_id")) {
-		e.Errorf("%s did not log that it rolled back: %v", by.ID, err)
-	}
+	e.eventually(by.ID+" to log that it rolled back", 10*time.Second, func(context.Context) error {
+		log, err := os.ReadFile(by.LogPath)
+		if err == nil && !strings.Contains(string(log), "rotation_id="+text(back, "rotation_id")) {
+			err = errors.New("it does not say so")
+		}
+		return err
+	})
 	record := text(e.read("history/default/"+text(back, "rotation_id"), "format", "markdown"), "markdown")
 	for _, words := range []string{"Operation: rollback", "Role: default", "Outcome: ✅ completed", "Trigger: check", "Performed by: the engine", "status 503"} {
 		if !strings.Contains(record, words) {

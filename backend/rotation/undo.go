@@ -148,7 +148,6 @@ func (run *Run) count(s *State, cause error) {
 	s.Failures++
 	if run.op.Kind == KindRetire {
 		s.FailedRetirements++
-		s.pause(run.role, s.FailedRetirements)
 		return
 	}
 	s.pause(run.role, s.FailedRotations())

@@ -1,11 +1,13 @@
 package testenv
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -168,4 +170,14 @@ func (v *Vault) enableAudit(ctx context.Context) error {
 		return fmt.Errorf("enable audit device: %w", err)
 	}
 	return nil
+}
+
+// AuditLines returns the lines of the audit log, without the beginning of one that the
+// server is writing just now.
+func (v *Vault) AuditLines() ([][]byte, error) {
+	log, err := os.ReadFile(v.AuditLogPath)
+	if err != nil {
+		return nil, fmt.Errorf("read audit log: %w", err)
+	}
+	return slices.Collect(bytes.Lines(log[:bytes.LastIndexByte(log, '\n')+1])), nil
 }

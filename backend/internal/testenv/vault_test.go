@@ -44,6 +44,25 @@ func TestVaultKeepsData(t *testing.T) {
 	}
 }
 
+// TestAuditLinesAreWhole reads an audit log while a line is being written.
+func TestAuditLinesAreWhole(t *testing.T) {
+	t.Parallel()
+	v := &Vault{AuditLogPath: filepath.Join(t.TempDir(), "audit.log")}
+	for text, whole := range map[string]int{"": 0, "{\"type\":": 0, "{}\n": 1, "{}\n{}\n{\"type\":": 2} {
+		must(t, os.WriteFile(v.AuditLogPath, []byte(text), 0o600))
+		lines, err := v.AuditLines()
+		must(t, err)
+		for _, line := range lines {
+			if string(line) != "{}\n" {
+				t.Errorf("%q has the line %q", text, line)
+			}
+		}
+		if len(lines) != whole {
+			t.Errorf("%q has %d lines", text, len(lines))
+		}
+	}
+}
+
 func TestVaultStopLeavesNothing(t *testing.T) {
 	t.Parallel()
 	v, err := StartVault(t.Context(), VaultOptions{})
