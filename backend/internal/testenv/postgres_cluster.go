@@ -28,6 +28,8 @@ func (pg *Postgres) configure() error {
 		"log_connections":         "on",
 		"log_line_prefix":         "%m [%p] %u@%d ",
 		"log_timezone":            "UTC",
+		// In files of the data directory, which are removed with it however the server ends.
+		"dynamic_shared_memory_type": "mmap",
 	}
 	if pg.opts.TLS {
 		if err := pg.configureTLS(settings); err != nil {

@@ -3,6 +3,11 @@ package testenv
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"strings"
 	"syscall"
 )
 
@@ -14,7 +19,28 @@ func (pg *Postgres) Stop() error {
 	}
 	pg.mu.Lock()
 	defer pg.mu.Unlock()
-	return errors.Join(pg.endLocked(pg.stopLocked), pg.scratch.remove())
+	return errors.Join(pg.endLocked(pg.stopLocked), pg.releaseMemory(), pg.scratch.remove())
+}
+
+// releaseMemory removes the shared memory of a server that was killed, which no other
+// server would. Line 7 of postmaster.pid, which such a server leaves too, has its key
+// and its id.
+func (pg *Postgres) releaseMemory() error {
+	left, err := os.ReadFile(pg.scratch.path("data", "postmaster.pid"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	lines := strings.Split(string(left), "\n")
+	if err != nil || len(lines) < 7 {
+		return err // one that has not come so far has no such memory
+	}
+	if _, id, found := strings.Cut(strings.TrimSpace(lines[6]), " "); found {
+		said, err := exec.Command("ipcrm", "-m", strings.TrimSpace(id)).CombinedOutput() //nolint:gosec,noctx // an id of ours; it does not wait
+		if err != nil {
+			return fmt.Errorf("remove the shared memory of a killed server: %w: %s", err, said)
+		}
+	}
+	return nil
 }
 
 // Shutdown ends the server in order (PostgreSQL's "fast" mode) and keeps its

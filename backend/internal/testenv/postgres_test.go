@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -120,6 +121,41 @@ func TestPostgresStopLeavesNothing(t *testing.T) {
 	must(t, pg.Stop())
 	must(t, pg.Stop())
 	checkGone(t, pids, pg.scratch.dir)
+}
+
+// TestKilledPostgresLeavesNothing stops a server that was killed, which leaves its shared
+// memory behind.
+func TestKilledPostgresLeavesNothing(t *testing.T) {
+	t.Parallel()
+	pg, err := StartPostgres(t.Context(), PostgresOptions{})
+	must(t, err)
+	conn := connect(t, pg.SuperuserDSN())
+	must(t, pg.Exec(t.Context(), "SELECT count(*) FROM pg_stat_database"))
+	maps, err := os.ReadFile(fmt.Sprintf("/proc/%d/maps", conn.PgConn().PID()))
+	must(t, err)
+	if strings.Contains(string(maps), "/dev/shm/PostgreSQL.") {
+		t.Error("the server has memory that outlives it if it is killed")
+	}
+	segments := func() string {
+		text, err := os.ReadFile("/proc/sysvipc/shm")
+		must(t, err)
+		return string(text)
+	}
+	pidFile, err := os.ReadFile(pg.scratch.path("data", "postmaster.pid"))
+	must(t, err)
+	segment := regexp.MustCompile(`(?m)^ *` + strings.Join(strings.Fields(strings.Split(string(pidFile), "\n")[6]), " +") + ` `)
+	if !segment.MatchString(segments()) {
+		t.Errorf("%v is not among the segments:\n%s", segment, segments())
+	}
+	must(t, pg.Kill())
+	if !segment.MatchString(segments()) {
+		t.Error("the kernel has removed the segment itself")
+	}
+	must(t, pg.Stop())
+	if segment.MatchString(segments()) {
+		t.Errorf("%v is left:\n%s", segment, segments())
+	}
+	checkGone(t, nil, pg.scratch.dir)
 }
 
 func TestPostgresStartError(t *testing.T) {
