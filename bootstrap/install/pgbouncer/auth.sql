@@ -7,7 +7,7 @@
 --
 -- psql asks for the password of a new user pgbouncer; it goes into userlist.txt.
 -- That user learns the SCRAM verifiers of the owner's members, with which nobody
--- can log in, and of nobody else.
+-- can log in, and of nobody else. Run it again after each upgrade of these files.
 
 \set ON_ERROR_STOP on
 \if :{?owner} \else \set owner orders_owner \endif
@@ -28,15 +28,19 @@ BEGIN;
 CREATE ROLE :"bouncer" LOGIN;
 \endif
 CREATE SCHEMA IF NOT EXISTS :"bouncer" AUTHORIZATION CURRENT_USER;
+-- From PostgreSQL 16 on, the engine's administrator is a member of the users as well, but
+-- may not act as them.
+SELECT CASE WHEN current_setting('server_version_num')::int >= 160000 THEN 'SET' ELSE 'MEMBER' END AS acts \gset
+-- A path without pg_temp begins with it: the caller's temporary tables would come first.
 SELECT format($$
 CREATE OR REPLACE FUNCTION %I.get_auth(name text) RETURNS TABLE (username text, verifier text)
-	LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog AS
+	LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS
 $body$
 	SELECT rolname::text, rolpassword
-	FROM pg_authid
+	FROM pg_catalog.pg_authid
 	WHERE rolname = name AND rolcanlogin AND NOT rolsuper AND (rolvaliduntil IS NULL OR rolvaliduntil > now())
-		AND pg_has_role(oid, %L, 'MEMBER')
-$body$ $$, :'bouncer', :'owner') \gexec
+		AND pg_has_role(oid, %L, %L)
+$body$ $$, :'bouncer', :'owner', :'acts') \gexec
 REVOKE ALL ON FUNCTION :"bouncer".get_auth(text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION :"bouncer".get_auth(text) TO :"bouncer";
 GRANT USAGE ON SCHEMA :"bouncer" TO :"bouncer";
