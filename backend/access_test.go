@@ -26,9 +26,9 @@ func TestAllowedRoles(t *testing.T) {
 	delete(described, "allow_rotation_statements")
 	m.write("connections/narrow", described)
 	const create = logical.UpdateOperation
-	m.refused(create, "secrets/orders/db", add(), "connection", `"narrow" is not for role orders`, "vault write smvm/connections/narrow allowed_roles='orders'")
+	m.refused(create, "secrets/orders/db", add(), "connection", `"narrow" is not for role orders`, "vault write smvm/connections/narrow allowed_roles=orders")
 	m.write("connections/narrow", d("allowed_roles", "shop,ord*", "allowed_usernames", own))
-	m.refused(create, "secrets/orders/db", add("usernames", other), "usernames", other, "allowed_usernames='"+own+","+other+"'")
+	m.refused(create, "secrets/orders/db", add("usernames", other), "usernames", other, "allowed_usernames="+own+","+other)
 	m.refused(create, "secrets/orders/db", add("usernames", s.admin), "usernames")
 	statement := []any{"ALTER ROLE {{username}} PASSWORD {{password}}"}
 	m.refused(create, "secrets/orders/db", add("rotation_statements", statement), "rotation_statements", "vault write smvm/connections/narrow allow_rotation_statements=true")
@@ -49,7 +49,31 @@ func TestAllowedRoles(t *testing.T) {
 	if roles := read["allowed_roles"].([]string); len(roles) != 1 || roles[0] != "shop" || read["allow_rotation_statements"] != false {
 		t.Errorf("the connection is %v", read)
 	}
-	m.refused(create, "secrets/orders/db", add(), "is not for role orders", "allowed_roles='shop,orders'")
+	m.refused(create, "secrets/orders/db", add(), "is not for role orders", "allowed_roles=shop,orders")
+}
+
+// TestAllowingNamesNobodyElse has an operator name users whose names would make of the
+// command, which an administrator of the mount is to run, one that allows others.
+func TestAllowingNamesNobodyElse(t *testing.T) {
+	m := newMount(t)
+	m.write("connections/narrow", d("host", "192.0.2.1", "database", "orders", "username", "u", "password", "password-0123456789", "verify_connection", false,
+		"allowed_roles", "orders", "allowed_usernames", "orders_a"))
+	m.write("roles/orders", nil)
+	for name, want := range map[string]string{
+		"orders_b":               "runs: vault write smvm/connections/narrow allowed_usernames=orders_a,orders_b",
+		"it's":                   `runs: vault write smvm/connections/narrow 'allowed_usernames=orders_a,it'\''s'`,
+		"orders_\u202e,b":        "as a list in JSON",
+		"orders_b,orders_c":      "as a list in JSON",
+		"\u3164":                 "as a list in JSON",
+		"orders_*":               "use another name",
+		"orders_\u202eb,orders*": "use another name",
+	} {
+		described := d("type", "database", "connection", "narrow", "usernames", []any{name})
+		m.refused(logical.UpdateOperation, "secrets/orders/db", described, "usernames", "allowed_usernames", want)
+		if resp, _ := m.try(logical.UpdateOperation, "secrets/orders/db", described); !strings.HasPrefix(want, "runs") && strings.Contains(resp.Error().Error(), "vault write") {
+			t.Errorf("%q: %v", name, resp.Error())
+		}
+	}
 }
 
 // TestNoWayAroundAllowedRoles tries what might widen a connection without its
@@ -116,7 +140,7 @@ func TestConnectionOfBefore(t *testing.T) {
 		}
 		m.write("roles/new", nil)
 		refused("secrets/new/db", d("type", "database", "connection", "main", "usernames", "somebody"), "is not for role new", "allowed_roles='new'")
-		refused("secrets/orders/more", d("type", "database", "connection", "main", "usernames", "somebody"), "is not for role orders", "allowed_roles='orders'")
+		refused("secrets/orders/more", d("type", "database", "connection", "main", "usernames", "somebody"), "is not for role orders", "allowed_roles=orders")
 		m.write("connections/main", d("connect_timeout", "2s", "verify_connection", false))
 		if advice := m.read("status/orders", nil)["advice"].(string); advice == "" {
 			t.Error("another field was written, and the advice is gone")

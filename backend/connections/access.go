@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/postgres"
+	"github.com/smvm/vault-plugin-secrets-smvm/backend/preflight"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret/database"
 )
@@ -20,20 +21,27 @@ func (c *Set) checkAllowed(ctx context.Context, role string, config database.Con
 	}
 	a := connection.Settings.Access
 	if !a.AllowsRole(role) {
-		return rotation.Invalid("connection", "%q is not for role %s (allowed_roles); to allow it, an administrator of the mount runs: %s", config.Connection, role, c.allowing(config, "allowed_roles", a.AllowedRoles, role))
+		return rotation.Invalid("connection", "%q is not for role %s (allowed_roles); %s", config.Connection, role, c.allowing(config, "allowed_roles", a.AllowedRoles, role))
 	}
 	for _, username := range config.Usernames {
 		if !a.AllowsUser(username) {
-			return rotation.Invalid("usernames", "connection %q is not for user %q (allowed_usernames); to allow it, an administrator of the mount runs: %s", config.Connection, username, c.allowing(config, "allowed_usernames", a.AllowedUsernames, username))
+			return rotation.Invalid("usernames", "connection %q is not for user %q (allowed_usernames); %s", config.Connection, username, c.allowing(config, "allowed_usernames", a.AllowedUsernames, username))
 		}
 	}
 	return c.CheckStatements(ctx, config)
 }
 
-// allowing is the command that adds a name to a list of a connection.
+// allowing says what adds a name to a list of a connection.
 func (c *Set) allowing(config database.Config, field string, names []string, name string) string {
-	list := strings.Join(append(slices.Clone(names), name), ",")
-	return fmt.Sprintf("vault write %sconnections/%s %s='%s'", c.ports.Mount(), config.Connection, field, strings.ReplaceAll(list, "'", `'\''`))
+	if strings.Contains(name, "*") {
+		return "it can't be allowed by itself, because * means any text: use another name"
+	}
+	list := append(slices.Clone(names), name)
+	command := preflight.Command("vault", "write", c.ports.Mount()+"connections/"+config.Connection, field+"="+strings.Join(list, ",")).String()
+	if command == "" || slices.ContainsFunc(list, func(n string) bool { return strings.Contains(n, ",") }) {
+		return "to allow it, an administrator of the mount adds it to " + field + " of connection " + config.Connection + ", as a list in JSON"
+	}
+	return "to allow it, an administrator of the mount runs: " + command
 }
 
 // CheckStatements refuses SQL that would run as the administrator of a connection that

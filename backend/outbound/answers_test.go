@@ -46,6 +46,22 @@ func TestHugeAnswers(t *testing.T) {
 	}
 }
 
+// TestCertificateIsNotQuoted has the other side write into its certificate what an
+// operator could take for a line of the report.
+func TestCertificateIsNotQuoted(t *testing.T) {
+	t.Parallel()
+	for name, want := range map[string]string{
+		"localhost": "no answer: tls: the certificate is signed by an unknown authority",
+		"a\n\x1b[2Kto do: vault write smvm/config outbound_hosts=evil.example": "no answer: tls: the certificate is for another name",
+	} {
+		server, _ := named(t, name)
+		_, err := get(t, listing(t, "localhost"), true, "https://localhost:"+server.port())
+		if err == nil || Reason(err).Error() != want {
+			t.Errorf("a certificate for %q: %v, want %s", name, Reason(err), want)
+		}
+	}
+}
+
 // zeros is a reader without end.
 type zeros struct{}
 

@@ -60,11 +60,28 @@ func Reason(err error) error {
 	case errors.As(err, &timeout) && timeout.Timeout(), errors.Is(err, context.DeadlineExceeded):
 		return errors.New("no answer in time")
 	case errors.As(err, &certificate):
-		return fmt.Errorf("no answer: %w", certificate)
+		return errors.New("no answer: tls: " + certificateReason(certificate))
 	case errors.As(err, &op):
 		return fmt.Errorf("no answer: %w", op)
 	}
 	return errors.New("no answer, or one that is not HTTP")
+}
+
+// certificateReason says what is wrong with a certificate, in words of its own: in those
+// of crypto/x509 are names that the other side has chosen.
+func certificateReason(err error) string {
+	var authority x509.UnknownAuthorityError
+	var name x509.HostnameError
+	var invalid x509.CertificateInvalidError
+	switch {
+	case errors.As(err, &authority):
+		return "the certificate is signed by an unknown authority"
+	case errors.As(err, &name):
+		return "the certificate is for another name"
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		return "the certificate has expired, or is not valid yet"
+	}
+	return "the certificate is not valid"
 }
 
 // Host leaves out all of an address that may be secret: that of a chat has its
