@@ -51,6 +51,16 @@ func TestInspectEveryMajor(t *testing.T) {
 	}
 }
 
+// TestMembershipFixGivesNothingMore has a user be a member of a group of pg_hba.conf only:
+// what makes the other user a member as well lets neither of them act as that group.
+func TestMembershipFixGivesNothingMore(t *testing.T) {
+	p := newPatient(t, pgtest.OfMajor(t, 16), pgtest.Unique("orders db"), "orders_a", fault{})
+	p.cure(fault{check: "database.memberships", severity: preflight.Error, spoil: `CREATE ROLE {x}; GRANT {x} TO {a} WITH INHERIT FALSE, SET FALSE`})
+	if p.has(p.names.Replace("pg_auth_members WHERE roleid = '{x}'::regrole AND (inherit_option OR set_option)")) {
+		t.Error("a membership with options was granted")
+	}
+}
+
 // hospital makes and cures faults on one server, each with users of its own, of which
 // the first has that name and a number.
 func hospital(t *testing.T, pg *testenv.Postgres, name string, admits func(fault) bool) {

@@ -44,9 +44,9 @@ func limitText(limit int) string {
 
 // checkMembership wants b to be a member of every role that a is a member of.
 func (r *report) checkMembership(admin administrator, a, b role) {
-	for _, group := range a.memberOf {
+	for i, group := range a.memberOf {
 		if group != b.name {
-			r.Expect(slices.Contains(b.memberOf, group), "database.memberships", preflight.Error, admin.grants(group, b.name),
+			r.Expect(slices.Contains(b.memberOf, group), "database.memberships", preflight.Error, admin.grants(group, a.memberships[i:i+1], b.name),
 				"%q is a member of %q and %q is not", a.name, group, b.name)
 		}
 	}
@@ -56,20 +56,35 @@ func (r *report) checkMembership(admin administrator, a, b role) {
 // PostgreSQL 16 on.
 func (r *report) checkOptions(admin administrator, a, b role) {
 	for i, group := range a.memberOf {
-		if slices.Contains(b.memberOf, group) {
-			r.Expect(slices.Contains(b.memberships, a.memberships[i]), "database.membership_options", preflight.Warning, admin.grants(group, a.name, b.name),
+		if other := slices.Index(b.memberOf, group); other >= 0 {
+			both := []string{a.memberships[i], b.memberships[other]}
+			r.Expect(both[0] == both[1], "database.membership_options", preflight.Warning, admin.grants(group, both, a.name, b.name),
 				"%q and %q are members of %q with different options", a.name, b.name, group)
 		}
 	}
 }
 
-// grants is the statement that makes users a full member of a group.
-func (a administrator) grants(group string, users ...string) preflight.Fix {
-	statement := preflight.Say("GRANT %s TO %s", preflight.Name(group), preflight.Names(users...))
-	if a.version >= 160000 {
-		statement = preflight.Say("GRANT %s TO %s WITH INHERIT TRUE, SET TRUE", preflight.Name(group), preflight.Names(users...))
+// grants is the statement that makes users members of a group as those are who have the
+// memberships: in no way that none of them is.
+func (a administrator) grants(group string, memberships []string, users ...string) preflight.Fix {
+	var inherit, set bool
+	for _, m := range memberships {
+		options := strings.Fields(m)
+		inherit = inherit || options[len(options)-2] == "inherit=t"
+		set = set || options[len(options)-1] == "set=t"
 	}
-	return preflight.SQL(statement)
+	to, members := preflight.Name(group), preflight.Names(users...)
+	switch {
+	case a.version < 160000:
+		return preflight.SQL(preflight.Say("GRANT %s TO %s", to, members))
+	case inherit && set:
+		return preflight.SQL(preflight.Say("GRANT %s TO %s WITH INHERIT TRUE, SET TRUE", to, members))
+	case inherit:
+		return preflight.SQL(preflight.Say("GRANT %s TO %s WITH INHERIT TRUE, SET FALSE", to, members))
+	case set:
+		return preflight.SQL(preflight.Say("GRANT %s TO %s WITH INHERIT FALSE, SET TRUE", to, members))
+	}
+	return preflight.SQL(preflight.Say("GRANT %s TO %s WITH INHERIT FALSE, SET FALSE", to, members))
 }
 
 // mostGrants is how many statements one finding has at most.
