@@ -76,8 +76,13 @@ func (e *engine) user(name string) string { return e.prefix + "_" + name }
 // sql runs statements as the superuser; {p} stands for the test's prefix.
 func (e *engine) sql(statements ...string) {
 	e.Helper()
+	conn, err := e.postgres.Connect(e.Context(), "postgres", nil)
+	if err != nil {
+		e.Fatal(err)
+	}
+	defer conn.Close(context.Background()) //nolint:errcheck // nothing depends on it
 	for _, s := range statements {
-		if err := e.postgres.Exec(e.Context(), strings.ReplaceAll(s, "{p}", e.prefix)); err != nil {
+		if _, err := conn.Exec(e.Context(), strings.ReplaceAll(s, "{p}", e.prefix)); err != nil {
 			e.Fatalf("run SQL: %v", err)
 		}
 	}
@@ -99,11 +104,7 @@ func (e *engine) connect(users ...string) {
 func (e *engine) addUser(user string) {
 	e.Helper()
 	e.sql("CREATE ROLE {p}_"+user+" LOGIN IN ROLE {p}_owner", "ALTER ROLE {p}_"+user+" SET role = '{p}_owner'")
-	var version int
-	if err := e.query(e.postgres.SuperuserDSN(), "SELECT current_setting('server_version_num')::int", &version); err != nil {
-		e.Fatal(err)
-	}
-	if version >= 160000 {
+	if e.postgres.Version >= 160000 {
 		e.sql("GRANT {p}_" + user + " TO {p}_admin WITH ADMIN TRUE, INHERIT FALSE, SET FALSE")
 	}
 }

@@ -19,8 +19,8 @@ const (
 	// servedAfter is how long after a promotion that forgot the password in use the
 	// service may be without it.
 	servedAfter = 45 * time.Second
-	// pace makes some 150 requests a second.
-	pace = 20 * time.Millisecond
+	// pace makes some 70 requests a second.
+	pace = 50 * time.Millisecond
 )
 
 // promotion is a service under load on a primary, and a replica that takes over.
@@ -109,8 +109,6 @@ func newPromotion(t *testing.T) *promotion {
 	})
 	p.service = p.approleService()
 	p.rotates()
-	p.requests = p.beginAt(p.service, pace)
-	p.answered(time.Now(), 10)
 	return p
 }
 
@@ -146,10 +144,12 @@ func (p *promotion) scheduled(point string) {
 	p.rotationID = text(operation, "rotation_id")
 }
 
-// promote ends the primary and promotes the replica. The rotation goes on after that or,
-// late, before, and has failed by then.
+// promote ends the primary, while the service has requests to answer, and promotes the
+// replica. The rotation goes on after that or, late, before, and has failed by then.
 func (p *promotion) promote(point string, late bool) {
 	p.Helper()
+	p.requests = p.beginAt(p.service, pace)
+	p.answered(time.Now(), 10)
 	goOn := func() { p.do(os.WriteFile(filepath.Join(p.points, point+".go"), nil, 0o600)) }
 	killed := time.Now()
 	p.do(p.postgres.Kill())

@@ -135,10 +135,38 @@ func (e *engine) reaches(s *service, version int64, within time.Duration) {
 	})
 }
 
-// approle is loginOf an instance whose name does not matter.
+// approle makes by hand what enroll.sh makes of an instance whose name does not matter: an
+// AppRole with the shipped policy, and the two files.
 func (e *engine) approle() (roleIDFile, secretIDFile string) {
 	e.Helper()
-	return e.loginOf(filepath.Base(e.TempDir()))
+	vault, ctx, dir := e.vault.Client, e.Context(), e.TempDir()
+	name := e.path + "-" + filepath.Base(dir)
+	if err := vault.Sys().PutPolicyWithContext(ctx, name, strings.ReplaceAll(e.policy(application), `"smvm/`, `"`+e.path+"/")); err != nil {
+		e.Fatal(err)
+	}
+	if err := vault.Sys().EnableAuthWithOptionsWithContext(ctx, "approle", &api.EnableAuthOptions{Type: "approle"}); err != nil && !strings.Contains(err.Error(), "path is already in use") {
+		e.Fatal(err)
+	}
+	at := "auth/approle/role/" + name
+	if _, err := vault.Logical().WriteWithContext(ctx, at, map[string]any{"token_policies": name, "token_period": "1h"}); err != nil {
+		e.Fatal(err)
+	}
+	roleID, err := vault.Logical().ReadWithContext(ctx, at+"/role-id")
+	if err != nil {
+		e.Fatal(err)
+	}
+	secretID, err := vault.Logical().WriteWithContext(ctx, at+"/secret-id", nil)
+	if err != nil {
+		e.Fatal(err)
+	}
+	roleIDFile, secretIDFile = filepath.Join(dir, "role_id"), filepath.Join(dir, "secret_id")
+	for file, text := range map[string]string{roleIDFile: text(roleID.Data, "role_id"), secretIDFile: text(secretID.Data, "secret_id")} {
+		if err := os.WriteFile(file, []byte(text+"\n"), 0o600); err != nil {
+			e.Fatal(err)
+		}
+	}
+	e.loggingIn(roleIDFile, secretIDFile)
+	return roleIDFile, secretIDFile
 }
 
 // loginOf gives an instance its AppRole login for the default role, with the shipped
@@ -156,14 +184,24 @@ func (e *engine) loginOf(instance string) (roleIDFile, secretIDFile string) {
 			e.Fatalf("%s is not there with mode 0600: %v", file, err)
 		}
 	}
-	secretID, _ := os.ReadFile(secretIDFile)
+	e.loggingIn(roleIDFile, secretIDFile)
+	return roleIDFile, secretIDFile
+}
+
+// loggingIn remembers the secret of a login, and says what Vault makes of the login if the
+// test fails.
+func (e *engine) loggingIn(roleIDFile, secretIDFile string) {
+	e.Helper()
+	secretID, err := os.ReadFile(secretIDFile)
+	if err != nil {
+		e.Fatal(err)
+	}
 	remember(strings.TrimSpace(string(secretID)))
 	e.Cleanup(func() {
 		if e.Failed() {
-			e.Logf("what Vault makes of the login in %s: %s", dir, e.loginSeen(roleIDFile, secretIDFile))
+			e.Logf("what Vault makes of the login in %s: %s", filepath.Dir(secretIDFile), e.loginSeen(roleIDFile, secretIDFile))
 		}
 	})
-	return roleIDFile, secretIDFile
 }
 
 // loginSeen is what there is to know of a login when a test has failed: a service that
@@ -235,9 +273,9 @@ type answered struct {
 	err          error
 }
 
-// begin has several clients use the service, each with a token of its own: some 500
+// begin has several clients use the service, each with a token of its own: some 250
 // requests a second, which leave time to the tests beside.
-func (e *engine) begin(s *service) *traffic { return e.beginAt(s, 5*time.Millisecond) }
+func (e *engine) begin(s *service) *traffic { return e.beginAt(s, 15*time.Millisecond) }
 
 // beginAt is begin with a pause between two requests of a client.
 func (e *engine) beginAt(s *service, pace time.Duration) *traffic {
