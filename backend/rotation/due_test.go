@@ -32,9 +32,9 @@ func TestNextAction(t *testing.T) {
 			s.NeedsAttention, s.InFlight = true, &Operation{}
 		}, later, Action{KindRecover, later}},
 		"a pause is kept": {Policy{}, func(s *Snapshot) { s.RetryAt = soon }, noon, Action{KindRotate, soon}},
-		"a recovery comes before all": {Policy{}, func(s *Snapshot) {
+		"a recovery comes before all, and waits for no pause after a failure: readers may be without a value that works": {Policy{}, func(s *Snapshot) {
 			s.InFlight, s.RetryAt = &Operation{}, soon
-		}, noon, Action{KindRecover, soon}},
+		}, noon, Action{KindRecover, noon}},
 		"also one of a save in doubt":  {Policy{}, func(s *Snapshot) { s.Unsure = true }, noon, Action{KindRecover, noon}},
 		"but not while storage is out": {Policy{}, func(s *Snapshot) { s.Unsure, s.NotBefore = true, soon }, noon, Action{KindRecover, soon}},
 		"nor does a rotation":          {Policy{}, func(s *Snapshot) { s.NotBefore = soon }, noon, Action{KindRotate, soon}},

@@ -30,6 +30,10 @@ func (run *Run) recover(ctx context.Context) error {
 		recovery.found("interrupted; the engine had not stored the new value, and nobody received it, so it went back")
 		return recovery.settled(recovery.goBack(ctx, interrupted))
 	}
+	// A value that a target may refuse is not tried for as long as storage takes no answer.
+	if err = recovery.fence(ctx); err != nil {
+		return recovery.failure(OutcomeFailed, err, nowUnsaved)
+	}
 	for _, name := range recovery.targets {
 		if err = recovery.accepts(ctx, name); err != nil {
 			break

@@ -100,6 +100,97 @@ func TestPartOfARetirementIsRecordedThoughTheRestFailsAgain(t *testing.T) {
 	w.settled(t)
 }
 
+// TestRecoveryWaitsForNoOtherPause has retirements fail for a while; then a person rotates,
+// and the process dies right after it has set the password of a single user. Readers have
+// a login that is refused, so the recovery does not wait for the pause of the retirement.
+func TestRecoveryWaitsForNoOtherPause(t *testing.T) {
+	t.Parallel()
+	w := made(t, "app", "db")
+	_, err := w.do(rotate())
+	must(t, err)
+	w.always["db.retire"] = fault{how: forever}
+	w.advance(24 * time.Hour)
+	for range 16 {
+		w.idle(t, time.Hour, 1)
+	}
+	w.fail("app.test", 0, fault{how: death})
+	_, _ = w.do(rotate())
+	w.boot(t)
+	s := w.role.Snapshot()
+	if s.InFlight == nil || w.users["app"] == s.Secrets["app"].Current.Material["password"] || s.RetryAt.Sub(w.now()) < 30*time.Minute {
+		t.Fatalf("in flight %+v, retirements wait until %s", s.InFlight, s.RetryAt)
+	}
+	if at := s.NextAction(w.now()).At; at.After(w.now()) {
+		t.Errorf("the recovery waits for %s, because %s", at.Sub(w.now()), s.LastError)
+	}
+	w.idle(t, 0, 1)
+	if s := w.role.Snapshot(); w.users["app"] != s.Secrets["app"].Current.Material["password"] {
+		t.Errorf("readers have a login that is refused, after %v", w.calls)
+	}
+}
+
+// TestRecoveryAfterStorageIsBack has storage take no write, as on a full disk, from when
+// the password of a single user is set. The engine tries storage again and again, but not
+// the password: the server may count the logins that it refuses.
+func TestRecoveryAfterStorageIsBack(t *testing.T) {
+	t.Parallel()
+	w := made(t, "app")
+	w.hooks = map[string]func(){"app.test": func() { w.always["save"] = fault{how: forever} }}
+	_, err := w.do(rotate())
+	if err == nil || !strings.Contains(err.Error(), "as soon as storage answers") {
+		t.Fatal(err)
+	}
+	w.hooks, w.calls = nil, nil
+	for end := w.now().Add(30 * time.Minute); w.now().Before(end); {
+		w.idle(t, time.Hour, 1)
+	}
+	if tried := len(w.calls); tried < 60 || tried > 180 || slices.Contains(w.calls, "app.test") {
+		t.Errorf("half an hour without storage, and these calls: %v", w.calls)
+	}
+	w.heal()
+	if wait := w.role.Snapshot().NextAction(w.now()).At.Sub(w.now()); wait > maxResolvePause {
+		t.Errorf("storage answers, readers have a login that is refused, and the engine waits for %s more", wait)
+	}
+	w.idle(t, maxResolvePause, 1)
+	if s := w.role.Snapshot(); s.Version != 2 || w.users["app"] != s.Secrets["app"].Current.Material["password"] {
+		t.Errorf("version %d: readers have a login that is refused", s.Version)
+	}
+}
+
+// TestRecoveryDoesNotSpin has storage take every write but the commit.
+func TestRecoveryDoesNotSpin(t *testing.T) {
+	t.Parallel()
+	w := made(t, "app")
+	w.hooks = map[string]func(){
+		"app.set":  func() { delete(w.always, "save") },
+		"app.test": func() { w.always["save"] = fault{how: forever} },
+	}
+	_, _ = w.do(rotate())
+	for range 5 {
+		delete(w.always, "save")
+		w.idle(t, time.Hour, 1)
+	}
+	s := w.role.Snapshot()
+	if wait := s.NextAction(w.now()).At.Sub(w.now()); !s.open() || wait < time.Second || wait > maxResolvePause {
+		t.Errorf("a recovery that failed is tried again after %s: in flight %+v", wait, s.InFlight)
+	}
+}
+
+// TestDoubtWaitsForNoOtherPause has a role whose failures storage did not note for long, and
+// then a write of a person that storage takes and does not answer.
+func TestDoubtWaitsForNoOtherPause(t *testing.T) {
+	t.Parallel()
+	w := made(t, "db")
+	w.role.amend(func(s *Snapshot) { s.NotBefore = w.now().Add(time.Hour) })
+	w.fail("save", 0, fault{landed: true, how: once})
+	if err := w.role.change(t.Context(), nil, func(s *State) error { s.Policy.Overlap = time.Hour; return nil }); err == nil {
+		t.Fatal("it was answered")
+	}
+	if a := w.role.Snapshot().NextAction(w.now()); a.Kind != KindRecover || a.At.After(w.now()) {
+		t.Errorf("%s in %s", a.Kind, a.At.Sub(w.now()))
+	}
+}
+
 // elsewhere lets another node recover the role before the state is loaded.
 func (w *world) elsewhere(t *testing.T, prepare func(other *world)) {
 	t.Helper()

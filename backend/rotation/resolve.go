@@ -20,8 +20,8 @@ import (
 //	                 │  ▲  └──refuses current, accepts the other──▶ committed
 //	                 └──┘ neither: again after a pause
 
-// maxResolvePause is how long an unresolved secret waits at most: its readers may be
-// without a value that works until it has been resolved.
+// maxResolvePause is how long an unresolved secret, or an operation that was interrupted,
+// waits at most: readers may be without a value that works until then.
 const maxResolvePause = 30 * time.Second
 
 // Unresolved lists the secrets that are unresolved.

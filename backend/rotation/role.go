@@ -94,6 +94,9 @@ type Snapshot struct {
 	memo      sync.Map
 }
 
+// open reports whether an operation was interrupted, or may have been.
+func (s *Snapshot) open() bool { return s.InFlight != nil || s.Unsure }
+
 // Memo returns what work made of this snapshot under that key, and does it only
 // once: what follows from a state is worth keeping as long as the state, and not
 // longer, because it may hold secrets.
@@ -208,7 +211,7 @@ func (r *Role) updateLocked(ctx context.Context, change func(*State) error) erro
 		return err
 	}
 	if err := r.engine.Store.Save(ctx, r.Key, next); err != nil {
-		r.amend(func(s *Snapshot) { s.Unsure = true })
+		r.amend(func(s *Snapshot) { s.Unsure, s.NotBefore = true, time.Time{} })
 		r.engine.Changed(r)
 		return fmt.Errorf("%w: save state of %s: %w", ErrStorage, r.Key, err)
 	}
@@ -252,10 +255,13 @@ func (r *Role) reloadLocked(ctx context.Context) error {
 }
 
 // stallLocked lets the scheduler wait before it tries again what has just failed
-// without a trace in storage.
+// without a trace in storage: not for long if readers may be without a value that works.
 func (r *Role) stallLocked() {
 	r.stalls++
 	at := r.retryAt(r.stalls)
+	if s := r.Snapshot(); s.open() || len(s.Unresolved()) > 0 {
+		at = sooner(at, r.engine.Now().UTC().Add(maxResolvePause))
+	}
 	r.amend(func(s *Snapshot) { s.NotBefore = at })
 }
 

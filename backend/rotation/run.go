@@ -146,7 +146,7 @@ func (r *Role) begin(ctx context.Context, req Request) (run, own *Run, err error
 		return run, nil, nil
 	}
 	run = r.newRun(req)
-	if now := r.Snapshot(); now.InFlight == nil && !now.Unsure {
+	if now := r.Snapshot(); !now.open() {
 		if err := run.plan(now.State); err != nil {
 			return nil, nil, err
 		}
@@ -203,7 +203,8 @@ func (run *Run) execute(ctx context.Context) {
 		}
 		run.role.mu.Lock()
 		refused := errors.Is(run.err, ErrInvalid) && run.op.Trigger == TriggerManual
-		if run.err != nil && !refused && run.role.saves == run.since {
+		left := run.op.Kind == KindRecover && run.role.Snapshot().open()
+		if run.err != nil && !refused && (left || run.role.saves == run.since) {
 			run.role.stallLocked()
 		}
 		run.role.run.Store(nil)

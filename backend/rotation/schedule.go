@@ -197,8 +197,8 @@ func (s *Snapshot) NextAction(now time.Time) Action {
 	if len(s.Ahead(now)) > 0 {
 		return Action{KindRecover, later(now, notBefore)}
 	}
-	if s.InFlight != nil || s.Unsure {
-		return Action{KindRecover, later(later(now, s.RetryAt), notBefore)}
+	if s.open() {
+		return Action{KindRecover, later(now, notBefore)}
 	}
 	next := Action{}
 	for _, secret := range s.Secrets {
