@@ -144,7 +144,7 @@ func (run *Run) intend(ctx context.Context) error {
 		if run.added != nil {
 			return s.checkDescribed(run.role.Name, run.role.Snapshot().State)
 		}
-		return s.checkSize(run.role.Name, run.role.Snapshot().State)
+		return run.checkEnd(s)
 	})
 	if err != nil {
 		return err

@@ -3,9 +3,13 @@ package rotation
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"maps"
 	"slices"
 )
+
+// mostStored is how many bytes Vault's integrated storage takes in an entry.
+const mostStored = 1 << 20
 
 // store is the storage of the world.
 type store world
@@ -34,6 +38,9 @@ func (st *store) Save(_ context.Context, _ string, s *State) error {
 		return err
 	}
 	next := s.Clone()
+	if len(raw) > mostStored {
+		return fmt.Errorf("put failed due to value being too large: got %d bytes, max: %d bytes", len(raw), mostStored)
+	}
 	return st.w().call("save", func() error {
 		st.w().watchSave(st.stored, next)
 		st.state, st.stored = raw, next
