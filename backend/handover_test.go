@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"fmt"
@@ -119,6 +120,38 @@ func TestHashOnlyDeliveredTwice(t *testing.T) {
 		}
 	}
 	m.verifies(key, "current", 2, "")
+}
+
+// TestHashOnlyThatNobodyWasGiven has a process that died between the commit of a key and
+// the answer. Vault delivers the request again.
+func TestHashOnlyThatNobodyWasGiven(t *testing.T) {
+	m := newMount(t)
+	inUse := m.hashed()
+	req := m.request(logical.UpdateOperation, "rotate/r", nil)
+	resp, err := m.b.HandleRequest(t.Context(), req)
+	m.must(resp, err)
+	entry, err := m.storage.Get(t.Context(), "role/r")
+	if err != nil {
+		t.Fatal(err)
+	}
+	entry.Value = bytes.Replace(entry.Value, []byte(`"version":2,"created"`), []byte(`"version":2,"unreceived":true,"created"`), 1)
+	if err := m.storage.Put(t.Context(), entry); err != nil {
+		t.Fatal(err)
+	}
+	m.boot()
+	again, err := m.b.HandleRequest(t.Context(), req)
+	status := m.read("status/r", nil)
+	for _, told := range []string{fmt.Sprint(m.must(again, err), again.Warnings), fmt.Sprint(status["advice"])} {
+		if !strings.Contains(told, "nobody was given version 2 of the key") || !strings.Contains(told, "write rollback/r with secrets=key") {
+			t.Errorf("it says %s", told)
+		}
+	}
+	third := m.shows("rotate/r", nil)
+	m.verifies(inUse, "previous", 1, "")
+	m.verifies(third, "current", 3, "")
+	if status := m.read("status/r", nil); strings.Contains(fmt.Sprint(status["advice"]), "nobody was given") {
+		t.Errorf("status says %v", status["advice"])
+	}
 }
 
 // TestHashOnlyNobodyWaits has a client that goes away before the key is current.

@@ -264,10 +264,27 @@ func notShown(r *rotation.Role, run *rotation.Run, rec rotation.Record, resp *lo
 	if rec.Kind != rotation.KindCreate && rec.Kind != rotation.KindRotate || run.Shown() != nil {
 		return resp
 	}
-	for _, name := range shownOnce(r.Snapshot(), rec.Secrets) {
-		resp.AddWarning(fmt.Sprintf("secret %s: the answer to an earlier delivery of this request had the new key, and the engine does not store it. If you lost that answer, write rotate/%s with secrets=%s, or rollback/%s", name, r.Name, name, r.Name))
+	s := r.Snapshot()
+	for _, name := range shownOnce(s, rec.Secrets) {
+		switch secret := s.Secrets[name]; {
+		case secret.Current.Unreceived:
+			resp.AddWarning(unreceived(r, secret))
+		case secret.Previous == nil:
+			resp.AddWarning(fmt.Sprintf("secret %s: the answer to an earlier delivery of this request had the new key, and the engine does not store it. If you lost that answer, write rotate/%s with secrets=%s", name, r.Name, name))
+		default:
+			resp.AddWarning(fmt.Sprintf("secret %s: the answer to an earlier delivery of this request had the new key, and the engine does not store it. If you lost that answer, first write rollback/%s with secrets=%s, which makes the previous key current again, and then rotate: without the rollback, a rotation ends the overlap of the key that is in use", name, r.Name, name))
+		}
 	}
 	return resp
+}
+
+// unreceived says what to do about a key that is current and that nobody was given.
+func unreceived(r *rotation.Role, s *rotation.Secret) string {
+	text := fmt.Sprintf("secret %s: nobody was given version %d of the key, and the engine does not store it. To get another one, write rotate/%s with secrets=%s", s.Name, s.Current.Version, r.Name, s.Name)
+	if s.Previous == nil {
+		return text
+	}
+	return fmt.Sprintf("%s: the key before it then has an overlap again. To make that one current again, write rollback/%s with secrets=%s. Without either, the engine retires it at %v", text, r.Name, s.Name, timestamp(s.Previous.RetireTime))
 }
 
 // shownOnce lists those of the named secrets whose values are not kept; of all, if

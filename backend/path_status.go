@@ -83,6 +83,9 @@ func (b *backend) rotationStatus(r *rotation.Role) map[string]any {
 		"unresolved":          unresolved(s),
 	}
 	if data["advice"] == "" {
+		data["advice"] = unreceivedAdvice(r, s)
+	}
+	if data["advice"] == "" {
 		data["advice"] = b.drift.Advice(r)
 	}
 	if data["advice"] == "" && !roles.IsConnection(r) {
@@ -118,6 +121,18 @@ func advice(r *rotation.Role, s *rotation.Snapshot) string {
 		return fmt.Sprintf("an operation was interrupted. The engine tries to finish it at retry_time; to try now, write %s", again)
 	}
 	return clockAdvice(s)
+}
+
+// unreceivedAdvice tells of keys that are current and that nobody was given; "" if there
+// are none.
+func unreceivedAdvice(r *rotation.Role, s *rotation.Snapshot) string {
+	var lost []string
+	for _, name := range s.Names() {
+		if secret := s.Secrets[name]; !r.Busy() && secret.Current != nil && secret.Current.Unreceived {
+			lost = append(lost, unreceived(r, secret))
+		}
+	}
+	return strings.Join(lost, "; ")
 }
 
 // clockAdvice tells of stored times that were too late; "" if none were.

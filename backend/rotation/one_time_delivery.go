@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"time"
 )
 
 // Concealer is a Driver of values that can be kept in a form from which they can't
@@ -41,6 +42,7 @@ func (run *Run) conceal(secret Secret, v *Value) *Value {
 	run.handover.shown[secret.Name] = v.Material
 	kept := *v
 	kept.Material = concealer.Conceal(v.Material)
+	kept.Unreceived = true // until reveal
 	return &kept
 }
 
@@ -66,8 +68,52 @@ func (run *Run) receive() error {
 	return nil
 }
 
-// reveal lets those who wait have what the run shows.
-func (run *Run) reveal() { close(run.handover.committed) }
+// reveal lets those who wait have what the run shows. Before that, it stores that they
+// have it: a value that is Unreceived is one that nobody uses.
+func (run *Run) reveal(ctx context.Context) error {
+	if len(run.handover.shown) > 0 {
+		_ = run.role.flush(ctx) // what can't be appended now travels in the state until it can
+		if err := run.insist(ctx, run.markReceived); err != nil {
+			return run.inDoubt(err, nowUnreceived)
+		}
+	}
+	close(run.handover.committed)
+	return nil
+}
+
+// markReceived is the change that stores that somebody is given what the run shows.
+func (run *Run) markReceived(s *State) error {
+	for name := range run.handover.shown {
+		secret := s.Secrets[name]
+		if secret == nil || s.currentVersion(name) != run.record.Version {
+			return errSuperseded
+		}
+		current := *secret.Current
+		current.Unreceived = false
+		secret.Current = &current
+	}
+	return nil
+}
+
+// inUse is the previous value of a secret if its current one was given to nobody, so that
+// who uses the secret uses that one; nil if they may use the current one.
+func (s *Secret) inUse(now time.Time) *Value {
+	previous := s.PreviousAt(now)
+	if s.Current == nil || !s.Current.Unreceived || previous == nil || previous.Unreceived {
+		return nil
+	}
+	return previous
+}
+
+// keepInUse has a rotation replace the value that is in use, and drop the one that nobody
+// was given.
+func (run *Run) keepInUse(secret *Secret, now time.Time) {
+	v := secret.inUse(now)
+	if v == nil || run.op.Kind != KindRotate {
+		return
+	}
+	secret.Current = &Value{Material: v.Material, Version: v.Version, Created: v.Created, Supplied: v.Supplied}
+}
 
 // unreceived reports whether values of an interrupted operation are known to
 // nobody: they died with the process that made them.

@@ -3,6 +3,7 @@ package rotation
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -122,6 +123,102 @@ func TestWaitStaysForTheCommit(t *testing.T) {
 	if !w.currentKnown() {
 		t.Error("the current value is another one")
 	}
+}
+
+// ways are those in which a key becomes current and nobody is given it.
+var ways = map[string]func(w *world){
+	"the process dies before it answers": func(w *world) { w.fail("append", 0, fault{how: death}) },
+	"the commit lands and is not answered": func(w *world) {
+		w.fail("save", 1, fault{landed: true, how: once})
+		w.always["load"] = fault{how: forever}
+	},
+	"storage fails right after the commit": func(w *world) {
+		w.hooks = map[string]func(){"append": func() { w.always["save"] = fault{how: forever} }}
+	},
+	"storage takes no write and is not answered": func(w *world) {
+		w.hooks = map[string]func(){"append": func() { w.always["load"], w.always["save"] = fault{how: forever}, fault{how: forever} }}
+	},
+}
+
+// lose has a key become current that nobody is given.
+func (w *world) lose(t *testing.T, how func(*world)) {
+	t.Helper()
+	version := w.role.Snapshot().Version
+	must(t, w.role.flush(t.Context()))
+	how(w)
+	req := rotate()
+	req.Waits = true
+	run, err := w.role.Start(t.Context(), req)
+	must(t, err)
+	for run.Wait(t.Context()); w.role.Busy(); {
+		time.Sleep(time.Millisecond)
+	}
+	w.given(run)
+	w.hooks = nil
+	w.heal()
+	if w.isDead() {
+		w.boot(t)
+	}
+	w.idle(t, time.Minute, 5)
+	if s := w.role.Snapshot(); s.Version != version+1 || w.currentKnown() || !s.Secrets["api"].Current.Unreceived {
+		t.Fatalf("version %d is known: %t", s.Version, w.currentKnown())
+	}
+}
+
+// TestKeyThatNobodyWasGiven rotates again after a key was lost, as people and scripts do,
+// or rolls back first: the key in use keeps an overlap.
+func TestKeyThatNobodyWasGiven(t *testing.T) {
+	t.Parallel()
+	for name, how := range ways {
+		for _, back := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s/roll back %t", name, back), func(t *testing.T) {
+				t.Parallel()
+				w := made(t, "api")
+				inUse := w.role.Snapshot().Secrets["api"].Current
+				w.lose(t, how)
+				w.lose(t, how)
+				w.advance(time.Hour)
+				if back {
+					_, err := w.do(Request{Kind: KindRollback, Trigger: TriggerManual})
+					must(t, err)
+				}
+				rec, err := w.do(rotate())
+				must(t, err)
+				s := w.role.Snapshot().Secrets["api"]
+				if previous := s.PreviousAt(w.now()); previous == nil || !previous.Material.Equal(inUse.Material) || previous.RetireTime.Sub(w.now()) != 24*time.Hour {
+					t.Errorf("the key in use is not valid for an overlap: %+v", previous)
+				}
+				if !w.currentKnown() || s.Current.Unreceived {
+					t.Error("the current key is not the one that was given")
+				}
+				if told := strings.Contains(strings.Join(rec.Issues, "\n"), "nobody was given version 3, so this rotation drops it; version 1, which is in use"); told == back {
+					t.Errorf("the record says %q", rec.Issues)
+				}
+				w.settled(t)
+				next, err := w.do(rotate())
+				must(t, err)
+				if s := w.role.Snapshot().Secrets["api"]; s.Previous.Version != rec.Version || len(next.Issues) == 0 {
+					t.Errorf("after the rotation that follows, version %d is the previous one: %q", s.Previous.Version, next.Issues)
+				}
+			})
+		}
+	}
+}
+
+// TestLostKeyOverTime ends the overlap of the key before a key that nobody was given: that
+// one is not valid again.
+func TestLostKeyOverTime(t *testing.T) {
+	t.Parallel()
+	w := made(t, "api")
+	inUse := w.role.Snapshot().Secrets["api"].Current
+	w.lose(t, ways["the process dies before it answers"])
+	w.advance(24 * time.Hour)
+	_, err := w.do(rotate())
+	must(t, err)
+	if s := w.role.Snapshot().Secrets["api"]; s.Previous.Material.Equal(inUse.Material) || !w.currentKnown() {
+		t.Errorf("version %d is the previous one", s.Previous.Version)
+	}
+	w.settled(t)
 }
 
 // TestScheduleLeavesHiddenAlone has nobody who would be given a value.

@@ -38,7 +38,9 @@ func (run *Run) transact(ctx context.Context) error {
 	if err := run.commit(ctx); err != nil {
 		return err
 	}
-	run.reveal()
+	if err := run.reveal(ctx); err != nil {
+		return err
+	}
 	if run.op.RevokePrevious {
 		run.revoke(ctx)
 	}
@@ -69,7 +71,7 @@ func (run *Run) create(ctx context.Context) error {
 // newValue is the value that is to become current.
 func (run *Run) newValue(ctx context.Context, secret Secret) (*Value, error) {
 	if run.op.Kind == KindRollback {
-		return &Value{Material: secret.Previous.Material, Created: secret.Previous.Created, Supplied: secret.Previous.Supplied}, nil
+		return &Value{Material: secret.Previous.Material, Created: secret.Previous.Created, Supplied: secret.Previous.Supplied, Unreceived: secret.Previous.Unreceived}, nil
 	}
 	if run.op.Kind == KindImport {
 		return &Value{Material: run.supplied, Created: run.now(), Supplied: true}, nil
@@ -167,6 +169,10 @@ func (run *Run) warnDisplaced() {
 		secret := run.secret(name)
 		previous := secret.PreviousAt(now)
 		if previous == nil || run.op.RevokePrevious || run.op.Kind == KindRollback || run.driver(secret).CutsOver(secret) {
+			continue
+		}
+		if secret.inUse(now) != nil {
+			run.found(fmt.Sprintf("secret %s: nobody was given version %d, so this rotation drops it; version %d, which is in use, has an overlap again", name, secret.Current.Version, previous.Version))
 			continue
 		}
 		overlap := fmt.Sprintf("version %d, was valid until %s", previous.Version, previous.RetireTime.Format(time.RFC3339))
@@ -279,15 +285,9 @@ const commitAttempts = 3
 
 // commit makes the pending values current, for all secrets, in one write.
 func (run *Run) commit(ctx context.Context) error {
-	var err error
-	for range commitAttempts {
-		err = run.role.update(ctx, run.promote)
-		if err == nil || errors.Is(err, errCommitted) {
-			return nil
-		}
-		if !errors.Is(err, ErrStorage) {
-			break
-		}
+	err := run.insist(ctx, run.promote)
+	if err == nil || errors.Is(err, errCommitted) {
+		return nil
 	}
 	if errors.Is(err, errSuperseded) {
 		return run.inDoubt(err, nowTakenOver)
@@ -296,6 +296,17 @@ func (run *Run) commit(ctx context.Context) error {
 		return run.inDoubt(err, nowUnreceived)
 	}
 	return run.inDoubt(err, nowInDoubt)
+}
+
+// insist makes a change, and tries again when storage fails.
+func (run *Run) insist(ctx context.Context, change func(*State) error) error {
+	var err error
+	for range commitAttempts {
+		if err = run.role.update(ctx, change); !errors.Is(err, ErrStorage) {
+			return err
+		}
+	}
+	return err
 }
 
 // errCommitted ends an attempt to commit that finds an earlier one has landed.
@@ -316,6 +327,7 @@ func (run *Run) promote(s *State) error {
 	run.warnNewer(s)
 	s.Version++
 	for _, name := range run.op.Secrets {
+		run.keepInUse(s.Secrets[name], now)
 		run.publish(s.Secrets[name], now)
 		s.Secrets[name].promote(run.proven[name], s.Version, now, run.retireTime(now, resolved))
 	}

@@ -121,6 +121,9 @@ type Value struct {
 	// Supplied says that a person has chosen the value, so that others may guess it. Values
 	// that were stored before this was noted don't say it.
 	Supplied bool `json:"supplied,omitempty"`
+	// Unreceived says that nobody was given the value, of a secret that is ShownOnce. States
+	// of earlier versions don't say it.
+	Unreceived bool `json:"unreceived,omitempty"`
 	// RetireTime is the end of the overlap: until then readers are given the value. Set on
 	// previous values only.
 	RetireTime time.Time `json:"retire_time,omitzero"`

@@ -19,7 +19,7 @@ const (
 	nowRepaired   = "No value was changed. It is not known whether the targets accept all of them again. The engine finds out as soon as storage answers; then read status."
 	nowRefused    = "No value was changed: readers keep the same values. A target may still refuse one; there it does not work. Fix the cause, then run the same command again."
 	nowTakenOver  = "Another node of the cluster found this operation interrupted, and ended it. Read status and history for how it ended."
-	nowUnreceived = "It is not known whether storage accepted the commit. If it did, the new value is current and nobody has it: roll back, or rotate again. If not, the engine drops the new value. Read status as soon as storage answers."
+	nowUnreceived = "It is not known whether storage accepted the commit. If it did, the new value is current and nobody has it: the previous one stays valid for the overlap. Roll back, which makes that one current again, or rotate again, which makes another new value and gives that one an overlap again. If not, the engine drops the new value. Read status as soon as storage answers."
 	nowInDoubt    = "It is not known whether storage accepted the commit. Every new value is in place and proven. The engine ends the operation as soon as storage answers; then read status."
 )
 
