@@ -205,9 +205,9 @@ func TestKeyThatNobodyWasGiven(t *testing.T) {
 	}
 }
 
-// TestLostKeyOverTime ends the overlap of the key before a key that nobody was given: that
-// one is not valid again.
-func TestLostKeyOverTime(t *testing.T) {
+// TestKeyInUseDoesNotComeBack ends the overlap of the key before one that nobody was given:
+// that is not valid again.
+func TestKeyInUseDoesNotComeBack(t *testing.T) {
 	t.Parallel()
 	w := made(t, "api")
 	inUse := w.role.Snapshot().Secrets["api"].Current
