@@ -50,6 +50,32 @@ func TestTerminate(t *testing.T) {
 	m.revokesSession(s)
 }
 
+// TestLastLoginIsNotRetired has the server refuse the current login at the end of an
+// overlap, as one that was restored does.
+func TestLastLoginIsNotRetired(t *testing.T) {
+	m := withoutTries(t)
+	s := m.connect()
+	s.draining(s.pair(), "")
+	first := m.read("creds/r", nil)
+	m.write("rotate/r", nil)
+	s.sql("ALTER ROLE %s PASSWORD 'as-it-was-before'", m.read("creds/r", nil)["db_username"])
+	m.refused(logical.UpdateOperation, "retire/r", nil, "force", "secret db: everybody, because the target refuses the current value")
+	m.clock.advance(time.Hour)
+	m.tick(0)
+	m.eventually("the attempt to retire", func() bool {
+		return strings.Contains(fmt.Sprint(m.read("status/r", nil)["last_error"]), "it may be the only one that works")
+	})
+	if err := logIn(t, first["db_username"], first["db_password"]); err != nil {
+		t.Errorf("the only login that worked: %v", err)
+	}
+	m.write("verify/r", d("repair", true))
+	m.clock.advance(time.Hour)
+	m.overlapOver("db")
+	if err := logIn(t, first["db_username"], first["db_password"]); err == nil {
+		t.Error("after a repair, the previous login works on")
+	}
+}
+
 // TestTerminateOfSingleUser revokes at once. At the end of an overlap it would need
 // a clock that goes as that of the server does: package secret/database tests that.
 func TestTerminateOfSingleUser(t *testing.T) {

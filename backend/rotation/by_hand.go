@@ -2,6 +2,7 @@ package rotation
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -92,6 +93,9 @@ func (run *Run) heldUntil(previous *Value) time.Time {
 // rollback that may follow.
 func (run *Run) needs(ctx context.Context, secret Secret) []string {
 	names := run.dependents(secret)
+	if err := run.replaced(ctx, secret); errors.Is(err, ErrRefused) {
+		names = append(names, "everybody, because the target refuses the current value")
+	}
 	switch sessions, err := run.sessions(ctx, secret); {
 	case err != nil:
 		names = append(names, uncounted(err))

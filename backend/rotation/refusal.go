@@ -29,6 +29,9 @@ func (v *Value) ends() time.Time { return later(v.RetireTime, v.DestroyTime) }
 // to ask applications to refuse it. Nobody is given it, and nothing goes back to it.
 func (v *Value) Held() bool { return !v.DestroyTime.IsZero() }
 
+// revoked reports whether a previous value had no overlap.
+func (v *Value) revoked() bool { return !v.RetireTime.After(v.Replaced) }
+
 // hold takes out of the operation the secrets whose values applications are to be asked
 // to refuse, until readers have had a refresh interval to hear of the end of the overlap.
 // It plans the asking for the others. Waiting is a time in storage, as in drain, but not

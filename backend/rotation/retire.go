@@ -2,6 +2,7 @@ package rotation
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -48,9 +49,12 @@ func (run *Run) retireAgain(ctx context.Context) error {
 		if secret.Previous == nil {
 			continue
 		}
-		err := run.step(ctx, name, "retire", func(ctx context.Context) error {
-			return run.driver(secret).Retire(ctx, secret, secret.Previous.Material, run.fence)
-		})
+		err := run.replaced(ctx, secret)
+		if err == nil {
+			err = run.step(ctx, name, "retire", func(ctx context.Context) error {
+				return run.driver(secret).Retire(ctx, secret, secret.Previous.Material, run.fence)
+			})
+		}
 		if err == nil {
 			err = run.leave(ctx, secret)
 		}
@@ -71,6 +75,22 @@ func (run *Run) retireAgain(ctx context.Context) error {
 		return run.failure(OutcomeFailed, cause, "Readers no longer get the previous value. The engine will try again to retire it.")
 	}
 	return nil
+}
+
+// replaced returns an error if the target refuses the current value of a secret: its
+// previous one may be the last that works, or what the target has may be neither. What is
+// revoked, or retired by force, is retired nevertheless.
+func (run *Run) replaced(ctx context.Context, secret Secret) error {
+	if secret.Previous.revoked() || run.op.Force || run.driver(secret).CutsOver(secret) {
+		return nil
+	}
+	return run.step(ctx, secret.Name, "probe", func(ctx context.Context) error {
+		err := run.driver(secret).Probe(ctx, secret, secret.Current.Material)
+		if !errors.Is(err, ErrRefused) {
+			return nil // retiring asks the target as well
+		}
+		return fmt.Errorf("%w: the previous value stays as it is, because it may be the only one that works: first set the current one again, with verify/%s and repair=true, or make the previous one current, with rollback/%[2]s", err, run.role.Name)
+	})
 }
 
 // forget is the change that destroys retired values. A value that could not be
