@@ -336,3 +336,6 @@ func (s *Secret) CutOver() time.Time {
 
 // waited reports whether the overlap of s was put off.
 func (s *Secret) waited() bool { return s.Previous.DrainUntil.After(s.CutOver()) }
+
+// forced reports whether a person ended the overlap of s for those who need it.
+func (s *Secret) forced() bool { return len(s.Previous.WaitsFor) > 0 && !s.waited() }

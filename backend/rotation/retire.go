@@ -79,9 +79,9 @@ func (run *Run) retireAgain(ctx context.Context) error {
 
 // replaced returns an error if the target refuses the current value of a secret: its
 // previous one may be the last that works, or what the target has may be neither. What is
-// revoked, or retired by force, is retired nevertheless.
+// revoked, or retired by force, is retired nevertheless, also at the next attempt.
 func (run *Run) replaced(ctx context.Context, secret Secret) error {
-	if secret.Previous.revoked() || run.op.Force || run.driver(secret).CutsOver(secret) {
+	if secret.Previous.revoked() || run.op.Force || secret.forced() || run.local(secret) || run.driver(secret).CutsOver(secret) {
 		return nil
 	}
 	return run.step(ctx, secret.Name, "probe", func(ctx context.Context) error {
@@ -89,7 +89,7 @@ func (run *Run) replaced(ctx context.Context, secret Secret) error {
 		if !errors.Is(err, ErrRefused) {
 			return nil // retiring asks the target as well
 		}
-		return fmt.Errorf("%w: the previous value stays as it is, because it may be the only one that works: first set the current one again, with verify/%s and repair=true, or make the previous one current, with rollback/%[2]s", err, run.role.Name)
+		return fmt.Errorf("%w: the previous value stays as it is, because it may be the only one that works: set the current one again, with verify/%s and repair=true, or retire the previous one nevertheless, with retire/%[2]s and force=true", err, run.role.Name)
 	})
 }
 
@@ -185,7 +185,7 @@ func (run *Run) tellNeeded(results []SecretResult, secret *Secret) {
 	if len(names) == 0 {
 		return
 	}
-	how, forced := "when its wait ended", !secret.waited()
+	how, forced := "when its wait ended", secret.forced()
 	if forced {
 		how = "by force"
 	}

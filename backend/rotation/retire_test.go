@@ -35,24 +35,32 @@ func TestLastLoginIsNotRetired(t *testing.T) {
 	w.settled(t)
 }
 
-// TestEmergenciesAskForNoCurrentLogin retires by force, and revokes, while the server
-// refuses what is current.
+// TestEmergenciesAskForNoCurrentLogin retires by force, also at the second attempt, and
+// revokes, while the server refuses what is current.
 func TestEmergenciesAskForNoCurrentLogin(t *testing.T) {
 	t.Parallel()
-	w := made(t, "db")
-	_, err := w.do(rotate())
-	must(t, err)
-	w.users["app_b"] = ""
-	_, err = w.do(Request{Kind: KindRetire, Trigger: TriggerManual, Force: true, Reason: "test"})
-	must(t, err)
-	if w.users["app_a"] != "" {
-		t.Error("the login that was retired by force works")
-	}
-	w.hooks = map[string]func(){"db.retire": func() { w.users["app_a"] = "" }} // the new one of the rotation
-	_, err = w.do(Request{Kind: KindRotate, Trigger: TriggerManual, RevokePrevious: true, Reason: "test"})
-	must(t, err)
-	if s := w.role.Snapshot(); s.Secrets["db"].Previous != nil {
-		t.Errorf("the revoked login is kept: %s", s.LastError)
+	for _, request := range []Request{
+		{Kind: KindRetire, Trigger: TriggerManual, Force: true, Reason: "test"},
+		{Kind: KindRotate, Trigger: TriggerManual, RevokePrevious: true, Reason: "test"},
+	} {
+		w := made(t, "db")
+		_, err := w.do(rotate())
+		must(t, err)
+		refused := func() {
+			w.users["app_a"], w.users["app_b"] = strings.Repeat("x", len(w.users["app_a"])), strings.Repeat("x", len(w.users["app_b"]))
+		}
+		w.hooks = map[string]func(){"db.retire": refused}
+		if request.Kind == KindRetire {
+			refused()
+			w.adrift[identity(w.role.Snapshot().Secrets["db"].Current.Material)] = true
+		}
+		w.fail("db.retire", 0, fault{how: once})
+		_, _ = w.do(request)
+		w.hooks = nil
+		w.idle(t, time.Hour, 5)
+		if s := w.role.Snapshot(); s.Secrets["db"].Previous != nil {
+			t.Errorf("%s: the previous login is kept: %s", request.Kind, s.LastError)
+		}
 	}
 }
 

@@ -222,7 +222,7 @@ func (run *Run) setAndTest(ctx context.Context, name string) error {
 		err := run.step(ctx, name, "set", func(ctx context.Context) error {
 			return driver.Set(ctx, secret, material, run.fence)
 		})
-		if local, ok := driver.(Local); errors.Is(err, ErrUnchanged) || ok && local.Local() {
+		if errors.Is(err, ErrUnchanged) || run.local(secret) {
 			run.touched = run.touched[:len(run.touched)-1]
 		}
 		if err != nil {
@@ -232,6 +232,12 @@ func (run *Run) setAndTest(ctx context.Context, name string) error {
 	return run.step(ctx, name, "test", func(ctx context.Context) error {
 		return run.prove(ctx, secret)
 	})
+}
+
+// local reports whether the values of a secret are at no target.
+func (run *Run) local(secret Secret) bool {
+	local, ok := run.driver(secret).(Local)
+	return ok && local.Local()
 }
 
 // prove uses the pending value of a secret where its target is now. Where it is used
