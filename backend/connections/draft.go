@@ -15,9 +15,9 @@ import (
 type draft struct {
 	admin  rotation.Secret
 	policy rotation.Policy
-	// based is the version the draft was made from; another write in between
-	// must not be overwritten.
-	based    int
+	// based is the state the draft was made from; another write in between must not be
+	// overwritten.
+	based    *rotation.State
 	settings postgres.Settings
 	// moves says that applications are to be told another way, and regrants that the
 	// connection is for others than before.
@@ -29,7 +29,7 @@ type draft struct {
 // draft applies a write to what is stored.
 func (c *Set) draft(ctx context.Context, r *rotation.Role, w Write) (*draft, error) {
 	s := r.Snapshot()
-	made := &draft{admin: rotation.Secret{Name: Admin, Type: Type}, based: s.Version, policy: s.Policy}
+	made := &draft{admin: rotation.Secret{Name: Admin, Type: Type}, based: s.State, policy: s.Policy}
 	stored, err := storedSettings(s)
 	if err != nil {
 		return nil, err

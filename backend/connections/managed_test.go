@@ -106,7 +106,7 @@ func TestManagedUsersOfAStateInDoubt(t *testing.T) {
 	}
 	rec := &rotation.Record{Results: make([]rotation.SecretResult, 1)}
 	db := rotation.Secret{Name: "db", Type: database.TypeName, Config: json.RawMessage(`{"connection": "main", "usernames": ["a"]}`), Pending: &rotation.Value{}}
-	if err := r.ReplaceAdministrator(t.Context(), rec, 0, db, rotation.Policy{}); err == nil {
+	if err := r.ReplaceAdministrator(t.Context(), rec, &rotation.State{}, db, rotation.Policy{}); err == nil {
 		t.Fatal("a write that was not answered went well")
 	}
 	store.answers = true

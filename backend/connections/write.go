@@ -174,7 +174,7 @@ func (c *Set) save(ctx context.Context, r *rotation.Role, d *draft, record func(
 		return err
 	}
 	rec := record()
-	rec.Results[0].From, rec.Issues = d.based, d.issues
+	rec.Results[0].From, rec.Issues = d.based.Version, d.issues
 	err := r.ReplaceAdministrator(ctx, rec, d.based, d.admin, d.policy)
 	c.ports.Postgres.Forget(r.Name)
 	return err

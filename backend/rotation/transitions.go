@@ -124,13 +124,14 @@ func (r *Role) Delete(ctx context.Context, rec *Record, allow func(*State) error
 	})
 }
 
-// ReplaceAdministrator stores a connection that was made from version based: how its
+// ReplaceAdministrator stores a connection that was made from the state based: how its
 // server is reached, the policy, and the login. A pending value of admin was supplied and
-// proven, so it becomes current, and settles whatever was in flight.
-func (r *Role) ReplaceAdministrator(ctx context.Context, rec *Record, based int, admin Secret, policy Policy) error {
+// proven, so it becomes current, and settles whatever was in flight by then. A password
+// that may have been set since then is not forgotten: the write is refused.
+func (r *Role) ReplaceAdministrator(ctx context.Context, rec *Record, based *State, admin Secret, policy Policy) error {
 	return r.change(ctx, rec, func(s *State) error {
 		switch {
-		case s.Version != based:
+		case s.Version != based.Version || !slices.Equal(s.underWay(), based.underWay()):
 			return fmt.Errorf("%w: name: connection %s was changed meanwhile; try again", ErrInvalid, r.Name)
 		case s.InFlight != nil && admin.Pending == nil:
 			return fmt.Errorf("%w: the password of connection %s is being rotated", ErrInFlight, r.Name)
@@ -145,6 +146,20 @@ func (r *Role) ReplaceAdministrator(ctx context.Context, rec *Record, based int,
 		rec.Results[0].To = admin.Current.Version
 		return r.replan(s, s.LastRotation)
 	})
+}
+
+// underWay are the ids of the operations that have not ended, or have left a secret
+// unresolved.
+func (s *State) underWay() (ids []string) {
+	if s.InFlight != nil {
+		ids = append(ids, s.InFlight.ID)
+	}
+	for _, name := range s.Names() {
+		if u := s.Secrets[name].Unresolved; u != nil {
+			ids = append(ids, u.Operation.ID)
+		}
+	}
+	return ids
 }
 
 // Note adds a record of what was found or done apart from any operation.
