@@ -139,7 +139,7 @@ func TestConnectionOfBefore(t *testing.T) {
 			t.Errorf("the advice is %q", advice)
 		}
 		m.write("roles/new", nil)
-		refused("secrets/new/db", d("type", "database", "connection", "main", "usernames", "somebody"), "is not for role new", "allowed_roles='new'")
+		refused("secrets/new/db", d("type", "database", "connection", "main", "usernames", "somebody"), "is not for role new", "allowed_roles=new")
 		refused("secrets/orders/more", d("type", "database", "connection", "main", "usernames", "somebody"), "is not for role orders", "allowed_roles=orders")
 		m.write("connections/main", d("connect_timeout", "2s", "verify_connection", false))
 		if advice := m.read("status/orders", nil)["advice"].(string); advice == "" {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestConnectionWriteForgetsNoPassword has a write to a connection be made from the state
@@ -56,7 +57,7 @@ func (w *world) writesAdministrator(t *testing.T, from *Snapshot, supplies bool)
 		t.Errorf("with a password %t: %v", supplies, err)
 	}
 	w.heal()
-	w.settled(t)
+	w.idle(t, 2*time.Hour, 20)
 	if s := w.role.Snapshot(); w.users["app"] != s.Secrets["app"].Current.Material["password"] {
 		t.Errorf("with a password %t: the server has another one", supplies)
 	}
