@@ -217,14 +217,14 @@ func (b *backend) pathSecretUpdate(ctx context.Context, req *logical.Request, d 
 	if err := b.checkPolicy(ctx, d); err != nil {
 		return nil, err
 	}
-	if err := cmp.Or(b.checkOverlapEnd(ctx, r, d), b.checkNewStatements(ctx, r, d)); err != nil {
+	if err := b.checkOverlapEnd(ctx, r, d); err != nil {
 		return nil, err
 	}
 	name := d.Get("name").(string)
 	before := r.Snapshot().Secrets[name]
 	if err := r.SetSecret(ctx, b.configureRecord(req), name, func(s *rotation.State) error {
 		stored, err := b.reconfigured(r, s, d)
-		if err != nil {
+		if err := cmp.Or(err, b.checkNewStatements(ctx, s, d)); err != nil {
 			return err
 		}
 		s.Secrets[stored.Name] = stored
@@ -302,9 +302,10 @@ func (b *backend) tryStatements(ctx context.Context, before, stored *rotation.Se
 }
 
 // checkNewStatements refuses statements that would run as the administrator of a
-// connection that does not allow any.
-func (b *backend) checkNewStatements(ctx context.Context, r *rotation.Role, d *framework.FieldData) error {
-	stored := r.Snapshot().Secrets[d.Get("name").(string)]
+// connection that does not allow any. It looks at the secret that is changed, not at an
+// earlier one of that name.
+func (b *backend) checkNewStatements(ctx context.Context, s *rotation.State, d *framework.FieldData) error {
+	stored := s.Secrets[d.Get("name").(string)]
 	statements, named := d.GetOk("rotation_statements")
 	if !named || stored == nil || stored.Type != databaseType {
 		return nil
