@@ -75,9 +75,14 @@ func (run *Run) postCommit(version int) *PostCommit {
 
 // after is what is left to be done after run has committed s. The part of a rollback that
 // was unresolved, and went forward by itself, leaves the other secrets to be rolled back
-// for the task that failed.
+// for the task that failed. Any other secret that goes forward by itself leaves the tasks
+// of another operation open: destinations get its value when they are compared next.
 func (run *Run) after(s *State) *PostCommit {
-	if f := s.PostCommit; f != nil && run.op.Follows == f.ID && f.failure() != "" {
+	f := s.PostCommit
+	if f != nil && run.resolving && run.op.Follows != f.ID {
+		return f
+	}
+	if f != nil && run.op.Follows == f.ID && f.failure() != "" {
 		left := *f
 		left.Secrets = slices.DeleteFunc(slices.Clone(f.Secrets), func(name string) bool { return slices.Contains(run.op.Secrets, name) })
 		if len(left.Secrets) > 0 {

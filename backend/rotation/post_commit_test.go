@@ -226,3 +226,33 @@ func TestAScheduleWaitsForWhatFollows(t *testing.T) {
 		t.Errorf("next is %+v", next)
 	}
 }
+
+// TestWatchGoesOnBesideAResolvedSecret has a secret be unresolved, and the other one be
+// rotated by hand and watched by a required check. That the first one goes forward by
+// itself does not end the watch, by which the other one is rolled back.
+func TestWatchGoesOnBesideAResolvedSecret(t *testing.T) {
+	t.Parallel()
+	w := made(t, "app", "db")
+	w.fail("app.set", 0, fault{landed: true, how: once})
+	w.always["app.undo"] = fault{how: refusals} // for example, the administrator's right was taken away
+	w.always["app.probe"] = fault{how: forever} // and nobody may log in for a minute
+	_, _ = w.do(rotate())
+	if w.role.Snapshot().Secrets["app"].Unresolved == nil {
+		t.Fatal("app is resolved")
+	}
+	before := w.role.Snapshot().Secrets["db"].Current.Material
+	w.tasks, w.sick = []Task{{Name: "check/health", Required: true}}, true
+	rec, err := w.do(rotate("db"))
+	must(t, err)
+	if f := w.role.Snapshot().PostCommit; f == nil || f.ID != rec.ID {
+		t.Fatalf("nothing is watched: %+v", f)
+	}
+	delete(w.always, "app.probe")
+	w.idle(t, 2*time.Hour, 20)
+	if unresolved := w.role.Snapshot().Secrets["app"].Unresolved; unresolved != nil {
+		t.Errorf("app is unresolved: %+v", unresolved)
+	}
+	if now := w.role.Snapshot().Secrets["db"].Current.Material; now["password"] != before["password"] {
+		t.Errorf("the application does not get on with the new value of db, the check would have said so, and nothing was rolled back: %q", w.role.Snapshot().Latest().Issues)
+	}
+}
