@@ -26,9 +26,9 @@ func TestAllowedRoles(t *testing.T) {
 	delete(described, "allow_rotation_statements")
 	m.write("connections/narrow", described)
 	const create = logical.UpdateOperation
-	m.refused(create, "secrets/orders/db", add(), "connection", `"narrow" is not for role orders`, "vault write smvm/connections/narrow allowed_roles=orders")
+	m.refused(create, "secrets/orders/db", add(), "connection", `"narrow" is not for role orders`, "vault write smvm/connections/narrow allowed_roles='orders'")
 	m.write("connections/narrow", d("allowed_roles", "shop,ord*", "allowed_usernames", own))
-	m.refused(create, "secrets/orders/db", add("usernames", other), "usernames", other, "allowed_usernames="+own+","+other)
+	m.refused(create, "secrets/orders/db", add("usernames", other), "usernames", other, "allowed_usernames='"+own+","+other+"'")
 	m.refused(create, "secrets/orders/db", add("usernames", s.admin), "usernames")
 	statement := []any{"ALTER ROLE {{username}} PASSWORD {{password}}"}
 	m.refused(create, "secrets/orders/db", add("rotation_statements", statement), "rotation_statements", "vault write smvm/connections/narrow allow_rotation_statements=true")
@@ -49,7 +49,7 @@ func TestAllowedRoles(t *testing.T) {
 	if roles := read["allowed_roles"].([]string); len(roles) != 1 || roles[0] != "shop" || read["allow_rotation_statements"] != false {
 		t.Errorf("the connection is %v", read)
 	}
-	m.refused(create, "secrets/orders/db", add(), "is not for role orders", "allowed_roles=shop,orders")
+	m.refused(create, "secrets/orders/db", add(), "is not for role orders", "allowed_roles='shop,orders'")
 }
 
 // TestAllowingNamesNobodyElse has an operator name users whose names would make of the
@@ -60,8 +60,8 @@ func TestAllowingNamesNobodyElse(t *testing.T) {
 		"allowed_roles", "orders", "allowed_usernames", "orders_a"))
 	m.write("roles/orders", nil)
 	for name, want := range map[string]string{
-		"orders_b":               "runs: vault write smvm/connections/narrow allowed_usernames=orders_a,orders_b",
-		"it's":                   `runs: vault write smvm/connections/narrow 'allowed_usernames=orders_a,it'\''s'`,
+		"orders_b":               "runs: vault write smvm/connections/narrow allowed_usernames='orders_a,orders_b'",
+		"it's":                   "as a list in JSON",
 		"orders_\u202e,b":        "as a list in JSON",
 		"orders_b,orders_c":      "as a list in JSON",
 		"\u3164":                 "as a list in JSON",
@@ -139,8 +139,8 @@ func TestConnectionOfBefore(t *testing.T) {
 			t.Errorf("the advice is %q", advice)
 		}
 		m.write("roles/new", nil)
-		refused("secrets/new/db", d("type", "database", "connection", "main", "usernames", "somebody"), "is not for role new", "allowed_roles=new")
-		refused("secrets/orders/more", d("type", "database", "connection", "main", "usernames", "somebody"), "is not for role orders", "allowed_roles=orders")
+		refused("secrets/new/db", d("type", "database", "connection", "main", "usernames", "somebody"), "is not for role new", "allowed_roles='new'")
+		refused("secrets/orders/more", d("type", "database", "connection", "main", "usernames", "somebody"), "is not for role orders", "allowed_roles='orders'")
 		m.write("connections/main", d("connect_timeout", "2s", "verify_connection", false))
 		if advice := m.read("status/orders", nil)["advice"].(string); advice == "" {
 			t.Error("another field was written, and the advice is gone")

@@ -117,6 +117,7 @@ func TestRotateRootInterrupted(t *testing.T) {
 	if advice := fmt.Sprint(m.read("connections/main", nil)["advice"]); !strings.Contains(advice, "rotate-root/main") {
 		t.Errorf("the advice is %q", advice)
 	}
+	m.refused(logical.UpdateOperation, "connections/main", d("password", "a-typo-0123456789", "verify_connection", false), "verify_connection", "has not ended", "Nothing was stored")
 	m.write("connections/main", d("username", s.admin, "password", m.rescue(s)))
 	if left := m.read("connections/main", nil)["unresolved"]; left != nil {
 		t.Errorf("a supplied login leaves unresolved %v", left)

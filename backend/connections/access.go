@@ -3,11 +3,11 @@ package connections
 import (
 	"context"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/postgres"
-	"github.com/smvm/vault-plugin-secrets-smvm/backend/preflight"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/rotation"
 	"github.com/smvm/vault-plugin-secrets-smvm/backend/secret/database"
 )
@@ -31,17 +31,20 @@ func (c *Set) checkAllowed(ctx context.Context, role string, config database.Con
 	return c.CheckStatements(ctx, config)
 }
 
-// allowing says what adds a name to a list of a connection.
+// plain is a name that means itself in a list, and to a shell and a terminal.
+var plain = regexp.MustCompile(`^[A-Za-z0-9_.@-]+$`)
+
+// allowing says what adds a name to a list of a connection. Another name could make of the
+// list one that allows more.
 func (c *Set) allowing(config database.Config, field string, names []string, name string) string {
-	if strings.Contains(name, "*") {
+	switch {
+	case strings.Contains(name, "*"):
 		return "it can't be allowed by itself, because * means any text: use another name"
-	}
-	list := append(slices.Clone(names), name)
-	command := preflight.Command("vault", "write", c.ports.Mount()+"connections/"+config.Connection, field+"="+strings.Join(list, ",")).String()
-	if command == "" || slices.ContainsFunc(list, func(n string) bool { return strings.Contains(n, ",") }) {
+	case !plain.MatchString(name) || slices.ContainsFunc(names, func(n string) bool { return strings.Contains(n, ",") }):
 		return "to allow it, an administrator of the mount adds it to " + field + " of connection " + config.Connection + ", as a list in JSON"
 	}
-	return "to allow it, an administrator of the mount runs: " + command
+	list := strings.Join(append(slices.Clone(names), name), ",")
+	return fmt.Sprintf("to allow it, an administrator of the mount runs: vault write %sconnections/%s %s='%s'", c.ports.Mount(), config.Connection, field, strings.ReplaceAll(list, "'", `'\''`))
 }
 
 // CheckStatements refuses SQL that would run as the administrator of a connection that

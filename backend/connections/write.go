@@ -60,6 +60,9 @@ func (c *Set) admit(ctx context.Context, r *rotation.Role, d *draft, w Write) er
 	if err := c.CheckAdmin(ctx, d.admin); err != nil {
 		return err
 	}
+	if w.Unverified && d.admin.Pending != nil && len(d.based.UnderWay()) > 0 {
+		return rotation.Invalid("verify_connection", "is false, and a rotation of the password of connection %s has not ended: the server may have one that only the engine knows, which a password that is not tried would replace. Write it without verify_connection=false. Nothing was stored", r.Name)
+	}
 	if !w.Unverified {
 		if err := c.ports.Admin.Test(ctx, d.admin, d.value().Material); err != nil {
 			return d.notLoggedIn(err)

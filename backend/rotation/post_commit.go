@@ -75,21 +75,33 @@ func (run *Run) postCommit(version int) *PostCommit {
 
 // after is what is left to be done after run has committed s. The part of a rollback that
 // was unresolved, and went forward by itself, leaves the other secrets to be rolled back
-// for the task that failed. Any other secret that goes forward by itself leaves the tasks
-// of another operation open: destinations get its value when they are compared next.
+// for the task that failed.
 func (run *Run) after(s *State) *PostCommit {
-	f := s.PostCommit
-	if f != nil && run.resolving && run.op.Follows != f.ID {
-		return f
-	}
-	if f != nil && run.op.Follows == f.ID && f.failure() != "" {
-		left := *f
-		left.Secrets = slices.DeleteFunc(slices.Clone(f.Secrets), func(name string) bool { return slices.Contains(run.op.Secrets, name) })
-		if len(left.Secrets) > 0 {
-			return &left
+	if f := s.PostCommit; f != nil && run.op.Follows == f.ID && f.failure() != "" {
+		if left := f.without(run.op.Secrets); left != nil {
+			return left
 		}
 	}
 	return run.postCommit(s.Version)
+}
+
+// beside is what is left to be done after the commit of another operation, if a secret goes
+// forward by itself meanwhile. Destinations get its value when they are compared next.
+func (run *Run) beside(s *State) *PostCommit {
+	if f := s.PostCommit; f != nil && run.resolving && run.op.Follows != f.ID {
+		return f.without(run.op.Secrets)
+	}
+	return nil
+}
+
+// without is f for its other secrets, nil if there are none.
+func (f *PostCommit) without(secrets []string) *PostCommit {
+	left := *f
+	left.Secrets = slices.DeleteFunc(slices.Clone(f.Secrets), func(name string) bool { return slices.Contains(secrets, name) })
+	if len(left.Secrets) == 0 {
+		return nil
+	}
+	return &left
 }
 
 // follow says which operation op is about.

@@ -248,10 +248,13 @@ func TestWatchGoesOnBesideAResolvedSecret(t *testing.T) {
 		t.Fatalf("nothing is watched: %+v", f)
 	}
 	delete(w.always, "app.probe")
-	w.idle(t, 2*time.Hour, 20)
-	if unresolved := w.role.Snapshot().Secrets["app"].Unresolved; unresolved != nil {
-		t.Errorf("app is unresolved: %+v", unresolved)
+	must(t, w.role.change(t.Context(), nil, func(s *State) error { s.NeedsAttention = true; return nil }))
+	w.idle(t, time.Minute, 1)
+	if s := w.role.Snapshot(); s.Secrets["app"].Unresolved != nil || !s.NeedsAttention || strings.Contains(strings.Join(s.Latest().Issues, "\n"), "were not finished") {
+		t.Errorf("resolved, and attention needed %t: %+v", s.NeedsAttention, s.Latest())
 	}
+	must(t, w.role.change(t.Context(), nil, func(s *State) error { s.NeedsAttention = false; return nil }))
+	w.idle(t, 2*time.Hour, 20)
 	if now := w.role.Snapshot().Secrets["db"].Current.Material; now["password"] != before["password"] {
 		t.Errorf("the application does not get on with the new value of db, the check would have said so, and nothing was rolled back: %q", w.role.Snapshot().Latest().Issues)
 	}

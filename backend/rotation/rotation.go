@@ -341,9 +341,14 @@ func (run *Run) promote(s *State) error {
 		s.Rotated = s.Version
 	}
 	s.unask(run.op.Secrets)
-	run.warnUnwatched(s)
-	s.LastRotation, s.InFlight, s.PostCommit = now, nil, run.after(s)
-	s.Failures, s.FailedRetirements, s.RetryAt, s.LastError, s.NeedsAttention, s.Rewound = 0, 0, time.Time{}, "", false, nil
+	s.LastRotation, s.InFlight = now, nil
+	if beside := run.beside(s); beside != nil {
+		s.PostCommit = beside
+	} else {
+		run.warnUnwatched(s)
+		s.PostCommit = run.after(s)
+		s.Failures, s.FailedRetirements, s.RetryAt, s.LastError, s.NeedsAttention, s.Rewound = 0, 0, time.Time{}, "", false, nil
+	}
 	if whole || s.Anchor.IsZero() {
 		s.Anchor = now
 		s.NextRotation = resolved.Next(now)

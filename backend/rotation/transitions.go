@@ -131,7 +131,7 @@ func (r *Role) Delete(ctx context.Context, rec *Record, allow func(*State) error
 func (r *Role) ReplaceAdministrator(ctx context.Context, rec *Record, based *State, admin Secret, policy Policy) error {
 	return r.change(ctx, rec, func(s *State) error {
 		switch {
-		case s.Version != based.Version || !slices.Equal(s.underWay(), based.underWay()):
+		case s.Version != based.Version || !slices.Equal(s.UnderWay(), based.UnderWay()):
 			return fmt.Errorf("%w: name: connection %s was changed meanwhile; try again", ErrInvalid, r.Name)
 		case s.InFlight != nil && admin.Pending == nil:
 			return fmt.Errorf("%w: the password of connection %s is being rotated", ErrInFlight, r.Name)
@@ -141,6 +141,10 @@ func (r *Role) ReplaceAdministrator(ctx context.Context, rec *Record, based *Sta
 		if admin.Pending != nil {
 			admin.Current = &Value{Material: admin.Pending.Material, Version: s.Version, Created: s.LastRotation, Supplied: true}
 			admin.Pending, admin.Previous, admin.Unresolved = nil, nil, nil
+		} else if stored := s.Secrets[admin.Name]; stored != nil {
+			kept := *stored // as it is by now
+			kept.Config = admin.Config
+			admin = kept
 		}
 		s.Secrets = map[string]*Secret{admin.Name: &admin}
 		rec.Results[0].To = admin.Current.Version
@@ -148,9 +152,9 @@ func (r *Role) ReplaceAdministrator(ctx context.Context, rec *Record, based *Sta
 	})
 }
 
-// underWay are the ids of the operations that have not ended, or have left a secret
+// UnderWay returns the ids of the operations that have not ended, or have left a secret
 // unresolved.
-func (s *State) underWay() (ids []string) {
+func (s *State) UnderWay() (ids []string) {
 	if s.InFlight != nil {
 		ids = append(ids, s.InFlight.ID)
 	}
