@@ -42,8 +42,8 @@ const (
 	// lookAhead is how long before the end of an overlap the engine looks whether to put it
 	// off, so that the value is valid throughout.
 	lookAhead = 5 * time.Second
-	// lookBehind is how long after the end of an overlap a wait may begin: a value that
-	// readers have not got for longer does not become valid again.
+	// lookBehind is how long after the end of an overlap a wait may begin for a value other
+	// than a login: one that was refused for longer does not become valid again.
 	lookBehind = time.Minute
 	// openSessions is who needs a previous login.
 	openSessions = "open sessions of the previous login"
@@ -115,13 +115,10 @@ func (run *Run) drain(ctx context.Context) error {
 		}
 	}
 	err := run.leaveOut(ctx, func(secret Secret) (change func(*Value), out bool) {
-		if !run.mayWait(secret) {
+		if !run.mayWait(secret) || run.late(secret) {
 			return nil, false
 		}
-		var names []string
-		if run.role.Snapshot().Resolved.patient() {
-			names = run.dependents(secret)
-		}
+		names := run.waitedFor(secret)
 		if len(names) == 0 && (!run.looks(secret) || !secret.Previous.LookTime.IsZero()) {
 			return nil, false
 		}
@@ -135,8 +132,14 @@ func (run *Run) drain(ctx context.Context) error {
 			return nil, false
 		}
 		names := run.inUse(ctx, secret)
+		if run.late(secret) {
+			names = append(run.waitedFor(secret), names...)
+		}
 		if len(names) == 0 {
 			unneeded[secret.Name] = true
+			return nil, false
+		}
+		if run.late(secret) && run.refusesPrevious(ctx, secret) {
 			return nil, false
 		}
 		return run.wait(secret, names), true
@@ -234,10 +237,25 @@ func (run *Run) mayWait(secret Secret) bool {
 		return false // readers were told that it ends, or has ended
 	case previous.waits():
 		return run.waitEnd(secret).After(now)
-	case now.Sub(previous.RetireTime) > lookBehind:
+	case now.Sub(previous.RetireTime) > lookBehind && !run.late(secret):
 		return false
 	}
 	return run.waitEnd(secret).After(later(previous.RetireTime, now))
+}
+
+// late reports whether the end of an overlap has passed without a look, of a login that its
+// server may still accept. For that, a wait may begin as late as it may last.
+func (run *Run) late(secret Secret) bool {
+	previous := secret.Previous
+	return !previous.waits() && !run.role.engine.Now().Before(previous.RetireTime) && run.looks(secret) && !run.driver(secret).CutsOver(secret)
+}
+
+// refusesPrevious reports whether the target refuses a value whose overlap has ended: what
+// was made unusable meanwhile is not given to readers again.
+func (run *Run) refusesPrevious(ctx context.Context, secret Secret) bool {
+	return errors.Is(run.step(ctx, secret.Name, "probe", func(ctx context.Context) error {
+		return run.driver(secret).Probe(ctx, secret, secret.Previous.Material)
+	}), ErrRefused)
 }
 
 // waitEnd is when the overlap of a secret ends at the latest: at the role's limit, or when
@@ -277,6 +295,15 @@ func (run *Run) drainTimeout(secret Secret) (time.Duration, bool) {
 	}
 	end, timeout := drainer.OverlapEnd(secret)
 	return timeout, end == WaitAtEnd
+}
+
+// waitedFor names who is known to need the previous value of a secret, if the role's overlaps
+// go on for them.
+func (run *Run) waitedFor(secret Secret) []string {
+	if !run.role.Snapshot().Resolved.patient() {
+		return nil
+	}
+	return run.dependents(secret)
 }
 
 // dependents names who is known to need the previous value of a secret. Nobody can need

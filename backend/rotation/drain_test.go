@@ -84,8 +84,9 @@ func (w *world) watchDrain(s *State, old, next *Secret) {
 	if drains {
 		latest = later(latest, was.Replaced.Add(s.Policy.Overlap+drainTimeout))
 	}
-	if is != nil && is.Version == was.Version && !was.RetireTime.After(w.clock) && is.RetireTime.After(w.clock) &&
-		(w.clock.Sub(was.RetireTime) > lookBehind || !was.LookTime.IsZero()) {
+	// A login that its server has accepted all along was never invalid to who has it.
+	tooLate := w.clock.Sub(was.RetireTime) > lookBehind && (was.Material["username"] == "" || w.login(was.Material) != nil)
+	if is != nil && is.Version == was.Version && !was.RetireTime.After(w.clock) && is.RetireTime.After(w.clock) && (tooLate || !was.LookTime.IsZero()) {
 		w.breakf("%s was invalid from %s on, and is valid again", old.Name, was.RetireTime)
 	}
 	if is != nil && is.Version == was.Version && !is.LookTime.IsZero() && !slices.Equal(is.WaitsFor, was.WaitsFor) && !needed && !strings.Contains(strings.Join(is.WaitsFor, "; "), "could not count") {

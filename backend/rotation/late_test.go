@@ -1,6 +1,7 @@
 package rotation
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"testing"
@@ -149,7 +150,8 @@ func TestARotationThatIsMovedIntoAWait(t *testing.T) {
 	}
 }
 
-// TestALookThatComesTooLate begins no wait: the value has left readers for long.
+// TestALookThatComesTooLate begins no wait for a key, which was refused meanwhile. It begins
+// one for a login, which its server has accepted all along.
 func TestALookThatComesTooLate(t *testing.T) {
 	t.Parallel()
 	for late, waits := range map[time.Duration]bool{0: true, lookBehind: true, lookBehind + time.Second: false, longWait / 2: false} {
@@ -160,7 +162,7 @@ func TestALookThatComesTooLate(t *testing.T) {
 		w.boot(t)
 		w.idle(t, 0, 1)
 		for name, secret := range w.role.Snapshot().Secrets {
-			if is := secret.PreviousAt(w.now()) != nil; is != waits {
+			if is := secret.PreviousAt(w.now()) != nil; is != (waits || name == "strict") {
 				t.Errorf("%s, looked at %s after its overlap: %+v", name, late, secret.Previous)
 			}
 		}
@@ -234,5 +236,50 @@ func TestWho(t *testing.T) {
 		if got := (Wait{For: []string{reader, name}}).Who(); !slices.Equal(got, []string{reader, openSessions}) {
 			t.Errorf("of %q: %q", name, got)
 		}
+	}
+}
+
+// TestFailoverAtTheEndOfAnOverlap has a reader be late, whom overlap_limit leaves ten
+// minutes more, and a failover of two minutes fall on the end of the overlap.
+func TestFailoverAtTheEndOfAnOverlap(t *testing.T) {
+	t.Parallel()
+	w := needed(t, "strict")
+	defer func() { w.stop() }()
+	w.stop()
+	w.advance(lookAhead + 2*time.Minute)
+	w.boot(t)
+	w.idle(t, time.Second, 5)
+	if w.users["app_a"] == "" {
+		t.Errorf("the engine retired the login of a late reader %s before overlap_limit: %q", longWait-2*time.Minute, w.role.Snapshot().Latest().Issues)
+	}
+}
+
+// strictUndo undoes as the type database does: a previous value whose overlap has ended
+// does not come back.
+type strictUndo struct{ drainer }
+
+func (d *strictUndo) Undo(ctx context.Context, s Secret, fence Fence) error {
+	s.Previous = s.PreviousAt(d.w.now())
+	return d.drainer.Undo(ctx, s, fence)
+}
+
+// TestNoWaitForAClearedLogin has a rotation fail within a minute of the end of an overlap,
+// and so remove the previous login: the engine does not begin to wait for the reader who
+// needs it, and does not give it to readers again.
+func TestNoWaitForAClearedLogin(t *testing.T) {
+	t.Parallel()
+	w := needed(t, "strict")
+	defer func() { w.stop() }()
+	w.stop()
+	w.boot(t)
+	w.engine.Drivers["strict"] = &strictUndo{drainer{alternating{w}, TerminateAtEnd}}
+	w.advance(lookAhead + 10*time.Second) // workers were busy
+	w.fail("strict.test", 0, fault{how: refused})
+	if _, err := w.do(rotate()); err == nil {
+		t.Fatal("it did not fail")
+	}
+	w.idle(t, 0, 1)
+	if v := w.role.Snapshot().Secrets["strict"].PreviousAt(w.now()); v != nil && w.login(v.Material) != nil {
+		t.Errorf("the engine waits until %s for who needs the previous login, and that is refused since the failed rotation", v.RetireTime)
 	}
 }
