@@ -1,6 +1,7 @@
 package acceptance
 
 import (
+	"context"
 	"net"
 	"os"
 	"path/filepath"
@@ -54,7 +55,9 @@ func (e *engine) startPgBouncer() (*testenv.Program, string) {
 	if err != nil {
 		e.Fatal(err)
 	}
-	return launch(e.T, nil, command[0], command[1:]...), net.JoinHostPort(e.postgres.Host, strconv.Itoa(port))
+	bouncer, address := launch(e.T, nil, command[0], command[1:]...), net.JoinHostPort(e.postgres.Host, strconv.Itoa(port))
+	e.eventually("PgBouncer to listen", 20*time.Second, func(ctx context.Context) error { return testenv.Listens(ctx, address) })
+	return bouncer, address
 }
 
 // shipped returns the text of a file in bootstrap.

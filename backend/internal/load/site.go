@@ -102,11 +102,7 @@ func (s *site) startPooler(ctx context.Context, sc scenario) (err error) {
 		return err
 	}
 	err = eventually(ctx, "PgBouncer to listen", func(ctx context.Context) error {
-		conn, err := new(net.Dialer).DialContext(ctx, "tcp", net.JoinHostPort(s.primary.Host, strconv.Itoa(port)))
-		if err == nil {
-			err = conn.Close()
-		}
-		return err
+		return testenv.Listens(ctx, net.JoinHostPort(s.primary.Host, strconv.Itoa(port)))
 	})
 	if err != nil {
 		return fmt.Errorf("%w; its log ends: %s", err, s.pooler.LogTail())

@@ -60,11 +60,7 @@ default_pool_size = 50
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	err = Eventually(ctx, "PgBouncer to listen", func(ctx context.Context) error {
-		conn, err := new(net.Dialer).DialContext(ctx, "tcp", net.JoinHostPort(pg.Host, fmt.Sprint(port)))
-		if err == nil {
-			err = conn.Close()
-		}
-		return err
+		return Listens(ctx, net.JoinHostPort(pg.Host, fmt.Sprint(port)))
 	})
 	if err != nil {
 		t.Fatal(err)

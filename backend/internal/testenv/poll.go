@@ -37,6 +37,15 @@ func Eventually(ctx context.Context, what string, check func(context.Context) er
 	}
 }
 
+// Listens returns an error unless something listens at an address.
+func Listens(ctx context.Context, address string) error {
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
+	if err != nil {
+		return err
+	}
+	return conn.Close()
+}
+
 // claims holds what freePort listens at until this process ends.
 var claims struct {
 	mu        sync.Mutex
