@@ -241,8 +241,10 @@ func TestFixturesKeepTheirSchedule(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		m.clock = &clock{t: next.Add(-time.Second)}
+		m.clock = &clock{t: next.Add(-time.Hour)}
 		m.boot()
+		m.version("weekly") // it is loaded, and readers could read
+		m.clock.advance(time.Hour - time.Second)
 		m.eventually("the end of the overlap", func() bool {
 			m.tick(0)
 			return m.read("status/weekly", nil)["secrets"].(map[string]any)["jwt"].(map[string]any)["previous"] == nil

@@ -259,6 +259,7 @@ func TestCrashBeforeForgetting(t *testing.T) {
 		}
 		m.storage.allowPuts(-1)
 		m.boot()
+		m.version("r") // it is loaded, and readers could read
 		m.tick(time.Hour)
 		m.overlapOver("key")
 		if got := m.stagesOf(key); got != "r/key retired" {

@@ -10,9 +10,9 @@
 // Where to read: rotation.go is the way forward from top to bottom, undo.go the
 // way back, recover.go what follows a crash, resolve.go what follows a target that goes
 // neither way, post_commit.go what comes after a commit, drain.go for whom an overlap goes
-// on, wait.go how people are told, retire.go the end of an overlap, by_hand.go one that a
-// person ends, repair.go what is done when a target has moved on without us, prepublish.go
-// the keys that are shown before they sign.
+// on, unread.go the time that it gives readers, wait.go how people are told, retire.go the
+// end of an overlap, by_hand.go one that a person ends, repair.go what is done when a target
+// has moved on without us, prepublish.go the keys that are shown before they sign.
 // driver.go says what a type of secret has to do, and the files it names what one may do
 // besides; state.go holds the types, schedule.go decides what is due and when.
 //

@@ -162,25 +162,30 @@ func (run *Run) wait(secret Secret, names []string) func(*Value) {
 }
 
 // waitNoLonger has the overlaps end that nobody needs any more: those that were waited for
-// now, and those that were not at their ends.
+// now, and those that were not at their ends. Where readers could not read, it goes on.
 func (run *Run) waitNoLonger(ctx context.Context, ends map[string]time.Time, unneeded map[string]bool) error {
 	return run.leaveOut(ctx, func(secret Secret) (change func(*Value), out bool) {
-		end, first := ends[secret.Name]
-		early := first && end.After(run.role.engine.Now())
-		if !early && !secret.Previous.waits() {
+		at, first := ends[secret.Name]
+		early := first && at.After(run.role.engine.Now())
+		if !early {
+			at = run.now()
+		}
+		until := run.prolonged(ctx, secret, at)
+		goesOn := early || !until.IsZero()
+		if !goesOn && !secret.Previous.waits() {
 			return nil, false
 		}
 		return func(previous *Value) {
-			at := run.now()
-			if early {
-				at = end
-			}
-			previous.RetireTime = sooner(at, previous.RetireTime)
+			previous.RetireTime = later(sooner(at, previous.RetireTime), until)
 			if unneeded[secret.Name] {
 				previous.WaitsFor = nil
 			}
-			secret.decide(previous)
-		}, early
+			if until.IsZero() || secret.waited() {
+				secret.decide(previous)
+			} else {
+				previous.LookTime = time.Time{} // the engine looks again at the new end
+			}
+		}, goesOn
 	})
 }
 

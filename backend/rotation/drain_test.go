@@ -70,23 +70,30 @@ func drained(p func(*testing.T, *world)) func(*testing.T, *world) {
 }
 
 // watchDrain checks that an overlap is only ever extended for those who need the
-// value, for as long as is configured, and not once it was revoked; that only somebody
-// who asks for it makes it shorter; and that a value whose users are to be terminated is
-// not forgotten before they are.
+// value, for as long as is configured, and for readers of a process that has just begun;
+// not once it was revoked; that only somebody who asks for it makes it shorter; and that a
+// value whose users are to be terminated is not forgotten before they are.
 func (w *world) watchDrain(s *State, old, next *Secret) {
 	if old == nil || old.Previous == nil {
 		return
 	}
 	was, is := old.Previous, next.Previous
 	patient, drains := s.Policy.OverlapLimit > s.Policy.Overlap, old.Type == "patient"
-	needed := w.open[was.Material["password"]] > 0 && (patient || drains) || w.late[identity(was.Material)] && patient
+	prolongs := is != nil && is.LookTime.IsZero() && w.clock.Sub(w.began) < s.Policy.RefreshInterval
+	needed := prolongs || w.open[was.Material["password"]] > 0 && (patient || drains) || w.late[identity(was.Material)] && patient
 	latest := was.Replaced.Add(max(s.Policy.Overlap, s.Policy.OverlapLimit))
+	id := identity(was.Material)
+	if prolongs {
+		w.prolonged[id] = later(w.prolonged[id], w.clock.Add(s.Policy.RefreshInterval+time.Second))
+	}
+	end := later(was.Replaced.Add(s.Policy.Overlap), w.prolonged[id])
+	latest = later(latest, end)
 	if drains {
-		latest = later(latest, was.Replaced.Add(s.Policy.Overlap+drainTimeout))
+		latest = later(latest, end.Add(drainTimeout))
 	}
 	// A login that its server has accepted all along was never invalid to who has it.
 	tooLate := w.clock.Sub(was.RetireTime) > lookBehind && (was.Material["username"] == "" || w.login(was.Material) != nil)
-	if is != nil && is.Version == was.Version && !was.RetireTime.After(w.clock) && is.RetireTime.After(w.clock) && (tooLate || !was.LookTime.IsZero()) {
+	if is != nil && is.Version == was.Version && !was.RetireTime.After(w.clock) && is.RetireTime.After(w.clock) && !prolongs && (tooLate || !was.LookTime.IsZero()) {
 		w.breakf("%s was invalid from %s on, and is valid again", old.Name, was.RetireTime)
 	}
 	if is != nil && is.Version == was.Version && !is.LookTime.IsZero() && !slices.Equal(is.WaitsFor, was.WaitsFor) && !needed && !strings.Contains(strings.Join(is.WaitsFor, "; "), "could not count") {
@@ -138,7 +145,7 @@ func TestWait(t *testing.T) {
 				if w.role.Snapshot().InFlight != nil || !w.idle(t, 0, 2) {
 					t.Fatal("the wait keeps the role busy")
 				}
-				w.boot(t) // another node goes on
+				w.resume(t) // another node goes on
 				w.advance(5 * time.Second)
 			}
 			if took := w.now().Sub(began); took > c.leave+2*drainPause && took > drainTimeout+drainPause {

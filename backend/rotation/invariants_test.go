@@ -73,6 +73,7 @@ func (w *world) watchSave(old, next *State) {
 		w.watchDrain(next, old.Secrets[name], next.Secrets[name])
 		w.watchAsked(old.Secrets[name], next.Secrets[name])
 	}
+	w.watchAnswers(old, next)
 	if next.Version == old.Version+1 {
 		w.watchCommit(old, next)
 	}

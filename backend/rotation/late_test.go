@@ -123,6 +123,8 @@ func TestAFailoverDuringAWait(t *testing.T) {
 	}
 	w.reads("jwt")
 	w.idle(t, 0, 1)
+	w.valid(t, "jwt") // the node is new to its readers
+	w.idle(t, w.role.Snapshot().Resolved.RefreshInterval, 5)
 	if s := w.role.Snapshot(); s.Secrets["jwt"].Previous != nil || w.retirements(t)[0].Results[0].NeededBy != nil {
 		t.Errorf("nobody needs it: %+v", s.Secrets["jwt"].Previous)
 	}
@@ -159,7 +161,7 @@ func TestALookThatComesTooLate(t *testing.T) {
 		w.open[w.role.Snapshot().Secrets["strict"].Previous.Material["password"]] = 1
 		w.stop()
 		w.advance(lookAhead + late)
-		w.boot(t)
+		w.resume(t)
 		w.idle(t, 0, 1)
 		for name, secret := range w.role.Snapshot().Secrets {
 			if is := secret.PreviousAt(w.now()) != nil; is != (waits || name == "strict") {

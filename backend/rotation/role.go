@@ -75,6 +75,8 @@ type Role struct {
 	moved chan struct{}
 	// appended is the sequence number of the newest entry known to be appended.
 	appended int
+	// shown is, by secret, since when readers can have read what replaced a previous value.
+	shown map[string]shown
 	// turn is held by whoever makes or removes a secret by request.
 	turn chan struct{}
 	// noting is held while a note is added.
@@ -157,7 +159,7 @@ func (r *Role) publish(s *State) error {
 	if err != nil {
 		return err
 	}
-	r.snapshot.Store(&Snapshot{State: s, Resolved: resolved})
+	r.show(&Snapshot{State: s, Resolved: resolved})
 	return nil
 }
 
@@ -216,7 +218,7 @@ func (r *Role) updateLocked(ctx context.Context, change func(*State) error) erro
 		return fmt.Errorf("%w: save state of %s: %w", ErrStorage, r.Key, err)
 	}
 	r.saves, r.stalls = r.saves+1, 0
-	r.snapshot.Store(&Snapshot{State: next, Resolved: resolved})
+	r.show(&Snapshot{State: next, Resolved: resolved})
 	close(r.moved)
 	r.moved = make(chan struct{})
 	r.announce(next, known)

@@ -214,7 +214,7 @@ func (s *Snapshot) NextAction(now time.Time) Action {
 	}
 	if at := s.rotateAt(now); !at.IsZero() && s.PostCommit == nil {
 		next = earlier(next, Action{KindRotate, at})
-		if s.Failures > 0 && at.Equal(next.At) {
+		if s.FailedRetirements > 0 && at.Equal(next.At) {
 			next.Kind = KindRotate // a retirement that keeps failing holds up no rotation
 		}
 	}

@@ -98,7 +98,7 @@ func (w *world) live(t *testing.T, name string, does func(age time.Duration)) ti
 			t.Fatalf("after %s the previous value is not offered: %+v", age, s.Secrets[name].Previous)
 		}
 		w.stop()
-		w.boot(t)
+		w.resume(t)
 		w.advance(time.Second)
 	}
 }
@@ -239,7 +239,7 @@ func TestOverlapLimitHoldsUpNoRotation(t *testing.T) {
 	end := w.role.Snapshot().Secrets["jwt"].Previous.RetireTime
 	for _, after := range []time.Duration{30 * time.Second, 0, -2 * time.Second} {
 		c := w.clone()
-		c.boot(t)
+		c.resume(t)
 		due := end.Add(after)
 		must(t, c.role.change(t.Context(), nil, func(s *State) error { s.NextRotation = due; return nil }))
 		c.idle(t, time.Minute, 20)

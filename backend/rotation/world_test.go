@@ -14,20 +14,22 @@ import (
 // All of it is reached through call, which is where faults happen and where the
 // invariants that hold at every moment are checked.
 type world struct {
-	mu      sync.Mutex
-	clock   time.Time
-	made    int               // materials and ids made so far, so that each is new
-	users   map[string]string // what the database accepts: user to password
-	place   string            // where the database is reached; "" at first
-	gone    map[string]bool   // keys that were destroyed
-	open    map[string]int    // sessions by the password that opened them
-	late    map[string]bool   // what readers still have who have not read what replaced it
-	state   []byte            // what storage holds under the role's key
-	stored  *State            // the same, decoded
-	entries map[int]Entry     // the history in storage
-	used    map[string]string // "version/secret" to material, for ever
-	known   map[string]bool   // what is kept of values that were shown
-	adrift  map[string]bool   // materials that storage holds and that stopped working by themselves
+	mu        sync.Mutex
+	clock     time.Time
+	made      int                  // materials and ids made so far, so that each is new
+	users     map[string]string    // what the database accepts: user to password
+	place     string               // where the database is reached; "" at first
+	gone      map[string]bool      // keys that were destroyed
+	open      map[string]int       // sessions by the password that opened them
+	late      map[string]bool      // what readers still have who have not read what replaced it
+	prolonged map[string]time.Time // by value, how long it may be valid because readers could not read
+	began     time.Time            // when the process did, or since when readers are answered
+	state     []byte               // what storage holds under the role's key
+	stored    *State               // the same, decoded
+	entries   map[int]Entry        // the history in storage
+	used      map[string]string    // "version/secret" to material, for ever
+	known     map[string]bool      // what is kept of values that were shown
+	adrift    map[string]bool      // materials that storage holds and that stopped working by themselves
 
 	calls   []string
 	faults  []fault
@@ -103,7 +105,7 @@ func newWorld() *world {
 		clock: time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC),
 		users: map[string]string{"app": "made-by-hand"}, gone: map[string]bool{}, open: map[string]int{}, late: map[string]bool{}, known: map[string]bool{},
 		entries: map[int]Entry{}, used: map[string]string{}, adrift: map[string]bool{},
-		always: map[string]fault{}, recorded: map[string]string{}, asked: map[string]bool{},
+		always: map[string]fault{}, prolonged: map[string]time.Time{}, recorded: map[string]string{}, asked: map[string]bool{},
 	}
 }
 
@@ -112,6 +114,7 @@ func (w *world) clone() *world {
 	c := newWorld()
 	c.clock, c.made, c.state, c.stored, c.settings = w.clock, w.made, w.state, w.stored, w.settings
 	c.adrift, c.open, c.late, c.known = maps.Clone(w.adrift), maps.Clone(w.open), maps.Clone(w.late), maps.Clone(w.known)
+	c.prolonged = maps.Clone(w.prolonged)
 	c.tasks, c.sick, c.place, c.asks, c.asked = w.tasks, w.sick, w.place, w.asks, maps.Clone(w.asked)
 	c.users, c.gone, c.entries, c.used = maps.Clone(w.users), maps.Clone(w.gone), maps.Clone(w.entries), maps.Clone(w.used)
 	return c
@@ -215,7 +218,7 @@ func (w *world) boot(t testing.TB) {
 	t.Helper()
 	w.mu.Lock()
 	state := w.state
-	w.dead = false
+	w.dead, w.began = false, w.clock
 	w.mu.Unlock()
 	ctx, cancel := context.WithCancel(context.Background())
 	w.stop = cancel
@@ -243,6 +246,16 @@ func (w *world) boot(t testing.TB) {
 	w.mu.Lock()
 	w.role = role
 	w.mu.Unlock()
+}
+
+// resume is boot of a process that has answered readers for a refresh interval already.
+func (w *world) resume(t testing.TB) {
+	t.Helper()
+	w.boot(t)
+	w.began = w.began.Add(-w.role.Snapshot().Resolved.RefreshInterval)
+	for name, one := range w.role.shown {
+		w.role.shown[name] = shown{one.replaced, w.began}
+	}
 }
 
 func (w *world) record(_ *Role, r Record, e Entry) {
