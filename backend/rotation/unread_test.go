@@ -21,6 +21,7 @@ func TestOverlapThatNobodyCouldUse(t *testing.T) {
 			for range 2 {
 				w.stop()
 				w.advance(25 * time.Hour)
+				w.always["app.probe"] = fault{how: forever} // nobody has to ask whether it is dead
 				w.boot(t)
 				began := w.now()
 				w.idle(t, 0, 5)
@@ -72,6 +73,51 @@ func TestRotationAfterAnOutage(t *testing.T) {
 		}
 		w.settled(t)
 		w.stop()
+	}
+}
+
+// TestRotationAfterAnOutageInAWait has it be due while a reader is waited for: a wait holds
+// up no rotation, and the interval in which readers can read again does.
+func TestRotationAfterAnOutageInAWait(t *testing.T) {
+	t.Parallel()
+	w := needed(t, "jwt")
+	defer func() { w.stop() }()
+	w.idle(t, 0, 1)
+	due := w.now().Add(time.Minute)
+	must(t, w.role.change(t.Context(), nil, func(s *State) error { s.NextRotation = due; return nil }))
+	w.stop()
+	w.advance(2 * time.Minute)
+	w.boot(t)
+	interval := w.role.Snapshot().Resolved.RefreshInterval
+	w.idle(t, interval-time.Second, 5)
+	if s := w.role.Snapshot(); s.Version != 2 {
+		t.Errorf("the rotation did not leave readers the time to read: version %d", s.Version)
+	}
+	w.idle(t, interval, 5)
+	if s := w.role.Snapshot(); s.Version != 3 || !s.LastRotation.Equal(due.Add(time.Minute+interval)) {
+		t.Errorf("version %d was made at %s", s.Version, s.LastRotation)
+	}
+	w.settled(t)
+}
+
+// TestRevokedByAnEarlierVersion, which did not note that nobody is waited for, is not valid
+// again after a start.
+func TestRevokedByAnEarlierVersion(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	rotated(0, "jwt")(t, w)
+	defer func() { w.stop() }()
+	must(t, w.role.change(t.Context(), nil, func(s *State) error {
+		previous := *s.Secrets["jwt"].Previous
+		previous.RetireTime = previous.Replaced
+		s.Secrets["jwt"].Previous = &previous
+		return nil
+	}))
+	w.stop()
+	w.boot(t)
+	w.idle(t, 0, 5)
+	if v := w.role.Snapshot().Secrets["jwt"].Previous; v != nil {
+		t.Errorf("a revoked value is kept: %+v", v)
 	}
 }
 
