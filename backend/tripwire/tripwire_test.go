@@ -128,7 +128,7 @@ func state(current *rotation.Value) *rotation.State {
 
 func (w *world) role(name string, s *rotation.State) *rotation.Role {
 	w.Helper()
-	engine := &rotation.Engine{Settings: func() rotation.Settings { return rotation.Settings{} }}
+	engine := &rotation.Engine{Now: time.Now, Settings: func() rotation.Settings { return rotation.Settings{} }}
 	r, err := engine.NewRole("role/"+name, name, s)
 	if err != nil {
 		w.Fatal(err)

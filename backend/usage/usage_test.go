@@ -83,7 +83,7 @@ func (w *world) committed(name string, secrets ...*rotation.Secret) *rotation.Ro
 	for _, s := range secrets {
 		state.Secrets[s.Name] = s
 	}
-	engine := &rotation.Engine{Settings: func() rotation.Settings { return rotation.Settings{} }}
+	engine := &rotation.Engine{Now: time.Now, Settings: func() rotation.Settings { return rotation.Settings{} }}
 	r, err := engine.NewRole("role/"+name, name, state)
 	if err != nil {
 		w.Fatal(err)
