@@ -281,3 +281,22 @@ func TestOverlapWaitsForSessions(t *testing.T) {
 		t.Error("the session goes on")
 	}
 }
+
+// TestOverlapIsProlonged tells by how much an overlap is longer that has ended while Vault was
+// down.
+func TestOverlapIsProlonged(t *testing.T) {
+	n := newNeedy(t)
+	n.write("rotate/r", nil)
+	n.clock.advance(3 * time.Hour)
+	n.boot()
+	n.lives(2, time.Second)
+	interval := n.read("roles/r", nil)["refresh_interval"].(int64)
+	for _, name := range []string{"jwt", "key"} {
+		stage := n.stage(name, "previous")
+		if by, _ := stage["prolonged_by"].(int); int64(by) != interval || stage["valid"] != true {
+			t.Errorf("readers could not read %s, and status says %v", name, stage)
+		}
+	}
+	n.lives(1, time.Duration(interval)*time.Second)
+	n.overlapOver("jwt")
+}

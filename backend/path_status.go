@@ -302,6 +302,9 @@ func (b *backend) previousStage(r *rotation.Role, s *rotation.Secret) map[string
 	if v.DrainUntil.After(s.CutOver()) {
 		stage["drain_until"], stage["waits_for"] = timestamp(v.DrainUntil), v.WaitsFor
 	}
+	if v.Prolonged.By > 0 {
+		stage["prolonged_by"] = int(v.Prolonged.By.Seconds())
+	}
 	if v.DestroyTime.After(v.RetireTime) {
 		stage["destroy_time"] = timestamp(v.DestroyTime)
 	}
@@ -408,7 +411,8 @@ func statusFields() map[string]*framework.FieldSchema {
 		The engine counts them in memory since counted_since, the later of two times: when the value got this stage, and when this Vault
 		server became active. For a previous database login, the stage has sessions (how many were open at looked_at) and last_used
 		(when the engine last saw one). If the overlap of a previous value goes on because somebody needs it, the stage has waits_for (who needs it)
-		and drain_until (the latest end of the overlap, which retire_time then shows too). destroy_time of the
+		and drain_until (the latest end of the overlap, which retire_time then shows too). prolonged_by of the stage previous: by how many seconds its overlap
+		is longer because readers could not read. destroy_time of the
 		stage previous: when the engine sends checks with phase=retire and destroys the value, whose overlap has ended.`))
 	fields["report"] = field(framework.TypeString, "The status as text, for people; read it with -field=report.")
 	fields["overlap"] = field(framework.TypeString, "Who still uses previous values, and whether you would cut somebody off if you ended the overlap now; empty if there are no previous values.")

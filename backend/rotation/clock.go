@@ -42,7 +42,7 @@ func (s *State) bounds(resolved ResolvedPolicy, now time.Time) []bound {
 		all = append(all, bound{"next_rotation", &s.NextRotation, latest, latest})
 	}
 	for _, name := range s.Names() {
-		all = append(all, s.Secrets[name].bounds(now)...)
+		all = append(all, s.Secrets[name].bounds(now, resolved.Overlap)...)
 	}
 	if s.PostCommit != nil {
 		for i := range s.PostCommit.Tasks {
@@ -60,8 +60,9 @@ func (s *State) bounds(resolved ResolvedPolicy, now time.Time) []bound {
 
 // bounds are those of one secret. The overlap of a value that was replaced in the
 // future is as long as it was to be; others may have been given a longer one than there
-// is now.
-func (s *Secret) bounds(now time.Time) []bound {
+// is now. One that was made longer in the future is as much longer, and no shorter than
+// overlaps are.
+func (s *Secret) bounds(now time.Time, overlap time.Duration) []bound {
 	var all []bound
 	for _, v := range []*Value{s.Current, s.Previous, s.Next, s.Pending} {
 		if v != nil {
@@ -72,12 +73,16 @@ func (s *Secret) bounds(now time.Time) []bound {
 		look := now.Add(drainPause)
 		all = append(all, bound{s.Name + ": look_time", &v.LookTime, look, look})
 	}
-	if v := s.Previous; v != nil && v.Replaced.After(now.Add(clockSlack)) {
-		ahead := v.Replaced.Sub(now)
+	if v := s.Previous; v != nil && later(v.Replaced, v.Prolonged.At).After(now.Add(clockSlack)) {
+		ahead := later(v.Replaced, v.Prolonged.At).Sub(now)
 		ends, drains, destroyed := v.RetireTime.Add(-ahead), v.DrainUntil.Add(-ahead), v.DestroyTime.Add(-ahead)
-		all = append(all, bound{s.Name + ": retire_time", &v.RetireTime, ends, ends},
-			bound{s.Name + ": drain_until", &v.DrainUntil, drains, drains},
-			bound{s.Name + ": destroy_time", &v.DestroyTime, destroyed, destroyed}, bound{s.Name + ": replaced", &v.Replaced, now, now})
+		if !v.Prolonged.At.IsZero() && v.undecided() {
+			ends = later(ends, sooner(v.Replaced, now).Add(overlap))
+		}
+		all = append(all, bound{s.Name + ": retire_time", &v.RetireTime, later(ends, now), ends},
+			bound{s.Name + ": drain_until", &v.DrainUntil, later(drains, now), drains},
+			bound{s.Name + ": destroy_time", &v.DestroyTime, later(destroyed, now), destroyed},
+			bound{s.Name + ": replaced", &v.Replaced, now, now}, bound{s.Name + ": prolonged", &v.Prolonged.At, now, now})
 	}
 	if u := s.Unresolved; u != nil {
 		all = append(all, bound{s.Name + ": unresolved since", &u.Since, now, now}, bound{s.Name + ": retry_time", &u.RetryAt, now.Add(maxResolvePause), now})

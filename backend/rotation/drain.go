@@ -176,26 +176,27 @@ func (run *Run) waitNoLonger(ctx context.Context, ends map[string]time.Time, unn
 			return nil, false
 		}
 		return func(previous *Value) {
-			previous.RetireTime = later(sooner(at, previous.RetireTime), until)
+			previous.RetireTime = sooner(at, previous.RetireTime)
 			if unneeded[secret.Name] {
 				previous.WaitsFor = nil
 			}
-			if until.IsZero() || secret.waited() {
+			if until.IsZero() {
 				secret.decide(previous)
 			} else {
-				previous.LookTime = time.Time{} // the engine looks again at the new end
+				secret.prolong(previous, until, run.now())
 			}
 		}, goesOn
 	})
 }
 
-// decide notes on the previous value of s that nobody is waited for any more.
+// decide notes on the previous value of s that nobody is waited for any more, nor readers.
 func (s *Secret) decide(previous *Value) {
 	decided := s.CutOver()
 	if s.waited() {
 		decided = previous.RetireTime
 	}
 	previous.LookTime, previous.DrainUntil = time.Time{}, sooner(decided, previous.RetireTime)
+	previous.Prolonged.Final = !previous.Prolonged.At.IsZero()
 }
 
 // leaveOut changes the previous values of the operation's secrets as decide says, and
@@ -258,7 +259,7 @@ func (run *Run) late(secret Secret) bool {
 // refusesPrevious reports whether the target refuses a value whose overlap has ended: what
 // was made unusable meanwhile is not given to readers again.
 func (run *Run) refusesPrevious(ctx context.Context, secret Secret) bool {
-	return errors.Is(run.step(ctx, secret.Name, "probe", func(ctx context.Context) error {
+	return !run.local(secret) && errors.Is(run.step(ctx, secret.Name, "probe", func(ctx context.Context) error {
 		return run.driver(secret).Probe(ctx, secret, secret.Previous.Material)
 	}), ErrRefused)
 }

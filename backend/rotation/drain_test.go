@@ -105,7 +105,7 @@ func (w *world) watchDrain(s *State, old, next *Secret) {
 			w.breakf("%s is forgotten while it is in use", old.Name)
 		}
 	case is.RetireTime.Equal(was.RetireTime):
-	case !is.Replaced.Equal(was.Replaced): // a clock that was ahead
+	case !is.Replaced.Equal(was.Replaced), is.Prolonged.At.Before(was.Prolonged.At): // a clock that was ahead
 	case is.RetireTime.Before(was.RetireTime):
 		byHand := is.DrainUntil.Equal(is.Replaced)
 		goesOn := w.late[identity(was.Material)] && patient && (s.NextRotation.IsZero() || s.NextRotation.After(w.clock))

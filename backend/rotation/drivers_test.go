@@ -37,11 +37,12 @@ func (d *alternating) Undo(ctx context.Context, s Secret, fence Fence) error {
 	return d.w.fenced(ctx, fence, s.Name+".undo", func() error {
 		user := s.Pending.Material["username"]
 		d.w.users[user] = ""
-		for _, v := range []*Value{s.Previous, s.Current} {
+		for _, v := range []*Value{s.PreviousAt(d.w.clock), s.Current} {
 			if v != nil && v.Material["username"] == user {
 				d.w.users[user] = v.Material["password"]
 			}
 		}
+		d.w.watchUndone(s)
 		return nil
 	})
 }

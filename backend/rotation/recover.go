@@ -11,10 +11,6 @@ import (
 // guess. It asks every target whether it accepts the pending value; if all do,
 // little more than the commit was missing, and it goes forward; otherwise back.
 func (run *Run) recover(ctx context.Context) error {
-	err := run.role.reload(ctx)
-	if err != nil {
-		return run.refuse(err)
-	}
 	interrupted := run.role.Snapshot().InFlight
 	if interrupted == nil {
 		return nil
@@ -31,7 +27,8 @@ func (run *Run) recover(ctx context.Context) error {
 		return recovery.settled(recovery.goBack(ctx, interrupted))
 	}
 	// A value that a target may refuse is not tried for as long as storage takes no answer.
-	if err = recovery.fence(ctx); err != nil {
+	err := recovery.fence(ctx)
+	if err != nil {
 		return recovery.failure(OutcomeFailed, err, nowUnsaved)
 	}
 	for _, name := range recovery.targets {

@@ -159,9 +159,7 @@ func (run *Run) waitNoMore(s *State) {
 			continue
 		}
 		previous := *secret.Previous
-		if previous.undecided() {
-			secret.decide(&previous)
-		}
+		secret.decide(&previous)
 		secret.Previous = &previous
 	}
 }

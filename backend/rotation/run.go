@@ -223,8 +223,10 @@ func (run *Run) run(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return errInterrupted
 	}
-	if err := run.rewind(ctx); err != nil {
-		return run.refuse(err)
+	for _, before := range []func(context.Context) error{run.role.reload, run.rewind, run.prolongAll} {
+		if err := before(ctx); err != nil {
+			return run.refuse(err)
+		}
 	}
 	if err := run.recover(ctx); err != nil {
 		return err

@@ -37,6 +37,7 @@ func scenarios() []scenario {
 		{"rotate key only", prepare("jwt"), manual(KindRotate)},
 		{"rotate subset", prepare("db", "jwt", "app"), manual(KindRotate, "db", "jwt")},
 		{"rotate in overlap", rotated(0, "db", "jwt", "app"), manual(KindRotate)},
+		{"rotate in overlap before an outage", away(rotated(0, "db", "jwt", "app")), manual(KindRotate)},
 		{"rotate and revoke", prepare("db", "jwt", "app"), revoking},
 		{"rotate when retirement is due", rotated(25*time.Hour, "db", "jwt"), manual(KindRotate)},
 		{"roll back", rotated(0, "db", "jwt", "app"), manual(KindRollback)},
@@ -44,6 +45,7 @@ func scenarios() []scenario {
 		{"retire", rotated(25*time.Hour, "db", "jwt", "app"), retire},
 		{"retire and wait", used(rotated(24*time.Hour, "patient", "jwt")), retire},
 		{"retire after a wait", drained(used(rotated(24*time.Hour, "patient", "jwt"))), retire},
+		{"retire and wait before an outage", away(used(rotated(24*time.Hour, "patient", "jwt"))), retire},
 		{"retire and terminate", used(rotated(25*time.Hour, "strict", "jwt")), retire},
 		{"retire before a reader has read", unread(rotated(24*time.Hour-lookAhead, "db", "jwt")), retire},
 		{"retire after a reader has read", caughtUp(unread(rotated(24*time.Hour-lookAhead, "jwt", "patient"))), retire},
@@ -102,6 +104,15 @@ func rotated(ago time.Duration, secrets ...string) func(*testing.T, *world) {
 		_, err := w.do(Request{Kind: KindRotate, Trigger: TriggerManual, RequestID: "before"})
 		must(t, err)
 		w.advance(ago)
+	}
+}
+
+// away is the same with a process that is started only after the overlap when it has died.
+func away(p func(*testing.T, *world)) func(*testing.T, *world) {
+	return func(t *testing.T, w *world) {
+		t.Helper()
+		p(t, w)
+		w.outage = 25 * time.Hour
 	}
 }
 
@@ -184,7 +195,7 @@ func (c cell) play(t testing.TB, base *world) outcome {
 			break
 		}
 		o.died = true
-		w.boot(t)
+		w.restart(t)
 		if c.late {
 			w.idle(t, 2*time.Hour, 6)
 		}

@@ -3,6 +3,7 @@ package rotation
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 )
 
 // Vault's storage takes no entry over 1 MiB, and a commit that it refused for that
@@ -59,6 +60,7 @@ func (s *Secret) fill() {
 	previous := v
 	previous.RetireTime, previous.Replaced, previous.LookTime = v.Created, v.Created, v.Created
 	previous.DrainUntil, previous.DestroyTime = v.Created, v.Created
+	previous.Prolonged = Prolonged{At: v.Created, By: math.MaxInt64, Final: true}
 	s.Current, s.Previous, s.Pending = &v, &previous, &v
 	if s.Next != nil {
 		s.Next = &v

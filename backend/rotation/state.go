@@ -142,6 +142,8 @@ type Value struct {
 	// Zero if the engine has not looked yet. Earlier versions had no LookTime: where this
 	// is later than RetireTime, the value is waited for.
 	DrainUntil time.Time `json:"drain_until,omitzero"`
+	// Prolonged says how the overlap of a previous value was made longer for readers.
+	Prolonged Prolonged `json:"prolonged,omitzero"`
 	// DestroyTime is when a previous value is destroyed at the earliest, set when its
 	// overlap has ended and applications are to be asked to refuse it. Zero if it does not
 	// outlive its overlap.

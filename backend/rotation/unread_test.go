@@ -100,6 +100,166 @@ func TestRotationAfterAnOutageInAWait(t *testing.T) {
 	w.settled(t)
 }
 
+// TestOutagesInAWait has readers get their interval also at a second start, in which nobody
+// is waited for any more, but not after somebody has ended the overlap.
+func TestOutagesInAWait(t *testing.T) {
+	t.Parallel()
+	for _, ended := range []bool{false, true} {
+		w := needed(t, "db")
+		w.idle(t, 0, 1)
+		interval := w.role.Snapshot().Resolved.RefreshInterval
+		for range 2 {
+			w.stop()
+			w.advance(25 * time.Hour)
+			w.boot(t)
+			w.idle(t, interval-time.Second, 5)
+			w.valid(t, "db")
+		}
+		if ended {
+			w.always["db.retire"] = fault{how: forever}
+			_, err := w.do(Request{Kind: KindRetire, Trigger: TriggerManual, Force: true})
+			if err == nil {
+				t.Fatal("no error")
+			}
+			w.heal()
+		}
+		w.stop()
+		w.advance(25 * time.Hour)
+		w.boot(t)
+		w.idle(t, 0, 5)
+		if left := w.role.Snapshot().Secrets["db"].Previous; ended != (left == nil) {
+			t.Errorf("ended by hand: %t; left: %+v", ended, left)
+		}
+		w.idle(t, time.Hour, 5)
+		w.settled(t)
+		w.stop()
+	}
+}
+
+// TestStartsInARow, each before the end that the one before has set, make an overlap longer
+// by no more than overlaps take, and one refresh interval.
+func TestStartsInARow(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	rotated(24*time.Hour, "jwt")(t, w)
+	defer func() { w.stop() }()
+	must(t, w.role.change(t.Context(), nil, func(s *State) error {
+		s.Policy.RefreshInterval = s.Policy.Overlap / 2
+		return nil
+	}))
+	resolved, began := w.role.Snapshot().Resolved, w.now()
+	for w.role.Snapshot().Secrets["jwt"].Previous != nil {
+		w.stop()
+		w.boot(t)
+		w.idle(t, resolved.RefreshInterval-time.Hour, 5)
+		w.advance(resolved.RefreshInterval - time.Hour)
+		if longer := w.now().Sub(began); longer > resolved.Overlap+2*resolved.RefreshInterval {
+			t.Fatalf("longer by %s: %+v", longer, w.role.Snapshot().Secrets["jwt"].Previous)
+		}
+	}
+	if longer := w.now().Sub(began); longer < resolved.Overlap {
+		t.Errorf("longer by %s only", longer)
+	}
+	w.settled(t)
+}
+
+// TestStartWithAClockThatIsAhead, within an overlap, makes that longer by the clock as it is.
+// When it is set right, the overlap is as long as it was to be, and what waits for its end
+// comes in time.
+func TestStartWithAClockThatIsAhead(t *testing.T) {
+	t.Parallel()
+	const ahead = 3 * 365 * 24 * time.Hour
+	for name, prepare := range map[string]func(t *testing.T) *world{
+		"overlap": func(t *testing.T) *world {
+			t.Helper()
+			w := newWorld()
+			rotated(time.Minute, "db", "jwt")(t, w)
+			return w
+		},
+		"wait": func(t *testing.T) *world {
+			t.Helper()
+			w := needed(t, "db", "jwt")
+			w.idle(t, 0, 1)
+			return w
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := prepare(t)
+			defer func() { w.stop() }()
+			end, next := w.role.Snapshot().Secrets["db"].Previous.RetireTime, w.role.Snapshot().NextRotation
+			if name == "wait" {
+				end = w.now().Add(w.role.Snapshot().Resolved.RefreshInterval)
+			}
+			w.stop()
+			w.advance(ahead)
+			w.boot(t)
+			w.idle(t, 0, 5)
+			w.advance(-ahead)
+			w.began = w.now()
+			w.idle(t, 0, 1)
+			s := w.role.Snapshot()
+			for _, secret := range []string{"db", "jwt"} {
+				w.valid(t, secret)
+				if got := s.Secrets[secret].Previous.RetireTime; got.Sub(end).Abs() > time.Second {
+					t.Errorf("the overlap of %s ends at %s, want %s", secret, got, end)
+				}
+			}
+			if s.Rewound == nil {
+				t.Error("nobody is told of it")
+			}
+			clear(w.late)
+			w.idle(t, next.Sub(w.now()), 20)
+			if s := w.role.Snapshot(); s.Version != 4 || !s.LastRotation.Equal(next) {
+				t.Errorf("version %d was made at %s, want %s", s.Version, s.LastRotation, next)
+			}
+			w.settled(t)
+		})
+	}
+}
+
+// TestRotationByHandAfterAnOutage comes before the engine has looked at the overlaps that
+// have ended meanwhile. It fails, and readers have the login that they had.
+func TestRotationByHandAfterAnOutage(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	rotated(25*time.Hour, "db")(t, w)
+	w.stop()
+	w.boot(t)
+	defer w.stop()
+	w.fail("db.test", 0, fault{how: refused})
+	if _, err := w.do(rotate()); err == nil {
+		t.Fatal("no error")
+	}
+	w.valid(t, "db")
+	if v := w.role.Snapshot().Secrets["db"].Previous; w.login(v.Material) != nil {
+		t.Error("the login that readers have is refused")
+	}
+	w.idle(t, time.Hour, 5)
+	w.settled(t)
+}
+
+// TestFormat1AfterAStart: a value that says nothing of when it was replaced, and so not
+// whether it was revoked, is not valid again.
+func TestFormat1AfterAStart(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	rotated(0, "jwt")(t, w)
+	defer func() { w.stop() }()
+	must(t, w.role.change(t.Context(), nil, func(s *State) error {
+		previous := *s.Secrets["jwt"].Previous
+		previous.RetireTime, previous.Replaced = w.clock, time.Time{}
+		s.Secrets["jwt"].Previous = &previous
+		return nil
+	}))
+	w.stop()
+	w.boot(t)
+	w.idle(t, 0, 5)
+	if v := w.role.Snapshot().Secrets["jwt"].Previous; v != nil {
+		t.Errorf("a revoked value is kept: %+v", v)
+	}
+}
+
 // TestRevokedByAnEarlierVersion, which did not note that nobody is waited for, is not valid
 // again after a start.
 func TestRevokedByAnEarlierVersion(t *testing.T) {
@@ -138,7 +298,7 @@ func TestReadersTimeIsMonotonic(t *testing.T) {
 
 // watchAnswers checks that the engine begins to retire a value only after readers have had a
 // refresh interval in which its process could answer them, unless they do not read it, it
-// works no more, or its end was decided before.
+// works no more, its end was decided before, or starts in a row have made it long enough.
 func (w *world) watchAnswers(old, next *State) {
 	op := next.InFlight
 	if op == nil || op.Kind != KindRetire || op.Trigger == TriggerManual || old.InFlight != nil {
@@ -147,11 +307,23 @@ func (w *world) watchAnswers(old, next *State) {
 	for _, name := range op.Secrets {
 		secret := old.Secrets[name]
 		previous := secret.Previous
-		if secret.Type == "single" || secret.Type == "hidden" || previous.revoked() || !previous.undecided() || w.login(previous.Material) != nil {
+		if secret.Type == "single" || secret.Type == "hidden" || previous.revoked() || !previous.undecided() || previous.Prolonged.By >= next.Policy.Overlap || w.login(previous.Material) != nil {
 			continue
 		}
 		if had := w.clock.Sub(later(w.began, previous.Replaced)); had < next.Policy.RefreshInterval {
 			w.breakf("the overlap of %s ends, and readers had %s to read what replaced it", name, had)
 		}
+	}
+}
+
+// watchUndone checks that an operation that is undone leaves readers the previous login that
+// they had no refresh interval to replace, unless its end was decided before.
+func (w *world) watchUndone(s Secret) {
+	previous := s.Previous
+	if previous == nil || previous.final() || w.adrift[identity(previous.Material)] || w.login(previous.Material) == nil {
+		return
+	}
+	if had := w.clock.Sub(later(w.began, previous.Replaced)); had < w.stored.Policy.RefreshInterval {
+		w.breakf("%s is undone, and readers had %s to read what replaced the login that this takes", s.Name, had)
 	}
 }

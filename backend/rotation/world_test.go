@@ -23,6 +23,7 @@ type world struct {
 	open      map[string]int       // sessions by the password that opened them
 	late      map[string]bool      // what readers still have who have not read what replaced it
 	prolonged map[string]time.Time // by value, how long it may be valid because readers could not read
+	outage    time.Duration        // how long nothing runs after the process has died
 	began     time.Time            // when the process did, or since when readers are answered
 	state     []byte               // what storage holds under the role's key
 	stored    *State               // the same, decoded
@@ -114,7 +115,7 @@ func (w *world) clone() *world {
 	c := newWorld()
 	c.clock, c.made, c.state, c.stored, c.settings = w.clock, w.made, w.state, w.stored, w.settings
 	c.adrift, c.open, c.late, c.known = maps.Clone(w.adrift), maps.Clone(w.open), maps.Clone(w.late), maps.Clone(w.known)
-	c.prolonged = maps.Clone(w.prolonged)
+	c.prolonged, c.outage = maps.Clone(w.prolonged), w.outage
 	c.tasks, c.sick, c.place, c.asks, c.asked = w.tasks, w.sick, w.place, w.asks, maps.Clone(w.asked)
 	c.users, c.gone, c.entries, c.used = maps.Clone(w.users), maps.Clone(w.gone), maps.Clone(w.entries), maps.Clone(w.used)
 	return c
@@ -303,10 +304,17 @@ func (w *world) idle(t testing.TB, horizon time.Duration, attempts int) bool {
 		}
 		_, _ = w.do(Request{Kind: a.Kind, Trigger: TriggerSchedule})
 		if w.isDead() {
-			w.boot(t)
+			w.restart(t)
 		}
 	}
 	return false
+}
+
+// restart is boot after the process has died.
+func (w *world) restart(t testing.TB) {
+	t.Helper()
+	w.advance(w.outage)
+	w.boot(t)
 }
 
 func (w *world) isDead() bool {
