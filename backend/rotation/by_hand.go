@@ -121,7 +121,6 @@ func (run *Run) endOverlaps(s *State) {
 		previous.RetireTime = sooner(previous.RetireTime, run.now())
 		previous.LookTime, previous.WaitsFor = time.Time{}, names
 		previous.DrainUntil = sooner(secret.CutOver(), previous.RetireTime) // also by a clock that was ahead
-		previous.Prolonged.Final = !previous.Prolonged.At.IsZero()
 		secret.Previous = &previous
 	}
 }

@@ -239,6 +239,56 @@ func TestRotationByHandAfterAnOutage(t *testing.T) {
 	w.settled(t)
 }
 
+// TestRefusedLoginAfterAnOutage: a previous login that its server refuses is not given to
+// readers again, neither by the engine itself nor by an operation that comes first.
+func TestRefusedLoginAfterAnOutage(t *testing.T) {
+	t.Parallel()
+	for _, byHand := range []bool{false, true} {
+		w := newWorld()
+		rotated(25*time.Hour, "db")(t, w)
+		w.users[w.role.Snapshot().Secrets["db"].Previous.Material["username"]] = ""
+		w.stop()
+		w.boot(t)
+		if byHand {
+			w.fail("db.create", 0, fault{how: once})
+			if _, err := w.do(rotate()); err == nil {
+				t.Fatal("no error")
+			}
+		} else {
+			w.idle(t, 0, 5)
+		}
+		if s := w.role.Snapshot().Secrets["db"]; s.PreviousAt(w.now()) != nil {
+			t.Errorf("by hand: %t; valid again: %+v", byHand, s.Previous)
+		}
+		w.idle(t, time.Hour, 5)
+		w.settled(t)
+		w.stop()
+	}
+}
+
+// TestRetirementInterruptedAfterAStart: a value whose retirement was interrupted, and may be
+// dead, is not valid again.
+func TestRetirementInterruptedAfterAStart(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	rotated(24*time.Hour, "db")(t, w)
+	w.fail("db.retire", 0, fault{how: death, landed: true})
+	_, _ = w.do(Request{Kind: KindRetire, Trigger: TriggerSchedule})
+	if !w.isDead() {
+		t.Fatal("still alive")
+	}
+	w.boot(t)
+	defer w.stop()
+	w.always["db.retire"] = fault{how: forever}
+	w.idle(t, 0, 1)
+	if s := w.role.Snapshot().Secrets["db"]; s.PreviousAt(w.now()) != nil {
+		t.Errorf("valid again: %+v", s.Previous)
+	}
+	w.heal()
+	w.idle(t, time.Hour, 5)
+	w.settled(t)
+}
+
 // TestFormat1AfterAStart: a value that says nothing of when it was replaced, and so not
 // whether it was revoked, is not valid again.
 func TestFormat1AfterAStart(t *testing.T) {
