@@ -104,18 +104,21 @@ func TestRotationAfterAnOutageInAWait(t *testing.T) {
 // is waited for any more, but not after somebody has ended the overlap.
 func TestOutagesInAWait(t *testing.T) {
 	t.Parallel()
-	for _, ended := range []bool{false, true} {
+	for _, c := range []struct {
+		outages int
+		ended   bool
+	}{{2, false}, {2, true}, {0, true}} {
 		w := needed(t, "db")
 		w.idle(t, 0, 1)
 		interval := w.role.Snapshot().Resolved.RefreshInterval
-		for range 2 {
+		for range c.outages {
 			w.stop()
 			w.advance(25 * time.Hour)
 			w.boot(t)
 			w.idle(t, interval-time.Second, 5)
 			w.valid(t, "db")
 		}
-		if ended {
+		if c.ended {
 			w.always["db.retire"] = fault{how: forever}
 			_, err := w.do(Request{Kind: KindRetire, Trigger: TriggerManual, Force: true})
 			if err == nil {
@@ -127,8 +130,8 @@ func TestOutagesInAWait(t *testing.T) {
 		w.advance(25 * time.Hour)
 		w.boot(t)
 		w.idle(t, 0, 5)
-		if left := w.role.Snapshot().Secrets["db"].Previous; ended != (left == nil) {
-			t.Errorf("ended by hand: %t; left: %+v", ended, left)
+		if left := w.role.Snapshot().Secrets["db"].Previous; c.ended != (left == nil) {
+			t.Errorf("after %+v: %+v", c, left)
 		}
 		w.idle(t, time.Hour, 5)
 		w.settled(t)
