@@ -15,8 +15,8 @@ part compose 45m 'the containers of the compose kit (`make compose`)' \
 	'^--- PASS: .*' 'make compose'
 part kits 45m 'the kits for Node and Java (`make kits`)' \
 	'^--- PASS: .*' 'make kits'
-part faults 3h 'every fault, and every pair of faults, at every side effect in the state machine (`SMVM_FAULTS=all`)' \
-	'[0-9]+ (single faults|pairs of faults)' "SMVM_FAULTS=all go test -count=1 -timeout 0 -v -run '^TestEvery' ./backend/rotation | grep -v -e '^ *--- PASS' -e '^==='"
+part faults 3h 'every fault and every pair of faults at every side effect, and random walks, in the state machine (`SMVM_FAULTS=all`)' \
+	'[0-9]+ (single faults|pairs of faults|walks)' "SMVM_FAULTS=all go test -count=1 -timeout 0 -v -run '^Test(Every|Walk)' ./backend/rotation | grep -v -e '^ *--- PASS' -e '^==='"
 part ci 1h 'what must pass before a change is merged (`.ci/run`)' \
 	'^ok .*/backend/(acceptance|chaos)[[:space:]].*' '.ci/run'
 part release 2h 'a release from each of two clones: the same bytes (`make release`)' \

@@ -373,10 +373,15 @@ func (w *world) watchAnswers(old, next *State) {
 // they had no refresh interval to replace, unless its end was decided before.
 func (w *world) watchUndone(s Secret) {
 	previous := s.Previous
-	if previous == nil || previous.final() || w.adrift[identity(previous.Material)] || w.login(previous.Material) == nil {
+	if previous == nil || previous.final() || previous.Prolonged.By >= w.stored.Policy.Overlap {
 		return
 	}
-	if had := w.clock.Sub(later(w.began, previous.Replaced)); had < w.stored.Policy.RefreshInterval {
+	id, had := identity(previous.Material), w.clock.Sub(later(w.began, previous.Replaced))
+	switch {
+	case w.login(previous.Material) == nil, w.adrift[id]:
+	case had >= w.stored.Policy.RefreshInterval:
+		w.gone[id] = true // and not given back later
+	case !w.gone[id]:
 		w.breakf("%s is undone, and readers had %s to read what replaced the login that this takes", s.Name, had)
 	}
 }
